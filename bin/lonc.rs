@@ -1,0 +1,2 @@
+//! Placeholder main, replaced when the program exists.
+fn main() {}

@@ -1,0 +1,1 @@
+//! `lon`: one file a subcommand.

@@ -1,0 +1,187 @@
+//! Settings: `lonnet.toml` and `hosts.tab` as checked values.
+//!
+//! Owns the meaning of every key. Text becomes a type that cannot be wrong, once, here; nothing behind this
+//! module sees an unparsed value. [`Config::load`] reports *all* errors of both files at once, each as
+//! `file:line: what is wrong`, and touches nothing on disk.
+
+mod hosts;
+mod settings;
+
+pub use hosts::{Host, HostId, Hosts, Role};
+pub use settings::{ConfigErrors, Problem};
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Everything that the programs read from `lonnet.toml` and `hosts.tab`, checked, with defaults filled in and
+/// relative paths made absolute against the folder of the file.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Absolute path of the `lonnet.toml` that this was read from.
+    pub file: PathBuf,
+    /// This host's id; it has a line in [`Config::hosts`].
+    pub id: HostId,
+    /// The table of all hosts.
+    pub hosts: Hosts,
+    /// Path of `hosts.tab`.
+    pub hosts_file: PathBuf,
+    /// Path of the file with the pinned keys of the hosts.
+    pub pins: PathBuf,
+    /// Folder of this host's own key.
+    pub key_dir: PathBuf,
+    /// Folder of the per-peer sockets, pid files and locks.
+    pub run_dir: PathBuf,
+    /// The delayed directory.
+    pub spool_dir: PathBuf,
+    /// Folder of `lonc.log`, `lond.log`, `lonnet.perm.log`.
+    pub log_dir: PathBuf,
+    /// Folder of the status files.
+    pub status_dir: PathBuf,
+    /// User to become when started as root; `None`: refuse to serve as root.
+    pub user: Option<String>,
+    /// What is logged: `error`, `warn`, `info` (default), `debug`.
+    pub log_level: log::LevelFilter,
+    /// How `lonc` deals with each other host, in the order of `hosts.tab`; this host itself is left out.
+    pub peers: Vec<Peer>,
+    /// How `lond` serves.
+    pub lond: Lond,
+    /// What `lond` passes requests to, by request name; names are unique.
+    pub handlers: Vec<Handler>,
+}
+
+/// How `lonc` deals with one other host: `[lonc]` overlaid with `[host.<id>]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Peer {
+    /// The peer's line in `hosts.tab`.
+    pub host: Host,
+    /// Where its `lond` listens.
+    pub target: Target,
+    /// Address that the link is made from; `None`: any.
+    pub bind: Option<IpAddr>,
+    /// What is spoken on the link.
+    pub wire: Wire,
+    /// How long a request may wait for its answer (default 300 s).
+    pub request_timeout: Duration,
+    /// How long the TCP connection may take to be made (default 20 s).
+    pub connect_timeout: Duration,
+    /// How long each step of the opening dialogue may take (default 20 s).
+    pub opening_timeout: Duration,
+    /// How long a child that was told to stop may go on answering what it has (default 5 s).
+    pub drain_timeout: Duration,
+    /// Permission bits of the peer's local socket (default 0660).
+    pub socket_mode: u32,
+    /// Longest request or answer line in bytes, its newline not counted (default 1 MiB).
+    pub max_line: usize,
+    /// Bounds of the peer's spool.
+    pub spool: SpoolLimits,
+}
+
+/// Where a peer's `lond` is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// The address is known.
+    Address(SocketAddr),
+    /// The table gives no address: look the name up before each dial.
+    Lookup {
+        /// Host name of the table.
+        name: String,
+        /// TCP port.
+        port: u16,
+    },
+}
+
+/// What is spoken on a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wire {
+    /// TLS 1.3 with pinned keys.
+    Secure,
+    /// What the original speaks: not private.
+    Classic,
+}
+
+/// Bounds of one peer's spool; beyond them a critical message is answered `con_failed`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpoolLimits {
+    /// Most messages that may wait (default 1,000,000).
+    pub messages: u64,
+    /// Most bytes of segments on disk (default 1 GiB).
+    pub bytes: u64,
+    /// Bytes that must stay free on the file system (default 64 MiB).
+    pub keep_free: u64,
+}
+
+/// The `[lond]` table.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Lond {
+    /// Addresses to listen on (default `[::]:port`, with `port` from `[lonc]`).
+    pub listen: Vec<SocketAddr>,
+    /// Whether callers that speak the classic wire are served, known by their address (default: refused).
+    pub classic: bool,
+    /// Most connections that have not finished the opening dialogue (default 64); more are closed at once.
+    pub max_opening: usize,
+    /// How long the opening dialogue may take in all (default 10 s).
+    pub opening_timeout: Duration,
+    /// Longest request or answer line in bytes, its newline not counted (default 1 MiB).
+    pub max_line: usize,
+    /// Load average that counts as 100 % for the built-in `load` (default: the number of processors).
+    pub full_load: f64,
+    /// How long a child that was told to stop may go on answering what it has (default 5 s).
+    pub drain_timeout: Duration,
+}
+
+/// One `[handler.<name>]` table: serves the requests `<name>` and `<name>:...`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Handler {
+    /// Request name.
+    pub name: String,
+    /// Unix socket of the program: a line each way, answers in the order of the requests. It gets the whole
+    /// request line.
+    pub socket: PathBuf,
+    /// Who may use it (default: every host of the table).
+    pub allow: Vec<Allow>,
+    /// How long the program may take over one request (default 60 s).
+    pub timeout: Duration,
+}
+
+/// One entry of a handler's `allow` list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Allow {
+    /// `"*"`: every host of the table.
+    Everyone,
+    /// `"msul1"`: one host.
+    Host(HostId),
+    /// `"role:library"`.
+    Role(String),
+    /// `"domain:msu"`.
+    Domain(String),
+}
+
+impl Allow {
+    /// Whether this entry covers `host`.
+    pub fn covers(&self, host: &Host) -> bool {
+        match self {
+            Allow::Everyone => true,
+            Allow::Host(id) => *id == host.id,
+            Allow::Role(role) => *role == host.role.0,
+            Allow::Domain(domain) => *domain == host.domain,
+        }
+    }
+}
+
+impl Config {
+    /// The peer with this id, if the table has it and it is not this host.
+    pub fn peer(&self, id: &HostId) -> Option<&Peer> {
+        self.peers.iter().find(|peer| peer.host.id == *id)
+    }
+
+    /// Path of the peer's local socket.
+    pub fn socket_path(&self, peer: &HostId) -> PathBuf {
+        self.run_dir.join(peer.as_str())
+    }
+
+    /// Path of the peer's folder in the delayed directory.
+    pub fn spool_path(&self, peer: &HostId) -> PathBuf {
+        self.spool_dir.join(peer.as_str())
+    }
+}

@@ -1,0 +1,1 @@
+//! What a request is passed to at `lond`.

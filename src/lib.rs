@@ -1,0 +1,43 @@
+//! lonnet: persistent links between the hosts of a network, shared by local programs through Unix sockets.
+//!
+//! ```text
+//!  local programs                       this host │ another host
+//!                                                 │
+//!  app ─┐   run/<peer>                            │
+//!  app ─┼── Unix socket ── lonc child ══ TCP link ══ lond child ── handler (built in, Unix socket)
+//!  app ─┘                   │  one per host       │   one per link
+//!                           └─ delayed/<peer>/    │
+//!                              (the spool)        │
+//!         lonc (supervisor)                       │   lond (supervisor)
+//!         forks a child per line of hosts.tab,    │   accepts, forks a child per link
+//!         holds the listening Unix sockets,       │
+//!         answers HUP, USR1, TERM, child deaths   │
+//! ```
+//!
+//! Data flows one way: `reactor -> broker -> {session, pending, link, spool} -> wire`. The rooms on the right
+//! of an arrow know nothing of those on its left; siblings don't call each other.
+//!
+//! | room | what it owns | sockets, clock, files? |
+//! | --- | --- | --- |
+//! | [`config`] | `lonnet.toml` and `hosts.tab` as checked values; every error says `file:line` | reads files |
+//! | [`wire`] | bytes to lines and back; the classic opening dialogue and cipher | none: pure |
+//! | [`spool`] | the delayed directory of one peer | files, through its `Disk` trait |
+//! | [`lonc`] | `supervisor`: children, signals, status files; `broker` (pure), `reactor`: one link child | supervisor, reactor |
+//! | [`lond`] | `supervisor`: accepting; `serve` (pure), `reactor`: one link child | supervisor, reactor |
+//! | [`handler`] | what a request is passed to at `lond`: built in, a local program's socket | sockets are the reactor's |
+//! | [`supervise`] | what both supervisors share: child table (pure), fork, locks, signals, control sockets, titles | yes |
+//! | [`status`] | one snapshot type and its views: text, JSON, the original's `loncstatus.txt` | none |
+//! | [`client`] | for Rust programs: one request, its answer; a critical message when the broker is away | yes |
+//! | [`cli`] | `lon`, a file a subcommand | yes |
+
+pub mod cli;
+pub mod client;
+pub mod config;
+pub mod handler;
+pub mod logging;
+pub mod lonc;
+pub mod lond;
+pub mod spool;
+pub mod status;
+pub mod supervise;
+pub mod wire;

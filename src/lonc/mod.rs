@@ -1,0 +1,3 @@
+//! The caller's side: `supervisor` forks a child for each peer; `entry` is where such a child begins.
+
+pub mod entry;

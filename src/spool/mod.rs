@@ -1,0 +1,1 @@
+//! The delayed directory of one peer.

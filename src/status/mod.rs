@@ -1,0 +1,106 @@
+//! What the links do, for a person and for a program: one snapshot type, and its views.
+//!
+//! A link child makes a [`PeerStatus`] whenever its state changes; the supervisor keeps the last of each in a
+//! [`Snapshot`] and writes the views. Nothing here reads a clock or a file.
+
+use crate::config::HostId;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// Where a link stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LinkState {
+    /// No child serves the peer just now; the supervisor starts one.
+    Starting,
+    /// The host's name is being looked up, or the TCP connection is being made.
+    Connecting,
+    /// The opening dialogue is under way.
+    Opening,
+    /// Requests are answered.
+    Up,
+    /// The last attempt failed or the link was lost; the next dial is at a known time.
+    Down,
+    /// The child answers what it has and ends.
+    Draining,
+}
+
+impl LinkState {
+    /// The word that every view uses: `up`, `down`, ...
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LinkState::Starting => "starting",
+            LinkState::Connecting => "connecting",
+            LinkState::Opening => "opening",
+            LinkState::Up => "up",
+            LinkState::Down => "down",
+            LinkState::Draining => "draining",
+        }
+    }
+}
+
+/// What is known of one peer's link at one moment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PeerStatus {
+    /// The host called.
+    pub peer: HostId,
+    /// Process that serves it; 0 when there is none.
+    pub pid: u32,
+    /// Where the link stands.
+    pub state: LinkState,
+    /// When it came to stand there.
+    pub since: Timestamp,
+    /// What the child does, in words (`up`, `connecting to 127.0.0.2:5663`, `down, next dial in 4 s`).
+    pub doing: String,
+    /// `classic` or `secure`.
+    pub wire: String,
+    /// Whether what crosses the link is enciphered so that only the peer can read it.
+    pub private: bool,
+    /// Requests sent on the link whose answers have not come.
+    pub in_flight: u64,
+    /// Requests answered by the peer since the child started.
+    pub done: u64,
+    /// Requests that the broker answered itself with `con_lost`, `con_failed` or `error:` since the child started.
+    pub lost: u64,
+    /// Local programs connected.
+    pub clients: u64,
+    /// Messages in the spool.
+    pub delayed: u64,
+    /// Their bytes, newlines not counted.
+    pub delayed_bytes: u64,
+    /// When the oldest of them was stored.
+    pub oldest: Option<Timestamp>,
+    /// Messages in `failed/`.
+    pub failed: u64,
+    /// Files in `corrupt/`.
+    pub corrupt: u64,
+    /// The last thing that went wrong.
+    pub last_error: Option<String>,
+    /// When it did.
+    pub last_error_at: Option<Timestamp>,
+    /// The last line that the process logged.
+    pub last_log: String,
+}
+
+/// All links of one `lonc`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// `lonc`.
+    pub program: String,
+    /// Version of the program.
+    pub version: String,
+    /// This host.
+    pub id: HostId,
+    /// Process id of the supervisor.
+    pub pid: u32,
+    /// When it started.
+    pub started: Timestamp,
+    /// When this snapshot was made.
+    pub written: Timestamp,
+    /// What the supervisor does, in words.
+    pub doing: String,
+    /// The last line that it logged.
+    pub last_log: String,
+    /// One entry a peer, in the order of `hosts.tab`.
+    pub peers: Vec<PeerStatus>,
+}

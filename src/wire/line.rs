@@ -1,0 +1,293 @@
+//! Lines, as they cross a local socket, a classic link and a handler's socket.
+//!
+//! Owns two buffers: [`LineReader`] turns what was read into lines, [`Outgoing`] holds what is still to be written.
+//! Both keep one allocation that they fill and drain, so that a line costs no allocation of its own.
+//! A line ends in `\n`; the bytes before it are arbitrary. A line longer than the limit is reported once and then
+//! skipped up to its newline without being kept: memory stays below the limit plus one read.
+
+use std::io;
+
+/// Bytes that one read asks for, into a buffer that a reactor has for all its sockets.
+pub const READ_SIZE: usize = 64 * 1024;
+
+/// What [`LineReader::next_line`] found.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Line<'a> {
+    /// A whole line, without its newline.
+    Whole(&'a [u8]),
+    /// A line longer than the limit begins here; said once, when the limit is passed. What is left of it is skipped.
+    TooLong,
+}
+
+/// Collects bytes and gives them out as lines.
+#[derive(Debug)]
+pub struct LineReader {
+    buffer: Vec<u8>,
+    /// First byte not yet given out.
+    start: usize,
+    /// Bytes before this were searched for a newline already; `start <= searched`.
+    searched: usize,
+    max_line: usize,
+    skipping: bool,
+}
+
+impl LineReader {
+    /// A reader for lines of up to `max_line` bytes, newline not counted.
+    pub fn new(max_line: usize) -> LineReader {
+        LineReader { buffer: Vec::new(), start: 0, searched: 0, max_line, skipping: false }
+    }
+
+    /// Bytes held that no line was made of yet.
+    pub fn len(&self) -> usize {
+        self.buffer.len() - self.start
+    }
+
+    /// Whether nothing is held.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether a line has begun whose newline has not come (a too long one that is being skipped counts).
+    /// Meaningful once [`LineReader::next_line`] has returned `None`.
+    pub fn mid_line(&self) -> bool {
+        self.skipping || !self.is_empty()
+    }
+
+    /// Adds bytes.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.make_room();
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// The next line, or `None` when more bytes are needed.
+    pub fn next_line(&mut self) -> Option<Line<'_>> {
+        loop {
+            let newline = memchr::memchr(b'\n', &self.buffer[self.searched..]).map(|at| self.searched + at);
+            if self.skipping {
+                match newline {
+                    None => {
+                        self.clear();
+                        return None;
+                    }
+                    Some(at) => {
+                        self.consume_to(at + 1);
+                        self.skipping = false;
+                        continue;
+                    }
+                }
+            }
+            return match newline {
+                Some(at) if at - self.start <= self.max_line => {
+                    let line = self.start..at;
+                    self.consume_to(at + 1);
+                    Some(Line::Whole(&self.buffer[line]))
+                }
+                None if self.len() <= self.max_line => {
+                    self.searched = self.buffer.len();
+                    None
+                }
+                Some(_) | None => {
+                    self.skipping = true;
+                    self.searched = self.start;
+                    Some(Line::TooLong)
+                }
+            };
+        }
+    }
+
+    fn consume_to(&mut self, at: usize) {
+        self.start = at;
+        self.searched = at;
+    }
+
+    fn clear(&mut self) {
+        self.buffer.clear();
+        self.consume_to(0);
+    }
+
+    /// Drops what was given out, so that the buffer does not creep; gives a big allocation back once it is empty.
+    fn make_room(&mut self) {
+        if self.start == self.buffer.len() {
+            self.clear();
+            if self.buffer.capacity() > 4 * READ_SIZE {
+                self.buffer.shrink_to(2 * READ_SIZE);
+            }
+        } else if self.start >= READ_SIZE {
+            self.buffer.drain(..self.start);
+            self.searched -= self.start;
+            self.start = 0;
+        }
+    }
+}
+
+/// Bytes that wait to be written.
+#[derive(Debug, Default)]
+pub struct Outgoing {
+    buffer: Vec<u8>,
+    start: usize,
+}
+
+impl Outgoing {
+    /// Bytes that wait.
+    pub fn len(&self) -> usize {
+        self.buffer.len() - self.start
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The bytes that wait.
+    pub fn bytes(&self) -> &[u8] {
+        &self.buffer[self.start..]
+    }
+
+    /// Adds a line and its newline.
+    pub fn push_line(&mut self, line: &[u8]) {
+        self.buffer.extend_from_slice(line);
+        self.buffer.push(b'\n');
+    }
+
+    /// The buffer to append to, for a writer that makes its bytes in place.
+    pub fn tail(&mut self) -> &mut Vec<u8> {
+        &mut self.buffer
+    }
+
+    /// Notes that the first `count` bytes were written.
+    pub fn wrote(&mut self, count: usize) {
+        self.start += count;
+        debug_assert!(self.start <= self.buffer.len());
+        if self.start == self.buffer.len() {
+            self.clear();
+        } else if self.start >= 4 * READ_SIZE {
+            self.buffer.drain(..self.start);
+            self.start = 0;
+        }
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.buffer.clear();
+        self.start = 0;
+        if self.buffer.capacity() > 4 * READ_SIZE {
+            self.buffer.shrink_to(READ_SIZE);
+        }
+    }
+
+    /// Writes until nothing waits or the sink takes no more; returns whether nothing waits now.
+    ///
+    /// # Errors
+    /// What the sink said, other than `WouldBlock` and `Interrupted`.
+    pub fn flush_to(&mut self, sink: &mut impl io::Write) -> io::Result<bool> {
+        while !self.is_empty() {
+            match sink.write(self.bytes()) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => self.wrote(count),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(reader: &mut LineReader) -> Vec<String> {
+        let mut found = Vec::new();
+        while let Some(line) = reader.next_line() {
+            found.push(match line {
+                Line::Whole(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+                Line::TooLong => "<too long>".to_owned(),
+            });
+        }
+        found
+    }
+
+    #[test]
+    fn lines_come_out_whole_however_the_bytes_arrive() {
+        let text = b"first\n\nthird with \r and \xff\nrest";
+        for chunk in 1..text.len() {
+            let mut reader = LineReader::new(64);
+            let mut found: Vec<Vec<u8>> = Vec::new();
+            for part in text.chunks(chunk) {
+                reader.push(part);
+                while let Some(Line::Whole(line)) = reader.next_line() {
+                    found.push(line.to_vec());
+                }
+            }
+            assert_eq!(found, [&b"first"[..], b"", b"third with \r and \xff"], "in chunks of {chunk}");
+            assert!(reader.mid_line());
+            assert_eq!(reader.len(), 4);
+        }
+    }
+
+    #[test]
+    fn a_line_at_the_limit_passes_and_one_byte_more_is_said_once_and_skipped() {
+        for chunk in 1..40 {
+            let mut reader = LineReader::new(8);
+            let mut found = Vec::new();
+            for part in b"12345678\n123456789\nafter\n12345678901234567890123\nend\n".chunks(chunk) {
+                reader.push(part);
+                found.extend(lines(&mut reader));
+            }
+            assert_eq!(
+                found,
+                ["12345678", "<too long>", "after", "<too long>", "end"],
+                "in chunks of {chunk}"
+            );
+            assert!(!reader.mid_line());
+        }
+    }
+
+    #[test]
+    fn an_endless_line_is_not_kept_in_memory() {
+        let mut reader = LineReader::new(1000);
+        let mut said = 0;
+        for _ in 0..10_000 {
+            reader.push(&[b'x'; 10_000]);
+            said += lines(&mut reader).len();
+            assert!(reader.len() <= 1000 + 10_000);
+        }
+        assert_eq!(said, 1);
+        assert!(reader.buffer.capacity() < 1_000_000);
+        reader.push(b"\nok\n");
+        assert_eq!(lines(&mut reader), ["ok"]);
+    }
+
+    #[test]
+    fn what_was_written_in_part_goes_on_where_it_stopped() {
+        struct Narrow(Vec<u8>, usize);
+        impl io::Write for Narrow {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.1 += 1;
+                match self.1 % 3 {
+                    0 => Err(io::ErrorKind::WouldBlock.into()),
+                    1 => Err(io::ErrorKind::Interrupted.into()),
+                    _ => {
+                        let count = bytes.len().min(7);
+                        self.0.extend_from_slice(&bytes[..count]);
+                        Ok(count)
+                    }
+                }
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let mut out = Outgoing::default();
+        let mut sink = Narrow(Vec::new(), 0);
+        let mut expected = Vec::new();
+        for number in 0..1000 {
+            out.push_line(format!("line {number}").as_bytes());
+            expected.extend_from_slice(format!("line {number}\n").as_bytes());
+        }
+        while !out.flush_to(&mut sink).unwrap() {}
+        assert_eq!(sink.0, expected);
+        assert!(out.is_empty());
+    }
+}
