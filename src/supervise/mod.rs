@@ -12,3 +12,4 @@
 //! | `handoff` | what crosses `exec` at HUP |
 
 pub mod control;
+pub mod title;
