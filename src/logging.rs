@@ -16,8 +16,10 @@ use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// Bytes of its last line that a process keeps for its status; a longer one is cut.
@@ -48,6 +50,9 @@ struct Voice {
     last: String,
 }
 
+/// The log file's; -1 before there is one.
+static DESCRIPTOR: AtomicI32 = AtomicI32::new(-1);
+
 static VOICE: Mutex<Voice> = Mutex::new(Voice { host: String::new(), last: String::new() });
 
 /// Begins to log records up to `level` to `file`, and to standard error too if told so; panics are logged as well.
@@ -63,7 +68,9 @@ pub fn init(
     let opened = OpenOptions::new().append(true).create(true).mode(MODE).open(file);
     let opened = opened.map_err(|cause| LogError::Open { path: file.to_owned(), cause })?;
     let logger = FileLogger { program, file: opened, also_stderr };
+    let descriptor = logger.file.as_raw_fd();
     log::set_boxed_logger(Box::new(logger)).map_err(|_| LogError::Twice)?;
+    DESCRIPTOR.store(descriptor, Ordering::Relaxed);
     log::set_max_level(level);
     log_panics();
     Ok(())
@@ -82,6 +89,11 @@ pub fn last_line() -> String {
 /// Forgets the last line, for a child that begins with a copy of its parent's.
 pub fn forget_last_line() {
     voice(|voice| voice.last.clear());
+}
+
+/// The log file's descriptor, which a child keeps when it closes what it has no use for.
+pub fn descriptor() -> Option<RawFd> {
+    Some(DESCRIPTOR.load(Ordering::Relaxed)).filter(|fd| *fd >= 0)
 }
 
 fn voice<T>(use_it: impl FnOnce(&mut Voice) -> T) -> T {
