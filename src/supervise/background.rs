@@ -71,9 +71,7 @@ pub enum BackgroundError {
 /// As [`BackgroundError`] has them. Folders that were made stay.
 pub fn become_user(config: &Config) -> Result<(), BackgroundError> {
     let user = user_to_become(config)?;
-    for folder in [&config.run_dir, &config.spool_dir, &config.log_dir, &config.status_dir] {
-        make_folder(folder, user.as_ref())?;
-    }
+    make_folders(config, user.as_ref())?;
     let Some(user) = user else { return Ok(()) };
     let step = |step, done: nix::Result<()>| {
         done.map_err(|errno| BackgroundError::Step { user: user.name.clone(), step, cause: errno.into() })
@@ -108,6 +106,15 @@ fn user_to_become(config: &Config) -> Result<Option<User>, BackgroundError> {
     }
     let actual = User::from_uid(euid).ok().flatten().map_or_else(|| euid.to_string(), |user| user.name);
     Err(BackgroundError::OtherUser { wanted: name.clone(), actual })
+}
+
+/// Makes the folders of `config` that are missing; gives those it made to `owner`.
+///
+/// # Errors
+/// When one cannot be made.
+pub fn make_folders(config: &Config, owner: Option<&User>) -> Result<(), BackgroundError> {
+    let folders = [&config.run_dir, &config.spool_dir, &config.log_dir, &config.status_dir];
+    folders.into_iter().try_for_each(|folder| make_folder(folder, owner))
 }
 
 /// Makes `folder` and what of its parents is missing; gives what was made, and that alone, to `owner`.

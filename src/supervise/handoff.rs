@@ -7,7 +7,7 @@
 //! not take is closed.
 //! When `exec` fails, everything is as before and the old program goes on.
 
-use super::signals;
+use super::signals::{self, Signal, Signals};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::execve;
@@ -83,22 +83,49 @@ struct Envelope<T> {
     legacy: T,
 }
 
-/// Starts `program` anew in this process and leaves it `legacy` and `descriptors`. Returns only when that failed:
-/// then signals, descriptors and all else are as before.
-pub fn exec<T: Serialize>(program: &Program, legacy: &T, descriptors: &[BorrowedFd<'_>]) -> HandoffError {
+/// Why the old program is still there after [`exec`].
+#[derive(Debug)]
+pub struct Stayed {
+    /// What failed; `None` if a signal to stop came first.
+    pub error: Option<HandoffError>,
+    /// Signals that came meanwhile and are still to be answered.
+    pub late: Vec<Signal>,
+}
+
+/// Starts `program` anew in this process and leaves it `legacy` and `descriptors`. Returns only when that failed, or
+/// when a signal to stop came first: then the signal mask, descriptors and all else are as before.
+pub fn exec<T: Serialize>(
+    program: &Program,
+    legacy: &T,
+    descriptors: &[BorrowedFd<'_>],
+    signals: &mut Signals,
+) -> Stayed {
     let mask = match signals::block() {
         Ok(mask) => mask,
-        Err(cause) => return HandoffError::Describe(cause),
+        Err(cause) => return Stayed { error: Some(HandoffError::Describe(cause)), late: Vec::new() },
     };
+    // From here on signals wait for the new program; those that the handlers took before would die with the old
+    // one. CHLD, USR1 and HUP need no answer if `exec` succeeds: the new program reaps and starts all links anew.
+    let late = signals.pending();
+    let stop = late.iter().any(|signal| matches!(signal, Signal::Stop | Signal::Quit));
+    let error = (!stop).then(|| replace_image(program, legacy, descriptors));
+    if let Err(cause) = signals::restore(&mask) {
+        log::error!("restore the signal mask: {cause}");
+    }
+    Stayed { error, late }
+}
+
+fn replace_image<T: Serialize>(
+    program: &Program,
+    legacy: &T,
+    descriptors: &[BorrowedFd<'_>],
+) -> HandoffError {
     let error = try_exec(program, legacy, descriptors);
     for fd in descriptors {
         // It was open and had the flag a moment ago; a kernel that refuses this now has refused nothing before.
         if let Err(errno) = set_close_on_exec(*fd, true) {
             log::error!("close descriptor {} on exec: {errno}", fd.as_raw_fd());
         }
-    }
-    if let Err(cause) = signals::restore(&mask) {
-        log::error!("restore the signal mask: {cause}");
     }
     error
 }
@@ -217,6 +244,7 @@ impl Drop for Descriptors {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::fd::AsFd;
 
     #[test]
     fn what_is_left_for_another_process_is_not_taken() {
@@ -243,15 +271,11 @@ mod tests {
     fn a_failed_exec_leaves_everything_as_it_was() {
         let program = Program { path: "/no/such/program".into(), arguments: vec!["x".into()] };
         let (ours, _theirs) = super::super::control::pair().unwrap();
-        use std::os::fd::AsFd;
         let flags = || fcntl(&ours, FcntlArg::F_GETFD).unwrap();
         let before = flags();
-        let error = exec(&program, &"what", &[ours.as_fd()]).to_string();
+        let error = replace_image(&program, &"what", &[ours.as_fd()]).to_string();
         assert_eq!(error, "exec /no/such/program: No such file or directory (os error 2)");
         assert_eq!(flags(), before);
         assert_eq!(before & libc::FD_CLOEXEC, libc::FD_CLOEXEC);
-        let mask = signals::block().unwrap();
-        signals::restore(&mask).unwrap();
-        assert!(!mask.contains(nix::sys::signal::Signal::SIGHUP), "the mask was restored");
     }
 }

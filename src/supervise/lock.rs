@@ -45,7 +45,7 @@ pub struct PidLock {
 }
 
 impl PidLock {
-    /// Makes the file if need be and locks it; its content is as before until [`PidLock::write_pid`].
+    /// Makes the file if need be, locks and empties it: until [`PidLock::write_pid`] it names nobody.
     ///
     /// # Errors
     /// When another process has the lock, or the file cannot be opened.
@@ -66,6 +66,7 @@ impl PidLock {
             let locked = file.metadata().map_err(fail)?;
             match std::fs::metadata(path) {
                 Ok(named) if (named.dev(), named.ino()) == (locked.dev(), locked.ino()) => {
+                    file.set_len(0).map_err(fail)?;
                     return Ok(PidLock { file, path: path.to_owned() });
                 }
                 Ok(_) => {}

@@ -8,12 +8,15 @@
 use super::background::{self, BackgroundError, Ready};
 use super::handoff::{self, Descriptors, HandoffError, Program};
 use super::lock::{LockError, PidLock};
+use super::signals;
+use super::spawn::Inherited;
 use super::title;
 use crate::config::{Config, ConfigErrors};
 use crate::logging::{self, LogError};
 use clap::{CommandFactory, FromArgMatches, Parser};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::fmt::Display;
 use std::io;
 use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
@@ -68,13 +71,18 @@ pub enum StartError {
     Serve(String),
 }
 
+/// Reads a configuration: [`Config::load`].
+pub type Load = fn(&Path) -> Result<Config, ConfigErrors>;
+
 /// What a supervisor begins with.
 #[derive(Debug)]
 pub struct Start<L> {
     /// `lonc` or `lond`.
     pub program: &'static str,
     /// The configuration.
-    pub config: Config,
+    pub config: Inherited<Config>,
+    /// Reads a configuration.
+    pub load: Load,
     /// The pid file, locked, with this process's number.
     pub lock: PidLock,
     /// Who waits for the program to serve.
@@ -102,9 +110,9 @@ pub trait Legacy: DeserializeOwned {
 
 /// The `main` of a supervisor: starts as the arguments say and calls `serve`, which returns when it was told to
 /// stop, or an error when it cannot serve.
-pub fn main<L: Legacy>(
+pub fn main<L: Legacy, E: Display>(
     program: &'static str,
-    serve: impl FnOnce(&mut Start<L>) -> Result<(), String>,
+    serve: impl FnOnce(&mut Start<L>) -> Result<(), E>,
 ) -> ExitCode {
     let matches = Arguments::command().name(program).get_matches();
     let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
@@ -122,9 +130,12 @@ pub fn main<L: Legacy>(
 }
 
 /// Runs `serve`; tells whoever waits how it went.
-pub fn finish<L>(start: &mut Start<L>, serve: impl FnOnce(&mut Start<L>) -> Result<(), String>) -> ExitCode {
+pub fn finish<L, E: Display>(
+    start: &mut Start<L>,
+    serve: impl FnOnce(&mut Start<L>) -> Result<(), E>,
+) -> ExitCode {
     let Err(cause) = serve(start) else { return ExitCode::SUCCESS };
-    let error = StartError::Serve(cause);
+    let error = StartError::Serve(cause.to_string());
     log::error!("{error}");
     if !start.ready.fail(&error.to_string()) {
         say(start.program, &error);
@@ -149,7 +160,7 @@ fn say(program: &str, error: &StartError) {
 pub fn begin<L: Legacy>(
     program: &'static str,
     arguments: &Arguments,
-    load: impl Fn(&Path) -> Result<Config, ConfigErrors>,
+    load: Load,
 ) -> Result<Start<L>, StartError> {
     title::init(program);
     let legacy = handoff::receive::<L>()?;
@@ -157,39 +168,44 @@ pub fn begin<L: Legacy>(
         .map_err(|cause| StartError::Path { path: arguments.config.clone(), cause })?;
     let image = Program::new(arguments_anew(arguments, &file))?;
     match legacy {
-        Some((legacy, descriptors)) => go_on(program, arguments, load(&file), image, legacy, descriptors),
-        None => start_first(program, arguments, load(&file)?, image),
+        Some((legacy, descriptors)) => go_on(program, arguments, load, &file, image, legacy, descriptors),
+        None => start_first(program, arguments, load, &file, image),
     }
 }
 
 fn start_first<L>(
     program: &'static str,
     arguments: &Arguments,
-    config: Config,
+    load: Load,
+    file: &Path,
     image: Program,
 ) -> Result<Start<L>, StartError> {
+    let config = load(file)?;
     background::become_user(&config)?;
     // Taken before the fork, which copies it: who starts a second one is told at once.
     let lock = PidLock::take(&pid_file(program, &config))?;
     logging::init(program, &log_file(program, &config), config.log_level, arguments.foreground)?;
     let mut ready = if arguments.foreground { Ready::nobody() } else { background::detach(program)? };
-    if let Err(error) = lock.write_pid() {
+    // From here on others find this process and may signal it; its handlers will stand a little later.
+    let told = signals::block().map_err(|cause| LockError::File { path: pid_file(program, &config), cause });
+    if let Err(error) = told.and_then(|_| lock.write_pid()) {
         ready.fail(&StartError::Lock(error).to_string());
         std::process::exit(1);
     }
-    Ok(Start { program, config, lock, ready, image, legacy: None })
+    Ok(Start { program, config: Inherited::new(config), load, lock, ready, image, legacy: None })
 }
 
 /// After `exec`: the process is what it was, with a program and a configuration that may be new.
 fn go_on<L: Legacy>(
     program: &'static str,
     arguments: &Arguments,
-    config: Result<Config, ConfigErrors>,
+    load: Load,
+    file: &Path,
     image: Program,
     legacy: L,
     mut descriptors: Descriptors,
 ) -> Result<Start<L>, StartError> {
-    let config = match config {
+    let config = match load(file) {
         Ok(config) => config,
         Err(errors) => {
             // The old program has read this very file a moment ago, so this is a rare race; it is told in the old log.
@@ -198,6 +214,7 @@ fn go_on<L: Legacy>(
             return Err(errors.into());
         }
     };
+    background::make_folders(&config, None)?;
     logging::init(program, &log_file(program, &config), config.log_level, arguments.foreground)?;
     let path = pid_file(program, &config);
     let lock = match descriptors.take(legacy.common().lock) {
@@ -205,7 +222,32 @@ fn go_on<L: Legacy>(
         None => PidLock::take(&path)?,
     };
     lock.write_pid()?;
-    Ok(Start { program, config, lock, ready: Ready::nobody(), image, legacy: Some((legacy, descriptors)) })
+    let (config, ready) = (Inherited::new(config), Ready::nobody());
+    Ok(Start { program, config, load, lock, ready, image, legacy: Some((legacy, descriptors)) })
+}
+
+/// Whether the configuration can be begun anew with in place of `current`; logs what is wrong if not.
+pub fn can_restart(load: Load, current: &Config) -> bool {
+    let new = match load(&current.file) {
+        Ok(new) => new,
+        Err(ConfigErrors(problems)) => {
+            problems
+                .iter()
+                .for_each(|problem| log::error!("restart: {problem}; the old configuration stays"));
+            return false;
+        }
+    };
+    // Both are as old as the process: the lock lies in one, and root, who could change the other, was given up.
+    for (key, same) in [("run_dir", new.run_dir == current.run_dir), ("user", new.user == current.user)] {
+        if !same {
+            let file = current.file.display();
+            log::error!(
+                "restart: {file}: {key} has changed: stop and start instead; the old configuration stays"
+            );
+            return false;
+        }
+    }
+    true
 }
 
 /// The same arguments, none of which depends on the working directory or the environment.
