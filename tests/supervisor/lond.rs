@@ -1,0 +1,5 @@
+//! `lond`'s supervisor.
+
+use crate::Test;
+
+pub const TESTS: &[Test] = &[];
