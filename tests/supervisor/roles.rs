@@ -10,7 +10,6 @@ use lonnet::supervise::signals::{Signal, Signals};
 use lonnet::supervise::{startup, title};
 use lonnet::{lonc, lond};
 use mio::{Events, Interest, Poll, Token};
-use std::convert::Infallible;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -102,6 +101,7 @@ fn obey(mut stream: UnixStream) {
         "panic" => panic!("told to panic"),
         // Until killed; but should the test fail, not for ever.
         "hang" => {
+            stream.write_all(b"hanging").unwrap();
             std::thread::park_timeout(HANG);
             std::process::exit(4)
         }
@@ -181,6 +181,3 @@ fn greeted() -> ExitCode {
         }
     }
 }
-
-/// The children's type is `!`; this only keeps the signatures in step with the library's.
-const _: (fn(LinkSeed) -> !, fn(ServeSeed) -> !, Option<Infallible>) = (link, serve, None);
