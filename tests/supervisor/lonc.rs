@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::CommandExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -145,7 +146,10 @@ fn hup_works_the_tenth_time() {
     let pid = world.start();
     let mut child = world.child_of("msul1");
     let (stop, path) = (AtomicBool::new(false), world.path("run/msul1"));
-    let mut files = Vec::new();
+    world.wait("all are up", || {
+        ["msul1", "msul2", "msul3"].iter().all(|p| world.status_of(p)["state"] == "up")
+    });
+    let files = open_files_of(pid);
     std::thread::scope(|scope| {
         let connects = scope.spawn(|| {
             let mut count = 0;
@@ -171,14 +175,13 @@ fn hup_works_the_tenth_time() {
                     let children = children_of(pid);
                     children.len() == 3 && children.iter().all(|(_, state)| *state != 'Z')
                 });
-                files.push(open_files_of(pid));
+                world.wait("no descriptor leaks", || open_files_of(pid) == files);
             }
         }));
         stop.store(true, Ordering::Relaxed);
         assert!(connects.join().unwrap() > 10);
         passed.unwrap();
     });
-    assert!(files.iter().all(|count| *count == files[0]), "descriptors leak: {files:?}");
     assert_eq!(title_of(pid), "lonc: supervisor, 3 links");
     assert_eq!(world.pid(), pid);
     assert_eq!(status_field(pid, "SigBlk"), "0000000000000000");
@@ -425,11 +428,15 @@ fn it_becomes_the_user() {
     let refused = world.run(&[]);
     assert_eq!(refused.status.code(), Some(1));
     assert!(String::from_utf8(refused.stderr).unwrap().contains("no-such-user"));
-    world.configure_as(Some("nobody"), HOSTS, LONC);
-    std::fs::set_permissions(world.path("."), PermissionsExt::from_mode(0o755)).unwrap();
-    let pid = world.start();
     let nobody = nix::unistd::User::from_name("nobody").unwrap().unwrap();
     let uid = nobody.uid.as_raw();
+    std::fs::set_permissions(world.path("."), PermissionsExt::from_mode(0o755)).unwrap();
+    world.configure_as(Some("root"), HOSTS, LONC);
+    let refused = world.command(&[]).uid(uid).output().unwrap();
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(said, "lonc: start: become user root: only root may, and nobody has started the program\n");
+    world.configure_as(Some("nobody"), HOSTS, LONC);
+    let pid = world.start();
     assert_eq!(status_field(pid, "Uid"), format!("{uid}\t{uid}\t{uid}\t{uid}"));
     assert_ne!(status_field(pid, "Gid").split('\t').next(), Some("0"));
     for folder in ["run", "delayed", "log", "status"] {
