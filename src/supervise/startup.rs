@@ -137,6 +137,7 @@ pub fn finish<L, E: Display>(
     let Err(cause) = serve(start) else { return ExitCode::SUCCESS };
     let error = StartError::Serve(cause.to_string());
     log::error!("{error}");
+    start.lock.remove();
     if !start.ready.fail(&error.to_string()) {
         say(start.program, &error);
     }

@@ -211,8 +211,10 @@ fn hup_follows_the_configuration() {
     assert_eq!(world.path("run/msul1").metadata().unwrap().permissions().mode() & 0o777, 0o600);
     world.wait("the old peer's child is gone", || !is_alive(gone));
     assert!(!world.path("run/msul3").exists());
-    assert_eq!(children_of(pid).len(), 3);
-    assert!(world.status_of("msul3").is_null() && world.status_of("msul4").is_object());
+    world.wait("each peer has a child", || children_of(pid).len() == 3);
+    world.wait("the status shows it", || {
+        world.status_of("msul3").is_null() && world.status_of("msul4")["state"] == "up"
+    });
 }
 
 fn a_hung_child_is_killed_at_hup() {
@@ -457,6 +459,7 @@ fn the_background_is_entered_when_ready() {
     assert_eq!(failed.status.code(), Some(1));
     let said = String::from_utf8(failed.stderr).unwrap();
     assert!(said.starts_with("lonc: start: open the status socket: listen on "), "{said}");
+    assert!(!world.path("run/lonc.pid").exists());
     std::fs::remove_dir(world.path("run/lonc.sock")).unwrap();
 
     let started = world.run(&[]);

@@ -138,8 +138,14 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         if let Some(mut child) = self.running.take() {
-            // Its children end when it is gone.
-            child.kill().unwrap();
+            // QUIT takes its children along, also those that hang.
+            send(child.id(), Signal::SIGQUIT);
+            let deadline = Instant::now() + Duration::from_secs(5);
+            while child.try_wait().unwrap().is_none() && Instant::now() < deadline {
+                pause();
+            }
+            // One that was reaped is not there to be killed.
+            let _ = child.kill();
             child.wait().unwrap();
         }
     }
