@@ -13,11 +13,12 @@ use crate::config::{Config, HostId};
 use crate::wire::line::{Line, LineReader, Outgoing, READ_SIZE};
 use jiff::Timestamp;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::{User, geteuid};
 use std::collections::VecDeque;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, chown};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -39,6 +40,9 @@ pub const CRITICAL: &[u8] = b"critical:";
 
 /// Permission bits of a stored message: the broker may run as another user; the folder keeps strangers out.
 const FILE_MODE: u32 = 0o644;
+
+/// Permission bits of the delayed directory.
+const FOLDER_MODE: u32 = 0o750;
 
 /// A connection to one peer's local socket.
 #[derive(Debug)]
@@ -277,14 +281,31 @@ pub fn store(config: &Config, peer: &HostId, request: &[u8]) -> io::Result<PathB
         let what = format!("the request is longer than {max_line} bytes");
         return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
     }
+    make_delayed(config)?;
     drop_in_file(&config.spool_dir, peer, request, Timestamp::now(), std::process::id())
+}
+
+/// Makes the delayed directory where no broker has been started yet; it belongs to the user that the broker becomes.
+fn make_delayed(config: &Config) -> io::Result<()> {
+    match DirBuilder::new().mode(FOLDER_MODE).create(&config.spool_dir) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        Err(error) => return Err(error),
+    }
+    match &config.user {
+        Some(name) if geteuid().is_root() => {
+            let user = User::from_name(name)?.ok_or_else(|| io::Error::other(format!("no user {name:?}")))?;
+            chown(&config.spool_dir, Some(user.uid.as_raw()), Some(user.gid.as_raw()))
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// Whether this can be a request.
 fn check_request(request: &[u8]) -> io::Result<()> {
     let what = match memchr::memchr(b'\n', request) {
         Some(_) => "a request is one line",
-        None if request.is_empty() || request == CRITICAL => "the request is empty",
+        None if request.is_empty() => "the request is empty",
         None => return Ok(()),
     };
     Err(io::Error::new(io::ErrorKind::InvalidInput, what))
@@ -420,7 +441,7 @@ mod tests {
         let place = Place::new();
         let broker = place.broker(echo);
         let mut client = Client::connect(&place.config(), &there()).unwrap();
-        for request in [&b""[..], b"a\nb", b"\n", CRITICAL] {
+        for request in [&b""[..], b"a\nb", b"\n"] {
             assert_eq!(client.reply(request).unwrap_err().kind(), io::ErrorKind::InvalidInput);
             let error = critical(&place.config(), &there(), request).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
@@ -520,6 +541,17 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
         assert!(place.stored().is_empty());
         fs::remove_dir(&config.spool_dir).unwrap();
-        assert_eq!(critical(&config, &there(), b"log:x").unwrap_err().kind(), io::ErrorKind::NotFound);
+        fs::write(&config.spool_dir, "a file").unwrap();
+        assert_eq!(critical(&config, &there(), b"log:x").unwrap_err().kind(), io::ErrorKind::NotADirectory);
+        assert_eq!(fs::read(&config.spool_dir).unwrap(), b"a file");
+    }
+
+    #[test]
+    fn the_delayed_directory_is_made_where_no_broker_was_yet() {
+        let place = Place::new();
+        let config = place.config();
+        fs::remove_dir(&config.spool_dir).unwrap();
+        assert_eq!(critical(&config, &there(), b"log:x").unwrap(), CON_DELAYED);
+        assert_eq!(place.stored().len(), 1);
     }
 }
