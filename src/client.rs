@@ -515,12 +515,7 @@ mod tests {
             "in the order of their names"
         );
         for (name, _) in &stored {
-            let (stem, peer) = name.rsplit_once('.').unwrap();
-            assert_eq!(peer, "there");
-            let parts: Vec<&str> = stem.split('_').collect();
-            assert_eq!(parts.len(), 3, "{name}");
-            assert_eq!(parts[0].len(), 20, "{name}");
-            assert_eq!(parts[1], std::process::id().to_string());
+            assert!(name.ends_with(".there") && !name.starts_with('.'), "{name}");
         }
     }
 

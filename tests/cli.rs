@@ -1,5 +1,8 @@
 //! `lon` as people and scripts meet it: arguments in; output, exit code and files out. A broker is played by a thread.
 
+// The helpers of the tests fail as loudly as the tests themselves.
+#![allow(clippy::unwrap_used)]
+
 use lonnet::config::HostId;
 use lonnet::status::{LinkState, PeerStatus, Snapshot, json};
 use std::collections::BTreeMap;

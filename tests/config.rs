@@ -1,5 +1,8 @@
 //! The configuration as its users meet it: whole files in a folder of their own, and what is said of them.
 
+// The helpers of the tests fail as loudly as the tests themselves.
+#![allow(clippy::unwrap_used)]
+
 use lonnet::config::{Allow, Config, HostId, Hosts, Target, Wire};
 use std::collections::BTreeSet;
 use std::fs;
