@@ -1,6 +1,10 @@
 //! The configuration as its users meet it: whole files in a folder of their own, and what is said of them.
 
+// The helpers of the tests fail as loudly as the tests themselves.
+#![allow(clippy::unwrap_used)]
+
 use lonnet::config::{Allow, Config, HostId, Hosts, Target, Wire};
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -95,9 +99,8 @@ fn the_least_file_gives_every_default() {
     assert_eq!(config.spool_path(&id("msul1")), folder.path("delayed/msul1"));
 }
 
-#[test]
-fn every_key_is_taken() {
-    let toml = r#"
+/// Every key that there is, none with its default.
+const EVERY_KEY: &str = r#"
 id = "msua1"
 hosts = "hosts.tab"
 pins = "/etc/pins"
@@ -137,7 +140,10 @@ socket = "app.sock"
 allow = ["*", "msul1", "role:library", "domain:msu"]
 timeout = "10s"
 "#;
-    let folder = Folder::new(toml, HOSTS);
+
+#[test]
+fn every_key_is_taken() {
+    let folder = Folder::new(EVERY_KEY, HOSTS);
     let config = folder.load();
     assert_eq!(config.pins, Path::new("/etc/pins"));
     assert_eq!(config.key_dir, folder.path("k"));
@@ -641,6 +647,21 @@ fn five_thousand_hosts_are_read_and_found_fast() {
 }
 
 #[test]
+fn what_is_read_and_reported_is_bounded() {
+    let folder = Folder::new("id = \"msua1\"\n", &"x\n".repeat(20_000));
+    let problems = folder.problems();
+    assert_eq!(problems.len(), 10_001);
+    assert_eq!(problems.last().unwrap(), "lonnet.toml: there are more problems than these");
+
+    let folder = Folder::new("id = \"msua1\"\n", "");
+    fs::File::create(folder.path("hosts.tab")).unwrap().set_len(16 * 1024 * 1024 + 1).unwrap();
+    assert_eq!(folder.problems(), ["hosts.tab: is longer than 16 MiB: not a file of this kind"]);
+
+    let folder = Folder::new(&format!("id = {}\n", "[".repeat(1_000_000)), HOSTS);
+    assert!(!folder.problems().is_empty(), "values in values in values do not overflow the stack");
+}
+
+#[test]
 fn no_bytes_make_it_panic() {
     let words: &[&[u8]] = &[
         b"id = \"msua1\"\n",
@@ -696,4 +717,91 @@ fn no_bytes_make_it_panic() {
             }
         }
     }
+}
+
+/// The sample with every key taken from its comment.
+fn uncommented_sample() -> String {
+    let sample = fs::read_to_string(sample("lonnet.toml")).unwrap();
+    let mut keys = 0;
+    let mut text = String::new();
+    for line in sample.lines() {
+        let line = match line.strip_prefix('#') {
+            Some(key) if !key.is_empty() && !key.starts_with(' ') => {
+                keys += 1;
+                key
+            }
+            _ => line,
+        };
+        text.push_str(line);
+        text.push('\n');
+    }
+    assert!(keys > 30, "only {keys} keys found");
+    text
+}
+
+fn sample(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("etc").join(name)
+}
+
+#[test]
+fn the_sample_loads_with_the_thirteen_hosts_and_all_defaults() {
+    let config = Config::load(&sample("lonnet.toml")).unwrap_or_else(|errors| panic!("{errors}"));
+    assert_eq!(config.hosts.len(), 13);
+    assert_eq!(config.peers.len(), 12);
+    assert!(!config.hosts.has_unaddressed());
+    let ids: Vec<&str> = config.hosts.ids().map(HostId::as_str).collect();
+    assert_eq!(
+        ids,
+        [
+            "msul1", "msua1", "msul2", "msua2", "hubl14", "hubl15", "hubl16", "huba20", "huba21", "huba22",
+            "huba23", "hubl25", "huba27"
+        ]
+    );
+}
+
+#[test]
+fn the_sample_says_of_each_key_what_holds_when_it_is_left_out() {
+    let shipped = Config::load(&sample("lonnet.toml")).unwrap_or_else(|errors| panic!("{errors}"));
+    let folder = Folder::new(&uncommented_sample(), &fs::read_to_string(sample("hosts.tab")).unwrap());
+    let mut spelled = folder.load();
+    for (spelled, shipped, name) in [
+        (&spelled.hosts_file, &shipped.hosts_file, "hosts"),
+        (&spelled.pins, &shipped.pins, "pins"),
+        (&spelled.key_dir, &shipped.key_dir, "key_dir"),
+        (&spelled.run_dir, &shipped.run_dir, "run_dir"),
+        (&spelled.spool_dir, &shipped.spool_dir, "spool_dir"),
+        (&spelled.log_dir, &shipped.log_dir, "log_dir"),
+        (&spelled.status_dir, &shipped.status_dir, "status_dir"),
+    ] {
+        assert_eq!(spelled.file_name(), shipped.file_name(), "{name}");
+    }
+    assert_eq!(spelled.log_level, shipped.log_level);
+    assert_eq!(spelled.peers, shipped.peers);
+    spelled.lond.full_load = shipped.lond.full_load;
+    assert_eq!(spelled.lond, shipped.lond);
+    let handler = &spelled.handlers[0];
+    let least = format!("id = \"msua1\"\n[handler.{}]\nsocket = {:?}\n", handler.name, handler.socket);
+    assert_eq!(*handler, Folder::new(&least, HOSTS).load().handlers[0]);
+}
+
+#[test]
+fn the_sample_has_every_key_that_there_is() {
+    fn keys(toml: &str) -> BTreeSet<String> {
+        let table: toml::Table = toml.parse().unwrap();
+        let mut keys = BTreeSet::new();
+        for (key, value) in &table {
+            match value {
+                toml::Value::Table(section) if key == "handler" => {
+                    let handler = section.values().next().unwrap().as_table().unwrap();
+                    keys.extend(handler.keys().map(|inner| format!("handler.*.{inner}")));
+                }
+                toml::Value::Table(section) if key != "host" => {
+                    keys.extend(section.keys().map(|inner| format!("{key}.{inner}")));
+                }
+                _ => drop(keys.insert(key.clone())),
+            }
+        }
+        keys
+    }
+    assert_eq!(keys(&uncommented_sample()), &keys(EVERY_KEY) | &BTreeSet::from(["host".to_owned()]));
 }
