@@ -604,3 +604,21 @@ fn an_answer_that_is_no_status_is_an_error() {
         assert!(said.err.starts_with("lon: ask "), "{}", said.err);
     }
 }
+
+#[test]
+fn queue_shows_what_waits_for_whom() {
+    let place = Place::new();
+    let said = place.run(&["queue"]);
+    assert_eq!((said.code, said.out.as_str(), said.err.as_str()), (0, "nothing waits\n", ""));
+    assert_eq!(place.run(&["critical", "there", "log:one"]).code, 4);
+    let said = place.run(&["queue"]);
+    assert_eq!((said.code, said.err.as_str()), (0, ""));
+    let lines: Vec<&str> = said.out.lines().collect();
+    assert_eq!(lines.len(), 2, "{}", said.out);
+    assert!(lines[1].starts_with("there ") && lines[1].contains("1 file"), "{}", said.out);
+    let said = place.run(&["queue", "there"]);
+    assert!(said.out.starts_with("there: no message stored; 1 file dropped in\n"), "{}", said.out);
+    assert_eq!(place.run(&["queue", "other"]).out, "other: nothing waits\n");
+    assert_eq!(place.run(&["queue", "nobody"]).code, 1);
+    assert_eq!(place.run(&["queue", "--full"]).code, 2);
+}
