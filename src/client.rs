@@ -30,7 +30,7 @@ pub const MAX_AHEAD: usize = 10_000;
 pub const MAX_AHEAD_BYTES: usize = 4 * 1024 * 1024;
 
 /// Longest answer in bytes: the longest line that any configuration allows.
-pub const MAX_ANSWER: usize = 64 * 1024 * 1024;
+pub const MAX_ANSWER: usize = 16 * 1024 * 1024;
 
 /// What the broker says of a message that it stored; said here too when the broker is away.
 pub const CON_DELAYED: &[u8] = b"con_delayed";

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 use lonnet::config::HostId;
+use lonnet::spool::{RealDisk, Spool};
 use lonnet::status::{LinkState, PeerStatus, Snapshot, json};
 use std::collections::BTreeMap;
 use std::fs;
@@ -621,4 +622,24 @@ fn queue_shows_what_waits_for_whom() {
     assert_eq!(place.run(&["queue", "other"]).out, "other: nothing waits\n");
     assert_eq!(place.run(&["queue", "nobody"]).code, 1);
     assert_eq!(place.run(&["queue", "--full"]).code, 2);
+}
+
+#[test]
+fn queue_lists_what_a_broker_has_stored() {
+    let place = Place::new();
+    let toml = place.path("lonnet.toml");
+    let limits = lonnet::config::Config::load(&toml).unwrap().peers[0].spool;
+    let mut spool = Spool::open(RealDisk, &place.path("delayed/there"), limits);
+    for stored in spool.store(&[b"log:caf\xe9", b"log:two"], jiff::Timestamp::now()) {
+        stored.unwrap();
+    }
+    let said = place.run(&["queue"]);
+    let row: Vec<&str> = said.out.lines().last().unwrap().split_whitespace().collect();
+    assert_eq!(row[..3], ["there", "2", "15"], "{}", said.out);
+    let said = place.run(&["queue", "there"]);
+    let lines: Vec<&str> = said.out.lines().collect();
+    assert_eq!(lines[0], "there: 2 messages wait, 15 bytes");
+    assert!(lines[2].ends_with("  log:caf\\xe9"), "{}", said.out);
+    assert!(lines[3].ends_with("  log:two"), "{}", said.out);
+    assert_eq!((lines.len(), said.code, said.err.as_str()), (4, 0, ""));
 }

@@ -272,8 +272,8 @@ fn each_mistake_is_reported_with_its_line() {
             "[lonc]\nsocket_mode = \"7777\"",
             "3: lonc: socket_mode: want octal text like \"0660\", not \"7777\"",
         ),
-        ("[lonc]\nmax_line = 10", "3: lonc: max_line: want 256 bytes to 64 MiB, not 10 bytes"),
-        ("[lonc]\nmax_line = \"1GiB\"", "3: lonc: max_line: want 256 bytes to 64 MiB, not 1073741824 bytes"),
+        ("[lonc]\nmax_line = 10", "3: lonc: max_line: want 256 bytes to 16 MiB, not 10 bytes"),
+        ("[lonc]\nmax_line = \"1GiB\"", "3: lonc: max_line: want 256 bytes to 16 MiB, not 1073741824 bytes"),
         (
             "[lonc]\nmax_line = \"1MB\"",
             "3: lonc: max_line: want a number of bytes, or text like \"64MiB\", not \"1MB\"",
