@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use tempfile::TempDir;
 
@@ -171,7 +171,8 @@ enum Act {
 struct Program {
     requests: mpsc::Receiver<String>,
     gate: mpsc::Sender<()>,
-    stop: UnixStream,
+    /// `None` once the program is to end.
+    connections: Arc<Mutex<Option<Vec<UnixStream>>>>,
     thread: Option<JoinHandle<()>>,
     path: PathBuf,
 }
@@ -181,36 +182,19 @@ impl Program {
         let listener = UnixListener::bind(&path).unwrap();
         let (seen, requests) = mpsc::channel();
         let (gate, opened) = mpsc::channel();
-        let (stop, stopped) = UnixStream::pair().unwrap();
+        let connections = Arc::new(Mutex::new(Some(Vec::new())));
+        let ours = Arc::clone(&connections);
         let thread = std::thread::spawn(move || {
-            let mut poll = mio::Poll::new().unwrap();
-            let mut listener = {
-                listener.set_nonblocking(true).unwrap();
-                mio::net::UnixListener::from_std(listener)
-            };
-            stopped.set_nonblocking(true).unwrap();
-            let mut stopped = mio::net::UnixStream::from_std(stopped);
-            poll.registry().register(&mut listener, Token(0), Interest::READABLE).unwrap();
-            poll.registry().register(&mut stopped, Token(1), Interest::READABLE).unwrap();
-            let mut connections = Vec::new();
-            let mut events = Events::with_capacity(8);
-            loop {
-                poll.poll(&mut events, None).unwrap();
-                if events.iter().any(|event| event.token() == Token(1)) {
-                    break;
+            for connection in listener.incoming() {
+                let connection = connection.unwrap();
+                match ours.lock().unwrap().as_mut() {
+                    Some(connections) => connections.push(connection.try_clone().unwrap()),
+                    None => return,
                 }
-                while let Ok((connection, _)) = listener.accept() {
-                    let connection = UnixStream::from(OwnedFd::from(connection));
-                    connection.set_nonblocking(false).unwrap();
-                    connections.push(connection.try_clone().unwrap());
-                    serve_connection(connection, &act, &seen, &opened);
-                }
-            }
-            for connection in connections {
-                let _ = connection.shutdown(Shutdown::Both);
+                serve_connection(connection, &act, &seen, &opened);
             }
         });
-        Program { requests, gate, stop, thread: Some(thread), path }
+        Program { requests, gate, connections, thread: Some(thread), path }
     }
 
     fn echo(path: PathBuf) -> Program {
@@ -243,11 +227,15 @@ fn serve_connection(
         let answer = match act(request) {
             Act::Say(answer) => answer,
             Act::Wait(answer) => {
+                writer.flush().unwrap();
                 // Ends with the test, at the latest.
                 let _ = opened.recv();
                 answer
             }
-            Act::Close => return,
+            Act::Close => {
+                let _ = writer.flush().and_then(|()| writer.get_ref().shutdown(Shutdown::Both));
+                return;
+            }
         };
         // Writes together what was asked together.
         let told = writeln!(writer, "{answer}")
@@ -261,10 +249,13 @@ fn serve_connection(
 
 impl Drop for Program {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
-        let _ = self.stop.shutdown(Shutdown::Both);
-        // Lets a waiting request go.
+        for connection in self.connections.lock().unwrap().take().into_iter().flatten() {
+            let _ = connection.shutdown(Shutdown::Both);
+        }
+        // Lets a waiting request go, and the program look up from `accept`.
         self.gate = mpsc::channel().0;
+        let _ = UnixStream::connect(&self.path);
+        let _ = std::fs::remove_file(&self.path);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -486,9 +477,11 @@ fn a_program_that_does_not_read_stops_the_caller_and_not_the_answers_before() {
 
 #[test]
 fn told_to_end_it_answers_what_is_in_flight_and_closes() {
-    for (order, reason) in
-        [(Some(ToServe::Drain), Reason::Drained), (Some(ToServe::Replaced), Reason::Replaced), (None, Reason::Orphaned)]
-    {
+    for (order, reason) in [
+        (Some(ToServe::Drain), Reason::Drained),
+        (Some(ToServe::Replaced), Reason::Replaced),
+        (None, Reason::Orphaned),
+    ] {
         let rig = Rig::new();
         let program = Program::start(rig.socket(), slow_or_echo);
         let mut link = rig.open();
