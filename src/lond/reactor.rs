@@ -236,7 +236,12 @@ impl Reactor {
         self.ask_back.work(self.poll.registry(), &mut self.scratch, now, &mut |ticket, answer| {
             self.serve.asked_back(ticket, answer);
         });
-        self.link.flush(self.serve.outgoing())
+        self.link.flush(self.serve.outgoing())?;
+        // Only now is it known what the buffers hold while the loop sleeps, and so whose time runs.
+        for (number, program) in self.programs.iter_mut().enumerate() {
+            program.pause(self.serve.wants_answers_from(number), now);
+        }
+        Ok(())
     }
 
     fn take_requests(&mut self, now: Instant) -> io::Result<()> {
