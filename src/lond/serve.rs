@@ -30,6 +30,7 @@ use crate::handler::Ticket;
 use crate::handler::builtin::Builtin;
 use crate::wire::line::{Line, LineReader, Outgoing};
 use answers::{Answers, Seal};
+use request::is_enciphered;
 use std::time::{Duration, Instant};
 
 /// Bytes of an unfinished line that are kept before the caller is known; more is `refused`. (No line of the opening
@@ -339,6 +340,10 @@ impl Serve {
         match self.reader.next_line() {
             None => Next::Nothing,
             Some(Line::TooLong) => Next::TooLong,
+            // The reader's limit leaves room for enciphered ones.
+            Some(Line::Whole(line)) if line.len() > self.settings.max_line && !is_enciphered(line) => {
+                Next::TooLong
+            }
             Some(Line::Whole(line)) => {
                 self.request.clear();
                 self.request.extend_from_slice(line);
@@ -391,7 +396,7 @@ enum Next {
 }
 
 /// Longest line that is taken off the link: room for `max_line` bytes enciphered, which are twice as many and
-/// `enc:<length>:`. What is longer than `max_line` then is refused with a word.
+/// `enc:<length>:`. Whether the request itself is longer than `max_line` is seen when the line is whole.
 fn wire_limit(max_line: usize) -> usize {
     max_line.saturating_mul(2).saturating_add(64)
 }

@@ -24,6 +24,11 @@ pub enum Request<'a> {
     Other,
 }
 
+/// Whether `line` is to be deciphered.
+pub fn is_enciphered(line: &[u8]) -> bool {
+    line.starts_with(b"enc:")
+}
+
 impl<'a> Request<'a> {
     /// The kind of `line`.
     pub fn parse(line: &'a [u8]) -> Request<'a> {
@@ -31,7 +36,7 @@ impl<'a> Request<'a> {
             Request::Blank
         } else if line == b"init" {
             Request::Init
-        } else if line.starts_with(b"enc:") {
+        } else if is_enciphered(line) {
             Request::Enciphered
         } else {
             Builtin::parse(line).map_or(Request::Other, Request::Builtin)
@@ -73,6 +78,10 @@ impl Serve {
                 }
             }
             (State::Open | State::Finishing(_), Request::Enciphered) => match self.decipher(&line) {
+                Ok(plain) if plain.len() > self.settings.max_line => {
+                    self.answers.give(&self.too_long_answer(), self.cipher.clone());
+                    None
+                }
                 Ok(plain) => {
                     line = plain;
                     match Request::parse(&line) {
@@ -137,9 +146,6 @@ impl Serve {
                 self.answers.give(b"bye", seal);
                 self.enter(State::Leaving(Reason::Exit));
             }
-            Builtin::Log(_) if bytes > self.settings.max_line => {
-                self.answers.give(&self.too_long_answer(), seal);
-            }
             Builtin::Log(_) => {
                 self.answers.give(b"ok", seal);
                 return Some(Todo::Log);
@@ -152,10 +158,6 @@ impl Serve {
 
     /// A request that is not built in: a handler's, or nobody's.
     fn other(&mut self, request: &[u8], seal: Seal) -> Option<Todo> {
-        if request.len() > self.settings.max_line {
-            self.answers.give(&self.too_long_answer(), seal);
-            return None;
-        }
         let name = memchr::memchr(b':', request).map_or(request, |colon| &request[..colon]);
         let handler = self.settings.routes.iter().position(|route| route.name.as_bytes() == name);
         match handler.map(|at| (at, self.settings.routes[at].allowed)) {

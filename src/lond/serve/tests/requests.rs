@@ -153,6 +153,7 @@ fn a_line_that_is_too_long_is_an_error_and_the_link_goes_on() {
     assert_eq!(bench.read(), error, "said once");
     assert_eq!(bench.exchange(b"\nping\n"), "msul1\n");
     assert_eq!(bench.exchange(format!("log:{}\n", "x".repeat(MAX_LINE)).as_bytes()), error);
+    assert_eq!(bench.exchange(format!("version:{}\n", "x".repeat(MAX_LINE)).as_bytes()), error);
     let cipher = bench.ekey();
     bench.send(sealed(&cipher, &fits).as_bytes());
     assert_eq!(bench.effects(), [format!("ask 0 {fits}")], "the limit is the request's, not its cipher's");
