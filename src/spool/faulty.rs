@@ -109,7 +109,7 @@ enum Change {
     Rename(PathBuf, PathBuf, Node),
 }
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 struct State {
     seen: Names,
     durable: Names,
@@ -131,11 +131,8 @@ impl FaultyDisk {
         let disk = FaultyDisk::default();
         let mut state = disk.lock();
         for folder in folders {
-            for above in folder.ancestors().filter(|above| !above.as_os_str().is_empty()) {
-                state.seen.insert(above.to_owned(), Node::Folder);
-            }
+            state.put_folders(folder);
         }
-        state.durable = state.seen.clone();
         drop(state);
         disk
     }
@@ -167,9 +164,20 @@ impl FaultyDisk {
         self.lock().restart(keep);
     }
 
-    /// A disk in the same state that goes its own way.
+    /// A disk in the same state that goes its own way; its operations are counted anew and nothing is planned.
     pub fn fork(&self) -> FaultyDisk {
-        FaultyDisk { state: Arc::new(Mutex::new(self.lock().clone())) }
+        let state = self.lock();
+        let fork = State {
+            seen: state.seen.clone(),
+            durable: state.durable.clone(),
+            changes: state.changes.clone(),
+            inodes: state.inodes.clone(),
+            operations: Vec::new(),
+            faults: BTreeMap::new(),
+            failing: None,
+            ..*state
+        };
+        FaultyDisk { state: Arc::new(Mutex::new(fork)) }
     }
 
     /// What [`Disk::free_space`] says; unlimited at first.
@@ -182,11 +190,12 @@ impl FaultyDisk {
         self.lock().now = now;
     }
 
-    /// Someone else puts a file there, whole and durable.
+    /// Someone else puts a file there, whole and durable, and its folders.
     pub fn put(&self, path: &Path, bytes: &[u8]) {
         let mut state = self.lock();
         let inode = state.add_inode();
         let modified = state.now;
+        state.put_folders(parent(path));
         state.inodes[inode] =
             Inode { seen: bytes.to_vec(), durable: bytes.to_vec(), modified, pending: Vec::new() };
         state.seen.insert(path.to_owned(), Node::File(inode));
@@ -269,6 +278,13 @@ impl FaultyDisk {
 }
 
 impl State {
+    fn put_folders(&mut self, folder: &Path) {
+        for above in folder.ancestors().filter(|above| !above.as_os_str().is_empty()) {
+            self.seen.insert(above.to_owned(), Node::Folder);
+            self.durable.insert(above.to_owned(), Node::Folder);
+        }
+    }
+
     fn add_inode(&mut self) -> usize {
         self.inodes.push(Inode { modified: self.now, ..Inode::default() });
         self.inodes.len() - 1

@@ -123,7 +123,10 @@ impl<D: Disk> Spool<D> {
             Ok(found) if found.kind == Kind::File => found,
             Ok(_) => return Dropped::NotOurs,
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Dropped::NotOurs,
-            Err(cause) => return Dropped::Unusable(cause.to_string()),
+            Err(cause) => {
+                log::warn!("take in {}: {cause}; it waits", path.display());
+                return Dropped::Unfinished(later(now));
+            }
         };
         let mut line = match self.read_whole(path, MAX_REQUEST + 1) {
             Ok(bytes) => bytes,

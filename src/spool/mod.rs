@@ -10,8 +10,8 @@
 //! - A sequence is never used twice in one epoch.
 //! - Nothing unread is deleted: what cannot be read is copied or moved to `corrupt/` and reported once.
 //!
-//! How it fails: [`Spool::open`] never does; while its folder cannot be used the spool counts as empty, every store is
-//! refused with the cause, and the next one tries anew. After a failed write or sync nothing is appended to that segment
+//! How it fails: [`Spool::open`] never does; while its folder cannot be used nothing is sent, every store is refused
+//! with the cause, and the next call tries anew. After a failed write or sync nothing is appended to that segment
 //! again. A failing read is tried once more, reported, and then passed over until the next start. Errors are
 //! logged here only where no caller learns of them; a payload never is.
 //!
@@ -127,6 +127,9 @@ pub struct Spool<D: Disk> {
     loaded: bool,
     /// Whether the folder can be written to: its subfolders, epoch and names are durable.
     prepared: bool,
+    /// The delayed directory was made by this process, and its name may not be durable. Asked for only then: the
+    /// folder above need not be ours to open.
+    parent_is_new: bool,
     /// Why the folder could not be used the last time that was tried.
     trouble: Option<SpoolError>,
     /// The queue's last segment, open for appending.
@@ -166,6 +169,7 @@ impl<D: Disk> Spool<D> {
             queue: Queue::new(VecDeque::new(), Sequence(1)),
             loaded: false,
             prepared: false,
+            parent_is_new: false,
             trouble: None,
             append: None,
             reusable: false,
@@ -201,9 +205,9 @@ impl<D: Disk> Spool<D> {
         self.queue.waiting().messages == 0
     }
 
-    /// Whether [`Spool::next_unsent`] has something to give.
+    /// Whether [`Spool::next_unsent`] has something to give. Nothing, while the folder cannot be used.
     pub fn has_unsent(&self) -> bool {
-        self.queue.has_unsent()
+        self.prepared && self.queue.has_unsent()
     }
 
     /// Random name of this spool's life, 32 hex digits: made once when the folder is new. With the sequence it names a

@@ -38,7 +38,9 @@ impl<D: Disk> Spool<D> {
     ///
     /// # Errors
     /// A segment cannot be read: said once. It is passed over until the next start, and the next call goes on behind it.
+    /// Or the folder cannot be used ([`Spool::trouble`]): each call tries anew.
     pub fn next_unsent(&mut self) -> Result<Option<Message>, SpoolError> {
+        self.make_ready()?;
         loop {
             let Some((sequence, located)) = self.queue.first_unsent() else {
                 if self.locate()? {
@@ -118,7 +120,7 @@ impl<D: Disk> Spool<D> {
 
     /// Locates a message if messages wait and none is located, so that the age of the oldest is known.
     pub(super) fn locate_oldest(&mut self) {
-        while self.queue.wants_locating() {
+        while self.prepared && self.queue.wants_locating() {
             // A failure was logged, and passed over what failed.
             if let Ok(false) = self.locate() {
                 break;
