@@ -166,6 +166,12 @@ impl Queue {
         self.sent.is_empty() && self.unsent.is_empty() && self.unread.messages > 0
     }
 
+    /// Messages whose place is held in memory.
+    #[cfg(test)]
+    pub fn located(&self) -> usize {
+        self.sent.len() + self.unsent.len()
+    }
+
     /// Bytes of the segment files.
     pub fn disk_bytes(&self) -> u64 {
         self.disk_bytes

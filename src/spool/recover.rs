@@ -79,14 +79,24 @@ impl<D: Disk> Spool<D> {
         }
         self.failed = self.count(FAILED)?;
         self.corrupt = self.count(CORRUPT)?;
-        names.sort();
-        self.load_segments(&names);
+        self.load_segments(&mut names);
         self.loaded = true;
         Ok(())
     }
 
-    fn load_segments(&mut self, names: &[Sequence]) {
+    fn load_segments(&mut self, names: &mut Vec<Sequence>) {
         let mut next = self.queue.next_sequence();
+        names.sort();
+        // What is no file never was a segment, and must not bound one.
+        names.retain(|name| {
+            let path = self.segment_path(*name);
+            let plain = self.disk.metadata(&path).map_or(true, |found| found.kind == Kind::File);
+            if !plain {
+                log::error!("read {}: it is not a plain file; left alone", path.display());
+                next = next.max(name.next());
+            }
+            plain
+        });
         let mut segments = VecDeque::with_capacity(names.len());
         self.reusable = false;
         for (index, name) in names.iter().enumerate() {
@@ -128,7 +138,6 @@ impl<D: Disk> Spool<D> {
                         segment.waiting.add(record.request.len() as u64);
                     }
                 }
-                Found::Leftover(sequence) => next = next.max(sequence.next()),
                 Found::Damaged(damage) => {
                     let most = segment::most_records(damage.len() as u64);
                     next = Sequence(next.0.saturating_add(most));
@@ -148,9 +157,6 @@ impl<D: Disk> Spool<D> {
             found = self.disk.metadata(&path);
         }
         let found = found.context("read", &path)?;
-        if found.kind != Kind::File {
-            return Err(io::Error::other("it is not a plain file")).context("read", &path);
-        }
         *size = found.length;
         if found.length > MAX_SEGMENT_BYTES {
             return Err(io::Error::other("it is larger than any segment")).context("read", &path);

@@ -19,7 +19,7 @@ pub(super) const READ_TRIES: usize = 2;
 pub(super) struct Window {
     segment: Option<Sequence>,
     base: u64,
-    bytes: Vec<u8>,
+    pub(super) bytes: Vec<u8>,
 }
 
 impl Window {
@@ -175,7 +175,7 @@ impl<D: Disk> Spool<D> {
                 self.queue.locate(record.sequence, place, passed);
                 located = true;
             }
-            Some(Found::Record(_) | Found::Leftover(_)) => self.queue.pass(passed, least),
+            Some(Found::Record(_)) => self.queue.pass(passed, least),
             Some(Found::Damaged(damage)) => {
                 self.keep_damage_or_pin(cursor.segment, cursor.offset, damage);
                 self.queue.pass(passed, least);
