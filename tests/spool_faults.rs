@@ -24,11 +24,14 @@ const KEEPS: [Keep; 6] =
 const LEAST_OPERATIONS: usize = 200;
 
 fn now() -> Timestamp {
-    "2026-03-01T12:00:00Z".parse().unwrap()
+    Timestamp::UNIX_EPOCH
 }
 
 /// What must hold was broken.
 type Broken = String;
+
+/// A part of a life.
+type Step<D> = fn(&mut Life<D>) -> Result<(), Broken>;
 
 /// What the callers of the spool saw.
 #[derive(Default, Clone)]
@@ -77,7 +80,7 @@ impl<D: Disk> Life<D> {
     }
 
     fn spool(&mut self) -> &mut Spool<D> {
-        self.spool.as_mut().unwrap()
+        self.spool.as_mut().expect("a life begins with opening")
     }
 
     fn store(&mut self, name: &str, sizes: &[usize]) -> Result<(), Broken> {
@@ -156,7 +159,7 @@ impl<D: Disk> Life<D> {
 
     /// The whole life, until its end or the machine's.
     fn live(&mut self) -> Result<(), Broken> {
-        let steps: &[fn(&mut Self) -> Result<(), Broken>] = &[
+        let steps: &[Step<D>] = &[
             |life| {
                 life.open();
                 Ok(())
@@ -244,15 +247,16 @@ impl<D: Disk> Life<D> {
         let files = self.disk.files();
         for (sequence, payload) in &self.story.acknowledged {
             let aside = files.contains_key(&Path::new(DIR).join("failed").join(sequence.to_string()));
-            let done = self.story.settled.contains(sequence) || (self.story.aside.contains(sequence) && aside);
+            let done =
+                self.story.settled.contains(sequence) || (self.story.aside.contains(sequence) && aside);
             if !done && came.get(sequence) != Some(payload) {
                 return Err(format!("{sequence} was acknowledged and is lost"));
             }
         }
         for payload in &self.story.files {
-            let there = files.iter().any(|(path, bytes)| {
-                path.parent() == Some(Path::new(DELAYED)) && bytes.starts_with(payload)
-            });
+            let there = files
+                .iter()
+                .any(|(path, bytes)| path.parent() == Some(Path::new(DELAYED)) && bytes.starts_with(payload));
             let moved = came.values().any(|other| other == payload);
             if !there && !moved && !self.story.settled_payloads.contains(payload) {
                 return Err(format!("{:?} is lost", String::from_utf8_lossy(payload)));
@@ -290,7 +294,8 @@ impl<D: Disk> Life<D> {
         }
         self.open();
         let left = self.send(1)?;
-        let segments = self.disk.files().keys().filter(|path| path.extension() == Some(OsStr::new("seg"))).count();
+        let segments =
+            self.disk.files().keys().filter(|path| path.extension() == Some(OsStr::new("seg"))).count();
         if !left.is_empty() || segments != 1 {
             return Err(format!("{} messages and {segments} segments are left", left.len()));
         }
@@ -303,7 +308,11 @@ fn new_disk() -> FaultyDisk {
 }
 
 /// One life with these faults, then every way in which the machine can forget.
-fn run<D: Disk>(wrap: fn(FaultyDisk) -> D, faults: &[(usize, Fault)], checked: &mut usize) -> Result<(), Broken> {
+fn run<D: Disk>(
+    wrap: fn(FaultyDisk) -> D,
+    faults: &[(usize, Fault)],
+    checked: &mut usize,
+) -> Result<(), Broken> {
     let disk = new_disk();
     for (operation, fault) in faults {
         disk.plan(*operation, *fault);
@@ -336,7 +345,7 @@ fn run<D: Disk>(wrap: fn(FaultyDisk) -> D, faults: &[(usize, Fault)], checked: &
 /// All operations of a life without faults: their methods, and bytes written.
 fn operations<D: Disk>(wrap: fn(FaultyDisk) -> D) -> Vec<(&'static str, usize)> {
     let mut life = Life::new(new_disk(), wrap, Story::default());
-    life.live().unwrap();
+    life.live().expect("without faults nothing breaks");
     assert_eq!(life.story.refused, 0);
     life.disk.operations().iter().map(|operation| (operation.method, operation.bytes)).collect()
 }

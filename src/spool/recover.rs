@@ -168,7 +168,9 @@ impl<D: Disk> Spool<D> {
     fn count(&mut self, folder: &str) -> Result<u64, SpoolError> {
         let folder = self.dir.join(folder);
         let mut count = 0;
-        match self.disk.list(&folder, &mut |name| count += u64::from(!name.as_encoded_bytes().starts_with(b".")))
+        match self
+            .disk
+            .list(&folder, &mut |name| count += u64::from(!name.as_encoded_bytes().starts_with(b".")))
         {
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(0),
             listed => listed.context("list", &folder).map(|()| count),
@@ -272,9 +274,14 @@ impl<D: Disk> Spool<D> {
             self.queue.burn_name(name);
         }
         let Some(last) = self.queue.last().filter(|last| last.end > 0) else { return Ok(()) };
+        if self.sync_failed {
+            return Err(cause).context("make", &path);
+        }
         let path = self.segment_path(last.name);
         let file = self.disk.open(&path, true).context("open", &path)?;
-        self.disk.sync_data(&file).context("sync", &path)
+        let synced = self.disk.sync_data(&file).context("sync", &path);
+        self.sync_failed = synced.is_err();
+        synced
     }
 
     fn move_to_corrupt(&mut self, name: &str, content: &str) -> Result<(), SpoolError> {

@@ -62,7 +62,8 @@ fn every_changed_byte_is_found_set_aside_once_and_hides_no_neighbour() {
             assert_eq!(copies.len(), damage, "{context}");
             assert_eq!(spool.waiting().corrupt as usize, damage, "{context}");
             if lost {
-                let end = place - column + lines[place - column..].iter().position(|b| *b == b'\n').unwrap() + 1;
+                let end =
+                    place - column + lines[place - column..].iter().position(|b| *b == b'\n').unwrap() + 1;
                 assert_eq!(copies[0].1, damaged[place - column..end], "{context}");
             }
             // Not again at the next start, and nothing of it is lost.
@@ -72,7 +73,10 @@ fn every_changed_byte_is_found_set_aside_once_and_hides_no_neighbour() {
             let stored = store_well(&mut again, &["new"])[0];
             assert!(stored > Sequence(5), "{context}: {stored} may have been used");
             assert_eq!(replay(&mut again, true), ["new"]);
-            assert!(!disk.files().contains_key(&path), "{context}: the segment goes once its damage is copied");
+            assert!(
+                !disk.files().contains_key(&path),
+                "{context}: the segment goes once its damage is copied"
+            );
         }
     }
     assert!(seen > 2000);
@@ -169,7 +173,8 @@ fn a_segment_that_fails_to_be_read_at_the_start_is_passed_over_and_comes_at_the_
     store_well(&mut spool, &texts.iter().map(String::as_str).collect::<Vec<_>>());
     let copy = disk.fork();
     open(&copy);
-    let reads: Vec<usize> = (0..).zip(methods(&copy, 0)).filter(|(_, m)| *m == "read_at").map(|(n, _)| n).collect();
+    let reads: Vec<usize> =
+        (0..).zip(methods(&copy, 0)).filter(|(_, m)| *m == "read_at").map(|(n, _)| n).collect();
     disk.plan(disk.operations().len() + reads[0], Fault::Fail(libc::EIO));
     // The second try opens the file first.
     disk.plan(disk.operations().len() + reads[0] + 2, Fault::Fail(libc::EIO));

@@ -49,7 +49,11 @@ fn a_file_that_may_be_being_written_is_left_for_a_while() {
     assert_eq!((taken.stored, taken.corrupt), (1, 0));
     assert_eq!(taken.retry_at, Some(soon + WRITER_PAUSE));
     let taken = take_in(&mut spool, soon + WRITER_PAUSE);
-    assert_eq!((taken.stored, taken.corrupt), (1, 1), "one without a newline is a message, an empty one is none");
+    assert_eq!(
+        (taken.stored, taken.corrupt),
+        (1, 1),
+        "one without a newline is a message, an empty one is none"
+    );
     assert_eq!(replay(&mut spool, true), ["whole", "no newline yet"]);
     assert!(disk.files().contains_key(&Path::new(DIR).join("corrupt/b.msul1")));
 }

@@ -202,7 +202,11 @@ fn after_a_failed_sync_the_segment_is_left_and_the_refused_do_not_come() {
     let from = disk.operations().len();
     assert_eq!(store_well(&mut spool, &["next"]), [Sequence(4)]);
     let old = spool.segment_path(Sequence(1));
-    assert!(!disk.operations()[from..].iter().any(|operation| operation.path == old && operation.method != "metadata"));
+    assert!(
+        !disk.operations()[from..]
+            .iter()
+            .any(|operation| operation.path == old && operation.method != "metadata")
+    );
     for keep in [Keep::All, Keep::Nothing, Keep::Some(1), Keep::Some(2), Keep::Some(3)] {
         let disk = disk.fork();
         disk.restart(keep);
