@@ -95,7 +95,7 @@ impl<D: Disk> Spool<D> {
             log::debug!("{}: message {sequence} does not wait", self.dir.display());
             return;
         };
-        if self.queue.removable() != Some(located.segment) || !self.prepared {
+        if self.queue.removable() != Some(located.segment) {
             self.mark_answered(&located);
         }
         self.remove_finished();
@@ -269,13 +269,11 @@ impl<D: Disk> Spool<D> {
         }
     }
 
-    /// Removes the segments that nothing waits in. Only when the names are durable: the last segment's name keeps
-    /// the sequence.
+    /// Removes the segments that nothing waits in. The last stays: its name keeps the sequence, and was synced
+    /// before anything was sent or stored.
     pub(super) fn remove_finished(&mut self) {
         let mut removed = false;
-        while self.prepared
-            && let Some(name) = self.queue.removable()
-        {
+        while let Some(name) = self.queue.removable() {
             let path = self.segment_path(name);
             self.reader.take_if(|(open, _)| *open == name);
             self.marker.take_if(|(open, _)| *open == name);

@@ -199,6 +199,11 @@ fn after_a_failed_sync_the_segment_is_left_and_the_refused_do_not_come() {
     let text = results[0].as_ref().unwrap_err().to_string();
     assert!(text.starts_with("sync /delayed/msul1/00000000000000000001.seg: "), "{text}");
     assert!(matches!(results[1], Err(StoreError::Disk(_))));
+    assert_eq!(
+        replay(&mut open(&disk.fork()), true),
+        ["kept"],
+        "a process that starts now does not see them"
+    );
     let from = disk.operations().len();
     assert_eq!(store_well(&mut spool, &["next"]), [Sequence(4)]);
     let old = spool.segment_path(Sequence(1));
