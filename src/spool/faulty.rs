@@ -1,12 +1,13 @@
 //! A disk in memory that fails, tears and forgets, for tests and simulations.
 //!
-//! It keeps two states: what a program sees, and what would be found after the machine died. Between them lie the
-//! steps that were not synced, and at a crash any part of them may have reached the disk ([`Keep`]): writes by blocks of
-//! [`BLOCK`] bytes, names one change at a time (a rename is one change, as on every journalling file system).
+//! It keeps two states: what a program sees, and what would be found after the machine died. Between them lie
+//! the steps that were not synced, and at a crash any part of them may have reached the disk ([`Keep`]): writes
+//! by blocks of [`BLOCK`] bytes, names one change at a time (a rename is one change, as on every journalling
+//! file system).
 //!
-//! Every call of a [`Disk`] method is one operation with a number, and a [`Fault`] is planned for a number. The model
-//! is unkind where real systems are: after a failed [`Disk::sync_data`] what was not durable stays visible, and
-//! a later sync that succeeds does not make it durable (the pages were marked clean). A failed
+//! Every call of a [`Disk`] method is one operation with a number, and a [`Fault`] is planned for a number. The
+//! model is unkind where real systems are: after a failed [`Disk::sync_data`] what was not durable stays
+//! visible, and a later sync that succeeds does not make it durable (the pages were marked clean). A failed
 //! [`Disk::sync_dir`] may be tried again: names go through a journal, which does not forget.
 //!
 //! Clones share one disk. Nothing here reads a clock or a random source: what is random comes from seeds.
@@ -32,7 +33,8 @@ pub enum Fault {
     Fail(i32),
     /// It is a write: this many bytes are written, then it fails with this error number. Else as [`Fault::Fail`].
     Partial(usize, i32),
-    /// Every operation that changes something fails with this error number from here on, until [`FaultyDisk::heal`].
+    /// Every operation that changes something fails with this error number from here on, until
+    /// [`FaultyDisk::heal`].
     FailFrom(i32),
     /// The machine dies before it.
     CrashBefore,

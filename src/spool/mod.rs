@@ -4,16 +4,16 @@
 //! others out. It guarantees:
 //!
 //! - [`Spool::store`] answers `Ok` only for what is on disk: written, synced, its segment's name synced before.
-//! - What it answered `Ok` for is given out by [`Spool::next_unsent`], in the order of the sequences, at every start
-//!   again until it is settled, whatever step failed or was lost meanwhile. After a crash of the machine, settled
+//! - What it answered `Ok` for is given out by [`Spool::next_unsent`], in the order of the sequences, at every
+//!   start again until it is settled, whatever step failed or was lost meanwhile. After a crash of the machine, settled
 //!   messages of segments that still exist may be given out again.
-//! - A sequence is never used twice in one epoch.
+//! - No two messages that were stored or given out have the same sequence in one epoch.
 //! - Nothing unread is deleted: what cannot be read is copied or moved to `corrupt/` and reported once.
 //!
-//! How it fails: [`Spool::open`] never does; while its folder cannot be used nothing is sent, every store is refused
-//! with the cause, and the next call tries anew. After a failed write or sync nothing is appended to that segment
-//! again. A failing read is tried once more, reported, and then passed over until the next start. Errors are
-//! logged here only where no caller learns of them; a payload never is.
+//! How it fails: [`Spool::open`] never does; while its folder cannot be used nothing is sent, every store is
+//! refused with the cause, and the next call tries anew. After a failed write or sync nothing is appended to
+//! that segment again. A failing read is tried once more, reported, and then passed over until the next start.
+//! Errors are logged here only where no caller learns of them; a payload never is.
 //!
 //! ```text
 //! Spool ── store    batches, segments ahead of need       ┐
@@ -213,8 +213,8 @@ impl<D: Disk> Spool<D> {
         self.prepared && self.queue.has_unsent()
     }
 
-    /// Random name of this spool's life, 32 hex digits: made once when the folder is new. With the sequence it names a
-    /// message for ever. Empty as long as the folder could not be written to.
+    /// Random name of this spool's life, 32 hex digits: made once when the folder is new. With the sequence it
+    /// names a message for ever. Empty as long as the folder could not be written to.
     pub fn epoch(&self) -> &str {
         &self.epoch
     }

@@ -1,10 +1,10 @@
 //! What is found at the start.
 //!
-//! Two steps: *loading* reads the names and every segment, one at a time, and counts what waits; *preparing* makes
-//! folders and the epoch and syncs the names that everything else rests on. Nothing is sent before both are done: what is
-//! read after a killed process may not be on disk, and if the machine died then, its sequence would be used
-//! again for another message, which a receiver would take for a repeat. So a disk that cannot be written to is
-//! not delivered from, but counted.
+//! Two steps: *loading* reads the names and every segment, one at a time, and counts what waits; *preparing*
+//! makes folders and the epoch and syncs the names that everything else rests on. Nothing is sent before both
+//! are done: what is read after a killed process may not be on disk, and if the machine died then, its sequence
+//! would be used again for another message, which a receiver would take for a repeat. So a disk that cannot be
+//! written to is not delivered from, but counted.
 //!
 //! Neither step appends to a segment that holds anything: its tail is uncertain. An empty segment, named by the
 //! next sequence, takes its place, and keeps the sequence when all that was before it is gone.
@@ -247,7 +247,8 @@ impl<D: Disk> Spool<D> {
         Ok(())
     }
 
-    /// A spare that is whole is used; one that was not finished is replaced when one is needed. It never holds a message.
+    /// A spare that is whole is used; one that was not finished is replaced when one is needed. It never holds
+    /// a message.
     fn prepare_spare(&mut self) {
         let path = self.dir.join(SPARE);
         let size = self.segment_bytes;
@@ -259,8 +260,8 @@ impl<D: Disk> Spool<D> {
         self.spare = zeros.then_some(size);
     }
 
-    /// Sees to it that no sequence that was read can be used again: by an empty segment behind it or, where none can
-    /// be made (a full disk must be delivered from, or it stays full), by syncing what was read.
+    /// Sees to it that no sequence that was read can be used again: by an empty segment behind it or, where
+    /// none can be made (a full disk must be delivered from, or it stays full), by syncing what was read.
     fn keep_sequence(&mut self) -> Result<(), SpoolError> {
         let name = self.queue.next_name();
         let path = self.segment_path(name);

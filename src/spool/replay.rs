@@ -1,8 +1,8 @@
 //! Reading what waits, and settling it.
 //!
-//! A cursor goes once over the segments and *locates* messages, one ahead of what is asked for; a located message is
-//! read again from its place when it is sent, so that a lost link costs no second search. Progress is one byte
-//! in the message's line, written and not synced: after a crash of the machine it may be gone.
+//! A cursor goes once over the segments and *locates* messages, one ahead of what is asked for; a located
+//! message is read again from its place when it is sent, so that a lost link costs no second search. Progress
+//! is one byte in the message's line, written and not synced: after a crash of the machine it may be gone.
 
 use super::queue::{Cursor, Located};
 use super::record::{self, ANSWERED, MARK_AT, Sequence};
@@ -37,8 +37,8 @@ impl<D: Disk> Spool<D> {
     /// The next message that was not sent; it counts as sent now.
     ///
     /// # Errors
-    /// A segment cannot be read: said once. It is passed over until the next start, and the next call goes on behind it.
-    /// Or the folder cannot be used ([`Spool::trouble`]): each call tries anew.
+    /// A segment cannot be read: said once. It is passed over until the next start, and the next call goes on
+    /// behind it. Or the folder cannot be used ([`Spool::trouble`]): each call tries anew.
     pub fn next_unsent(&mut self) -> Result<Option<Message>, SpoolError> {
         self.make_ready()?;
         loop {

@@ -1,9 +1,9 @@
 //! The bytes of a segment, read as lines.
 //!
 //! Pure. [`Scan`] gives out what it finds from the front: whole records and damaged stretches. Zeros to the
-//! end, or the end of the bytes, end it. A damaged stretch runs to the next place where a record can be proven: behind a
-//! newline, behind a run of zeros (a lost block), or one byte on (a damaged newline). So damage never hides a neighbour, and
-//! damage that touches is one stretch.
+//! end, or the end of the bytes, end it. A damaged stretch runs to the next place where a record can be proven:
+//! behind a newline, behind a run of zeros (a lost block), or one byte on (a damaged newline). So damage never
+//! hides a neighbour, and damage that touches is one stretch.
 
 use super::record::{self, Record, SHORTEST_LINE, Sequence};
 
@@ -32,9 +32,9 @@ pub struct Scan<'a> {
 }
 
 impl<'a> Scan<'a> {
-    /// A reader of `bytes`, which begin where a line does. Sequences that do not rise from `least` are damage, and so
-    /// are those from `bound` on: they belong to a later segment. (A store that failed here may have left such a line
-    /// behind; it was refused.)
+    /// A reader of `bytes`, which begin where a line does. Sequences that do not rise from `least` are damage,
+    /// and so are those from `bound` on: they belong to a later segment. (A store that failed here may have
+    /// left such a line behind; it was refused.)
     pub fn new(bytes: &'a [u8], least: Sequence, bound: Sequence) -> Scan<'a> {
         Scan { bytes, at: 0, least, bound }
     }

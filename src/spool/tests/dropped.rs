@@ -109,6 +109,18 @@ fn a_great_many_files_are_taken_in_parts() {
 }
 
 #[test]
+fn unfinished_files_do_not_make_the_caller_spin() {
+    let disk = new_disk();
+    let mut spool = open(&disk);
+    disk.set_now(now());
+    for number in 0..=TAKE_IN_MOST {
+        put(&disk, &format!("{number:04}.msul1"), b"being written");
+    }
+    let taken = take_in(&mut spool, now());
+    assert!(!taken.more && taken.retry_at.is_some());
+}
+
+#[test]
 fn a_file_that_cannot_be_removed_is_stored_once() {
     let disk = new_disk();
     put(&disk, "1.msul1", b"once\n");
