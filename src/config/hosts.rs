@@ -5,7 +5,7 @@
 //! spaces around fields and a carriage return at the end don't matter. A bad line is a [`Problem`] with its line,
 //! whatever bytes it has; the lines after it are read nevertheless.
 
-use super::problem::{ConfigErrors, Problem};
+use super::problem::{ConfigErrors, Problem, keep};
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -21,7 +21,7 @@ const MAX_NAME: usize = 253;
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Id of a host. It becomes a file name, a part of the cipher key and a word of the wire: 1 to 64 of
-/// `A-Z a-z 0-9 . _ -`, no leading dot, and not a name that `run_dir` has other use for (`lonc.pid`, `*.lock`, ...).
+/// `A-Z a-z 0-9 . _ -`, no leading dot, and not a name that `run_dir` has other use for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct HostId(String);
@@ -48,8 +48,10 @@ impl HostId {
         if !text.bytes().all(usable) {
             return Err(format!("host id {text:?} has characters other than A-Z a-z 0-9 . _ -"));
         }
-        if [".pid", ".lock", ".sock", ".tmp"].iter().any(|end| text.ends_with(end)) {
-            return Err(format!("host id {text:?} ends like a file that the programs make for themselves"));
+        if ["lonc.pid", "lond.pid", "lonc.sock"].contains(&text) {
+            return Err(format!(
+                "host id {text:?} is the name of a file that the programs make for themselves"
+            ));
         }
         Ok(HostId(text.to_owned()))
     }
@@ -193,7 +195,9 @@ impl Table {
         for (index, bytes) in bytes.split(|&byte| byte == b'\n').enumerate() {
             let line = index + 1;
             if let Err(whats) = table.take_line(file, line, bytes) {
-                table.problems.extend(whats.into_iter().map(|what| Problem::at(file, line, what)));
+                for what in whats {
+                    keep(&mut table.problems, Problem::at(file, line, what));
+                }
             }
         }
         table
@@ -222,7 +226,7 @@ impl Table {
                 "{id} has the address {address}, as has {} in line {}: a caller from there is taken for {id}",
                 before.id, before.line
             );
-            self.warnings.push(Problem::at(file, line, what));
+            keep(&mut self.warnings, Problem::at(file, line, what));
         }
         Ok(())
     }

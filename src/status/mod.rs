@@ -5,10 +5,12 @@
 //! are arguments. A view never fails, and whatever a text holds, a line of a view stays one line.
 
 mod classic;
+mod columns;
 mod table;
 
 pub use classic::classic_text;
-pub use table::{ago, table};
+pub use columns::{Head, columns, cut};
+pub use table::{ago, set_aside, table};
 
 use crate::config::HostId;
 use jiff::Timestamp;

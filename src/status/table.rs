@@ -3,14 +3,23 @@
 //! A summary line, then a line a peer. A column that would be empty throughout is left out; the last error, which may
 //! be long, stands at the end and is cut.
 
+use super::columns::{Head, columns, cut};
 use super::{LinkState, PeerStatus, Snapshot, one_line};
 use jiff::{Timestamp, tz::TimeZone};
 
 /// Characters of the last error that are shown; the rest is in the log and in `--json`.
 const MAX_ERROR: usize = 60;
 
-/// Space between columns.
-const GAP: &str = "  ";
+const HEADS: [Head; 8] = [
+    Head::left("PEER"),
+    Head::left("STATE"),
+    Head::left("WIRE"),
+    Head::right("IN FLIGHT"),
+    Head::right("DONE"),
+    Head::left("DELAYED"),
+    Head::left("SET ASIDE"),
+    Head::left("LAST ERROR"),
+];
 
 /// The order in which the summary counts states.
 const STATES: [LinkState; 6] = [
@@ -29,41 +38,23 @@ pub fn table(snapshot: &Snapshot, now: Timestamp, zone: &TimeZone) -> String {
     if snapshot.peers.is_empty() {
         return text;
     }
-    let columns = [
-        Column::left("PEER", |peer| peer.peer.to_string()),
-        Column::left("STATE", |peer| format!("{} {}", peer.state.as_str(), ago(peer.since, now))),
-        Column::left("WIRE", wire),
-        Column::right("IN FLIGHT", |peer| peer.in_flight.to_string()),
-        Column::right("DONE", |peer| peer.done.to_string()),
-        Column::left("DELAYED", |peer| delayed(peer, now)),
-        Column::left("SET ASIDE", set_aside),
-        Column::left("LAST ERROR", |peer| last_error(peer, now, zone)),
-    ];
-    let filled: Vec<(&Column<'_>, Vec<String>)> = columns
+    let rows: Vec<Vec<String>> = snapshot
+        .peers
         .iter()
-        .map(|column| (column, snapshot.peers.iter().map(|peer| (column.cell)(peer)).collect::<Vec<_>>()))
-        .filter(|(_, cells)| cells.iter().any(|cell| !cell.is_empty()))
+        .map(|peer| {
+            vec![
+                peer.peer.to_string(),
+                format!("{} {}", peer.state.as_str(), ago(peer.since, now)),
+                wire(peer),
+                peer.in_flight.to_string(),
+                peer.done.to_string(),
+                delayed(peer, now),
+                set_aside(peer.failed, peer.corrupt),
+                last_error(peer, now, zone),
+            ]
+        })
         .collect();
-    let widths: Vec<usize> = filled
-        .iter()
-        .map(|(column, cells)| cells.iter().map(|cell| width(cell)).fold(width(column.head), usize::max))
-        .collect();
-    let mut push = |cell_of: &dyn Fn(usize) -> String| {
-        let mut line = String::new();
-        for (index, (column, _)) in filled.iter().enumerate() {
-            let cell = cell_of(index);
-            let pad = " ".repeat(widths[index] - width(&cell));
-            line.push_str(if index == 0 { "" } else { GAP });
-            line.push_str(&if column.right { pad + &cell } else { cell + &pad });
-        }
-        text.push_str(line.trim_end());
-        text.push('\n');
-    };
-    push(&|index| filled[index].0.head.to_owned());
-    for row in 0..snapshot.peers.len() {
-        push(&|index| filled[index].1[row].clone());
-    }
-    text
+    text + &columns(&HEADS, &rows)
 }
 
 /// How long ago `then` was, in its largest unit: `4 s`, `5 min`, `3 h`, `12 d`. A time yet to come, as two clocks
@@ -75,22 +66,6 @@ pub fn ago(then: Timestamp, now: Timestamp) -> String {
         60..3600 => format!("{} min", seconds / 60),
         3600..172_800 => format!("{} h", seconds / 3600),
         _ => format!("{} d", seconds / 86_400),
-    }
-}
-
-struct Column<'a> {
-    head: &'static str,
-    right: bool,
-    cell: Box<dyn Fn(&PeerStatus) -> String + 'a>,
-}
-
-impl<'a> Column<'a> {
-    fn left(head: &'static str, cell: impl Fn(&PeerStatus) -> String + 'a) -> Column<'a> {
-        Column { head, right: false, cell: Box::new(cell) }
-    }
-
-    fn right(head: &'static str, cell: impl Fn(&PeerStatus) -> String + 'a) -> Column<'a> {
-        Column { head, right: true, cell: Box::new(cell) }
     }
 }
 
@@ -115,10 +90,9 @@ fn summary(peers: &[PeerStatus]) -> String {
         1 => text.push_str("; 1 message delayed"),
         many => text.push_str(&format!("; {many} messages delayed")),
     }
-    for (number, word) in [(total(|peer| peer.failed), "failed"), (total(|peer| peer.corrupt), "corrupt")] {
-        if number > 0 {
-            text.push_str(&format!(", {number} {word}"));
-        }
+    let aside = set_aside(total(|peer| peer.failed), total(|peer| peer.corrupt));
+    if !aside.is_empty() {
+        text.push_str(&format!(", {aside}"));
     }
     text
 }
@@ -137,8 +111,9 @@ fn delayed(peer: &PeerStatus, now: Timestamp) -> String {
     }
 }
 
-fn set_aside(peer: &PeerStatus) -> String {
-    let counts = [(peer.failed, "failed"), (peer.corrupt, "corrupt")];
+/// `1 failed, 2 corrupt`; nothing for none.
+pub fn set_aside(failed: u64, corrupt: u64) -> String {
+    let counts = [(failed, "failed"), (corrupt, "corrupt")];
     let parts: Vec<String> = counts
         .into_iter()
         .filter(|(count, _)| *count > 0)
@@ -158,20 +133,6 @@ fn last_error(peer: &PeerStatus, now: Timestamp, zone: &TimeZone) -> String {
             format!("{} {error}", at.to_zoned(zone.clone()).strftime(form))
         }
     }
-}
-
-/// `text` in at most `most` characters.
-fn cut(text: &str, most: usize) -> String {
-    if width(text) <= most {
-        return text.to_owned();
-    }
-    let mut short: String = text.chars().take(most.saturating_sub(1)).collect();
-    short.push('…');
-    short
-}
-
-fn width(text: &str) -> usize {
-    text.chars().count()
 }
 
 #[cfg(test)]
