@@ -67,12 +67,8 @@ impl Network {
 
     /// A host of the table, with a folder and a configuration of its own.
     pub fn host(&self, id: &str) -> Host {
-        let mut host = Host {
-            id: id.to_owned(),
-            dir: self.dir.path().join(id),
-            address: self.places[id],
-            settings: BTreeMap::new(),
-        };
+        let mut host =
+            Host { dir: self.dir.path().join(id), address: self.places[id], settings: BTreeMap::new() };
         fs::create_dir_all(&host.dir).expect("make a host's folder");
         host.put("", "id", &quoted(id));
         host.put("", "hosts", "\"../hosts.tab\"");
@@ -124,7 +120,6 @@ fn quoted(text: &str) -> String {
 
 /// One host: its folder, its settings, its programs.
 pub struct Host {
-    pub id: String,
     pub dir: PathBuf,
     pub address: SocketAddr,
     /// By section and key; the section "" is the top of the file.
