@@ -159,7 +159,7 @@ fn on_its_own_file_system(options: &str) -> Option<Pair> {
     let can =
         root() && Command::new("unshare").args(["-m", "true"]).status().is_ok_and(|status| status.success());
     if !can {
-        eprintln!("skipped: a mount namespace needs root and unshare");
+        crate::common::skipped("a mount namespace needs root and unshare");
         return None;
     }
     let mut prepared = Pair::prepare(

@@ -125,7 +125,7 @@ fn a_taken_port_is_told_and_nothing_starts() {
 #[test]
 fn as_root_without_a_user_nothing_is_served() {
     if !root() {
-        eprintln!("skipped: only root can be refused for being root");
+        crate::common::skipped("only root can be refused for being root");
         return;
     }
     let network = Network::new(&[CALLER, CALLED]);
@@ -143,7 +143,7 @@ fn as_root_without_a_user_nothing_is_served() {
 fn as_root_the_programs_become_the_user_that_is_named() {
     let nobody = nix::unistd::User::from_name("nobody").ok().flatten();
     let Some(nobody) = nobody.filter(|_| root()) else {
-        eprintln!("skipped: needs root and a user nobody");
+        crate::common::skipped("needs root and a user nobody");
         return;
     };
     let network = Network::new(&[CALLER, CALLED]);
