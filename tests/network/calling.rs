@@ -1,8 +1,10 @@
 //! `lonc` calls: the opening dialogue and the cipher as seen by an independent lond.
 
-use crate::common::fake_lond::{BUILDKEY, Fault, Reply, STEPS, Step};
-use crate::common::pair::Pair;
+use crate::common::fake_lond::{BUILDKEY, FakeLond, Fault, Reply, STEPS, Step};
+use crate::common::network::Network;
+use crate::common::pair::{CALLED, CALLER, Pair};
 use crate::common::wait;
+use std::net::SocketAddr;
 
 #[test]
 fn the_opening_dialogue_is_said_line_by_line_and_then_requests_follow() {
@@ -100,4 +102,19 @@ fn a_refused_challenge_leaves_the_link_down_and_says_why() {
     let status = pair.host.status("msul1").expect("a status");
     let error = status["last_error"].as_str().expect("a last error");
     assert!(error.contains("refused"), "{error}");
+}
+
+#[test]
+fn a_host_without_an_address_is_looked_up_by_its_name() {
+    let network = Network::new(&[CALLER]);
+    let port = network.address(CALLER).port();
+    let fake = FakeLond::start(CALLED, CALLER, SocketAddr::from(([127, 0, 0, 1], port)));
+    let own_line = std::fs::read_to_string(network.dir().join("hosts.tab")).expect("hosts.tab");
+    network.write_table(&format!("{own_line}{CALLED}:test:library:localhost:\n"));
+    let mut host = network.host(CALLER);
+    host.set("lonc", "port", &port.to_string());
+    let _lonc = host.lonc();
+    host.wait_link(CALLED, "up");
+    assert_eq!(host.ask(CALLED, "ping"), CALLED);
+    assert_eq!(fake.connections(), 1);
 }

@@ -97,6 +97,23 @@ fn an_address_in_no_table_is_refused() {
 }
 
 #[test]
+fn a_caller_whose_line_has_no_address_is_known_by_its_name() {
+    let network = Network::new(&[CALLED]);
+    let own_line = std::fs::read_to_string(network.dir().join("hosts.tab")).expect("hosts.tab");
+    network.write_table(&format!("{own_line}{CALLER}:test:access:localhost:\n"));
+    let host = network.host(CALLED);
+    let _lond = host.lond();
+    let loopback = "127.0.0.1".parse().expect("an address");
+    let (mut caller, _) = Caller::open(loopback, host.address, CALLED);
+    assert_eq!(caller.ask("ping"), CALLED);
+    let stranger = "127.0.0.9".parse().expect("an address");
+    let mut stranger = Caller::connect(stranger, host.address).expect("connect");
+    stranger.send(b"init\n");
+    let answer = stranger.hear();
+    assert!(answer.is_none() || answer.as_deref() == Some("refused"), "{answer:?}");
+}
+
+#[test]
 fn the_classic_wire_is_refused_unless_it_is_allowed() {
     let network = Network::new(&[CALLER, CALLED]);
     let mut host = network.host(CALLED);
