@@ -4,6 +4,8 @@ use crate::common::fake_lond::Reply;
 use crate::common::pair::Pair;
 use crate::common::process;
 use crate::common::wait::{self, Gate};
+use std::collections::HashSet;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 fn numbered(prefix: &str, count: usize) -> Vec<String> {
@@ -137,12 +139,15 @@ fn the_queue_goes_on_where_it_was_when_the_link_dies_in_the_middle_of_it() {
     for message in numbered("m", 200) {
         assert_eq!(client.ask(&format!("critical:{message}")), "con_delayed");
     }
-    pair.fake.answer_with(|seen| match seen.text().rsplit_once('-') {
+    let closed_at = Mutex::new(HashSet::new());
+    pair.fake.answer_with(move |seen| {
         // The link dies at every fortieth message, the first time that it comes.
-        Some((_, number)) if number.parse::<u32>().is_ok_and(|n| n % 40 == 39) && seen.connection <= 5 => {
-            Reply::Close
+        let text = seen.text();
+        let number: usize = text.rsplit('-').next().and_then(|n| n.parse().ok()).unwrap_or_default();
+        if number % 40 == 39 && closed_at.lock().expect("the numbers").insert(number) {
+            return Reply::Close;
         }
-        _ => Reply::Line(b"ok".to_vec()),
+        Reply::Line(b"ok".to_vec())
     });
     pair.fake.listen();
     pair.lonc.signal(nix::sys::signal::Signal::SIGUSR1);
@@ -157,6 +162,7 @@ fn the_queue_goes_on_where_it_was_when_the_link_dies_in_the_middle_of_it() {
         }
     }
     assert_eq!(firsts, numbered("m", 200));
+    assert!(pair.fake.connections() >= 6, "the link did not die five times");
 }
 
 #[test]

