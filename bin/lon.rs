@@ -1,2 +1,7 @@
-//! Placeholder main, replaced when the program exists.
-fn main() {}
+//! `lon`: for people and scripts. See `lonnet::cli`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    lonnet::cli::main()
+}

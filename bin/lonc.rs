@@ -1,2 +1,5 @@
-//! Placeholder main, replaced when the program exists.
-fn main() {}
+//! `lonc`: keeps a link to each host of the network.
+
+fn main() -> std::process::ExitCode {
+    lonnet::lonc::supervisor::main()
+}

@@ -1,2 +1,5 @@
-//! Placeholder main, replaced when the program exists.
-fn main() {}
+//! `lond`: serves the hosts of the network that call.
+
+fn main() -> std::process::ExitCode {
+    lonnet::lond::supervisor::main()
+}

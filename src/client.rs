@@ -1,1 +1,552 @@
-//! For Rust programs: one request, its answer; a critical message when the broker is away.
+//! For Rust programs: one request, its answer; many requests ahead of their answers; a critical message when the
+//! broker is away.
+//!
+//! A [`Client`] is one connection to a peer's local socket. It keeps the rule of that socket (a request is a line,
+//! every request gets one answer line, in order) and the bounds below, and never blocks on writing while answers
+//! wait to be read: so two ends that both have much to say cannot stop each other. What the connection's end leaves
+//! unanswered is kept and can be taken back with [`Client::into_unanswered`].
+//!
+//! Errors are [`io::Error`]: `InvalidInput` for what cannot be a request, `UnexpectedEof` when the broker closed
+//! before it answered, `InvalidData` for an answer beyond [`MAX_ANSWER`], else what the system said.
+
+use crate::config::{Config, HostId};
+use crate::wire::line::{Line, LineReader, Outgoing, READ_SIZE};
+use jiff::Timestamp;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::{User, geteuid};
+use std::collections::VecDeque;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, chown};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Most requests that are sent ahead of their answers; [`Client::has_room`] is false then.
+pub const MAX_AHEAD: usize = 10_000;
+
+/// Most bytes of such requests; one request may go beyond.
+pub const MAX_AHEAD_BYTES: usize = 4 * 1024 * 1024;
+
+/// Longest answer in bytes: the longest line that any configuration allows.
+pub const MAX_ANSWER: usize = 64 * 1024 * 1024;
+
+/// What the broker says of a message that it stored; said here too when the broker is away.
+pub const CON_DELAYED: &[u8] = b"con_delayed";
+
+/// What makes a request a critical one.
+pub const CRITICAL: &[u8] = b"critical:";
+
+/// Permission bits of a stored message: the broker may run as another user; the folder keeps strangers out.
+const FILE_MODE: u32 = 0o644;
+
+/// Permission bits of the delayed directory.
+const FOLDER_MODE: u32 = 0o750;
+
+/// A connection to one peer's local socket.
+#[derive(Debug)]
+pub struct Client {
+    stream: UnixStream,
+    /// Bytes of requests not yet written.
+    out: Outgoing,
+    answers: LineReader,
+    /// Requests without an answer, the oldest first. Those at the end may still stand in `out`.
+    unanswered: VecDeque<Vec<u8>>,
+    unanswered_bytes: usize,
+    /// The broker has closed: what is in `answers` is all there will be.
+    ended: bool,
+}
+
+impl Client {
+    /// Connects to the socket of `peer`.
+    ///
+    /// # Errors
+    /// What the system says; `NotFound` and `ConnectionRefused` mean that the broker is away.
+    pub fn connect(config: &Config, peer: &HostId) -> io::Result<Client> {
+        Client::connect_to(&config.socket_path(peer))
+    }
+
+    /// Connects to the socket at `path`.
+    ///
+    /// # Errors
+    /// As [`Client::connect`].
+    pub fn connect_to(path: &Path) -> io::Result<Client> {
+        let stream = UnixStream::connect(path)?;
+        stream.set_nonblocking(true)?;
+        Ok(Client {
+            stream,
+            out: Outgoing::default(),
+            answers: LineReader::new(MAX_ANSWER),
+            unanswered: VecDeque::new(),
+            unanswered_bytes: 0,
+            ended: false,
+        })
+    }
+
+    /// Sends one request and waits for its answer.
+    ///
+    /// # Errors
+    /// As the module says. Also `InvalidInput` while requests sent before have no answer yet.
+    pub fn reply(&mut self, request: &[u8]) -> io::Result<Vec<u8>> {
+        if !self.unanswered.is_empty() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "earlier requests wait for their answers",
+            ));
+        }
+        self.send(request)?;
+        loop {
+            if let Some(answer) = self.next_answer()? {
+                return Ok(answer);
+            }
+            self.turn(None)?;
+        }
+    }
+
+    /// Sends all `requests`, many ahead, and gives each answer to `each`, in order.
+    ///
+    /// # Errors
+    /// As the module says, and what `each` returns. Requests not yet taken from the iterator are not sent then.
+    pub fn reply_all<R: AsRef<[u8]>>(
+        &mut self,
+        requests: impl IntoIterator<Item = R>,
+        mut each: impl FnMut(Vec<u8>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut requests = requests.into_iter().fuse();
+        loop {
+            while self.has_room() {
+                let Some(request) = requests.next() else { break };
+                self.send(request.as_ref())?;
+            }
+            if self.unanswered.is_empty() {
+                return Ok(());
+            }
+            self.turn(None)?;
+            while let Some(answer) = self.next_answer()? {
+                each(answer)?;
+            }
+        }
+    }
+
+    /// Whether another request may be sent before an answer has been taken.
+    pub fn has_room(&self) -> bool {
+        self.unanswered.len() < MAX_AHEAD && self.unanswered_bytes < MAX_AHEAD_BYTES
+    }
+
+    /// Requests that wait for their answers.
+    pub fn waiting(&self) -> usize {
+        self.unanswered.len()
+    }
+
+    /// Takes a request up; [`Client::turn`] writes it.
+    ///
+    /// # Errors
+    /// `InvalidInput` for what cannot be a request, and when there is no room.
+    pub fn send(&mut self, request: &[u8]) -> io::Result<()> {
+        check_request(request)?;
+        if !self.has_room() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "too many requests wait for their answers",
+            ));
+        }
+        self.out.push_line(request);
+        self.unanswered_bytes += request.len();
+        self.unanswered.push_back(request.to_owned());
+        Ok(())
+    }
+
+    /// The next answer, if it has been read.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` when there will be none for a request that waits; `InvalidData` for an answer that is too
+    /// long, or that nobody asked for.
+    pub fn next_answer(&mut self) -> io::Result<Option<Vec<u8>>> {
+        let answer = match self.answers.next_line() {
+            Some(Line::Whole(answer)) => answer.to_owned(),
+            Some(Line::TooLong) => {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "the answer is longer than any may be",
+                ));
+            }
+            None if self.ended && !self.unanswered.is_empty() => {
+                return Err(io::Error::new(
+                    io::ErrorKind::UnexpectedEof,
+                    "the broker closed without an answer",
+                ));
+            }
+            None => return Ok(None),
+        };
+        let Some(request) = self.unanswered.pop_front() else {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "an answer came that nobody asked for"));
+        };
+        self.unanswered_bytes -= request.len();
+        Ok(Some(answer))
+    }
+
+    /// Waits until something can be done, and does it: writes requests, reads what has come. Also ends when `other`
+    /// can be read, and returns whether it can.
+    ///
+    /// # Errors
+    /// What the system says of waiting. That the broker has closed is told by [`Client::next_answer`], since there
+    /// may be answers yet to take.
+    pub fn turn(&mut self, other: Option<BorrowedFd<'_>>) -> io::Result<bool> {
+        let mut fds: Vec<PollFd<'_>> = Vec::with_capacity(2);
+        fds.extend(other.map(|other| PollFd::new(other, PollFlags::POLLIN)));
+        // A connection that has ended would report its hang-up over and over: it is left out.
+        if !self.ended {
+            let mut interest = PollFlags::POLLIN;
+            interest.set(PollFlags::POLLOUT, !self.out.is_empty());
+            fds.push(PollFd::new(self.stream.as_fd(), interest));
+        }
+        if fds.is_empty() {
+            return Ok(false);
+        }
+        match poll(&mut fds, PollTimeout::NONE) {
+            Ok(_) => {}
+            Err(nix::errno::Errno::EINTR) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        }
+        let ready = |fd: Option<&PollFd<'_>>| fd.and_then(PollFd::any).unwrap_or(false);
+        let others = other.is_some() && ready(fds.first());
+        if !self.ended && ready(fds.last()) {
+            self.write();
+            self.read();
+        }
+        Ok(others)
+    }
+
+    /// Ends the connection and gives back the requests that have no answer, the oldest first. Whether the broker
+    /// took them up is not known.
+    pub fn into_unanswered(self) -> impl Iterator<Item = Vec<u8>> {
+        self.unanswered.into_iter()
+    }
+
+    fn write(&mut self) {
+        // A broker that no longer reads may have answered before it closed: the answers are read first, and their
+        // end tells the rest.
+        if self.out.flush_to(&mut &self.stream).is_err() {
+            self.out.clear();
+        }
+    }
+
+    fn read(&mut self) {
+        let mut buffer = [0; READ_SIZE];
+        match (&self.stream).read(&mut buffer) {
+            Ok(0) => self.end(),
+            Ok(count) => self.answers.push(&buffer[..count]),
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            Err(_) => self.end(),
+        }
+    }
+
+    fn end(&mut self) {
+        self.ended = true;
+        self.out.clear();
+    }
+}
+
+/// Sends `request` as a critical one. When the broker is away, or goes before it answers, stores it in the delayed
+/// directory for the broker to find, and answers [`CON_DELAYED`].
+///
+/// A broker that went after it took the message up may then have it twice: better than not at all.
+///
+/// # Errors
+/// `InvalidInput` for what cannot be a request; else why it could not be stored.
+pub fn critical(config: &Config, peer: &HostId, request: &[u8]) -> io::Result<Vec<u8>> {
+    check_request(request)?;
+    let asked = Client::connect(config, peer).and_then(|mut client| client.reply(&as_critical(request)));
+    match asked {
+        Ok(answer) => Ok(answer),
+        Err(_) => store(config, peer, request).map(|_| CON_DELAYED.to_owned()),
+    }
+}
+
+/// The request with [`CRITICAL`] before it, once.
+pub fn as_critical(request: &[u8]) -> Vec<u8> {
+    if request.starts_with(CRITICAL) { request.to_owned() } else { [CRITICAL, request].concat() }
+}
+
+/// Stores a message in the delayed directory in the original's form, for the broker to take in.
+///
+/// # Errors
+/// `InvalidInput` for what cannot be a request to this peer; else what the system said.
+pub fn store(config: &Config, peer: &HostId, request: &[u8]) -> io::Result<PathBuf> {
+    let request = request.strip_prefix(CRITICAL).unwrap_or(request);
+    check_request(request)?;
+    let max_line = config.peer(peer).map_or(MAX_ANSWER, |peer| peer.max_line);
+    if request.len() > max_line {
+        let what = format!("the request is longer than {max_line} bytes");
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+    }
+    make_delayed(config)?;
+    drop_in_file(&config.spool_dir, peer, request, Timestamp::now(), std::process::id())
+}
+
+/// Makes the delayed directory where no broker has been started yet; it belongs to the user that the broker becomes.
+fn make_delayed(config: &Config) -> io::Result<()> {
+    match DirBuilder::new().mode(FOLDER_MODE).create(&config.spool_dir) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        Err(error) => return Err(error),
+    }
+    match &config.user {
+        Some(name) if geteuid().is_root() => {
+            let user = User::from_name(name)?.ok_or_else(|| io::Error::other(format!("no user {name:?}")))?;
+            chown(&config.spool_dir, Some(user.uid.as_raw()), Some(user.gid.as_raw()))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Whether this can be a request.
+fn check_request(request: &[u8]) -> io::Result<()> {
+    let what = match memchr::memchr(b'\n', request) {
+        Some(_) => "a request is one line",
+        None if request.is_empty() => "the request is empty",
+        None => return Ok(()),
+    };
+    Err(io::Error::new(io::ErrorKind::InvalidInput, what))
+}
+
+/// Writes `delayed/<20-digit nanoseconds>_<pid>_<counter>.<peer>`: whole and on disk when this returns, and not to
+/// be seen before.
+fn drop_in_file(
+    delayed: &Path,
+    peer: &HostId,
+    request: &[u8],
+    now: Timestamp,
+    pid: u32,
+) -> io::Result<PathBuf> {
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
+    let counter = COUNTER.fetch_add(1, Ordering::Relaxed);
+    let name = format!("{:020}_{pid}_{counter}.{peer}", now.as_nanosecond());
+    let hidden = delayed.join(format!(".{name}.tmp"));
+    let place = delayed.join(&name);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(&hidden)?;
+    let written = (|| {
+        file.write_all(request)?;
+        file.write_all(b"\n")?;
+        file.sync_all()?;
+        fs::rename(&hidden, &place)
+    })();
+    if let Err(error) = written {
+        // The file is this function's own; that it cannot be removed either changes nothing about the failure.
+        let _ = fs::remove_file(&hidden);
+        return Err(error);
+    }
+    File::open(delayed)?.sync_all()?;
+    Ok(place)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{BufRead, BufReader};
+    use std::os::unix::net::UnixListener;
+    use std::thread::{self, JoinHandle};
+
+    struct Place(tempfile::TempDir);
+
+    impl Place {
+        fn new() -> Place {
+            let folder = tempfile::tempdir().unwrap();
+            for name in ["run", "delayed"] {
+                fs::create_dir(folder.path().join(name)).unwrap();
+            }
+            fs::write(folder.path().join("lonnet.toml"), "id = \"here\"\n[lonc]\nmax_line = 1000\n").unwrap();
+            fs::write(folder.path().join("hosts.tab"), "here:d:r:a:127.0.0.1\nthere:d:r:b:127.0.0.2\n")
+                .unwrap();
+            Place(folder)
+        }
+
+        fn config(&self) -> Config {
+            Config::load(&self.0.path().join("lonnet.toml")).unwrap()
+        }
+
+        /// A broker that deals with one connection.
+        fn broker(&self, serve: impl FnOnce(UnixStream) + Send + 'static) -> JoinHandle<()> {
+            let listener = UnixListener::bind(self.0.path().join("run/there")).unwrap();
+            thread::spawn(move || serve(listener.accept().unwrap().0))
+        }
+
+        fn stored(&self) -> Vec<(String, Vec<u8>)> {
+            let mut files: Vec<_> = fs::read_dir(self.0.path().join("delayed"))
+                .unwrap()
+                .map(|entry| entry.unwrap())
+                .map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap()))
+                .collect();
+            files.sort();
+            files
+        }
+    }
+
+    fn there() -> HostId {
+        HostId::new("there").unwrap()
+    }
+
+    /// Answers each line with itself, one at a time, reading nothing while an answer cannot be written.
+    fn echo(stream: UnixStream) {
+        let mut answers = stream.try_clone().unwrap();
+        for line in BufReader::new(stream).split(b'\n') {
+            let mut line = line.unwrap();
+            line.push(b'\n');
+            answers.write_all(&line).unwrap();
+        }
+    }
+
+    /// Reads to the end and answers nothing.
+    fn silent(stream: UnixStream) {
+        BufReader::new(stream).lines().count();
+    }
+
+    #[test]
+    fn a_hundred_thousand_requests_go_ahead_of_their_answers_and_neither_end_stops_the_other() {
+        let place = Place::new();
+        let broker = place.broker(echo);
+        let mut client = Client::connect(&place.config(), &there()).unwrap();
+        let request = |number: usize| format!("{number}:{}", "x".repeat(number % 300)).into_bytes();
+        let mut count = 0;
+        client
+            .reply_all((0..100_000).map(request), |answer| {
+                assert_eq!(answer, request(count));
+                count += 1;
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(count, 100_000);
+        assert_eq!(client.reply(b"\xff\r").unwrap(), b"\xff\r", "bytes pass unchanged");
+        drop(client);
+        broker.join().unwrap();
+    }
+
+    #[test]
+    fn requests_ahead_are_bounded() {
+        let place = Place::new();
+        let broker = place.broker(silent);
+        let mut client = Client::connect(&place.config(), &there()).unwrap();
+        for _ in 0..MAX_AHEAD {
+            client.send(b"ping").unwrap();
+        }
+        assert!(!client.has_room());
+        assert_eq!(client.send(b"ping").unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        drop(client);
+        broker.join().unwrap();
+    }
+
+    #[test]
+    fn what_cannot_be_a_request_is_refused_before_it_is_sent() {
+        let place = Place::new();
+        let broker = place.broker(echo);
+        let mut client = Client::connect(&place.config(), &there()).unwrap();
+        for request in [&b""[..], b"a\nb", b"\n"] {
+            assert_eq!(client.reply(request).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+            let error = critical(&place.config(), &there(), request).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        }
+        assert_eq!(client.reply(b"ping").unwrap(), b"ping");
+        assert!(place.stored().is_empty());
+        drop(client);
+        broker.join().unwrap();
+    }
+
+    #[test]
+    fn a_broker_that_goes_leaves_what_it_did_not_answer() {
+        let place = Place::new();
+        let broker = place.broker(|stream| {
+            let mut lines = BufReader::new(&stream).lines();
+            assert_eq!(lines.next().unwrap().unwrap(), "one");
+            (&stream).write_all(b"first\nhalf").unwrap();
+        });
+        let mut client = Client::connect(&place.config(), &there()).unwrap();
+        let mut answers = Vec::new();
+        let error = client
+            .reply_all(["one", "two", "three"], |answer| {
+                answers.push(answer);
+                Ok(())
+            })
+            .unwrap_err();
+        // A close with requests unread may also reset the connection; either way it ends.
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+        assert!(answers.is_empty() || answers == [b"first".to_vec()], "{answers:?}");
+        let left: Vec<_> = client.into_unanswered().collect();
+        assert_eq!(left.len() + answers.len(), 3);
+        assert_eq!(left.last().unwrap(), b"three");
+        broker.join().unwrap();
+    }
+
+    #[test]
+    fn answers_that_nobody_asked_for_are_an_error() {
+        let place = Place::new();
+        let broker = place.broker(|mut stream| {
+            stream.write_all(b"hello\n").unwrap();
+            silent(stream);
+        });
+        let mut client = Client::connect(&place.config(), &there()).unwrap();
+        client.turn(None).unwrap();
+        assert_eq!(client.next_answer().unwrap_err().kind(), io::ErrorKind::InvalidData);
+        drop(client);
+        broker.join().unwrap();
+    }
+
+    #[test]
+    fn a_critical_message_goes_through_the_broker_when_it_is_there() {
+        let place = Place::new();
+        let broker = place.broker(echo);
+        assert_eq!(critical(&place.config(), &there(), b"log:x").unwrap(), b"critical:log:x");
+        broker.join().unwrap();
+        assert!(place.stored().is_empty());
+    }
+
+    #[test]
+    fn a_critical_message_is_stored_in_the_original_form_when_the_broker_is_away() {
+        let place = Place::new();
+        let config = place.config();
+        for request in [&b"log:one"[..], b"critical:encrypt:log:two", b"\xff\r"] {
+            assert_eq!(critical(&config, &there(), request).unwrap(), CON_DELAYED);
+        }
+        let stored = place.stored();
+        let texts: Vec<&[u8]> = stored.iter().map(|(_, text)| text.as_slice()).collect();
+        assert_eq!(
+            texts,
+            [&b"log:one\n"[..], b"encrypt:log:two\n", b"\xff\r\n"],
+            "in the order of their names"
+        );
+        for (name, _) in &stored {
+            assert!(name.ends_with(".there") && !name.starts_with('.'), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_message_that_the_broker_did_not_answer_is_stored() {
+        let place = Place::new();
+        let broker = place.broker(|stream| drop(BufReader::new(stream).lines().next()));
+        assert_eq!(critical(&place.config(), &there(), b"log:x").unwrap(), CON_DELAYED);
+        broker.join().unwrap();
+        assert_eq!(place.stored().len(), 1);
+    }
+
+    #[test]
+    fn what_cannot_be_stored_is_an_error_and_leaves_nothing() {
+        let place = Place::new();
+        let config = place.config();
+        let error = critical(&config, &there(), &[b'x'; 1001]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        assert!(place.stored().is_empty());
+        fs::remove_dir(&config.spool_dir).unwrap();
+        fs::write(&config.spool_dir, "a file").unwrap();
+        assert_eq!(critical(&config, &there(), b"log:x").unwrap_err().kind(), io::ErrorKind::NotADirectory);
+        assert_eq!(fs::read(&config.spool_dir).unwrap(), b"a file");
+    }
+
+    #[test]
+    fn the_delayed_directory_is_made_where_no_broker_was_yet() {
+        let place = Place::new();
+        let config = place.config();
+        fs::remove_dir(&config.spool_dir).unwrap();
+        assert_eq!(critical(&config, &there(), b"log:x").unwrap(), CON_DELAYED);
+        assert_eq!(place.stored().len(), 1);
+    }
+}

@@ -1,1 +1,144 @@
 //! `lon`: one file a subcommand.
+//!
+//! Answers and tables go to standard output, errors to standard error as `lon: verb object: cause`. Exit codes:
+//! 0 answered (or done); 1 our own error; 2 usage; 3 `con_lost`; 4 `con_delayed`; 5 `con_failed`; 6 answered
+//! `refused` or `unknown_cmd`; of several requests the highest. A standard output that nobody reads any more ends
+//! the program with 1 and without a word.
+
+mod check;
+mod critical;
+mod exchange;
+mod init;
+mod reply;
+mod status;
+
+use crate::config::{Config, ConfigErrors, HostId};
+use clap::{Parser, Subcommand};
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Asks the hosts of a network, and shows what its links do.
+#[derive(Debug, Parser)]
+#[command(name = "lon", version, max_term_width = 100)]
+struct Arguments {
+    /// The configuration.
+    #[arg(
+        long,
+        global = true,
+        env = "LONNET_CONFIG",
+        default_value = "/etc/lonnet/lonnet.toml",
+        value_name = "FILE"
+    )]
+    config: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a folder with a configuration to start from.
+    Init(init::Arguments),
+    /// Say what is wrong with the configuration; touch nothing.
+    Check,
+    /// Send requests to a host and print their answers.
+    Reply(Asked),
+    /// The same, but what cannot be sent now is stored and sent later.
+    Critical(Asked),
+    /// Show what the links do.
+    Status {
+        /// As one line of JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// A host, and what to ask it.
+#[derive(Debug, clap::Args)]
+struct Asked {
+    /// Id of a host of hosts.tab.
+    peer: String,
+    /// One request; without it, a request a line from standard input.
+    request: Option<OsString>,
+}
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigErrors),
+    /// The system refused something, or another program did not keep to its part.
+    #[error("{verb} {object}: {cause}")]
+    Did { verb: &'static str, object: String, cause: String },
+    /// The arguments make no sense.
+    #[error("{0}")]
+    Usage(String),
+    /// Nobody reads standard output any more.
+    #[error("write standard output: {0}")]
+    Output(io::Error),
+}
+
+impl Failure {
+    fn did(verb: &'static str, object: impl ToString, cause: impl ToString) -> Failure {
+        Failure::Did { verb, object: object.to_string(), cause: cause.to_string() }
+    }
+
+    fn exit_code(&self) -> u8 {
+        match self {
+            Failure::Usage(_) => 2,
+            Failure::Config(_) | Failure::Did { .. } | Failure::Output(_) => 1,
+        }
+    }
+}
+
+/// Runs `lon` with the arguments of this process. Wrong arguments end the process here, with 2.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(arguments) {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            match &failure {
+                Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+                Failure::Config(errors) => errors.0.iter().for_each(complain),
+                told => complain(told),
+            }
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<u8, Failure> {
+    let file = &arguments.config;
+    match arguments.command {
+        Command::Init(init) => init::run(&init),
+        Command::Check => check::run(file),
+        Command::Reply(asked) => reply::run(&Config::load(file)?, &asked),
+        Command::Critical(asked) => critical::run(&Config::load(file)?, &asked),
+        Command::Status { json } => status::run(&Config::load(file)?, json),
+    }
+}
+
+/// One line to standard error. That it cannot be written has nowhere to be said.
+fn complain(what: impl std::fmt::Display) {
+    let _ = writeln!(io::stderr(), "lon: {what}");
+}
+
+/// Writes to standard output, at once.
+fn print(bytes: &[u8]) -> Result<(), Failure> {
+    let mut output = io::stdout().lock();
+    output.write_all(bytes).and_then(|()| output.flush()).map_err(Failure::Output)
+}
+
+/// The host that an argument names: one of the table other than this one.
+fn known_peer(config: &Config, text: &str) -> Result<HostId, Failure> {
+    let id = HostId::new(text).map_err(|what| Failure::did("ask", format!("{text:?}"), what))?;
+    match config.peer(&id) {
+        Some(peer) => Ok(peer.host.id.clone()),
+        None if id == config.id => {
+            Err(Failure::did("ask", &id, "is this host itself: there is no link to it"))
+        }
+        None => Err(Failure::did("ask", &id, format!("has no line in {}", config.hosts_file.display()))),
+    }
+}

@@ -3,12 +3,25 @@
 //! Owns the meaning of every key. Text becomes a type that cannot be wrong, once, here; nothing behind this
 //! module sees an unparsed value. [`Config::load`] reports *all* errors of both files at once, each as
 //! `file:line: what is wrong`, and touches nothing on disk.
+//!
+//! | file | what it owns |
+//! | --- | --- |
+//! | `resolve` | [`Config::load`]: both files, and what only both together can tell |
+//! | `settings` | `lonnet.toml`, each key by itself: its name, type and default |
+//! | `section` | the keys of one table with their lines; what nobody asked for is unknown |
+//! | `value` | one value to one checked type |
+//! | `hosts` | `hosts.tab` |
+//! | `problem` | what is wrong, and where |
 
 mod hosts;
+mod problem;
+mod resolve;
+mod section;
 mod settings;
+mod value;
 
 pub use hosts::{Host, HostId, Hosts, Role};
-pub use settings::{ConfigErrors, Problem};
+pub use problem::{ConfigErrors, Problem};
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -42,12 +55,15 @@ pub struct Config {
     pub user: Option<String>,
     /// What is logged: `error`, `warn`, `info` (default), `debug`.
     pub log_level: log::LevelFilter,
-    /// How `lonc` deals with each other host, in the order of `hosts.tab`; this host itself is left out.
+    /// How `lonc` deals with each other host: all of [`Config::hosts`] in its order, without this host itself.
+    /// [`Config::peer`] counts on that.
     pub peers: Vec<Peer>,
     /// How `lond` serves.
     pub lond: Lond,
     /// What `lond` passes requests to, by request name; names are unique.
     pub handlers: Vec<Handler>,
+    /// What is no error and yet hardly meant, for `lon check` and the log.
+    pub warnings: Vec<Problem>,
 }
 
 /// How `lonc` deals with one other host: `[lonc]` overlaid with `[host.<id>]`.
@@ -172,7 +188,14 @@ impl Allow {
 impl Config {
     /// The peer with this id, if the table has it and it is not this host.
     pub fn peer(&self, id: &HostId) -> Option<&Peer> {
-        self.peers.iter().find(|peer| peer.host.id == *id)
+        // The peers stand in the order of the table, of which this host alone is missing: so a peer is at its
+        // host's place or one before, and the table's map serves for both.
+        let place = self.hosts.place(id)?;
+        [Some(place), place.checked_sub(1)]
+            .into_iter()
+            .flatten()
+            .filter_map(|place| self.peers.get(place))
+            .find(|peer| peer.host.id == *id)
     }
 
     /// Path of the peer's local socket.

@@ -1,41 +1,308 @@
-//! `lonnet.toml`: reading, checking, defaults.
+//! `lonnet.toml`, each key by itself: its name, its type, its default.
+//!
+//! [`Settings::read`] goes on after a problem, so that all are reported at once. What only `hosts.tab` can tell is
+//! checked in `resolve`.
 
-use super::Config;
-use std::fmt;
-use std::path::{Path, PathBuf};
+use super::section::{Placed, Report, Section};
+use super::value::{self, Address};
+use super::{Allow, Handler, HostId, Lond, SpoolLimits, Wire};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+use toml::de::DeTable;
 
-/// One thing that is wrong, and where.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// File, as it was named.
-    pub file: PathBuf,
-    /// Line, counted from 1; `None` where the file as a whole is meant.
-    pub line: Option<usize>,
-    /// What is wrong.
-    pub what: String,
+pub(super) const DEFAULT_HOSTS: &str = "hosts.tab";
+const DEFAULT_PORT: u16 = 5663;
+const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(300);
+const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+const DEFAULT_STEP_TIMEOUT: Duration = Duration::from_secs(20);
+const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+const DEFAULT_SOCKET_MODE: u32 = 0o660;
+const DEFAULT_MAX_LINE: usize = 1024 * 1024;
+const DEFAULT_SPOOL: SpoolLimits = SpoolLimits { messages: 1_000_000, bytes: 1 << 30, keep_free: 64 << 20 };
+const DEFAULT_MAX_OPENING: usize = 64;
+const DEFAULT_ACCEPT_TIMEOUT: Duration = Duration::from_secs(10);
+const DEFAULT_HANDLER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The file as it stands: defaults filled in, relative paths still relative.
+#[derive(Debug)]
+pub(super) struct Settings {
+    /// `None`: missing or wrong, which is reported.
+    pub id: Option<Placed<HostId>>,
+    pub hosts: PathBuf,
+    pub pins: PathBuf,
+    pub key_dir: PathBuf,
+    pub run_dir: PathBuf,
+    /// Line of `run_dir`, if it is there.
+    pub run_dir_line: Option<usize>,
+    pub spool_dir: PathBuf,
+    pub log_dir: PathBuf,
+    pub status_dir: PathBuf,
+    pub user: Option<String>,
+    pub log_level: log::LevelFilter,
+    pub lonc: Overlay,
+    /// Line of `[lonc]`, if it is there.
+    pub lonc_line: Option<usize>,
+    /// `[host.<id>]`, with the line of each header.
+    pub host: Vec<(Placed<HostId>, Overlay)>,
+    pub lond: Lond,
+    /// Line of `[lond]` or of its `classic`.
+    pub lond_line: Option<usize>,
+    pub handlers: Vec<HandlerSettings>,
 }
 
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.line {
-            Some(line) => write!(f, "{}:{line}: {}", self.file.display(), self.what),
-            None => write!(f, "{}: {}", self.file.display(), self.what),
+/// `[lonc]`, or a `[host.<id>]` that lies over it: what is `None` is left to what lies below.
+#[derive(Debug, Default)]
+pub(super) struct Overlay {
+    /// In `[host.<id>]` only.
+    pub address: Option<Address>,
+    pub port: Option<u16>,
+    pub bind: Option<Placed<IpAddr>>,
+    pub wire: Option<Placed<Wire>>,
+    pub request_timeout: Option<Duration>,
+    pub connect_timeout: Option<Duration>,
+    pub opening_timeout: Option<Duration>,
+    pub drain_timeout: Option<Duration>,
+    pub socket_mode: Option<u32>,
+    pub max_line: Option<usize>,
+    pub spool_messages: Option<u64>,
+    pub spool_bytes: Option<u64>,
+    pub spool_keep_free: Option<u64>,
+}
+
+/// A handler, and the lines that `resolve` may have to name.
+#[derive(Debug)]
+pub(super) struct HandlerSettings {
+    pub handler: Handler,
+    pub socket_line: usize,
+    pub allow_line: Option<usize>,
+}
+
+impl Settings {
+    /// Takes every key; what is wrong or unknown goes to the report.
+    pub(super) fn read(document: &DeTable<'_>, report: &mut Report) -> Settings {
+        let mut top = Section::top(document, report);
+        let path = |top: &mut Section<'_>, report: &mut Report, key: &str, default: &str| {
+            top.take(report, key, value::path).unwrap_or_else(|| PathBuf::from(default))
+        };
+        let hosts = path(&mut top, report, "hosts", DEFAULT_HOSTS);
+        let pins = path(&mut top, report, "pins", "hosts.pins");
+        let key_dir = path(&mut top, report, "key_dir", "keys");
+        let spool_dir = path(&mut top, report, "spool_dir", "delayed");
+        let log_dir = path(&mut top, report, "log_dir", "log");
+        let status_dir = path(&mut top, report, "status_dir", "status");
+        let run_dir = top.take_placed(report, "run_dir", value::path);
+        if !top.has("id") {
+            report.problem(None, "id: is missing: this host's id in hosts.tab".into());
+        }
+        let id = top.take_placed(report, "id", value::host_id);
+        let user = top.take(report, "user", value::text);
+        let log_level = top.take(report, "log_level", value::log_level).unwrap_or(log::LevelFilter::Info);
+
+        let mut lonc = top.table(report, "lonc");
+        let lonc_line = lonc.line;
+        let lonc_keys = Overlay::read(&mut lonc, report);
+        lonc.finish(report);
+        let host = read_hosts(top.table(report, "host"), report);
+        let (lond, lond_line) = read_lond(top.table(report, "lond"), lonc_keys.port(), report);
+        let handlers = read_handlers(top.table(report, "handler"), report);
+        top.finish(report);
+        Settings {
+            id,
+            hosts,
+            pins,
+            key_dir,
+            run_dir_line: run_dir.as_ref().map(|run_dir| run_dir.line),
+            run_dir: run_dir.map_or_else(|| PathBuf::from("run"), |run_dir| run_dir.value),
+            spool_dir,
+            log_dir,
+            status_dir,
+            user,
+            log_level,
+            lonc: lonc_keys,
+            lonc_line,
+            host,
+            lond,
+            lond_line,
+            handlers,
         }
     }
 }
 
-/// All that is wrong with the configuration, a line each.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
-pub struct ConfigErrors(pub Vec<Problem>);
-
-impl Config {
-    /// Reads and checks `file` and the table that it names.
-    ///
-    /// # Errors
-    /// Every problem of both files.
-    pub fn load(file: &Path) -> Result<Config, ConfigErrors> {
-        let _ = file;
-        todo!("written by the configuration's author")
+impl Overlay {
+    /// Takes the keys that `[lonc]` and `[host.<id>]` share.
+    fn read(section: &mut Section<'_>, report: &mut Report) -> Overlay {
+        Overlay {
+            address: None,
+            port: section.take(report, "port", value::port),
+            bind: section.take_placed(report, "bind", value::ip),
+            wire: section.take_placed(report, "wire", value::wire),
+            request_timeout: section.take(report, "request_timeout", value::duration),
+            connect_timeout: section.take(report, "connect_timeout", value::duration),
+            opening_timeout: section.take(report, "opening_timeout", value::duration),
+            drain_timeout: section.take(report, "drain_timeout", value::duration_or_zero),
+            socket_mode: section.take(report, "socket_mode", value::mode),
+            max_line: section.take(report, "max_line", value::max_line),
+            spool_messages: section.take(report, "spool_messages", value::count),
+            spool_bytes: section.take(report, "spool_bytes", value::positive_size),
+            spool_keep_free: section.take(report, "spool_keep_free", value::size),
+        }
     }
+
+    /// This one laid over `below`.
+    pub(super) fn over(&self, below: &Overlay) -> Overlay {
+        Overlay {
+            address: self.address.or(below.address),
+            port: self.port.or(below.port),
+            bind: self.bind.or(below.bind),
+            wire: self.wire.or(below.wire),
+            request_timeout: self.request_timeout.or(below.request_timeout),
+            connect_timeout: self.connect_timeout.or(below.connect_timeout),
+            opening_timeout: self.opening_timeout.or(below.opening_timeout),
+            drain_timeout: self.drain_timeout.or(below.drain_timeout),
+            socket_mode: self.socket_mode.or(below.socket_mode),
+            max_line: self.max_line.or(below.max_line),
+            spool_messages: self.spool_messages.or(below.spool_messages),
+            spool_bytes: self.spool_bytes.or(below.spool_bytes),
+            spool_keep_free: self.spool_keep_free.or(below.spool_keep_free),
+        }
+    }
+
+    pub(super) fn port(&self) -> u16 {
+        self.port.unwrap_or(DEFAULT_PORT)
+    }
+
+    /// Where links are made from; `0.0.0.0` and `[::]` mean any address.
+    pub(super) fn bind(&self) -> Option<IpAddr> {
+        self.bind.map(|bind| bind.value).filter(|address| !address.is_unspecified())
+    }
+
+    pub(super) fn wire(&self) -> Wire {
+        self.wire.map_or(Wire::Secure, |wire| wire.value)
+    }
+
+    pub(super) fn request_timeout(&self) -> Duration {
+        self.request_timeout.unwrap_or(DEFAULT_REQUEST_TIMEOUT)
+    }
+
+    pub(super) fn connect_timeout(&self) -> Duration {
+        self.connect_timeout.unwrap_or(DEFAULT_CONNECT_TIMEOUT)
+    }
+
+    pub(super) fn opening_timeout(&self) -> Duration {
+        self.opening_timeout.unwrap_or(DEFAULT_STEP_TIMEOUT)
+    }
+
+    pub(super) fn drain_timeout(&self) -> Duration {
+        self.drain_timeout.unwrap_or(DEFAULT_DRAIN_TIMEOUT)
+    }
+
+    pub(super) fn socket_mode(&self) -> u32 {
+        self.socket_mode.unwrap_or(DEFAULT_SOCKET_MODE)
+    }
+
+    pub(super) fn max_line(&self) -> usize {
+        self.max_line.unwrap_or(DEFAULT_MAX_LINE)
+    }
+
+    pub(super) fn spool(&self) -> SpoolLimits {
+        SpoolLimits {
+            messages: self.spool_messages.unwrap_or(DEFAULT_SPOOL.messages),
+            bytes: self.spool_bytes.unwrap_or(DEFAULT_SPOOL.bytes),
+            keep_free: self.spool_keep_free.unwrap_or(DEFAULT_SPOOL.keep_free),
+        }
+    }
+}
+
+fn read_hosts(tables: Section<'_>, report: &mut Report) -> Vec<(Placed<HostId>, Overlay)> {
+    let mut hosts = Vec::new();
+    for (name, mut section) in tables.tables(report) {
+        let address = section.take(report, "address", value::address);
+        let overlay = Overlay { address, ..Overlay::read(&mut section, report) };
+        match (HostId::new(name), section.line) {
+            (Ok(id), Some(line)) => hosts.push((Placed { line, value: id }, overlay)),
+            (Ok(_), None) => {}
+            (Err(what), line) => report.problem(line, section.about_all(&what)),
+        }
+        section.finish(report);
+    }
+    hosts
+}
+
+fn read_lond(mut section: Section<'_>, port: u16, report: &mut Report) -> (Lond, Option<usize>) {
+    let listen = section.take_placed(report, "listen", value::listen);
+    if let Some(line) =
+        listen.as_ref().filter(|listen| listen.value.iter().any(port_is_open)).map(|at| at.line)
+    {
+        report.warning(Some(line), section.about("listen", "the port 0 is another one at each start"));
+    }
+    let classic = section.take_placed(report, "classic", value::permission);
+    let lond = Lond {
+        listen: listen.map_or_else(
+            || vec![SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port)],
+            |listen| listen.value.into_iter().map(|address| address.with_port(port)).collect(),
+        ),
+        classic: classic.is_some_and(|classic| classic.value),
+        max_opening: section.take(report, "max_opening", value::small_count).unwrap_or(DEFAULT_MAX_OPENING),
+        opening_timeout: section
+            .take(report, "opening_timeout", value::duration)
+            .unwrap_or(DEFAULT_ACCEPT_TIMEOUT),
+        max_line: section.take(report, "max_line", value::max_line).unwrap_or(DEFAULT_MAX_LINE),
+        full_load: section.take(report, "full_load", value::load).unwrap_or_else(processors),
+        drain_timeout: section
+            .take(report, "drain_timeout", value::duration_or_zero)
+            .unwrap_or(DEFAULT_DRAIN_TIMEOUT),
+    };
+    let line = classic.map(|classic| classic.line).or(section.line);
+    section.finish(report);
+    (lond, line)
+}
+
+fn port_is_open(address: &Address) -> bool {
+    matches!(address, Address::Full(full) if full.port() == 0)
+}
+
+/// The load that keeps every processor busy.
+fn processors() -> f64 {
+    std::thread::available_parallelism().map_or(1.0, |count| count.get() as f64)
+}
+
+fn read_handlers(tables: Section<'_>, report: &mut Report) -> Vec<HandlerSettings> {
+    tables
+        .tables(report)
+        .into_iter()
+        .filter_map(|(name, section)| read_handler(name, section, report))
+        .collect()
+}
+
+fn read_handler(name: &str, mut section: Section<'_>, report: &mut Report) -> Option<HandlerSettings> {
+    if let Err(what) = value::handler_name(name) {
+        report.problem(section.line, section.about_all(&what));
+    }
+    let ways: Vec<&str> = ["socket", "exec", "worker"].into_iter().filter(|way| section.has(way)).collect();
+    match ways.as_slice() {
+        [] => report.problem(section.line, section.about_all("none of socket, exec, worker is there")),
+        [_] => {}
+        several => {
+            let what = format!("{} are there: want one of them", several.join(" and "));
+            report.problem(section.line, section.about_all(&what));
+        }
+    }
+    section.take(report, "exec", value::unserved_way);
+    section.take(report, "worker", value::unserved_way);
+    let socket = section.take_placed(report, "socket", value::path);
+    let allow = section.take_placed(report, "allow", value::allow);
+    let timeout = section.take(report, "timeout", value::duration).unwrap_or(DEFAULT_HANDLER_TIMEOUT);
+    section.finish(report);
+    let socket = socket?;
+    Some(HandlerSettings {
+        socket_line: socket.line,
+        allow_line: allow.as_ref().map(|allow| allow.line),
+        handler: Handler {
+            name: name.to_owned(),
+            socket: socket.value,
+            allow: allow.map_or_else(|| vec![Allow::Everyone], |allow| allow.value),
+            timeout,
+        },
+    })
 }

@@ -1,8 +1,29 @@
 //! Where a link child begins.
+//!
+//! Finds out who calls, sets the socket up, and serves the link to its end. Never returns into the supervisor's
+//! code. Exits 0, however the link ended: that is the caller's affair, and in the log. Exits 1 when the system gave
+//! not even what a link needs.
 
-use crate::config::{Config, HostId};
-use std::net::{SocketAddr, TcpStream};
+use super::access;
+use super::reactor::{Reactor, SetupError};
+use super::serve::{LINGER, Reason};
+use crate::config::{Config, Host, HostId};
+use crate::logging;
+use crate::supervise::title;
+use socket2::{SockRef, TcpKeepalive};
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+/// Silence after which the kernel asks whether the caller is still there.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
+/// Pause between two such questions.
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
+/// Questions without an answer that end the link.
+const KEEPALIVE_TRIES: u32 = 5;
+/// How long written bytes may stay unacknowledged, or the caller's receive window shut, before the link ends.
+const USER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What a link child is born with.
 #[derive(Debug)]
@@ -22,6 +43,94 @@ pub struct Seed {
 
 /// Serves one link until it closes or the child is told to stop; exits 0 then.
 pub fn run(seed: Seed) -> ! {
-    drop(seed);
-    std::process::exit(0)
+    let code = match serve(seed) {
+        Ok(_) => 0,
+        Err(error) => {
+            log::error!("serve link: {error}");
+            1
+        }
+    };
+    std::process::exit(code)
+}
+
+/// Serves one link to its end; `None`: the caller is no host of the table.
+fn serve(seed: Seed) -> Result<Option<Reason>, SetupError> {
+    let Seed { config, stream, remote, caller, control } = seed;
+    let opening_deadline = Instant::now() + config.lond.opening_timeout;
+    title::set(&format!("{} opening", remote.ip()));
+    if let Err(error) = set_up(&stream) {
+        // The link can do without, and if it is broken that will show.
+        log::warn!("set options of the link from {remote}: {error}");
+    }
+    let Some(caller) = find_caller(&config, remote, caller.as_ref(), opening_deadline) else {
+        log::warn!("refused {remote}: the address is that of no host in {}", config.hosts_file.display());
+        refuse(&stream);
+        return Ok(None);
+    };
+    logging::set_host(caller.id.as_str());
+    title::set(&format!("{} opening", caller.id));
+    Reactor::new(&config, caller, stream, control, opening_deadline).map(|reactor| Some(reactor.run()))
+}
+
+fn find_caller<'a>(
+    config: &'a Config,
+    remote: SocketAddr,
+    known: Option<&HostId>,
+    deadline: Instant,
+) -> Option<&'a Host> {
+    match known {
+        Some(id) => config.hosts.get(id),
+        None => access::identify(config.hosts.iter(), remote.ip(), deadline, access::addresses),
+    }
+}
+
+fn set_up(stream: &TcpStream) -> io::Result<()> {
+    let socket = SockRef::from(stream);
+    // Answers are written once a turn already; to wait for more would only delay them.
+    socket.set_tcp_nodelay(true)?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE_AFTER)
+        .with_interval(KEEPALIVE_EVERY)
+        .with_retries(KEEPALIVE_TRIES);
+    socket.set_tcp_keepalive(&keepalive)?;
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))
+}
+
+/// Says `refused` and waits a moment for the caller to close: closing with its `init` unread would take the word
+/// back.
+fn refuse(stream: &TcpStream) {
+    if let Err(error) = say_refused(stream) {
+        log::debug!("say refused: {error}");
+    }
+}
+
+fn say_refused(mut stream: &TcpStream) -> io::Result<()> {
+    stream.set_nonblocking(false)?;
+    stream.set_read_timeout(Some(LINGER))?;
+    stream.set_write_timeout(Some(LINGER))?;
+    stream.write_all(b"refused\n")?;
+    stream.shutdown(Shutdown::Write)?;
+    let until = Instant::now() + LINGER;
+    let mut scratch = [0; 4096];
+    while Instant::now() < until && stream.read(&mut scratch)? > 0 {}
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_notices_a_caller_that_vanished() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        set_up(&stream).unwrap();
+        let socket = SockRef::from(&stream);
+        assert!(socket.tcp_nodelay().unwrap());
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE_AFTER);
+        assert_eq!(socket.tcp_keepalive_interval().unwrap(), KEEPALIVE_EVERY);
+        assert_eq!(socket.tcp_keepalive_retries().unwrap(), KEEPALIVE_TRIES);
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(USER_TIMEOUT));
+    }
 }

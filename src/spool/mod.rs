@@ -1,1 +1,235 @@
-//! The delayed directory of one peer.
+//! The delayed directory of one peer: messages that wait for a link, on disk, in order.
+//!
+//! [`Spool`] owns the folder `delayed/<peer>/` (its files are described in `docs/spool.md`); [`SpoolLock`] keeps
+//! others out. It guarantees:
+//!
+//! - [`Spool::store`] answers `Ok` only for what is on disk: written, synced, its segment's name synced before.
+//! - What it answered `Ok` for is given out by [`Spool::next_unsent`], in the order of the sequences, at every start
+//!   again until it is settled, whatever step failed or was lost meanwhile. After a crash of the machine, settled
+//!   messages of segments that still exist may be given out again.
+//! - A sequence is never used twice in one epoch.
+//! - Nothing unread is deleted: what cannot be read is copied or moved to `corrupt/` and reported once.
+//!
+//! How it fails: [`Spool::open`] never does; while its folder cannot be used the spool counts as empty, every store is
+//! refused with the cause, and the next one tries anew. After a failed write or sync nothing is appended to that segment
+//! again. A failing read is tried once more, reported, and then passed over until the next start. Errors are
+//! logged here only where no caller learns of them; a payload never is.
+//!
+//! ```text
+//! Spool ── store    batches, segments ahead of need       ┐
+//!       ── replay   reading, settling, progress marks     ├─ queue, segment, record (pure) ─ disk
+//!       ── recover  what is found at the start            │
+//!       ── aside    failed/ and corrupt/                  │
+//!       ── inbox    files of the original's kind          ┘
+//! ```
+
+mod aside;
+mod disk;
+mod faulty;
+mod inbox;
+mod inspect;
+mod lock;
+mod queue;
+mod record;
+mod recover;
+mod replay;
+mod segment;
+mod store;
+
+pub use disk::{Disk, Kind, Metadata, RealDisk};
+pub use faulty::{Fault, FaultyDisk, Keep, Operation};
+pub use inbox::{TAKE_IN_MOST, TakenIn, WRITER_PAUSE};
+pub use inspect::{InboxFile, LISTED_MOST, Listed, Listing, PREVIEW_BYTES, drop_in_file, inspect};
+pub use lock::SpoolLock;
+pub use record::{MAX_REQUEST, Sequence};
+pub use segment::SEGMENT_BYTES;
+pub use store::{Full, StoreError};
+
+use crate::config::SpoolLimits;
+use jiff::Timestamp;
+use queue::Queue;
+use std::collections::{BTreeSet, VecDeque};
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A segment is at most this part of the spool's bound, so that a small bound does not mean no segment at all.
+const SEGMENTS_IN_BOUND: u64 = 4;
+/// ... but never smaller than this.
+const LEAST_SEGMENT_BYTES: u64 = 4096;
+
+/// A stored message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Its number.
+    pub sequence: Sequence,
+    /// When it was stored.
+    pub stored_at: Timestamp,
+    /// The request, as it was stored.
+    pub request: Vec<u8>,
+}
+
+/// What waits in a spool.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// Messages that were not settled.
+    pub messages: u64,
+    /// Bytes of their requests.
+    pub bytes: u64,
+    /// When the oldest of them was stored.
+    pub oldest: Option<Timestamp>,
+    /// Files in `failed/`.
+    pub failed: u64,
+    /// Files in `corrupt/`.
+    pub corrupt: u64,
+}
+
+/// A step on disk that failed.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{verb} {}: {cause}", path.display())]
+pub struct SpoolError {
+    /// What was tried.
+    pub verb: &'static str,
+    /// On what.
+    pub path: PathBuf,
+    /// What the system said.
+    pub cause: Arc<io::Error>,
+}
+
+/// Gives an [`io::Error`] its verb and object.
+trait Context<T> {
+    fn context(self, verb: &'static str, path: &Path) -> Result<T, SpoolError>;
+}
+
+impl<T> Context<T> for io::Result<T> {
+    fn context(self, verb: &'static str, path: &Path) -> Result<T, SpoolError> {
+        self.map_err(|cause| SpoolError { verb, path: path.to_owned(), cause: Arc::new(cause) })
+    }
+}
+
+impl SpoolError {
+    fn is_missing(&self) -> bool {
+        self.cause.kind() == io::ErrorKind::NotFound
+    }
+}
+
+/// The delayed messages of one peer. One process at a time may have it: take the [`SpoolLock`] first.
+#[derive(Debug)]
+pub struct Spool<D: Disk> {
+    disk: D,
+    dir: PathBuf,
+    limits: SpoolLimits,
+    segment_bytes: u64,
+    epoch: String,
+    queue: Queue,
+    /// Whether the folder was read.
+    loaded: bool,
+    /// Whether the folder can be written to: its subfolders, epoch and names are durable.
+    prepared: bool,
+    /// Why the folder could not be used the last time that was tried.
+    trouble: Option<SpoolError>,
+    /// The queue's last segment, open for appending.
+    append: Option<D::File>,
+    /// The queue's last segment holds nothing but zeros and was not written to by this process.
+    reusable: bool,
+    /// Bytes of the file of zeros that waits to become a segment.
+    spare: Option<u64>,
+    /// The segment that a spare was tried for already.
+    spare_tried_at: Option<Sequence>,
+    /// What is being read of a segment: dropped when all of it was given out.
+    window: replay::Window,
+    reader: Option<(Sequence, D::File)>,
+    marker: Option<(Sequence, D::File)>,
+    failed: u64,
+    corrupt: u64,
+    /// Names in the inbox that were taken in or found unusable and could not be moved away.
+    stuck: BTreeSet<OsString>,
+}
+
+impl<D: Disk> Spool<D> {
+    /// Opens the folder, making it if need be, and finds out what waits. Trouble is logged and kept
+    /// ([`Spool::trouble`]); storing tries anew.
+    pub fn open(disk: D, dir: &Path, limits: SpoolLimits) -> Spool<D> {
+        Self::open_with_segments(disk, dir, limits, SEGMENT_BYTES)
+    }
+
+    /// [`Spool::open`] with segments of another size, for tests that want many of them.
+    pub fn open_with_segments(disk: D, dir: &Path, limits: SpoolLimits, segment_bytes: u64) -> Spool<D> {
+        let most = (limits.bytes / SEGMENTS_IN_BOUND).max(LEAST_SEGMENT_BYTES);
+        let mut spool = Spool {
+            disk,
+            dir: dir.to_owned(),
+            limits,
+            segment_bytes: segment_bytes.min(most),
+            epoch: String::new(),
+            queue: Queue::new(VecDeque::new(), Sequence(1)),
+            loaded: false,
+            prepared: false,
+            trouble: None,
+            append: None,
+            reusable: false,
+            spare: None,
+            spare_tried_at: None,
+            window: replay::Window::default(),
+            reader: None,
+            marker: None,
+            failed: 0,
+            corrupt: 0,
+            stuck: BTreeSet::new(),
+        };
+        if let Err(error) = spool.make_ready() {
+            log::error!("{error}; nothing can be delayed until that is put right");
+        }
+        spool
+    }
+
+    /// What waits. Constant time.
+    pub fn waiting(&self) -> Waiting {
+        let load = self.queue.waiting();
+        Waiting {
+            messages: load.messages,
+            bytes: load.bytes,
+            oldest: self.queue.oldest(),
+            failed: self.failed,
+            corrupt: self.corrupt,
+        }
+    }
+
+    /// Whether nothing waits. What was sent and not settled waits.
+    pub fn is_empty(&self) -> bool {
+        self.queue.waiting().messages == 0
+    }
+
+    /// Whether [`Spool::next_unsent`] has something to give.
+    pub fn has_unsent(&self) -> bool {
+        self.queue.has_unsent()
+    }
+
+    /// Random name of this spool's life, 32 hex digits: made once when the folder is new. With the sequence it names a
+    /// message for ever. Empty as long as the folder could not be written to.
+    pub fn epoch(&self) -> &str {
+        &self.epoch
+    }
+
+    /// Why the folder could not be used when that was last tried; `None` when it could.
+    pub fn trouble(&self) -> Option<&SpoolError> {
+        self.trouble.as_ref()
+    }
+
+    /// The folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    fn segment_path(&self, name: Sequence) -> PathBuf {
+        self.dir.join(segment::file_name(name))
+    }
+
+    fn parent(&self) -> &Path {
+        self.dir.parent().unwrap_or(Path::new("."))
+    }
+}
+
+#[cfg(test)]
+mod tests;

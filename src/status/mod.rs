@@ -1,7 +1,16 @@
 //! What the links do, for a person and for a program: one snapshot type, and its views.
 //!
 //! A link child makes a [`PeerStatus`] whenever its state changes; the supervisor keeps the last of each in a
-//! [`Snapshot`] and writes the views. Nothing here reads a clock or a file.
+//! [`Snapshot`] and writes the views. Nothing here reads a clock or a file: the time, and where on earth it is read,
+//! are arguments. A view never fails, and whatever a text holds, a line of a view stays one line.
+
+mod classic;
+mod columns;
+mod table;
+
+pub use classic::classic_text;
+pub use columns::{Head, columns, cut};
+pub use table::{ago, set_aside, table};
 
 use crate::config::HostId;
 use jiff::Timestamp;
@@ -82,6 +91,16 @@ pub struct PeerStatus {
     pub last_log: String,
 }
 
+/// The snapshot as one line of JSON, without a newline.
+pub fn json(snapshot: &Snapshot) -> String {
+    serde_json::to_string(snapshot).expect("texts, numbers and times always have a JSON form")
+}
+
+/// `text` with whatever could end a line, move a column or steer a terminal as a space.
+pub fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
 /// All links of one `lonc`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
@@ -103,4 +122,69 @@ pub struct Snapshot {
     pub last_log: String,
     /// One entry a peer, in the order of `hosts.tab`.
     pub peers: Vec<PeerStatus>,
+}
+
+#[cfg(test)]
+mod fixture {
+    use super::*;
+
+    pub(super) fn time(text: &str) -> Timestamp {
+        text.parse().expect("a time")
+    }
+
+    pub(super) fn peer(id: &str, state: LinkState, since: &str) -> PeerStatus {
+        PeerStatus {
+            peer: HostId::new(id).expect("an id"),
+            pid: 4711,
+            state,
+            since: time(since),
+            doing: state.as_str().to_owned(),
+            wire: "classic".into(),
+            private: false,
+            in_flight: 0,
+            done: 0,
+            lost: 0,
+            clients: 0,
+            delayed: 0,
+            delayed_bytes: 0,
+            oldest: None,
+            failed: 0,
+            corrupt: 0,
+            last_error: None,
+            last_error_at: None,
+            last_log: String::new(),
+        }
+    }
+
+    pub(super) fn snapshot(peers: Vec<PeerStatus>) -> Snapshot {
+        Snapshot {
+            program: "lonc".into(),
+            version: "0.1.0".into(),
+            id: HostId::new("msua1").expect("an id"),
+            pid: 4700,
+            started: time("2026-11-06T08:00:00Z"),
+            written: time("2026-11-20T09:12:14Z"),
+            doing: "keeping 2 links".into(),
+            last_log: "started".into(),
+            peers,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_one_line_and_reads_back_the_same() {
+        let mut peer = fixture::peer("msul1", LinkState::Down, "2026-11-20T09:00:00Z");
+        peer.last_error = Some("two\nlines\tand a \"quote\"".into());
+        peer.last_error_at = Some(peer.since);
+        peer.oldest = Some(peer.since);
+        let snapshot = fixture::snapshot(vec![peer]);
+        let text = json(&snapshot);
+        assert!(!text.contains('\n'));
+        assert!(text.contains(r#""state":"down""#), "{text}");
+        assert_eq!(serde_json::from_str::<Snapshot>(&text).expect("our own JSON"), snapshot);
+    }
 }

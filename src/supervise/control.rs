@@ -1,10 +1,35 @@
 //! The duplex control socket between a supervisor and one child: JSON lines on a stream socket pair.
 //!
 //! End of file on the child's side means that the supervisor is gone; on the supervisor's side, that the child is.
+//! [`Channel::receive`] alone tells so: what is sent to an end that is gone is dropped without an error.
+//!
+//! What waits to be sent is bounded by [`MAX_WAITING`] messages, and rarely comes near it: a message that makes an
+//! earlier, still waiting one needless takes its place ([`Message::supersedes`]), so a child whose supervisor is
+//! busy keeps only its newest status. At the bound [`Channel::send`] fails: the other end has read nothing for
+//! that long; a supervisor treats such a child as hung.
+//! A malformed line, one longer than [`MAX_LINE`], or more than [`MAX_RECEIVED`] bytes in one go are errors of kind
+//! `InvalidData`: the other end is broken, and the channel with it.
 
 use crate::config::HostId;
 use crate::status::PeerStatus;
+use crate::wire::line::{Line, LineReader, Outgoing};
+use mio::unix::SourceFd;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, Read};
+use std::marker::PhantomData;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+/// Most messages that wait to be sent; one more is an error of [`Channel::send`].
+pub const MAX_WAITING: usize = 64;
+
+/// Longest line in bytes, either way.
+pub const MAX_LINE: usize = 64 * 1024;
+
+/// Most bytes that one [`Channel::receive`] takes: an end that writes faster than it is read is broken.
+pub const MAX_RECEIVED: usize = 4 * 1024 * 1024;
 
 /// `lonc` to a link child.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -14,7 +39,7 @@ pub enum ToLink {
     Probe,
     /// Take no new clients, answer what is there (bounded by `drain_timeout`), exit 0.
     Drain,
-    /// Send a status with this number back.
+    /// Send a status with this number back. Numbers grow; a later report answers earlier ones too.
     Report(u64),
     /// Files for this peer appeared in the delayed directory: take them in.
     TakeIn,
@@ -52,4 +77,377 @@ pub enum FromServe {
         /// Who calls.
         caller: HostId,
     },
+}
+
+/// What a [`Channel`] sends.
+pub trait Message: Serialize + Clone {
+    /// Whether `earlier`, which still waits to be sent, need not be sent before this one.
+    fn supersedes(&self, earlier: &Self) -> bool;
+}
+
+impl Message for ToLink {
+    fn supersedes(&self, earlier: &Self) -> bool {
+        match (self, earlier) {
+            (ToLink::Report(_), ToLink::Report(_)) => true,
+            (ToLink::Probe | ToLink::Drain | ToLink::TakeIn | ToLink::Report(_), _) => self == earlier,
+        }
+    }
+}
+
+impl Message for FromLink {
+    fn supersedes(&self, earlier: &Self) -> bool {
+        let (FromLink::Status { report, .. }, FromLink::Status { report: before, .. }) = (self, earlier);
+        // `None < Some(_)`: a status that nobody asked for must not swallow the answer to a report.
+        report >= before
+    }
+}
+
+impl Message for ToServe {
+    fn supersedes(&self, earlier: &Self) -> bool {
+        self == earlier
+    }
+}
+
+impl Message for FromServe {
+    fn supersedes(&self, earlier: &Self) -> bool {
+        self == earlier
+    }
+}
+
+/// One end of a control socket: sends `S`, receives `R`.
+#[derive(Debug)]
+pub struct Channel<S, R> {
+    stream: UnixStream,
+    /// Messages of which nothing was written; at most [`MAX_WAITING`].
+    waiting: VecDeque<S>,
+    /// The message being written.
+    outgoing: Outgoing,
+    reader: LineReader,
+    /// The first line is the end of one that a program before this one had begun to read: it is dropped.
+    drop_first: bool,
+    receives: PhantomData<fn() -> R>,
+}
+
+/// What [`Channel::receive`] found.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Received<R> {
+    /// Whole messages, in the order they were sent.
+    pub messages: Vec<R>,
+    /// The other end is gone; nothing will follow.
+    pub closed: bool,
+}
+
+/// What of a channel's state must cross `exec`, beside the descriptor.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Carried {
+    /// The rest of the message being written, then those that wait; lines of JSON.
+    pub unsent: String,
+    /// A line was read in part.
+    pub mid_line: bool,
+}
+
+/// Makes the two ends of a control socket: non-blocking once a [`Channel`] has them, closed on `exec`.
+///
+/// # Errors
+/// What `socketpair` said: no more descriptors, for instance.
+pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (ours, theirs) = UnixStream::pair()?;
+    Ok((ours.into(), theirs.into()))
+}
+
+impl<S: Message, R: DeserializeOwned> Channel<S, R> {
+    /// A channel on one end of a [`pair`]; makes it non-blocking.
+    ///
+    /// # Errors
+    /// When the descriptor cannot be made non-blocking.
+    pub fn from_fd(fd: OwnedFd) -> io::Result<Self> {
+        Channel::resume(fd, Carried::default())
+    }
+
+    /// A channel that goes on where one in the program before `exec` stopped.
+    ///
+    /// # Errors
+    /// As [`Channel::from_fd`].
+    pub fn resume(fd: OwnedFd, carried: Carried) -> io::Result<Self> {
+        let stream = UnixStream::from(fd);
+        stream.set_nonblocking(true)?;
+        let mut outgoing = Outgoing::default();
+        outgoing.tail().extend_from_slice(carried.unsent.as_bytes());
+        Ok(Channel {
+            stream,
+            waiting: VecDeque::new(),
+            outgoing,
+            reader: LineReader::new(MAX_LINE),
+            drop_first: carried.mid_line,
+            receives: PhantomData,
+        })
+    }
+
+    /// Queues `message` and writes as much as the socket takes; call [`Channel::flush`] when it takes more.
+    ///
+    /// # Errors
+    /// `QuotaExceeded` at [`MAX_WAITING`]; `InvalidData` for a message longer than [`MAX_LINE`]; else what
+    /// `write` said. The message is not queued then.
+    pub fn send(&mut self, message: &S) -> io::Result<()> {
+        self.waiting.retain(|earlier| !message.supersedes(earlier));
+        if self.waiting.len() >= MAX_WAITING {
+            return Err(io::Error::new(
+                ErrorKind::QuotaExceeded,
+                "the other end of the control socket does not read",
+            ));
+        }
+        if encode(message)?.len() > MAX_LINE {
+            return Err(io::Error::new(ErrorKind::InvalidData, "control message is too long"));
+        }
+        self.waiting.push_back(message.clone());
+        self.flush().map(drop)
+    }
+
+    /// Writes what waits, as far as the socket takes it; returns whether nothing waits now.
+    ///
+    /// # Errors
+    /// What `write` said, other than that the other end is gone: that is for [`Channel::receive`] to tell.
+    pub fn flush(&mut self) -> io::Result<bool> {
+        loop {
+            match self.outgoing.flush_to(&mut self.stream) {
+                Ok(true) => {}
+                Ok(false) => return Ok(false),
+                Err(error) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {
+                    self.outgoing.clear();
+                    self.waiting.clear();
+                    return Ok(true);
+                }
+                Err(error) => return Err(error),
+            }
+            match self.waiting.pop_front() {
+                Some(message) => self.outgoing.push_line(&encode(&message)?),
+                None => return Ok(true),
+            }
+        }
+    }
+
+    /// Whether something waits to be written.
+    pub fn wants_write(&self) -> bool {
+        !self.outgoing.is_empty() || !self.waiting.is_empty()
+    }
+
+    /// Reads until the socket has no more, through `scratch`, which the caller has for all its sockets.
+    ///
+    /// # Errors
+    /// `InvalidData` as said on top; else what `read` said. Messages before the fault are lost with the channel.
+    pub fn receive(&mut self, scratch: &mut [u8]) -> io::Result<Received<R>> {
+        let mut messages = Vec::new();
+        let mut taken = 0;
+        let closed = loop {
+            match self.stream.read(scratch) {
+                Ok(0) => break true,
+                Ok(count) => {
+                    taken += count;
+                    if taken > MAX_RECEIVED {
+                        return Err(io::Error::new(ErrorKind::InvalidData, "the control socket is flooded"));
+                    }
+                    self.reader.push(&scratch[..count]);
+                    self.decode(&mut messages)?;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break false,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // The other end was closed with something of ours unread.
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => break true,
+                Err(error) => return Err(error),
+            }
+        };
+        Ok(Received { messages, closed })
+    }
+
+    fn decode(&mut self, messages: &mut Vec<R>) -> io::Result<()> {
+        while let Some(line) = self.reader.next_line() {
+            match line {
+                _ if self.drop_first => self.drop_first = false,
+                Line::Whole(bytes) => messages.push(
+                    serde_json::from_slice(bytes)
+                        .map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?,
+                ),
+                Line::TooLong => {
+                    return Err(io::Error::new(
+                        ErrorKind::InvalidData,
+                        "a line on the control socket is too long",
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What the program after `exec` must know to [`Channel::resume`].
+    ///
+    /// # Errors
+    /// When a waiting message cannot be encoded.
+    pub fn carried(&self) -> io::Result<Carried> {
+        let mut unsent = self.outgoing.bytes().to_vec();
+        for message in &self.waiting {
+            unsent.extend_from_slice(&encode(message)?);
+            unsent.push(b'\n');
+        }
+        // A message may have been written up to the middle of a character.
+        let unsent =
+            String::from_utf8(unsent).map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
+        Ok(Carried { unsent, mid_line: self.drop_first || self.reader.mid_line() })
+    }
+
+    /// Gives the descriptor back; what waits is forgotten.
+    pub fn into_fd(self) -> OwnedFd {
+        self.stream.into()
+    }
+}
+
+fn encode<S: Message>(message: &S) -> io::Result<Vec<u8>> {
+    serde_json::to_vec(message).map_err(|error| io::Error::new(ErrorKind::InvalidData, error))
+}
+
+impl<S, R> AsFd for Channel<S, R> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}
+
+impl<S, R> mio::event::Source for Channel<S, R> {
+    fn register(
+        &mut self,
+        registry: &mio::Registry,
+        token: mio::Token,
+        interest: mio::Interest,
+    ) -> io::Result<()> {
+        SourceFd(&self.stream.as_raw_fd()).register(registry, token, interest)
+    }
+
+    fn reregister(
+        &mut self,
+        registry: &mio::Registry,
+        token: mio::Token,
+        interest: mio::Interest,
+    ) -> io::Result<()> {
+        SourceFd(&self.stream.as_raw_fd()).reregister(registry, token, interest)
+    }
+
+    fn deregister(&mut self, registry: &mio::Registry) -> io::Result<()> {
+        SourceFd(&self.stream.as_raw_fd()).deregister(registry)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::LinkState;
+    use std::io::Write;
+
+    fn ends() -> (Channel<ToLink, FromLink>, Channel<FromLink, ToLink>) {
+        let (ours, theirs) = pair().unwrap();
+        (Channel::from_fd(ours).unwrap(), Channel::from_fd(theirs).unwrap())
+    }
+
+    fn status(report: Option<u64>, doing: &str) -> FromLink {
+        let status = PeerStatus {
+            peer: HostId::new("msul1").unwrap(),
+            pid: 1,
+            state: LinkState::Up,
+            since: jiff::Timestamp::UNIX_EPOCH,
+            doing: doing.to_owned(),
+            wire: "classic".to_owned(),
+            private: false,
+            in_flight: 0,
+            done: 0,
+            lost: 0,
+            clients: 0,
+            delayed: 0,
+            delayed_bytes: 0,
+            oldest: None,
+            failed: 0,
+            corrupt: 0,
+            last_error: None,
+            last_error_at: None,
+            last_log: String::new(),
+        };
+        FromLink::Status { report, status: Box::new(status) }
+    }
+
+    #[test]
+    fn messages_arrive_in_order_and_the_end_is_told_once_they_have() {
+        let (mut supervisor, mut child) = ends();
+        let mut scratch = [0; 7];
+        let sent = [ToLink::Probe, ToLink::Report(7), ToLink::TakeIn, ToLink::Drain];
+        sent.iter().for_each(|message| supervisor.send(message).unwrap());
+        assert_eq!(child.receive(&mut scratch).unwrap(), Received { messages: sent.to_vec(), closed: false });
+        child.send(&status(Some(7), "up")).unwrap();
+        drop(child);
+        let received = supervisor.receive(&mut scratch).unwrap();
+        assert_eq!(received, Received { messages: vec![status(Some(7), "up")], closed: true });
+        supervisor.send(&ToLink::Probe).unwrap();
+        assert!(!supervisor.wants_write(), "what is sent to an end that is gone is dropped");
+    }
+
+    #[test]
+    fn a_status_that_waits_gives_way_to_a_newer_one_but_an_answer_to_a_report_does_not() {
+        let (mut supervisor, mut child) = ends();
+        let long = "x".repeat(1000);
+        for number in 0..10_000 {
+            child.send(&status(None, &format!("{number} {long}"))).unwrap();
+        }
+        assert!(child.wants_write());
+        child.send(&status(Some(3), "report")).unwrap();
+        child.send(&status(None, "last")).unwrap();
+        assert!(child.waiting.len() <= 2);
+        let mut scratch = [0; 4096];
+        let mut all = Vec::new();
+        while child.wants_write() || all.is_empty() {
+            all.extend(supervisor.receive(&mut scratch).unwrap().messages);
+            child.flush().unwrap();
+        }
+        all.extend(supervisor.receive(&mut scratch).unwrap().messages);
+        assert_eq!(all[all.len() - 2..], [status(Some(3), "report"), status(None, "last")]);
+        assert!(all.len() < 10_000);
+    }
+
+    #[test]
+    fn an_end_that_never_reads_is_an_error_at_the_bound_not_memory_without_end() {
+        let (ours, _theirs) = pair().unwrap();
+        let mut channel: Channel<FromServe, ToServe> = Channel::from_fd(ours).unwrap();
+        let opened = |n: usize| FromServe::Opened { caller: HostId::new(&format!("{n:0>64}")).unwrap() };
+        let error = (0..1_000_000).find_map(|n| channel.send(&opened(n)).err()).unwrap();
+        assert_eq!(error.kind(), ErrorKind::QuotaExceeded);
+        assert_eq!(channel.waiting.len(), MAX_WAITING);
+    }
+
+    #[test]
+    fn a_malformed_or_endless_line_is_an_error_value() {
+        for bytes in
+            [b"{\n".to_vec(), b"\"no-such\"\n".to_vec(), b"\xff\n".to_vec(), vec![b'x'; MAX_LINE + 1]]
+        {
+            let (ours, theirs) = pair().unwrap();
+            let mut channel: Channel<ToLink, FromLink> = Channel::from_fd(ours).unwrap();
+            UnixStream::from(theirs).write_all(&bytes).unwrap();
+            let error = channel.receive(&mut [0; 4096]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidData);
+        }
+    }
+
+    #[test]
+    fn a_channel_goes_on_in_another_program_where_it_stopped() {
+        let (mut supervisor, mut child) = ends();
+        let mut scratch = [0; 4096];
+        // The supervisor has half a line of the child, and waits with lines of its own.
+        let line = encode(&status(None, "lost")).unwrap();
+        child.stream.write_all(&line[..10]).unwrap();
+        assert!(supervisor.receive(&mut scratch).unwrap().messages.is_empty());
+        supervisor.waiting.extend([ToLink::Probe, ToLink::Drain]);
+        let carried = supervisor.carried().unwrap();
+        let carried = serde_json::from_str(&serde_json::to_string(&carried).unwrap()).unwrap();
+        let mut supervisor: Channel<ToLink, FromLink> =
+            Channel::resume(supervisor.into_fd(), carried).unwrap();
+        child.stream.write_all(&line[10..]).unwrap();
+        child.stream.write_all(b"\n").unwrap();
+        child.send(&status(None, "kept")).unwrap();
+        assert_eq!(supervisor.receive(&mut scratch).unwrap().messages, [status(None, "kept")]);
+        supervisor.flush().unwrap();
+        assert_eq!(child.receive(&mut scratch).unwrap().messages, [ToLink::Probe, ToLink::Drain]);
+    }
 }

@@ -2,13 +2,24 @@
 //!
 //! | file | what it owns |
 //! | --- | --- |
-//! | `table` | which child runs, which waits for its next start: pure |
-//! | `spawn` | the one `fork`, and what a child undoes of its parent |
-//! | `lock` | the locked pid file |
-//! | `signals` | signals as values, on a mio source |
-//! | `control` | the duplex socket between a supervisor and a child |
-//! | `title` | what `ps` shows |
+//! | `startup` | the way from `main` to a supervisor's loop; arguments |
 //! | `background` | detaching, becoming `user` |
+//! | `lock` | the locked pid file |
+//! | `table` | which child runs, which waits for its next start: pure |
+//! | `spawn` | the one `fork`, and what a child undoes of its parent; reaping |
+//! | `control` | the duplex socket between a supervisor and a child |
+//! | `signals` | signals as values, on a mio source |
 //! | `handoff` | what crosses `exec` at HUP |
+//! | `title` | what `ps` shows |
 
+pub mod background;
 pub mod control;
+pub mod handoff;
+pub mod lock;
+pub mod signals;
+pub mod spawn;
+pub mod startup;
+pub mod table;
+pub mod title;
+
+pub use startup::Start;

@@ -1,0 +1,222 @@
+//! What `lon reply` and `lon critical` share: where requests come from, where answers go, what they mean.
+//!
+//! Requests from standard input are sent as they come, ahead of their answers and within the bounds of
+//! [`Client`]; answers are printed as they come, in order. When the broker goes, everything not answered, and what
+//! is yet to be read, is answered by the command itself: every request has its one line of output.
+
+use super::{Asked, Failure, print};
+use crate::client::{Client, MAX_ANSWER};
+use crate::wire::line::{Line, LineReader, READ_SIZE};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+
+/// Answers a request in the broker's place, and says on standard error why, if it has not said so before.
+pub(super) type Stand<'a> = dyn FnMut(&[u8], &io::Error) -> Vec<u8> + 'a;
+
+/// Asks everything and returns the highest exit code. `prepare` makes what is sent of a request as it was given;
+/// `stand_in` answers what the broker cannot, and gets the prepared request.
+pub(super) fn run(
+    asked: &Asked,
+    connected: io::Result<Client>,
+    prepare: impl Fn(&[u8]) -> Vec<u8>,
+    stand_in: &mut Stand<'_>,
+) -> Result<u8, Failure> {
+    let mut output = Output::default();
+    let mut source = match &asked.request {
+        Some(request) => Source::Argument(Some(one_request(request.as_bytes())?.to_owned())),
+        None => Source::Input { lines: LineReader::new(MAX_ANSWER), ended: false },
+    };
+    let broken = match connected {
+        Err(error) => error,
+        Ok(mut client) => match pump(&mut client, &mut source, &prepare, &mut output)? {
+            None => return output.finish(),
+            Some(error) => {
+                for request in client.into_unanswered() {
+                    output.answer(&stand_in(&request, &error))?;
+                }
+                output.flush()?;
+                error
+            }
+        },
+    };
+    while let Some(request) = source.wait_next()? {
+        output.answer(&stand_in(&prepare(&request), &broken))?;
+        output.flush()?;
+    }
+    output.finish()
+}
+
+/// Moves requests and answers until all is answered (`None`) or the broker is gone (why).
+fn pump(
+    client: &mut Client,
+    source: &mut Source,
+    prepare: impl Fn(&[u8]) -> Vec<u8>,
+    output: &mut Output,
+) -> Result<Option<io::Error>, Failure> {
+    loop {
+        while client.has_room() {
+            let Some(request) = source.next()? else { break };
+            if let Err(error) = client.send(&prepare(&request)) {
+                return Err(Failure::did("send", "request", error));
+            }
+        }
+        if client.waiting() == 0 && source.is_done() {
+            return Ok(None);
+        }
+        let input = io::stdin();
+        let wanted = source.wants_input() && client.has_room();
+        match client.turn(wanted.then(|| input.as_fd())) {
+            Ok(true) => source.read()?,
+            Ok(false) => {}
+            Err(error) => return Ok(Some(error)),
+        }
+        loop {
+            match client.next_answer() {
+                Ok(Some(answer)) => output.answer(&answer)?,
+                Ok(None) => break,
+                Err(error) => return Ok(Some(error)),
+            }
+        }
+        output.flush()?;
+    }
+}
+
+/// An argument that is one request.
+fn one_request(request: &[u8]) -> Result<&[u8], Failure> {
+    if request.is_empty() {
+        return Err(Failure::Usage("the request is empty: a blank line is no request".into()));
+    }
+    if request.contains(&b'\n') {
+        return Err(Failure::Usage("the request has a newline in it: a request is one line".into()));
+    }
+    Ok(request)
+}
+
+/// Where requests come from.
+enum Source {
+    /// The command line; `None` when it was taken.
+    Argument(Option<Vec<u8>>),
+    /// Standard input, read by descriptor: a buffer of the standard library in between would hide from `poll` what
+    /// it holds.
+    Input { lines: LineReader, ended: bool },
+}
+
+impl Source {
+    /// The next request that is there already.
+    fn next(&mut self) -> Result<Option<Vec<u8>>, Failure> {
+        match self {
+            Source::Argument(request) => Ok(request.take()),
+            Source::Input { lines, .. } => loop {
+                match lines.next_line() {
+                    // No request, and so without an answer.
+                    Some(Line::Whole(b"")) => {}
+                    Some(Line::Whole(line)) => return Ok(Some(line.to_owned())),
+                    Some(Line::TooLong) => {
+                        let what = format!("a line is longer than {MAX_ANSWER} bytes");
+                        return Err(Failure::did("read", "standard input", what));
+                    }
+                    None => return Ok(None),
+                }
+            },
+        }
+    }
+
+    /// The next request, waiting for it.
+    fn wait_next(&mut self) -> Result<Option<Vec<u8>>, Failure> {
+        loop {
+            match self.next()? {
+                Some(request) => return Ok(Some(request)),
+                None if self.is_done() => return Ok(None),
+                None => self.read()?,
+            }
+        }
+    }
+
+    /// Whether standard input has more to give.
+    fn wants_input(&self) -> bool {
+        matches!(self, Source::Input { ended: false, .. })
+    }
+
+    /// Whether there will be no more requests. Meaningful once [`Source::next`] has given `None`.
+    fn is_done(&self) -> bool {
+        match self {
+            Source::Argument(request) => request.is_none(),
+            Source::Input { lines, ended } => *ended && lines.is_empty(),
+        }
+    }
+
+    /// Reads what is there; waits if nothing is.
+    fn read(&mut self) -> Result<(), Failure> {
+        let Source::Input { lines, ended } = self else { return Ok(()) };
+        let input = io::stdin();
+        let mut buffer = [0; READ_SIZE];
+        match nix::unistd::read(&input, &mut buffer) {
+            Ok(0) => {
+                *ended = true;
+                // A last line without its newline is a request like the others.
+                if lines.mid_line() {
+                    lines.push(b"\n");
+                }
+                Ok(())
+            }
+            Ok(count) => {
+                lines.push(&buffer[..count]);
+                Ok(())
+            }
+            Err(Errno::EINTR) => Ok(()),
+            // Whoever gave us this descriptor made it non-blocking.
+            Err(Errno::EAGAIN) => {
+                match poll(&mut [PollFd::new(input.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE) {
+                    Ok(_) | Err(Errno::EINTR) => Ok(()),
+                    Err(error) => Err(Failure::did("read", "standard input", io::Error::from(error))),
+                }
+            }
+            Err(error) => Err(Failure::did("read", "standard input", io::Error::from(error))),
+        }
+    }
+}
+
+/// Standard output, and what was said there.
+#[derive(Default)]
+struct Output {
+    /// Answers that came together are written together; never more than [`READ_SIZE`] and one answer.
+    pending: Vec<u8>,
+    /// The highest exit code of the answers so far.
+    highest: u8,
+}
+
+impl Output {
+    fn answer(&mut self, answer: &[u8]) -> Result<(), Failure> {
+        self.highest = self.highest.max(code_of(answer));
+        self.pending.extend_from_slice(answer);
+        self.pending.push(b'\n');
+        if self.pending.len() >= READ_SIZE { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<(), Failure> {
+        if !self.pending.is_empty() {
+            print(&self.pending)?;
+            self.pending.clear();
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<u8, Failure> {
+        self.flush()?;
+        Ok(self.highest)
+    }
+}
+
+/// What an answer means as an exit code.
+fn code_of(answer: &[u8]) -> u8 {
+    match answer {
+        b"con_lost" => 3,
+        b"con_delayed" => 4,
+        b"con_failed" => 5,
+        b"refused" | b"unknown_cmd" => 6,
+        _ => 0,
+    }
+}

@@ -1,0 +1,18 @@
+//! `lon reply PEER [REQUEST]`: requests that are answered now or not at all.
+//!
+//! What the broker cannot be asked is answered `con_lost`, as the broker itself would; why, goes to standard error.
+
+use super::{Asked, Failure, complain, exchange, known_peer};
+use crate::client::Client;
+use crate::config::Config;
+
+pub(super) fn run(config: &Config, asked: &Asked) -> Result<u8, Failure> {
+    let peer = known_peer(config, &asked.peer)?;
+    let mut said = false;
+    exchange::run(asked, Client::connect(config, &peer), <[u8]>::to_owned, &mut |_, error| {
+        if !std::mem::replace(&mut said, true) {
+            complain(format_args!("ask {}: {error}", config.socket_path(&peer).display()));
+        }
+        b"con_lost".to_vec()
+    })
+}

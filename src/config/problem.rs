@@ -1,0 +1,41 @@
+//! What is wrong with the configuration, and where: `file:line: what is wrong`.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// One thing that is wrong, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// File, as it was named.
+    pub file: PathBuf,
+    /// Line, counted from 1; `None` where the file as a whole is meant.
+    pub line: Option<usize>,
+    /// What is wrong.
+    pub what: String,
+}
+
+impl Problem {
+    /// A problem in one line.
+    pub fn at(file: &Path, line: usize, what: impl Into<String>) -> Problem {
+        Problem { file: file.to_owned(), line: Some(line), what: what.into() }
+    }
+
+    /// A problem of the file as a whole.
+    pub fn of(file: &Path, what: impl Into<String>) -> Problem {
+        Problem { file: file.to_owned(), line: None, what: what.into() }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.line {
+            Some(line) => write!(f, "{}:{line}: {}", self.file.display(), self.what),
+            None => write!(f, "{}: {}", self.file.display(), self.what),
+        }
+    }
+}
+
+/// All that is wrong with the configuration, a line each.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+pub struct ConfigErrors(pub Vec<Problem>);

@@ -1,0 +1,318 @@
+//! One value of `lonnet.toml` to one checked type.
+//!
+//! Each function here says what it wants and what it got, as the end of a sentence that begins with the key.
+
+use super::{Allow, HostId, Wire};
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+use toml::de::{DeArray, DeValue};
+
+/// Longest time that a key takes. Anything beyond is a slip of the pen, and a deadline can always be added to a
+/// clock without overflow.
+const MAX_DURATION: Duration = Duration::from_secs(366 * 24 * 3600);
+
+/// Longest `max_line`: one such line is held in memory for each client and each link.
+const MAX_LINE: u64 = 64 * 1024 * 1024;
+
+/// Shortest `max_line`: the opening dialogue must fit.
+const MIN_LINE: u64 = 256;
+
+/// Bytes in the path of a Unix socket (`sun_path` without its final zero).
+pub(super) const MAX_SOCKET_PATH: usize = 107;
+
+/// Requests that `lond` answers itself, words of the opening dialogue, and prefixes that never get as far as `lond`.
+const BUILT_IN: [&str; 12] = [
+    "ping", "pong", "version", "load", "log", "exit", "init", "sethost", "ekey", "enc", "critical", "encrypt",
+];
+
+/// Where a peer listens, as far as `address` says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Address {
+    /// `127.0.0.2`: with the port that `port` says.
+    Ip(IpAddr),
+    /// `127.0.0.2:7001`, `[::1]:7001`.
+    Full(SocketAddr),
+}
+
+impl Address {
+    /// The whole address.
+    pub(super) fn with_port(self, port: u16) -> SocketAddr {
+        match self {
+            Address::Ip(ip) => SocketAddr::new(ip, port),
+            Address::Full(address) => address,
+        }
+    }
+}
+
+pub(super) fn text(value: &DeValue<'_>) -> Result<String, String> {
+    let text = string(value, "text")?;
+    if text.is_empty() {
+        return Err("is empty".into());
+    }
+    if text.chars().any(char::is_control) {
+        return Err(format!("{text:?} has a control character in it"));
+    }
+    Ok(text.to_owned())
+}
+
+pub(super) fn path(value: &DeValue<'_>) -> Result<PathBuf, String> {
+    text(value).map(PathBuf::from)
+}
+
+pub(super) fn host_id(value: &DeValue<'_>) -> Result<HostId, String> {
+    HostId::new(string(value, "a host id")?)
+}
+
+pub(super) fn log_level(value: &DeValue<'_>) -> Result<log::LevelFilter, String> {
+    match string(value, "a word")? {
+        "error" => Ok(log::LevelFilter::Error),
+        "warn" => Ok(log::LevelFilter::Warn),
+        "info" => Ok(log::LevelFilter::Info),
+        "debug" => Ok(log::LevelFilter::Debug),
+        other => Err(format!("want \"error\", \"warn\", \"info\" or \"debug\", not {other:?}")),
+    }
+}
+
+pub(super) fn wire(value: &DeValue<'_>) -> Result<Wire, String> {
+    match string(value, "a word")? {
+        "secure" => Ok(Wire::Secure),
+        "classic" => Ok(Wire::Classic),
+        other => Err(format!("want \"secure\" or \"classic\", not {other:?}")),
+    }
+}
+
+/// `"refuse"` or `"allow"`.
+pub(super) fn permission(value: &DeValue<'_>) -> Result<bool, String> {
+    match string(value, "a word")? {
+        "refuse" => Ok(false),
+        "allow" => Ok(true),
+        other => Err(format!("want \"refuse\" or \"allow\", not {other:?}")),
+    }
+}
+
+/// A time of which zero would make no sense.
+pub(super) fn duration(value: &DeValue<'_>) -> Result<Duration, String> {
+    match duration_or_zero(value)? {
+        Duration::ZERO => Err("must be longer than no time".into()),
+        duration => Ok(duration),
+    }
+}
+
+/// A time; none at all is a time too.
+pub(super) fn duration_or_zero(value: &DeValue<'_>) -> Result<Duration, String> {
+    let text = string(value, "a time like \"300s\"")?;
+    let signed: jiff::SignedDuration =
+        text.parse().map_err(|_| format!("want a time like \"300s\", \"5m\" or \"500ms\", not {text:?}"))?;
+    let duration = Duration::try_from(signed).map_err(|_| format!("{text:?} is less than no time"))?;
+    if duration > MAX_DURATION {
+        return Err(format!("{text:?} is longer than a year"));
+    }
+    Ok(duration)
+}
+
+pub(super) fn ip(value: &DeValue<'_>) -> Result<IpAddr, String> {
+    let text = string(value, "an IP address")?;
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    bare.parse::<IpAddr>()
+        .map(|address| address.to_canonical())
+        .map_err(|_| format!("want an IP address, not {text:?}"))
+}
+
+/// Where something listens that is to be called: a port of 0 is none.
+pub(super) fn address(value: &DeValue<'_>) -> Result<Address, String> {
+    let text = string(value, "an address like \"127.0.0.2:7001\"")?;
+    let address = parse_address(text)?;
+    match address {
+        Address::Full(full) if full.port() == 0 => Err(format!("{text:?} has the port 0")),
+        full_or_ip if full_or_ip.with_port(1).ip().is_unspecified() => {
+            Err(format!("{text:?} is not the address of one host"))
+        }
+        usable => Ok(usable),
+    }
+}
+
+/// Addresses to listen on, without repeats.
+pub(super) fn listen(value: &DeValue<'_>) -> Result<Vec<Address>, String> {
+    let mut addresses = Vec::new();
+    for entry in array(value, "a list of addresses")? {
+        let text = string(entry.get_ref(), "addresses like \"127.0.0.3:5663\" in the list")?;
+        let address = parse_address(text)?;
+        if addresses.contains(&address) {
+            return Err(format!("{text:?} stands in the list twice"));
+        }
+        addresses.push(address);
+    }
+    if addresses.is_empty() {
+        return Err("is empty: lond would listen nowhere".into());
+    }
+    Ok(addresses)
+}
+
+pub(super) fn port(value: &DeValue<'_>) -> Result<u16, String> {
+    let number = integer(value, "a port number")?;
+    match u16::try_from(number) {
+        Ok(port) if port > 0 => Ok(port),
+        _ => Err(format!("want a port of 1 to 65535, not {number}")),
+    }
+}
+
+/// A count of at least one.
+pub(super) fn count(value: &DeValue<'_>) -> Result<u64, String> {
+    let number = integer(value, "a number")?;
+    match u64::try_from(number) {
+        Ok(count) if count > 0 => Ok(count),
+        _ => Err(format!("want a number of at least 1, not {number}")),
+    }
+}
+
+/// A count of things that each have a place in memory.
+pub(super) fn small_count(value: &DeValue<'_>) -> Result<usize, String> {
+    const MOST: u64 = 1_000_000;
+    let count = count(value)?;
+    match usize::try_from(count) {
+        Ok(small) if count <= MOST => Ok(small),
+        _ => Err(format!("want a number of at most {MOST}, not {count}")),
+    }
+}
+
+/// Bytes: a number, or text with a unit, `"64MiB"`.
+pub(super) fn size(value: &DeValue<'_>) -> Result<u64, String> {
+    const WANT: &str = "a number of bytes, or text like \"64MiB\"";
+    let text = match value {
+        DeValue::String(text) => text.as_ref(),
+        other => {
+            let number = integer(other, WANT)?;
+            return u64::try_from(number).map_err(|_| format!("want {WANT}, not {number}"));
+        }
+    };
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let shift = match unit.trim_start() {
+        "" | "B" => 0,
+        "KiB" => 10,
+        "MiB" => 20,
+        "GiB" => 30,
+        "TiB" => 40,
+        _ => return Err(format!("want {WANT}, not {text:?}")),
+    };
+    let number: u64 = number.parse().map_err(|_| format!("want {WANT}, not {text:?}"))?;
+    number.checked_mul(1 << shift).ok_or_else(|| format!("{text:?} is more than can be counted"))
+}
+
+pub(super) fn positive_size(value: &DeValue<'_>) -> Result<u64, String> {
+    match size(value)? {
+        0 => Err("must be more than nothing".into()),
+        size => Ok(size),
+    }
+}
+
+pub(super) fn max_line(value: &DeValue<'_>) -> Result<usize, String> {
+    let size = size(value)?;
+    match usize::try_from(size) {
+        Ok(bytes) if (MIN_LINE..=MAX_LINE).contains(&size) => Ok(bytes),
+        _ => Err(format!("want {MIN_LINE} bytes to {} MiB, not {size} bytes", MAX_LINE >> 20)),
+    }
+}
+
+/// Permission bits as the shell writes them, `"0660"`.
+pub(super) fn mode(value: &DeValue<'_>) -> Result<u32, String> {
+    let text = string(value, "octal text like \"0660\"")?;
+    let octal = !text.is_empty() && text.bytes().all(|c| matches!(c, b'0'..=b'7'));
+    match u32::from_str_radix(text, 8) {
+        Ok(mode) if octal && mode <= 0o777 => Ok(mode),
+        _ => Err(format!("want octal text like \"0660\", not {text:?}")),
+    }
+}
+
+/// A load average that counts as full.
+pub(super) fn load(value: &DeValue<'_>) -> Result<f64, String> {
+    let number = match value {
+        DeValue::Float(float) => float.as_str().parse().unwrap_or(f64::NAN),
+        other => integer(other, "a number")? as f64,
+    };
+    if number.is_finite() && number > 0.0 { Ok(number) } else { Err("want a number above 0".into()) }
+}
+
+/// Who may use a handler.
+pub(super) fn allow(value: &DeValue<'_>) -> Result<Vec<Allow>, String> {
+    let mut entries = Vec::new();
+    for entry in array(value, "a list like [\"*\"]")? {
+        let text = string(entry.get_ref(), "text in the list")?;
+        entries.push(match text.split_once(':') {
+            None if text == "*" => Allow::Everyone,
+            None => Allow::Host(HostId::new(text)?),
+            Some(("role", role)) if !role.is_empty() => Allow::Role(role.to_owned()),
+            Some(("domain", domain)) if !domain.is_empty() => Allow::Domain(domain.to_owned()),
+            Some(_) => {
+                return Err(format!("want \"*\", a host id, \"role:...\" or \"domain:...\", not {text:?}"));
+            }
+        });
+    }
+    Ok(entries)
+}
+
+/// A way to pass requests on that the interface has and this version has not.
+pub(super) fn unserved_way(_: &DeValue<'_>) -> Result<(), String> {
+    Err("this version passes requests to sockets only".into())
+}
+
+/// Whether a handler can have this name.
+pub(super) fn handler_name(name: &str) -> Result<(), String> {
+    if name.is_empty() {
+        return Err("the request name is empty".into());
+    }
+    if name.contains(':') || name.chars().any(char::is_control) {
+        return Err(format!("the request name {name:?} has a colon or control character in it"));
+    }
+    if BUILT_IN.contains(&name) {
+        return Err(format!("{name:?} is built in: no handler can have that name"));
+    }
+    Ok(())
+}
+
+fn parse_address(text: &str) -> Result<Address, String> {
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    match (text.parse::<SocketAddr>(), bare.parse::<IpAddr>()) {
+        (Ok(full), _) => Ok(Address::Full(full)),
+        (Err(_), Ok(ip)) => Ok(Address::Ip(ip)),
+        (Err(_), Err(_)) => {
+            Err(format!("want an address like \"127.0.0.2:7001\" or \"[::1]:7001\", not {text:?}"))
+        }
+    }
+}
+
+fn string<'a>(value: &'a DeValue<'_>, want: &str) -> Result<&'a str, String> {
+    match value {
+        DeValue::String(text) => Ok(text),
+        other => Err(wrong_type(want, other)),
+    }
+}
+
+fn integer(value: &DeValue<'_>, want: &str) -> Result<i128, String> {
+    match value {
+        DeValue::Integer(number) => i128::from_str_radix(number.as_str(), number.radix())
+            .map_err(|_| format!("{} is more than can be counted", number.as_str())),
+        other => Err(wrong_type(want, other)),
+    }
+}
+
+fn array<'a, 'b>(value: &'a DeValue<'b>, want: &str) -> Result<&'a DeArray<'b>, String> {
+    match value {
+        DeValue::Array(array) => Ok(array),
+        other => Err(wrong_type(want, other)),
+    }
+}
+
+pub(super) fn wrong_type(want: &str, value: &DeValue<'_>) -> String {
+    let got = match value {
+        DeValue::String(_) => "text",
+        DeValue::Integer(_) => "an integer",
+        DeValue::Float(_) => "a number with a fraction",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date or time",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    };
+    format!("want {want}, not {got}")
+}

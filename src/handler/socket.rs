@@ -1,0 +1,309 @@
+//! The conversation with a local program on a Unix socket: a line each way, answers in the order of the requests.
+//!
+//! Owns, for one program and one link: the requests that wait for an answer, and the bytes both ways. Pure: the
+//! reactor's glue makes the connection, carries the bytes and passes the time. Every request that was asked is
+//! answered exactly once, by the program or by `error:<name>: <cause>`; a fault never reaches further than that.
+//!
+//! The protocol has no ids, so an answer belongs to the oldest request on the connection, and there is never more
+//! than one connection: requests of one link reach the program in the order of the link. From this follows what a
+//! slow program gets:
+//!
+//! - Its time for a request runs from when the request was passed on or the answer before it came, whichever is
+//!   later: being asked much at once does not make a program slow.
+//! - Past `timeout` that request alone is answered `error:`. Its *late answer* is awaited for another `timeout`, and
+//!   dropped when it comes; then those behind it go on as if nothing had been. Requests that arrive meanwhile are
+//!   *held*: not passed on yet.
+//! - If the late answer does not come, the connection is given up. What was passed on behind the overdue request
+//!   is answered `error:`: it cannot be sent again, since the program may have acted on it. What was held goes to the
+//!   new connection.
+//!
+//! A program that is away (`connect` fails) costs the requests that wait, not the next one: that dials anew.
+
+use super::Ticket;
+use crate::wire::line::{Line, LineReader, Outgoing};
+use std::collections::VecDeque;
+use std::io;
+use std::time::{Duration, Instant};
+
+/// Pause before `connect` is tried again when the program's queue of connections is full. A Unix socket gives no
+/// event for room in that queue. Tried until the oldest request is overdue.
+pub const CONNECT_RETRY: Duration = Duration::from_millis(20);
+
+/// Why a connection to a program ended or could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// `connect` failed.
+    #[error("connect: {0}")]
+    Away(io::Error),
+    /// Its queue of connections stayed full.
+    #[error("connect: its queue of connections was full for {0:?}")]
+    Busy(Duration),
+    /// The connection broke.
+    #[error("connection lost: {0}")]
+    Broken(io::Error),
+    /// The program closed it.
+    #[error("connection closed by the program")]
+    Closed,
+    /// The program sent something with no request open.
+    #[error("more answers than requests")]
+    Unasked,
+    /// The late answer did not come either.
+    #[error("stuck behind a request that was not answered within {0:?}")]
+    Stuck(Duration),
+}
+
+#[derive(Debug, Clone, Copy)]
+enum State {
+    /// No connection, and no request that needs one.
+    Away,
+    /// A connection is to be made: at `next`. Requests are held; the first has waited since `since`.
+    Dialing { since: Instant, next: Instant },
+    /// There is a connection.
+    Up,
+    /// There is a connection whose oldest request was answered `error:`; its late answer is awaited.
+    Late,
+}
+
+/// One link's conversation with one program.
+#[derive(Debug)]
+pub struct Conversation {
+    name: String,
+    timeout: Duration,
+    max_line: usize,
+    state: State,
+    /// Requests on the connection, oldest first; without the overdue one in [`State::Late`].
+    asked: VecDeque<Ticket>,
+    /// Their bytes that the program has not taken.
+    out: Outgoing,
+    /// Requests that no connection has seen, and their bytes; empty in [`State::Up`] and [`State::Away`].
+    held: VecDeque<Ticket>,
+    held_bytes: Outgoing,
+    reader: LineReader,
+    /// From here the program's time for its oldest request runs. Meaningful while one is open.
+    clock_from: Instant,
+    /// The reactor stopped reading the program at this time, since the caller does not read: its clock stands.
+    paused: Option<Instant>,
+}
+
+impl Conversation {
+    /// A conversation with the program `name`, whose answers may have up to `max_line` bytes.
+    pub fn new(name: &str, timeout: Duration, max_line: usize, now: Instant) -> Conversation {
+        Conversation {
+            name: name.to_owned(),
+            timeout,
+            max_line,
+            state: State::Away,
+            asked: VecDeque::new(),
+            out: Outgoing::default(),
+            held: VecDeque::new(),
+            held_bytes: Outgoing::default(),
+            reader: LineReader::new(max_line),
+            clock_from: now,
+            paused: None,
+        }
+    }
+
+    /// Passes a request on. Bounded by the caller: `lond` has a bounded number and size of requests in flight.
+    pub fn ask(&mut self, ticket: Ticket, request: &[u8], now: Instant) {
+        match self.state {
+            State::Up => {
+                if self.asked.is_empty() {
+                    self.clock_from = now;
+                }
+                self.asked.push_back(ticket);
+                self.out.push_line(request);
+            }
+            State::Away => {
+                self.hold(ticket, request);
+                self.enter(State::Dialing { since: now, next: now }, "a request came");
+            }
+            State::Dialing { .. } | State::Late => self.hold(ticket, request),
+        }
+    }
+
+    /// Whether a connection is to be made now.
+    pub fn wants_dial(&self, now: Instant) -> bool {
+        match self.state {
+            State::Dialing { next, .. } => next <= now,
+            State::Away | State::Up | State::Late => false,
+        }
+    }
+
+    /// The connection was made.
+    pub fn dialed(&mut self, now: Instant) {
+        match self.state {
+            State::Dialing { .. } => {
+                self.release(now);
+                self.enter(State::Up, "connected");
+            }
+            State::Away | State::Up | State::Late => debug_assert!(false, "not dialing"),
+        }
+    }
+
+    /// `connect` found the program's queue of connections full.
+    pub fn busy(&mut self, now: Instant) {
+        match self.state {
+            State::Dialing { since, .. } => {
+                self.enter(State::Dialing { since, next: now + CONNECT_RETRY }, "its queue is full");
+            }
+            State::Away | State::Up | State::Late => debug_assert!(false, "not dialing"),
+        }
+    }
+
+    /// Whether the connection has a request open.
+    pub fn is_waiting(&self) -> bool {
+        matches!(self.state, State::Late) || !self.asked.is_empty()
+    }
+
+    /// Bytes that wait for the program; empty unless there is a connection.
+    pub fn outgoing(&mut self) -> &mut Outgoing {
+        &mut self.out
+    }
+
+    /// Takes what the program sent and gives out the answers.
+    ///
+    /// # Errors
+    /// It sent more than it was asked for: the connection is to be dropped and [`Conversation::failed`] called.
+    pub fn received(
+        &mut self,
+        bytes: &[u8],
+        now: Instant,
+        answer: &mut impl FnMut(Ticket, &[u8]),
+    ) -> Result<(), Fault> {
+        self.reader.push(bytes);
+        loop {
+            // Anything at all without a request open is too much: the next request would get it for its answer.
+            // (What is left of a line that was too long is still the last answer's.)
+            if !self.is_waiting() {
+                let more = self.reader.next_line().is_some() || !self.reader.is_empty();
+                return if more { Err(Fault::Unasked) } else { Ok(()) };
+            }
+            let too_long;
+            let line = match self.reader.next_line() {
+                None => return Ok(()),
+                Some(Line::Whole(line)) => line,
+                Some(Line::TooLong) => {
+                    too_long = format!("error:{}: answer longer than {} bytes", self.name, self.max_line);
+                    too_long.as_bytes()
+                }
+            };
+            match self.state {
+                State::Late => {
+                    self.release(now);
+                    self.enter(State::Up, "the late answer came");
+                }
+                State::Up => {
+                    if let Some(ticket) = self.asked.pop_front() {
+                        answer(ticket, line);
+                    }
+                }
+                State::Away | State::Dialing { .. } => debug_assert!(false, "no connection"),
+            }
+            self.clock_from = now;
+        }
+    }
+
+    /// When [`Conversation::overdue`] or [`Conversation::wants_dial`] has something to do.
+    pub fn deadline(&self) -> Option<Instant> {
+        match self.state {
+            State::Away => None,
+            State::Dialing { since, next } => Some(next.min(since + self.timeout)),
+            State::Up if self.asked.is_empty() => None,
+            State::Up | State::Late => match self.paused {
+                None => Some(self.clock_from + self.timeout),
+                Some(_) => None,
+            },
+        }
+    }
+
+    /// Answers what the program took too long over.
+    ///
+    /// # Errors
+    /// It took too long for the connection as a whole: that is to be dropped and [`Conversation::failed`] called.
+    pub fn overdue(&mut self, now: Instant, answer: &mut impl FnMut(Ticket, &[u8])) -> Result<(), Fault> {
+        let over = |from: Instant| now.saturating_duration_since(from) >= self.timeout;
+        match self.state {
+            State::Away => Ok(()),
+            State::Dialing { since, .. } if over(since) => Err(Fault::Busy(self.timeout)),
+            State::Up | State::Late if self.paused.is_some() => Ok(()),
+            State::Up if over(self.clock_from) => {
+                let Some(ticket) = self.asked.pop_front() else { return Ok(()) };
+                answer(ticket, format!("error:{}: no answer within {:?}", self.name, self.timeout).as_bytes());
+                self.clock_from = now;
+                self.enter(State::Late, "no answer in time");
+                Ok(())
+            }
+            State::Late if over(self.clock_from) => Err(Fault::Stuck(2 * self.timeout)),
+            State::Dialing { .. } | State::Up | State::Late => Ok(()),
+        }
+    }
+
+    /// The connection is no more, or could not be made: answers every request that it costs. What was held behind
+    /// an overdue request dials anew.
+    pub fn failed(&mut self, fault: &Fault, now: Instant, answer: &mut impl FnMut(Ticket, &[u8])) {
+        let (lost, next) = match self.state {
+            State::Away => return,
+            State::Dialing { .. } => {
+                self.held_bytes.clear();
+                (std::mem::take(&mut self.held), State::Away)
+            }
+            State::Up | State::Late => {
+                let next = if self.held.is_empty() {
+                    State::Away
+                } else {
+                    State::Dialing { since: now, next: now }
+                };
+                (std::mem::take(&mut self.asked), next)
+            }
+        };
+        self.out.clear();
+        self.reader = LineReader::new(self.max_line);
+        self.enter(next, "the connection ended");
+        if !lost.is_empty() {
+            let text = format!("error:{}: {fault}", self.name);
+            for ticket in lost {
+                answer(ticket, text.as_bytes());
+            }
+        }
+    }
+
+    /// Notes whether the reactor reads the program just now. While it does not, since the caller does not take its
+    /// answers, the program is not to blame for the time that passes.
+    pub fn pause(&mut self, paused: bool, now: Instant) {
+        match (self.paused, paused) {
+            (None, true) => self.paused = Some(now),
+            (Some(since), false) => {
+                self.clock_from += now.saturating_duration_since(since.max(self.clock_from));
+                self.paused = None;
+            }
+            (None, false) | (Some(_), true) => {}
+        }
+    }
+
+    fn hold(&mut self, ticket: Ticket, request: &[u8]) {
+        self.held.push_back(ticket);
+        self.held_bytes.push_line(request);
+    }
+
+    /// Passes on what was held.
+    fn release(&mut self, now: Instant) {
+        if self.asked.is_empty() {
+            self.clock_from = now;
+        }
+        self.asked.append(&mut self.held);
+        if self.out.is_empty() {
+            std::mem::swap(&mut self.out, &mut self.held_bytes);
+        } else {
+            self.out.tail().extend_from_slice(self.held_bytes.bytes());
+        }
+        self.held_bytes.clear();
+    }
+
+    fn enter(&mut self, state: State, why: &str) {
+        log::debug!("handler {}: {:?} -> {state:?} ({why})", self.name, self.state);
+        self.state = state;
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,39 @@
+//! Whose a file in the delayed directory is: `<anything>.<peer id>`, as the original's programs name them. Pure.
+
+/// The peer that the file `file_name` is for: the longest end of the name behind a dot that is a peer's id, since
+/// ids may hold dots. `None` for a name that begins with a dot (a file still being written) or that no peer's id ends.
+pub fn inbox_owner(file_name: &str, is_peer: impl Fn(&str) -> bool) -> Option<&str> {
+    if file_name.starts_with('.') {
+        return None;
+    }
+    let ends = file_name.match_indices('.').map(|(dot, _)| &file_name[dot + 1..]);
+    // From the longest to the shortest.
+    ends.into_iter().find(|end| is_peer(end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_known_id_that_ends_the_name_owns_the_file() {
+        let is_peer = |id: &str| ["msul1", "a.msul1", "b"].contains(&id);
+        for (name, owner) in [
+            ("1234_5.msul1", Some("msul1")),
+            ("x.a.msul1", Some("a.msul1")),
+            ("a.msul1", Some("msul1")),
+            ("x..msul1", Some("msul1")),
+            ("x.msul1.b", Some("b")),
+            ("msul1", None),
+            (".x.msul1", None),
+            (".msul1", None),
+            ("x.msul1.tmp", None),
+            ("x.msul1.", None),
+            ("x.msul12", None),
+            ("", None),
+            ("é.msul1", Some("msul1")),
+        ] {
+            assert_eq!(inbox_owner(name, is_peer), owner, "{name:?}");
+        }
+    }
+}

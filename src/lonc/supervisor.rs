@@ -1,0 +1,602 @@
+//! `lonc`'s supervisor: a child for each peer, their listening sockets, signals, the status.
+//!
+//! Owns every listening Unix socket for as long as it runs, through any number of HUPs: a child that dies or is
+//! replaced leaves its peer's socket open, and who connects meanwhile waits for the next child. A peer whose socket
+//! cannot be made is an error in the log and in the status; the others are served. One thread, one `Poll`; with
+//! nothing to do it sleeps without a timeout.
+//!
+//! Fails to start when `Poll`, the signals or the admin socket cannot be had. Afterwards nothing is fatal but
+//! `Poll` itself: a child that floods, garbles or does not read its control socket is killed and started anew.
+
+mod admin;
+mod board;
+mod children;
+mod left;
+mod sockets;
+mod watch;
+
+pub use left::Left;
+
+use super::entry::{self, Seed};
+use crate::config::HostId;
+use crate::status::LinkState;
+use crate::supervise::control::ToLink;
+use crate::supervise::handoff;
+use crate::supervise::signals::{Signal, Signals};
+use crate::supervise::startup::{self, Common, Start};
+use crate::supervise::table::{Action, Event, State};
+use crate::supervise::{spawn, title};
+use admin::Admin;
+use board::Board;
+use children::Children;
+use jiff::Timestamp;
+use mio::{Events, Interest, Poll, Token};
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::net::UnixListener;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+use watch::{Noticed, Watch};
+
+/// Children on their way out at a time while all are replaced: the others serve meanwhile.
+pub const REPLACED_AT_ONCE: usize = 16;
+/// How much longer than `drain_timeout` a child may take to end before it is killed.
+pub const GRACE: Duration = Duration::from_secs(2);
+/// How long killed children may take to be gone when the supervisor stops.
+const LAST_WAIT: Duration = Duration::from_secs(2);
+/// Children forked, told or killed in one turn of the loop, so that signals are heard while thousands start.
+const ACTIONS_A_TURN: usize = 64;
+/// Descriptors that the supervisor needs beside two for each peer.
+const OTHER_DESCRIPTORS: u64 = 64;
+
+const SIGNALS: Token = Token(0);
+const ADMIN: Token = Token(1);
+const WATCH: Token = Token(2);
+/// Tokens of children and of the admin socket's clients; each is used once.
+const FIRST_FREE: usize = 16;
+
+/// Where a child begins: [`entry::run`].
+pub type Entry = fn(Seed) -> !;
+
+/// The program `lonc`.
+pub fn main() -> ExitCode {
+    startup::main("lonc", |start| serve(start, entry::run))
+}
+
+/// Why the supervisor cannot serve.
+#[derive(Debug, thiserror::Error)]
+pub enum SupervisorError {
+    /// No `Poll`, or it failed.
+    #[error("wait for events: {0}")]
+    Poll(io::Error),
+    /// Signals cannot be had.
+    #[error("take signals: {0}")]
+    Signals(io::Error),
+    /// The admin socket cannot be made.
+    #[error("open the status socket: {0}")]
+    Admin(io::Error),
+}
+
+/// Serves until told to stop.
+///
+/// # Errors
+/// As said at the head of this file.
+pub fn serve(start: &mut Start<Left>, entry: Entry) -> Result<(), SupervisorError> {
+    let mut supervisor = Supervisor::new(start, entry)?;
+    supervisor.start.ready.tell();
+    supervisor.run()
+}
+
+struct Supervisor<'a> {
+    start: &'a mut Start<Left>,
+    entry: Entry,
+    poll: Poll,
+    signals: Signals,
+    children: Children,
+    listeners: BTreeMap<HostId, UnixListener>,
+    board: Board,
+    admin: Admin,
+    /// `None` where the system has no watch for us.
+    watch: Option<Watch>,
+    /// The watch has more to read than one turn's share.
+    watch_again: bool,
+    /// Children of the program before this one that are to be replaced, if they have not ended before.
+    replacing: VecDeque<(HostId, u32)>,
+    /// The supervisor was told to stop; by then it gives up waiting for children.
+    stopping: Option<Instant>,
+    next_token: usize,
+    scratch: Vec<u8>,
+}
+
+impl<'a> Supervisor<'a> {
+    fn new(start: &'a mut Start<Left>, entry: Entry) -> Result<Self, SupervisorError> {
+        let now = Instant::now();
+        let poll = Poll::new().map_err(SupervisorError::Poll)?;
+        let mut signals = Signals::new().map_err(SupervisorError::Signals)?;
+        poll.registry()
+            .register(&mut signals, SIGNALS, Interest::READABLE)
+            .map_err(SupervisorError::Signals)?;
+        let (left, mut descriptors) = match start.legacy.take() {
+            Some((left, descriptors)) => (Some(left), Some(descriptors)),
+            None => (None, None),
+        };
+        let mut take = |number| descriptors.as_mut().and_then(|left| left.take(number));
+        let config = &start.config;
+        raise_descriptor_limit(config.peers.len());
+        let admin_fd = left.as_ref().and_then(|left| left.admin).and_then(&mut take);
+        let admin = Admin::new(&config.run_dir.join("lonc.sock"), admin_fd, poll.registry(), ADMIN)
+            .map_err(SupervisorError::Admin)?;
+        let watch = Watch::new(&config.spool_dir, poll.registry(), WATCH).map_err(|error| {
+            let folder = config.spool_dir.display();
+            log::error!(
+                "watch {folder}: {error}; files dropped there wait until their link's child starts anew"
+            );
+        });
+        let started = left.as_ref().map_or_else(Timestamp::now, |left| left.started);
+        let board = Board::new(config, started, now);
+        let mut supervisor = Supervisor {
+            start,
+            entry,
+            poll,
+            signals,
+            children: Children::default(),
+            listeners: BTreeMap::new(),
+            board,
+            admin,
+            watch: watch.ok(),
+            watch_again: false,
+            replacing: VecDeque::new(),
+            stopping: None,
+            next_token: FIRST_FREE,
+            scratch: vec![0; crate::wire::line::READ_SIZE],
+        };
+        match left {
+            Some(left) => supervisor.adopt(left, take, now),
+            None => log::info!("started, {} links", supervisor.start.config.peers.len()),
+        }
+        supervisor.listen_where_missing(now);
+        // Of those that ended during an `exec` no signal may be left.
+        supervisor.reap(now);
+        supervisor.board.write_if_due();
+        title::set(supervisor.board.doing());
+        Ok(supervisor)
+    }
+
+    fn run(&mut self) -> Result<(), SupervisorError> {
+        let mut events = Events::with_capacity(1024);
+        loop {
+            self.turn(Instant::now());
+            if self.stopping.is_some_and(|give_up| self.children.is_empty() || give_up <= Instant::now()) {
+                self.finish();
+                return Ok(());
+            }
+            match self.poll.poll(&mut events, self.timeout(Instant::now())) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(SupervisorError::Poll(error)),
+            }
+            let now = Instant::now();
+            for event in &events {
+                match event.token() {
+                    SIGNALS => {
+                        for signal in self.signals.pending() {
+                            self.signal(signal, now);
+                        }
+                    }
+                    ADMIN => {
+                        let token = &mut self.next_token;
+                        self.admin.accept(self.poll.registry(), now, || next(token));
+                    }
+                    WATCH => self.watch_again = true,
+                    token if self.admin.has(token) => self.admin_client(token, now),
+                    token => self.hear(token, now),
+                }
+            }
+        }
+    }
+
+    /// What is to be done because of the time, or is left over from the turn before.
+    fn turn(&mut self, now: Instant) {
+        if self.watch_again {
+            self.look_for_files(now);
+        }
+        while !self.replacing.is_empty() && self.children.leaving() < REPLACED_AT_ONCE {
+            let Some((peer, pid)) = self.replacing.pop_front() else { break };
+            if self.children.table.key_of(pid) == Some(&peer) {
+                let deadline = self.drain_deadline(&peer, now);
+                self.tell(&peer, Event::Drain { deadline }, now);
+            }
+        }
+        for _ in 0..ACTIONS_A_TURN {
+            let Some((peer, action)) = self.children.table.due(now) else { break };
+            self.act(&peer, action, now);
+        }
+        let board = &self.board;
+        self.admin.turn(now, || crate::status::json(&board.snapshot(Timestamp::now())));
+        self.board.write_if_due();
+    }
+
+    fn timeout(&self, now: Instant) -> Option<Duration> {
+        if self.watch_again {
+            return Some(Duration::ZERO);
+        }
+        let deadlines = [
+            self.children.table.next_deadline(),
+            self.admin.deadline(),
+            self.board.deadline(),
+            self.stopping,
+        ];
+        deadlines.into_iter().flatten().min().map(|at| at.saturating_duration_since(now))
+    }
+
+    fn signal(&mut self, signal: Signal, now: Instant) {
+        match signal {
+            Signal::Child => self.reap(now),
+            Signal::Probe => self.probe(now),
+            Signal::Restart => self.restart(now),
+            Signal::Stop if self.stopping.is_some() => self.quit(now),
+            Signal::Stop => self.stop(now),
+            Signal::Quit => self.quit(now),
+        }
+    }
+
+    /// Every link is seen after now: those that wait for a child get it, the others a probe.
+    fn probe(&mut self, now: Instant) {
+        if self.stopping.is_some() {
+            return;
+        }
+        log::info!("seeing after every link");
+        self.listen_where_missing(now);
+        for peer in self.children.keys() {
+            self.tell(&peer, Event::Hurry, now);
+            self.send(&peer, &ToLink::Probe, now);
+        }
+        self.board.touch();
+    }
+
+    /// Starts the program anew, if its new configuration is sound; the old one goes on if not.
+    fn restart(&mut self, now: Instant) {
+        if self.stopping.is_some() || !startup::can_restart(self.start.load, &self.start.config) {
+            return;
+        }
+        log::info!("starting anew");
+        let left = match self.leave(now) {
+            Ok(left) => left,
+            Err(error) => return log::error!("restart: {error}; the old program goes on"),
+        };
+        let listeners = self.listeners.values().map(AsFd::as_fd);
+        let mut open: Vec<BorrowedFd<'_>> = vec![self.start.lock.as_fd(), self.admin.as_fd()];
+        open.extend(listeners.chain(self.children.descriptors()));
+        let stayed = handoff::exec(&self.start.image, &left, &open, &mut self.signals);
+        if let Some(error) = stayed.error {
+            log::error!("restart: {error}; the old program goes on");
+        }
+        for signal in stayed.late.into_iter().filter(|signal| *signal != Signal::Restart) {
+            self.signal(signal, now);
+        }
+    }
+
+    fn leave(&self, now: Instant) -> io::Result<Left> {
+        let config = &self.start.config;
+        Ok(Left {
+            common: Common {
+                lock: self.start.lock.as_fd().as_raw_fd(),
+                log: startup::log_file(self.start.program, config),
+            },
+            started: self.board.started(),
+            admin: Some(self.admin.as_fd().as_raw_fd()),
+            listeners: self
+                .listeners
+                .iter()
+                .map(|(peer, socket)| (peer.clone(), socket.as_raw_fd()))
+                .collect(),
+            children: self.children.leave(now)?,
+            statuses: self.board.peers().to_vec(),
+        })
+    }
+
+    /// Takes over what the program before `exec` left: sockets of peers that are still there, and every child, to
+    /// be replaced in turn.
+    fn adopt(&mut self, left: Left, mut take: impl FnMut(i32) -> Option<std::os::fd::OwnedFd>, now: Instant) {
+        log::info!("started anew, {} links", self.start.config.peers.len());
+        for status in left.statuses {
+            self.board.note(status);
+        }
+        for (id, number) in left.listeners {
+            let path = self.start.config.socket_path(&id);
+            let Some(socket) = take(number) else { continue };
+            let Some(peer) = self.start.config.peer(&id) else {
+                log::info!("{id} is no longer in the table: its socket goes");
+                sockets::remove(&path);
+                continue;
+            };
+            if !path.exists() {
+                continue;
+            }
+            if let Err(error) = sockets::set_mode(&path, peer.socket_mode) {
+                log::error!("{error}");
+            }
+            self.listeners.insert(id, socket.into());
+        }
+        for child in left.children {
+            let control = child.control.and_then(|(number, carried)| Some((take(number)?, carried)));
+            let (peer, token) = (child.peer, next(&mut self.next_token));
+            self.children.adopt(peer.clone(), child.state, control, token, self.poll.registry(), now);
+            if self.start.config.peer(&peer).is_some() {
+                self.replacing.push_back((peer, child.state.pid));
+            } else {
+                let deadline = now + GRACE;
+                self.tell(&peer, Event::Retire { deadline }, now);
+            }
+        }
+    }
+
+    /// Makes the sockets that are not there, and wants a child for each peer that has one.
+    fn listen_where_missing(&mut self, now: Instant) {
+        let config = &self.start.config;
+        for peer in &config.peers {
+            let id = &peer.host.id;
+            if self.listeners.contains_key(id) {
+                continue;
+            }
+            match sockets::listen(&config.socket_path(id), peer.socket_mode) {
+                Ok(socket) => drop(self.listeners.insert(id.clone(), socket)),
+                Err(error) => {
+                    log::error!("{id}: {error}; the link is not served");
+                    let doing = "not served: no local socket";
+                    self.board.unserved(
+                        id,
+                        LinkState::Down,
+                        doing,
+                        Some(error.to_string()),
+                        Timestamp::now(),
+                    );
+                }
+            }
+        }
+        for id in self.listeners.keys() {
+            self.children.table.want(id.clone(), now);
+        }
+    }
+
+    fn tell(&mut self, peer: &HostId, event: Event, now: Instant) {
+        if let Some(action) = self.children.table.tell(peer, event, now) {
+            self.act(peer, action, now);
+        }
+    }
+
+    fn act(&mut self, peer: &HostId, action: Action, now: Instant) {
+        match action {
+            Action::Start => match self.fork(peer) {
+                Ok(pid) => {
+                    self.tell(peer, Event::Started { pid }, now);
+                    self.board.starting(peer, pid);
+                }
+                Err(error) => {
+                    log::error!("{peer}: start a child: {error}; tried again later");
+                    let doing = "no child could be started";
+                    let error = Some(format!("start a child: {error}"));
+                    self.board.unserved(peer, LinkState::Starting, doing, error, Timestamp::now());
+                    self.tell(peer, Event::StartFailed, now);
+                }
+            },
+            Action::TellDrain => self.send(peer, &ToLink::Drain, now),
+            Action::Kill(pid) => {
+                log::warn!("{peer}: killing child {pid}: it did not end or answer in time");
+                spawn::kill_now(pid);
+            }
+        }
+    }
+
+    fn fork(&mut self, id: &HostId) -> io::Result<u32> {
+        let (Some(peer), Some(listener)) = (self.start.config.peer(id), self.listeners.get(id)) else {
+            return Err(io::Error::new(io::ErrorKind::NotFound, "it has no socket"));
+        };
+        let (peer, listener) = (peer.clone(), listener.try_clone()?);
+        let token = next(&mut self.next_token);
+        let control = self.children.open_control(id, token, self.poll.registry())?;
+        let keep = vec![listener.as_raw_fd(), control.as_raw_fd()];
+        let (entry, config) = (self.entry, &mut self.start.config);
+        let forked = spawn::spawn(keep, move || {
+            crate::logging::set_host(peer.host.id.as_str());
+            title::set(&format!("{} starting", peer.host.id));
+            entry(Seed { config: config.take(), peer, listener, control })
+        });
+        if forked.is_err() {
+            self.children.close_control(id, self.poll.registry());
+        }
+        forked
+    }
+
+    /// Sends through the child's control socket. A child that does not read there is killed.
+    fn send(&mut self, peer: &HostId, message: &ToLink, now: Instant) {
+        if let Err(error) = self.children.send(peer, message) {
+            self.broken(peer, &error, now);
+        }
+    }
+
+    fn broken(&mut self, peer: &HostId, error: &io::Error, now: Instant) {
+        log::error!("{peer}: control socket: {error}");
+        self.children.close_control(peer, self.poll.registry());
+        self.admin.reported(peer, u64::MAX);
+        self.tell(peer, Event::Kill, now);
+    }
+
+    /// A child's control socket is ready.
+    fn hear(&mut self, token: Token, now: Instant) {
+        // An event of this turn may be for a socket that was closed earlier in the turn.
+        let Some(peer) = self.children.peer_of(token).cloned() else { return };
+        match self.listen_to(&peer) {
+            Ok(false) => {}
+            Ok(true) => {
+                self.children.close_control(&peer, self.poll.registry());
+                self.admin.reported(&peer, u64::MAX);
+                let deadline = self.drain_deadline(&peer, now);
+                self.tell(&peer, Event::Lost { deadline }, now);
+            }
+            Err(error) => self.broken(&peer, &error, now),
+        }
+    }
+
+    /// Takes in what the child says; whether it has closed the socket.
+    fn listen_to(&mut self, peer: &HostId) -> io::Result<bool> {
+        let (reports, closed) = self.children.hear(peer, &mut self.scratch)?;
+        for (number, status) in reports {
+            self.board.note(status);
+            if let Some(number) = number {
+                self.admin.reported(peer, number);
+            }
+        }
+        Ok(closed)
+    }
+
+    fn admin_client(&mut self, token: Token, now: Instant) {
+        let asked = self.children.with_control();
+        let Some(number) = self.admin.ready(token, &mut self.scratch, now, asked) else { return };
+        for peer in self.children.with_control().collect::<Vec<_>>() {
+            self.send(&peer, &ToLink::Report(number), now);
+        }
+    }
+
+    fn look_for_files(&mut self, now: Instant) {
+        let Some(watch) = &self.watch else { return };
+        let config = &self.start.config;
+        let is_peer = |id: &str| HostId::new(id).is_ok_and(|id| config.peer(&id).is_some());
+        match watch.read(is_peer) {
+            Ok((Noticed::Some(peers), again)) => {
+                self.watch_again = again;
+                peers.iter().for_each(|peer| self.send(peer, &ToLink::TakeIn, now));
+            }
+            Ok((Noticed::All, again)) => {
+                self.watch_again = again;
+                for peer in self.children.keys() {
+                    self.send(&peer, &ToLink::TakeIn, now);
+                }
+            }
+            Err(error) => {
+                let folder = self.start.config.spool_dir.display();
+                log::error!("watch {folder}: {error}; files dropped there wait until the links start anew");
+                (self.watch, self.watch_again) = (None, false);
+            }
+        }
+    }
+
+    fn reap(&mut self, now: Instant) {
+        while let Some((pid, end)) = spawn::reap() {
+            let Some(peer) = self.children.table.key_of(pid).cloned() else {
+                log::debug!("process {pid}, which is no child of ours, {end}");
+                continue;
+            };
+            // Its last words may still be unread.
+            if let Err(error) = self.listen_to(&peer) {
+                log::error!("{peer}: control socket: {error}");
+            }
+            self.children.close_control(&peer, self.poll.registry());
+            self.admin.reported(&peer, u64::MAX);
+            self.tell(&peer, Event::Exited, now);
+            self.say_ended(&peer, pid, end, now);
+        }
+    }
+
+    fn say_ended(&mut self, peer: &HostId, pid: u32, end: spawn::End, now: Instant) {
+        let next = match self.children.table.state(peer) {
+            Some(State::Waiting { start_at }) => match start_at.saturating_duration_since(now) {
+                Duration::ZERO => "starting anew".to_owned(),
+                pause => format!("starting anew in {pause:.1?}"),
+            },
+            Some(State::Running { .. } | State::Draining { .. } | State::Killed { .. }) | None => {
+                "stopped".to_owned()
+            }
+        };
+        let error = match end {
+            spawn::End::Exited(0) => {
+                log::info!("{peer}: child {pid} ended; {next}");
+                None
+            }
+            spawn::End::Exited(_) | spawn::End::Killed(_) => {
+                log::warn!("{peer}: child {pid} {end}; {next}");
+                Some(format!("the child {end}"))
+            }
+        };
+        self.board.unserved(peer, LinkState::Starting, &next, error, Timestamp::now());
+    }
+
+    /// No new clients; the children finish what they have, for a bounded time.
+    fn stop(&mut self, now: Instant) {
+        log::info!("stopping");
+        title::set("supervisor, stopping");
+        self.board.set_doing("stopping");
+        self.close_sockets();
+        self.replacing.clear();
+        let longest = self.start.config.peers.iter().map(|peer| peer.drain_timeout).max().unwrap_or_default();
+        let deadline = now + longest + GRACE;
+        self.stopping = Some(deadline + LAST_WAIT);
+        for peer in self.children.keys() {
+            self.tell(&peer, Event::Retire { deadline }, now);
+        }
+    }
+
+    /// The children are killed at once.
+    fn quit(&mut self, now: Instant) {
+        log::warn!("stopping at once");
+        self.close_sockets();
+        self.replacing.clear();
+        self.stopping = Some(now + LAST_WAIT);
+        for peer in self.children.keys() {
+            // Retired first, so that nothing follows it; the order to drain is not sent.
+            if self.children.table.tell(&peer, Event::Retire { deadline: now }, now).is_some() {
+                log::debug!("{peer}: no time to drain");
+            }
+            if let Some(Action::Kill(pid)) = self.children.table.tell(&peer, Event::Kill, now) {
+                spawn::kill_now(pid);
+            }
+        }
+    }
+
+    fn close_sockets(&mut self) {
+        for id in std::mem::take(&mut self.listeners).keys() {
+            sockets::remove(&self.start.config.socket_path(id));
+        }
+        self.admin.close(self.poll.registry());
+    }
+
+    fn finish(&mut self) {
+        for (peer, state) in self.children.table.iter() {
+            log::error!("{peer}: child {:?} is still there", state.pid());
+        }
+        let now = Timestamp::now();
+        for id in self.start.config.peers.iter().map(|peer| &peer.host.id) {
+            self.board.unserved(id, LinkState::Down, "stopped", None, now);
+        }
+        self.board.set_doing("stopped");
+        self.board.write();
+        log::info!("stopped");
+        self.start.lock.remove();
+    }
+
+    fn drain_deadline(&self, peer: &HostId, now: Instant) -> Instant {
+        let drain = self.start.config.peer(peer).map(|peer| peer.drain_timeout).unwrap_or_default();
+        now + drain + GRACE
+    }
+}
+
+fn next(token: &mut usize) -> Token {
+    *token += 1;
+    Token(*token)
+}
+
+/// Two descriptors a peer: the default limit of 1,024 is reached with 500 of them.
+fn raise_descriptor_limit(peers: usize) {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let needed = peers as u64 * 2 + OTHER_DESCRIPTORS;
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map(|()| hard));
+    match raised {
+        Ok(hard) if hard >= needed => {}
+        Ok(hard) => {
+            log::error!("{peers} links need {needed} open files, and the limit is {hard}: some cannot start")
+        }
+        Err(errno) => log::error!("raise the limit of open files: {errno}"),
+    }
+}

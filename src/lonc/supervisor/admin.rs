@@ -1,0 +1,237 @@
+//! The socket `<run_dir>/lonc.sock`, on which `lon status` asks.
+//!
+//! A client sends the line `status` and gets one line of JSON, made when every child has reported or [`WAIT`] has
+//! passed; then the connection is closed. Anything else is answered `error:...`. At most [`MAX_CLIENTS`] are served
+//! at a time, more are closed at once; one that is not done within [`STAY`] is closed.
+
+use super::sockets;
+use crate::config::HostId;
+use crate::wire::line::{Line, LineReader, Outgoing};
+use mio::net::{UnixListener, UnixStream};
+use mio::{Interest, Registry, Token};
+use std::collections::{BTreeMap, HashSet};
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Most clients at a time.
+pub const MAX_CLIENTS: usize = 16;
+/// How long the children may take to report.
+pub const WAIT: Duration = Duration::from_secs(1);
+/// How long a client may stay.
+pub const STAY: Duration = Duration::from_secs(10);
+/// Longest line of a client.
+const MAX_LINE: usize = 256;
+/// Permission bits of the socket: what the links do is for the user and its group.
+const MODE: u32 = 0o660;
+
+/// The socket and those who ask on it.
+#[derive(Debug)]
+pub struct Admin {
+    path: PathBuf,
+    listener: UnixListener,
+    clients: BTreeMap<Token, Client>,
+    last_number: u64,
+}
+
+#[derive(Debug)]
+struct Client {
+    stream: UnixStream,
+    reader: LineReader,
+    out: Outgoing,
+    stage: Stage,
+    leaves: Instant,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// Its line has not come.
+    Asking,
+    /// The children are being asked.
+    Waiting { number: u64, missing: HashSet<HostId>, until: Instant },
+    /// The answer is being written.
+    Answering,
+}
+
+impl Admin {
+    /// Listens, on the socket that the program before `exec` left if there is one.
+    ///
+    /// # Errors
+    /// When the socket cannot be made or registered.
+    pub fn new(path: &Path, left: Option<OwnedFd>, registry: &Registry, token: Token) -> io::Result<Admin> {
+        let listener = match left {
+            Some(fd) => fd.into(),
+            None => sockets::listen(path, MODE).map_err(io::Error::other)?,
+        };
+        let mut listener = UnixListener::from_std(listener);
+        registry.register(&mut listener, token, Interest::READABLE)?;
+        Ok(Admin { path: path.to_owned(), listener, clients: BTreeMap::new(), last_number: 0 })
+    }
+
+    /// Takes in who connects; `token` gives a new token.
+    pub fn accept(&mut self, registry: &Registry, now: Instant, mut token: impl FnMut() -> Token) {
+        loop {
+            let mut stream = match self.listener.accept() {
+                Ok((stream, _)) => stream,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                // No more wait; or no descriptors are left, then they are taken in when the next one connects.
+                Err(_) => return,
+            };
+            if self.clients.len() >= MAX_CLIENTS {
+                continue;
+            }
+            let token = token();
+            if registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE).is_ok() {
+                let (reader, out) = (LineReader::new(MAX_LINE), Outgoing::default());
+                let client = Client { stream, reader, out, stage: Stage::Asking, leaves: now + STAY };
+                self.clients.insert(token, client);
+            }
+        }
+    }
+
+    /// Whether `token` is one of the clients.
+    pub fn has(&self, token: Token) -> bool {
+        self.clients.contains_key(&token)
+    }
+
+    /// Goes on with a client whose socket is ready. Returns a number if the children are to be asked for a report
+    /// with it.
+    pub fn ready(
+        &mut self,
+        token: Token,
+        scratch: &mut [u8],
+        now: Instant,
+        children: impl Iterator<Item = HostId>,
+    ) -> Option<u64> {
+        let client = self.clients.get_mut(&token)?;
+        let mut number = None;
+        match client.read(scratch) {
+            Heard::Nothing => {}
+            Heard::Status => {
+                self.last_number += 1;
+                number = Some(self.last_number);
+                let missing = children.collect();
+                client.stage = Stage::Waiting { number: self.last_number, missing, until: now + WAIT };
+            }
+            Heard::Other => client.answer("error:unknown command"),
+            Heard::End => {
+                self.clients.remove(&token);
+                return None;
+            }
+        }
+        self.write(token);
+        number
+    }
+
+    /// Notes that `peer`'s child has reported with `number`, or (`u64::MAX`) that it will not any more.
+    pub fn reported(&mut self, peer: &HostId, number: u64) {
+        for client in self.clients.values_mut() {
+            match &mut client.stage {
+                Stage::Waiting { number: asked, missing, .. } if *asked <= number => {
+                    missing.remove(peer);
+                }
+                Stage::Waiting { .. } | Stage::Asking | Stage::Answering => {}
+            }
+        }
+    }
+
+    /// Answers those for whom all is reported or the wait is over, with what `answer` makes; closes those who
+    /// have stayed too long.
+    pub fn turn(&mut self, now: Instant, answer: impl FnOnce() -> String) {
+        let due: Vec<Token> = self
+            .clients
+            .iter()
+            .filter(|(_, client)| match &client.stage {
+                Stage::Waiting { missing, until, .. } => missing.is_empty() || *until <= now,
+                Stage::Asking | Stage::Answering => false,
+            })
+            .map(|(token, _)| *token)
+            .collect();
+        if !due.is_empty() {
+            let answer = answer();
+            for token in due {
+                if let Some(client) = self.clients.get_mut(&token) {
+                    client.answer(&answer);
+                }
+                self.write(token);
+            }
+        }
+        self.clients.retain(|_, client| client.leaves > now);
+    }
+
+    /// When [`Admin::turn`] has something to do.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.clients
+            .values()
+            .map(|client| match &client.stage {
+                Stage::Waiting { until, .. } => client.leaves.min(*until),
+                Stage::Asking | Stage::Answering => client.leaves,
+            })
+            .min()
+    }
+
+    /// Removes the socket and closes every connection.
+    pub fn close(&mut self, registry: &Registry) {
+        sockets::remove(&self.path);
+        self.clients.clear();
+        if let Err(error) = registry.deregister(&mut self.listener) {
+            log::debug!("deregister {}: {error}", self.path.display());
+        }
+    }
+
+    fn write(&mut self, token: Token) {
+        let Some(client) = self.clients.get_mut(&token) else { return };
+        match (client.out.flush_to(&mut client.stream), &client.stage) {
+            // One answer a connection: closing says that it is whole.
+            (Ok(true), Stage::Answering) | (Err(_), _) => {
+                self.clients.remove(&token);
+            }
+            (Ok(false), Stage::Answering) | (Ok(_), Stage::Asking | Stage::Waiting { .. }) => {}
+        }
+    }
+}
+
+impl AsFd for Admin {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
+    }
+}
+
+/// What a client said.
+enum Heard {
+    Nothing,
+    Status,
+    Other,
+    End,
+}
+
+impl Client {
+    fn answer(&mut self, line: &str) {
+        self.out.push_line(line.as_bytes());
+        self.stage = Stage::Answering;
+    }
+
+    /// Reads until there is no more, or the line is there; what follows it is not looked at.
+    fn read(&mut self, scratch: &mut [u8]) -> Heard {
+        match self.stage {
+            Stage::Asking => {}
+            Stage::Waiting { .. } | Stage::Answering => return Heard::Nothing,
+        }
+        loop {
+            match self.stream.read(scratch) {
+                // A client that has shut its writing half after its line was heard already.
+                Ok(0) => return Heard::End,
+                Ok(count) => self.reader.push(&scratch[..count]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Heard::Nothing,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(_) => return Heard::End,
+            }
+            match self.reader.next_line() {
+                None => {}
+                Some(Line::Whole(b"status")) => return Heard::Status,
+                Some(Line::Whole(_) | Line::TooLong) => return Heard::Other,
+            }
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! The last status of each link, and the status files that show them.
+//!
+//! The files are written when a state has changed (a mere counter is no state), by a hidden file and a rename. All
+//! changes of one turn of the loop are one write, and after a write that took `t` there is none for
+//! [`REST`]` * t`: with thousands of links coming up at once the files cost at most 5 % of a core, and are still
+//! never older than the states by more than that. A file that cannot be written is logged once and tried again
+//! with the next change.
+
+use crate::config::{Config, HostId, Peer, Wire};
+use crate::logging;
+use crate::status::{self, LinkState, PeerStatus, Snapshot};
+use jiff::{Timestamp, tz::TimeZone};
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How many times its own duration a write is not followed by another.
+pub const REST: u32 = 20;
+
+/// The statuses, and when they are written next.
+#[derive(Debug)]
+pub struct Board {
+    folder: PathBuf,
+    id: HostId,
+    started: Timestamp,
+    doing: String,
+    /// In the order of `hosts.tab`.
+    peers: Vec<PeerStatus>,
+    places: HashMap<HostId, usize>,
+    pace: Pace,
+    /// The last write failed, and it was said.
+    failing: bool,
+}
+
+impl Board {
+    /// A board with all peers of `config`, none of them served.
+    pub fn new(config: &Config, started: Timestamp, now: Instant) -> Board {
+        let peers: Vec<PeerStatus> = config.peers.iter().map(|peer| unserved(peer, started)).collect();
+        let places = peers.iter().enumerate().map(|(place, status)| (status.peer.clone(), place)).collect();
+        Board {
+            folder: config.status_dir.clone(),
+            id: config.id.clone(),
+            started,
+            doing: format!("supervisor, {} links", peers.len()),
+            peers,
+            places,
+            pace: Pace { changed: true, not_before: now },
+            failing: false,
+        }
+    }
+
+    /// Since when the program runs.
+    pub fn started(&self) -> Timestamp {
+        self.started
+    }
+
+    /// What the supervisor does, in words.
+    pub fn doing(&self) -> &str {
+        &self.doing
+    }
+
+    /// Says what the supervisor does.
+    pub fn set_doing(&mut self, doing: &str) {
+        doing.clone_into(&mut self.doing);
+        self.pace.changed = true;
+    }
+
+    /// The statuses.
+    pub fn peers(&self) -> &[PeerStatus] {
+        &self.peers
+    }
+
+    /// Notes what a child said of its link.
+    pub fn note(&mut self, status: PeerStatus) {
+        let Some(old) = self.places.get(&status.peer).and_then(|place| self.peers.get_mut(*place)) else {
+            return;
+        };
+        self.pace.changed |= is_change(old, &status);
+        *old = status;
+    }
+
+    /// Notes that no child serves `peer`, and why if something went wrong. What waits in its spool still does.
+    pub fn unserved(
+        &mut self,
+        peer: &HostId,
+        state: LinkState,
+        doing: &str,
+        error: Option<String>,
+        now: Timestamp,
+    ) {
+        let Some(status) = self.places.get(peer).and_then(|place| self.peers.get_mut(*place)) else { return };
+        (status.pid, status.state, status.since) = (0, state, now);
+        doing.clone_into(&mut status.doing);
+        (status.in_flight, status.clients) = (0, 0);
+        if error.is_some() {
+            (status.last_error, status.last_error_at) = (error, Some(now));
+        }
+        self.pace.changed = true;
+    }
+
+    /// Notes that `pid` was started for `peer`.
+    pub fn starting(&mut self, peer: &HostId, pid: u32) {
+        let Some(status) = self.places.get(peer).and_then(|place| self.peers.get_mut(*place)) else { return };
+        status.pid = pid;
+        "starting".clone_into(&mut status.doing);
+        self.pace.changed = true;
+    }
+
+    /// Has the files written though nothing has changed.
+    pub fn touch(&mut self) {
+        self.pace.changed = true;
+    }
+
+    /// When [`Board::write_if_due`] will write.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.pace.deadline()
+    }
+
+    /// Writes the files if something has changed and the last write is long enough ago.
+    pub fn write_if_due(&mut self) {
+        let begun = Instant::now();
+        if self.deadline().is_some_and(|at| at <= begun) {
+            self.write();
+            self.pace.wrote(begun, Instant::now());
+        }
+    }
+
+    /// Writes the files.
+    pub fn write(&mut self) {
+        let snapshot = self.snapshot(Timestamp::now());
+        let text = status::classic_text(&snapshot, &TimeZone::system());
+        let mut json = status::json(&snapshot);
+        json.push('\n');
+        let mut failing = false;
+        for (name, content) in [("loncstatus.txt", text), ("status.json", json)] {
+            if let Err(error) = replace(&self.folder.join(name), content.as_bytes()) {
+                failing = true;
+                if !self.failing {
+                    log::error!("write {}: {error}; it is out of date", self.folder.join(name).display());
+                }
+            }
+        }
+        self.failing = failing;
+    }
+
+    /// All that is known, at this moment.
+    pub fn snapshot(&self, now: Timestamp) -> Snapshot {
+        Snapshot {
+            program: "lonc".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            id: self.id.clone(),
+            pid: std::process::id(),
+            started: self.started,
+            written: now,
+            doing: self.doing.clone(),
+            last_log: logging::last_line(),
+            peers: self.peers.clone(),
+        }
+    }
+}
+
+/// Whether more than counters has changed.
+fn is_change(old: &PeerStatus, new: &PeerStatus) -> bool {
+    (old.pid, old.state, old.since, &old.doing) != (new.pid, new.state, new.since, &new.doing)
+        || (&old.wire, old.private) != (&new.wire, new.private)
+        || (old.delayed == 0, old.failed, old.corrupt) != (new.delayed == 0, new.failed, new.corrupt)
+        || (&old.last_error, old.last_error_at) != (&new.last_error, new.last_error_at)
+}
+
+fn unserved(peer: &Peer, since: Timestamp) -> PeerStatus {
+    let (wire, private) = match peer.wire {
+        Wire::Secure => ("secure", true),
+        Wire::Classic => ("classic", false),
+    };
+    PeerStatus {
+        peer: peer.host.id.clone(),
+        pid: 0,
+        state: LinkState::Starting,
+        since,
+        doing: "starting".to_owned(),
+        wire: wire.to_owned(),
+        private,
+        in_flight: 0,
+        done: 0,
+        lost: 0,
+        clients: 0,
+        delayed: 0,
+        delayed_bytes: 0,
+        oldest: None,
+        failed: 0,
+        corrupt: 0,
+        last_error: None,
+        last_error_at: None,
+        last_log: String::new(),
+    }
+}
+
+/// Puts a file with `content` in the place of `path` at one stroke.
+fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(".tmp");
+    let new = path.with_file_name(name);
+    let done = std::fs::write(&new, content).and_then(|()| std::fs::rename(&new, path));
+    if done.is_err() {
+        // Only what was made here has this name.
+        let _ = std::fs::remove_file(&new);
+    }
+    done
+}
+
+/// When to write: pure.
+#[derive(Debug)]
+struct Pace {
+    changed: bool,
+    not_before: Instant,
+}
+
+impl Pace {
+    fn deadline(&self) -> Option<Instant> {
+        self.changed.then_some(self.not_before)
+    }
+
+    fn wrote(&mut self, begun: Instant, ended: Instant) {
+        self.changed = false;
+        self.not_before =
+            ended + ended.saturating_duration_since(begun).saturating_mul(REST).min(LONGEST_REST);
+    }
+}
+
+/// No rest is longer than this: a disk that hung once must not make the files stale for long.
+const LONGEST_REST: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_changes_cost_a_twentieth_of_the_time_and_the_last_one_is_always_written() {
+        let begun = Instant::now();
+        let mut pace = Pace { changed: true, not_before: begun };
+        let (mut now, mut writing, mut writes) = (begun, Duration::ZERO, 0);
+        let cost = Duration::from_millis(3);
+        for turn in 0..10_000 {
+            pace.changed |= turn < 9000;
+            if pace.deadline().is_some_and(|at| at <= now) {
+                pace.wrote(now, now + cost);
+                (now, writing, writes) = (now + cost, writing + cost, writes + 1);
+            }
+            now += Duration::from_millis(1);
+        }
+        assert!(
+            writing * (REST + 1) <= (now - begun) + cost * (REST + 1),
+            "{writing:?} of {:?}",
+            now - begun
+        );
+        assert!(writes > 50);
+        assert_eq!(
+            pace.deadline(),
+            None,
+            "a change is written when the rest is over, and then there is nothing to do"
+        );
+    }
+
+    #[test]
+    fn counters_alone_are_no_change() {
+        let text = r#"{"peer":"msul1","pid":1,"state":"up","since":"2026-11-20T08:12:14Z","doing":"up","wire":"classic",
+            "private":false,"in_flight":0,"done":0,"lost":0,"clients":0,"delayed":1,"delayed_bytes":0,"oldest":null,
+            "failed":0,"corrupt":0,"last_error":null,"last_error_at":null,"last_log":""}"#;
+        let old: PeerStatus = serde_json::from_str(text).unwrap();
+        let mut new = old.clone();
+        (new.in_flight, new.done, new.lost, new.clients) = (1, 2, 3, 4);
+        (new.delayed, new.delayed_bytes, new.last_log) = (5, 6, "line".into());
+        assert!(!is_change(&old, &new));
+        for change in [
+            |s: &mut PeerStatus| s.state = LinkState::Down,
+            |s: &mut PeerStatus| s.delayed = 0,
+            |s: &mut PeerStatus| s.failed = 1,
+            |s: &mut PeerStatus| s.last_error = Some("reset by peer".into()),
+            |s: &mut PeerStatus| s.pid = 2,
+        ] {
+            let mut new = old.clone();
+            change(&mut new);
+            assert!(is_change(&old, &new));
+        }
+    }
+
+    #[test]
+    fn a_status_file_is_replaced_whole_and_a_failure_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("status.json");
+        replace(&path, b"one").unwrap();
+        replace(&path, b"two").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"two");
+        std::fs::create_dir(folder.path().join("loncstatus.txt")).unwrap();
+        assert!(replace(&folder.path().join("loncstatus.txt"), b"three").is_err());
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
+}

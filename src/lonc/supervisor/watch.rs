@@ -1,0 +1,105 @@
+//! Notices files that programs drop into the delayed directory, so that nobody has to look there again and again.
+//!
+//! What is noticed is the name of the peer; its child looks for itself. When the kernel's queue overflows, every
+//! peer's child is to look ([`Noticed::All`]): nothing is missed.
+
+use crate::config::HostId;
+use crate::lonc::inbox_owner::inbox_owner;
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
+use nix::errno::Errno;
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use std::collections::BTreeSet;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::Path;
+
+/// Most reads (of up to 4 KiB of events) before other work has its turn.
+const BUDGET: usize = 64;
+
+/// The watched delayed directory.
+#[derive(Debug)]
+pub struct Watch {
+    inotify: Inotify,
+}
+
+/// Who has files waiting.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Noticed {
+    /// These.
+    Some(BTreeSet<HostId>),
+    /// Perhaps anyone.
+    All,
+}
+
+impl Watch {
+    /// Watches `folder`.
+    ///
+    /// # Errors
+    /// When the folder is away, or the system has no more watches.
+    pub fn new(folder: &Path, registry: &Registry, token: Token) -> io::Result<Watch> {
+        let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
+        inotify.add_watch(folder, AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_MOVED_TO)?;
+        let fd = inotify.as_fd().as_raw_fd();
+        registry.register(&mut SourceFd(&fd), token, Interest::READABLE)?;
+        Ok(Watch { inotify })
+    }
+
+    /// Who has files since the last call, and whether there is more to read at once.
+    ///
+    /// # Errors
+    /// What `read` said; the watch is of no more use then.
+    pub fn read(&self, is_peer: impl Fn(&str) -> bool) -> io::Result<(Noticed, bool)> {
+        let mut peers = BTreeSet::new();
+        for _ in 0..BUDGET {
+            let events = match self.inotify.read_events() {
+                Ok(events) => events,
+                Err(Errno::EAGAIN) => return Ok((Noticed::Some(peers), false)),
+                Err(Errno::EINTR) => continue,
+                Err(errno) => return Err(errno.into()),
+            };
+            for event in events {
+                if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
+                    return Ok((Noticed::All, true));
+                }
+                if event.mask.contains(AddWatchFlags::IN_IGNORED) {
+                    return Err(io::Error::new(io::ErrorKind::NotFound, "the folder was removed"));
+                }
+                // A name that is no text is no peer's.
+                let name = event.name.as_deref().and_then(|name| name.to_str());
+                let owner = name.and_then(|name| inbox_owner(name, &is_peer));
+                peers.extend(owner.and_then(|id| HostId::new(id).ok()));
+            }
+        }
+        Ok((Noticed::Some(peers), true))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_that_are_written_or_moved_in_are_noticed_for_their_peer() {
+        let folder = tempfile::tempdir().unwrap();
+        let poll = mio::Poll::new().unwrap();
+        let watch = Watch::new(folder.path(), poll.registry(), Token(0)).unwrap();
+        let is_peer = |id: &str| ["msul1", "msul2", "msul3"].contains(&id);
+        let noticed = || watch.read(is_peer).unwrap().0;
+        assert_eq!(noticed(), Noticed::Some(BTreeSet::new()));
+        std::fs::write(folder.path().join("1.msul1"), "ping\n").unwrap();
+        std::fs::write(folder.path().join(".hidden.msul3"), "ping\n").unwrap();
+        std::fs::rename(folder.path().join(".hidden.msul3"), folder.path().join("2.msul2")).unwrap();
+        std::fs::write(folder.path().join("3.stranger"), "ping\n").unwrap();
+        let both = ["msul1", "msul2"].map(|id| HostId::new(id).unwrap());
+        assert_eq!(noticed(), Noticed::Some(both.into()));
+        // More than one read holds.
+        for n in 0..1000 {
+            std::fs::write(folder.path().join(format!("{n}.msul3")), "ping\n").unwrap();
+        }
+        assert_eq!(noticed(), Noticed::Some([HostId::new("msul3").unwrap()].into()));
+        assert!(Watch::new(&folder.path().join("missing"), poll.registry(), Token(1)).is_err());
+        std::fs::remove_dir_all(folder.path()).unwrap();
+        assert!(watch.read(is_peer).is_err());
+    }
+}

@@ -1,0 +1,151 @@
+//! The reactor's hold on one handler: carries bytes between a local program's socket and the [`Conversation`] that
+//! decides what they mean.
+//!
+//! Owns the connection. Whatever ends it ends in `drop_connection`, with the fault as its parameter; the conversation
+//! answers the requests that this costs, and says whether to dial anew.
+
+use super::stream::{ReadOutcome, Stream};
+use crate::handler::Ticket;
+use crate::handler::socket::{Conversation, Fault};
+use mio::event::Event;
+use mio::net::UnixStream;
+use mio::{Registry, Token};
+use std::io;
+use std::path::PathBuf;
+use std::time::Instant;
+
+/// Reads of one program in one turn of the loop; then the others have theirs.
+const READ_BUDGET: usize = 4;
+
+/// One handler.
+#[derive(Debug)]
+pub struct Program {
+    name: String,
+    path: PathBuf,
+    token: Token,
+    conversation: Conversation,
+    connection: Option<Stream<UnixStream>>,
+}
+
+impl Program {
+    /// A handler whose connection is made when the first request comes.
+    pub fn new(name: &str, path: PathBuf, token: Token, conversation: Conversation) -> Program {
+        Program { name: name.to_owned(), path, token, conversation, connection: None }
+    }
+
+    /// Takes note of an event.
+    pub fn note(&mut self, event: &Event) {
+        if let Some(connection) = &mut self.connection {
+            connection.note(event);
+        }
+    }
+
+    /// Passes a request on.
+    pub fn ask(&mut self, ticket: Ticket, request: &[u8], now: Instant) {
+        self.conversation.ask(ticket, request, now);
+    }
+
+    /// When something is due.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.conversation.deadline()
+    }
+
+    /// Whether the program is to be read and may have something.
+    pub fn has_work(&self, wanted: bool) -> bool {
+        wanted && self.connection.as_ref().is_some_and(Stream::readable)
+    }
+
+    /// First half of a turn: reads answers, if they are `wanted`, and says which requests are overdue.
+    pub fn read(
+        &mut self,
+        wanted: bool,
+        scratch: &mut [u8],
+        now: Instant,
+        answer: &mut impl FnMut(Ticket, &[u8]),
+    ) {
+        self.conversation.pause(!wanted, now);
+        let mut budget = READ_BUDGET;
+        while wanted && budget > 0 && self.read_once(scratch, now, answer) {
+            budget -= 1;
+        }
+        if let Err(fault) = self.conversation.overdue(now, answer) {
+            self.drop_connection(&fault, now, answer);
+        }
+    }
+
+    /// Second half of a turn: dials if need be, and writes requests.
+    pub fn write(
+        &mut self,
+        registry: &Registry,
+        scratch: &mut [u8],
+        now: Instant,
+        answer: &mut impl FnMut(Ticket, &[u8]),
+    ) {
+        if self.conversation.wants_dial(now) {
+            self.dial(registry, now, answer);
+        }
+        let Some(connection) = &mut self.connection else { return };
+        if let Err(error) = connection.flush(self.conversation.outgoing()) {
+            // The program may have answered before it closed.
+            let mut budget = READ_BUDGET;
+            while budget > 0 && self.read_once(scratch, now, answer) {
+                budget -= 1;
+            }
+            self.drop_connection(&Fault::Broken(error), now, answer);
+        }
+    }
+
+    /// Reads once; whether there may be more.
+    fn read_once(
+        &mut self,
+        scratch: &mut [u8],
+        now: Instant,
+        answer: &mut impl FnMut(Ticket, &[u8]),
+    ) -> bool {
+        let Some(connection) = self.connection.as_mut().filter(|connection| connection.readable()) else {
+            return false;
+        };
+        let fault = match connection.read(scratch) {
+            Ok(ReadOutcome::Nothing) => return false,
+            Ok(ReadOutcome::Bytes(count)) => {
+                match self.conversation.received(&scratch[..count], now, answer) {
+                    Ok(()) => return true,
+                    Err(fault) => fault,
+                }
+            }
+            Ok(ReadOutcome::End) => Fault::Closed,
+            Err(error) => Fault::Broken(error),
+        };
+        self.drop_connection(&fault, now, answer);
+        false
+    }
+
+    fn dial(&mut self, registry: &Registry, now: Instant, answer: &mut impl FnMut(Ticket, &[u8])) {
+        let dialed =
+            UnixStream::connect(&self.path).and_then(|socket| Stream::register(socket, registry, self.token));
+        match dialed {
+            Ok(connection) => {
+                self.connection = Some(connection);
+                self.conversation.dialed(now);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.conversation.busy(now),
+            Err(error) => self.drop_connection(&Fault::Away(error), now, answer),
+        }
+    }
+
+    fn drop_connection(&mut self, fault: &Fault, now: Instant, answer: &mut impl FnMut(Ticket, &[u8])) {
+        match fault {
+            // A program that closes a connection with no request on it does as it likes.
+            Fault::Closed if !self.conversation.is_waiting() => log::debug!("handler {}: {fault}", self.name),
+            Fault::Away(_)
+            | Fault::Busy(_)
+            | Fault::Broken(_)
+            | Fault::Closed
+            | Fault::Unasked
+            | Fault::Stuck(_) => log::warn!("handler {} ({}): {fault}", self.name, self.path.display()),
+        }
+        // Closing a socket takes it out of the poll; there is no other descriptor for it.
+        self.connection = None;
+        self.conversation.failed(fault, now, answer);
+    }
+}

@@ -1,0 +1,577 @@
+//! What one link's lines mean: the opening dialogue, the built-in requests, and what goes to a handler.
+//!
+//! Pure. The reactor pushes the caller's bytes in, takes [`Effect`]s out with [`Serve::step`] until there are none,
+//! carries them out, gives the handlers' answers in, and writes [`Serve::outgoing`]. Every request gets exactly one
+//! answer, in the order of the requests, unless the link ends before.
+//!
+//! ```text
+//!             init                 the challenge                EOF, told to end          no whole line left
+//!   Init ------------> Challenged ---------------> Open --------------------> Finishing --------------------> Leaving
+//!     |  anything else:     |                        |  exit: `bye`                                              ^
+//!     |  `refused`          |                        +-----------------------------------------------------------+
+//!     +---------------------+------------------------------------------------------------------------------------+
+//!                       every answer is sent             EOF, deadline
+//!             Leaving ------------------------> Lingering -------------> Ended
+//! ```
+//!
+//! A link *lingers*, its writing half shut, because closing a socket with bytes unread makes the kernel take back
+//! answers that the caller has not read yet.
+//!
+//! Failures: bad input costs an `error:` answer once the link is open, and the link before that. Nothing panics.
+
+mod answers;
+mod request;
+
+use crate::config::HostId;
+use crate::handler::Ticket;
+use crate::handler::builtin::{Builtin, VERSION_ANSWER};
+use crate::wire::classic::{Cipher, make_buildkey};
+use crate::wire::line::{Line, LineReader, Outgoing};
+use answers::{Answers, From, Seal};
+use request::Request;
+use std::fmt;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+/// Bytes of an unfinished line that are kept before the caller is known; more is `refused`. (No line of the opening
+/// dialogue is longer than a host id and a word.)
+pub const MAX_OPENING_LINE: usize = 1024;
+
+/// How long a link lingers for the caller to read the last answers and close.
+pub const LINGER: Duration = Duration::from_secs(1);
+
+/// Why a link ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reason {
+    /// The opening dialogue went another way than it must.
+    Refused(&'static str),
+    /// The opening dialogue was not done in time.
+    OpeningTimeout,
+    /// The caller closed, or shut its writing half.
+    CallerClosed,
+    /// The caller said `exit`.
+    Exit,
+    /// The supervisor told us to end.
+    Drained,
+    /// A newer link from the same host is open.
+    Replaced,
+    /// The supervisor is gone.
+    Orphaned,
+    /// Not everything was answered in the time given for ending.
+    DrainTimeout {
+        /// Requests without an answer.
+        unanswered: usize,
+    },
+    /// The connection broke.
+    Lost(String),
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::Refused(what) => write!(f, "refused: {what}"),
+            Reason::OpeningTimeout => f.write_str("the opening dialogue was not done in time"),
+            Reason::CallerClosed => f.write_str("closed by the caller"),
+            Reason::Exit => f.write_str("the caller said exit"),
+            Reason::Drained => f.write_str("told to end"),
+            Reason::Replaced => f.write_str("replaced by a newer link"),
+            Reason::Orphaned => f.write_str("the supervisor is gone"),
+            Reason::DrainTimeout { unanswered } => {
+                write!(f, "told to end, {unanswered} requests not answered in time")
+            }
+            Reason::Lost(cause) => write!(f, "lost: {cause}"),
+        }
+    }
+}
+
+/// A handler of the configuration, as the caller of this link sees it. Its place in the list is its number.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// Request name.
+    pub name: String,
+    /// Whether this caller may use it.
+    pub allowed: bool,
+}
+
+/// What a link is served with.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// This host.
+    pub id: HostId,
+    /// The host that calls, as its address tells.
+    pub caller: HostId,
+    /// The handlers.
+    pub routes: Vec<Route>,
+    /// Longest request in bytes.
+    pub max_line: usize,
+    /// How long in-flight requests may go on once the link is told to end.
+    pub drain_timeout: Duration,
+}
+
+/// What the reactor is to do.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Effect<'a> {
+    /// The opening dialogue is done: tell the supervisor. Once a link.
+    Opened,
+    /// Pass the request to a handler and [`Serve::answer`] with what it says.
+    Ask {
+        /// Its number.
+        handler: usize,
+        /// For the answer.
+        ticket: Ticket,
+        /// The whole line.
+        request: &'a [u8],
+    },
+    /// Ping the caller through this host's own `lonc`; then [`Serve::asked_back`].
+    AskBack(Ticket),
+    /// Read the load average; then [`Serve::answer`].
+    Load(Ticket),
+    /// Append the text to the log. It was answered already.
+    Log(&'a [u8]),
+    /// Everything is said: shut the writing half.
+    Shut,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum State {
+    /// The caller said nothing yet.
+    Init,
+    /// It is to repeat these digits.
+    Challenged(String),
+    /// Requests are answered.
+    Open,
+    /// Nothing more is read; what was read is still answered.
+    Finishing(Reason),
+    /// No further request is taken; the answers in flight go out.
+    Leaving(Reason),
+    /// All is said; what still comes is thrown away.
+    Lingering(Reason),
+    /// The connection is to be closed.
+    Ended(Reason),
+}
+
+impl State {
+    fn name(&self) -> &'static str {
+        match self {
+            State::Init => "waiting for init",
+            State::Challenged(_) => "challenged",
+            State::Open => "open",
+            State::Finishing(_) => "finishing",
+            State::Leaving(_) => "leaving",
+            State::Lingering(_) => "lingering",
+            State::Ended(_) => "ended",
+        }
+    }
+}
+
+/// An [`Effect`] before it borrows the request.
+enum Todo {
+    Opened,
+    Ask { handler: usize, ticket: Ticket },
+    AskBack(Ticket),
+    Load(Ticket),
+    Log,
+}
+
+/// The caller's side of one link.
+#[derive(Debug)]
+pub struct Serve {
+    settings: Settings,
+    random: fastrand::Rng,
+    state: State,
+    /// When [`Serve::tick`] changes the state: before `Open` the opening's, then the drain's, then the linger's.
+    deadline: Option<Instant>,
+    /// The opening dialogue was done.
+    opened: bool,
+    /// The caller sends nothing more.
+    input_ended: bool,
+    /// [`Serve::step`] stopped with lines unread, for want of room.
+    stalled: bool,
+    reader: LineReader,
+    /// The request being served; one allocation for all.
+    request: Vec<u8>,
+    cipher: Seal,
+    answers: Answers,
+}
+
+impl Serve {
+    /// A link that was just accepted. `random` makes challenges and keys: seed it from the system.
+    pub fn new(settings: Settings, random: fastrand::Rng, opening_deadline: Instant) -> Serve {
+        Serve {
+            reader: LineReader::new(wire_limit(settings.max_line)),
+            settings,
+            random,
+            state: State::Init,
+            deadline: Some(opening_deadline),
+            opened: false,
+            input_ended: false,
+            stalled: false,
+            request: Vec::new(),
+            cipher: None,
+            answers: Answers::default(),
+        }
+    }
+
+    /// Bytes from the caller. Call [`Serve::step`] until it returns `None` before the next.
+    pub fn push(&mut self, bytes: &[u8]) {
+        match self.state {
+            State::Init | State::Challenged(_) | State::Open => self.reader.push(bytes),
+            State::Finishing(_) | State::Leaving(_) | State::Lingering(_) | State::Ended(_) => {}
+        }
+    }
+
+    /// The next thing to do; `None` when more bytes, answers or room for answers are needed.
+    pub fn step(&mut self, now: Instant) -> Option<Effect<'_>> {
+        let todo = loop {
+            match &self.state {
+                State::Init | State::Challenged(_) | State::Open | State::Finishing(_) => {
+                    self.stalled = self.answers.saturated();
+                    if self.stalled {
+                        return None;
+                    }
+                    match self.next_line() {
+                        Next::Request => {
+                            if let Some(todo) = self.take() {
+                                break todo;
+                            }
+                        }
+                        Next::TooLong => self.too_long(),
+                        Next::Nothing => match &self.state {
+                            State::Finishing(reason) => self.enter(State::Leaving(reason.clone())),
+                            State::Init | State::Challenged(_) if self.reader.len() > MAX_OPENING_LINE => {
+                                self.too_long();
+                            }
+                            State::Init | State::Challenged(_) | State::Open => return None,
+                            State::Leaving(_) | State::Lingering(_) | State::Ended(_) => {}
+                        },
+                    }
+                }
+                State::Leaving(reason) if self.answers.all_sent() => {
+                    let reason = reason.clone();
+                    if self.input_ended {
+                        self.enter(State::Ended(reason));
+                        return None;
+                    }
+                    self.deadline = Some(now + LINGER);
+                    self.enter(State::Lingering(reason));
+                    return Some(Effect::Shut);
+                }
+                State::Leaving(_) | State::Lingering(_) | State::Ended(_) => return None,
+            }
+        };
+        Some(match todo {
+            Todo::Opened => Effect::Opened,
+            Todo::Ask { handler, ticket } => Effect::Ask { handler, ticket, request: &self.request },
+            Todo::AskBack(ticket) => Effect::AskBack(ticket),
+            Todo::Load(ticket) => Effect::Load(ticket),
+            Todo::Log => match Builtin::parse(&self.request) {
+                Some(Builtin::Log(text)) => Effect::Log(text),
+                Some(_) | None => Effect::Log(&[]),
+            },
+        })
+    }
+
+    /// The answer to a request.
+    pub fn answer(&mut self, ticket: Ticket, answer: &[u8]) {
+        self.answers.answer(ticket, answer);
+    }
+
+    /// What this host's own `lonc` answered to the ping; `None`: nothing.
+    pub fn asked_back(&mut self, ticket: Ticket, answer: Option<&[u8]>) {
+        let id = self.settings.id.as_str().as_bytes();
+        self.answers.answer(ticket, &[id, b":", answer.unwrap_or(b"con_lost")].concat());
+    }
+
+    /// The caller sends nothing more; it may still read.
+    pub fn end_of_input(&mut self) {
+        self.input_ended = true;
+        match &self.state {
+            State::Init | State::Challenged(_) => self.enter(State::Leaving(Reason::CallerClosed)),
+            State::Open => self.enter(State::Finishing(Reason::CallerClosed)),
+            State::Finishing(_) | State::Leaving(_) => {}
+            State::Lingering(reason) => self.enter(State::Ended(reason.clone())),
+            State::Ended(_) => {}
+        }
+    }
+
+    /// Ends the link: answers what was read, within the drain timeout.
+    pub fn finish(&mut self, reason: Reason, now: Instant) {
+        match &self.state {
+            State::Init | State::Challenged(_) => self.enter(State::Leaving(reason)),
+            State::Open => self.enter(State::Finishing(reason)),
+            State::Finishing(_) | State::Leaving(_) => {}
+            State::Lingering(_) | State::Ended(_) => return,
+        }
+        let drained = now + self.settings.drain_timeout;
+        self.deadline = Some(self.deadline.map_or(drained, |deadline| deadline.min(drained)));
+    }
+
+    /// Does what is due.
+    pub fn tick(&mut self, now: Instant) {
+        if self.deadline.is_none_or(|deadline| now < deadline) {
+            return;
+        }
+        let reason = match &self.state {
+            State::Init | State::Challenged(_) => Reason::OpeningTimeout,
+            State::Open => return,
+            State::Leaving(reason) if !self.opened => reason.clone(),
+            State::Finishing(_) | State::Leaving(_) => {
+                Reason::DrainTimeout { unanswered: self.answers.unanswered() }
+            }
+            State::Lingering(reason) => reason.clone(),
+            State::Ended(_) => return,
+        };
+        self.enter(State::Ended(reason));
+    }
+
+    /// When [`Serve::tick`] has something to do.
+    pub fn deadline(&self) -> Option<Instant> {
+        match self.state {
+            State::Ended(_) => None,
+            State::Init
+            | State::Challenged(_)
+            | State::Open
+            | State::Finishing(_)
+            | State::Leaving(_)
+            | State::Lingering(_) => self.deadline,
+        }
+    }
+
+    /// Whether the caller is to be read now.
+    pub fn wants_input(&self) -> bool {
+        match self.state {
+            State::Init | State::Challenged(_) | State::Open => !self.stalled && !self.answers.saturated(),
+            State::Finishing(_) | State::Leaving(_) | State::Ended(_) => false,
+            State::Lingering(_) => true,
+        }
+    }
+
+    /// Whether answers of this handler are to be taken now.
+    pub fn wants_answers_from(&self, handler: usize) -> bool {
+        self.answers.wants_from(handler)
+    }
+
+    /// Whether [`Serve::step`] stopped for want of room, and there is room now, or the last answer has gone.
+    pub fn has_work(&self) -> bool {
+        match self.state {
+            State::Init | State::Challenged(_) | State::Open => self.stalled && !self.answers.saturated(),
+            State::Finishing(_) => !self.answers.saturated(),
+            State::Leaving(_) => self.answers.all_sent(),
+            State::Lingering(_) | State::Ended(_) => false,
+        }
+    }
+
+    /// Bytes that wait for the caller.
+    pub fn outgoing(&mut self) -> &mut Outgoing {
+        self.answers.out()
+    }
+
+    /// Why the link ended, once it has.
+    pub fn ended(&self) -> Option<&Reason> {
+        match &self.state {
+            State::Ended(reason) => Some(reason),
+            State::Init
+            | State::Challenged(_)
+            | State::Open
+            | State::Finishing(_)
+            | State::Leaving(_)
+            | State::Lingering(_) => None,
+        }
+    }
+
+    /// Copies the next line to `request`.
+    fn next_line(&mut self) -> Next {
+        match self.reader.next_line() {
+            None => Next::Nothing,
+            Some(Line::TooLong) => Next::TooLong,
+            Some(Line::Whole(line)) => {
+                self.request.clear();
+                self.request.extend_from_slice(line);
+                Next::Request
+            }
+        }
+    }
+
+    fn too_long(&mut self) {
+        match &self.state {
+            State::Init | State::Challenged(_) => self.refuse("a line that is no part of the opening dialogue"),
+            State::Open | State::Finishing(_) => self.answers.give(&self.too_long_answer(), None),
+            State::Leaving(_) | State::Lingering(_) | State::Ended(_) => {}
+        }
+    }
+
+    fn too_long_answer(&self) -> Vec<u8> {
+        format!("error:request longer than {} bytes", self.settings.max_line).into_bytes()
+    }
+
+    /// Takes the request in `request`.
+    fn take(&mut self) -> Option<Todo> {
+        // The buffer is put back, for its allocation and for what `step` makes of it.
+        let mut line = std::mem::take(&mut self.request);
+        let request = Request::parse(&line);
+        let todo = match (&self.state, request) {
+            (State::Init | State::Challenged(_) | State::Open | State::Finishing(_), Request::Blank) => None,
+            (State::Init, Request::Init) => {
+                let challenge = self.random.u64(..).to_string();
+                self.answers.give(challenge.as_bytes(), None);
+                self.enter(State::Challenged(challenge));
+                None
+            }
+            (State::Init, Request::Enciphered | Request::Builtin(_) | Request::Other) => {
+                self.refuse("it did not begin with init");
+                None
+            }
+            (
+                State::Challenged(challenge),
+                Request::Init | Request::Enciphered | Request::Builtin(_) | Request::Other,
+            ) => {
+                if line == challenge.as_bytes() {
+                    self.answers.give(b"ok", None);
+                    self.opened = true;
+                    self.deadline = None;
+                    self.enter(State::Open);
+                    Some(Todo::Opened)
+                } else {
+                    self.refuse("the challenge came back wrong");
+                    None
+                }
+            }
+            (State::Open | State::Finishing(_), Request::Enciphered) => match self.decipher(&line) {
+                Ok(plain) => {
+                    line = plain;
+                    match Request::parse(&line) {
+                        Request::Builtin(builtin) => self.builtin(builtin, line.len(), self.cipher.clone()),
+                        // An `enc:` line is a request whatever is in it: nothing is not `Blank` here.
+                        Request::Blank | Request::Init | Request::Enciphered | Request::Other => {
+                            self.other(&line, self.cipher.clone())
+                        }
+                    }
+                }
+                Err(answer) => {
+                    self.answers.give(&answer, None);
+                    None
+                }
+            },
+            (State::Open | State::Finishing(_), Request::Builtin(builtin)) => {
+                self.builtin(builtin, line.len(), None)
+            }
+            (State::Open | State::Finishing(_), Request::Init | Request::Other) => self.other(&line, None),
+            // `step` takes no line in these.
+            (
+                State::Leaving(_) | State::Lingering(_) | State::Ended(_),
+                Request::Blank
+                | Request::Init
+                | Request::Enciphered
+                | Request::Builtin(_)
+                | Request::Other,
+            ) => None,
+        };
+        self.request = line;
+        todo
+    }
+
+    /// The text of an `enc:` line, or the answer that says what is wrong.
+    fn decipher(&self, line: &[u8]) -> Result<Vec<u8>, Vec<u8>> {
+        let Some(cipher) = &self.cipher else {
+            return Err(b"error:enciphered request, but no cipher was agreed".to_vec());
+        };
+        let plain = cipher
+            .open(line)
+            .map_err(|error| format!("error:enciphered request: {error}").into_bytes())?;
+        // It would be two requests to a handler, and shift every later answer by one.
+        if memchr::memchr(b'\n', &plain).is_some() {
+            return Err(b"error:enciphered request: a newline in it".to_vec());
+        }
+        Ok(plain)
+    }
+
+    fn builtin(&mut self, builtin: Builtin<'_>, bytes: usize, seal: Seal) -> Option<Todo> {
+        match builtin {
+            Builtin::Ping => self.answers.give(self.settings.id.as_str().as_bytes(), seal),
+            Builtin::Version => self.answers.give(VERSION_ANSWER.as_bytes(), seal),
+            Builtin::SetHost(id) => {
+                let ours = id == self.settings.id.as_str().as_bytes();
+                self.answers.give(if ours { b"ok" } else { b"refused" }, seal);
+            }
+            Builtin::Ekey => {
+                let buildkey = make_buildkey(&mut self.random);
+                self.answers.give(buildkey.as_bytes(), seal);
+                self.cipher = Some(Rc::new(Cipher::agree(
+                    &self.settings.id,
+                    &self.settings.caller,
+                    buildkey.as_bytes(),
+                )));
+            }
+            Builtin::Exit => {
+                self.answers.give(b"bye", seal);
+                self.enter(State::Leaving(Reason::Exit));
+            }
+            Builtin::Log(_) if bytes > self.settings.max_line => {
+                self.answers.give(&self.too_long_answer(), seal);
+            }
+            Builtin::Log(_) => {
+                self.answers.give(b"ok", seal);
+                return Some(Todo::Log);
+            }
+            Builtin::Pong => return Some(Todo::AskBack(self.answers.owe(From::Reactor, bytes, seal))),
+            Builtin::Load => return Some(Todo::Load(self.answers.owe(From::Reactor, bytes, seal))),
+        }
+        None
+    }
+
+    /// A request that is not built in: a handler's, or nobody's.
+    fn other(&mut self, request: &[u8], seal: Seal) -> Option<Todo> {
+        if request.len() > self.settings.max_line {
+            self.answers.give(&self.too_long_answer(), seal);
+            return None;
+        }
+        let name = memchr::memchr(b':', request).map_or(request, |colon| &request[..colon]);
+        let handler = self.settings.routes.iter().position(|route| route.name.as_bytes() == name);
+        match handler.map(|at| (at, self.settings.routes[at].allowed)) {
+            None => self.answers.give(b"unknown_cmd", seal),
+            Some((_, false)) => self.answers.give(b"refused", seal),
+            Some((handler, true)) => {
+                let ticket = self.answers.owe(From::Handler(handler), request.len(), seal);
+                return Some(Todo::Ask { handler, ticket });
+            }
+        }
+        None
+    }
+
+    fn refuse(&mut self, why: &'static str) {
+        self.answers.give(b"refused", None);
+        self.enter(State::Leaving(Reason::Refused(why)));
+    }
+
+    fn enter(&mut self, state: State) {
+        let (from, to) = (self.state.name(), state.name());
+        match &state {
+            State::Init | State::Challenged(_) | State::Open => {
+                log::debug!("link of {}: {from} -> {to}", self.settings.caller);
+            }
+            State::Finishing(reason)
+            | State::Leaving(reason)
+            | State::Lingering(reason)
+            | State::Ended(reason) => {
+                log::debug!("link of {}: {from} -> {to} ({reason})", self.settings.caller);
+            }
+        }
+        self.state = state;
+    }
+}
+
+/// What [`Serve::next_line`] found.
+enum Next {
+    Request,
+    TooLong,
+    Nothing,
+}
+
+/// Longest line that is taken off the link: room for `max_line` bytes enciphered, which are twice as many and
+/// `enc:<length>:`. What is longer than `max_line` then is refused with a word.
+fn wire_limit(max_line: usize) -> usize {
+    max_line.saturating_mul(2).saturating_add(64)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,585 @@
+//! `lond`'s supervisor: accepts, forks a child for each link, sees to it that each caller has one.
+//!
+//! A caller is known by its address; a stranger is answered `refused` and closed, as is everybody while the classic
+//! wire is not allowed. At most `max_opening` connections are in the opening dialogue: the newest is closed at once
+//! beyond that. A child that has not finished it in time is killed. A newer link of a caller replaces the older;
+//! when a host that had no link opens one, `lonc` is sent USR1, so that it dials back.
+//! One thread, one `Poll`; with nothing to do it sleeps without a timeout.
+//!
+//! Fails to start when an address cannot be listened on. Afterwards nothing is fatal but `Poll` itself: with no
+//! descriptors left it pauses accepting for [`ACCEPT_PAUSE`]; a child that garbles its control socket is killed.
+
+mod callers;
+mod left;
+mod links;
+mod listeners;
+
+pub use left::Left;
+
+use super::entry::{self, Seed};
+use crate::config::HostId;
+use crate::supervise::control::{self, Channel, FromServe, ToServe};
+use crate::supervise::signals::{Signal, Signals};
+use crate::supervise::startup::{self, Common, Start};
+use crate::supervise::{handoff, lock, spawn, title};
+use callers::{Caller, Callers, Hush};
+use links::{Action, Event, Links, State};
+use listeners::{ListenError, Listener};
+use mio::{Events, Interest, Poll, Token};
+use std::collections::{BTreeMap, HashMap};
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+/// How much longer than its own deadline a child may take before it is killed.
+pub const GRACE: Duration = Duration::from_secs(2);
+/// How long accepting rests when there are no descriptors.
+pub const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+/// `lonc` is not signalled more often than this.
+pub const GREET_PAUSE: Duration = Duration::from_secs(1);
+/// Connections taken from one socket before other work has its turn.
+const ACCEPTS_A_TURN: usize = 64;
+/// How long killed children may take to be gone when the supervisor stops.
+const LAST_WAIT: Duration = Duration::from_secs(2);
+/// What a caller is answered who is not served.
+const REFUSED: &[u8] = b"refused\n";
+
+const SIGNALS: Token = Token(0);
+/// Tokens of listeners and children; each is used once.
+const FIRST_FREE: usize = 16;
+
+/// Where a child begins: [`entry::run`].
+pub type Entry = fn(Seed) -> !;
+
+/// The program `lond`.
+pub fn main() -> ExitCode {
+    startup::main("lond", |start| serve(start, entry::run))
+}
+
+/// Why the supervisor cannot serve.
+#[derive(Debug, thiserror::Error)]
+pub enum SupervisorError {
+    /// No `Poll`, or it failed.
+    #[error("wait for events: {0}")]
+    Poll(io::Error),
+    /// Signals cannot be had.
+    #[error("take signals: {0}")]
+    Signals(io::Error),
+    /// An address cannot be listened on.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+}
+
+/// Serves until told to stop.
+///
+/// # Errors
+/// As said at the head of this file.
+pub fn serve(start: &mut Start<Left>, entry: Entry) -> Result<(), SupervisorError> {
+    let mut supervisor = Supervisor::new(start, entry)?;
+    supervisor.start.ready.tell();
+    supervisor.run()
+}
+
+struct Supervisor<'a> {
+    start: &'a mut Start<Left>,
+    entry: Entry,
+    poll: Poll,
+    signals: Signals,
+    listeners: Vec<Listener>,
+    links: Links,
+    /// From just before the fork until the child closes it, breaks it or is reaped.
+    controls: BTreeMap<u32, (Token, Channel<ToServe, FromServe>)>,
+    /// The pids of `controls`.
+    tokens: HashMap<Token, u32>,
+    callers: Callers,
+    /// What is said of strangers, of callers beyond `max_opening`, and of links that cannot be started.
+    strangers: Hush,
+    crowd: Hush,
+    failures: Hush,
+    /// No accepting before this.
+    accept_again: Option<Instant>,
+    /// `lonc` is to be signalled then.
+    greet_at: Option<Instant>,
+    last_greeting: Option<Instant>,
+    /// The supervisor was told to stop; by then it gives up waiting for children.
+    stopping: Option<Instant>,
+    next_token: usize,
+    /// What the title says.
+    shown: Option<usize>,
+    scratch: Vec<u8>,
+}
+
+impl<'a> Supervisor<'a> {
+    fn new(start: &'a mut Start<Left>, entry: Entry) -> Result<Self, SupervisorError> {
+        let now = Instant::now();
+        let poll = Poll::new().map_err(SupervisorError::Poll)?;
+        let mut signals = Signals::new().map_err(SupervisorError::Signals)?;
+        poll.registry()
+            .register(&mut signals, SIGNALS, Interest::READABLE)
+            .map_err(SupervisorError::Signals)?;
+        let legacy = start.legacy.take();
+        let callers = Callers::new(&start.config);
+        let mut supervisor = Supervisor {
+            start,
+            entry,
+            poll,
+            signals,
+            listeners: Vec::new(),
+            links: Links::default(),
+            controls: BTreeMap::new(),
+            tokens: HashMap::new(),
+            callers,
+            strangers: Hush::default(),
+            crowd: Hush::default(),
+            failures: Hush::default(),
+            accept_again: None,
+            greet_at: None,
+            last_greeting: None,
+            stopping: None,
+            next_token: FIRST_FREE,
+            shown: None,
+            scratch: vec![0; crate::wire::line::READ_SIZE],
+        };
+        match legacy {
+            Some((left, descriptors)) => supervisor.adopt(left, descriptors, now),
+            None => {
+                for address in supervisor.start.config.lond.listen.clone() {
+                    supervisor.listen(address)?;
+                }
+                log::info!("started, listening on {}", addresses(&supervisor.listeners));
+            }
+        }
+        // Of those that ended during an `exec` no signal may be left.
+        supervisor.reap();
+        Ok(supervisor)
+    }
+
+    fn run(&mut self) -> Result<(), SupervisorError> {
+        let mut events = Events::with_capacity(1024);
+        loop {
+            self.turn(Instant::now());
+            if self.stopping.is_some_and(|give_up| self.links.is_empty() || give_up <= Instant::now()) {
+                self.finish();
+                return Ok(());
+            }
+            match self.poll.poll(&mut events, self.timeout(Instant::now())) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(SupervisorError::Poll(error)),
+            }
+            let now = Instant::now();
+            for event in &events {
+                match event.token() {
+                    SIGNALS => {
+                        for signal in self.signals.pending() {
+                            self.signal(signal, now);
+                        }
+                    }
+                    token => match self.listeners.iter_mut().find(|listener| listener.token == token) {
+                        Some(listener) => listener.ready = true,
+                        None => self.hear(token, now),
+                    },
+                }
+            }
+        }
+    }
+
+    /// What is to be done because of the time, or is left over from the turn before.
+    fn turn(&mut self, now: Instant) {
+        while let Some((pid, action)) = self.links.overdue(now) {
+            self.act(pid, action, now);
+        }
+        if self.accept_again.is_none_or(|at| at <= now) {
+            self.accept_again = None;
+            self.accept(now);
+        }
+        if self.greet_at.is_some_and(|at| at <= now) {
+            self.signal_lonc(now);
+        }
+        if self.stopping.is_none() && self.shown != Some(self.links.open()) {
+            self.shown = Some(self.links.open());
+            title::set(&format!("supervisor, {} links", self.links.open()));
+        }
+    }
+
+    fn timeout(&self, now: Instant) -> Option<Duration> {
+        let accept = match self.accept_again {
+            Some(at) => Some(at),
+            None => self.listeners.iter().any(|listener| listener.ready).then_some(now),
+        };
+        let deadlines = [self.links.next_deadline(), accept, self.greet_at, self.stopping];
+        deadlines.into_iter().flatten().min().map(|at| at.saturating_duration_since(now))
+    }
+
+    fn signal(&mut self, signal: Signal, now: Instant) {
+        match signal {
+            Signal::Child => self.reap(),
+            Signal::Probe => self.say_links(),
+            Signal::Restart => self.restart(now),
+            Signal::Stop if self.stopping.is_some() => self.quit(now),
+            Signal::Stop => self.stop(now),
+            Signal::Quit => self.quit(now),
+        }
+    }
+
+    fn accept(&mut self, now: Instant) {
+        for place in 0..self.listeners.len() {
+            for _ in 0..ACCEPTS_A_TURN {
+                let Some(listener) = self.listeners.get_mut(place).filter(|listener| listener.ready) else {
+                    break;
+                };
+                match listener.socket.accept() {
+                    Ok((stream, remote)) => self.greet_or_refuse(stream, remote, now),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => listener.ready = false,
+                    Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
+                        log::error!("accept: {error}; callers wait for {ACCEPT_PAUSE:?}");
+                        self.accept_again = Some(now + ACCEPT_PAUSE);
+                        return;
+                    }
+                    // The caller was gone again; the next one may be there.
+                    Err(error) => log::debug!("accept: {error}"),
+                }
+            }
+        }
+    }
+
+    fn greet_or_refuse(&mut self, stream: TcpStream, remote: SocketAddr, now: Instant) {
+        let ip = remote.ip().to_canonical();
+        let config = &self.start.config;
+        let refusal = match self.callers.of(config, ip) {
+            _ if !config.lond.classic => Err("the classic wire is refused, and no other is in this version"),
+            Caller::Known(id) => Ok(Some(id)),
+            Caller::Unaddressed => Ok(None),
+            Caller::Stranger => Err("no host of the table has this address"),
+        };
+        let caller = match refusal {
+            Ok(caller) => caller,
+            Err(why) => {
+                if let Some(unsaid) = self.strangers.say(ip, now) {
+                    log::warn!("refused {remote}: {why}{}", more(unsaid));
+                }
+                return refuse(stream, &mut self.scratch);
+            }
+        };
+        if self.links.opening() >= config.lond.max_opening {
+            if let Some(unsaid) = self.crowd.say(ip, now) {
+                let open = self.links.opening();
+                log::warn!("closed {remote}: {open} connections are in the opening dialogue{}", more(unsaid));
+            }
+            return;
+        }
+        let deadline = now + config.lond.opening_timeout + GRACE;
+        match self.fork(stream, remote, caller.clone()) {
+            Ok(pid) => self.links.started(pid, remote, caller, deadline),
+            Err(error) => {
+                if let Some(unsaid) = self.failures.say(ip, now) {
+                    log::error!("start a link for {remote}: {error}; closed{}", more(unsaid));
+                }
+            }
+        }
+    }
+
+    fn fork(&mut self, stream: TcpStream, remote: SocketAddr, caller: Option<HostId>) -> io::Result<u32> {
+        stream.set_nonblocking(true)?;
+        let (ours, theirs) = control::pair()?;
+        let mut channel = Channel::from_fd(ours)?;
+        let token = next(&mut self.next_token);
+        self.poll.registry().register(&mut channel, token, Interest::READABLE | Interest::WRITABLE)?;
+        let keep = vec![stream.as_raw_fd(), theirs.as_raw_fd()];
+        let (entry, config) = (self.entry, &mut self.start.config);
+        let pid = spawn::spawn(keep, move || {
+            let name = caller.as_ref().map_or_else(|| remote.ip().to_string(), HostId::to_string);
+            crate::logging::set_host(&name);
+            title::set(&format!("{name} opening"));
+            entry(Seed { config: config.take(), stream, remote, caller, control: theirs })
+        })?;
+        self.tokens.insert(token, pid);
+        self.controls.insert(pid, (token, channel));
+        Ok(pid)
+    }
+
+    fn tell(&mut self, pid: u32, event: Event, now: Instant) {
+        if let Some(action) = self.links.tell(pid, event) {
+            self.act(pid, action, now);
+        }
+    }
+
+    fn act(&mut self, pid: u32, action: Action, now: Instant) {
+        match action {
+            Action::Greet(caller) => {
+                log::info!("{caller}: link open, child {pid}");
+                let soonest = self.last_greeting.map_or(now, |last| (last + GREET_PAUSE).max(now));
+                self.greet_at = Some(soonest);
+            }
+            Action::Supersede(older) => {
+                log::info!("{}: link open, child {pid} in place of {older}", self.name(pid));
+                let deadline = self.drain_deadline(now);
+                self.tell(older, Event::Replace { deadline }, now);
+            }
+            Action::TellReplaced => self.send(pid, &ToServe::Replaced, now),
+            Action::TellDrain => self.send(pid, &ToServe::Drain, now),
+            Action::Kill => {
+                log::warn!("{}: killing child {pid}: it did not open, end or answer in time", self.name(pid));
+                spawn::kill_now(pid);
+            }
+        }
+    }
+
+    fn send(&mut self, pid: u32, message: &ToServe, now: Instant) {
+        let Some((_, channel)) = self.controls.get_mut(&pid) else { return };
+        if let Err(error) = channel.send(message) {
+            self.broken(pid, &error, now);
+        }
+    }
+
+    fn broken(&mut self, pid: u32, error: &io::Error, now: Instant) {
+        log::error!("{}: control socket of child {pid}: {error}", self.name(pid));
+        self.close_control(pid);
+        self.tell(pid, Event::Kill, now);
+    }
+
+    /// A child's control socket is ready.
+    fn hear(&mut self, token: Token, now: Instant) {
+        // An event of this turn may be for a socket that was closed earlier in the turn.
+        let Some(pid) = self.tokens.get(&token).copied() else { return };
+        match self.listen_to(pid, now) {
+            Ok(false) => {}
+            Ok(true) => {
+                self.close_control(pid);
+                let deadline = self.drain_deadline(now);
+                self.tell(pid, Event::Lost { deadline }, now);
+            }
+            Err(error) => self.broken(pid, &error, now),
+        }
+    }
+
+    /// Takes in what the child says; whether it has closed the socket.
+    fn listen_to(&mut self, pid: u32, now: Instant) -> io::Result<bool> {
+        let Some((_, channel)) = self.controls.get_mut(&pid) else { return Ok(false) };
+        channel.flush()?;
+        let received = channel.receive(&mut self.scratch)?;
+        for FromServe::Opened { caller } in received.messages {
+            self.tell(pid, Event::Opened(caller), now);
+        }
+        Ok(received.closed)
+    }
+
+    fn close_control(&mut self, pid: u32) {
+        let Some((token, mut channel)) = self.controls.remove(&pid) else { return };
+        self.tokens.remove(&token);
+        // Closing alone would do, but for a moment a child just forked may hold a copy.
+        if let Err(error) = self.poll.registry().deregister(&mut channel) {
+            log::debug!("deregister the control socket of {pid}: {error}");
+        }
+    }
+
+    /// A host that was away is back: `lonc` shall not wait with its own dialling.
+    fn signal_lonc(&mut self, now: Instant) {
+        (self.greet_at, self.last_greeting) = (None, Some(now));
+        let file = startup::pid_file("lonc", &self.start.config);
+        if let Some(pid) = lock::running_pid(&file)
+            && !spawn::send(pid, nix::sys::signal::Signal::SIGUSR1)
+        {
+            log::warn!("signal lonc, process {pid}: refused; it will dial in its own time");
+        }
+    }
+
+    fn reap(&mut self) {
+        let now = Instant::now();
+        while let Some((pid, end)) = spawn::reap() {
+            // Its last words may still be unread.
+            if let Err(error) = self.listen_to(pid, now) {
+                log::error!("{}: control socket of child {pid}: {error}", self.name(pid));
+            }
+            self.close_control(pid);
+            match end {
+                spawn::End::Exited(0) => log::info!("{}: child {pid} ended", self.name(pid)),
+                spawn::End::Exited(_) | spawn::End::Killed(_) => {
+                    log::warn!("{}: child {pid} {end}", self.name(pid))
+                }
+            }
+            self.tell(pid, Event::Exited, now);
+        }
+    }
+
+    fn say_links(&self) {
+        log::info!("{} links, {} in the opening dialogue", self.links.open(), self.links.opening());
+        for (pid, link) in self.links.iter() {
+            let state = match link.state {
+                State::Opening { .. } => "opening",
+                State::Open => "open",
+                State::Ending { .. } => "ending",
+                State::Killed => "killed",
+            };
+            log::info!("{}: {state}, from {}, child {pid}", self.name(pid), link.remote);
+        }
+    }
+
+    /// Starts the program anew, if its new configuration is sound; the old one goes on if not.
+    fn restart(&mut self, now: Instant) {
+        if self.stopping.is_some() || !startup::can_restart(self.start.load, &self.start.config) {
+            return;
+        }
+        log::info!("starting anew");
+        let left = match self.leave(now) {
+            Ok(left) => left,
+            Err(error) => return log::error!("restart: {error}; the old program goes on"),
+        };
+        let mut open: Vec<BorrowedFd<'_>> = vec![self.start.lock.as_fd()];
+        open.extend(self.listeners.iter().map(AsFd::as_fd));
+        open.extend(self.controls.values().map(|(_, channel)| channel.as_fd()));
+        let stayed = handoff::exec(&self.start.image, &left, &open, &mut self.signals);
+        if let Some(error) = stayed.error {
+            log::error!("restart: {error}; the old program goes on");
+        }
+        for signal in stayed.late.into_iter().filter(|signal| *signal != Signal::Restart) {
+            self.signal(signal, now);
+        }
+    }
+
+    fn leave(&self, now: Instant) -> io::Result<Left> {
+        let mut children = Vec::new();
+        for link in self.links.leave(now) {
+            let control = match self.controls.get(&link.pid) {
+                Some((_, channel)) => Some((channel.as_fd().as_raw_fd(), channel.carried()?)),
+                None => None,
+            };
+            children.push((link, control));
+        }
+        Ok(Left {
+            common: Common {
+                lock: self.start.lock.as_fd().as_raw_fd(),
+                log: startup::log_file(self.start.program, &self.start.config),
+            },
+            listeners: self.listeners.iter().map(|l| (l.address, l.socket.as_raw_fd())).collect(),
+            children,
+        })
+    }
+
+    /// Takes over what the program before `exec` left: sockets that are still wanted, and every child, which is
+    /// told to end: its caller dials again and gets one with the new configuration.
+    fn adopt(&mut self, left: Left, mut descriptors: handoff::Descriptors, now: Instant) {
+        let wanted = self.start.config.lond.listen.clone();
+        for (address, number) in left.listeners {
+            let Some(fd) = descriptors.take(number) else { continue };
+            if !wanted.contains(&address) {
+                log::info!("{address} is no longer listened on");
+                continue;
+            }
+            let token = next(&mut self.next_token);
+            match Listener::adopt(address, fd, token, self.poll.registry()) {
+                Ok(listener) => self.listeners.push(listener),
+                Err(error) => log::error!("{error}"),
+            }
+        }
+        for address in wanted {
+            if !self.listeners.iter().any(|listener| listener.address == address) {
+                // Not fatal here: there are links, and other addresses.
+                self.listen(address).unwrap_or_else(|error| log::error!("{error}; no caller comes that way"));
+            }
+        }
+        log::info!("started anew, listening on {}", addresses(&self.listeners));
+        for (link, control) in left.children {
+            let pid = link.pid;
+            self.links.adopt(&link, now);
+            if let Some((number, carried)) = control
+                && let Some(fd) = descriptors.take(number)
+                && let Err(error) = self.resume(pid, fd, carried)
+            {
+                log::error!("take over the control socket of child {pid}: {error}");
+            }
+            let deadline = self.drain_deadline(now);
+            self.tell(pid, Event::Drain { deadline }, now);
+        }
+    }
+
+    fn resume(&mut self, pid: u32, fd: OwnedFd, carried: control::Carried) -> io::Result<()> {
+        let mut channel = Channel::resume(fd, carried)?;
+        let token = next(&mut self.next_token);
+        self.poll.registry().register(&mut channel, token, Interest::READABLE | Interest::WRITABLE)?;
+        self.tokens.insert(token, pid);
+        self.controls.insert(pid, (token, channel));
+        Ok(())
+    }
+
+    fn listen(&mut self, address: SocketAddr) -> Result<(), ListenError> {
+        let token = next(&mut self.next_token);
+        self.listeners.push(Listener::open(address, token, self.poll.registry())?);
+        Ok(())
+    }
+
+    /// No new callers; the children finish what they have, for a bounded time.
+    fn stop(&mut self, now: Instant) {
+        log::info!("stopping");
+        title::set("supervisor, stopping");
+        self.listeners.clear();
+        let deadline = self.drain_deadline(now);
+        self.stopping = Some(deadline + LAST_WAIT);
+        for pid in self.pids() {
+            self.tell(pid, Event::Drain { deadline }, now);
+        }
+    }
+
+    /// The children are killed at once.
+    fn quit(&mut self, now: Instant) {
+        log::warn!("stopping at once");
+        self.listeners.clear();
+        self.stopping = Some(now + LAST_WAIT);
+        for pid in self.pids() {
+            if self.links.tell(pid, Event::Kill).is_some() {
+                spawn::kill_now(pid);
+            }
+        }
+    }
+
+    fn finish(&mut self) {
+        for (pid, link) in self.links.iter() {
+            log::error!("child {pid}, from {}, is still there", link.remote);
+        }
+        log::info!("stopped");
+        self.start.lock.remove();
+    }
+
+    fn pids(&self) -> Vec<u32> {
+        self.links.iter().map(|(pid, _)| pid).collect()
+    }
+
+    /// How the log names the caller that this child serves.
+    fn name(&self, pid: u32) -> String {
+        match self.links.get(pid) {
+            Some(link) => link.caller.as_ref().map_or_else(|| link.remote.to_string(), HostId::to_string),
+            None => "unknown".to_owned(),
+        }
+    }
+
+    fn drain_deadline(&self, now: Instant) -> Instant {
+        now + self.start.config.lond.drain_timeout + GRACE
+    }
+}
+
+/// Says so to the caller, as far as that can be done without waiting for it.
+fn refuse(mut stream: TcpStream, scratch: &mut [u8]) {
+    let said = stream
+        .set_nonblocking(true)
+        .and_then(|()| stream.write_all(REFUSED))
+        .and_then(|()| stream.shutdown(Shutdown::Write));
+    // Closing with something unread would reset the connection and take the word back.
+    if said.is_ok() {
+        let _ = stream.read(scratch);
+    }
+}
+
+fn more(unsaid: u64) -> String {
+    if unsaid == 0 { String::new() } else { format!(" (and {unsaid} more since it was said last)") }
+}
+
+fn addresses(listeners: &[Listener]) -> String {
+    listeners.iter().map(|listener| listener.address.to_string()).collect::<Vec<_>>().join(", ")
+}
+
+fn next(token: &mut usize) -> Token {
+    *token += 1;
+    Token(*token)
+}

@@ -1,0 +1,397 @@
+//! Where each link child of `lond` stands, and whose link is the newest: pure.
+//!
+//! ```text
+//!            Opened             Replace, Drain             Exited
+//!  Opening ---------> Open ------------------> Ending ----------------> gone
+//!     |                                          | deadline, Kill
+//!     +-- Drain, Lost --> Ending                 v
+//!     +-- deadline, Kill ------------------> Killed ---- Exited ------> gone
+//! ```
+//!
+//! A link child is not started anew: the caller dials again.
+
+use crate::config::HostId;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+/// Where one child stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// The opening dialogue is under way; killed at the deadline.
+    Opening {
+        /// When.
+        deadline: Instant,
+    },
+    /// The caller is known, requests are answered.
+    Open,
+    /// It was told to end, or has let go of its control socket; killed at the deadline.
+    Ending {
+        /// When.
+        deadline: Instant,
+    },
+    /// It was killed and is not reaped yet.
+    Killed,
+}
+
+/// What can happen to one child.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// It says that this caller has finished the opening dialogue.
+    Opened(HostId),
+    /// A newer link of its caller is open.
+    Replace {
+        /// When it is killed if it does not end.
+        deadline: Instant,
+    },
+    /// It is to end.
+    Drain {
+        /// When it is killed if it does not.
+        deadline: Instant,
+    },
+    /// It has closed its control socket.
+    Lost {
+        /// When it is killed if it does not end.
+        deadline: Instant,
+    },
+    /// It is broken, or there is no time.
+    Kill,
+    /// The time that its state names has come.
+    Due,
+    /// It was reaped.
+    Exited,
+}
+
+/// What the supervisor is to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// A host that had no link has one: `lonc` may want to dial it.
+    Greet(HostId),
+    /// This older child of the same caller is to be told [`Event::Replace`].
+    Supersede(u32),
+    /// Send `Replaced`.
+    TellReplaced,
+    /// Send `Drain`.
+    TellDrain,
+    /// Send SIGKILL.
+    Kill,
+}
+
+/// One child.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// Where it stands.
+    pub state: State,
+    /// Where the connection comes from.
+    pub remote: SocketAddr,
+    /// Who calls: by the address at first, as the child says once it is open.
+    pub caller: Option<HostId>,
+}
+
+/// All children that were not reaped.
+#[derive(Debug, Default)]
+pub struct Links {
+    links: BTreeMap<u32, Link>,
+    /// The newest open link of each caller.
+    newest: HashMap<HostId, u32>,
+    /// The deadline in each `Opening` and `Ending`.
+    timers: BTreeSet<(Instant, u32)>,
+    /// How many are `Opening`.
+    opening: usize,
+}
+
+impl Links {
+    /// A child was started.
+    pub fn started(&mut self, pid: u32, remote: SocketAddr, caller: Option<HostId>, deadline: Instant) {
+        self.put(pid, Link { state: State::Opening { deadline }, remote, caller });
+    }
+
+    /// Takes over a child of the program before `exec`.
+    pub fn adopt(&mut self, left: &Carried, now: Instant) {
+        let state = match left.stage {
+            Stage::Opening { left } => State::Opening { deadline: now + left },
+            Stage::Open => State::Open,
+            Stage::Ending { left } => State::Ending { deadline: now + left },
+            Stage::Killed => State::Killed,
+        };
+        if let (State::Open, Some(caller)) = (state, &left.caller) {
+            self.newest.insert(caller.clone(), left.pid);
+        }
+        self.put(left.pid, Link { state, remote: left.remote, caller: left.caller.clone() });
+    }
+
+    /// What crosses `exec`.
+    pub fn leave(&self, now: Instant) -> Vec<Carried> {
+        let carried = |(pid, link): (&u32, &Link)| Carried {
+            pid: *pid,
+            remote: link.remote,
+            caller: link.caller.clone(),
+            stage: match link.state {
+                State::Opening { deadline } => {
+                    Stage::Opening { left: deadline.saturating_duration_since(now) }
+                }
+                State::Open => Stage::Open,
+                State::Ending { deadline } => Stage::Ending { left: deadline.saturating_duration_since(now) },
+                State::Killed => Stage::Killed,
+            },
+        };
+        self.links.iter().map(carried).collect()
+    }
+
+    /// Tells what happened to a child; returns what to do. Nothing happens for one that is not known.
+    pub fn tell(&mut self, pid: u32, event: Event) -> Option<Action> {
+        let state = self.links.get(&pid)?.state;
+        match (state, event) {
+            (State::Opening { .. }, Event::Opened(caller)) => Some(self.has_opened(pid, caller)),
+            (State::Opening { .. } | State::Open, Event::Replace { deadline }) => {
+                self.enter(pid, State::Ending { deadline });
+                Some(Action::TellReplaced)
+            }
+            (State::Opening { .. } | State::Open, Event::Drain { deadline }) => {
+                self.enter(pid, State::Ending { deadline });
+                Some(Action::TellDrain)
+            }
+            (State::Opening { .. } | State::Open, Event::Lost { deadline }) => {
+                self.enter(pid, State::Ending { deadline });
+                None
+            }
+            (State::Opening { .. } | State::Ending { .. }, Event::Due)
+            | (State::Opening { .. } | State::Open | State::Ending { .. }, Event::Kill) => {
+                self.enter(pid, State::Killed);
+                Some(Action::Kill)
+            }
+            (State::Opening { .. } | State::Open | State::Ending { .. } | State::Killed, Event::Exited) => {
+                self.remove(pid);
+                None
+            }
+            // Said a second time, or too late.
+            (State::Open | State::Ending { .. } | State::Killed, Event::Opened(_)) => None,
+            (State::Open, Event::Due) => None,
+            (
+                State::Ending { .. } | State::Killed,
+                Event::Replace { .. } | Event::Drain { .. } | Event::Lost { .. },
+            ) => None,
+            (State::Killed, Event::Kill | Event::Due) => None,
+        }
+    }
+
+    /// The next child whose deadline has passed: it is to be killed.
+    pub fn overdue(&mut self, now: Instant) -> Option<(u32, Action)> {
+        let (at, pid) = *self.timers.first()?;
+        if at > now {
+            return None;
+        }
+        self.tell(pid, Event::Due).map(|action| (pid, action))
+    }
+
+    /// When [`Links::overdue`] has the next.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// How many have not finished the opening dialogue.
+    pub fn opening(&self) -> usize {
+        self.opening
+    }
+
+    /// How many hosts have an open link.
+    pub fn open(&self) -> usize {
+        self.newest.len()
+    }
+
+    /// Whether there is none, not even one to be reaped.
+    pub fn is_empty(&self) -> bool {
+        self.links.is_empty()
+    }
+
+    /// The link that this child serves.
+    pub fn get(&self, pid: u32) -> Option<&Link> {
+        self.links.get(&pid)
+    }
+
+    /// All, by pid.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, &Link)> {
+        self.links.iter().map(|(pid, link)| (*pid, link))
+    }
+
+    fn has_opened(&mut self, pid: u32, caller: HostId) -> Action {
+        self.enter(pid, State::Open);
+        if let Some(link) = self.links.get_mut(&pid) {
+            link.caller = Some(caller.clone());
+        }
+        match self.newest.insert(caller.clone(), pid) {
+            Some(older) => Action::Supersede(older),
+            None => Action::Greet(caller),
+        }
+    }
+
+    /// The one place where a state changes.
+    fn enter(&mut self, pid: u32, state: State) {
+        let Some(link) = self.remove(pid) else { return };
+        let still_open =
+            (link.state == State::Open && state == State::Open).then(|| link.caller.clone()).flatten();
+        debug_assert!(still_open.is_none(), "no event keeps a link open");
+        self.put(pid, Link { state, ..link });
+    }
+
+    fn put(&mut self, pid: u32, link: Link) {
+        match link.state {
+            State::Opening { deadline } => {
+                self.opening += 1;
+                self.timers.insert((deadline, pid));
+            }
+            State::Ending { deadline } => drop(self.timers.insert((deadline, pid))),
+            State::Open | State::Killed => {}
+        }
+        self.links.insert(pid, link);
+    }
+
+    fn remove(&mut self, pid: u32) -> Option<Link> {
+        let link = self.links.remove(&pid)?;
+        match link.state {
+            State::Opening { deadline } => {
+                self.opening -= 1;
+                self.timers.remove(&(deadline, pid));
+            }
+            State::Ending { deadline } => drop(self.timers.remove(&(deadline, pid))),
+            State::Open | State::Killed => {}
+        }
+        if let Some(caller) = &link.caller
+            && self.newest.get(caller) == Some(&pid)
+        {
+            self.newest.remove(caller);
+        }
+        Some(link)
+    }
+}
+
+/// What of a link crosses `exec`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Carried {
+    /// The child.
+    pub pid: u32,
+    remote: SocketAddr,
+    caller: Option<HostId>,
+    stage: Stage,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+enum Stage {
+    Opening { left: Duration },
+    Open,
+    Ending { left: Duration },
+    Killed,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(id: &str) -> HostId {
+        HostId::new(id).unwrap()
+    }
+
+    fn remote() -> SocketAddr {
+        "127.0.0.2:1".parse().unwrap()
+    }
+
+    #[test]
+    fn a_newer_link_replaces_the_older_and_a_host_that_had_none_is_greeted() {
+        let now = Instant::now();
+        let deadline = now + Duration::from_secs(5);
+        let mut links = Links::default();
+        for pid in 1..=3 {
+            links.started(pid, remote(), Some(host("msua1")), deadline);
+        }
+        assert_eq!(links.opening(), 3);
+        assert_eq!(links.tell(1, Event::Opened(host("msua1"))), Some(Action::Greet(host("msua1"))));
+        assert_eq!(links.tell(1, Event::Opened(host("msua1"))), None, "said twice");
+        assert_eq!(links.tell(2, Event::Opened(host("msua1"))), Some(Action::Supersede(1)));
+        assert_eq!(links.tell(1, Event::Replace { deadline }), Some(Action::TellReplaced));
+        links.tell(1, Event::Exited);
+        assert_eq!((links.open(), links.opening()), (1, 1));
+        links.tell(2, Event::Exited);
+        assert_eq!(links.open(), 0);
+        assert_eq!(links.tell(3, Event::Opened(host("msua1"))), Some(Action::Greet(host("msua1"))));
+    }
+
+    #[test]
+    fn a_child_that_has_not_opened_by_its_deadline_is_killed_once() {
+        let now = Instant::now();
+        let mut links = Links::default();
+        links.started(1, remote(), None, now + Duration::from_secs(12));
+        assert_eq!(links.overdue(now + Duration::from_secs(11)), None);
+        assert_eq!(links.next_deadline(), Some(now + Duration::from_secs(12)));
+        assert_eq!(links.overdue(now + Duration::from_secs(12)), Some((1, Action::Kill)));
+        assert_eq!(links.overdue(now + Duration::from_secs(99)), None);
+        assert_eq!((links.opening(), links.is_empty()), (0, false));
+        links.tell(1, Event::Exited);
+        assert!(links.is_empty());
+    }
+
+    #[test]
+    fn links_cross_exec() {
+        let now = Instant::now();
+        let (soon, late) = (now + Duration::from_secs(1), now + Duration::from_secs(9));
+        let mut links = Links::default();
+        for pid in 1..=4 {
+            links.started(pid, remote(), Some(host(&format!("h{pid}"))), soon);
+        }
+        links.tell(2, Event::Opened(host("h2")));
+        links.tell(3, Event::Drain { deadline: late });
+        links.tell(4, Event::Kill);
+        let text = serde_json::to_string(&links.leave(now)).unwrap();
+        let mut adopted = Links::default();
+        for left in serde_json::from_str::<Vec<Carried>>(&text).unwrap() {
+            adopted.adopt(&left, now);
+        }
+        assert_eq!(adopted.links, links.links);
+        assert_eq!((adopted.open(), adopted.opening()), (1, 1));
+    }
+
+    #[test]
+    fn whatever_happens_counts_and_timers_fit_the_states() {
+        for seed in 0..100 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let mut now = Instant::now();
+            let mut links = Links::default();
+            for pid in 1..1000 {
+                let deadline = now + Duration::from_millis(random.u64(..3000));
+                links.started(pid, remote(), None, deadline);
+                for _ in 0..3 {
+                    let pids: Vec<u32> = links.iter().map(|(pid, _)| pid).collect();
+                    let Some(&pid) = random.choice(&pids) else { continue };
+                    let event = match random.u8(..6) {
+                        0 => Event::Opened(host(&format!("h{}", random.u8(..5)))),
+                        1 => Event::Replace { deadline },
+                        2 => Event::Drain { deadline },
+                        3 => Event::Lost { deadline },
+                        4 => Event::Kill,
+                        _ => Event::Exited,
+                    };
+                    if let Some(Action::Supersede(older)) = links.tell(pid, event) {
+                        assert_ne!(older, pid);
+                        assert_eq!(
+                            links.tell(older, Event::Replace { deadline }),
+                            Some(Action::TellReplaced)
+                        );
+                    }
+                }
+                while let Some((pid, action)) = links.overdue(now) {
+                    assert_eq!(action, Action::Kill);
+                    assert_eq!(links.get(pid).unwrap().state, State::Killed);
+                }
+                let count =
+                    |wanted: fn(&State) -> bool| links.iter().filter(|(_, l)| wanted(&l.state)).count();
+                assert_eq!(links.opening(), count(|state| matches!(state, State::Opening { .. })));
+                assert_eq!(links.open(), count(|state| matches!(state, State::Open)));
+                assert_eq!(
+                    links.timers.len(),
+                    links.opening() + count(|s| matches!(s, State::Ending { .. }))
+                );
+                now += Duration::from_millis(random.u64(..500));
+            }
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! The TCP sockets that `lond` listens on.
+
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
+use socket2::{Domain, Protocol, Socket, Type};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+/// Connections that wait to be accepted; the system may have a lower bound.
+const BACKLOG: i32 = 1024;
+
+/// Why a socket could not be made.
+#[derive(Debug, thiserror::Error)]
+#[error("listen on {address}: {cause}")]
+pub struct ListenError {
+    address: SocketAddr,
+    cause: io::Error,
+}
+
+/// One listening socket.
+#[derive(Debug)]
+pub struct Listener {
+    /// The address as the configuration has it.
+    pub address: SocketAddr,
+    /// The socket; non-blocking.
+    pub socket: TcpListener,
+    /// Its token.
+    pub token: Token,
+    /// Connections may wait to be accepted. The poll says so once, when they come.
+    pub ready: bool,
+}
+
+impl Listener {
+    /// Listens on `address`; `[::]` takes IPv4 callers too, and is `0.0.0.0` on a machine without IPv6.
+    ///
+    /// # Errors
+    /// When the address is not this machine's, or taken.
+    pub fn open(address: SocketAddr, token: Token, registry: &Registry) -> Result<Listener, ListenError> {
+        let opened = match listen(address) {
+            Err(error)
+                if address.ip().is_unspecified() && error.raw_os_error() == Some(libc::EAFNOSUPPORT) =>
+            {
+                listen(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port()))
+            }
+            opened => opened,
+        };
+        opened
+            .and_then(|socket| Listener::register(address, socket, token, registry))
+            .map_err(|cause| ListenError { address, cause })
+    }
+
+    /// Goes on with the socket that the program before `exec` left.
+    ///
+    /// # Errors
+    /// When it cannot be registered.
+    pub fn adopt(
+        address: SocketAddr,
+        fd: OwnedFd,
+        token: Token,
+        registry: &Registry,
+    ) -> Result<Listener, ListenError> {
+        Listener::register(address, fd.into(), token, registry)
+            .map_err(|cause| ListenError { address, cause })
+    }
+
+    fn register(
+        address: SocketAddr,
+        socket: TcpListener,
+        token: Token,
+        registry: &Registry,
+    ) -> io::Result<Listener> {
+        registry.register(&mut SourceFd(&socket.as_raw_fd()), token, Interest::READABLE)?;
+        Ok(Listener { address, socket, token, ready: false })
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // A listener that was stopped leaves connections in TIME_WAIT, which must not stop the next one.
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(!address.ip().is_unspecified())?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}

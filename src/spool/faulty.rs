@@ -1,0 +1,559 @@
+//! A disk in memory that fails, tears and forgets, for tests and simulations.
+//!
+//! It keeps two states: what a program sees, and what would be found after the machine died. Between them lie the
+//! steps that were not synced, and at a crash any part of them may have reached the disk ([`Keep`]): writes by blocks of
+//! [`BLOCK`] bytes, names one change at a time (a rename is one change, as on every journalling file system).
+//!
+//! Every call of a [`Disk`] method is one operation with a number, and a [`Fault`] is planned for a number. The model
+//! is unkind where real systems are: after a failed [`Disk::sync_data`] what was not durable stays visible, and
+//! a later sync that succeeds does not make it durable (the pages were marked clean). A failed
+//! [`Disk::sync_dir`] may be tried again: names go through a journal, which does not forget.
+//!
+//! Clones share one disk. Nothing here reads a clock or a random source: what is random comes from seeds.
+
+use super::disk::{Disk, Kind, Metadata};
+use jiff::Timestamp;
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Bytes that reach the disk together or not at all.
+pub const BLOCK: usize = 512;
+
+/// What happens at one operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// It fails with this error number and does nothing.
+    Fail(i32),
+    /// It is a write: this many bytes are written, then it fails with this error number. Else as [`Fault::Fail`].
+    Partial(usize, i32),
+    /// Every operation that changes something fails with this error number from here on, until [`FaultyDisk::heal`].
+    FailFrom(i32),
+    /// The machine dies before it.
+    CrashBefore,
+    /// The machine dies after it.
+    CrashAfter,
+    /// It is a write: this many bytes are written, then the machine dies. Else as [`Fault::CrashAfter`].
+    Torn(usize),
+}
+
+/// What of that which was not synced is found after a crash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// All of it.
+    All,
+    /// None of it.
+    Nothing,
+    /// Each piece or not, by this seed.
+    Some(u64),
+}
+
+/// An operation, as it was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Operation {
+    /// Name of the method.
+    pub method: &'static str,
+    /// What it was applied to.
+    pub path: PathBuf,
+    /// Bytes written.
+    pub bytes: usize,
+}
+
+/// See the module.
+#[derive(Debug, Clone, Default)]
+pub struct FaultyDisk {
+    state: Arc<Mutex<State>>,
+}
+
+/// An open file of a [`FaultyDisk`].
+#[derive(Debug, Clone)]
+pub struct FaultyFile {
+    inode: usize,
+    path: PathBuf,
+    write: bool,
+    /// Start of the machine that it was opened under.
+    start: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Node {
+    Folder,
+    File(usize),
+}
+
+type Names = BTreeMap<PathBuf, Node>;
+
+#[derive(Debug, Clone, Default)]
+struct Inode {
+    seen: Vec<u8>,
+    durable: Vec<u8>,
+    modified: Timestamp,
+    pending: Vec<Piece>,
+}
+
+/// A block of a file as it was after a write that is not durable.
+#[derive(Debug, Clone)]
+struct Piece {
+    at: usize,
+    bytes: Vec<u8>,
+    /// A sync of it failed: no later sync makes it durable.
+    doomed: bool,
+}
+
+#[derive(Debug, Clone)]
+enum Change {
+    Link(PathBuf, Node),
+    Unlink(PathBuf, Node),
+    Rename(PathBuf, PathBuf, Node),
+}
+
+#[derive(Debug, Clone, Default)]
+struct State {
+    seen: Names,
+    durable: Names,
+    changes: Vec<Change>,
+    inodes: Vec<Inode>,
+    operations: Vec<Operation>,
+    faults: BTreeMap<usize, Fault>,
+    failing: Option<i32>,
+    dead: bool,
+    starts: u64,
+    free: Option<u64>,
+    now: Timestamp,
+    randoms: u64,
+}
+
+impl FaultyDisk {
+    /// An empty disk with these folders, durable.
+    pub fn new(folders: &[&Path]) -> FaultyDisk {
+        let disk = FaultyDisk::default();
+        let mut state = disk.lock();
+        for folder in folders {
+            for above in folder.ancestors().filter(|above| !above.as_os_str().is_empty()) {
+                state.seen.insert(above.to_owned(), Node::Folder);
+            }
+        }
+        state.durable = state.seen.clone();
+        drop(state);
+        disk
+    }
+
+    /// Plans a fault for the operation with this number, counted from 0 over the disk's life.
+    pub fn plan(&self, operation: usize, fault: Fault) {
+        self.lock().faults.insert(operation, fault);
+    }
+
+    /// Forgets what is planned, and lets everything succeed again that [`Fault::FailFrom`] made fail.
+    pub fn heal(&self) {
+        let mut state = self.lock();
+        state.faults.clear();
+        state.failing = None;
+    }
+
+    /// The operations so far.
+    pub fn operations(&self) -> Vec<Operation> {
+        self.lock().operations.clone()
+    }
+
+    /// Whether the machine died; every operation fails until [`FaultyDisk::restart`].
+    pub fn is_dead(&self) -> bool {
+        self.lock().dead
+    }
+
+    /// The machine dies, if it did not, and starts again with what reached the disk.
+    pub fn restart(&self, keep: Keep) {
+        self.lock().restart(keep);
+    }
+
+    /// A disk in the same state that goes its own way.
+    pub fn fork(&self) -> FaultyDisk {
+        FaultyDisk { state: Arc::new(Mutex::new(self.lock().clone())) }
+    }
+
+    /// What [`Disk::free_space`] says; unlimited at first.
+    pub fn set_free_space(&self, bytes: u64) {
+        self.lock().free = Some(bytes);
+    }
+
+    /// The time that files get when they are written.
+    pub fn set_now(&self, now: Timestamp) {
+        self.lock().now = now;
+    }
+
+    /// Someone else puts a file there, whole and durable.
+    pub fn put(&self, path: &Path, bytes: &[u8]) {
+        let mut state = self.lock();
+        let inode = state.add_inode();
+        let modified = state.now;
+        state.inodes[inode] =
+            Inode { seen: bytes.to_vec(), durable: bytes.to_vec(), modified, pending: Vec::new() };
+        state.seen.insert(path.to_owned(), Node::File(inode));
+        state.durable.insert(path.to_owned(), Node::File(inode));
+    }
+
+    /// Someone else removes a name, durably, and all below it.
+    pub fn take_away(&self, path: &Path) {
+        let mut state = self.lock();
+        state.seen.retain(|name, _| !name.starts_with(path));
+        state.durable.retain(|name, _| !name.starts_with(path));
+        state.changes.retain(|change| match change {
+            Change::Link(name, _) | Change::Unlink(name, _) => !name.starts_with(path),
+            Change::Rename(from, to, _) => !from.starts_with(path) && !to.starts_with(path),
+        });
+    }
+
+    /// The files that a program sees, with their bytes.
+    pub fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        let state = self.lock();
+        let file = |(path, node): (&PathBuf, &Node)| match node {
+            Node::File(inode) => Some((path.clone(), state.inodes[*inode].seen.clone())),
+            Node::Folder => None,
+        };
+        state.seen.iter().filter_map(file).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One operation: counted, then failed or not as planned. `act` gets how many bytes to write.
+    fn operate<T>(
+        &self,
+        operation: Operation,
+        changes: bool,
+        act: impl FnOnce(&mut State, usize) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let mut state = self.lock();
+        if state.dead {
+            return Err(dead());
+        }
+        let number = state.operations.len();
+        let (writes, bytes) = (operation.method == "write_at", operation.bytes);
+        let syncs = operation.method == "sync_data";
+        state.operations.push(operation);
+        let fault = state.faults.get(&number).copied();
+        if let Some(Fault::FailFrom(errno)) = fault {
+            state.failing = Some(errno);
+        }
+        let failing = state.failing.filter(|_| changes).map(Fault::Fail);
+        match failing.or(fault) {
+            None | Some(Fault::FailFrom(_)) => act(&mut state, bytes),
+            // A sync that fails runs, so that it can spoil what it should have saved.
+            Some(Fault::Fail(errno) | Fault::Partial(_, errno)) if syncs => {
+                let _ = act(&mut state, usize::MAX);
+                Err(io::Error::from_raw_os_error(errno))
+            }
+            Some(Fault::Partial(count, errno)) if writes => {
+                act(&mut state, count.min(bytes))?;
+                Err(io::Error::from_raw_os_error(errno))
+            }
+            Some(Fault::Fail(errno) | Fault::Partial(_, errno)) => Err(io::Error::from_raw_os_error(errno)),
+            Some(Fault::CrashBefore) => {
+                state.dead = true;
+                Err(dead())
+            }
+            Some(Fault::Torn(count)) if writes => {
+                let _ = act(&mut state, count.min(bytes));
+                state.dead = true;
+                Err(dead())
+            }
+            Some(Fault::CrashAfter | Fault::Torn(_)) => {
+                let _ = act(&mut state, bytes);
+                state.dead = true;
+                Err(dead())
+            }
+        }
+    }
+}
+
+impl State {
+    fn add_inode(&mut self) -> usize {
+        self.inodes.push(Inode { modified: self.now, ..Inode::default() });
+        self.inodes.len() - 1
+    }
+
+    fn find(&self, path: &Path) -> io::Result<Node> {
+        self.seen.get(path).copied().ok_or_else(|| errno(libc::ENOENT))
+    }
+
+    fn require_folder(&self, path: &Path) -> io::Result<()> {
+        match self.find(path)? {
+            Node::Folder => Ok(()),
+            Node::File(_) => Err(errno(libc::ENOTDIR)),
+        }
+    }
+
+    fn link(&mut self, path: &Path, node: Node) -> io::Result<()> {
+        self.require_folder(parent(path))?;
+        if self.seen.contains_key(path) {
+            return Err(errno(libc::EEXIST));
+        }
+        self.seen.insert(path.to_owned(), node);
+        self.changes.push(Change::Link(path.to_owned(), node));
+        Ok(())
+    }
+
+    fn sync_names(&mut self, folder: &Path) {
+        for change in std::mem::take(&mut self.changes) {
+            match change {
+                Change::Rename(from, to, node) if parent(&to) == folder && parent(&from) != folder => {
+                    // Only the new name is known to be durable.
+                    Change::Link(to, node).apply(&mut self.durable);
+                    self.changes.push(Change::Unlink(from, node));
+                }
+                change if change.touches(folder) => change.apply(&mut self.durable),
+                change => self.changes.push(change),
+            }
+        }
+    }
+
+    fn restart(&mut self, keep: Keep) {
+        let mut random = fastrand::Rng::with_seed(match keep {
+            Keep::Some(seed) => seed,
+            Keep::All | Keep::Nothing => 0,
+        });
+        let mut kept = || match keep {
+            Keep::All => true,
+            Keep::Nothing => false,
+            Keep::Some(_) => random.bool(),
+        };
+        for change in std::mem::take(&mut self.changes) {
+            if kept() {
+                change.apply(&mut self.durable);
+            }
+        }
+        // What lies in a folder that was lost is lost with it.
+        let folders: Vec<PathBuf> = self.durable.keys().cloned().collect();
+        for path in folders {
+            let above = parent(&path);
+            if !above.as_os_str().is_empty() && above != path && !self.durable.contains_key(above) {
+                self.durable.remove(&path);
+            }
+        }
+        for inode in &mut self.inodes {
+            for piece in std::mem::take(&mut inode.pending) {
+                if kept() {
+                    piece.apply(&mut inode.durable);
+                }
+            }
+            inode.seen = inode.durable.clone();
+        }
+        self.seen = self.durable.clone();
+        self.dead = false;
+        self.starts += 1;
+    }
+}
+
+impl Change {
+    fn touches(&self, folder: &Path) -> bool {
+        match self {
+            Change::Link(name, _) | Change::Unlink(name, _) => parent(name) == folder,
+            Change::Rename(from, to, _) => parent(from) == folder || parent(to) == folder,
+        }
+    }
+
+    fn apply(&self, names: &mut Names) {
+        match self {
+            Change::Link(name, node) => {
+                names.insert(name.clone(), *node);
+            }
+            Change::Unlink(name, node) => {
+                if names.get(name) == Some(node) {
+                    names.remove(name);
+                }
+            }
+            Change::Rename(from, to, node) => {
+                if names.get(from) == Some(node) {
+                    names.remove(from);
+                }
+                names.insert(to.clone(), *node);
+            }
+        }
+    }
+}
+
+impl Inode {
+    fn write(&mut self, offset: usize, bytes: &[u8]) {
+        let end = offset + bytes.len();
+        if self.seen.len() < end {
+            self.seen.resize(end, 0);
+        }
+        self.seen[offset..end].copy_from_slice(bytes);
+        let mut at = offset / BLOCK * BLOCK;
+        while at < end {
+            let until = (at + BLOCK).min(self.seen.len());
+            self.pending.push(Piece { at, bytes: self.seen[at..until].to_vec(), doomed: false });
+            at += BLOCK;
+        }
+    }
+
+    fn sync(&mut self) {
+        let mut left: Vec<Piece> = Vec::new();
+        for piece in std::mem::take(&mut self.pending) {
+            if piece.doomed {
+                left.push(piece);
+            } else {
+                piece.apply(&mut self.durable);
+                left.retain(|doomed| doomed.at != piece.at);
+            }
+        }
+        self.pending = left;
+    }
+}
+
+impl Piece {
+    fn apply(&self, durable: &mut Vec<u8>) {
+        let end = self.at + self.bytes.len();
+        if durable.len() < end {
+            durable.resize(end, 0);
+        }
+        durable[self.at..end].copy_from_slice(&self.bytes);
+    }
+}
+
+impl Disk for FaultyDisk {
+    type File = FaultyFile;
+
+    fn create(&mut self, path: &Path) -> io::Result<FaultyFile> {
+        self.operate(operation("create", path, 0), true, |state, _| {
+            let inode = state.add_inode();
+            state.link(path, Node::File(inode))?;
+            Ok(FaultyFile { inode, path: path.to_owned(), write: true, start: state.starts })
+        })
+    }
+
+    fn open(&mut self, path: &Path, write: bool) -> io::Result<FaultyFile> {
+        self.operate(operation("open", path, 0), write, |state, _| match state.find(path)? {
+            Node::File(inode) => Ok(FaultyFile { inode, path: path.to_owned(), write, start: state.starts }),
+            Node::Folder => Err(errno(libc::EISDIR)),
+        })
+    }
+
+    fn read_at(&mut self, file: &FaultyFile, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+        self.operate(operation("read_at", &file.path, 0), false, |state, _| {
+            let bytes = &state.file(file)?.seen;
+            let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+            Ok(bytes[start..start.saturating_add(length).min(bytes.len())].to_vec())
+        })
+    }
+
+    fn write_at(&mut self, file: &FaultyFile, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.operate(operation("write_at", &file.path, bytes.len()), true, |state, count| {
+            if !file.write {
+                return Err(errno(libc::EBADF));
+            }
+            let now = state.now;
+            let inode = state.file(file)?;
+            inode.modified = now;
+            inode.write(offset as usize, &bytes[..count]);
+            Ok(())
+        })
+    }
+
+    fn sync_data(&mut self, file: &FaultyFile) -> io::Result<()> {
+        self.operate(operation("sync_data", &file.path, 0), true, |state, spoil| {
+            let inode = state.file(file)?;
+            if spoil > 0 {
+                inode.pending.iter_mut().for_each(|piece| piece.doomed = true);
+            } else {
+                inode.sync();
+            }
+            Ok(())
+        })
+    }
+
+    fn sync_dir(&mut self, folder: &Path) -> io::Result<()> {
+        self.operate(operation("sync_dir", folder, 0), true, |state, _| {
+            state.require_folder(folder)?;
+            state.sync_names(folder);
+            Ok(())
+        })
+    }
+
+    fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        self.operate(operation("rename", from, 0), true, |state, _| {
+            let node = state.find(from)?;
+            state.require_folder(parent(to))?;
+            state.seen.remove(from);
+            state.seen.insert(to.to_owned(), node);
+            state.changes.push(Change::Rename(from.to_owned(), to.to_owned(), node));
+            Ok(())
+        })
+    }
+
+    fn remove(&mut self, path: &Path) -> io::Result<()> {
+        self.operate(operation("remove", path, 0), true, |state, _| {
+            let node = state.find(path)?;
+            if node == Node::Folder {
+                return Err(errno(libc::EISDIR));
+            }
+            state.seen.remove(path);
+            state.changes.push(Change::Unlink(path.to_owned(), node));
+            Ok(())
+        })
+    }
+
+    fn make_folder(&mut self, path: &Path) -> io::Result<()> {
+        self.operate(operation("make_folder", path, 0), true, |state, _| match state.seen.get(path) {
+            Some(Node::Folder) => Ok(()),
+            Some(Node::File(_)) => Err(errno(libc::EEXIST)),
+            None => state.link(path, Node::Folder),
+        })
+    }
+
+    fn list(&mut self, folder: &Path, each: &mut dyn FnMut(&OsStr)) -> io::Result<()> {
+        self.operate(operation("list", folder, 0), false, |state, _| {
+            state.require_folder(folder)?;
+            state.seen.keys().filter(|path| parent(path) == folder).filter_map(|path| path.file_name()).for_each(each);
+            Ok(())
+        })
+    }
+
+    fn metadata(&mut self, path: &Path) -> io::Result<Metadata> {
+        self.operate(operation("metadata", path, 0), false, |state, _| match state.find(path)? {
+            Node::Folder => Ok(Metadata { kind: Kind::Folder, length: 0, modified: state.now }),
+            Node::File(inode) => {
+                let inode = &state.inodes[inode];
+                Ok(Metadata { kind: Kind::File, length: inode.seen.len() as u64, modified: inode.modified })
+            }
+        })
+    }
+
+    fn free_space(&mut self, path: &Path) -> io::Result<u64> {
+        self.operate(operation("free_space", path, 0), false, |state, _| Ok(state.free.unwrap_or(u64::MAX)))
+    }
+
+    fn random(&mut self) -> io::Result<[u8; 16]> {
+        self.operate(operation("random", Path::new(""), 0), false, |state, _| {
+            state.randoms += 1;
+            Ok(u128::from(state.randoms).to_be_bytes())
+        })
+    }
+}
+
+impl State {
+    fn file(&mut self, file: &FaultyFile) -> io::Result<&mut Inode> {
+        if file.start != self.starts {
+            return Err(errno(libc::EBADF));
+        }
+        self.inodes.get_mut(file.inode).ok_or_else(|| errno(libc::EBADF))
+    }
+}
+
+fn operation(method: &'static str, path: &Path, bytes: usize) -> Operation {
+    Operation { method, path: path.to_owned(), bytes }
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new(""))
+}
+
+fn errno(number: i32) -> io::Error {
+    io::Error::from_raw_os_error(number)
+}
+
+fn dead() -> io::Error {
+    io::Error::other("the machine is down")
+}

@@ -1,0 +1,233 @@
+//! Files of the original's kind: `delayed/<anything>.<peer>`, one message each, its first line the request.
+//!
+//! Programs of the host drop them there; they are taken into the spool in the order of their names and then removed.
+//! A file is removed only once its message is on disk in the spool. If the machine or the process dies between the
+//! two, the message is taken in again: such a file has no identity that would tell (see `docs/spool.md`).
+
+use super::aside::CORRUPT;
+use super::record::MAX_REQUEST;
+use super::store::Refusal;
+use super::{Disk, Kind, Spool, StoreError};
+use jiff::{SignedDuration, Timestamp};
+use std::collections::BinaryHeap;
+use std::ffi::OsString;
+use std::io;
+use std::path::Path;
+
+/// Files that one call takes at most; [`TakenIn::more`] says that others are there.
+pub const TAKE_IN_MOST: usize = 256;
+/// How long a file without a newline is left to the program that may be writing it; also the pause before a
+/// file that could not be taken in should be tried again.
+pub const WRITER_PAUSE: SignedDuration = SignedDuration::from_secs(5);
+/// Bytes of requests that one store takes from files.
+const BATCH_BYTES: usize = 4 * 1024 * 1024;
+/// Names that are remembered because they could not be moved away. At the bound nothing more is taken in.
+const STUCK_MOST: usize = 10_000;
+
+/// What [`Spool::take_in`] did.
+#[derive(Debug, Default)]
+pub struct TakenIn {
+    /// Messages that are in the spool now.
+    pub stored: u64,
+    /// Files that went to `corrupt/`.
+    pub corrupt: u64,
+    /// More files are there: call again when other work is done.
+    pub more: bool,
+    /// Some files were left; when to call again.
+    pub retry_at: Option<Timestamp>,
+    /// Why files were left although they are whole.
+    pub refused: Option<StoreError>,
+}
+
+impl TakenIn {
+    fn retry(&mut self, at: Timestamp) {
+        self.retry_at = Some(self.retry_at.map_or(at, |earlier| earlier.min(at)));
+    }
+}
+
+/// What a file turned out to be.
+enum Dropped {
+    Request(Vec<u8>),
+    /// May still be being written until then.
+    Unfinished(Timestamp),
+    Unusable(String),
+    /// A folder, or gone.
+    NotOurs,
+}
+
+impl<D: Disk> Spool<D> {
+    /// Takes in the files of `delayed` whose name `belongs` to this peer, in the order of their names. Hidden files are
+    /// left alone.
+    pub fn take_in(&mut self, delayed: &Path, belongs: &dyn Fn(&str) -> bool, now: Timestamp) -> TakenIn {
+        let mut taken = TakenIn::default();
+        if let Err(error) = self.make_ready() {
+            taken.refused = Some(error.into());
+            taken.retry(later(now));
+            return taken;
+        }
+        let names = match self.first_names(delayed, belongs, &mut taken) {
+            Ok(names) => names,
+            Err(cause) => {
+                log::warn!("list {}: {cause}; files for this peer wait", delayed.display());
+                taken.retry(later(now));
+                return taken;
+            }
+        };
+        let mut batch: Vec<(OsString, Vec<u8>)> = Vec::new();
+        for name in names {
+            match self.look_at(&delayed.join(&name), now) {
+                Dropped::Request(request) => batch.push((name, request)),
+                Dropped::Unfinished(until) => taken.retry(until),
+                Dropped::Unusable(why) => self.move_away(delayed, name, &why, now, &mut taken),
+                Dropped::NotOurs => {}
+            }
+            if batch.iter().map(|(_, request)| request.len()).sum::<usize>() >= BATCH_BYTES
+                && !self.store_files(delayed, std::mem::take(&mut batch), now, &mut taken)
+            {
+                return taken;
+            }
+        }
+        self.store_files(delayed, batch, now, &mut taken);
+        taken
+    }
+
+    /// The first names in order; memory does not grow with the folder.
+    fn first_names(
+        &mut self,
+        delayed: &Path,
+        belongs: &dyn Fn(&str) -> bool,
+        taken: &mut TakenIn,
+    ) -> io::Result<Vec<OsString>> {
+        let mut first = BinaryHeap::new();
+        let stuck = &self.stuck;
+        self.disk.list(delayed, &mut |name| {
+            let text = name.to_string_lossy();
+            if text.starts_with('.') || !belongs(&text) || stuck.contains(name) {
+                return;
+            }
+            first.push(name.to_owned());
+            if first.len() > TAKE_IN_MOST {
+                first.pop();
+                taken.more = true;
+            }
+        })?;
+        if self.stuck.len() >= STUCK_MOST {
+            taken.more = false;
+            return Err(io::Error::other("too many files there cannot be removed"));
+        }
+        Ok(first.into_sorted_vec())
+    }
+
+    fn look_at(&mut self, path: &Path, now: Timestamp) -> Dropped {
+        let found = match self.disk.metadata(path) {
+            Ok(found) if found.kind == Kind::File => found,
+            Ok(_) => return Dropped::NotOurs,
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Dropped::NotOurs,
+            Err(cause) => return Dropped::Unusable(cause.to_string()),
+        };
+        let mut line = match self.read_whole(path, MAX_REQUEST + 1) {
+            Ok(bytes) => bytes,
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Dropped::NotOurs,
+            Err(cause) => return Dropped::Unusable(cause.to_string()),
+        };
+        match memchr::memchr(b'\n', &line) {
+            Some(end) => line.truncate(end),
+            None if line.len() > MAX_REQUEST => {
+                return Dropped::Unusable(format!("its first line is longer than {MAX_REQUEST} bytes"));
+            }
+            None => {
+                let age = now.duration_since(found.modified);
+                // A time far ahead says nothing about a writer.
+                if age < WRITER_PAUSE && age > -WRITER_PAUSE {
+                    return Dropped::Unfinished(later(now));
+                }
+            }
+        }
+        if line.is_empty() {
+            return Dropped::Unusable("it holds no request".to_owned());
+        }
+        Dropped::Request(line)
+    }
+
+    /// Stores the messages, then removes their files. Returns whether to go on.
+    fn store_files(
+        &mut self,
+        delayed: &Path,
+        batch: Vec<(OsString, Vec<u8>)>,
+        now: Timestamp,
+        taken: &mut TakenIn,
+    ) -> bool {
+        if batch.is_empty() {
+            return true;
+        }
+        let requests: Vec<&[u8]> = batch.iter().map(|(_, request)| request.as_slice()).collect();
+        let mut results = self.store_batch(&requests, now, Refusal::EndsBatch).into_iter();
+        let mut stored = Vec::new();
+        for (name, _) in batch {
+            match results.next() {
+                Some(Ok(_)) => stored.push(name),
+                Some(Err(error)) => taken.refused = Some(error),
+                None => {}
+            }
+        }
+        taken.stored += stored.len() as u64;
+        let mut removed = false;
+        for name in stored {
+            let path = delayed.join(&name);
+            match self.disk.remove(&path) {
+                Ok(()) => removed = true,
+                Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
+                Err(cause) => {
+                    log::error!("remove {}: {cause}; it is in the spool and will be sent again", path.display());
+                    self.stuck.insert(name);
+                }
+            }
+        }
+        if removed && let Err(cause) = self.disk.sync_dir(delayed) {
+            log::warn!("sync {}: {cause}; files that were taken in may come back", delayed.display());
+        }
+        if taken.refused.is_some() {
+            taken.more = false;
+            taken.retry(later(now));
+        }
+        taken.refused.is_none()
+    }
+
+    /// Moves what cannot be a message to `corrupt/`.
+    fn move_away(&mut self, delayed: &Path, name: OsString, why: &str, now: Timestamp, taken: &mut TakenIn) {
+        let from = delayed.join(&name);
+        let folder = self.dir.join(CORRUPT);
+        let mut to = folder.join(&name);
+        if self.disk.metadata(&to).is_ok() {
+            let mut other = name.clone();
+            other.push(format!("@{}", now.as_nanosecond()));
+            to = folder.join(other);
+        }
+        let free = self.disk.metadata(&to).is_err_and(|cause| cause.kind() == io::ErrorKind::NotFound);
+        let moved = if free {
+            self.disk.rename(&from, &to)
+        } else {
+            Err(io::Error::other("its name is taken in corrupt/"))
+        };
+        match moved {
+            Ok(()) => {
+                log::error!("take in {}: {why}; moved to {}", from.display(), to.display());
+                taken.corrupt += 1;
+                self.corrupt += 1;
+                // The new name first: a file must not be in neither place.
+                let synced = self.disk.sync_dir(&folder).and_then(|()| self.disk.sync_dir(delayed));
+                if let Err(cause) = synced {
+                    log::warn!("sync {}: {cause}; it may come back", folder.display());
+                }
+            }
+            Err(cause) => {
+                log::error!("take in {}: {why}; it stays: {cause}", from.display());
+                self.stuck.insert(name);
+            }
+        }
+    }
+}
+
+fn later(now: Timestamp) -> Timestamp {
+    now.checked_add(WRITER_PAUSE).unwrap_or(Timestamp::MAX)
+}

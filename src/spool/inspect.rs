@@ -1,0 +1,198 @@
+//! The spool seen from outside: what `lon queue` shows, and how `lon critical` stores when the broker is away.
+//!
+//! [`inspect`] only reads, takes no lock and may run while a link child appends: a line that is not whole yet is
+//! not listed. [`drop_in_file`] makes a file of the original's kind; the broker takes it in.
+
+use super::aside::{CORRUPT, FAILED};
+use super::record::{MAX_REQUEST, Sequence};
+use super::segment::{self, Found, MAX_SEGMENT_BYTES, Scan};
+use crate::config::HostId;
+use jiff::Timestamp;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Messages, and files of the inbox, that a [`Listing`] names; the others are only counted.
+pub const LISTED_MOST: usize = 10_000;
+/// Bytes of a request that a [`Listing`] holds.
+pub const PREVIEW_BYTES: usize = 256;
+
+/// A message that waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Its number.
+    pub sequence: Sequence,
+    /// When it was stored.
+    pub stored_at: Timestamp,
+    /// Bytes of its request.
+    pub length: u64,
+    /// The request, cut to [`PREVIEW_BYTES`].
+    pub request: Vec<u8>,
+}
+
+/// A file of the original's kind that was not taken in yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InboxFile {
+    /// Its name in the delayed directory.
+    pub name: String,
+    /// Bytes of the file.
+    pub length: u64,
+    /// When it was written.
+    pub modified: Timestamp,
+}
+
+/// What waits for one peer.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// The first [`LISTED_MOST`] messages that wait, in order.
+    pub messages: Vec<Listed>,
+    /// How many wait in all.
+    pub waiting: u64,
+    /// Bytes of all their requests.
+    pub bytes: u64,
+    /// The first [`LISTED_MOST`] files of the inbox, by name.
+    pub inbox: Vec<InboxFile>,
+    /// Files in `failed/`.
+    pub failed: u64,
+    /// Files in `corrupt/`.
+    pub corrupt: u64,
+    /// Segments that could not be read.
+    pub unreadable: u64,
+}
+
+/// Lists what waits for `peer` in the delayed directory. A peer without a folder has nothing.
+///
+/// # Errors
+/// A folder cannot be listed. A segment that cannot be read is counted instead.
+pub fn inspect(delayed: &Path, peer: &HostId) -> io::Result<Listing> {
+    let folder = delayed.join(peer.as_str());
+    let mut listing = Listing {
+        failed: visible_names(&folder.join(FAILED))?.len() as u64,
+        corrupt: visible_names(&folder.join(CORRUPT))?.len() as u64,
+        ..Listing::default()
+    };
+    let mut segments: Vec<Sequence> =
+        visible_names(&folder)?.iter().filter_map(|name| segment::parse_file_name(name)).collect();
+    segments.sort();
+    for (index, name) in segments.iter().enumerate() {
+        let bound = segments.get(index + 1).copied().unwrap_or(Sequence(u64::MAX));
+        match read_segment(&folder.join(segment::file_name(*name))) {
+            Ok(bytes) => list_segment(&bytes, *name, bound, &mut listing),
+            // Delivered and removed meanwhile.
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
+            Err(_) => listing.unreadable += 1,
+        }
+    }
+    listing.inbox = list_inbox(delayed, peer)?;
+    Ok(listing)
+}
+
+fn read_segment(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
+    file.take(MAX_SEGMENT_BYTES).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn list_segment(bytes: &[u8], name: Sequence, bound: Sequence, listing: &mut Listing) {
+    for found in Scan::new(bytes, name, bound) {
+        let Found::Record(record) = found else { continue };
+        if record.answered {
+            continue;
+        }
+        listing.waiting += 1;
+        listing.bytes += record.request.len() as u64;
+        if listing.messages.len() < LISTED_MOST {
+            listing.messages.push(Listed {
+                sequence: record.sequence,
+                stored_at: record.stored_at,
+                length: record.request.len() as u64,
+                request: record.request[..record.request.len().min(PREVIEW_BYTES)].to_vec(),
+            });
+        }
+    }
+}
+
+fn list_inbox(delayed: &Path, peer: &HostId) -> io::Result<Vec<InboxFile>> {
+    let ending = format!(".{peer}");
+    let mut names = visible_names(delayed)?;
+    names.retain(|name| name.ends_with(&ending));
+    names.sort();
+    let mut files = Vec::new();
+    for name in names.into_iter().take(LISTED_MOST) {
+        // A file that was taken in meanwhile is no error.
+        let Ok(found) = fs::symlink_metadata(delayed.join(&name)) else { continue };
+        if found.is_file() {
+            let modified = found.modified().ok().and_then(|time| Timestamp::try_from(time).ok());
+            files.push(InboxFile { name, length: found.len(), modified: modified.unwrap_or(Timestamp::MIN) });
+        }
+    }
+    Ok(files)
+}
+
+/// Names in a folder that do not begin with a dot; none if there is no such folder.
+fn visible_names(folder: &Path) -> io::Result<Vec<String>> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(cause) => return Err(cause),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if !name.starts_with('.') {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+/// Stores a message for `peer` as a file of the original's kind: written under a hidden name, synced, renamed, the
+/// folder synced. The names sort by time. The broker's user can read the file.
+///
+/// # Errors
+/// The request is not one line, or too long, or empty; or what the system said. Nothing is left then.
+pub fn drop_in_file(
+    delayed: &Path,
+    peer: &HostId,
+    request: &[u8],
+    now: Timestamp,
+    pid: u32,
+) -> io::Result<PathBuf> {
+    static COUNTER: AtomicU32 = AtomicU32::new(0);
+    if request.is_empty() || request.contains(&b'\n') || request.len() > MAX_REQUEST {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the request is not one line that can be stored"));
+    }
+    let count = COUNTER.fetch_add(1, Ordering::Relaxed);
+    let nanos = now.as_nanosecond().max(0);
+    let (seconds, nanos) = (nanos / 1_000_000_000, nanos % 1_000_000_000);
+    let name = format!("{seconds:012}.{nanos:09}_{pid:010}_{count:010}.{peer}");
+    let (hidden, path) = (delayed.join(format!(".{name}")), delayed.join(&name));
+    let folder = fs::metadata(delayed)?;
+    // Without the rights of the folder's owner, who is the broker's user, the file must be open for reading.
+    let user = nix::unistd::geteuid();
+    let mode = if user.is_root() || user.as_raw() == folder.uid() { 0o640 } else { 0o644 };
+    let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&hidden)?;
+    let written = (|| {
+        if user.is_root() {
+            fchown(&file, Some(folder.uid()), Some(folder.gid()))?;
+        }
+        write_line(&file, request)?;
+        fs::rename(&hidden, &path)
+    })();
+    if written.is_err() {
+        let _ = fs::remove_file(&hidden);
+    }
+    written?;
+    File::open(delayed)?.sync_all()?;
+    Ok(path)
+}
+
+fn write_line(mut file: &File, request: &[u8]) -> io::Result<()> {
+    let mut line = request.to_vec();
+    line.push(b'\n');
+    file.write_all(&line)?;
+    file.sync_all()
+}

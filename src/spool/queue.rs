@@ -1,0 +1,479 @@
+//! What waits, what is on its way, what is done: the bookkeeping of one spool.
+//!
+//! Pure: no file, no clock. It knows the segments by their summaries and keeps one [`Located`] for each message that was
+//! read and not settled, which the caller's window bounds; the backlog itself is only counted. A message is *unread*
+//! until the cursor passes it, then *unsent* or *sent*, until it is settled.
+//!
+//! Segments split the sequences among them by their names: a segment holds those from its own name up to the next
+//! segment's. What a failed store may have left behind in a closed segment lies past that bound and is never read.
+
+use super::record::Sequence;
+use jiff::Timestamp;
+use std::collections::{BTreeMap, VecDeque};
+
+/// Messages and the bytes of their requests.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Load {
+    /// How many.
+    pub messages: u64,
+    /// Bytes of their requests.
+    pub bytes: u64,
+}
+
+impl Load {
+    /// Adds a message.
+    pub fn add(&mut self, length: u64) {
+        self.messages += 1;
+        self.bytes += length;
+    }
+
+    fn take(&mut self, other: Load) {
+        debug_assert!(self.messages >= other.messages && self.bytes >= other.bytes);
+        self.messages = self.messages.saturating_sub(other.messages);
+        self.bytes = self.bytes.saturating_sub(other.bytes);
+    }
+}
+
+/// What is known of one segment file.
+#[derive(Debug, Clone)]
+pub struct Segment {
+    /// Lower bound of its sequences; names the file.
+    pub name: Sequence,
+    /// Bytes of the file.
+    pub size: u64,
+    /// Bytes that hold lines; appending goes on here.
+    pub end: u64,
+    /// Its messages that were not settled.
+    pub waiting: Load,
+    /// Those of them that the cursor has not passed.
+    pub unread: Load,
+    /// Whether it must stay on disk although nothing in it waits: it could not be read, or damage in it could not
+    /// be copied.
+    pub pinned: bool,
+}
+
+impl Segment {
+    /// A segment without messages.
+    pub fn empty(name: Sequence, size: u64) -> Segment {
+        Segment { name, size, end: 0, waiting: Load::default(), unread: Load::default(), pinned: false }
+    }
+
+    fn finished(&self) -> bool {
+        self.waiting.messages == 0 && !self.pinned
+    }
+}
+
+/// Where a message that was read lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Located {
+    /// Name of its segment.
+    pub segment: Sequence,
+    /// Where its line begins.
+    pub offset: u64,
+    /// Bytes of its request.
+    pub length: u64,
+    /// When it was stored.
+    pub stored_at: Timestamp,
+}
+
+/// Where reading goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cursor {
+    /// Name of the segment that is being read.
+    pub segment: Sequence,
+    /// Where its next line begins.
+    pub offset: u64,
+    /// The least sequence that may come there.
+    pub least: Sequence,
+    /// Where what is known of the segment ends: equal to `offset` when all of it was read.
+    pub end: u64,
+    /// The first sequence that belongs to the next segment, or was not given out.
+    pub bound: Sequence,
+}
+
+/// The bookkeeping of one spool.
+#[derive(Debug)]
+pub struct Queue {
+    /// By name, rising.
+    segments: VecDeque<Segment>,
+    /// Sent and not settled. Every key is below those that the cursor has not passed; disjoint from `unsent`.
+    sent: BTreeMap<Sequence, Located>,
+    /// Read, or sent before the link was lost, and not sent since.
+    unsent: BTreeMap<Sequence, Located>,
+    /// Index of the segment that is being read.
+    reading: usize,
+    offset: u64,
+    least: Sequence,
+    /// Sum over the segments.
+    waiting: Load,
+    /// Sum over the segments.
+    unread: Load,
+    /// Sum over the segments.
+    disk_bytes: u64,
+    next: Sequence,
+    /// First refused sequence of the segment that was closed last: a segment of this name shuts what its failed
+    /// store left behind out.
+    seal: Option<Sequence>,
+}
+
+impl Queue {
+    /// A queue of these segments, by name, rising; `next` is the first sequence that was certainly never used.
+    pub fn new(segments: VecDeque<Segment>, next: Sequence) -> Queue {
+        debug_assert!(segments.iter().zip(segments.iter().skip(1)).all(|(a, b)| a.name < b.name));
+        let mut queue = Queue {
+            sent: BTreeMap::new(),
+            unsent: BTreeMap::new(),
+            reading: 0,
+            offset: 0,
+            least: segments.front().map_or(next, |first| first.name),
+            waiting: Load::default(),
+            unread: Load::default(),
+            disk_bytes: segments.iter().map(|segment| segment.size).sum(),
+            next,
+            seal: None,
+            segments,
+        };
+        for segment in &queue.segments {
+            queue.waiting.messages += segment.waiting.messages;
+            queue.waiting.bytes += segment.waiting.bytes;
+            queue.unread.messages += segment.unread.messages;
+            queue.unread.bytes += segment.unread.bytes;
+        }
+        queue
+    }
+
+    /// What waits: all that was not settled.
+    pub fn waiting(&self) -> Load {
+        self.waiting
+    }
+
+    /// Whether a message waits that was not sent.
+    pub fn has_unsent(&self) -> bool {
+        !self.unsent.is_empty() || self.unread.messages > 0
+    }
+
+    /// When the oldest message was stored, as far as one is located.
+    pub fn oldest(&self) -> Option<Timestamp> {
+        let first = |map: &BTreeMap<Sequence, Located>| map.iter().next().map(|(key, at)| (*key, at.stored_at));
+        match (first(&self.sent), first(&self.unsent)) {
+            (Some(a), Some(b)) => Some(if a.0 < b.0 { a.1 } else { b.1 }),
+            (a, b) => a.or(b).map(|(_, stored_at)| stored_at),
+        }
+    }
+
+    /// Whether messages wait and none of them is located: the cursor should be moved on.
+    pub fn wants_locating(&self) -> bool {
+        self.sent.is_empty() && self.unsent.is_empty() && self.unread.messages > 0
+    }
+
+    /// Bytes of the segment files.
+    pub fn disk_bytes(&self) -> u64 {
+        self.disk_bytes
+    }
+
+    /// The sequence that the next message gets.
+    pub fn next_sequence(&self) -> Sequence {
+        self.next
+    }
+
+    /// Gives out a sequence. It is used up, whatever becomes of the message.
+    pub fn take_sequence(&mut self) -> Sequence {
+        let taken = self.next;
+        self.next = taken.next();
+        taken
+    }
+
+    /// The last segment: the one that is appended to, if any is.
+    pub fn last(&self) -> Option<&Segment> {
+        self.segments.back()
+    }
+
+    /// The name for the next segment.
+    pub fn next_name(&self) -> Sequence {
+        let least = self.last().map_or(Sequence(0), |last| last.name.next());
+        self.seal.filter(|seal| *seal >= least).unwrap_or(self.next).max(least)
+    }
+
+    /// A name was tried and may be taken now: it is not used again.
+    pub fn burn_name(&mut self, name: Sequence) {
+        self.seal = None;
+        self.next = self.next.max(name.next());
+    }
+
+    /// A new segment was made under [`Queue::next_name`].
+    pub fn add_segment(&mut self, name: Sequence, size: u64) {
+        debug_assert!(self.last().is_none_or(|last| last.name < name));
+        if self.segments.is_empty() {
+            (self.reading, self.offset, self.least) = (0, 0, name);
+        }
+        self.seal = None;
+        self.next = self.next.max(name);
+        self.disk_bytes += size;
+        self.segments.push_back(Segment::empty(name, size));
+    }
+
+    /// The last segment, still empty, was given its full size.
+    pub fn resize_last(&mut self, size: u64) {
+        if let Some(last) = self.segments.back_mut() {
+            self.disk_bytes = self.disk_bytes - last.size + size;
+            last.size = size;
+        }
+    }
+
+    /// Messages were appended to the last segment and are on disk.
+    pub fn appended(&mut self, line_bytes: u64, load: Load) {
+        let Some(last) = self.segments.back_mut() else { return };
+        last.end += line_bytes;
+        for sum in [&mut last.waiting, &mut last.unread, &mut self.waiting, &mut self.unread] {
+            sum.messages += load.messages;
+            sum.bytes += load.bytes;
+        }
+    }
+
+    /// A store into the last segment failed; `first` is the first sequence that was refused.
+    pub fn close_after_failure(&mut self, first: Sequence) {
+        self.seal = Some(first);
+    }
+
+    /// Where reading goes on; `None` when there is no segment.
+    pub fn cursor(&self) -> Option<Cursor> {
+        let segment = self.segments.get(self.reading)?;
+        let bound = self.segments.get(self.reading + 1).map_or(self.next, |next| next.name);
+        let (offset, least) = (self.offset, self.least);
+        Some(Cursor { segment: segment.name, offset, least, end: segment.end, bound })
+    }
+
+    /// The cursor passed bytes without a message that waits.
+    pub fn pass(&mut self, bytes: u64, least: Sequence) {
+        self.offset += bytes;
+        self.least = least;
+    }
+
+    /// The cursor passed a message that waits.
+    pub fn locate(&mut self, sequence: Sequence, located: Located, line_bytes: u64) {
+        let one = Load { messages: 1, bytes: located.length };
+        if let Some(segment) = self.segments.get_mut(self.reading) {
+            segment.unread.take(one);
+        }
+        self.unread.take(one);
+        self.unsent.insert(sequence, located);
+        self.pass(line_bytes, sequence.next());
+    }
+
+    /// Messages of the segment that is being read which the cursor has not passed.
+    pub fn unread_here(&self) -> u64 {
+        self.segments.get(self.reading).map_or(0, |segment| segment.unread.messages)
+    }
+
+    /// The segment was read to its end. What of it was counted as unread was lost to damage meanwhile. Goes on to
+    /// the next segment and returns whether there is one.
+    pub fn end_segment(&mut self) -> bool {
+        if let Some(segment) = self.segments.get_mut(self.reading) {
+            let lost = std::mem::take(&mut segment.unread);
+            segment.waiting.take(lost);
+            self.waiting.take(lost);
+            self.unread.take(lost);
+        }
+        self.next_segment()
+    }
+
+    /// The segment cannot be read: what is left of it stays on disk, and counted, until the next start. Goes on to
+    /// the next segment.
+    pub fn skip_segment(&mut self) {
+        if let Some(segment) = self.segments.get_mut(self.reading) {
+            self.unread.take(std::mem::take(&mut segment.unread));
+            segment.pinned = true;
+            self.offset = segment.end;
+        }
+        self.next_segment();
+    }
+
+    fn next_segment(&mut self) -> bool {
+        let Some(next) = self.segments.get(self.reading + 1) else { return false };
+        (self.reading, self.offset, self.least) = (self.reading + 1, 0, next.name);
+        true
+    }
+
+    /// The segment's damage could not be copied: it stays.
+    pub fn pin(&mut self, name: Sequence) {
+        if let Some(segment) = self.find(name) {
+            segment.pinned = true;
+        }
+    }
+
+    /// The first message that was located and not sent.
+    pub fn first_unsent(&self) -> Option<(Sequence, Located)> {
+        self.unsent.first_key_value().map(|(sequence, located)| (*sequence, *located))
+    }
+
+    /// An unsent message is sent now.
+    pub fn mark_sent(&mut self, sequence: Sequence) {
+        if let Some(located) = self.unsent.remove(&sequence) {
+            self.sent.insert(sequence, located);
+        }
+    }
+
+    /// What was sent and not settled is unsent again.
+    pub fn rewind(&mut self) {
+        self.unsent.append(&mut self.sent);
+    }
+
+    /// The message is done; where it lay. `None` if it does not wait.
+    pub fn settle(&mut self, sequence: Sequence) -> Option<Located> {
+        let located = self.sent.remove(&sequence).or_else(|| self.unsent.remove(&sequence))?;
+        let one = Load { messages: 1, bytes: located.length };
+        if let Some(segment) = self.find(located.segment) {
+            segment.waiting.take(one);
+        }
+        self.waiting.take(one);
+        Some(located)
+    }
+
+    /// The message cannot be read: it stays on disk, and counted, until the next start.
+    pub fn skip(&mut self, sequence: Sequence) {
+        if let Some(located) = self.sent.remove(&sequence).or_else(|| self.unsent.remove(&sequence)) {
+            self.pin(located.segment);
+        }
+    }
+
+    /// A segment that nothing waits in and that may go: never the last, whose name keeps the sequence, and never
+    /// from behind one that still waits, since its name bounds that one.
+    pub fn removable(&self) -> Option<Sequence> {
+        let before_last = self.segments.len().saturating_sub(1);
+        let first = self.segments.iter().take(before_last).find(|segment| !segment.pinned)?;
+        first.finished().then_some(first.name)
+    }
+
+    /// The segment's file is gone.
+    pub fn removed(&mut self, name: Sequence) {
+        let Some(index) = self.segments.iter().position(|segment| segment.name == name) else { return };
+        if index == self.reading {
+            self.end_segment();
+        }
+        if let Some(segment) = self.segments.remove(index) {
+            self.disk_bytes -= segment.size;
+        }
+        if index < self.reading {
+            self.reading -= 1;
+        }
+    }
+
+    fn find(&mut self, name: Sequence) -> Option<&mut Segment> {
+        let index = self.segments.binary_search_by_key(&name, |segment| segment.name).ok()?;
+        self.segments.get_mut(index)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn located(queue: &Queue) -> Located {
+        let cursor = queue.cursor().unwrap();
+        let stored_at = Timestamp::from_second(cursor.least.0 as i64).unwrap();
+        Located { segment: cursor.segment, offset: cursor.offset, length: 10, stored_at }
+    }
+
+    fn store(queue: &mut Queue, count: u64) {
+        for _ in 0..count {
+            queue.take_sequence();
+        }
+        queue.appended(100 * count, Load { messages: count, bytes: 10 * count });
+    }
+
+    fn locate(queue: &mut Queue) {
+        let (sequence, place) = (queue.cursor().unwrap().least, located(queue));
+        queue.locate(sequence, place, 100);
+    }
+
+    fn two_segments() -> Queue {
+        let mut queue = Queue::new(VecDeque::new(), Sequence(1));
+        queue.add_segment(queue.next_name(), 1000);
+        store(&mut queue, 3);
+        queue.add_segment(queue.next_name(), 1000);
+        store(&mut queue, 2);
+        queue
+    }
+
+    #[test]
+    fn a_segment_may_go_once_all_before_it_is_settled_and_never_the_last() {
+        let mut queue = two_segments();
+        for _ in 0..3 {
+            locate(&mut queue);
+        }
+        assert!(queue.end_segment());
+        locate(&mut queue);
+        locate(&mut queue);
+        assert!(!queue.end_segment());
+        for sequence in [5, 4, 3, 1] {
+            assert!(queue.settle(Sequence(sequence)).is_some());
+            assert_eq!(queue.removable(), None, "2 waits");
+        }
+        assert_eq!(queue.settle(Sequence(1)), None, "settled already");
+        queue.settle(Sequence(2));
+        assert_eq!(queue.removable(), Some(Sequence(1)));
+        queue.removed(Sequence(1));
+        assert_eq!(queue.removable(), None);
+        assert_eq!((queue.waiting(), queue.disk_bytes()), (Load::default(), 1000));
+        assert_eq!(queue.next_sequence(), Sequence(6));
+    }
+
+    #[test]
+    fn a_lost_link_makes_the_unsettled_unsent_in_order() {
+        let mut queue = two_segments();
+        for sequence in 1..=3 {
+            locate(&mut queue);
+            queue.mark_sent(Sequence(sequence));
+        }
+        queue.settle(Sequence(2));
+        queue.rewind();
+        assert_eq!(queue.first_unsent().unwrap().0, Sequence(1));
+        queue.mark_sent(Sequence(1));
+        assert_eq!(queue.first_unsent().unwrap().0, Sequence(3));
+        assert_eq!(queue.oldest(), Some(Timestamp::from_second(1).unwrap()));
+        assert_eq!(queue.waiting(), Load { messages: 4, bytes: 40 });
+    }
+
+    #[test]
+    fn the_name_after_a_failed_store_shuts_its_leftovers_out() {
+        let mut queue = two_segments();
+        let first = queue.take_sequence();
+        queue.take_sequence();
+        queue.close_after_failure(first);
+        assert_eq!(queue.next_name(), first);
+        queue.add_segment(first, 1000);
+        assert_eq!(queue.take_sequence(), Sequence(8), "a refused sequence is not given out again");
+        // A failure of the first store in a segment: its own name cannot be taken twice.
+        queue.close_after_failure(first);
+        assert!(queue.next_name() > Sequence(8));
+    }
+
+    #[test]
+    fn what_damage_took_is_not_counted_and_what_cannot_be_read_is() {
+        let mut queue = two_segments();
+        locate(&mut queue);
+        queue.end_segment();
+        assert_eq!(queue.waiting().messages, 3);
+        queue.skip_segment();
+        assert_eq!(queue.waiting().messages, 3);
+        assert_eq!(queue.first_unsent().unwrap().0, Sequence(1));
+        queue.mark_sent(Sequence(1));
+        assert!(!queue.has_unsent());
+        store(&mut queue, 1);
+        assert!(queue.has_unsent(), "what is stored behind it goes on");
+    }
+
+    #[test]
+    fn a_pinned_segment_does_not_keep_the_others() {
+        let mut queue = two_segments();
+        queue.add_segment(queue.next_name(), 1000);
+        queue.skip_segment();
+        locate(&mut queue);
+        locate(&mut queue);
+        queue.settle(Sequence(4));
+        queue.settle(Sequence(5));
+        assert_eq!(queue.removable(), Some(Sequence(4)));
+        queue.removed(Sequence(4));
+        assert_eq!(queue.cursor().unwrap().segment, Sequence(6));
+    }
+}

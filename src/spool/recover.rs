@@ -1,0 +1,273 @@
+//! What is found at the start.
+//!
+//! Two steps, so that a disk that cannot be written to can still be read: *loading* reads the names and every segment,
+//! one at a time, and counts what waits; *preparing* makes folders and the epoch and syncs the names that everything
+//! else rests on. Neither appends to a segment that holds anything: its tail is uncertain. An empty segment, named
+//! by the next sequence, takes its place, and keeps the sequence when all that was before it is gone.
+
+use super::aside::{CORRUPT, FAILED};
+use super::lock::LOCK;
+use super::queue::{Queue, Segment};
+use super::record::Sequence;
+use super::segment::{self, Found, MAX_SEGMENT_BYTES, Scan};
+use super::store::SPARE;
+use super::{Context, Disk, Kind, Spool, SpoolError, replay};
+use std::collections::VecDeque;
+use std::io;
+use std::path::Path;
+
+/// File with the spool's epoch.
+const EPOCH: &str = "epoch";
+/// Digits of an epoch.
+const EPOCH_DIGITS: usize = 32;
+/// Foreign names that are reported one by one; the rest is only counted.
+const FOREIGN_NAMED: usize = 5;
+
+/// A segment as it was found.
+struct Examined {
+    segment: Segment,
+    /// The first sequence that it can never have held.
+    next: Sequence,
+    /// Nothing but zeros.
+    empty: bool,
+}
+
+impl<D: Disk> Spool<D> {
+    /// Does what of loading and preparing is still to be done.
+    pub(super) fn make_ready(&mut self) -> Result<(), SpoolError> {
+        let ready = self.load_once().and_then(|()| self.prepare_once());
+        self.trouble = ready.clone().err();
+        ready
+    }
+
+    /// The folder is not what it was: find out anew what is there. Sequences go on.
+    pub(super) fn start_over(&mut self) {
+        self.loaded = false;
+        self.prepared = false;
+        self.append = None;
+        self.reader = None;
+        self.marker = None;
+    }
+
+    fn load_once(&mut self) -> Result<(), SpoolError> {
+        if self.loaded {
+            return Ok(());
+        }
+        let mut names = Vec::new();
+        let mut foreign = Vec::new();
+        let listed = self.disk.list(&self.dir, &mut |name| match name.to_str() {
+            Some(EPOCH | SPARE | FAILED | CORRUPT | LOCK) => {}
+            Some(hidden) if hidden.starts_with('.') => {}
+            known => match known.and_then(segment::parse_file_name) {
+                Some(sequence) => names.push(sequence),
+                None => foreign.push(name.to_owned()),
+            },
+        });
+        match listed {
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
+            listed => listed.context("list", &self.dir)?,
+        }
+        for name in foreign.iter().take(FOREIGN_NAMED) {
+            log::warn!("{}: not a file of the spool; left alone", self.dir.join(name).display());
+        }
+        if let Some(more @ 1..) = foreign.len().checked_sub(FOREIGN_NAMED) {
+            log::warn!("{}: {more} more files are not the spool's; left alone", self.dir.display());
+        }
+        self.failed = self.count(FAILED)?;
+        self.corrupt = self.count(CORRUPT)?;
+        names.sort();
+        self.load_segments(&names);
+        self.loaded = true;
+        Ok(())
+    }
+
+    fn load_segments(&mut self, names: &[Sequence]) {
+        let mut next = self.queue.next_sequence();
+        let mut segments = VecDeque::with_capacity(names.len());
+        self.reusable = false;
+        for (index, name) in names.iter().enumerate() {
+            let bound = names.get(index + 1).copied().unwrap_or(Sequence(u64::MAX));
+            let found = self.examine(*name, bound);
+            next = next.max(found.next);
+            self.reusable = found.empty;
+            segments.push_back(found.segment);
+        }
+        self.spare = None;
+        self.spare_tried_at = None;
+        self.window = replay::Window::default();
+        self.queue = Queue::new(segments, next);
+    }
+
+    /// Reads one segment from end to end, keeps copies of its damage and counts what waits in it.
+    fn examine(&mut self, name: Sequence, bound: Sequence) -> Examined {
+        let mut segment = Segment::empty(name, 0);
+        let bytes = match self.read_to_examine(name, &mut segment.size) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                log::error!("{error}; it is passed over until the next start");
+                segment.pinned = true;
+                let most = segment::most_records(segment.size.max(self.segment_bytes));
+                return Examined { segment, next: Sequence(name.0.saturating_add(most)), empty: false };
+            }
+        };
+        let mut next = name;
+        let mut scan = Scan::new(&bytes, name, bound);
+        let mut empty = true;
+        loop {
+            let start = scan.at() as u64;
+            let Some(found) = scan.next() else { break };
+            empty = false;
+            match found {
+                Found::Record(record) => {
+                    next = next.max(record.sequence.next());
+                    if !record.answered {
+                        segment.waiting.add(record.request.len() as u64);
+                    }
+                }
+                Found::Leftover(sequence) => next = next.max(sequence.next()),
+                Found::Damaged(damage) => {
+                    let most = segment::most_records(damage.len() as u64);
+                    next = Sequence(next.0.saturating_add(most));
+                    segment.pinned |= !self.keep_damage(name, start, damage);
+                }
+            }
+        }
+        segment.end = scan.at() as u64;
+        segment.unread = segment.waiting;
+        Examined { segment, next, empty }
+    }
+
+    fn read_to_examine(&mut self, name: Sequence, size: &mut u64) -> Result<Vec<u8>, SpoolError> {
+        let path = self.segment_path(name);
+        let mut found = self.disk.metadata(&path);
+        if found.is_err() {
+            found = self.disk.metadata(&path);
+        }
+        let found = found.context("read", &path)?;
+        if found.kind != Kind::File {
+            return Err(io::Error::other("it is not a plain file")).context("read", &path);
+        }
+        *size = found.length;
+        if found.length > MAX_SEGMENT_BYTES {
+            return Err(io::Error::other("it is larger than any segment")).context("read", &path);
+        }
+        self.read_segment(name, 0, found.length as usize)
+    }
+
+    /// Files in a subfolder, hidden ones not counted.
+    fn count(&mut self, folder: &str) -> Result<u64, SpoolError> {
+        let folder = self.dir.join(folder);
+        let mut count = 0;
+        match self.disk.list(&folder, &mut |name| count += u64::from(!name.as_encoded_bytes().starts_with(b".")))
+        {
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(0),
+            listed => listed.context("list", &folder).map(|()| count),
+        }
+    }
+
+    fn prepare_once(&mut self) -> Result<(), SpoolError> {
+        if self.prepared {
+            return Ok(());
+        }
+        self.make_folders()?;
+        self.prepare_epoch()?;
+        self.prepare_spare();
+        if !self.reusable && self.queue.last().is_some() {
+            self.add_empty_segment();
+        }
+        let (dir, parent) = (self.dir.clone(), self.parent().to_owned());
+        self.disk.sync_dir(&dir).context("sync", &dir)?;
+        self.disk.sync_dir(&parent).context("sync", &parent)?;
+        self.prepared = true;
+        self.remove_finished();
+        self.locate_oldest();
+        Ok(())
+    }
+
+    fn make_folders(&mut self) -> Result<(), SpoolError> {
+        let (dir, parent) = (self.dir.clone(), self.parent().to_owned());
+        match self.disk.make_folder(&dir) {
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
+                self.disk.make_folder(&parent).context("make", &parent)?;
+                let above = parent.parent().filter(|above| !above.as_os_str().is_empty());
+                let above = above.unwrap_or(Path::new("."));
+                self.disk.sync_dir(above).context("sync", above)?;
+                self.disk.make_folder(&dir).context("make", &dir)?;
+            }
+            made => made.context("make", &dir)?,
+        }
+        for folder in [dir.join(FAILED), dir.join(CORRUPT)] {
+            self.disk.make_folder(&folder).context("make", &folder)?;
+        }
+        Ok(())
+    }
+
+    /// Reads the epoch, or makes one. One that cannot be understood is moved away: with a new epoch a receiver may
+    /// see messages again, with a wrong one it could take new messages for old.
+    fn prepare_epoch(&mut self) -> Result<(), SpoolError> {
+        let path = self.dir.join(EPOCH);
+        match self.read_whole(&path, EPOCH_DIGITS + 2) {
+            Ok(found) => {
+                let text = String::from_utf8(found).unwrap_or_default();
+                if let Some(digits) = text.strip_suffix('\n')
+                    && digits.len() == EPOCH_DIGITS
+                    && digits.bytes().all(|digit| digit.is_ascii_hexdigit())
+                {
+                    self.epoch = digits.to_owned();
+                    return Ok(());
+                }
+                self.move_to_corrupt(EPOCH, &text)?;
+            }
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
+            Err(cause) => return Err(cause).context("read", &path),
+        }
+        if self.queue.last().is_some() {
+            log::warn!("{}: no epoch is left; a new one begins", self.dir.display());
+        }
+        let fresh = hex::encode(self.disk.random().context("make", &path)?);
+        let dir = self.dir.clone();
+        self.write_durably(&dir, EPOCH, format!("{fresh}\n").as_bytes())?;
+        self.epoch = fresh;
+        Ok(())
+    }
+
+    /// A spare that is whole is used; one that was not finished is replaced when one is needed. It never holds a message.
+    fn prepare_spare(&mut self) {
+        let path = self.dir.join(SPARE);
+        let size = self.segment_bytes;
+        let whole = self.disk.metadata(&path).is_ok_and(|it| it.kind == Kind::File && it.length == size);
+        let zeros = whole
+            && self
+                .read_whole(&path, size as usize)
+                .is_ok_and(|bytes| bytes.len() as u64 == size && bytes.iter().all(|byte| *byte == 0));
+        self.spare = zeros.then_some(size);
+    }
+
+    /// Without it the sequence is kept by the segments that hold messages, which then stay.
+    fn add_empty_segment(&mut self) {
+        let name = self.queue.next_name();
+        let path = self.segment_path(name);
+        match self.disk.create(&path) {
+            Ok(_) => {
+                self.queue.add_segment(name, 0);
+                self.reusable = true;
+            }
+            Err(cause) => {
+                log::warn!("make {}: {cause}; the first store will try again", path.display());
+                if cause.kind() == io::ErrorKind::AlreadyExists {
+                    self.queue.burn_name(name);
+                }
+            }
+        }
+    }
+
+    fn move_to_corrupt(&mut self, name: &str, content: &str) -> Result<(), SpoolError> {
+        let from = self.dir.join(name);
+        let folder = self.dir.join(CORRUPT);
+        let to = folder.join(format!("{name}@{:08x}", crc32fast::hash(content.as_bytes())));
+        self.disk.rename(&from, &to).context("rename", &from)?;
+        self.corrupt += 1;
+        log::error!("read {}: it is damaged; moved to {}", from.display(), to.display());
+        self.disk.sync_dir(&folder).context("sync", &folder)
+    }
+}

@@ -1,0 +1,291 @@
+//! Reading what waits, and settling it.
+//!
+//! A cursor goes once over the segments and *locates* messages, one ahead of what is asked for; a located message is
+//! read again from its place when it is sent, so that a lost link costs no second search. Progress is one byte
+//! in the message's line, written and not synced: after a crash of the machine it may be gone.
+
+use super::queue::{Cursor, Located};
+use super::record::{self, ANSWERED, MARK_AT, Sequence};
+use super::segment::{Found, Scan};
+use super::{Context, Disk, Message, Spool, SpoolError};
+use jiff::Timestamp;
+use std::io;
+
+/// How often a read is tried before what it was for is passed over: unlike a sync, it may be tried again.
+pub(super) const READ_TRIES: usize = 2;
+
+/// Bytes of one segment that are being read: all that the cursor has not passed.
+#[derive(Debug, Default)]
+pub(super) struct Window {
+    segment: Option<Sequence>,
+    base: u64,
+    bytes: Vec<u8>,
+}
+
+impl Window {
+    /// The bytes from `offset` on, if they are here.
+    fn from(&self, segment: Sequence, offset: u64) -> Option<&[u8]> {
+        if self.segment != Some(segment) {
+            return None;
+        }
+        let skip = usize::try_from(offset.checked_sub(self.base)?).ok()?;
+        self.bytes.get(skip..).filter(|rest| !rest.is_empty())
+    }
+}
+
+impl<D: Disk> Spool<D> {
+    /// The next message that was not sent; it counts as sent now.
+    ///
+    /// # Errors
+    /// A segment cannot be read: said once. It is passed over until the next start, and the next call goes on behind it.
+    pub fn next_unsent(&mut self) -> Result<Option<Message>, SpoolError> {
+        loop {
+            let Some((sequence, located)) = self.queue.first_unsent() else {
+                if self.locate()? {
+                    continue;
+                }
+                return Ok(None);
+            };
+            match self.read_message(sequence, &located) {
+                Ok(Some(message)) => {
+                    self.queue.mark_sent(sequence);
+                    self.drop_used_window();
+                    return Ok(Some(message));
+                }
+                // It rotted since it was located; its bytes are in corrupt/ now.
+                Ok(None) => drop(self.queue.settle(sequence)),
+                Err(error) => {
+                    log::error!("{error}; message {sequence} waits there until the next start");
+                    self.queue.skip(sequence);
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// Everything up to `last` counts as sent: the caller has it on the link already.
+    pub fn sent_through(&mut self, last: Sequence) {
+        loop {
+            while let Some((sequence, _)) = self.queue.first_unsent().filter(|(first, _)| *first <= last) {
+                self.queue.mark_sent(sequence);
+            }
+            let ahead = self.queue.cursor().is_some_and(|cursor| cursor.least <= last);
+            if self.queue.first_unsent().is_some() || !ahead {
+                break;
+            }
+            match self.locate() {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(_) => log::warn!("{}: messages up to {last} may be sent twice", self.dir.display()),
+            }
+        }
+        self.drop_used_window();
+    }
+
+    /// The link is lost: what was sent and not settled is unsent again.
+    pub fn rewind(&mut self) {
+        self.queue.rewind();
+    }
+
+    /// The message was answered: it is done. Answers may come in any order. What does not wait is passed over.
+    pub fn settle(&mut self, sequence: Sequence) {
+        let Some(located) = self.queue.settle(sequence) else {
+            log::debug!("{}: message {sequence} does not wait", self.dir.display());
+            return;
+        };
+        if self.queue.removable() != Some(located.segment) || !self.prepared {
+            self.mark_answered(&located);
+        }
+        self.remove_finished();
+        self.locate_oldest();
+    }
+
+    /// The message was refused for good: it goes to `failed/`, synced, and is then settled.
+    ///
+    /// # Errors
+    /// The file could not be written; the message still waits, as sent.
+    pub fn set_aside(
+        &mut self,
+        sequence: Sequence,
+        request: &[u8],
+        answer: &[u8],
+        now: Timestamp,
+    ) -> Result<(), SpoolError> {
+        self.write_failed(sequence, request, answer, now)?;
+        self.settle(sequence);
+        Ok(())
+    }
+
+    /// Locates a message if messages wait and none is located, so that the age of the oldest is known.
+    pub(super) fn locate_oldest(&mut self) {
+        while self.queue.wants_locating() {
+            // A failure was logged, and passed over what failed.
+            if let Ok(false) = self.locate() {
+                break;
+            }
+        }
+        self.window = Window::default();
+    }
+
+    /// Moves the cursor past the next message that waits; `false` at the end.
+    fn locate(&mut self) -> Result<bool, SpoolError> {
+        while let Some(cursor) = self.queue.cursor() {
+            if cursor.offset < cursor.end {
+                if let Err(error) = self.fill_window(&cursor) {
+                    let path = error.path.display();
+                    log::error!("{} {path}: {}; it is passed over until the next start", error.verb, error.cause);
+                    self.queue.skip_segment();
+                    return Err(error);
+                }
+                if self.step(&cursor) {
+                    return Ok(true);
+                }
+            } else {
+                let lost = self.queue.unread_here();
+                if lost > 0 {
+                    let path = self.segment_path(cursor.segment);
+                    log::error!("read {}: {lost} messages are gone from it", path.display());
+                }
+                if !self.queue.end_segment() {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// Passes one thing in the window; whether it was a message that waits.
+    fn step(&mut self, cursor: &Cursor) -> bool {
+        let window = std::mem::take(&mut self.window);
+        let bytes = window.from(cursor.segment, cursor.offset).unwrap_or_default();
+        let mut scan = Scan::new(bytes, cursor.least, cursor.bound);
+        let found = scan.next();
+        let (passed, least) = (scan.at() as u64, scan.least());
+        let mut located = false;
+        match found {
+            Some(Found::Record(record)) if !record.answered => {
+                let place = Located {
+                    segment: cursor.segment,
+                    offset: cursor.offset,
+                    length: record.request.len() as u64,
+                    stored_at: record.stored_at,
+                };
+                self.queue.locate(record.sequence, place, passed);
+                located = true;
+            }
+            Some(Found::Record(_) | Found::Leftover(_)) => self.queue.pass(passed, least),
+            Some(Found::Damaged(damage)) => {
+                self.keep_damage_or_pin(cursor.segment, cursor.offset, damage);
+                self.queue.pass(passed, least);
+            }
+            None => self.queue.pass(cursor.end - cursor.offset, least),
+        }
+        self.window = window;
+        located
+    }
+
+    /// Reads what the cursor has not passed of its segment, unless it is here.
+    fn fill_window(&mut self, cursor: &Cursor) -> Result<(), SpoolError> {
+        if self.window.from(cursor.segment, cursor.offset).is_none() {
+            self.window = Window::default();
+            let length = (cursor.end - cursor.offset) as usize;
+            let bytes = self.read_segment(cursor.segment, cursor.offset, length)?;
+            self.window = Window { segment: Some(cursor.segment), base: cursor.offset, bytes };
+        }
+        Ok(())
+    }
+
+    fn drop_used_window(&mut self) {
+        let used = self.queue.cursor().is_none_or(|at| self.window.from(at.segment, at.offset).is_none());
+        if used {
+            self.window = Window::default();
+        }
+    }
+
+    /// Reads a located message again; `None`: it is not there any more.
+    fn read_message(&mut self, sequence: Sequence, at: &Located) -> Result<Option<Message>, SpoolError> {
+        let length = record::HEADER + at.length as usize;
+        let bytes = match self.window.from(at.segment, at.offset).and_then(|bytes| bytes.get(..length)) {
+            Some(bytes) => bytes.to_vec(),
+            None => self.read_segment(at.segment, at.offset, length)?,
+        };
+        match record::parse(&bytes).filter(|record| record.sequence == sequence) {
+            Some(record) => {
+                Ok(Some(Message { sequence, stored_at: record.stored_at, request: record.request.to_vec() }))
+            }
+            None => {
+                self.keep_damage_or_pin(at.segment, at.offset, &bytes);
+                Ok(None)
+            }
+        }
+    }
+
+    pub(super) fn read_segment(
+        &mut self,
+        name: Sequence,
+        offset: u64,
+        length: usize,
+    ) -> Result<Vec<u8>, SpoolError> {
+        let path = self.segment_path(name);
+        let mut tries = 1;
+        loop {
+            let file = match self.reader.take().filter(|(open, _)| *open == name) {
+                Some((_, file)) => Ok(file),
+                None => self.disk.open(&path, false),
+            };
+            let read = file.and_then(|file| {
+                let bytes = self.disk.read_at(&file, offset, length)?;
+                self.reader = Some((name, file));
+                Ok(bytes)
+            });
+            match read {
+                Ok(bytes) => return Ok(bytes),
+                Err(_) if tries < READ_TRIES => tries += 1,
+                Err(cause) => return Err(cause).context("read", &path),
+            }
+        }
+    }
+
+    /// Notes progress in the message's line. Not synced, and a failure means only that it may be sent again.
+    fn mark_answered(&mut self, at: &Located) {
+        let path = self.segment_path(at.segment);
+        let file = match self.marker.take().filter(|(open, _)| *open == at.segment) {
+            Some((_, file)) => Ok(file),
+            None => self.disk.open(&path, true),
+        };
+        let marked = file.and_then(|file| {
+            self.disk.write_at(&file, at.offset + MARK_AT as u64, &[ANSWERED])?;
+            self.marker = Some((at.segment, file));
+            Ok(())
+        });
+        if let Err(cause) = marked {
+            log::debug!("mark {}: {cause}; a message may be sent again", path.display());
+        }
+    }
+
+    /// Removes the segments that nothing waits in. Only when the names are durable: the last segment's name keeps
+    /// the sequence.
+    pub(super) fn remove_finished(&mut self) {
+        let mut removed = false;
+        while self.prepared
+            && let Some(name) = self.queue.removable()
+        {
+            let path = self.segment_path(name);
+            self.reader.take_if(|(open, _)| *open == name);
+            self.marker.take_if(|(open, _)| *open == name);
+            match self.disk.remove(&path) {
+                Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
+                    log::warn!("remove {}: {cause}; it is tried again at the next start", path.display());
+                    self.queue.pin(name);
+                }
+                Ok(()) | Err(_) => {
+                    self.queue.removed(name);
+                    removed = true;
+                }
+            }
+        }
+        if removed && let Err(cause) = self.disk.sync_dir(&self.dir) {
+            log::warn!("sync {}: {cause}; answered messages may be sent again", self.dir.display());
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! The locked pid file: one supervisor a folder.
+//!
+//! The lock, not the file or the number in it, says that a supervisor runs: the kernel lets go of it when the last
+//! descriptor is closed, however the process ended, so a stale file (of a dead process, or with a number that is
+//! another's by now) stops nobody. It is a lock of the open file (`F_OFD_SETLK`), which crosses `fork` and `exec`,
+//! and which [`running_pid`] can ask for without taking it, so that asking cannot make a start fail.
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// Times that [`PidLock::take`] opens the file anew when another process removed it meanwhile.
+const ATTEMPTS: usize = 100;
+
+/// Why the lock could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Another process has it.
+    #[error("already running with pid {} ({})", pid.map_or("unknown".to_owned(), |pid| pid.to_string()), path.display())]
+    Running {
+        /// The number in the file, if it holds one by now.
+        pid: Option<u32>,
+        /// The pid file.
+        path: PathBuf,
+    },
+    /// The file cannot be used.
+    #[error("lock {}: {cause}", path.display())]
+    File {
+        /// The pid file.
+        path: PathBuf,
+        /// What the system said.
+        cause: io::Error,
+    },
+}
+
+/// The pid file, locked for as long as this, or a copy of its descriptor, lives.
+#[derive(Debug)]
+pub struct PidLock {
+    file: File,
+    path: PathBuf,
+}
+
+impl PidLock {
+    /// Makes the file if need be, locks and empties it: until [`PidLock::write_pid`] it names nobody.
+    ///
+    /// # Errors
+    /// When another process has the lock, or the file cannot be opened.
+    pub fn take(path: &Path) -> Result<PidLock, LockError> {
+        let fail = |cause| LockError::File { path: path.to_owned(), cause };
+        for _ in 0..ATTEMPTS {
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).create(true).truncate(false).mode(0o644);
+            let file = options.open(path).map_err(fail)?;
+            match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file(libc::F_WRLCK))) {
+                Ok(_) => {}
+                Err(Errno::EAGAIN | Errno::EACCES) => {
+                    return Err(LockError::Running { pid: pid_in(&file), path: path.to_owned() });
+                }
+                Err(errno) => return Err(fail(errno.into())),
+            }
+            // The holder before us may have removed the file between our opening and locking it.
+            let locked = file.metadata().map_err(fail)?;
+            match std::fs::metadata(path) {
+                Ok(named) if (named.dev(), named.ino()) == (locked.dev(), locked.ino()) => {
+                    file.set_len(0).map_err(fail)?;
+                    return Ok(PidLock { file, path: path.to_owned() });
+                }
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(fail(error)),
+            }
+        }
+        Err(fail(io::Error::other("the file is removed again and again")))
+    }
+
+    /// The lock as the program before `exec` held it.
+    pub fn adopt(fd: OwnedFd, path: &Path) -> PidLock {
+        PidLock { file: fd.into(), path: path.to_owned() }
+    }
+
+    /// Writes the number of this process.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn write_pid(&self) -> Result<(), LockError> {
+        let line = format!("{}\n", std::process::id());
+        // Written over before it is cut, so that a reader always finds a number.
+        let written =
+            self.file.write_all_at(line.as_bytes(), 0).and_then(|()| self.file.set_len(line.len() as u64));
+        written
+            .and_then(|()| (&self.file).flush())
+            .map_err(|cause| LockError::File { path: self.path.clone(), cause })
+    }
+
+    /// Removes the file; the lock goes with this value.
+    pub fn remove(&self) {
+        if let Err(error) = std::fs::remove_file(&self.path) {
+            log::warn!("remove {}: {error}", self.path.display());
+        }
+    }
+}
+
+impl AsFd for PidLock {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+/// The process that holds the lock on `path` just now, if one does.
+pub fn running_pid(path: &Path) -> Option<u32> {
+    let file = File::open(path).ok()?;
+    let mut lock = whole_file(libc::F_WRLCK);
+    fcntl(&file, FcntlArg::F_OFD_GETLK(&mut lock)).ok()?;
+    if i32::from(lock.l_type) == libc::F_UNLCK {
+        return None;
+    }
+    pid_in(&file)
+}
+
+fn pid_in(file: &File) -> Option<u32> {
+    let mut text = String::new();
+    let mut bounded = file.take(32);
+    bounded.read_to_string(&mut text).ok()?;
+    text.trim().parse().ok().filter(|pid| *pid != 0)
+}
+
+fn whole_file(kind: i32) -> libc::flock {
+    // SAFETY: `flock` is a struct of integers, for which zero is a value; `l_pid` must be zero for these locks.
+    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+    lock.l_type = i16::try_from(kind).unwrap_or(i16::MAX);
+    lock.l_whence = 0;
+    lock
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_is_held_once_and_told_by_its_pid() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lonc.pid");
+        assert_eq!(running_pid(&path), None);
+        let lock = PidLock::take(&path).unwrap();
+        lock.write_pid().unwrap();
+        let pid = std::process::id();
+        assert_eq!(running_pid(&path), Some(pid));
+        let error = PidLock::take(&path).unwrap_err().to_string();
+        assert_eq!(error, format!("already running with pid {pid} ({})", path.display()));
+        lock.remove();
+        assert!(!path.exists());
+        assert_eq!(running_pid(&path), None);
+    }
+
+    #[test]
+    fn a_stale_pid_file_stops_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lonc.pid");
+        // Of a process that is gone, of one that is someone else's, of no process, and nonsense.
+        for stale in ["4194304\n", "1\n", "0\n", "-1\n", "many words\nin two lines\n", ""] {
+            std::fs::write(&path, stale).unwrap();
+            assert_eq!(running_pid(&path), None, "{stale:?}");
+            let lock = PidLock::take(&path).unwrap();
+            lock.write_pid().unwrap();
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("{}\n", std::process::id()));
+            drop(lock);
+        }
+        assert_eq!(running_pid(&path), None, "the file stays, the lock does not");
+    }
+
+    #[test]
+    fn the_lock_lives_as_long_as_a_copy_of_its_descriptor() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lonc.pid");
+        let lock = PidLock::take(&path).unwrap();
+        lock.write_pid().unwrap();
+        let copy = lock.as_fd().try_clone_to_owned().unwrap();
+        drop(lock);
+        assert_eq!(running_pid(&path), Some(std::process::id()));
+        let adopted = PidLock::adopt(copy, &path);
+        assert!(matches!(PidLock::take(&path), Err(LockError::Running { .. })));
+        adopted.remove();
+        drop(PidLock::take(&path).unwrap());
+    }
+
+    #[test]
+    fn a_folder_in_the_place_of_the_pid_file_is_an_error_that_names_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = PidLock::take(folder.path()).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("lock {}: ", folder.path().display())), "{error}");
+    }
+}

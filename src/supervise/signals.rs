@@ -1,0 +1,122 @@
+//! Signals as values, on a mio source.
+//!
+//! The mask is part of what `exec` keeps, so both ends of it are minded here: [`block`] before an `exec` or a
+//! `fork`, and [`Signals::new`] empties the mask once its handlers stand, whatever mask the program was given. A
+//! signal that comes between the two waits and is not lost. (The original left the mask blocked: its second HUP
+//! never came through.)
+
+use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal as Number, signal, sigprocmask};
+use signal_hook_mio::v1_0::Signals as Source;
+use std::io;
+
+/// What a person or another program can ask of a supervisor, and that a child has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Signal {
+    /// CHLD: a child has ended. Comes first, so that the others find the table up to date.
+    Child,
+    /// USR1: see after every link.
+    Probe,
+    /// HUP: read the configuration anew.
+    Restart,
+    /// TERM, INT: end in order.
+    Stop,
+    /// QUIT: end now.
+    Quit,
+}
+
+/// The numbers, and what they mean.
+const MEANINGS: [(Number, Signal); 6] = [
+    (Number::SIGCHLD, Signal::Child),
+    (Number::SIGUSR1, Signal::Probe),
+    (Number::SIGHUP, Signal::Restart),
+    (Number::SIGTERM, Signal::Stop),
+    (Number::SIGINT, Signal::Stop),
+    (Number::SIGQUIT, Signal::Quit),
+];
+
+/// The signals of this process, for as long as it lives.
+pub struct Signals(Source);
+
+impl Signals {
+    /// Installs handlers, then empties the signal mask.
+    ///
+    /// # Errors
+    /// When there are no descriptors, or the system refuses.
+    pub fn new() -> io::Result<Signals> {
+        let source = Source::new(MEANINGS.map(|(number, _)| number as i32))?;
+        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
+        Ok(Signals(source))
+    }
+
+    /// What came since the last call, each once, in the order of [`Signal`].
+    pub fn pending(&mut self) -> Vec<Signal> {
+        let came: Vec<i32> = self.0.pending().collect();
+        let mut signals: Vec<Signal> =
+            MEANINGS.iter().filter(|(n, _)| came.contains(&(*n as i32))).map(|(_, signal)| *signal).collect();
+        signals.sort_unstable();
+        signals.dedup();
+        signals
+    }
+}
+
+impl mio::event::Source for Signals {
+    fn register(
+        &mut self,
+        registry: &mio::Registry,
+        token: mio::Token,
+        interest: mio::Interest,
+    ) -> io::Result<()> {
+        self.0.register(registry, token, interest)
+    }
+
+    fn reregister(
+        &mut self,
+        registry: &mio::Registry,
+        token: mio::Token,
+        interest: mio::Interest,
+    ) -> io::Result<()> {
+        self.0.reregister(registry, token, interest)
+    }
+
+    fn deregister(&mut self, registry: &mio::Registry) -> io::Result<()> {
+        self.0.deregister(registry)
+    }
+}
+
+/// Blocks every signal; returns the mask as it was, for [`restore`].
+///
+/// # Errors
+/// None that the system documents for these arguments.
+pub fn block() -> io::Result<SigSet> {
+    let mut before = SigSet::empty();
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut before))?;
+    Ok(before)
+}
+
+/// Sets the mask back.
+///
+/// # Errors
+/// None that the system documents for these arguments.
+pub fn restore(mask: &SigSet) -> io::Result<()> {
+    Ok(sigprocmask(SigmaskHow::SIG_SETMASK, Some(mask), None)?)
+}
+
+/// In a child just forked, all signals blocked: undoes the handlers of its parent, then empties the mask.
+///
+/// TERM ends a child. HUP, USR1, INT and QUIT are ignored: they are meant for the supervisor, but a terminal sends
+/// them to the whole group and `pkill` to every process of the name; the supervisor tells a child what it needs.
+///
+/// # Errors
+/// None that the system documents for these arguments.
+pub fn undo_in_child() -> io::Result<()> {
+    for (number, meaning) in MEANINGS {
+        let disposition = match (number, meaning) {
+            (Number::SIGTERM, _) | (_, Signal::Child) => SigHandler::SigDfl,
+            (_, Signal::Probe | Signal::Restart | Signal::Stop | Signal::Quit) => SigHandler::SigIgn,
+        };
+        // SAFETY: neither disposition is a function, so none can do what a handler must not. signal-hook's own
+        // record of its handlers is stale from here on, which nobody asks in a child.
+        unsafe { signal(number, disposition) }?;
+    }
+    restore(&SigSet::empty())
+}

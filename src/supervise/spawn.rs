@@ -1,0 +1,161 @@
+//! The one `fork`, what a child undoes of its parent, and reaping.
+//!
+//! A supervisor has one thread, so its child may do what any process may. The child starts with an empty signal
+//! mask, without its parent's handlers, and with no descriptor of its parent's but the standard three, the log and
+//! those it was given: it holds no pid lock, no other peer's listener, no control socket of a sibling. It never
+//! returns into its parent's code: when it panics, that is logged (by the panic hook) and it exits with
+//! [`PANICKED`].
+
+use super::signals;
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Pid, fork};
+use std::convert::Infallible;
+use std::fmt;
+use std::io;
+use std::ops::Deref;
+use std::os::fd::RawFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// Exit code of a child that panicked.
+pub const PANICKED: i32 = 101;
+
+/// Exit code of a child that could not shed its parent's signals or descriptors.
+const UNFIT: i32 = 102;
+
+/// Forks a child that runs `entry` and has no descriptors but the standard three, the log and `keep`. In the parent,
+/// `entry` is dropped, and with it what the child was to own.
+///
+/// # Errors
+/// What `fork` said; there is no child then.
+pub fn spawn(keep: Vec<RawFd>, entry: impl FnOnce() -> Infallible) -> io::Result<u32> {
+    let mask = signals::block()?;
+    // SAFETY: this process has one thread (see the head of this file), so no lock is held by a thread that the
+    // child lacks.
+    let forked = unsafe { fork() };
+    match forked {
+        Ok(ForkResult::Child) => begin_child(keep, entry),
+        Ok(ForkResult::Parent { child }) => {
+            signals::restore(&mask)?;
+            Ok(child.as_raw().unsigned_abs())
+        }
+        Err(errno) => {
+            signals::restore(&mask)?;
+            Err(errno.into())
+        }
+    }
+}
+
+fn begin_child(keep: Vec<RawFd>, entry: impl FnOnce() -> Infallible) -> ! {
+    if let Err(error) = signals::undo_in_child().and_then(|()| close_all_but(keep)) {
+        log::error!("begin child: {error}");
+        std::process::exit(UNFIT);
+    }
+    crate::logging::forget_last_line();
+    // What unwinding could leave half done is not looked at again: the process ends.
+    let Err(_) = catch_unwind(AssertUnwindSafe(entry));
+    std::process::exit(PANICKED)
+}
+
+/// Closes every descriptor but the standard three, the log's and `keep`.
+fn close_all_but(mut keep: Vec<RawFd>) -> io::Result<()> {
+    keep.extend([0, 1, 2]);
+    keep.extend(crate::logging::descriptor());
+    keep.sort_unstable();
+    keep.dedup();
+    let gaps = keep.windows(2).map(|pair| (pair[0] + 1, pair[1] - 1)).filter(|(first, last)| first <= last);
+    let after = keep.last().map(|last| (last + 1, RawFd::MAX));
+    for (first, last) in gaps.chain(after) {
+        // SAFETY: the objects of the parent that own these descriptors lie in frames and fields that the child
+        // never comes back to, so none of them is used or dropped after this.
+        let done = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+        Errno::result(done)?;
+    }
+    Ok(())
+}
+
+/// What a supervisor has and each child takes over whole: a clone of a table of 5,000 hosts for each of 5,000
+/// children would cost gigabytes, while the child's copy of its parent's memory is there already, and shared until
+/// one of them writes to it.
+#[derive(Debug)]
+pub struct Inherited<T>(Option<T>);
+
+impl<T> Inherited<T> {
+    /// In the supervisor.
+    pub fn new(value: T) -> Inherited<T> {
+        Inherited(Some(value))
+    }
+
+    /// In a child: moves the value out of the child's copy of the supervisor.
+    ///
+    /// # Panics
+    /// The second time.
+    pub fn take(&mut self) -> T {
+        self.0.take().expect("a child inherits once")
+    }
+}
+
+impl<T> Deref for Inherited<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.0.as_ref().expect("a child that took its heritage never comes back to the supervisor's code")
+    }
+}
+
+/// How a child ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// With this exit code.
+    Exited(i32),
+    /// By this signal.
+    Killed(Signal),
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            End::Exited(PANICKED) => write!(f, "panicked"),
+            End::Exited(code) => write!(f, "exited with {code}"),
+            End::Killed(signal) => write!(f, "killed by {signal}"),
+        }
+    }
+}
+
+/// The next child that has ended and was not reaped yet, without waiting; to be called until it gives `None`, since
+/// one signal may stand for many children.
+pub fn reap() -> Option<(u32, End)> {
+    loop {
+        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::Exited(pid, code)) => {
+                return Some((pid.as_raw().unsigned_abs(), End::Exited(code)));
+            }
+            Ok(WaitStatus::Signaled(pid, signal, _)) => {
+                return Some((pid.as_raw().unsigned_abs(), End::Killed(signal)));
+            }
+            Ok(WaitStatus::StillAlive) => return None,
+            // Stops are not asked for; should one be told, it is no end.
+            Ok(
+                WaitStatus::Stopped(..)
+                | WaitStatus::Continued(..)
+                | WaitStatus::PtraceEvent(..)
+                | WaitStatus::PtraceSyscall(..),
+            )
+            | Err(Errno::EINTR) => {}
+            // ECHILD: there are no children. Nothing else is documented.
+            Err(_) => return None,
+        }
+    }
+}
+
+/// Kills a child that was not reaped yet, so that the number cannot have become another process's.
+pub fn kill_now(pid: u32) {
+    send(pid, Signal::SIGKILL);
+}
+
+/// Sends a signal, if the number can be a process's; whether it could be sent.
+pub fn send(pid: u32, signal: Signal) -> bool {
+    // 0 and negative numbers would mean whole groups.
+    i32::try_from(pid).is_ok_and(|pid| pid > 0 && kill(Pid::from_raw(pid), signal).is_ok())
+}

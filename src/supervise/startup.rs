@@ -1,0 +1,270 @@
+//! The way from `main` to a supervisor's loop, the same for `lonc` and `lond`.
+//!
+//! In order: arguments, configuration, user and folders, lock, log, background. Whatever is wrong is told to who
+//! started the program, as `lonc: verb object: cause`, with exit code 1 (2 for wrong arguments), also when it turns
+//! up only once the program is in the background. After an `exec` at HUP the process is a daemon already and has its
+//! lock: then only configuration and log are begun anew.
+
+use super::background::{self, BackgroundError, Ready};
+use super::handoff::{self, Descriptors, HandoffError, Program};
+use super::lock::{LockError, PidLock};
+use super::signals;
+use super::spawn::Inherited;
+use super::title;
+use crate::config::{Config, ConfigErrors};
+use crate::logging::{self, LogError};
+use clap::{CommandFactory, FromArgMatches, Parser};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::fmt::Display;
+use std::io;
+use std::os::fd::RawFd;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Where the configuration is looked for when neither an argument nor the environment names it.
+pub const DEFAULT_CONFIG: &str = "/etc/lonnet/lonnet.toml";
+
+/// The arguments of `lonc` and of `lond`.
+#[derive(Debug, Clone, Parser)]
+#[command(version)]
+pub struct Arguments {
+    /// The configuration
+    #[arg(long, value_name = "FILE", env = "LONNET_CONFIG", default_value = DEFAULT_CONFIG)]
+    pub config: PathBuf,
+    /// Stay in the foreground; log to standard error as well
+    #[arg(long)]
+    pub foreground: bool,
+    /// If it runs already, exit 0 without a word (for cron)
+    #[arg(long)]
+    pub if_not_running: bool,
+}
+
+/// Why the program cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration is wrong: each problem is a line.
+    #[error("{0}")]
+    Config(#[from] ConfigErrors),
+    /// The path of the configuration cannot be made absolute.
+    #[error("find {}: {cause}", path.display())]
+    Path {
+        /// As it was given.
+        path: PathBuf,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// Another process runs, or the pid file cannot be used.
+    #[error("start: {0}")]
+    Lock(#[from] LockError),
+    /// The user, a folder, or the way to the background.
+    #[error("start: {0}")]
+    Background(#[from] BackgroundError),
+    /// The log cannot be written.
+    #[error("start: {0}")]
+    Log(#[from] LogError),
+    /// The handoff at HUP failed.
+    #[error("start: {0}")]
+    Handoff(#[from] HandoffError),
+    /// The supervisor cannot serve.
+    #[error("start: {0}")]
+    Serve(String),
+}
+
+/// Reads a configuration: [`Config::load`].
+pub type Load = fn(&Path) -> Result<Config, ConfigErrors>;
+
+/// What a supervisor begins with.
+#[derive(Debug)]
+pub struct Start<L> {
+    /// `lonc` or `lond`.
+    pub program: &'static str,
+    /// The configuration.
+    pub config: Inherited<Config>,
+    /// Reads a configuration.
+    pub load: Load,
+    /// The pid file, locked, with this process's number.
+    pub lock: PidLock,
+    /// Who waits for the program to serve.
+    pub ready: Ready,
+    /// How to start anew at HUP.
+    pub image: Program,
+    /// What the program before this one left.
+    pub legacy: Option<(L, Descriptors)>,
+}
+
+/// What every program leaves to the one after it.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Common {
+    /// The lock's descriptor.
+    pub lock: RawFd,
+    /// The log, for a new program that cannot read its configuration.
+    pub log: PathBuf,
+}
+
+/// A legacy, as far as this file is concerned.
+pub trait Legacy: DeserializeOwned {
+    /// What every legacy has.
+    fn common(&self) -> &Common;
+}
+
+/// The `main` of a supervisor: starts as the arguments say and calls `serve`, which returns when it was told to
+/// stop, or an error when it cannot serve.
+pub fn main<L: Legacy, E: Display>(
+    program: &'static str,
+    serve: impl FnOnce(&mut Start<L>) -> Result<(), E>,
+) -> ExitCode {
+    let matches = Arguments::command().name(program).get_matches();
+    let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let mut start = match begin(program, &arguments, Config::load) {
+        Ok(start) => start,
+        Err(StartError::Lock(LockError::Running { .. })) if arguments.if_not_running => {
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            say(program, &error);
+            return ExitCode::FAILURE;
+        }
+    };
+    finish(&mut start, serve)
+}
+
+/// Runs `serve`; tells whoever waits how it went.
+pub fn finish<L, E: Display>(
+    start: &mut Start<L>,
+    serve: impl FnOnce(&mut Start<L>) -> Result<(), E>,
+) -> ExitCode {
+    let Err(cause) = serve(start) else { return ExitCode::SUCCESS };
+    let error = StartError::Serve(cause.to_string());
+    log::error!("{error}");
+    if !start.ready.fail(&error.to_string()) {
+        say(start.program, &error);
+    }
+    ExitCode::FAILURE
+}
+
+/// A line each on standard error, the problems of a configuration one by one.
+fn say(program: &str, error: &StartError) {
+    match error {
+        StartError::Config(ConfigErrors(problems)) => {
+            problems.iter().for_each(|problem| eprintln!("{program}: {problem}"));
+        }
+        other => eprintln!("{program}: {other}"),
+    }
+}
+
+/// All steps before a supervisor's loop. `load` reads the configuration.
+///
+/// # Errors
+/// The first step that failed. The pid file is left as it is then.
+pub fn begin<L: Legacy>(
+    program: &'static str,
+    arguments: &Arguments,
+    load: Load,
+) -> Result<Start<L>, StartError> {
+    title::init(program);
+    let legacy = handoff::receive::<L>()?;
+    let file = std::path::absolute(&arguments.config)
+        .map_err(|cause| StartError::Path { path: arguments.config.clone(), cause })?;
+    let image = Program::new(arguments_anew(arguments, &file))?;
+    match legacy {
+        Some((legacy, descriptors)) => go_on(program, arguments, load, &file, image, legacy, descriptors),
+        None => start_first(program, arguments, load, &file, image),
+    }
+}
+
+fn start_first<L>(
+    program: &'static str,
+    arguments: &Arguments,
+    load: Load,
+    file: &Path,
+    image: Program,
+) -> Result<Start<L>, StartError> {
+    let config = load(file)?;
+    background::become_user(&config)?;
+    // Taken before the fork, which copies it: who starts a second one is told at once.
+    let lock = PidLock::take(&pid_file(program, &config))?;
+    logging::init(program, &log_file(program, &config), config.log_level, arguments.foreground)?;
+    let mut ready = if arguments.foreground { Ready::nobody() } else { background::detach(program)? };
+    // From here on others find this process and may signal it; its handlers will stand a little later.
+    let told = signals::block().map_err(|cause| LockError::File { path: pid_file(program, &config), cause });
+    if let Err(error) = told.and_then(|_| lock.write_pid()) {
+        ready.fail(&StartError::Lock(error).to_string());
+        std::process::exit(1);
+    }
+    Ok(Start { program, config: Inherited::new(config), load, lock, ready, image, legacy: None })
+}
+
+/// After `exec`: the process is what it was, with a program and a configuration that may be new.
+fn go_on<L: Legacy>(
+    program: &'static str,
+    arguments: &Arguments,
+    load: Load,
+    file: &Path,
+    image: Program,
+    legacy: L,
+    mut descriptors: Descriptors,
+) -> Result<Start<L>, StartError> {
+    let config = match load(file) {
+        Ok(config) => config,
+        Err(errors) => {
+            // The old program has read this very file a moment ago, so this is a rare race; it is told in the old log.
+            logging::init(program, &legacy.common().log, log::LevelFilter::Info, arguments.foreground)?;
+            errors.0.iter().for_each(|problem| log::error!("restart: {problem}; the links end"));
+            return Err(errors.into());
+        }
+    };
+    background::make_folders(&config, None)?;
+    logging::init(program, &log_file(program, &config), config.log_level, arguments.foreground)?;
+    let path = pid_file(program, &config);
+    let lock = match descriptors.take(legacy.common().lock) {
+        Some(fd) => PidLock::adopt(fd, &path),
+        None => PidLock::take(&path)?,
+    };
+    lock.write_pid()?;
+    let (config, ready) = (Inherited::new(config), Ready::nobody());
+    Ok(Start { program, config, load, lock, ready, image, legacy: Some((legacy, descriptors)) })
+}
+
+/// Whether the configuration can be begun anew with in place of `current`; logs what is wrong if not.
+pub fn can_restart(load: Load, current: &Config) -> bool {
+    let new = match load(&current.file) {
+        Ok(new) => new,
+        Err(ConfigErrors(problems)) => {
+            problems
+                .iter()
+                .for_each(|problem| log::error!("restart: {problem}; the old configuration stays"));
+            return false;
+        }
+    };
+    // Both are as old as the process: the lock lies in one, and root, who could change the other, was given up.
+    for (key, same) in [("run_dir", new.run_dir == current.run_dir), ("user", new.user == current.user)] {
+        if !same {
+            let file = current.file.display();
+            log::error!(
+                "restart: {file}: {key} has changed: stop and start instead; the old configuration stays"
+            );
+            return false;
+        }
+    }
+    true
+}
+
+/// The same arguments, none of which depends on the working directory or the environment.
+fn arguments_anew(arguments: &Arguments, file: &Path) -> Vec<std::ffi::OsString> {
+    let mut anew = vec!["--config".into(), file.into()];
+    if arguments.foreground {
+        anew.push("--foreground".into());
+    }
+    anew
+}
+
+/// `<run_dir>/<program>.pid`.
+pub fn pid_file(program: &str, config: &Config) -> PathBuf {
+    config.run_dir.join(format!("{program}.pid"))
+}
+
+/// `<log_dir>/<program>.log`.
+pub fn log_file(program: &str, config: &Config) -> PathBuf {
+    config.log_dir.join(format!("{program}.log"))
+}
