@@ -228,7 +228,10 @@ impl Conversation {
             State::Up | State::Late if self.paused.is_some() => Ok(()),
             State::Up if over(self.clock_from) => {
                 let Some(ticket) = self.asked.pop_front() else { return Ok(()) };
-                answer(ticket, format!("error:{}: no answer within {:?}", self.name, self.timeout).as_bytes());
+                answer(
+                    ticket,
+                    format!("error:{}: no answer within {:?}", self.name, self.timeout).as_bytes(),
+                );
                 self.clock_from = now;
                 self.enter(State::Late, "no answer in time");
                 Ok(())
@@ -248,11 +251,8 @@ impl Conversation {
                 (std::mem::take(&mut self.held), State::Away)
             }
             State::Up | State::Late => {
-                let next = if self.held.is_empty() {
-                    State::Away
-                } else {
-                    State::Dialing { since: now, next: now }
-                };
+                let next =
+                    if self.held.is_empty() { State::Away } else { State::Dialing { since: now, next: now } };
                 (std::mem::take(&mut self.asked), next)
             }
         };

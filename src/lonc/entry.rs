@@ -1,8 +1,21 @@
 //! Where a link child begins.
+//!
+//! Takes the peer's spool lock before anything else, so that two children never serve one peer: a child that replaces
+//! another waits here until that one has ended. Where there can be no lock because the delayed directory cannot be used,
+//! plain requests are served all the same and critical ones that would have to be stored are answered `con_failed`.
 
+use super::broker::Broker;
+use super::link::Now;
+use super::permlog::PermLog;
+use super::reactor::Reactor;
 use crate::config::{Config, Peer};
+use crate::spool::{RealDisk, Spool, SpoolLock};
+use crate::supervise::control::Channel;
+use crate::supervise::title;
+use std::error::Error;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
+use std::time::Instant;
 
 /// What a link child is born with.
 #[derive(Debug)]
@@ -19,6 +32,29 @@ pub struct Seed {
 
 /// Serves one peer until told to stop; exits 0 then.
 pub fn run(seed: Seed) -> ! {
-    drop(seed);
-    std::process::exit(0)
+    let peer = seed.peer.host.id.clone();
+    match serve(seed) {
+        Ok(()) => std::process::exit(0),
+        Err(error) => {
+            log::error!("serve {peer}: {error}; ending");
+            std::process::exit(1)
+        }
+    }
+}
+
+fn serve(seed: Seed) -> Result<(), Box<dyn Error>> {
+    let Seed { config, peer, listener, control } = seed;
+    crate::logging::set_host(peer.host.id.as_str());
+    title::set(&format!("{} starting", peer.host.id));
+    let dir = config.spool_path(&peer.host.id);
+    let _lock = SpoolLock::acquire_blocking(&dir).inspect_err(|error| {
+        log::error!("{error}; critical requests are kept nowhere until that is put right")
+    });
+    let spool = Spool::open(RealDisk, &dir, peer.spool);
+    let now = Now { mono: Instant::now(), wall: jiff::Timestamp::now() };
+    let broker = Broker::new(&config, &peer, spool, getrandom::u64()?, now);
+    let control = Channel::from_fd(control)?;
+    let permlog = PermLog::new(&config.log_dir);
+    Reactor::new(peer, broker, listener, control, permlog)?.run()?;
+    Ok(())
 }

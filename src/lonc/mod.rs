@@ -1,5 +1,16 @@
 //! The caller's side: `supervisor` forks a child for each peer; `entry` is where such a child begins.
+//!
+//! A link child: [`reactor`] (sockets, clock) -> [`broker`] (pure but for the spool's disk) -> [`session`],
+//! [`pending`], [`link`], the spool.
 
+pub mod broker;
 pub mod entry;
 pub mod inbox_owner;
+pub mod link;
+pub mod pending;
+pub mod permlog;
+pub mod reactor;
+pub mod request;
+pub mod resolve;
+pub mod session;
 pub mod supervisor;

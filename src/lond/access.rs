@@ -164,11 +164,14 @@ mod tests {
             }
             vec![ip("127.0.0.9")]
         };
-        let found = identify(hosts.iter(), ip("127.0.0.9"), Instant::now() + Duration::from_millis(300), lookup);
+        let found =
+            identify(hosts.iter(), ip("127.0.0.9"), Instant::now() + Duration::from_millis(300), lookup);
         assert_eq!(found.map(|host| host.id.as_str()), Some("h19"));
-        assert!(identify(hosts[..5].iter(), ip("127.0.0.1"), Instant::now(), |_| loop {
-            std::thread::park();
-        })
-        .is_none());
+        assert!(
+            identify(hosts[..5].iter(), ip("127.0.0.1"), Instant::now(), |_| loop {
+                std::thread::park();
+            })
+            .is_none()
+        );
     }
 }

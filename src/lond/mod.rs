@@ -5,6 +5,6 @@
 
 pub mod access;
 pub mod entry;
-pub mod supervisor;
 pub mod reactor;
 pub mod serve;
+pub mod supervisor;

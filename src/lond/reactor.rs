@@ -86,7 +86,8 @@ impl Reactor {
         let poll = Poll::new().map_err(fail("make poll"))?;
         let registry = poll.registry();
         stream.set_nonblocking(true).map_err(fail("make link non-blocking"))?;
-        let link = Stream::register(TcpStream::from_std(stream), registry, LINK).map_err(fail("watch link"))?;
+        let link =
+            Stream::register(TcpStream::from_std(stream), registry, LINK).map_err(fail("watch link"))?;
         let mut control = Channel::from_fd(control).map_err(fail("take control socket"))?;
         registry
             .register(&mut control, CONTROL, Interest::READABLE | Interest::WRITABLE)
@@ -259,7 +260,8 @@ impl Reactor {
                 Effect::Opened => {
                     log::info!("link open");
                     title::set(&format!("{} serving", self.caller));
-                    if let Err(error) = self.control.send(&FromServe::Opened { caller: self.caller.clone() }) {
+                    if let Err(error) = self.control.send(&FromServe::Opened { caller: self.caller.clone() })
+                    {
                         log::warn!("tell the supervisor that the link is open: {error}");
                     }
                 }

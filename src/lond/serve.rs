@@ -394,7 +394,9 @@ impl Serve {
 
     fn too_long(&mut self) {
         match &self.state {
-            State::Init | State::Challenged(_) => self.refuse("a line that is no part of the opening dialogue"),
+            State::Init | State::Challenged(_) => {
+                self.refuse("a line that is no part of the opening dialogue")
+            }
             State::Open | State::Finishing(_) => self.answers.give(&self.too_long_answer(), None),
             State::Leaving(_) | State::Lingering(_) | State::Ended(_) => {}
         }
@@ -459,11 +461,7 @@ impl Serve {
             // `step` takes no line in these.
             (
                 State::Leaving(_) | State::Lingering(_) | State::Ended(_),
-                Request::Blank
-                | Request::Init
-                | Request::Enciphered
-                | Request::Builtin(_)
-                | Request::Other,
+                Request::Blank | Request::Init | Request::Enciphered | Request::Builtin(_) | Request::Other,
             ) => None,
         };
         self.request = line;
@@ -475,9 +473,8 @@ impl Serve {
         let Some(cipher) = &self.cipher else {
             return Err(b"error:enciphered request, but no cipher was agreed".to_vec());
         };
-        let plain = cipher
-            .open(line)
-            .map_err(|error| format!("error:enciphered request: {error}").into_bytes())?;
+        let plain =
+            cipher.open(line).map_err(|error| format!("error:enciphered request: {error}").into_bytes())?;
         // It would be two requests to a handler, and shift every later answer by one.
         if memchr::memchr(b'\n', &plain).is_some() {
             return Err(b"error:enciphered request: a newline in it".to_vec());

@@ -87,7 +87,12 @@ impl<D: Disk> Spool<D> {
     }
 
     /// Writes a file so that it is there whole or not at all.
-    pub(super) fn write_durably(&mut self, folder: &Path, name: &str, bytes: &[u8]) -> Result<(), SpoolError> {
+    pub(super) fn write_durably(
+        &mut self,
+        folder: &Path,
+        name: &str,
+        bytes: &[u8],
+    ) -> Result<(), SpoolError> {
         let (new, path) = (folder.join(NEW), folder.join(name));
         let file = match self.create_new(folder, &new) {
             Ok(file) => file,

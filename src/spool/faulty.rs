@@ -506,7 +506,12 @@ impl Disk for FaultyDisk {
     fn list(&mut self, folder: &Path, each: &mut dyn FnMut(&OsStr)) -> io::Result<()> {
         self.operate(operation("list", folder, 0), false, |state, _| {
             state.require_folder(folder)?;
-            state.seen.keys().filter(|path| parent(path) == folder).filter_map(|path| path.file_name()).for_each(each);
+            state
+                .seen
+                .keys()
+                .filter(|path| parent(path) == folder)
+                .filter_map(|path| path.file_name())
+                .for_each(each);
             Ok(())
         })
     }

@@ -178,7 +178,10 @@ impl<D: Disk> Spool<D> {
                 Ok(()) => removed = true,
                 Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
                 Err(cause) => {
-                    log::error!("remove {}: {cause}; it is in the spool and will be sent again", path.display());
+                    log::error!(
+                        "remove {}: {cause}; it is in the spool and will be sent again",
+                        path.display()
+                    );
                     self.stuck.insert(name);
                 }
             }

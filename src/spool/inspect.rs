@@ -163,7 +163,10 @@ pub fn drop_in_file(
 ) -> io::Result<PathBuf> {
     static COUNTER: AtomicU32 = AtomicU32::new(0);
     if request.is_empty() || request.contains(&b'\n') || request.len() > MAX_REQUEST {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the request is not one line that can be stored"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "the request is not one line that can be stored",
+        ));
     }
     let count = COUNTER.fetch_add(1, Ordering::Relaxed);
     let nanos = now.as_nanosecond().max(0);

@@ -154,7 +154,8 @@ impl Queue {
 
     /// When the oldest message was stored, as far as one is located.
     pub fn oldest(&self) -> Option<Timestamp> {
-        let first = |map: &BTreeMap<Sequence, Located>| map.iter().next().map(|(key, at)| (*key, at.stored_at));
+        let first =
+            |map: &BTreeMap<Sequence, Located>| map.iter().next().map(|(key, at)| (*key, at.stored_at));
         match (first(&self.sent), first(&self.unsent)) {
             (Some(a), Some(b)) => Some(if a.0 < b.0 { a.1 } else { b.1 }),
             (a, b) => a.or(b).map(|(_, stored_at)| stored_at),

@@ -158,7 +158,9 @@ impl<D: Disk> Spool<D> {
     fn count(&mut self, folder: &str) -> Result<u64, SpoolError> {
         let folder = self.dir.join(folder);
         let mut count = 0;
-        match self.disk.list(&folder, &mut |name| count += u64::from(!name.as_encoded_bytes().starts_with(b".")))
+        match self
+            .disk
+            .list(&folder, &mut |name| count += u64::from(!name.as_encoded_bytes().starts_with(b".")))
         {
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(0),
             listed => listed.context("list", &folder).map(|()| count),

@@ -133,7 +133,11 @@ impl<D: Disk> Spool<D> {
             if cursor.offset < cursor.end {
                 if let Err(error) = self.fill_window(&cursor) {
                     let path = error.path.display();
-                    log::error!("{} {path}: {}; it is passed over until the next start", error.verb, error.cause);
+                    log::error!(
+                        "{} {path}: {}; it is passed over until the next start",
+                        error.verb,
+                        error.cause
+                    );
                     self.queue.skip_segment();
                     return Err(error);
                 }

@@ -192,7 +192,8 @@ mod tests {
     #[test]
     fn only_twenty_digits_name_a_segment() {
         assert_eq!(parse_file_name(&file_name(Sequence(17))), Some(Sequence(17)));
-        for name in ["17.seg", "00000000000000000017", "0000000000000000001x.seg", "99999999999999999999.seg"] {
+        for name in ["17.seg", "00000000000000000017", "0000000000000000001x.seg", "99999999999999999999.seg"]
+        {
             assert_eq!(parse_file_name(name), None);
         }
     }

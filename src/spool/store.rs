@@ -302,7 +302,8 @@ impl<D: Disk> Spool<D> {
     /// the segment is made when it is needed, or that store is refused.
     fn make_spare(&mut self) {
         let size = self.segment_bytes;
-        let Some(last) = self.queue.last().filter(|last| last.size == size && last.end >= size / 4 * 3) else {
+        let Some(last) = self.queue.last().filter(|last| last.size == size && last.end >= size / 4 * 3)
+        else {
             return;
         };
         let due = self.append.is_some() && self.spare.is_none() && self.spare_tried_at != Some(last.name);

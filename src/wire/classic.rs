@@ -5,5 +5,7 @@
 //! here to talk to hosts that speak nothing else.
 
 mod cipher;
+mod opening;
 
 pub use cipher::{Cipher, CipherError, make_buildkey};
+pub use opening::{Opening, OpeningError, Progress, Step};

@@ -95,6 +95,12 @@ impl LineReader {
         }
     }
 
+    /// Forgets everything, for a new connection.
+    pub fn reset(&mut self) {
+        self.clear();
+        self.skipping = false;
+    }
+
     fn consume_to(&mut self, at: usize) {
         self.start = at;
         self.searched = at;

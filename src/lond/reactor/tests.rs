@@ -69,6 +69,7 @@ impl Rig {
                 full_load: 2.0,
                 drain_timeout: PATIENCE,
             },
+            warnings: Vec::new(),
             handlers: vec![crate::config::Handler {
                 name: "echo".to_owned(),
                 socket: at("echo.sock"),
@@ -486,9 +487,11 @@ fn a_program_that_does_not_read_stops_the_caller_and_not_the_answers_before() {
 
 #[test]
 fn told_to_end_it_answers_what_is_in_flight_and_closes() {
-    for (order, reason) in
-        [(Some(ToServe::Drain), Reason::Drained), (Some(ToServe::Replaced), Reason::Replaced), (None, Reason::Orphaned)]
-    {
+    for (order, reason) in [
+        (Some(ToServe::Drain), Reason::Drained),
+        (Some(ToServe::Replaced), Reason::Replaced),
+        (None, Reason::Orphaned),
+    ] {
         let rig = Rig::new();
         let program = Program::start(rig.socket(), slow_or_echo);
         let mut link = rig.open();

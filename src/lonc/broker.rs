@@ -1,0 +1,545 @@
+//! The broker of one link: it routes between the programs' sessions, the link, what is in flight, and the spool.
+//!
+//! Pure but for the spool's disk, which is a parameter: time, random seed and bytes come as arguments, and what is to
+//! be done comes back as [`Effect`]s. The parts don't know each other; everything that passes from one to another
+//! passes here. What is promised to a program, answer by answer, is in `docs/delivery.md`.
+//!
+//! Order of critical messages. A critical request is sent at once only while nothing is stored or about to be; else it
+//! is stored behind what waits. When one in flight becomes overdue or the link is lost, *all* critical requests in
+//! flight are stored, in the order in which they were sent, before anything newer can be. So the order of sequences
+//! in the spool is the order in which the requests were taken.
+
+mod delivery;
+#[cfg(test)]
+mod tests;
+
+use super::link::{Action, Event, Link, Now};
+use super::pending::{Entry, Owner, Pending, Purpose};
+use super::request::{self, Forward, Request};
+use super::session::{ClientId, Session, Sessions};
+use crate::config::{Config, HostId, Hosts, Peer, Wire};
+use crate::spool::{Disk, Spool};
+use crate::status::{LinkState, PeerStatus};
+use crate::wire::line::Line;
+use delivery::Store;
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// How long a new child lets the programs wait for its first dial to end before it answers `con_lost`: long enough
+/// that a restart of the child is not seen by them.
+const FIRST_DIAL_GRACE: Duration = Duration::from_secs(1);
+/// Requests of one program that are taken before it is another's turn.
+const QUANTUM: usize = 32;
+/// Bytes of critical requests gathered for one sync.
+const STORE_BATCH: usize = 4 << 20;
+/// Least time between two reports of counters that changed while the state did not.
+const REPORT_EVERY: Duration = Duration::from_millis(250);
+
+const CON_LOST: &[u8] = b"con_lost";
+const CON_DELAYED: &[u8] = b"con_delayed";
+const CON_FAILED: &[u8] = b"con_failed";
+
+/// What the reactor is to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Make a connection to the peer.
+    Dial,
+    /// Close the connection to the peer, if there is one.
+    HangUp,
+    /// A stored message was delivered: note it in the permanent log.
+    Delivered {
+        /// In the form in which it was stored.
+        request: Vec<u8>,
+    },
+}
+
+/// What becomes of a program's request right now.
+enum Verdict {
+    /// It is on its way; its slot is filled later.
+    Wait,
+    /// It is answered by us.
+    Answer(Vec<u8>),
+}
+
+/// What is told about the broker.
+#[derive(Debug, Default, Clone, Copy)]
+struct Counters {
+    done: u64,
+    lost: u64,
+}
+
+/// See the module.
+pub struct Broker<D: Disk> {
+    peer: HostId,
+    wire: &'static str,
+    delayed_dir: PathBuf,
+    hosts: Hosts,
+    sessions: Sessions,
+    /// Programs whose lines wait to be served, in turn.
+    queue: VecDeque<ClientId>,
+    /// Programs whose answers grew, or that may be finished.
+    touched: Vec<ClientId>,
+    link: Link,
+    pending: Pending,
+    spool: Spool<D>,
+    /// Critical requests gathered for the next sync.
+    stores: Vec<Store>,
+    stores_bytes: usize,
+    /// Until then, or the end of the first dial, programs wait.
+    grace: Option<Instant>,
+    /// When the delayed directory is to be looked at again, or the spool to be read again after an error.
+    take_in_at: Option<Instant>,
+    replay_at: Option<Instant>,
+    drain_timeout: Duration,
+    /// No new requests; by then everything is over.
+    draining: Option<Instant>,
+    /// That time has passed: what a program has not read by now it will not get.
+    forced: bool,
+    counters: Counters,
+    spool_error: Option<(String, jiff::Timestamp)>,
+    effects: Vec<Effect>,
+    /// The state changed in a way that the supervisor is to hear of at once.
+    changed: bool,
+    reported: (u64, u64, u64),
+    reported_at: Instant,
+}
+
+impl<D: Disk> Broker<D> {
+    /// The broker of `peer`, with the peer's spool, and a link that is dialled at the first [`Broker::turn`].
+    pub fn new(config: &Config, peer: &Peer, spool: Spool<D>, seed: u64, now: Now) -> Broker<D> {
+        Broker {
+            peer: peer.host.id.clone(),
+            wire: match peer.wire {
+                Wire::Classic => "classic",
+                Wire::Secure => "secure",
+            },
+            delayed_dir: config.spool_dir.clone(),
+            hosts: config.hosts.clone(),
+            sessions: Sessions::new(peer.max_line),
+            queue: VecDeque::new(),
+            touched: Vec::new(),
+            link: Link::new(peer, &config.id, seed, now),
+            pending: Pending::new(peer.request_timeout),
+            spool,
+            stores: Vec::new(),
+            stores_bytes: 0,
+            grace: Some(now.mono + FIRST_DIAL_GRACE),
+            take_in_at: Some(now.mono),
+            replay_at: None,
+            drain_timeout: peer.drain_timeout,
+            draining: None,
+            forced: false,
+            counters: Counters::default(),
+            spool_error: None,
+            effects: Vec::new(),
+            changed: true,
+            reported: (0, 0, 0),
+            reported_at: now.mono,
+        }
+    }
+
+    // What the reactor tells.
+
+    /// A program connected.
+    pub fn client_connected(&mut self) -> ClientId {
+        self.sessions.add()
+    }
+
+    /// A program sent something.
+    pub fn client_sent(&mut self, id: ClientId, bytes: &[u8]) {
+        if let Some(session) = self.sessions.get(id) {
+            session.push(bytes);
+            enqueue(&mut self.queue, id, session);
+        }
+    }
+
+    /// A program shut its writing half: it still gets its answers.
+    pub fn client_closed_input(&mut self, id: ClientId) {
+        if let Some(session) = self.sessions.get(id) {
+            session.close_input();
+            self.touched.push(id);
+        }
+    }
+
+    /// A program is gone. Its critical requests are carried out all the same.
+    pub fn client_gone(&mut self, id: ClientId) {
+        self.sessions.remove(id);
+    }
+
+    /// Answers were written to a program, so there may be room for more of its requests.
+    pub fn client_read(&mut self, id: ClientId) {
+        if let Some(session) = self.sessions.get(id) {
+            enqueue(&mut self.queue, id, session);
+        }
+    }
+
+    /// The connection to the peer is made.
+    pub fn link_connected(&mut self, now: Now) {
+        self.link_event(Event::Connected, now);
+    }
+
+    /// The peer sent something.
+    pub fn link_received(&mut self, bytes: &[u8], now: Now) {
+        self.link.last_heard = now.mono;
+        self.link.reader.push(bytes);
+        let was_up = self.link.is_up();
+        if !was_up {
+            let action = self.link.go_on_opening(now);
+            self.act(action, now);
+            if self.link.is_up() {
+                self.take_in_at = Some(now.mono);
+            }
+        }
+        if self.link.is_up() {
+            self.take_answers(now);
+        }
+    }
+
+    /// The connection to the peer, or the attempt to make one, failed.
+    pub fn link_lost(&mut self, why: String, now: Now) {
+        self.link_event(Event::Lost(why), now);
+    }
+
+    /// USR1: dial now, or try the link with a heartbeat.
+    pub fn probe(&mut self, now: Now) {
+        if self.link.is_up() {
+            if !self.pending.probing()
+                && let Some((out, _)) = self.link.sending()
+            {
+                out.push_line(b"ping");
+                let entry = Entry { owner: None, enciphered: false, purpose: Purpose::Probe, size: 4 };
+                self.pending.push(entry, now.mono);
+            }
+        } else {
+            self.link_event(Event::DialNow, now);
+        }
+    }
+
+    /// Files for this peer have appeared in the delayed directory.
+    pub fn files_appeared(&mut self, now: Now) {
+        self.take_in_at = Some(now.mono);
+    }
+
+    /// Takes no more requests than have been read, and ends when these are answered or `drain_timeout` is over.
+    pub fn drain(&mut self, now: Now) {
+        self.drain_by(now.mono + self.drain_timeout);
+    }
+
+    fn drain_by(&mut self, deadline: Instant) {
+        if self.draining.is_none() {
+            self.draining = Some(deadline);
+            self.changed = true;
+            self.grace = None;
+            for id in self.sessions.ids() {
+                self.client_closed_input(id);
+            }
+        }
+    }
+
+    // What the reactor does then.
+
+    /// Carries on with everything that can be carried on with. To be called once a turn, after what happened was told.
+    pub fn turn(&mut self, now: Now) {
+        self.keep_time(now);
+        self.take_in(now);
+        // Each round may make room for the next: a failed store fills slots, which lets a program's lines be served.
+        loop {
+            self.serve(now);
+            self.commit(now);
+            self.replay(now);
+            if self.queue.is_empty() || self.blocked(now) {
+                break;
+            }
+        }
+        self.end_drain(now);
+        let waiting = self.spool.waiting();
+        let counts = (waiting.messages, waiting.failed, waiting.corrupt);
+        self.changed |= self.link.take_changed();
+        if counts != self.reported && now.mono >= self.reported_at + REPORT_EVERY {
+            self.changed = true;
+        }
+    }
+
+    /// What is to be done, in order.
+    pub fn take_effects(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.effects)
+    }
+
+    /// The programs that may have something to be written, or may be finished. Some may be gone.
+    pub fn take_touched(&mut self) -> Vec<ClientId> {
+        std::mem::take(&mut self.touched)
+    }
+
+    /// A program's session.
+    pub fn session(&mut self, id: ClientId) -> Option<&mut Session> {
+        self.sessions.get(id)
+    }
+
+    /// The link's bytes to be written.
+    pub fn link_out(&mut self) -> &mut crate::wire::line::Outgoing {
+        &mut self.link.out
+    }
+
+    /// Whether new programs are welcome.
+    pub fn accepts(&self) -> bool {
+        self.draining.is_none()
+    }
+
+    /// Whether the child is to end now, once what can be written has been written.
+    pub fn over(&self) -> bool {
+        self.draining.is_some()
+            && self.pending.is_empty()
+            && self.queue.is_empty()
+            && self.stores.is_empty()
+            && (self.sessions.is_empty() || self.forced)
+    }
+
+    /// When [`Broker::turn`] is to be called at the latest.
+    pub fn deadline(&self) -> Option<Instant> {
+        let waiting = self.spool.waiting();
+        let report = ((waiting.messages, waiting.failed, waiting.corrupt) != self.reported)
+            .then(|| self.reported_at + REPORT_EVERY);
+        [
+            self.link.deadline(),
+            self.pending.next_overdue(),
+            self.pending.dead_at(self.link.last_heard),
+            self.grace,
+            self.take_in_at,
+            self.replay_at,
+            self.draining.filter(|_| !self.forced),
+            report,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// Whether there is news for the supervisor since the last call.
+    pub fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// What there is to tell.
+    pub fn status(&mut self, now: Now) -> PeerStatus {
+        let waiting = self.spool.waiting();
+        self.reported = (waiting.messages, waiting.failed, waiting.corrupt);
+        self.reported_at = now.mono;
+        let last_error = match (self.link.last_error(), &self.spool_error) {
+            (Some(link), Some(spool)) => Some(if spool.1 > link.1 { spool } else { link }),
+            (link, spool) => link.or(spool.as_ref()),
+        };
+        let draining = self.draining.is_some();
+        PeerStatus {
+            peer: self.peer.clone(),
+            pid: std::process::id(),
+            state: if draining { LinkState::Draining } else { self.link.state() },
+            since: self.link.since(),
+            doing: if draining {
+                "answering what is there, then ending".into()
+            } else {
+                self.link.doing(now)
+            },
+            wire: self.wire.to_owned(),
+            private: false,
+            in_flight: self.pending.len() as u64,
+            done: self.counters.done,
+            lost: self.counters.lost,
+            clients: self.sessions.len() as u64,
+            delayed: waiting.messages,
+            delayed_bytes: waiting.bytes,
+            oldest: waiting.oldest,
+            failed: waiting.failed,
+            corrupt: waiting.corrupt,
+            last_error: last_error.map(|(text, _)| text.clone()),
+            last_error_at: last_error.map(|(_, at)| *at),
+            last_log: crate::logging::last_line(),
+        }
+    }
+
+    // Within.
+
+    fn keep_time(&mut self, now: Now) {
+        if self.link.deadline().is_some_and(|at| at <= now.mono) {
+            self.link_event(Event::Due, now);
+        }
+        if self.grace.is_some_and(|until| until <= now.mono || self.link.attempts_ended() > 0) {
+            self.grace = None;
+        }
+        self.expire(now);
+        if self.pending.dead_at(self.link.last_heard).is_some_and(|at| at <= now.mono) {
+            self.link_event(Event::Lost("the peer has stopped answering".into()), now);
+        }
+        if !self.forced && self.draining.is_some_and(|deadline| deadline <= now.mono) {
+            self.forced = true;
+            self.link_event(Event::Stop, now);
+        }
+    }
+
+    fn link_event(&mut self, event: Event, now: Now) {
+        let action = self.link.on(event, now);
+        self.act(action, now);
+    }
+
+    /// Whatever ends a connection ends it here.
+    fn act(&mut self, action: Option<Action>, now: Now) {
+        match action {
+            Some(Action::Dial) => self.effects.push(Effect::Dial),
+            Some(Action::HangUp) => {
+                self.effects.push(Effect::HangUp);
+                self.link.out.clear();
+                self.give_up_pending(now);
+            }
+            None => {}
+        }
+    }
+
+    /// Whether serving must wait for the link or the clock.
+    fn blocked(&self, now: Now) -> bool {
+        let waits = self.grace.is_some_and(|until| until > now.mono);
+        waits || (self.link.is_up() && (self.pending.full() || self.link.clogged()))
+    }
+
+    /// Takes the programs' lines, some of each in turn.
+    fn serve(&mut self, now: Now) {
+        while !self.blocked(now) && self.stores_bytes < STORE_BATCH {
+            let Some(id) = self.queue.pop_front() else { return };
+            let Broker { sessions, link, pending, spool, stores, stores_bytes, counters, queue, .. } = self;
+            let Some(session) = sessions.get(id) else { continue };
+            session.queued = false;
+            let mut exit = false;
+            for _ in 0..QUANTUM {
+                if !session.can_serve() {
+                    break;
+                }
+                let request = match session.reader.next_line() {
+                    None => {
+                        session.has_lines = false;
+                        break;
+                    }
+                    Some(Line::TooLong) => Request::Bad("line too long"),
+                    Some(Line::Whole(line)) => request::parse(line),
+                };
+                let slot = match request {
+                    Request::Blank => continue,
+                    Request::Forward(_) | Request::CloseConnectionExit | Request::Bad(_) => {
+                        session.answers.take_slot()
+                    }
+                };
+                let verdict = match request {
+                    Request::Forward(forward) => {
+                        let owner = Owner { client: id, slot };
+                        let may_send = spool.is_empty() && stores.is_empty();
+                        match send_or_keep(forward, owner, may_send, link, pending, now) {
+                            Kept::Sent => Verdict::Wait,
+                            Kept::Lost => {
+                                counters.lost += 1;
+                                Verdict::Answer(CON_LOST.to_vec())
+                            }
+                            Kept::ToStore => {
+                                *stores_bytes += forward.text.len();
+                                stores.push(Store { owner: Some(owner), request: forward.text.into() });
+                                Verdict::Wait
+                            }
+                        }
+                    }
+                    Request::CloseConnectionExit => {
+                        exit = true;
+                        Verdict::Answer(b"ok".to_vec())
+                    }
+                    Request::Bad(why) => {
+                        counters.lost += 1;
+                        Verdict::Answer(format!("error:{why}").into_bytes())
+                    }
+                    Request::Blank => Verdict::Wait,
+                };
+                if let Verdict::Answer(answer) = verdict {
+                    session.answers.fill(slot, &answer);
+                }
+            }
+            if session.can_serve() {
+                session.queued = true;
+                queue.push_back(id);
+            }
+            self.touched.push(id);
+            if exit {
+                log::info!("close_connection_exit: ending");
+                self.drain_by(now.mono);
+                self.link_event(Event::Stop, now);
+            }
+        }
+    }
+
+    /// Fills a program's slot, if the program is still there.
+    fn answer(&mut self, owner: Owner, answer: &[u8]) {
+        if let Some(session) = self.sessions.get(owner.client) {
+            session.answers.fill(owner.slot, answer);
+            enqueue(&mut self.queue, owner.client, session);
+            self.touched.push(owner.client);
+        }
+    }
+
+    fn end_drain(&mut self, now: Now) {
+        // Stored messages in flight are waited for too, so that they need not be sent again.
+        if self.draining.is_some() && self.pending.is_empty() && self.queue.is_empty() {
+            self.link_event(Event::Stop, now);
+        }
+    }
+}
+
+enum Kept {
+    Sent,
+    Lost,
+    ToStore,
+}
+
+/// Sends a request if it may be sent; says otherwise what is to become of it.
+fn send_or_keep(
+    forward: Forward<'_>,
+    owner: Owner,
+    may_send: bool,
+    link: &mut Link,
+    pending: &mut Pending,
+    now: Now,
+) -> Kept {
+    if forward.critical && !may_send {
+        return Kept::ToStore;
+    }
+    let purpose = match forward.critical {
+        true => Purpose::Critical { request: forward.text.into(), stored: None },
+        false => Purpose::Plain,
+    };
+    match send(forward.text, Some(owner), purpose, link, pending, now) {
+        true => Kept::Sent,
+        false if forward.critical => Kept::ToStore,
+        false => Kept::Lost,
+    }
+}
+
+/// Puts a request on the link; `false` if the link is not up.
+fn send(
+    text: &[u8],
+    owner: Option<Owner>,
+    purpose: Purpose,
+    link: &mut Link,
+    pending: &mut Pending,
+    now: Now,
+) -> bool {
+    let Some((out, cipher)) = link.sending() else { return false };
+    let (payload, enciphered) = request::payload(text);
+    if enciphered {
+        cipher.seal(payload, out.tail());
+        out.tail().push(b'\n');
+    } else {
+        out.push_line(payload);
+    }
+    pending.push(Entry { owner, enciphered, purpose, size: payload.len() }, now.mono);
+    true
+}
+
+fn enqueue(queue: &mut VecDeque<ClientId>, id: ClientId, session: &mut Session) {
+    if !session.queued && session.can_serve() {
+        session.queued = true;
+        queue.push_back(id);
+    }
+}

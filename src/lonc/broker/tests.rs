@@ -1,0 +1,610 @@
+//! The broker on a clock of the test's own, between programs and a peer that the test plays.
+
+use super::*;
+use crate::config::{Host, Hosts, Lond, Role, SpoolLimits, Target};
+use crate::spool::RealDisk;
+use crate::wire::classic::Cipher;
+use tempfile::TempDir;
+
+const BUILDKEY: &str = "41342A79EAFBE8FC990EFC7D2928";
+
+struct Rig {
+    broker: Broker<RealDisk>,
+    now: Now,
+    dir: TempDir,
+    effects: Vec<Effect>,
+}
+
+fn host(id: &str) -> Host {
+    Host {
+        id: HostId::new(id).unwrap(),
+        domain: "msu".into(),
+        role: Role("library".into()),
+        name: "localhost".into(),
+        address: None,
+        line: 1,
+    }
+}
+
+fn peer() -> Peer {
+    Peer {
+        host: host("msul1"),
+        target: Target::Lookup { name: "localhost".into(), port: 1 },
+        bind: None,
+        wire: Wire::Classic,
+        request_timeout: Duration::from_secs(300),
+        connect_timeout: Duration::from_secs(20),
+        opening_timeout: Duration::from_secs(20),
+        drain_timeout: Duration::from_secs(5),
+        socket_mode: 0o660,
+        max_line: 1 << 20,
+        spool: SpoolLimits { messages: 1000, bytes: 1 << 30, keep_free: 0 },
+    }
+}
+
+impl Rig {
+    fn new() -> Rig {
+        Rig::with(peer())
+    }
+
+    fn with(peer: Peer) -> Rig {
+        let dir = tempfile::tempdir().unwrap();
+        let now = Now { mono: Instant::now(), wall: jiff::Timestamp::from_second(1_000_000_000).unwrap() };
+        let spool_dir = dir.path().join("delayed");
+        let config = Config {
+            file: dir.path().join("lonnet.toml"),
+            id: HostId::new("msua1").unwrap(),
+            hosts: Hosts::default(),
+            hosts_file: dir.path().join("hosts.tab"),
+            pins: dir.path().join("hosts.pins"),
+            key_dir: dir.path().join("keys"),
+            run_dir: dir.path().join("run"),
+            spool_dir: spool_dir.clone(),
+            log_dir: dir.path().join("log"),
+            status_dir: dir.path().join("status"),
+            user: None,
+            log_level: log::LevelFilter::Info,
+            peers: vec![peer.clone()],
+            lond: Lond {
+                listen: Vec::new(),
+                classic: true,
+                max_opening: 1,
+                opening_timeout: Duration::from_secs(10),
+                max_line: 1 << 20,
+                full_load: 1.0,
+                drain_timeout: Duration::from_secs(5),
+            },
+            handlers: Vec::new(),
+            warnings: Vec::new(),
+        };
+        let spool = Spool::open(RealDisk, &spool_dir.join("msul1"), peer.spool);
+        let mut rig =
+            Rig { broker: Broker::new(&config, &peer, spool, 7, now), now, dir, effects: Vec::new() };
+        rig.turn();
+        rig
+    }
+
+    fn turn(&mut self) {
+        self.broker.turn(self.now);
+        self.effects.extend(self.broker.take_effects());
+        self.broker.take_touched();
+    }
+
+    fn wait(&mut self, seconds: f64) {
+        let pause = Duration::from_secs_f64(seconds);
+        self.now.mono += pause;
+        self.now.wall += pause;
+        self.turn();
+    }
+
+    /// Dials, and plays the peer's part of the opening dialogue.
+    fn come_up(&mut self) {
+        if !self.took(&Effect::Dial) {
+            self.wait(61.0);
+            assert!(self.took(&Effect::Dial), "a dial is due after the longest pause");
+        }
+        self.broker.link_connected(self.now);
+        for answer in ["123", "ok", "ok", "version:1", "msul1:msua1", BUILDKEY] {
+            assert_eq!(self.sent().len(), 1);
+            self.say(&[answer]);
+        }
+        assert!(self.broker.link.is_up());
+    }
+
+    fn lose_link(&mut self) {
+        self.broker.link_lost("test".into(), self.now);
+        self.turn();
+        assert!(self.took(&Effect::HangUp));
+        self.took(&Effect::Dial);
+    }
+
+    fn took(&mut self, effect: &Effect) -> bool {
+        let before = self.effects.len();
+        self.effects.retain(|one| one != effect);
+        self.effects.len() < before
+    }
+
+    fn delivered(&mut self) -> Vec<String> {
+        let mut delivered = Vec::new();
+        self.effects.retain(|effect| match effect {
+            Effect::Delivered { request } => {
+                delivered.push(String::from_utf8_lossy(request).into_owned());
+                false
+            }
+            Effect::Dial | Effect::HangUp => true,
+        });
+        delivered
+    }
+
+    /// What the peer has been sent since the last call.
+    fn sent(&mut self) -> Vec<String> {
+        let text = String::from_utf8_lossy(self.broker.link_out().bytes()).into_owned();
+        self.broker.link_out().clear();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    /// The peer sends lines.
+    fn say(&mut self, lines: &[&str]) {
+        let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        self.broker.link_received(text.as_bytes(), self.now);
+        self.turn();
+    }
+
+    /// A program connects and sends lines.
+    fn program(&mut self, lines: &[&str]) -> ClientId {
+        let id = self.broker.client_connected();
+        self.ask(id, lines);
+        id
+    }
+
+    fn ask(&mut self, id: ClientId, lines: &[&str]) {
+        let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        self.broker.client_sent(id, text.as_bytes());
+        self.turn();
+    }
+
+    /// What a program has been answered since the last call.
+    fn got(&mut self, id: ClientId) -> Vec<String> {
+        let out = &mut self.broker.session(id).expect("the program is connected").answers.out;
+        let text = String::from_utf8_lossy(out.bytes()).into_owned();
+        out.clear();
+        self.broker.client_read(id);
+        self.turn();
+        text.lines().map(str::to_owned).collect()
+    }
+}
+
+#[test]
+fn requests_of_many_programs_share_the_link_and_each_gets_its_own_answers_in_order() {
+    let mut rig = Rig::new();
+    rig.come_up();
+    let first = rig.program(&["a1", "a2"]);
+    let second = rig.program(&["b1", "", "b2"]);
+    assert_eq!(rig.sent(), ["a1", "a2", "b1", "b2"]);
+    rig.say(&["A1", "A2"]);
+    assert_eq!((rig.got(first), rig.got(second)), (vec!["A1".into(), "A2".into()], vec![]));
+    rig.say(&["B1", "B2"]);
+    assert_eq!(rig.got(second), ["B1", "B2"]);
+}
+
+#[test]
+fn a_program_that_left_leaves_its_answers_to_nobody() {
+    let mut rig = Rig::new();
+    rig.come_up();
+    let first = rig.program(&["a"]);
+    rig.broker.client_gone(first);
+    let second = rig.program(&["b"]);
+    assert_eq!(first.index(), second.index());
+    rig.say(&["A", "B"]);
+    assert_eq!(rig.got(second), ["B"]);
+}
+
+#[test]
+fn programs_wait_for_the_first_dial_but_not_for_long() {
+    let mut rig = Rig::new();
+    let id = rig.program(&["early"]);
+    assert!(rig.got(id).is_empty());
+    rig.come_up();
+    assert_eq!(rig.sent(), ["early"]);
+
+    let mut rig = Rig::new();
+    let id = rig.program(&["early", "critical:early"]);
+    rig.wait(1.0);
+    assert_eq!(rig.got(id), ["con_lost", "con_delayed"], "the dial hangs");
+
+    let mut rig = Rig::new();
+    let id = rig.program(&["early"]);
+    rig.lose_link();
+    assert_eq!(rig.got(id), ["con_lost"], "the dial failed");
+}
+
+#[test]
+fn with_the_link_down_plain_requests_are_lost_and_critical_ones_stored_at_once() {
+    let mut rig = Rig::new();
+    rig.lose_link();
+    let id = rig.program(&["plain", "critical:log:1", "critical:encrypt:log:2"]);
+    assert_eq!(rig.got(id), ["con_lost", "con_delayed", "con_delayed"]);
+    assert_eq!(rig.broker.spool.waiting().messages, 2);
+}
+
+#[test]
+fn stored_messages_are_replayed_in_order_and_new_critical_ones_queue_behind_while_plain_ones_pass() {
+    let mut rig = Rig::new();
+    rig.lose_link();
+    let id = rig.program(&["critical:1", "critical:encrypt:2"]);
+    assert_eq!(rig.got(id).len(), 2);
+    rig.come_up();
+    let sealed = rig.sent();
+    assert_eq!(sealed[0], "1");
+    let cipher = Cipher::agree(&host("msul1").id, &host("msua1").id, BUILDKEY.as_bytes());
+    assert_eq!(cipher.open(sealed[1].as_bytes()).unwrap(), b"2");
+    rig.ask(id, &["critical:3", "plain"]);
+    assert_eq!(rig.got(id), ["con_delayed"]);
+    assert_eq!(rig.sent(), ["plain", "3"]);
+    rig.say(&["ok", "ok", "PLAIN", "ok"]);
+    assert_eq!(rig.got(id), ["PLAIN"]);
+    assert_eq!(rig.delivered(), ["1", "encrypt:2", "3"]);
+    assert!(rig.broker.spool.is_empty());
+    rig.ask(id, &["critical:4"]);
+    assert_eq!(rig.sent(), ["4"]);
+    rig.say(&["FOUR"]);
+    assert_eq!(rig.got(id), ["FOUR"]);
+    assert!(rig.delivered().is_empty());
+}
+
+#[test]
+fn a_lost_link_loses_plain_requests_in_flight_and_stores_critical_ones_in_the_order_they_were_sent() {
+    let mut rig = Rig::new();
+    rig.come_up();
+    let id = rig.program(&["critical:1", "plain", "critical:2"]);
+    let gone = rig.program(&["critical:3"]);
+    rig.broker.client_gone(gone);
+    rig.sent();
+    rig.lose_link();
+    assert_eq!(rig.got(id), ["con_delayed", "con_lost", "con_delayed"]);
+    rig.ask(id, &["critical:4"]);
+    assert_eq!(rig.got(id), ["con_delayed"]);
+    rig.come_up();
+    assert_eq!(rig.sent(), ["1", "2", "3", "4"]);
+    rig.say(&["ok"]);
+    rig.lose_link();
+    rig.come_up();
+    assert_eq!(rig.sent(), ["2", "3", "4"], "what was answered is not sent again");
+}
+
+#[test]
+fn an_overdue_request_fails_alone_and_its_late_answer_is_given_to_nobody() {
+    let mut rig = Rig::new();
+    rig.come_up();
+    let slow = rig.program(&["slow"]);
+    rig.wait(200.0);
+    let other = rig.program(&["other"]);
+    rig.wait(100.0);
+    assert_eq!(rig.got(slow), ["con_lost"]);
+    rig.ask(slow, &["again"]);
+    rig.say(&["LATE", "OTHER", "AGAIN"]);
+    assert_eq!((rig.got(slow), rig.got(other)), (vec!["AGAIN".into()], vec!["OTHER".into()]));
+    assert!(rig.broker.link.is_up());
+}
+
+#[test]
+fn an_overdue_critical_request_is_stored_and_its_late_answer_counts_as_its_delivery() {
+    let mut rig = Rig::new();
+    rig.come_up();
+    let first = rig.program(&["critical:slow"]);
+    rig.wait(250.0);
+    let second = rig.program(&["critical:behind"]);
+    rig.sent();
+    rig.wait(50.0);
+    assert_eq!(rig.got(first), ["con_delayed"]);
+    assert!(rig.got(second).is_empty(), "its own time is not over");
+    assert!(rig.sent().is_empty(), "what is in flight is not sent twice");
+    let third = rig.program(&["critical:newer"]);
+    assert_eq!(rig.got(third), ["con_delayed"], "it queues behind what is stored");
+    assert_eq!(rig.sent(), ["newer"]);
+    rig.say(&["LATE", "BEHIND", "ok"]);
+    assert_eq!(rig.got(second), ["BEHIND"]);
+    assert_eq!(rig.delivered(), ["slow", "newer"]);
+    assert!(rig.broker.spool.is_empty());
+}
+
+#[test]
+fn what_was_stored_as_a_precaution_is_sent_first_with_the_next_link() {
+    let mut rig = Rig::new();
+    rig.come_up();
+    let first = rig.program(&["critical:1"]);
+    rig.wait(250.0);
+    let second = rig.program(&["critical:2"]);
+    rig.wait(50.0);
+    let third = rig.program(&["critical:3"]);
+    rig.sent();
+    rig.lose_link();
+    assert_eq!(rig.got(second), ["con_delayed"]);
+    assert_eq!((rig.got(first).len(), rig.got(third).len()), (1, 1));
+    rig.come_up();
+    assert_eq!(rig.sent(), ["1", "2", "3"]);
+}
+
+#[test]
+fn a_rejected_stored_message_is_set_aside_and_the_next_follows() {
+    let mut rig = Rig::new();
+    rig.lose_link();
+    let id = rig.program(&["critical:a", "critical:b", "critical:c", "critical:d"]);
+    rig.got(id);
+    rig.come_up();
+    rig.say(&["refused", "unknown_cmd", "", "error:busy"]);
+    assert_eq!(rig.delivered(), ["d"]);
+    let waiting = rig.broker.spool.waiting();
+    assert_eq!((waiting.messages, waiting.failed), (0, 3));
+}
+
+#[test]
+fn a_full_spool_says_con_failed_and_the_status_says_why() {
+    let mut peer = peer();
+    peer.spool.messages = 2;
+    let mut rig = Rig::with(peer);
+    rig.lose_link();
+    let id = rig.program(&["critical:1", "critical:2", "critical:3"]);
+    assert_eq!(rig.got(id), ["con_delayed", "con_delayed", "con_failed"]);
+    assert!(rig.broker.status(rig.now).last_error.is_some_and(|error| !error.is_empty()));
+}
+
+#[test]
+fn an_answer_to_no_request_ends_the_link() {
+    let mut rig = Rig::new();
+    rig.come_up();
+    let id = rig.program(&["a"]);
+    rig.say(&["A", "and more"]);
+    assert_eq!(rig.got(id), ["A"]);
+    assert!(rig.took(&Effect::HangUp));
+    assert!(!rig.broker.link.is_up());
+}
+
+#[test]
+fn a_peer_that_answers_nothing_is_given_up_after_twice_the_request_timeout() {
+    let mut rig = Rig::new();
+    rig.come_up();
+    let id = rig.program(&["a"]);
+    rig.wait(300.0);
+    assert_eq!(rig.got(id), ["con_lost"]);
+    assert!(rig.broker.link.is_up());
+    assert_eq!(rig.broker.deadline(), Some(rig.now.mono + Duration::from_secs(300)));
+    rig.wait(300.0);
+    assert!(!rig.broker.link.is_up() && rig.took(&Effect::HangUp));
+}
+
+#[test]
+fn a_heartbeat_that_is_answered_keeps_the_link_and_one_that_is_not_ends_it() {
+    let mut rig = Rig::new();
+    rig.come_up();
+    rig.broker.probe(rig.now);
+    rig.broker.probe(rig.now);
+    assert_eq!(rig.sent(), ["ping"]);
+    rig.say(&["msul1"]);
+    rig.wait(10.0);
+    assert!(rig.broker.link.is_up());
+    rig.broker.probe(rig.now);
+    rig.wait(4.9);
+    assert!(rig.broker.link.is_up());
+    rig.wait(0.2);
+    assert!(!rig.broker.link.is_up());
+}
+
+#[test]
+fn usr1_dials_a_link_that_waits_for_its_next_dial_at_once() {
+    let mut rig = Rig::new();
+    for _ in 0..10 {
+        rig.took(&Effect::Dial);
+        rig.lose_link();
+        rig.wait(61.0);
+    }
+    rig.lose_link();
+    rig.took(&Effect::Dial);
+    rig.broker.probe(rig.now);
+    rig.turn();
+    assert!(rig.took(&Effect::Dial));
+    rig.lose_link();
+    let next = rig.broker.link.deadline().unwrap();
+    assert!(next <= rig.now.mono + Duration::from_millis(500), "the pauses begin anew");
+}
+
+#[test]
+fn pauses_between_dials_double_from_half_a_second_to_a_minute_with_jitter() {
+    let mut rig = Rig::new();
+    rig.took(&Effect::Dial);
+    let mut bases = Vec::new();
+    for base in [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0] {
+        rig.lose_link();
+        let pause = rig.broker.link.deadline().unwrap().duration_since(rig.now.mono).as_secs_f64();
+        assert!((base / 2.0..=base).contains(&pause), "{pause} of {base}");
+        bases.push(pause / base);
+        rig.wait(pause);
+        assert!(rig.took(&Effect::Dial));
+    }
+    assert!(bases.iter().any(|part| (part - bases[0]).abs() > 0.02), "no jitter: {bases:?}");
+}
+
+#[test]
+fn each_step_of_dialling_has_its_deadline() {
+    let mut rig = Rig::new();
+    rig.wait(20.0);
+    assert!(rig.took(&Effect::HangUp), "connecting");
+    rig.wait(1.0);
+    rig.broker.link_connected(rig.now);
+    for answer in ["123", "ok", "ok", "version:1", "msul1:x"] {
+        rig.wait(19.9);
+        assert!(!rig.took(&Effect::HangUp), "{answer}");
+        rig.say(&[answer]);
+    }
+    rig.wait(20.0);
+    assert!(rig.took(&Effect::HangUp), "ekey");
+    let error = rig.broker.status(rig.now).last_error.unwrap();
+    assert!(error.contains("ekey"), "{error}");
+}
+
+#[test]
+fn a_program_with_thousands_of_requests_ahead_does_not_keep_another_waiting() {
+    let mut rig = Rig::new();
+    rig.come_up();
+    let greedy = rig.broker.client_connected();
+    let flood: String = (0..10_000).map(|number| format!("flood {number}\n")).collect();
+    rig.broker.client_sent(greedy, flood.as_bytes());
+    let modest = rig.broker.client_connected();
+    rig.broker.client_sent(modest, b"modest\n");
+    rig.turn();
+    let sent = rig.sent();
+    let place = sent.iter().position(|line| line == "modest").expect("it was sent");
+    assert!(place <= QUANTUM, "{place}");
+    assert!(sent.len() < 5000, "the window is bounded");
+    let mut answered = 0;
+    let mut waiting = sent;
+    let mut answers: Vec<String> = Vec::new();
+    while !waiting.is_empty() {
+        answered += waiting.len();
+        let batch: Vec<&str> = waiting.iter().map(String::as_str).collect();
+        rig.say(&batch);
+        answers.extend(rig.got(greedy));
+        waiting = rig.sent();
+    }
+    assert_eq!((answered, rig.got(modest)), (10_001, vec!["modest".into()]));
+    assert!(answers.iter().enumerate().all(|(number, line)| *line == format!("flood {number}")));
+    assert_eq!(answers.len(), 10_000);
+}
+
+#[test]
+fn a_program_that_reads_nothing_is_not_read_from_and_slows_nobody() {
+    let mut rig = Rig::new();
+    rig.come_up();
+    let deaf = rig.broker.client_connected();
+    let big = "x".repeat(50_000);
+    while rig.broker.session(deaf).unwrap().wants_read() {
+        rig.broker.client_sent(deaf, b"big\n".repeat(16_000).as_slice());
+        rig.turn();
+        let waiting = rig.sent();
+        rig.say(&vec![&*big; waiting.len()]);
+    }
+    let out = rig.broker.session(deaf).unwrap().answers.out.len();
+    assert!(out < 300 << 20, "{out}");
+    let other = rig.program(&["quick"]);
+    while !rig.sent().contains(&"quick".to_owned()) {
+        assert!(rig.broker.pending.len() > 1, "the window is taken by the deaf one's requests only");
+        rig.say(&[&big]);
+    }
+    while rig.broker.pending.len() > 1 {
+        rig.say(&[&big]);
+    }
+    rig.say(&["QUICK"]);
+    assert_eq!(rig.got(other), ["QUICK"]);
+}
+
+#[test]
+fn what_could_not_be_a_request_is_answered_and_the_connection_goes_on() {
+    let mut peer = peer();
+    peer.max_line = 100;
+    let mut rig = Rig::with(peer);
+    rig.come_up();
+    let long = "x".repeat(101);
+    let id = rig.program(&[&long, "critical:", "ekey", "ping"]);
+    let answers = rig.got(id);
+    assert_eq!(answers.len(), 3);
+    assert!(answers.iter().all(|answer| answer.starts_with("error:")), "{answers:?}");
+    assert_eq!(rig.sent(), ["ping"]);
+}
+
+#[test]
+fn an_enciphered_request_takes_an_enciphered_answer_or_a_bare_one() {
+    let mut rig = Rig::new();
+    rig.come_up();
+    let id = rig.program(&["encrypt:ping", "encrypt:ping", "encrypt:ping", "ping"]);
+    assert_eq!(rig.sent()[0], "enc:4:e9cf4008a9e0407d");
+    rig.say(&["enc:4:e9cf4008a9e0407d", "ok", "enc:4:e9", "enc:4:e9cf4008a9e0407d"]);
+    let answers = rig.got(id);
+    assert_eq!(answers[..2], ["ping", "ok"]);
+    assert!(answers[2].starts_with("error:"), "{answers:?}");
+    assert_eq!(answers[3], "enc:4:e9cf4008a9e0407d", "a plain request's answer is not touched");
+}
+
+#[test]
+fn an_answer_longer_than_the_limit_fails_its_request_alone() {
+    let mut peer = peer();
+    peer.max_line = 1000;
+    let mut rig = Rig::with(peer);
+    rig.come_up();
+    let id = rig.program(&["a", "b"]);
+    rig.say(&[&"x".repeat(1_000_000), "B"]);
+    let answers = rig.got(id);
+    assert!(answers[0].starts_with("error:") && answers[1] == "B", "{answers:?}");
+}
+
+#[test]
+fn a_drain_answers_what_is_there_and_is_over_when_all_is_written() {
+    let mut rig = Rig::new();
+    rig.come_up();
+    let busy = rig.program(&["a"]);
+    let idle = rig.program(&[]);
+    rig.broker.drain(rig.now);
+    rig.turn();
+    assert!(!rig.broker.accepts() && !rig.broker.over());
+    assert!(rig.broker.session(idle).unwrap().finished());
+    rig.broker.client_gone(idle);
+    rig.say(&["A"]);
+    assert!(!rig.broker.over());
+    assert_eq!(rig.got(busy), ["A"]);
+    assert!(rig.broker.session(busy).unwrap().finished());
+    rig.broker.client_gone(busy);
+    rig.turn();
+    assert!(rig.broker.over());
+}
+
+#[test]
+fn a_drain_s_end_stores_what_is_critical_and_does_not_wait_for_a_program_that_reads_nothing() {
+    let mut rig = Rig::new();
+    rig.come_up();
+    let id = rig.program(&["plain", "critical:1"]);
+    rig.broker.drain(rig.now);
+    rig.turn();
+    rig.wait(4.9);
+    assert!(!rig.broker.over());
+    rig.wait(0.2);
+    assert!(rig.broker.over());
+    assert_eq!(rig.got(id), ["con_lost", "con_delayed"]);
+    assert_eq!(rig.broker.spool.waiting().messages, 1);
+    rig.broker.status(rig.now);
+    assert_eq!(rig.broker.deadline(), None);
+}
+
+#[test]
+fn close_connection_exit_ends_the_child_at_once_and_stores_what_is_critical() {
+    let mut rig = Rig::new();
+    rig.come_up();
+    let other = rig.program(&["critical:1", "plain"]);
+    let id = rig.program(&["close_connection_exit"]);
+    rig.turn();
+    assert!(rig.broker.over());
+    assert_eq!(rig.got(id), ["ok"]);
+    assert_eq!(rig.got(other), ["con_delayed", "con_lost"]);
+}
+
+#[test]
+fn a_host_whose_wire_is_not_spoken_is_never_dialled_and_its_critical_messages_are_kept() {
+    let mut peer = peer();
+    peer.wire = Wire::Secure;
+    let mut rig = Rig::with(peer);
+    let id = rig.program(&["plain", "critical:1"]);
+    rig.broker.probe(rig.now);
+    rig.wait(100.0);
+    assert_eq!(rig.got(id), ["con_lost", "con_delayed"]);
+    assert!(!rig.took(&Effect::Dial));
+    let error = rig.broker.status(rig.now).last_error.unwrap();
+    assert!(error.contains("secure"), "{error}");
+    assert!(rig.dir.path().exists());
+}
+
+#[test]
+fn nothing_to_do_means_no_deadline() {
+    let mut rig = Rig::new();
+    rig.come_up();
+    rig.wait(2.0);
+    rig.broker.status(rig.now);
+    assert_eq!(rig.broker.deadline(), None);
+}

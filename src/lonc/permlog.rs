@@ -1,0 +1,62 @@
+//! `lonnet.perm.log`: a line for each stored message that was delivered, as the original writes it.
+//!
+//! `<epoch seconds>:S:<host id>:<request>:<local time>`. It holds the requests themselves and is made for the
+//! administrator who must prove what was sent; no other log has them. Each line is one `write` to a file opened for
+//! appending, so that the children's lines never mix. The file is opened for each line: it may be moved away at any
+//! time. If a line cannot be written, the log says so; the message was delivered all the same.
+
+use crate::config::HostId;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+
+/// See the module.
+#[derive(Debug)]
+pub struct PermLog {
+    path: PathBuf,
+    zone: TimeZone,
+}
+
+impl PermLog {
+    /// The permanent log in `log_dir`.
+    pub fn new(log_dir: &std::path::Path) -> PermLog {
+        PermLog { path: log_dir.join("lonnet.perm.log"), zone: TimeZone::system() }
+    }
+
+    /// Notes that a stored message was delivered.
+    pub fn delivered(&self, peer: &HostId, request: &[u8], now: Timestamp) {
+        let local = now.to_zoned(self.zone.clone()).strftime("%a %b %e %H:%M:%S %Y").to_string();
+        let mut line = format!("{}:S:{peer}:", now.as_second()).into_bytes();
+        line.extend_from_slice(request);
+        line.extend_from_slice(format!(":{local}\n").as_bytes());
+        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&self.path);
+        if let Err(error) = file.and_then(|mut file| file.write_all(&line)) {
+            log::error!(
+                "append to {}: {error}; the delivery of a message to {peer} is not noted",
+                self.path.display()
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_has_the_original_s_form() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut permlog = PermLog::new(dir.path());
+        permlog.zone = TimeZone::UTC;
+        let peer = HostId::new("msul1").unwrap();
+        permlog.delivered(&peer, b"log:a:b \xff", Timestamp::from_second(1_000_000_000).unwrap());
+        permlog.delivered(&peer, b"encrypt:x", Timestamp::from_second(1_000_000_001).unwrap());
+        let text = std::fs::read(dir.path().join("lonnet.perm.log")).unwrap();
+        let expected = b"1000000000:S:msul1:log:a:b \xff:Sun Sep  9 01:46:40 2001\n\
+            1000000001:S:msul1:encrypt:x:Sun Sep  9 01:46:41 2001\n";
+        assert_eq!(text.escape_ascii().to_string(), expected.escape_ascii().to_string());
+    }
+}

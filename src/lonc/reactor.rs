@@ -1,0 +1,512 @@
+//! The link child's loop: the only place of it that has sockets and a clock.
+//!
+//! Owns the poll, the local socket, each program's stream, the stream to the peer and the control socket. All sockets
+//! are registered once, for both directions, edge-triggered; whether one is read depends on what the broker's buffers
+//! hold at that moment. What was readable and is not read now stays on a list, so that no edge is ever lost.
+//! One turn: wait, read (a bounded amount from each), let the broker carry on, write.
+
+use super::broker::{Broker, Effect};
+use super::link::Now;
+use super::permlog::PermLog;
+use super::resolve::Resolver;
+use super::session::ClientId;
+use crate::config::{Peer, Target};
+use crate::spool::Disk;
+use crate::supervise::control::{Channel, FromLink, ToLink};
+use crate::supervise::title;
+use crate::wire::line::READ_SIZE;
+use mio::event::Event;
+use mio::net::{TcpStream, UnixListener, UnixStream};
+use mio::{Events, Interest, Poll, Token, Waker};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use std::io::{self, ErrorKind, Read};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+const LISTENER: Token = Token(0);
+const CONTROL: Token = Token(1);
+const LINK: Token = Token(2);
+const RESOLVER: Token = Token(3);
+const FIRST_CLIENT: usize = 4;
+
+/// Programs connected at once; more wait in the socket's backlog until one leaves.
+const MAX_CLIENTS: usize = 4096;
+/// Connections accepted in one turn.
+const ACCEPT_BUDGET: usize = 256;
+/// Bytes read from one socket in one turn.
+const READ_BUDGET: usize = 4 * READ_SIZE;
+/// Pause in accepting after the system had no descriptor to give.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+/// How long the kernel lets unacknowledged bytes stand before it gives the connection up.
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(60);
+
+struct Client {
+    id: ClientId,
+    stream: UnixStream,
+    /// There may be something to read; no further edge comes before a read has found nothing.
+    readable: bool,
+    /// It stands in `to_read`.
+    listed: bool,
+    /// The end of its input has been announced: a read that leaves the socket empty must be followed by another,
+    /// since no further edge comes for it.
+    input_ends: bool,
+}
+
+/// See the module.
+pub struct Reactor<D: Disk> {
+    poll: Poll,
+    listener: UnixListener,
+    accept_ready: bool,
+    accept_again_at: Option<Instant>,
+    control: Channel<FromLink, ToLink>,
+    supervised: bool,
+    link: Option<TcpStream>,
+    connecting: bool,
+    link_readable: bool,
+    /// As [`Client::input_ends`].
+    link_ends: bool,
+    clients: Vec<Option<Client>>,
+    connected: usize,
+    /// Programs to read from in this turn.
+    to_read: Vec<ClientId>,
+    resolver: Resolver,
+    permlog: PermLog,
+    peer: Peer,
+    broker: Broker<D>,
+    scratch: Vec<u8>,
+}
+
+impl<D: Disk> Reactor<D> {
+    /// A reactor for `broker`, over sockets that are non-blocking already.
+    ///
+    /// # Errors
+    /// The system has no poll to give.
+    pub fn new(
+        peer: Peer,
+        broker: Broker<D>,
+        listener: std::os::unix::net::UnixListener,
+        mut control: Channel<FromLink, ToLink>,
+        permlog: PermLog,
+    ) -> io::Result<Reactor<D>> {
+        let poll = Poll::new()?;
+        let mut listener = UnixListener::from_std(listener);
+        poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+        poll.registry().register(&mut control, CONTROL, Interest::READABLE | Interest::WRITABLE)?;
+        let resolver = Resolver::new(Arc::new(Waker::new(poll.registry(), RESOLVER)?));
+        Ok(Reactor {
+            poll,
+            listener,
+            accept_ready: true,
+            accept_again_at: None,
+            control,
+            supervised: true,
+            link: None,
+            connecting: false,
+            link_readable: false,
+            link_ends: false,
+            clients: Vec::new(),
+            connected: 0,
+            to_read: Vec::new(),
+            resolver,
+            permlog,
+            peer,
+            broker,
+            scratch: vec![0; READ_SIZE],
+        })
+    }
+
+    /// Runs until the broker is over.
+    ///
+    /// # Errors
+    /// The poll itself failed.
+    pub fn run(&mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(1024);
+        self.carry_on(now());
+        while !self.broker.over() {
+            match self.poll.poll(&mut events, self.timeout()) {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            }
+            let now = now();
+            for event in &events {
+                match event.token() {
+                    LISTENER => self.accept_ready = true,
+                    CONTROL => self.read_control(now),
+                    LINK => {
+                        self.link_readable |=
+                            event.is_readable() || event.is_read_closed() || event.is_error();
+                        self.link_ends |= event.is_read_closed() || event.is_error();
+                        self.finish_connecting(now);
+                    }
+                    RESOLVER => self.resolved(now),
+                    Token(token) => self.client_event(token - FIRST_CLIENT, event),
+                }
+            }
+            self.accept(now);
+            self.read_link(now);
+            self.read_clients();
+            self.carry_on(now);
+        }
+        Ok(())
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        let more_to_read = !self.to_read.is_empty() || self.link_readable || self.may_accept();
+        if more_to_read {
+            return Some(Duration::ZERO);
+        }
+        let deadline = [self.broker.deadline(), self.accept_again_at].into_iter().flatten().min();
+        deadline.map(|at| at.saturating_duration_since(Instant::now()))
+    }
+
+    /// Lets the broker carry on, does what it says, writes what there is.
+    fn carry_on(&mut self, now: Now) {
+        self.broker.turn(now);
+        let mut effects = self.broker.take_effects();
+        while !effects.is_empty() {
+            for effect in effects.drain(..) {
+                match effect {
+                    Effect::Dial => self.dial(now),
+                    Effect::HangUp => self.hang_up(),
+                    Effect::Delivered { request } => {
+                        self.permlog.delivered(&self.peer.host.id, &request, now.wall)
+                    }
+                }
+            }
+            effects = self.broker.take_effects();
+        }
+        self.write_link(now);
+        for id in self.broker.take_touched() {
+            self.write_client(id);
+        }
+        if self.broker.take_changed() {
+            self.report(None, now);
+        }
+        if let Err(error) = self.control.flush() {
+            log::debug!("control socket: {error}");
+        }
+    }
+
+    // The supervisor.
+
+    fn report(&mut self, report: Option<u64>, now: Now) {
+        let status = Box::new(self.broker.status(now));
+        title::set(&format!("{} {}", status.peer, status.state.as_str()));
+        if let Err(error) = self.control.send(&FromLink::Status { report, status }) {
+            log::debug!("control socket: {error}");
+        }
+    }
+
+    fn read_control(&mut self, now: Now) {
+        let closed = match self.control.receive(&mut self.scratch) {
+            Ok(received) => {
+                for message in received.messages {
+                    match message {
+                        ToLink::Probe => self.broker.probe(now),
+                        ToLink::Drain => self.drain(now),
+                        ToLink::Report(number) => self.report(Some(number), now),
+                        ToLink::TakeIn => self.broker.files_appeared(now),
+                    }
+                }
+                received.closed
+            }
+            Err(error) => {
+                log::error!("read from the supervisor: {error}; ending");
+                true
+            }
+        };
+        if closed && self.supervised {
+            self.supervised = false;
+            log::warn!("the supervisor is gone: answering what is there, then ending");
+            self.drain(now);
+        }
+    }
+
+    /// What programs have sent by now is still taken.
+    fn drain(&mut self, now: Now) {
+        for index in 0..self.clients.len() {
+            if let Some(client) = &mut self.clients[index] {
+                client.readable = true;
+                let id = client.id;
+                self.list_for_reading(id);
+            }
+        }
+        self.read_clients();
+        self.broker.drain(now);
+    }
+
+    // The programs.
+
+    fn may_accept(&self) -> bool {
+        self.accept_ready
+            && self.accept_again_at.is_none()
+            && self.connected < MAX_CLIENTS
+            && self.broker.accepts()
+    }
+
+    fn accept(&mut self, now: Now) {
+        if self.accept_again_at.is_some_and(|at| at <= now.mono) {
+            self.accept_again_at = None;
+        }
+        for _ in 0..ACCEPT_BUDGET {
+            if !self.may_accept() {
+                return;
+            }
+            match self.listener.accept() {
+                Ok((stream, _)) => self.add_client(stream),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.accept_ready = false,
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => {}
+                Err(error) => {
+                    log::error!("accept a program's connection: {error}; programs wait");
+                    self.accept_again_at = Some(now.mono + ACCEPT_PAUSE);
+                }
+            }
+        }
+    }
+
+    fn add_client(&mut self, mut stream: UnixStream) {
+        let id = self.broker.client_connected();
+        let token = Token(FIRST_CLIENT + id.index());
+        if let Err(error) =
+            self.poll.registry().register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)
+        {
+            log::error!("register a program's connection: {error}; closed");
+            self.broker.client_gone(id);
+            return;
+        }
+        if self.clients.len() <= id.index() {
+            self.clients.resize_with(id.index() + 1, || None);
+        }
+        self.clients[id.index()] =
+            Some(Client { id, stream, readable: true, listed: false, input_ends: false });
+        self.connected += 1;
+        // A program writes as soon as it is connected: most often its request is there already.
+        self.list_for_reading(id);
+    }
+
+    fn client_event(&mut self, index: usize, event: &Event) {
+        let Some(Some(client)) = self.clients.get_mut(index) else { return };
+        let id = client.id;
+        if event.is_readable() || event.is_read_closed() {
+            client.readable = true;
+            client.input_ends |= event.is_read_closed();
+            self.list_for_reading(id);
+        }
+        if event.is_writable() {
+            self.write_client(id);
+        }
+    }
+
+    /// Puts a program on the list of those to be read, if it may have sent something and the broker has room. One that
+    /// is left off for want of room comes here again when its answers have been written.
+    fn list_for_reading(&mut self, id: ClientId) {
+        let wanted = self.broker.session(id).is_some_and(|session| session.wants_read());
+        let Some(Some(client)) = self.clients.get_mut(id.index()) else { return };
+        if wanted && client.id == id && client.readable && !client.listed {
+            client.listed = true;
+            self.to_read.push(id);
+        }
+    }
+
+    fn read_clients(&mut self) {
+        for id in std::mem::take(&mut self.to_read) {
+            if let Some(Some(client)) = self.clients.get_mut(id.index())
+                && client.id == id
+            {
+                client.listed = false;
+                self.read_client(id);
+                self.list_for_reading(id);
+            }
+        }
+    }
+
+    /// Reads what the broker has room for, up to a budget.
+    fn read_client(&mut self, id: ClientId) {
+        let Some(Some(client)) = self.clients.get_mut(id.index()) else { return };
+        let mut budget = READ_BUDGET;
+        while budget > 0 && self.broker.session(id).is_some_and(|session| session.wants_read()) {
+            match client.stream.read(&mut self.scratch) {
+                Ok(0) => {
+                    client.readable = false;
+                    self.broker.client_closed_input(id);
+                    return;
+                }
+                Ok(count) => {
+                    self.broker.client_sent(id, &self.scratch[..count]);
+                    budget = budget.saturating_sub(count);
+                    if count < self.scratch.len() && !client.input_ends {
+                        // The socket is empty, and the next byte makes a new edge.
+                        client.readable = false;
+                        return;
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    client.readable = false;
+                    return;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => {
+                    self.close_client(id);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Writes a program's answers; closes its connection when it is finished or gone.
+    fn write_client(&mut self, id: ClientId) {
+        let Some(Some(client)) = self.clients.get_mut(id.index()) else { return };
+        let Some(session) = self.broker.session(id) else { return };
+        if client.id != id {
+            return;
+        }
+        let waited = session.answers.out.len();
+        let gone = session.answers.out.flush_to(&mut client.stream).is_err();
+        let wrote = session.answers.out.len() < waited;
+        if gone || session.finished() {
+            self.close_client(id);
+            return;
+        }
+        if wrote {
+            self.broker.client_read(id);
+        }
+        self.list_for_reading(id);
+    }
+
+    fn close_client(&mut self, id: ClientId) {
+        if let Some(place) = self.clients.get_mut(id.index())
+            && place.as_ref().is_some_and(|client| client.id == id)
+        {
+            // Dropping the stream takes it out of the poll.
+            *place = None;
+            self.connected -= 1;
+        }
+        self.broker.client_gone(id);
+    }
+
+    // The peer.
+
+    fn dial(&mut self, now: Now) {
+        match &self.peer.target {
+            Target::Address(address) => self.connect(*address, now),
+            Target::Lookup { name, port } => {
+                if let Err(why) = self.resolver.begin(name, *port) {
+                    self.broker.link_lost(why, now);
+                }
+            }
+        }
+    }
+
+    fn resolved(&mut self, now: Now) {
+        match self.resolver.ended() {
+            Some(Ok(address)) => self.connect(address, now),
+            Some(Err(why)) => self.broker.link_lost(why, now),
+            None => {}
+        }
+    }
+
+    fn connect(&mut self, address: SocketAddr, now: Now) {
+        self.hang_up();
+        let made = start_connecting(address, self.peer.bind).and_then(|mut stream| {
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            self.poll.registry().register(&mut stream, LINK, interest).map(|()| stream)
+        });
+        match made {
+            Ok(stream) => {
+                self.link = Some(stream);
+                self.connecting = true;
+                self.link_readable = false;
+            }
+            Err(error) => self.broker.link_lost(format!("connect to {address}: {error}"), now),
+        }
+    }
+
+    fn finish_connecting(&mut self, now: Now) {
+        let Some(stream) = self.link.as_ref().filter(|_| self.connecting) else { return };
+        let target = match stream.peer_addr() {
+            Ok(_) => {
+                self.connecting = false;
+                self.broker.link_connected(now);
+                return;
+            }
+            Err(error) if error.kind() == ErrorKind::NotConnected => match stream.take_error() {
+                Ok(None) => return,
+                Ok(Some(error)) | Err(error) => error,
+            },
+            Err(error) => error,
+        };
+        self.broker.link_lost(format!("connect: {target}"), now);
+    }
+
+    fn read_link(&mut self, now: Now) {
+        let mut budget = READ_BUDGET;
+        while self.link_readable && !self.connecting && budget > 0 {
+            let Some(stream) = &mut self.link else {
+                self.link_readable = false;
+                return;
+            };
+            match stream.read(&mut self.scratch) {
+                Ok(0) => self.link_down("closed by the peer".into(), now),
+                Ok(count) => {
+                    self.broker.link_received(&self.scratch[..count], now);
+                    budget = budget.saturating_sub(count);
+                    if count < self.scratch.len() && !self.link_ends {
+                        self.link_readable = false;
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.link_readable = false,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => self.link_down(format!("read: {error}"), now),
+            }
+        }
+    }
+
+    fn write_link(&mut self, now: Now) {
+        let Some(stream) = self.link.as_mut().filter(|_| !self.connecting) else { return };
+        if let Err(error) = self.broker.link_out().flush_to(stream) {
+            self.link_down(format!("write: {error}"), now);
+            self.broker.turn(now);
+        }
+    }
+
+    fn link_down(&mut self, why: String, now: Now) {
+        self.hang_up();
+        self.broker.link_lost(why, now);
+    }
+
+    /// The one place where the connection to the peer ends.
+    fn hang_up(&mut self) {
+        self.link = None;
+        self.connecting = false;
+        self.link_readable = false;
+        self.link_ends = false;
+    }
+}
+
+fn now() -> Now {
+    Now { mono: Instant::now(), wall: jiff::Timestamp::now() }
+}
+
+/// Begins a TCP connection without waiting for it.
+fn start_connecting(address: SocketAddr, bind: Option<IpAddr>) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    socket.set_tcp_nodelay(true)?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(Duration::from_secs(60))
+        .with_interval(Duration::from_secs(10))
+        .with_retries(5);
+    socket.set_tcp_keepalive(&keepalive)?;
+    socket.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT))?;
+    if let Some(bind) = bind {
+        socket.bind(&SocketAddr::new(bind, 0).into())?;
+    }
+    match socket.connect(&address.into()) {
+        Ok(()) => {}
+        Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
+        Err(error) => return Err(error),
+    }
+    Ok(TcpStream::from_std(socket.into()))
+}

@@ -1,0 +1,66 @@
+//! Looking a host name up without stopping the loop: one thread a look-up, never two at once.
+//!
+//! The system's resolver blocks, for half a minute where a name server is away. A look-up that is still under way when
+//! the next is wanted is not joined by another; that dial fails and says so.
+
+use mio::Waker;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, TryRecvError, channel};
+use std::thread;
+
+/// The look-ups of one child.
+#[derive(Debug)]
+pub struct Resolver {
+    waker: Arc<Waker>,
+    running: Option<Receiver<Result<Vec<SocketAddr>, String>>>,
+    /// Which of a name's addresses is next: each dial tries another.
+    turn: usize,
+}
+
+impl Resolver {
+    /// Wakes the loop through `waker` when a look-up has ended.
+    pub fn new(waker: Arc<Waker>) -> Resolver {
+        Resolver { waker, running: None, turn: 0 }
+    }
+
+    /// Begins a look-up.
+    ///
+    /// # Errors
+    /// The last one has not ended, or no thread can be had.
+    pub fn begin(&mut self, name: &str, port: u16) -> Result<(), String> {
+        if self.running.is_some() {
+            return Err(format!("look up {name}: the last look-up has not ended"));
+        }
+        let (sender, receiver) = channel();
+        let (name, waker) = (name.to_owned(), self.waker.clone());
+        let look_up = move || {
+            let found = (&*name, port).to_socket_addrs().map(Iterator::collect);
+            // When the child no longer wants to know, there is nobody to tell.
+            let _ = sender.send(found.map_err(|error| format!("look up {name}: {error}")));
+            let _ = waker.wake();
+        };
+        thread::Builder::new()
+            .name("resolver".to_owned())
+            .spawn(look_up)
+            .map_err(|error| format!("look up: start a thread: {error}"))?;
+        self.running = Some(receiver);
+        Ok(())
+    }
+
+    /// What a look-up has found, if it has ended.
+    pub fn ended(&mut self) -> Option<Result<SocketAddr, String>> {
+        let found = match self.running.as_ref()?.try_recv() {
+            Ok(found) => found,
+            Err(TryRecvError::Empty) => return None,
+            Err(TryRecvError::Disconnected) => Err("look up: the thread died".to_owned()),
+        };
+        self.running = None;
+        Some(found.and_then(|addresses| {
+            self.turn = self.turn.wrapping_add(1);
+            let count = addresses.len().max(1);
+            let chosen = addresses.get(self.turn % count).copied();
+            chosen.ok_or_else(|| "look up: the name has no address".to_owned())
+        }))
+    }
+}

@@ -1,0 +1,305 @@
+//! The local programs of one link: their lines in, their answers out, each program's in its own order.
+//!
+//! Owns each program's two buffers and the slots of its unanswered requests. A request takes the next slot; an answer
+//! goes out when every slot before its own is answered. A program that does not read its answers is not read from:
+//! [`Session::wants_read`] says so from what the buffers hold. An id is never given to two programs, so an answer
+//! for a program that left finds nobody, rather than another.
+
+use crate::wire::line::{LineReader, Outgoing};
+use std::collections::VecDeque;
+
+/// Unanswered requests of one program; more of its lines wait in its buffer.
+const MAX_SLOTS: usize = 4096;
+/// Bytes of answers a program has not read; at this mark its lines are left unprocessed. Room for the short answers
+/// of 10,000 requests sent ahead by a program that reads none before it has sent all.
+const OUT_HIGH_WATER: usize = 4 << 20;
+/// Bytes of lines not yet processed; at this mark the program is not read from. A line longer than that raises it.
+const IN_HIGH_WATER: usize = 4 << 20;
+
+/// A program's connection. Never used again, so that nothing meant for one program reaches another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ClientId {
+    index: u32,
+    generation: u32,
+}
+
+impl ClientId {
+    /// The place in the table, below the number of programs that were ever connected at once.
+    pub fn index(self) -> usize {
+        self.index as usize
+    }
+}
+
+#[derive(Debug)]
+enum Slot {
+    Waiting,
+    Answered(Vec<u8>),
+}
+
+/// One program.
+#[derive(Debug)]
+pub struct Session {
+    /// Its lines.
+    pub reader: LineReader,
+    /// Its answers.
+    pub answers: Answers,
+    /// Whether `reader` may hold a whole line.
+    pub has_lines: bool,
+    /// Whether it stands in the broker's queue of sessions to serve.
+    pub queued: bool,
+    in_high_water: usize,
+    /// No more lines come: the program shut its writing half, or the child drains.
+    closed: bool,
+}
+
+/// What a program is owed and what waits to be written to it.
+#[derive(Debug, Default)]
+pub struct Answers {
+    /// Bytes for the program.
+    pub out: Outgoing,
+    slots: VecDeque<Slot>,
+    /// Number of the first slot in `slots`.
+    first: u64,
+    /// Bytes of the answers in `slots`.
+    held: usize,
+}
+
+impl Answers {
+    /// Takes the next slot.
+    pub fn take_slot(&mut self) -> u64 {
+        self.slots.push_back(Slot::Waiting);
+        self.first + self.slots.len() as u64 - 1
+    }
+
+    /// Fills a slot. Answers whose turn it is move to `out`.
+    pub fn fill(&mut self, slot: u64, answer: &[u8]) {
+        let Some(at) = slot.checked_sub(self.first).map(|at| at as usize).filter(|&at| at < self.slots.len())
+        else {
+            debug_assert!(false, "slot {slot} is not open");
+            return;
+        };
+        if at > 0 {
+            debug_assert!(matches!(self.slots[at], Slot::Waiting), "slot {slot} answered twice");
+            self.slots[at] = Slot::Answered(answer.to_vec());
+            self.held += answer.len();
+            return;
+        }
+        self.out.push_line(answer);
+        self.pop_first();
+        while let Some(Slot::Answered(answer)) = self.slots.front_mut() {
+            self.held -= answer.len();
+            let answer = std::mem::take(answer);
+            self.out.push_line(&answer);
+            self.pop_first();
+        }
+    }
+
+    fn pop_first(&mut self) {
+        self.slots.pop_front();
+        self.first += 1;
+    }
+
+    /// Whether no further request may be taken before answers have gone out.
+    pub fn full(&self) -> bool {
+        self.slots.len() >= MAX_SLOTS || self.out.len() + self.held >= OUT_HIGH_WATER
+    }
+}
+
+impl Session {
+    fn new(max_line: usize) -> Session {
+        Session {
+            reader: LineReader::new(max_line),
+            answers: Answers::default(),
+            has_lines: false,
+            queued: false,
+            in_high_water: IN_HIGH_WATER.max(max_line + 1),
+            closed: false,
+        }
+    }
+
+    /// Takes bytes that the program sent.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.reader.push(bytes);
+        self.has_lines = true;
+    }
+
+    /// Notes that no more lines come.
+    pub fn close_input(&mut self) {
+        self.closed = true;
+    }
+
+    /// Whether the program's socket is to be read.
+    pub fn wants_read(&self) -> bool {
+        !self.closed && self.reader.len() < self.in_high_water
+    }
+
+    /// Whether its lines can be processed now.
+    pub fn can_serve(&self) -> bool {
+        self.has_lines && !self.answers.full()
+    }
+
+    /// Whether nothing more will happen: the connection is to be closed.
+    pub fn finished(&self) -> bool {
+        self.closed && !self.has_lines && self.answers.slots.is_empty() && self.answers.out.is_empty()
+    }
+}
+
+/// All programs of a link.
+#[derive(Debug)]
+pub struct Sessions {
+    places: Vec<(u32, Option<Session>)>,
+    free: Vec<u32>,
+    count: usize,
+    max_line: usize,
+}
+
+impl Sessions {
+    /// None yet; lines of up to `max_line` bytes.
+    pub fn new(max_line: usize) -> Sessions {
+        Sessions { places: Vec::new(), free: Vec::new(), count: 0, max_line }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Adds one.
+    pub fn add(&mut self) -> ClientId {
+        let session = Session::new(self.max_line);
+        self.count += 1;
+        match self.free.pop() {
+            Some(index) => {
+                let place = &mut self.places[index as usize];
+                place.1 = Some(session);
+                ClientId { index, generation: place.0 }
+            }
+            None => {
+                let index = self.places.len() as u32;
+                self.places.push((0, Some(session)));
+                ClientId { index, generation: 0 }
+            }
+        }
+    }
+
+    /// Forgets one; answers for it find nobody from now on.
+    pub fn remove(&mut self, id: ClientId) {
+        if self.get(id).is_none() {
+            return;
+        }
+        let place = &mut self.places[id.index()];
+        place.1 = None;
+        place.0 = place.0.wrapping_add(1);
+        self.free.push(id.index);
+        self.count -= 1;
+    }
+
+    /// One, if it is still there.
+    pub fn get(&mut self, id: ClientId) -> Option<&mut Session> {
+        match self.places.get_mut(id.index()) {
+            Some((generation, session)) if *generation == id.generation => session.as_mut(),
+            Some(_) | None => None,
+        }
+    }
+
+    /// The ids of all.
+    pub fn ids(&self) -> Vec<ClientId> {
+        let taken = |(index, (generation, session)): (usize, &(u32, Option<Session>))| {
+            session.as_ref().map(|_| ClientId { index: index as u32, generation: *generation })
+        };
+        self.places.iter().enumerate().filter_map(taken).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_go_out_in_the_order_of_the_requests_whatever_their_own() {
+        let mut random = fastrand::Rng::with_seed(3);
+        for _ in 0..200 {
+            let mut answers = Answers::default();
+            let mut slots: Vec<u64> = (0..50).map(|_| answers.take_slot()).collect();
+            random.shuffle(&mut slots);
+            for slot in slots {
+                answers.fill(slot, format!("answer {slot}").as_bytes());
+            }
+            let expected: String = (0..50).map(|slot| format!("answer {slot}\n")).collect();
+            assert_eq!(answers.out.bytes(), expected.as_bytes());
+            assert_eq!(answers.held, 0);
+            assert!(answers.slots.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_program_that_does_not_read_stops_being_served_and_then_read() {
+        let mut session = Session::new(1 << 20);
+        let mut taken = 0;
+        while !session.answers.full() {
+            let slot = session.answers.take_slot();
+            session.answers.fill(slot, &[b'x'; 1000]);
+            taken += 1;
+        }
+        assert!(taken > 4000 && session.answers.out.len() < OUT_HIGH_WATER + 2000);
+        let mut pushed = 0;
+        while session.wants_read() {
+            session.push(&[b'y'; 65536]);
+            pushed += 65536;
+        }
+        assert!(!session.can_serve());
+        assert!(pushed <= IN_HIGH_WATER + 65536);
+        session.answers.out.clear();
+        assert!(session.can_serve());
+    }
+
+    #[test]
+    fn held_back_answers_count_towards_the_bound() {
+        let mut answers = Answers::default();
+        let first = answers.take_slot();
+        let mut held = 0;
+        while !answers.full() {
+            let slot = answers.take_slot();
+            answers.fill(slot, &[b'x'; 100_000]);
+            held += 100_000;
+        }
+        assert!((OUT_HIGH_WATER..OUT_HIGH_WATER + 200_000).contains(&held));
+        answers.fill(first, b"go");
+        assert!(answers.out.len() > held && answers.held == 0);
+    }
+
+    #[test]
+    fn an_answer_for_a_program_that_left_reaches_nobody() {
+        let mut sessions = Sessions::new(100);
+        let first = sessions.add();
+        sessions.get(first).unwrap().answers.take_slot();
+        sessions.remove(first);
+        let second = sessions.add();
+        assert_eq!(first.index(), second.index());
+        assert!(sessions.get(first).is_none() && sessions.get(second).is_some());
+        sessions.remove(first);
+        assert_eq!(sessions.len(), 1);
+        assert_eq!(sessions.ids(), [second]);
+    }
+
+    #[test]
+    fn a_program_that_shut_its_writing_half_is_finished_only_when_all_is_answered_and_written() {
+        let mut session = Session::new(100);
+        session.push(b"ping\n");
+        session.close_input();
+        assert!(!session.wants_read() && !session.finished());
+        while session.reader.next_line().is_some() {}
+        session.has_lines = false;
+        let slot = session.answers.take_slot();
+        assert!(!session.finished());
+        session.answers.fill(slot, b"pong");
+        assert!(!session.finished());
+        session.answers.out.clear();
+        assert!(session.finished());
+    }
+}
