@@ -56,10 +56,17 @@ fn a_host_that_closes_in_the_middle_of_an_answer_is_tried_again() {
 
 #[test]
 fn a_host_that_answers_nonsense_where_it_matters_is_tried_again() {
-    for step in [Step::Challenge, Step::Sethost] {
-        for nonsense in [&b"\n"[..], b"what?\n", b"\xff\x00\xfe\n", b"refused\n"] {
+    for step in [Step::Init, Step::Challenge, Step::Ekey] {
+        for nonsense in [&b"\n"[..], b"what?\n", b"\xff\x00\xfe\n"] {
             survives(step, &Fault::Say(nonsense.to_vec()), "\"3s\"");
         }
+    }
+}
+
+#[test]
+fn a_host_that_refuses_at_any_step_where_it_may_is_tried_again() {
+    for step in [Step::Init, Step::Challenge, Step::Sethost] {
+        survives(step, &Fault::Say(b"refused\n".to_vec()), "\"3s\"");
     }
 }
 
@@ -74,7 +81,7 @@ fn a_flood_without_a_newline_in_the_dialogue_is_hung_up_on_in_bounded_memory() {
     );
     wait::until_true("another attempt", || pair.fake.connections() >= 2);
     assert!(pair.fake.flooded() < FLOOD, "the whole flood was taken");
-    let memory = process::peak_memory(pair.lonc.only_child());
+    let memory = process::peak_memory(pair.lonc.only_child()).expect("the child lives");
     assert!(memory < MEMORY, "{memory} KiB");
     pair.fake.behave();
     pair.fake.cut();
@@ -92,7 +99,7 @@ fn a_flood_without_a_newline_for_an_answer_fails_that_request_in_bounded_memory(
     let answer = pair.ask("echo:flood");
     assert!(answer == "con_lost" || answer.starts_with("error:"), "{answer}");
     wait::until_true("the link to serve again", || pair.ask("echo:after") == "echo:after");
-    let memory = process::peak_memory(pair.lonc.only_child());
+    let memory = process::peak_memory(pair.lonc.only_child()).expect("the child lives");
     assert!(memory < MEMORY, "{memory} KiB");
 }
 

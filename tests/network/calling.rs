@@ -72,8 +72,13 @@ fn bytes_cross_the_cipher_unchanged() {
 }
 
 #[test]
-fn an_odd_version_or_pong_is_a_warning_and_the_link_comes_up() {
-    for (step, nonsense) in [(Step::Version, "unknown_cmd"), (Step::Pong, "somebody else:con_lost")] {
+fn an_odd_sethost_or_version_or_pong_is_a_warning_and_the_link_comes_up() {
+    let odd = [
+        (Step::Sethost, "unknown_cmd"),
+        (Step::Version, "unknown_cmd"),
+        (Step::Pong, "somebody else:con_lost"),
+    ];
+    for (step, nonsense) in odd {
         let pair = Pair::prepare(
             |_| {},
             |fake| {

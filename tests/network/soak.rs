@@ -107,6 +107,6 @@ fn churn() {
     wait::until_true("no client to be left", || {
         pair.host.status(CALLED).is_some_and(|status| status["clients"] == 0)
     });
-    let memory = process::peak_memory(pair.lonc.only_child());
+    let memory = process::peak_memory(pair.lonc.only_child()).expect("the child lives");
     assert!(memory < 64 << 10, "{memory} KiB");
 }
