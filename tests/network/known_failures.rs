@@ -107,6 +107,21 @@ fn lond_restarts_on_hup_the_tenth_time_as_the_first_and_is_never_away() {
 }
 
 #[test]
+fn lond_keeps_the_old_configuration_when_the_new_one_is_bad_and_says_where() {
+    let network = Network::new(&[CALLER, CALLED]);
+    let mut host = network.host(CALLED);
+    let lond = host.lond();
+    let (mut caller, _) = Caller::open(network.address(CALLER).ip(), host.address, CALLED);
+    host.set("lond", "no_such_key", "1");
+    lond.signal(Signal::SIGHUP);
+    wait::until_true("the error in the log", || {
+        let log = host.log("lond.log");
+        log.lines().any(|line| line.contains("ERROR") && line.contains("lonnet.toml:"))
+    });
+    assert_eq!(caller.ask("ping"), CALLED);
+}
+
+#[test]
 fn with_no_child_left_the_supervisor_sleeps() {
     let network = Network::new(&[CALLER]);
     let host = network.host(CALLER);

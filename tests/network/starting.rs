@@ -74,6 +74,17 @@ fn a_socket_file_left_behind_is_replaced_and_something_else_in_its_place_hinders
 }
 
 #[test]
+fn a_peers_socket_has_the_mode_that_the_configuration_says() {
+    use std::os::unix::fs::PermissionsExt;
+    let network = Network::new(&[CALLER, CALLED, "msul2"]);
+    let mut host = network.host(CALLER);
+    host.set("host.msul2", "socket_mode", "\"0600\"");
+    let _lonc = host.lonc();
+    let mode = |peer| fs::metadata(host.socket(peer)).expect("the socket").permissions().mode() & 0o7777;
+    assert_eq!((mode(CALLED), mode("msul2")), (0o660, 0o600));
+}
+
+#[test]
 fn in_the_background_the_command_returns_when_the_program_is_ready() {
     let network = Network::new(&[CALLER, CALLED]);
     let host = network.host(CALLER);
