@@ -10,18 +10,18 @@
 //! before it answered, `InvalidData` for an answer beyond [`MAX_ANSWER`], else what the system said.
 
 use crate::config::{Config, HostId};
+use crate::spool::drop_in_file;
 use crate::wire::line::{Line, LineReader, Outgoing, READ_SIZE};
 use jiff::Timestamp;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{User, geteuid};
 use std::collections::VecDeque;
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::fs::DirBuilder;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, chown};
+use std::os::unix::fs::{DirBuilderExt, chown};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Most requests that are sent ahead of their answers; [`Client::has_room`] is false then.
 pub const MAX_AHEAD: usize = 10_000;
@@ -30,16 +30,13 @@ pub const MAX_AHEAD: usize = 10_000;
 pub const MAX_AHEAD_BYTES: usize = 4 * 1024 * 1024;
 
 /// Longest answer in bytes: the longest line that any configuration allows.
-pub const MAX_ANSWER: usize = 64 * 1024 * 1024;
+pub const MAX_ANSWER: usize = 16 * 1024 * 1024;
 
 /// What the broker says of a message that it stored; said here too when the broker is away.
 pub const CON_DELAYED: &[u8] = b"con_delayed";
 
 /// What makes a request a critical one.
 pub const CRITICAL: &[u8] = b"critical:";
-
-/// Permission bits of a stored message: the broker may run as another user; the folder keeps strangers out.
-const FILE_MODE: u32 = 0o644;
 
 /// Permission bits of the delayed directory.
 const FOLDER_MODE: u32 = 0o750;
@@ -311,40 +308,11 @@ fn check_request(request: &[u8]) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::InvalidInput, what))
 }
 
-/// Writes `delayed/<20-digit nanoseconds>_<pid>_<counter>.<peer>`: whole and on disk when this returns, and not to
-/// be seen before.
-fn drop_in_file(
-    delayed: &Path,
-    peer: &HostId,
-    request: &[u8],
-    now: Timestamp,
-    pid: u32,
-) -> io::Result<PathBuf> {
-    static COUNTER: AtomicU64 = AtomicU64::new(0);
-    let counter = COUNTER.fetch_add(1, Ordering::Relaxed);
-    let name = format!("{:020}_{pid}_{counter}.{peer}", now.as_nanosecond());
-    let hidden = delayed.join(format!(".{name}.tmp"));
-    let place = delayed.join(&name);
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(&hidden)?;
-    let written = (|| {
-        file.write_all(request)?;
-        file.write_all(b"\n")?;
-        file.sync_all()?;
-        fs::rename(&hidden, &place)
-    })();
-    if let Err(error) = written {
-        // The file is this function's own; that it cannot be removed either changes nothing about the failure.
-        let _ = fs::remove_file(&hidden);
-        return Err(error);
-    }
-    File::open(delayed)?.sync_all()?;
-    Ok(place)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::{BufRead, BufReader};
+    use std::fs;
+    use std::io::{BufRead, BufReader, Write};
     use std::os::unix::net::UnixListener;
     use std::thread::{self, JoinHandle};
 

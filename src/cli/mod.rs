@@ -9,6 +9,7 @@ mod check;
 mod critical;
 mod exchange;
 mod init;
+mod queue;
 mod reply;
 mod status;
 
@@ -51,6 +52,14 @@ enum Command {
         /// As one line of JSON.
         #[arg(long)]
         json: bool,
+    },
+    /// Show what waits to be sent.
+    Queue {
+        /// The messages of this host.
+        peer: Option<String>,
+        /// Show as much of each request as there is at hand, not just what fits the line.
+        #[arg(long, requires = "peer")]
+        full: bool,
     },
 }
 
@@ -117,6 +126,7 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::Reply(asked) => reply::run(&Config::load(file)?, &asked),
         Command::Critical(asked) => critical::run(&Config::load(file)?, &asked),
         Command::Status { json } => status::run(&Config::load(file)?, json),
+        Command::Queue { peer, full } => queue::run(&Config::load(file)?, peer.as_deref(), full),
     }
 }
 

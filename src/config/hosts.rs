@@ -5,7 +5,7 @@
 //! spaces around fields and a carriage return at the end don't matter. A bad line is a [`Problem`] with its line,
 //! whatever bytes it has; the lines after it are read nevertheless.
 
-use super::problem::{ConfigErrors, Problem};
+use super::problem::{ConfigErrors, Problem, keep};
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -193,7 +193,9 @@ impl Table {
         for (index, bytes) in bytes.split(|&byte| byte == b'\n').enumerate() {
             let line = index + 1;
             if let Err(whats) = table.take_line(file, line, bytes) {
-                table.problems.extend(whats.into_iter().map(|what| Problem::at(file, line, what)));
+                for what in whats {
+                    keep(&mut table.problems, Problem::at(file, line, what));
+                }
             }
         }
         table
@@ -222,7 +224,7 @@ impl Table {
                 "{id} has the address {address}, as has {} in line {}: a caller from there is taken for {id}",
                 before.id, before.line
             );
-            self.warnings.push(Problem::at(file, line, what));
+            keep(&mut self.warnings, Problem::at(file, line, what));
         }
         Ok(())
     }

@@ -3,6 +3,9 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+/// Most problems that are kept of one file, and reported of one load; one more line then says that there are more.
+pub(super) const MAX_PROBLEMS: usize = 10_000;
+
 /// One thing that is wrong, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -23,6 +26,14 @@ impl Problem {
     /// A problem of the file as a whole.
     pub fn of(file: &Path, what: impl Into<String>) -> Problem {
         Problem { file: file.to_owned(), line: None, what: what.into() }
+    }
+}
+
+/// Keeps a problem, unless so many are kept that it would never be reported: one beyond the bound shows that there
+/// were more.
+pub(super) fn keep(problems: &mut Vec<Problem>, problem: Problem) {
+    if problems.len() <= MAX_PROBLEMS {
+        problems.push(problem);
     }
 }
 

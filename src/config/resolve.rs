@@ -4,12 +4,12 @@
 //! file or section does not keep those of the others from being found.
 
 use super::hosts::Table;
-use super::problem::{ConfigErrors, Problem};
+use super::problem::{ConfigErrors, MAX_PROBLEMS, Problem};
 use super::section::Report;
 use super::settings::{DEFAULT_HOSTS, HandlerSettings, Overlay, Settings};
 use super::value::MAX_SOCKET_PATH;
 use super::{Allow, Config, Handler, Host, HostId, Hosts, Peer, Target, Wire};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::SocketAddr;
@@ -19,9 +19,6 @@ use toml::de::{DeTable, DeValue};
 
 /// Longest file that is read: 5,000 hosts are half a megabyte; beyond this it is not one of ours.
 const MAX_FILE: u64 = 16 * 1024 * 1024;
-
-/// Most problems that are reported of one load; one more line says that there are more.
-const MAX_PROBLEMS: usize = 10_000;
 
 /// Ids that one warning spells out.
 const MAX_NAMES: usize = 5;
@@ -98,12 +95,11 @@ impl Table {
 }
 
 /// Reports one problem a line, since what follows an error in the same line is mostly its echo. Returns the lines.
-fn report_syntax(report: &mut Report, errors: &[toml::de::Error]) -> Vec<usize> {
-    let mut lines = Vec::new();
+fn report_syntax(report: &mut Report, errors: &[toml::de::Error]) -> BTreeSet<usize> {
+    let mut lines = BTreeSet::new();
     for error in errors {
         let line = error.span().map_or(1, |span| report.line_of(span.start));
-        if !lines.contains(&line) {
-            lines.push(line);
+        if lines.insert(line) {
             report.problem(Some(line), error.message().replace('\n', ", "));
         }
     }
@@ -111,7 +107,11 @@ fn report_syntax(report: &mut Report, errors: &[toml::de::Error]) -> Vec<usize> 
 }
 
 /// Where `hosts.tab` is, if a file with broken syntax still tells.
-fn hosts_beside_errors<'a>(document: &'a DeTable<'_>, report: &Report, broken: &[usize]) -> Option<&'a str> {
+fn hosts_beside_errors<'a>(
+    document: &'a DeTable<'_>,
+    report: &Report,
+    broken: &BTreeSet<usize>,
+) -> Option<&'a str> {
     let Some((key, value)) = document.get_key_value("hosts") else { return Some(DEFAULT_HOSTS) };
     let readable = !broken.contains(&report.line_of(key.span().start));
     match value.get_ref() {

@@ -3,7 +3,7 @@
 //! A [`Section`] is asked for each key that there may be; what nobody asked for is unknown, so the list of keys
 //! stands in one place only. What is wrong goes to a [`Report`], and reading goes on.
 
-use super::problem::Problem;
+use super::problem::{Problem, keep};
 use super::value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -35,12 +35,12 @@ impl Report {
 
     /// Adds a problem.
     pub(super) fn problem(&mut self, line: Option<usize>, what: String) {
-        self.problems.push(Problem { file: self.file.clone(), line, what });
+        keep(&mut self.problems, Problem { file: self.file.clone(), line, what });
     }
 
     /// Adds a warning.
     pub(super) fn warning(&mut self, line: Option<usize>, what: String) {
-        self.warnings.push(Problem { file: self.file.clone(), line, what });
+        keep(&mut self.warnings, Problem { file: self.file.clone(), line, what });
     }
 }
 

@@ -12,8 +12,9 @@ use toml::de::{DeArray, DeValue};
 /// clock without overflow.
 const MAX_DURATION: Duration = Duration::from_secs(366 * 24 * 3600);
 
-/// Longest `max_line`: one such line is held in memory for each client and each link.
-const MAX_LINE: u64 = 64 * 1024 * 1024;
+/// Longest `max_line`: one such line is held in memory for each client and each link, and the spool takes no longer
+/// request.
+const MAX_LINE: u64 = 16 * 1024 * 1024;
 
 /// Shortest `max_line`: the opening dialogue must fit.
 const MIN_LINE: u64 = 256;

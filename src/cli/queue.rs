@@ -1,0 +1,215 @@
+//! `lon queue [PEER]`: what waits to be sent. Only reads; the broker may run or not.
+//!
+//! Without a host: a line for each that has something. With one: a line for each message, the oldest first, its
+//! request with unprintable bytes escaped and cut to the width of the terminal (`--full`: as much of it as a listing
+//! holds). A folder that cannot be read is an error, since "nothing waits" would be a guess.
+
+use super::{Failure, known_peer, print};
+use crate::config::{Config, HostId};
+use crate::spool::{self, Listing};
+use crate::status::{Head, ago, columns, cut, set_aside};
+use jiff::Timestamp;
+
+/// Characters of a line where nothing says how wide the terminal is.
+const WIDTH: usize = 80;
+
+/// The shell's word for the width of the terminal.
+const WIDTH_VARIABLE: &str = "COLUMNS";
+
+const HOSTS_HEADS: [Head; 7] = [
+    Head::left("PEER"),
+    Head::right("WAITING"),
+    Head::right("BYTES"),
+    Head::left("OLDEST"),
+    Head::left("DROPPED IN"),
+    Head::left("SET ASIDE"),
+    Head::left("UNREADABLE"),
+];
+
+const MESSAGES_HEADS: [Head; 4] =
+    [Head::right("SEQUENCE"), Head::left("AGE"), Head::right("BYTES"), Head::left("REQUEST")];
+
+pub(super) fn run(config: &Config, peer: Option<&str>, full: bool) -> Result<u8, Failure> {
+    let now = Timestamp::now();
+    let text = match peer {
+        None => {
+            let mut waiting = Vec::new();
+            for peer in &config.peers {
+                waiting.push((&peer.host.id, listing(config, &peer.host.id)?));
+            }
+            hosts(&waiting, now)
+        }
+        Some(peer) => {
+            let peer = known_peer(config, peer)?;
+            let width = if full { usize::MAX } else { terminal_width() };
+            messages(&peer, &listing(config, &peer)?, now, width)
+        }
+    };
+    print(text.as_bytes())?;
+    Ok(0)
+}
+
+fn listing(config: &Config, peer: &HostId) -> Result<Listing, Failure> {
+    spool::inspect(&config.spool_dir, peer)
+        .map_err(|error| Failure::did("list", config.spool_path(peer).display(), error))
+}
+
+fn terminal_width() -> usize {
+    std::env::var(WIDTH_VARIABLE).ok().and_then(|width| width.parse().ok()).unwrap_or(WIDTH)
+}
+
+/// A line for each host that has something.
+fn hosts(waiting: &[(&HostId, Listing)], now: Timestamp) -> String {
+    let rows: Vec<Vec<String>> = waiting
+        .iter()
+        .filter(|(_, listing)| *listing != Listing::default())
+        .map(|(peer, listing)| {
+            vec![
+                peer.to_string(),
+                listing.waiting.to_string(),
+                listing.bytes.to_string(),
+                oldest(listing).map(|oldest| ago(oldest, now)).unwrap_or_else(|| "-".to_owned()),
+                some(listing.inbox.len() as u64, "file"),
+                set_aside(listing.failed, listing.corrupt),
+                some(listing.unreadable, "segment"),
+            ]
+        })
+        .collect();
+    if rows.is_empty() { "nothing waits\n".to_owned() } else { columns(&HOSTS_HEADS, &rows) }
+}
+
+/// A head line, then a line for each message.
+fn messages(peer: &HostId, listing: &Listing, now: Timestamp, width: usize) -> String {
+    let mut head = match listing.waiting {
+        0 if listing.inbox.is_empty() => format!("{peer}: nothing waits"),
+        0 => format!("{peer}: no message stored"),
+        1 => format!("{peer}: 1 message waits, {} bytes", listing.bytes),
+        many => format!("{peer}: {many} messages wait, {} bytes", listing.bytes),
+    };
+    let aside = set_aside(listing.failed, listing.corrupt);
+    for (text, end) in [
+        (some(listing.inbox.len() as u64, "file"), " dropped in"),
+        (aside, ""),
+        (some(listing.unreadable, "segment"), " unreadable"),
+    ] {
+        if !text.is_empty() {
+            head.push_str(&format!("; {text}{end}"));
+        }
+    }
+    head.push('\n');
+    let stored = listing.messages.iter().map(|message| {
+        let mut request = message.request.escape_ascii().to_string();
+        if (message.request.len() as u64) < message.length {
+            request.push('…');
+        }
+        vec![message.sequence.0.to_string(), ago(message.stored_at, now), message.length.to_string(), request]
+    });
+    let dropped = listing.inbox.iter().map(|file| {
+        let name = format!("file {}", file.name.escape_debug());
+        vec!["-".to_owned(), ago(file.modified, now), file.length.to_string(), name]
+    });
+    let rows: Vec<Vec<String>> = stored.chain(dropped).collect();
+    if rows.is_empty() {
+        return head;
+    }
+    for line in columns(&MESSAGES_HEADS, &rows).lines() {
+        head.push_str(&cut(line, width));
+        head.push('\n');
+    }
+    if let Some(more) = listing.waiting.checked_sub(listing.messages.len() as u64).filter(|&more| more > 0) {
+        head.push_str(&format!("and {more} more messages\n"));
+    }
+    head
+}
+
+/// When the first thing that waits was stored.
+fn oldest(listing: &Listing) -> Option<Timestamp> {
+    let stored = listing.messages.iter().map(|message| message.stored_at).min();
+    let dropped = listing.inbox.iter().map(|file| file.modified).min();
+    stored.into_iter().chain(dropped).min()
+}
+
+/// `1 file`, `2 files`; nothing for none.
+fn some(count: u64, what: &str) -> String {
+    match count {
+        0 => String::new(),
+        1 => format!("1 {what}"),
+        many => format!("{many} {what}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spool::{InboxFile, Listed, Sequence};
+
+    const NOW: &str = "2026-11-20T09:12:14Z";
+
+    fn time(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    fn id(text: &str) -> HostId {
+        HostId::new(text).unwrap()
+    }
+
+    fn listed(sequence: u64, request: &[u8]) -> Listed {
+        Listed {
+            sequence: Sequence(sequence),
+            stored_at: time("2026-11-20T09:07:14Z"),
+            length: request.len() as u64,
+            request: request.to_vec(),
+        }
+    }
+
+    fn some_wait() -> Listing {
+        let mut long = listed(10, &[b'x'; 100]);
+        long.length = 1000;
+        Listing {
+            messages: vec![listed(9, b"log:caf\xe9\t1"), long],
+            waiting: 5,
+            bytes: 1200,
+            inbox: vec![InboxFile {
+                name: "a.msul1".into(),
+                length: 9,
+                modified: time("2026-11-20T08:12:14Z"),
+            }],
+            failed: 2,
+            corrupt: 1,
+            unreadable: 0,
+        }
+    }
+
+    #[test]
+    fn each_host_that_has_something_has_a_line() {
+        let (full, idle, aside) = (id("msul1"), id("msul2"), id("msul3"));
+        let failed = Listing { failed: 1, ..Listing::default() };
+        assert_eq!(
+            hosts(&[(&full, some_wait()), (&idle, Listing::default()), (&aside, failed)], time(NOW)),
+            "PEER   WAITING  BYTES  OLDEST  DROPPED IN  SET ASIDE\n\
+             msul1        5   1200  1 h     1 file      2 failed, 1 corrupt\n\
+             msul3        0      0  -                   1 failed\n"
+        );
+        assert_eq!(hosts(&[(&idle, Listing::default())], time(NOW)), "nothing waits\n");
+    }
+
+    #[test]
+    fn each_message_of_a_host_has_a_line_that_fits() {
+        let text = messages(&id("msul1"), &some_wait(), time(NOW), 40);
+        assert_eq!(
+            text,
+            format!(
+                "msul1: 5 messages wait, 1200 bytes; 1 file dropped in; 2 failed, 1 corrupt\n\
+                 SEQUENCE  AGE    BYTES  REQUEST\n\
+                 \x20      9  5 min     10  log:caf\\xe9\\t1\n\
+                 \x20     10  5 min   1000  {}…\n\
+                 \x20      -  1 h        9  file a.msul1\n\
+                 and 3 more messages\n",
+                "x".repeat(15)
+            )
+        );
+        let text = messages(&id("msul1"), &some_wait(), time(NOW), usize::MAX);
+        assert!(text.contains(&format!("{}…\n", "x".repeat(100))), "{text}");
+        assert_eq!(messages(&id("msul2"), &Listing::default(), time(NOW), 80), "msul2: nothing waits\n");
+    }
+}

@@ -1,0 +1,9 @@
+//! `lon` as people and scripts meet it: arguments in; output, exit code and files out.
+
+// The helpers of the tests fail as loudly as the tests themselves.
+#![allow(clippy::unwrap_used)]
+
+mod asking;
+mod place;
+mod setting_up;
+mod views;

@@ -1,0 +1,149 @@
+//! `lon status` and `lon queue`.
+
+use crate::place::Place;
+use lonnet::config::HostId;
+use lonnet::spool::{RealDisk, Spool};
+use lonnet::status::{LinkState, PeerStatus, Snapshot, json};
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+
+fn snapshot() -> Snapshot {
+    let written = jiff::Timestamp::now() - jiff::SignedDuration::from_secs(100);
+    Snapshot {
+        program: "lonc".into(),
+        version: "0.1.0".into(),
+        id: HostId::new("here").unwrap(),
+        pid: 4700,
+        started: written,
+        written,
+        doing: "keeping 1 link".into(),
+        last_log: String::new(),
+        peers: vec![PeerStatus {
+            peer: HostId::new("there").unwrap(),
+            pid: 4711,
+            state: LinkState::Up,
+            since: written,
+            doing: "up".into(),
+            wire: "classic".into(),
+            private: false,
+            in_flight: 2,
+            done: 7,
+            lost: 0,
+            clients: 1,
+            delayed: 0,
+            delayed_bytes: 0,
+            oldest: None,
+            failed: 0,
+            corrupt: 0,
+            last_error: None,
+            last_error_at: None,
+            last_log: String::new(),
+        }],
+    }
+}
+
+/// Plays `lonc`'s own socket: one `status`, answered by `answer`.
+fn lonc(answer: String) -> impl FnOnce(UnixStream) + Send + 'static {
+    move |mut stream| {
+        let mut line = String::new();
+        BufReader::new(stream.try_clone().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "status\n");
+        stream.write_all(answer.as_bytes()).unwrap();
+    }
+}
+
+#[test]
+fn status_shows_what_the_running_lonc_says() {
+    let place = Place::new();
+    let lonc = place.listen("lonc.sock", lonc(json(&snapshot()) + "\n"));
+    let said = place.run(&["status"]);
+    lonc.join().unwrap();
+    assert_eq!((said.code, said.err.as_str()), (0, ""));
+    assert_eq!(
+        said.out,
+        "1 link: 1 up; no messages delayed\n\
+         PEER   STATE     WIRE                  IN FLIGHT  DONE  DELAYED\n\
+         there  up 1 min  classic, not private          2     7  -\n"
+    );
+}
+
+#[test]
+fn status_as_json_is_one_line() {
+    let place = Place::new();
+    let snapshot = snapshot();
+    let lonc = place.listen("lonc.sock", lonc(json(&snapshot) + "\n"));
+    let said = place.run(&["status", "--json"]);
+    lonc.join().unwrap();
+    assert_eq!((said.code, said.err.as_str()), (0, ""));
+    assert_eq!(said.out.lines().count(), 1);
+    assert_eq!(serde_json::from_str::<Snapshot>(&said.out).unwrap(), snapshot);
+}
+
+#[test]
+fn without_lonc_the_last_status_file_is_shown_with_its_age_and_the_code_says_so() {
+    let place = Place::new();
+    let said = place.run(&["status"]);
+    assert_eq!((said.code, said.out.as_str()), (1, ""));
+    assert!(said.err.contains("lon: ask ") && said.err.contains("lon: read "), "{}", said.err);
+
+    fs::write(place.path("status/status.json"), json(&snapshot())).unwrap();
+    let said = place.run(&["status"]);
+    assert_eq!(said.code, 1);
+    assert!(said.out.contains("there  up 0 s"), "as it was then: {}", said.out);
+    assert!(
+        said.err.ends_with("lon: lonc does not answer: this is what it wrote 1 min ago\n"),
+        "{}",
+        said.err
+    );
+}
+
+#[test]
+fn an_answer_that_is_no_status_is_an_error() {
+    for answer in ["", "nonsense\n", "{}\n"] {
+        let place = Place::new();
+        let lonc = place.listen("lonc.sock", lonc(answer.to_owned()));
+        let said = place.run(&["status"]);
+        lonc.join().unwrap();
+        assert_eq!((said.code, said.out.as_str()), (1, ""), "{answer:?}");
+        assert!(said.err.starts_with("lon: ask "), "{}", said.err);
+    }
+}
+
+#[test]
+fn queue_shows_what_waits_for_whom() {
+    let place = Place::new();
+    let said = place.run(&["queue"]);
+    assert_eq!((said.code, said.out.as_str(), said.err.as_str()), (0, "nothing waits\n", ""));
+    assert_eq!(place.run(&["critical", "there", "log:one"]).code, 4);
+    let said = place.run(&["queue"]);
+    assert_eq!((said.code, said.err.as_str()), (0, ""));
+    let lines: Vec<&str> = said.out.lines().collect();
+    assert_eq!(lines.len(), 2, "{}", said.out);
+    assert!(lines[1].starts_with("there ") && lines[1].contains("1 file"), "{}", said.out);
+    let said = place.run(&["queue", "there"]);
+    assert!(said.out.starts_with("there: no message stored; 1 file dropped in\n"), "{}", said.out);
+    assert_eq!(place.run(&["queue", "other"]).out, "other: nothing waits\n");
+    assert_eq!(place.run(&["queue", "nobody"]).code, 1);
+    assert_eq!(place.run(&["queue", "--full"]).code, 2);
+}
+
+#[test]
+fn queue_lists_what_a_broker_has_stored() {
+    let place = Place::new();
+    let toml = place.path("lonnet.toml");
+    let limits = lonnet::config::Config::load(&toml).unwrap().peers[0].spool;
+    let mut spool = Spool::open(RealDisk, &place.path("delayed/there"), limits);
+    for stored in spool.store(&[b"log:caf\xe9", b"log:two"], jiff::Timestamp::now()) {
+        stored.unwrap();
+    }
+    let said = place.run(&["queue"]);
+    let row: Vec<&str> = said.out.lines().last().unwrap().split_whitespace().collect();
+    assert_eq!(row[..3], ["there", "2", "15"], "{}", said.out);
+    let said = place.run(&["queue", "there"]);
+    let lines: Vec<&str> = said.out.lines().collect();
+    assert_eq!(lines[0], "there: 2 messages wait, 15 bytes");
+    assert!(lines[2].ends_with("  log:caf\\xe9"), "{}", said.out);
+    assert!(lines[3].ends_with("  log:two"), "{}", said.out);
+    assert_eq!((lines.len(), said.code, said.err.as_str()), (4, 0, ""));
+}

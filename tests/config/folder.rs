@@ -1,0 +1,93 @@
+//! A folder with the two files, and what `Config::load` says of them.
+
+use lonnet::config::{Config, HostId};
+use std::fs;
+use std::path::PathBuf;
+
+/// A folder with a `lonnet.toml` and a `hosts.tab`.
+pub struct Folder(tempfile::TempDir);
+
+pub const HOSTS: &str = "msul1:msu:library:zaphod:127.0.0.2\nmsua1:msu:access:agrajag:127.0.0.3\n";
+
+impl Folder {
+    pub fn new(toml: &str, hosts: &str) -> Folder {
+        let folder = Folder(tempfile::tempdir().expect("a temporary folder"));
+        fs::write(folder.toml(), toml).expect("lonnet.toml is written");
+        fs::write(folder.0.path().join("hosts.tab"), hosts).expect("hosts.tab is written");
+        folder
+    }
+
+    pub fn toml(&self) -> PathBuf {
+        self.0.path().join("lonnet.toml")
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    pub fn load(&self) -> Config {
+        Config::load(&self.toml()).unwrap_or_else(|errors| panic!("{errors}"))
+    }
+
+    /// All problems, without the folder's name.
+    pub fn problems(&self) -> Vec<String> {
+        match Config::load(&self.toml()) {
+            Ok(config) => panic!("no problem found; warnings: {:?}", config.warnings),
+            Err(errors) => errors.0.iter().map(|problem| self.shorten(&problem.to_string())).collect(),
+        }
+    }
+
+    pub fn warnings(&self) -> Vec<String> {
+        self.load().warnings.iter().map(|warning| self.shorten(&warning.to_string())).collect()
+    }
+
+    pub fn shorten(&self, text: &str) -> String {
+        text.replace(&format!("{}/", self.0.path().display()), "")
+    }
+}
+
+pub fn id(text: &str) -> HostId {
+    HostId::new(text).expect("an id")
+}
+
+/// Every key that there is, none with its default.
+pub const EVERY_KEY: &str = r#"
+id = "msua1"
+hosts = "hosts.tab"
+pins = "/etc/pins"
+key_dir = "k"
+run_dir = "r"
+spool_dir = "s"
+log_dir = "l"
+status_dir = "st"
+user = "www"
+log_level = "debug"
+
+[lonc]
+port = 7663
+bind = "127.0.0.3"
+wire = "classic"
+request_timeout = "5m"
+connect_timeout = "500ms"
+opening_timeout = "2s"
+drain_timeout = "0s"
+socket_mode = "0600"
+max_line = "64KiB"
+spool_messages = 10
+spool_bytes = "2 MiB"
+spool_keep_free = 0
+
+[lond]
+listen = ["127.0.0.3:5663", "[::1]:5664", "127.0.0.4"]
+classic = "allow"
+max_opening = 5
+opening_timeout = "3s"
+max_line = 4096
+full_load = 2.5
+drain_timeout = "1s"
+
+[handler.echo]
+socket = "app.sock"
+allow = ["*", "msul1", "role:library", "domain:msu"]
+timeout = "10s"
+"#;

@@ -1,0 +1,229 @@
+//! What is wrong in `lonnet.toml`, or hardly meant, and its line.
+
+use crate::folder::{Folder, HOSTS};
+
+#[test]
+fn each_mistake_is_reported_with_its_line() {
+    // What stands after `id = "msua1"`, and what is said of it.
+    let cases: &[(&str, &str)] = &[
+        ("prot = 1", "2: prot: unknown key"),
+        ("hosts = 7", "2: hosts: want text, not an integer"),
+        ("run_dir = \"\"", "2: run_dir: is empty"),
+        ("run_dir = \"a\\u0000b\"", "2: run_dir: \"a\\0b\" has a control character in it"),
+        ("user = true", "2: user: want text, not true or false"),
+        (
+            "log_level = \"loud\"",
+            "2: log_level: want \"error\", \"warn\", \"info\" or \"debug\", not \"loud\"",
+        ),
+        ("lonc = 1", "2: lonc: want a table, not an integer"),
+        ("[[lonc]]", "2: lonc: want a table, not a list"),
+        ("[lonc]\nprot = 1", "3: lonc: prot: unknown key"),
+        ("[lonc]\naddress = \"127.0.0.1\"", "3: lonc: address: unknown key"),
+        ("[lonc]\nport = 0", "3: lonc: port: want a port of 1 to 65535, not 0"),
+        ("[lonc]\nport = 65536", "3: lonc: port: want a port of 1 to 65535, not 65536"),
+        ("[lonc]\nport = \"5663\"", "3: lonc: port: want a port number, not text"),
+        ("[lonc]\nbind = \"eth0\"", "3: lonc: bind: want an IP address, not \"eth0\""),
+        ("[lonc]\nwire = \"plain\"", "3: lonc: wire: want \"secure\" or \"classic\", not \"plain\""),
+        (
+            "[lonc]\n\nrequest_timeout = 300",
+            "4: lonc: request_timeout: want a time like \"300s\", not an integer",
+        ),
+        (
+            "[lonc]\nrequest_timeout = \"soon\"",
+            "3: lonc: request_timeout: want a time like \"300s\", \"5m\" or \"500ms\", not \"soon\"",
+        ),
+        ("[lonc]\nrequest_timeout = \"0s\"", "3: lonc: request_timeout: must be longer than no time"),
+        ("[lonc]\nconnect_timeout = \"-5s\"", "3: lonc: connect_timeout: \"-5s\" is less than no time"),
+        (
+            "[lonc]\nopening_timeout = \"9999999h\"",
+            "3: lonc: opening_timeout: \"9999999h\" is longer than a year",
+        ),
+        ("[lonc]\ndrain_timeout = \"-1s\"", "3: lonc: drain_timeout: \"-1s\" is less than no time"),
+        ("[lonc]\nsocket_mode = 660", "3: lonc: socket_mode: want octal text like \"0660\", not an integer"),
+        (
+            "[lonc]\nsocket_mode = \"0680\"",
+            "3: lonc: socket_mode: want octal text like \"0660\", not \"0680\"",
+        ),
+        (
+            "[lonc]\nsocket_mode = \"7777\"",
+            "3: lonc: socket_mode: want octal text like \"0660\", not \"7777\"",
+        ),
+        ("[lonc]\nmax_line = 10", "3: lonc: max_line: want 256 bytes to 16 MiB, not 10 bytes"),
+        ("[lonc]\nmax_line = \"1GiB\"", "3: lonc: max_line: want 256 bytes to 16 MiB, not 1073741824 bytes"),
+        (
+            "[lonc]\nmax_line = \"1MB\"",
+            "3: lonc: max_line: want a number of bytes, or text like \"64MiB\", not \"1MB\"",
+        ),
+        ("[lonc]\nspool_messages = 0", "3: lonc: spool_messages: want a number of at least 1, not 0"),
+        ("[lonc]\nspool_bytes = 0", "3: lonc: spool_bytes: must be more than nothing"),
+        (
+            "[lonc]\nspool_keep_free = -1",
+            "3: lonc: spool_keep_free: want a number of bytes, or text like \"64MiB\", not -1",
+        ),
+        (
+            "[lonc]\nspool_bytes = \"99999999999TiB\"",
+            "3: lonc: spool_bytes: \"99999999999TiB\" is more than can be counted",
+        ),
+        ("host = []", "2: host: want a table, not a list"),
+        ("[host]\nmsul1 = 1", "3: host: msul1: want a table, not an integer"),
+        ("[host.nobody]", "2: host.nobody: \"nobody\" has no line in hosts.tab"),
+        ("[host.\"../x\"]", "2: host.../x: host id \"../x\" begins with a dot"),
+        (
+            "[host.msul1]\naddress = \"zaphod\"",
+            "3: host.msul1: address: want an address like \"127.0.0.2:7001\" or \"[::1]:7001\", not \"zaphod\"",
+        ),
+        ("[host.msul1]\naddress = \"127.0.0.2:0\"", "3: host.msul1: address: \"127.0.0.2:0\" has the port 0"),
+        (
+            "[host.msul1]\naddress = \"0.0.0.0\"",
+            "3: host.msul1: address: \"0.0.0.0\" is not the address of one host",
+        ),
+        ("[host.msul1]\nwires = \"classic\"", "3: host.msul1: wires: unknown key"),
+        ("[lond]\nlisten = \"127.0.0.1:1\"", "3: lond: listen: want a list of addresses, not text"),
+        ("[lond]\nlisten = []", "3: lond: listen: is empty: lond would listen nowhere"),
+        (
+            "[lond]\nlisten = [\"127.0.0.1:1\", \"127.0.0.1:1\"]",
+            "3: lond: listen: \"127.0.0.1:1\" stands in the list twice",
+        ),
+        (
+            "[lond]\nlisten = [1]",
+            "3: lond: listen: want addresses like \"127.0.0.3:5663\" in the list, not an integer",
+        ),
+        ("[lond]\nclassic = true", "3: lond: classic: want a word, not true or false"),
+        ("[lond]\nclassic = \"yes\"", "3: lond: classic: want \"refuse\" or \"allow\", not \"yes\""),
+        ("[lond]\nmax_opening = 0", "3: lond: max_opening: want a number of at least 1, not 0"),
+        ("[lond]\nmax_opening = 1.5", "3: lond: max_opening: want a number, not a number with a fraction"),
+        ("[lond]\nfull_load = 0", "3: lond: full_load: want a number above 0"),
+        ("[lond]\nfull_load = nan", "3: lond: full_load: want a number above 0"),
+        ("[lond]\nport = 1", "3: lond: port: unknown key"),
+        ("[handler.x]", "2: handler.x: none of socket, exec, worker is there"),
+        (
+            "[handler.x]\nexec = [\"/bin/x\"]",
+            "3: handler.x: exec: this version passes requests to sockets only",
+        ),
+        (
+            "[handler.x]\nworker = [\"/bin/x\"]",
+            "3: handler.x: worker: this version passes requests to sockets only",
+        ),
+        ("[handler.x]\nsocket = [\"/x\"]", "3: handler.x: socket: want text, not a list"),
+        (
+            "[handler.x]\nsocket = \"x\"\nallow = \"*\"",
+            "4: handler.x: allow: want a list like [\"*\"], not text",
+        ),
+        (
+            "[handler.x]\nsocket = \"x\"\nallow = [\"rule:x\"]",
+            "4: handler.x: allow: want \"*\", a host id, \"role:...\" or \"domain:...\", not \"rule:x\"",
+        ),
+        (
+            "[handler.x]\nsocket = \"x\"\nallow = [\"msul9\"]",
+            "4: handler.x: allow: \"msul9\" has no line in hosts.tab",
+        ),
+        (
+            "[handler.x]\nsocket = \"x\"\ntimeout = \"0s\"",
+            "4: handler.x: timeout: must be longer than no time",
+        ),
+        ("[handler.x]\nsocket = \"x\"\ntimout = \"1s\"", "4: handler.x: timout: unknown key"),
+        (
+            "[handler.ping]\nsocket = \"x\"",
+            "2: handler.ping: \"ping\" is built in: no handler can have that name",
+        ),
+        (
+            "[handler.\"a:b\"]\nsocket = \"x\"",
+            "2: handler.a:b: the request name \"a:b\" has a colon or control character in it",
+        ),
+        ("[handler.\"\"]\nsocket = \"x\"", "2: handler.: the request name is empty"),
+    ];
+    for (toml, said) in cases {
+        let folder = Folder::new(&format!("id = \"msua1\"\n{toml}\n"), HOSTS);
+        assert_eq!(folder.problems(), [format!("lonnet.toml:{said}")], "for {toml:?}");
+    }
+}
+
+#[test]
+fn every_built_in_name_is_refused_to_handlers() {
+    for name in ["ping", "pong", "version", "load", "log", "exit", "init", "sethost", "ekey", "enc"] {
+        let folder = Folder::new(&format!("id = \"msua1\"\n[handler.{name}]\nsocket = \"x\"\n"), HOSTS);
+        assert_eq!(folder.problems().len(), 1, "{name}");
+    }
+}
+
+#[test]
+fn a_handler_with_two_ways_is_told_to_choose() {
+    let toml = "id = \"msua1\"\n[handler.x]\nsocket = \"x\"\nexec = [\"/bin/x\"]\n";
+    assert_eq!(
+        Folder::new(toml, HOSTS).problems(),
+        [
+            "lonnet.toml:2: handler.x: socket and exec are there: want one of them",
+            "lonnet.toml:4: handler.x: exec: this version passes requests to sockets only"
+        ]
+    );
+}
+
+#[test]
+fn the_id_must_be_there_and_have_a_line_in_the_table() {
+    assert_eq!(
+        Folder::new("", HOSTS).problems(),
+        ["lonnet.toml: id: is missing: this host's id in hosts.tab"]
+    );
+    assert_eq!(Folder::new("\nid = \"x y\"", HOSTS).problems().len(), 1);
+    assert_eq!(
+        Folder::new("\nid = \"other\"\n", HOSTS).problems(),
+        ["lonnet.toml:2: id: \"other\" has no line in hosts.tab"]
+    );
+}
+
+#[test]
+fn a_wire_that_this_version_does_not_speak_is_one_warning_a_line() {
+    let mut hosts = String::from("msua1:msu:access:a:127.0.0.1\n");
+    for number in 1..=8 {
+        hosts.push_str(&format!("l{number}:msu:library:a:127.0.1.{number}\n"));
+    }
+    let allow = "[lond]\nclassic = \"allow\"\n";
+    let folder = Folder::new(&format!("id = \"msua1\"\n{allow}[host.l8]\nwire = \"secure\"\n"), &hosts);
+    assert_eq!(
+        folder.warnings(),
+        [
+            "lonnet.toml: wire \"secure\" is not in this version: requests to l1, l2, l3, l4, l5 and 2 more are \
+             answered con_lost; set wire = \"classic\"",
+            "lonnet.toml:5: wire \"secure\" is not in this version: requests to l8 are answered con_lost; set wire = \
+             \"classic\"",
+        ]
+    );
+    let folder = Folder::new("id = \"msua1\"\n[lonc]\nwire = \"classic\"\n[lond]\nmax_opening = 3\n", HOSTS);
+    assert_eq!(
+        folder.warnings(),
+        [
+            "lonnet.toml:4: lond: classic \"refuse\" leaves no wire that this version serves: every caller is turned \
+          away; set classic = \"allow\""
+        ]
+    );
+}
+
+#[test]
+fn what_is_hardly_meant_is_a_warning() {
+    let start = "id = \"msua1\"\n[lonc]\nwire = \"classic\"\n[lond]\nclassic = \"allow\"\n";
+    for (toml, said) in [
+        ("listen = [\"127.0.0.1:0\"]", "6: lond: listen: the port 0 is another one at each start"),
+        ("[host.msua1]", "6: host.msua1: is this host itself: lonc makes no link to it"),
+        ("[handler.x]\nsocket = \"x\"\nallow = []", "8: handler.x: allow: is empty: nobody may use it"),
+        (
+            "[host.msul1]\nbind = \"::1\"",
+            "7: bind is an address of the other family than msul1: no link can be made",
+        ),
+    ] {
+        let folder = Folder::new(&format!("{start}{toml}\n"), HOSTS);
+        assert_eq!(folder.warnings(), [format!("lonnet.toml:{said}")], "for {toml:?}");
+    }
+}
+
+#[test]
+fn a_socket_path_that_no_socket_can_have_is_reported() {
+    let long = "d".repeat(120);
+    let folder = Folder::new(
+        &format!("id = \"msua1\"\nrun_dir = \"{long}\"\n[handler.x]\nsocket = \"{long}\"\n"),
+        HOSTS,
+    );
+    let problems = folder.problems();
+    assert_eq!(problems.len(), 2, "{problems:?}");
+    assert!(problems[0].starts_with("lonnet.toml:2: run_dir: "), "{problems:?}");
+    assert!(problems[1].starts_with("lonnet.toml:4: handler.x: socket: "), "{problems:?}");
+}

@@ -1,0 +1,94 @@
+//! The samples in `etc/`: what they say must be true.
+
+use crate::folder::{EVERY_KEY, Folder, HOSTS};
+use lonnet::config::{Config, HostId};
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The sample with every key taken from its comment.
+fn uncommented_sample() -> String {
+    let sample = fs::read_to_string(sample("lonnet.toml")).unwrap();
+    let mut keys = 0;
+    let mut text = String::new();
+    for line in sample.lines() {
+        let line = match line.strip_prefix('#') {
+            Some(key) if !key.is_empty() && !key.starts_with(' ') => {
+                keys += 1;
+                key
+            }
+            _ => line,
+        };
+        text.push_str(line);
+        text.push('\n');
+    }
+    assert!(keys > 30, "only {keys} keys found");
+    text
+}
+
+fn sample(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("etc").join(name)
+}
+
+#[test]
+fn the_sample_loads_with_the_thirteen_hosts_and_all_defaults() {
+    let config = Config::load(&sample("lonnet.toml")).unwrap_or_else(|errors| panic!("{errors}"));
+    assert_eq!(config.hosts.len(), 13);
+    assert_eq!(config.peers.len(), 12);
+    assert!(!config.hosts.has_unaddressed());
+    let ids: Vec<&str> = config.hosts.ids().map(HostId::as_str).collect();
+    assert_eq!(
+        ids,
+        [
+            "msul1", "msua1", "msul2", "msua2", "hubl14", "hubl15", "hubl16", "huba20", "huba21", "huba22",
+            "huba23", "hubl25", "huba27"
+        ]
+    );
+}
+
+#[test]
+fn the_sample_says_of_each_key_what_holds_when_it_is_left_out() {
+    let shipped = Config::load(&sample("lonnet.toml")).unwrap_or_else(|errors| panic!("{errors}"));
+    let folder = Folder::new(&uncommented_sample(), &fs::read_to_string(sample("hosts.tab")).unwrap());
+    let mut spelled = folder.load();
+    for (spelled, shipped, name) in [
+        (&spelled.hosts_file, &shipped.hosts_file, "hosts"),
+        (&spelled.pins, &shipped.pins, "pins"),
+        (&spelled.key_dir, &shipped.key_dir, "key_dir"),
+        (&spelled.run_dir, &shipped.run_dir, "run_dir"),
+        (&spelled.spool_dir, &shipped.spool_dir, "spool_dir"),
+        (&spelled.log_dir, &shipped.log_dir, "log_dir"),
+        (&spelled.status_dir, &shipped.status_dir, "status_dir"),
+    ] {
+        assert_eq!(spelled.file_name(), shipped.file_name(), "{name}");
+    }
+    assert_eq!(spelled.log_level, shipped.log_level);
+    assert_eq!(spelled.peers, shipped.peers);
+    spelled.lond.full_load = shipped.lond.full_load;
+    assert_eq!(spelled.lond, shipped.lond);
+    let handler = &spelled.handlers[0];
+    let least = format!("id = \"msua1\"\n[handler.{}]\nsocket = {:?}\n", handler.name, handler.socket);
+    assert_eq!(*handler, Folder::new(&least, HOSTS).load().handlers[0]);
+}
+
+#[test]
+fn the_sample_has_every_key_that_there_is() {
+    fn keys(toml: &str) -> BTreeSet<String> {
+        let table: toml::Table = toml.parse().unwrap();
+        let mut keys = BTreeSet::new();
+        for (key, value) in &table {
+            match value {
+                toml::Value::Table(section) if key == "handler" => {
+                    let handler = section.values().next().unwrap().as_table().unwrap();
+                    keys.extend(handler.keys().map(|inner| format!("handler.*.{inner}")));
+                }
+                toml::Value::Table(section) if key != "host" => {
+                    keys.extend(section.keys().map(|inner| format!("{key}.{inner}")));
+                }
+                _ => drop(keys.insert(key.clone())),
+            }
+        }
+        keys
+    }
+    assert_eq!(keys(&uncommented_sample()), &keys(EVERY_KEY) | &BTreeSet::from(["host".to_owned()]));
+}
