@@ -135,10 +135,10 @@ fn a_line_of_the_longest_length_passes_and_a_longer_one_is_an_error_after_which_
 #[test]
 fn the_longest_line_is_what_the_configuration_says() {
     let pair = Pair::up_with(|host| {
-        host.set("lonc", "max_line", "100");
+        host.set("lonc", "max_line", "1000");
     });
     let mut client = pair.host.connect("msul1");
-    let longest = format!("echo:{}", "x".repeat(95));
+    let longest = format!("echo:{}", "x".repeat(995));
     assert_eq!(client.ask(&longest), longest);
     assert!(client.ask(&format!("{longest}x")).starts_with("error:"));
     assert_eq!(client.ask("ping"), "msul1");

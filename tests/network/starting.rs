@@ -93,7 +93,7 @@ fn in_the_background_the_command_returns_when_the_program_is_ready() {
         assert_eq!(output.status.code(), Some(0), "{output:?}");
         let pid = pid_in(&host.pid_file(name)).expect("a pid file");
         assert!(process::alive(pid));
-        assert!(process::title(pid).starts_with(&format!("{name}: ")), "{}", process::title(pid));
+        wait::until_true("its title", || process::title(pid).starts_with(&format!("{name}: ")));
         if name == "lonc" {
             assert_eq!(host.ask(CALLED, "critical:log:hello"), "con_delayed");
         } else {
