@@ -11,9 +11,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// Folders of the new network, and who may enter them. Local programs come to `run`; keys are this host's alone.
-const FOLDERS: [(&str, u32); 5] =
-    [("keys", 0o700), ("run", 0o755), ("delayed", 0o750), ("log", 0o750), ("status", 0o755)];
+/// Folder of this host's key, for its owner alone. The other folders are made by `lonc` and `lond`, which know which
+/// user they become.
+const KEYS: (&str, u32) = ("keys", 0o700);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -48,10 +48,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8, Failure> {
         made.folders(dir, 0o755)?;
         made.file(&settings, &settings_text(&id, arguments))?;
         made.file(&dir.join("hosts.tab"), &hosts_text(&id, arguments))?;
-        for (name, mode) in FOLDERS {
-            made.folder(&dir.join(name), mode)?;
-        }
-        Ok(())
+        made.folder(&dir.join(KEYS.0), KEYS.1)
     };
     make().map_err(|(path, error)| Failure::did("make", path.display(), error))?;
     // The other arguments are checked where all that they become is checked.

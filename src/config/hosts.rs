@@ -21,7 +21,7 @@ const MAX_NAME: usize = 253;
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Id of a host. It becomes a file name, a part of the cipher key and a word of the wire: 1 to 64 of
-/// `A-Z a-z 0-9 . _ -`, no leading dot, and not a name that `run_dir` has other use for (`lonc.pid`, `*.lock`, ...).
+/// `A-Z a-z 0-9 . _ -`, no leading dot, and not a name that `run_dir` has other use for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct HostId(String);
@@ -48,8 +48,10 @@ impl HostId {
         if !text.bytes().all(usable) {
             return Err(format!("host id {text:?} has characters other than A-Z a-z 0-9 . _ -"));
         }
-        if [".pid", ".lock", ".sock", ".tmp"].iter().any(|end| text.ends_with(end)) {
-            return Err(format!("host id {text:?} ends like a file that the programs make for themselves"));
+        if ["lonc.pid", "lond.pid", "lonc.sock"].contains(&text) {
+            return Err(format!(
+                "host id {text:?} is the name of a file that the programs make for themselves"
+            ));
         }
         Ok(HostId(text.to_owned()))
     }

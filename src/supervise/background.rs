@@ -19,8 +19,10 @@ const READY: u8 = b'+';
 const FAILED: u8 = b'-';
 /// Longest text of an error that the first process prints; more is cut.
 const MAX_TEXT: u64 = 64 * 1024;
-/// Permission bits of a folder made here.
-const FOLDER_MODE: u32 = 0o755;
+/// Permission bits of a folder that every local program may look into: sockets, status.
+const OPEN: u32 = 0o755;
+/// Permission bits of a folder that holds requests and who sent them: the delayed directory, the logs.
+const CLOSED: u32 = 0o750;
 
 /// Why the program cannot go on as a daemon.
 #[derive(Debug, thiserror::Error)]
@@ -113,15 +115,17 @@ fn user_to_become(config: &Config) -> Result<Option<User>, BackgroundError> {
 /// # Errors
 /// When one cannot be made.
 pub fn make_folders(config: &Config, owner: Option<&User>) -> Result<(), BackgroundError> {
-    let folders = [&config.run_dir, &config.spool_dir, &config.log_dir, &config.status_dir];
-    folders.into_iter().try_for_each(|folder| make_folder(folder, owner))
+    let open = [&config.run_dir, &config.status_dir].map(|folder| (folder, OPEN));
+    let closed = [&config.spool_dir, &config.log_dir].map(|folder| (folder, CLOSED));
+    open.into_iter().chain(closed).try_for_each(|(folder, mode)| make_folder(folder, mode, owner))
 }
 
 /// Makes `folder` and what of its parents is missing; gives what was made, and that alone, to `owner`.
-fn make_folder(folder: &Path, owner: Option<&User>) -> Result<(), BackgroundError> {
+fn make_folder(folder: &Path, mode: u32, owner: Option<&User>) -> Result<(), BackgroundError> {
     let missing: Vec<&Path> = folder.ancestors().take_while(|path| !path.exists()).collect();
     for path in missing.into_iter().rev() {
-        let made = match std::fs::DirBuilder::new().mode(FOLDER_MODE).create(path) {
+        let mode = if path == folder { mode } else { OPEN };
+        let made = match std::fs::DirBuilder::new().mode(mode).create(path) {
             // Another program of this host makes the same folders.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
             made => made,

@@ -18,11 +18,7 @@ fn init_makes_a_folder_that_passes_check() {
     assert_eq!((said.code, said.err.as_str()), (0, ""));
     let hosts = fs::read_to_string(dir.join("hosts.tab")).unwrap();
     assert!(hosts.ends_with("\nmsua1:local:library:localhost:127.0.0.3\n"), "{hosts}");
-    for (name, mode) in
-        [("keys", 0o700), ("run", 0o755), ("delayed", 0o750), ("log", 0o750), ("status", 0o755)]
-    {
-        assert_eq!(fs::metadata(dir.join(name)).unwrap().mode() & 0o7777, mode, "{name}");
-    }
+    assert_eq!(fs::metadata(dir.join("keys")).unwrap().mode() & 0o7777, 0o700);
     let file = dir.join("lonnet.toml");
     let config = lonnet::config::Config::load(&file).unwrap_or_else(|errors| panic!("{errors}"));
     assert_eq!(config.lond.listen, ["127.0.0.3:7001".parse().unwrap()]);
@@ -47,7 +43,7 @@ fn init_takes_an_ipv6_address() {
 
 #[test]
 fn init_overwrites_nothing_and_undoes_only_what_it_made() {
-    for existing in ["lonnet.toml", "hosts.tab", "keys", "status"] {
+    for existing in ["lonnet.toml", "hosts.tab", "keys"] {
         let place = tempfile::tempdir().unwrap();
         fs::write(place.path().join(existing), "mine").unwrap();
         fs::create_dir(place.path().join("run")).unwrap();

@@ -23,7 +23,7 @@ fn each_wrong_line_of_the_table_is_reported_with_its_line() {
         (b"..:msu:library:host:10.0.0.1".to_vec(), "host id \"..\" begins with a dot"),
         (
             b"lonc.pid:msu:library:host:10.0.0.1".to_vec(),
-            "host id \"lonc.pid\" ends like a file that the programs make for themselves",
+            "host id \"lonc.pid\" is the name of a file that the programs make for themselves",
         ),
         (format!("{long}:msu:library:host:10.0.0.1").into_bytes(), "host id is longer than 64 characters"),
         (b"b::library:host:10.0.0.1".to_vec(), "the domain is empty"),
