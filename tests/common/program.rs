@@ -50,6 +50,12 @@ impl Program {
         String::from_utf8_lossy(&fs::read(&self.errors).unwrap_or_default()).into_owned()
     }
 
+    fn said_last(&self) -> String {
+        let said = self.said();
+        let lines: Vec<_> = said.lines().collect();
+        lines[lines.len().saturating_sub(60)..].join("\n")
+    }
+
     /// Sends the supervisor a signal.
     pub fn signal(&self, which: Signal) {
         process::signal(self.pid(), which);
@@ -70,7 +76,8 @@ impl Program {
 
     /// Waits for its end.
     pub fn wait(&mut self) -> ExitStatus {
-        wait::until(&format!("{} to end", self.name), || self.child.try_wait().expect("wait for a program"))
+        let ended = wait::patiently(|| self.child.try_wait().expect("wait for a program"));
+        ended.unwrap_or_else(|| panic!("{} does not end; it said last:\n{}", self.name, self.said_last()))
     }
 
     /// Tells it to stop and waits.
@@ -100,10 +107,7 @@ impl Drop for Program {
             }
         }
         if panicking {
-            let said = self.said();
-            let lines: Vec<_> = said.lines().collect();
-            let tail = lines[lines.len().saturating_sub(60)..].join("\n");
-            eprintln!("--- {} [{}] said last:\n{tail}", self.name, self.child.id());
+            eprintln!("--- {} [{}] said last:\n{}", self.name, self.child.id(), self.said_last());
         }
     }
 }

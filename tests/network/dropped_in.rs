@@ -33,7 +33,12 @@ fn files_that_were_there_before_the_start_are_sent_in_the_order_of_their_names()
             .iter()
             .all(|name| !path(&pair.host, name).exists())
     });
-    assert!(pair.host.log("lonnet.perm.log").contains(":S:msul1:log:first:"));
+    wait::until_true("the perm log", || {
+        let log = pair.host.log("lonnet.perm.log");
+        [":S:msul1:log:first:", ":S:msul1:log:second:", ":S:msul1:log:third:"]
+            .iter()
+            .all(|part| log.contains(part))
+    });
 }
 
 #[test]
