@@ -76,6 +76,11 @@ pub fn init(
     Ok(())
 }
 
+/// Logs a line whatever the level is: for what was asked to be logged, not for what happened.
+pub fn always(message: std::fmt::Arguments<'_>) {
+    log::logger().log(&Record::builder().level(log::Level::Info).args(message).build());
+}
+
 /// Names the host that this process is busy with, in each of its lines from here on.
 pub fn set_host(host: &str) {
     voice(|voice| host.clone_into(&mut voice.host));

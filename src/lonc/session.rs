@@ -9,7 +9,13 @@ use crate::wire::line::{LineReader, Outgoing};
 use std::collections::VecDeque;
 
 /// Unanswered requests of one program; more of its lines wait in its buffer.
-const MAX_SLOTS: usize = 4096;
+const MAX_SLOTS: usize = 1024;
+/// Bytes of answers a program has not read; at this mark each further answer is replaced by [`UNREAD`]. Only a program
+/// that reads (almost) nothing gets there, with long answers to the requests it had sent before it was stopped at
+/// [`OUT_HIGH_WATER`]; holding them back on the link instead would hold back every other program's.
+const OUT_CAP: usize = 64 << 20;
+/// What stands for an answer beyond [`OUT_CAP`].
+const UNREAD: &[u8] = b"error:too many answers wait to be read";
 /// Bytes of answers a program has not read; at this mark its lines are left unprocessed. Room for the short answers
 /// of 10,000 requests sent ahead by a program that reads none before it has sent all.
 const OUT_HIGH_WATER: usize = 4 << 20;
@@ -73,6 +79,8 @@ impl Answers {
 
     /// Fills a slot. Answers whose turn it is move to `out`.
     pub fn fill(&mut self, slot: u64, answer: &[u8]) {
+        let over = self.out.len() + self.held + answer.len() > OUT_CAP;
+        let answer = if over { UNREAD } else { answer };
         let Some(at) = slot.checked_sub(self.first).map(|at| at as usize).filter(|&at| at < self.slots.len())
         else {
             debug_assert!(false, "slot {slot} is not open");
@@ -271,6 +279,20 @@ mod tests {
         assert!((OUT_HIGH_WATER..OUT_HIGH_WATER + 200_000).contains(&held));
         answers.fill(first, b"go");
         assert!(answers.out.len() > held && answers.held == 0);
+    }
+
+    #[test]
+    fn what_a_program_does_not_read_is_bounded_and_each_request_still_has_its_line() {
+        let mut answers = Answers::default();
+        let big = vec![b'x'; 1 << 20];
+        let slots: Vec<u64> = (0..100).map(|_| answers.take_slot()).collect();
+        for slot in slots {
+            answers.fill(slot, &big);
+        }
+        assert!(answers.out.len() < OUT_CAP + (1 << 16));
+        let lines: Vec<&[u8]> = answers.out.bytes().split(|&c| c == b'\n').collect();
+        assert_eq!(lines.len(), 101);
+        assert_eq!(lines.iter().filter(|line| **line == UNREAD).count(), 37);
     }
 
     #[test]

@@ -121,6 +121,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_refused_caller_reads_the_word_though_it_spoke_first() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut caller = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (stream, _) = listener.accept().unwrap();
+        stream.set_nonblocking(true).unwrap();
+        caller.write_all(b"init\n").unwrap();
+        let child = std::thread::spawn(move || say_refused(&stream));
+        caller.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let mut text = String::new();
+        caller.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "refused\n");
+        drop(caller);
+        child.join().unwrap().unwrap();
+    }
+
+    #[test]
     fn a_link_notices_a_caller_that_vanished() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();

@@ -236,7 +236,12 @@ impl Reactor {
         self.ask_back.work(self.poll.registry(), &mut self.scratch, now, &mut |ticket, answer| {
             self.serve.asked_back(ticket, answer);
         });
-        self.link.flush(self.serve.outgoing())
+        self.link.flush(self.serve.outgoing())?;
+        // Only now is it known what the buffers hold while the loop sleeps, and so whose time runs.
+        for (number, program) in self.programs.iter_mut().enumerate() {
+            program.pause(self.serve.wants_answers_from(number), now);
+        }
+        Ok(())
     }
 
     fn take_requests(&mut self, now: Instant) -> io::Result<()> {
@@ -272,7 +277,13 @@ impl Reactor {
                     let text = std::fs::read_to_string(LOADAVG).unwrap_or_default();
                     self.serve.answer(ticket, builtin::load_answer(&text, self.full_load).as_bytes());
                 }
-                Effect::Log(text) => log::info!("log from {}: {}", self.caller, builtin::printable(text)),
+                Effect::Log(text) => {
+                    crate::logging::always(format_args!(
+                        "log from {}: {}",
+                        self.caller,
+                        builtin::printable(text)
+                    ));
+                }
                 Effect::Shut => match self.link.socket().shutdown(Shutdown::Write) {
                     // The caller was faster.
                     Err(error) if error.kind() != io::ErrorKind::NotConnected => return Err(error),

@@ -20,17 +20,17 @@
 //! Failures: bad input costs an `error:` answer once the link is open, and the link before that. Nothing panics.
 
 mod answers;
+mod reason;
 mod request;
+
+pub use reason::Reason;
 
 use crate::config::HostId;
 use crate::handler::Ticket;
-use crate::handler::builtin::{Builtin, VERSION_ANSWER};
-use crate::wire::classic::{Cipher, make_buildkey};
+use crate::handler::builtin::Builtin;
 use crate::wire::line::{Line, LineReader, Outgoing};
-use answers::{Answers, From, Seal};
-use request::Request;
-use std::fmt;
-use std::rc::Rc;
+use answers::{Answers, Seal};
+use request::is_enciphered;
 use std::time::{Duration, Instant};
 
 /// Bytes of an unfinished line that are kept before the caller is known; more is `refused`. (No line of the opening
@@ -39,50 +39,6 @@ pub const MAX_OPENING_LINE: usize = 1024;
 
 /// How long a link lingers for the caller to read the last answers and close.
 pub const LINGER: Duration = Duration::from_secs(1);
-
-/// Why a link ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reason {
-    /// The opening dialogue went another way than it must.
-    Refused(&'static str),
-    /// The opening dialogue was not done in time.
-    OpeningTimeout,
-    /// The caller closed, or shut its writing half.
-    CallerClosed,
-    /// The caller said `exit`.
-    Exit,
-    /// The supervisor told us to end.
-    Drained,
-    /// A newer link from the same host is open.
-    Replaced,
-    /// The supervisor is gone.
-    Orphaned,
-    /// Not everything was answered in the time given for ending.
-    DrainTimeout {
-        /// Requests without an answer.
-        unanswered: usize,
-    },
-    /// The connection broke.
-    Lost(String),
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Reason::Refused(what) => write!(f, "refused: {what}"),
-            Reason::OpeningTimeout => f.write_str("the opening dialogue was not done in time"),
-            Reason::CallerClosed => f.write_str("closed by the caller"),
-            Reason::Exit => f.write_str("the caller said exit"),
-            Reason::Drained => f.write_str("told to end"),
-            Reason::Replaced => f.write_str("replaced by a newer link"),
-            Reason::Orphaned => f.write_str("the supervisor is gone"),
-            Reason::DrainTimeout { unanswered } => {
-                write!(f, "told to end, {unanswered} requests not answered in time")
-            }
-            Reason::Lost(cause) => write!(f, "lost: {cause}"),
-        }
-    }
-}
 
 /// A handler of the configuration, as the caller of this link sees it. Its place in the list is its number.
 #[derive(Debug, Clone)]
@@ -384,6 +340,10 @@ impl Serve {
         match self.reader.next_line() {
             None => Next::Nothing,
             Some(Line::TooLong) => Next::TooLong,
+            // The reader's limit leaves room for enciphered ones.
+            Some(Line::Whole(line)) if line.len() > self.settings.max_line && !is_enciphered(line) => {
+                Next::TooLong
+            }
             Some(Line::Whole(line)) => {
                 self.request.clear();
                 self.request.extend_from_slice(line);
@@ -404,135 +364,6 @@ impl Serve {
 
     fn too_long_answer(&self) -> Vec<u8> {
         format!("error:request longer than {} bytes", self.settings.max_line).into_bytes()
-    }
-
-    /// Takes the request in `request`.
-    fn take(&mut self) -> Option<Todo> {
-        // The buffer is put back, for its allocation and for what `step` makes of it.
-        let mut line = std::mem::take(&mut self.request);
-        let request = Request::parse(&line);
-        let todo = match (&self.state, request) {
-            (State::Init | State::Challenged(_) | State::Open | State::Finishing(_), Request::Blank) => None,
-            (State::Init, Request::Init) => {
-                let challenge = self.random.u64(..).to_string();
-                self.answers.give(challenge.as_bytes(), None);
-                self.enter(State::Challenged(challenge));
-                None
-            }
-            (State::Init, Request::Enciphered | Request::Builtin(_) | Request::Other) => {
-                self.refuse("it did not begin with init");
-                None
-            }
-            (
-                State::Challenged(challenge),
-                Request::Init | Request::Enciphered | Request::Builtin(_) | Request::Other,
-            ) => {
-                if line == challenge.as_bytes() {
-                    self.answers.give(b"ok", None);
-                    self.opened = true;
-                    self.deadline = None;
-                    self.enter(State::Open);
-                    Some(Todo::Opened)
-                } else {
-                    self.refuse("the challenge came back wrong");
-                    None
-                }
-            }
-            (State::Open | State::Finishing(_), Request::Enciphered) => match self.decipher(&line) {
-                Ok(plain) => {
-                    line = plain;
-                    match Request::parse(&line) {
-                        Request::Builtin(builtin) => self.builtin(builtin, line.len(), self.cipher.clone()),
-                        // An `enc:` line is a request whatever is in it: nothing is not `Blank` here.
-                        Request::Blank | Request::Init | Request::Enciphered | Request::Other => {
-                            self.other(&line, self.cipher.clone())
-                        }
-                    }
-                }
-                Err(answer) => {
-                    self.answers.give(&answer, None);
-                    None
-                }
-            },
-            (State::Open | State::Finishing(_), Request::Builtin(builtin)) => {
-                self.builtin(builtin, line.len(), None)
-            }
-            (State::Open | State::Finishing(_), Request::Init | Request::Other) => self.other(&line, None),
-            // `step` takes no line in these.
-            (
-                State::Leaving(_) | State::Lingering(_) | State::Ended(_),
-                Request::Blank | Request::Init | Request::Enciphered | Request::Builtin(_) | Request::Other,
-            ) => None,
-        };
-        self.request = line;
-        todo
-    }
-
-    /// The text of an `enc:` line, or the answer that says what is wrong.
-    fn decipher(&self, line: &[u8]) -> Result<Vec<u8>, Vec<u8>> {
-        let Some(cipher) = &self.cipher else {
-            return Err(b"error:enciphered request, but no cipher was agreed".to_vec());
-        };
-        let plain =
-            cipher.open(line).map_err(|error| format!("error:enciphered request: {error}").into_bytes())?;
-        // It would be two requests to a handler, and shift every later answer by one.
-        if memchr::memchr(b'\n', &plain).is_some() {
-            return Err(b"error:enciphered request: a newline in it".to_vec());
-        }
-        Ok(plain)
-    }
-
-    fn builtin(&mut self, builtin: Builtin<'_>, bytes: usize, seal: Seal) -> Option<Todo> {
-        match builtin {
-            Builtin::Ping => self.answers.give(self.settings.id.as_str().as_bytes(), seal),
-            Builtin::Version => self.answers.give(VERSION_ANSWER.as_bytes(), seal),
-            Builtin::SetHost(id) => {
-                let ours = id == self.settings.id.as_str().as_bytes();
-                self.answers.give(if ours { b"ok" } else { b"refused" }, seal);
-            }
-            Builtin::Ekey => {
-                let buildkey = make_buildkey(&mut self.random);
-                self.answers.give(buildkey.as_bytes(), seal);
-                self.cipher = Some(Rc::new(Cipher::agree(
-                    &self.settings.id,
-                    &self.settings.caller,
-                    buildkey.as_bytes(),
-                )));
-            }
-            Builtin::Exit => {
-                self.answers.give(b"bye", seal);
-                self.enter(State::Leaving(Reason::Exit));
-            }
-            Builtin::Log(_) if bytes > self.settings.max_line => {
-                self.answers.give(&self.too_long_answer(), seal);
-            }
-            Builtin::Log(_) => {
-                self.answers.give(b"ok", seal);
-                return Some(Todo::Log);
-            }
-            Builtin::Pong => return Some(Todo::AskBack(self.answers.owe(From::Reactor, bytes, seal))),
-            Builtin::Load => return Some(Todo::Load(self.answers.owe(From::Reactor, bytes, seal))),
-        }
-        None
-    }
-
-    /// A request that is not built in: a handler's, or nobody's.
-    fn other(&mut self, request: &[u8], seal: Seal) -> Option<Todo> {
-        if request.len() > self.settings.max_line {
-            self.answers.give(&self.too_long_answer(), seal);
-            return None;
-        }
-        let name = memchr::memchr(b':', request).map_or(request, |colon| &request[..colon]);
-        let handler = self.settings.routes.iter().position(|route| route.name.as_bytes() == name);
-        match handler.map(|at| (at, self.settings.routes[at].allowed)) {
-            None => self.answers.give(b"unknown_cmd", seal),
-            Some((_, false)) => self.answers.give(b"refused", seal),
-            Some((handler, true)) => {
-                let ticket = self.answers.owe(From::Handler(handler), request.len(), seal);
-                return Some(Todo::Ask { handler, ticket });
-            }
-        }
-        None
     }
 
     fn refuse(&mut self, why: &'static str) {
@@ -565,7 +396,7 @@ enum Next {
 }
 
 /// Longest line that is taken off the link: room for `max_line` bytes enciphered, which are twice as many and
-/// `enc:<length>:`. What is longer than `max_line` then is refused with a word.
+/// `enc:<length>:`. Whether the request itself is longer than `max_line` is seen when the line is whole.
 fn wire_limit(max_line: usize) -> usize {
     max_line.saturating_mul(2).saturating_add(64)
 }

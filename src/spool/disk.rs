@@ -1,8 +1,8 @@
 //! What the spool asks of the file system, one durable step a method.
 //!
 //! A test puts [`super::FaultyDisk`] in the place of [`RealDisk`] and fails, tears or loses each step. Nothing
-//! here retries, and nothing is durable but what was synced: bytes and length by [`Disk::sync_data`] on their file,
-//! names by [`Disk::sync_dir`] on their folder.
+//! here retries, and nothing is durable but what was synced: bytes and length by [`Disk::sync_data`] on their
+//! file, names by [`Disk::sync_dir`] on their folder.
 
 use jiff::Timestamp;
 use nix::sys::statvfs::statvfs;

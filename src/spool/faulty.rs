@@ -1,18 +1,22 @@
 //! A disk in memory that fails, tears and forgets, for tests and simulations.
 //!
-//! It keeps two states: what a program sees, and what would be found after the machine died. Between them lie the
-//! steps that were not synced, and at a crash any part of them may have reached the disk ([`Keep`]): writes by blocks of
-//! [`BLOCK`] bytes, names one change at a time (a rename is one change, as on every journalling file system).
+//! It keeps two states: what a program sees, and what would be found after the machine died. Between them lie
+//! the steps that were not synced, and at a crash any part of them may have reached the disk ([`Keep`]): writes
+//! by blocks of [`BLOCK`] bytes, names one change at a time (a rename is one change, as on every journalling
+//! file system).
 //!
-//! Every call of a [`Disk`] method is one operation with a number, and a [`Fault`] is planned for a number. The model
-//! is unkind where real systems are: after a failed [`Disk::sync_data`] what was not durable stays visible, and
-//! a later sync that succeeds does not make it durable (the pages were marked clean). A failed
+//! Every call of a [`Disk`] method is one operation with a number, and a [`Fault`] is planned for a number. The
+//! model is unkind where real systems are: after a failed [`Disk::sync_data`] what was not durable stays
+//! visible, and a later sync that succeeds does not make it durable (the pages were marked clean). A failed
 //! [`Disk::sync_dir`] may be tried again: names go through a journal, which does not forget.
 //!
 //! Clones share one disk. Nothing here reads a clock or a random source: what is random comes from seeds.
 
+mod state;
+
 use super::disk::{Disk, Kind, Metadata};
 use jiff::Timestamp;
+use state::{Change, Inode, Node, State, dead, errno, parent};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io;
@@ -29,7 +33,8 @@ pub enum Fault {
     Fail(i32),
     /// It is a write: this many bytes are written, then it fails with this error number. Else as [`Fault::Fail`].
     Partial(usize, i32),
-    /// Every operation that changes something fails with this error number from here on, until [`FaultyDisk::heal`].
+    /// Every operation that changes something fails with this error number from here on, until
+    /// [`FaultyDisk::heal`].
     FailFrom(i32),
     /// The machine dies before it.
     CrashBefore,
@@ -77,65 +82,14 @@ pub struct FaultyFile {
     start: u64,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Node {
-    Folder,
-    File(usize),
-}
-
-type Names = BTreeMap<PathBuf, Node>;
-
-#[derive(Debug, Clone, Default)]
-struct Inode {
-    seen: Vec<u8>,
-    durable: Vec<u8>,
-    modified: Timestamp,
-    pending: Vec<Piece>,
-}
-
-/// A block of a file as it was after a write that is not durable.
-#[derive(Debug, Clone)]
-struct Piece {
-    at: usize,
-    bytes: Vec<u8>,
-    /// A sync of it failed: no later sync makes it durable.
-    doomed: bool,
-}
-
-#[derive(Debug, Clone)]
-enum Change {
-    Link(PathBuf, Node),
-    Unlink(PathBuf, Node),
-    Rename(PathBuf, PathBuf, Node),
-}
-
-#[derive(Debug, Clone, Default)]
-struct State {
-    seen: Names,
-    durable: Names,
-    changes: Vec<Change>,
-    inodes: Vec<Inode>,
-    operations: Vec<Operation>,
-    faults: BTreeMap<usize, Fault>,
-    failing: Option<i32>,
-    dead: bool,
-    starts: u64,
-    free: Option<u64>,
-    now: Timestamp,
-    randoms: u64,
-}
-
 impl FaultyDisk {
     /// An empty disk with these folders, durable.
     pub fn new(folders: &[&Path]) -> FaultyDisk {
         let disk = FaultyDisk::default();
         let mut state = disk.lock();
         for folder in folders {
-            for above in folder.ancestors().filter(|above| !above.as_os_str().is_empty()) {
-                state.seen.insert(above.to_owned(), Node::Folder);
-            }
+            state.put_folders(folder);
         }
-        state.durable = state.seen.clone();
         drop(state);
         disk
     }
@@ -167,9 +121,20 @@ impl FaultyDisk {
         self.lock().restart(keep);
     }
 
-    /// A disk in the same state that goes its own way.
+    /// A disk in the same state that goes its own way; its operations are counted anew and nothing is planned.
     pub fn fork(&self) -> FaultyDisk {
-        FaultyDisk { state: Arc::new(Mutex::new(self.lock().clone())) }
+        let state = self.lock();
+        let fork = State {
+            seen: state.seen.clone(),
+            durable: state.durable.clone(),
+            changes: state.changes.clone(),
+            inodes: state.inodes.clone(),
+            operations: Vec::new(),
+            faults: BTreeMap::new(),
+            failing: None,
+            ..*state
+        };
+        FaultyDisk { state: Arc::new(Mutex::new(fork)) }
     }
 
     /// What [`Disk::free_space`] says; unlimited at first.
@@ -182,11 +147,12 @@ impl FaultyDisk {
         self.lock().now = now;
     }
 
-    /// Someone else puts a file there, whole and durable.
+    /// Someone else puts a file there, whole and durable, and its folders.
     pub fn put(&self, path: &Path, bytes: &[u8]) {
         let mut state = self.lock();
         let inode = state.add_inode();
         let modified = state.now;
+        state.put_folders(parent(path));
         state.inodes[inode] =
             Inode { seen: bytes.to_vec(), durable: bytes.to_vec(), modified, pending: Vec::new() };
         state.seen.insert(path.to_owned(), Node::File(inode));
@@ -265,151 +231,6 @@ impl FaultyDisk {
                 Err(dead())
             }
         }
-    }
-}
-
-impl State {
-    fn add_inode(&mut self) -> usize {
-        self.inodes.push(Inode { modified: self.now, ..Inode::default() });
-        self.inodes.len() - 1
-    }
-
-    fn find(&self, path: &Path) -> io::Result<Node> {
-        self.seen.get(path).copied().ok_or_else(|| errno(libc::ENOENT))
-    }
-
-    fn require_folder(&self, path: &Path) -> io::Result<()> {
-        match self.find(path)? {
-            Node::Folder => Ok(()),
-            Node::File(_) => Err(errno(libc::ENOTDIR)),
-        }
-    }
-
-    fn link(&mut self, path: &Path, node: Node) -> io::Result<()> {
-        self.require_folder(parent(path))?;
-        if self.seen.contains_key(path) {
-            return Err(errno(libc::EEXIST));
-        }
-        self.seen.insert(path.to_owned(), node);
-        self.changes.push(Change::Link(path.to_owned(), node));
-        Ok(())
-    }
-
-    fn sync_names(&mut self, folder: &Path) {
-        for change in std::mem::take(&mut self.changes) {
-            match change {
-                Change::Rename(from, to, node) if parent(&to) == folder && parent(&from) != folder => {
-                    // Only the new name is known to be durable.
-                    Change::Link(to, node).apply(&mut self.durable);
-                    self.changes.push(Change::Unlink(from, node));
-                }
-                change if change.touches(folder) => change.apply(&mut self.durable),
-                change => self.changes.push(change),
-            }
-        }
-    }
-
-    fn restart(&mut self, keep: Keep) {
-        let mut random = fastrand::Rng::with_seed(match keep {
-            Keep::Some(seed) => seed,
-            Keep::All | Keep::Nothing => 0,
-        });
-        let mut kept = || match keep {
-            Keep::All => true,
-            Keep::Nothing => false,
-            Keep::Some(_) => random.bool(),
-        };
-        for change in std::mem::take(&mut self.changes) {
-            if kept() {
-                change.apply(&mut self.durable);
-            }
-        }
-        // What lies in a folder that was lost is lost with it.
-        let folders: Vec<PathBuf> = self.durable.keys().cloned().collect();
-        for path in folders {
-            let above = parent(&path);
-            if !above.as_os_str().is_empty() && above != path && !self.durable.contains_key(above) {
-                self.durable.remove(&path);
-            }
-        }
-        for inode in &mut self.inodes {
-            for piece in std::mem::take(&mut inode.pending) {
-                if kept() {
-                    piece.apply(&mut inode.durable);
-                }
-            }
-            inode.seen = inode.durable.clone();
-        }
-        self.seen = self.durable.clone();
-        self.dead = false;
-        self.starts += 1;
-    }
-}
-
-impl Change {
-    fn touches(&self, folder: &Path) -> bool {
-        match self {
-            Change::Link(name, _) | Change::Unlink(name, _) => parent(name) == folder,
-            Change::Rename(from, to, _) => parent(from) == folder || parent(to) == folder,
-        }
-    }
-
-    fn apply(&self, names: &mut Names) {
-        match self {
-            Change::Link(name, node) => {
-                names.insert(name.clone(), *node);
-            }
-            Change::Unlink(name, node) => {
-                if names.get(name) == Some(node) {
-                    names.remove(name);
-                }
-            }
-            Change::Rename(from, to, node) => {
-                if names.get(from) == Some(node) {
-                    names.remove(from);
-                }
-                names.insert(to.clone(), *node);
-            }
-        }
-    }
-}
-
-impl Inode {
-    fn write(&mut self, offset: usize, bytes: &[u8]) {
-        let end = offset + bytes.len();
-        if self.seen.len() < end {
-            self.seen.resize(end, 0);
-        }
-        self.seen[offset..end].copy_from_slice(bytes);
-        let mut at = offset / BLOCK * BLOCK;
-        while at < end {
-            let until = (at + BLOCK).min(self.seen.len());
-            self.pending.push(Piece { at, bytes: self.seen[at..until].to_vec(), doomed: false });
-            at += BLOCK;
-        }
-    }
-
-    fn sync(&mut self) {
-        let mut left: Vec<Piece> = Vec::new();
-        for piece in std::mem::take(&mut self.pending) {
-            if piece.doomed {
-                left.push(piece);
-            } else {
-                piece.apply(&mut self.durable);
-                left.retain(|doomed| doomed.at != piece.at);
-            }
-        }
-        self.pending = left;
-    }
-}
-
-impl Piece {
-    fn apply(&self, durable: &mut Vec<u8>) {
-        let end = self.at + self.bytes.len();
-        if durable.len() < end {
-            durable.resize(end, 0);
-        }
-        durable[self.at..end].copy_from_slice(&self.bytes);
     }
 }
 
@@ -538,27 +359,9 @@ impl Disk for FaultyDisk {
     }
 }
 
-impl State {
-    fn file(&mut self, file: &FaultyFile) -> io::Result<&mut Inode> {
-        if file.start != self.starts {
-            return Err(errno(libc::EBADF));
-        }
-        self.inodes.get_mut(file.inode).ok_or_else(|| errno(libc::EBADF))
-    }
-}
-
 fn operation(method: &'static str, path: &Path, bytes: usize) -> Operation {
     Operation { method, path: path.to_owned(), bytes }
 }
 
-fn parent(path: &Path) -> &Path {
-    path.parent().unwrap_or(Path::new(""))
-}
-
-fn errno(number: i32) -> io::Error {
-    io::Error::from_raw_os_error(number)
-}
-
-fn dead() -> io::Error {
-    io::Error::other("the machine is down")
-}
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,9 @@
 //! Files of the original's kind: `delayed/<anything>.<peer>`, one message each, its first line the request.
 //!
-//! Programs of the host drop them there; they are taken into the spool in the order of their names and then removed.
-//! A file is removed only once its message is on disk in the spool. If the machine or the process dies between the
-//! two, the message is taken in again: such a file has no identity that would tell (see `docs/spool.md`).
+//! Programs of the host drop them there; they are taken into the spool in the order of their names and then
+//! removed. A file is removed only once its message is on disk in the spool. If the machine or the process dies
+//! between the two, the message is taken in again: such a file has no identity that would tell (see
+//! `docs/spool.md`).
 
 use super::aside::CORRUPT;
 use super::record::MAX_REQUEST;
@@ -56,8 +57,8 @@ enum Dropped {
 }
 
 impl<D: Disk> Spool<D> {
-    /// Takes in the files of `delayed` whose name `belongs` to this peer, in the order of their names. Hidden files are
-    /// left alone.
+    /// Takes in the files of `delayed` whose name `belongs` to this peer, in the order of their names. Hidden
+    /// files are left alone.
     pub fn take_in(&mut self, delayed: &Path, belongs: &dyn Fn(&str) -> bool, now: Timestamp) -> TakenIn {
         let mut taken = TakenIn::default();
         if let Err(error) = self.make_ready() {
@@ -88,6 +89,11 @@ impl<D: Disk> Spool<D> {
             }
         }
         self.store_files(delayed, batch, now, &mut taken);
+        if taken.more && taken.stored + taken.corrupt == 0 {
+            // The first names are all of files that must be left for now: calling again at once would change nothing.
+            taken.more = false;
+            taken.retry(later(now));
+        }
         taken
     }
 
@@ -123,7 +129,10 @@ impl<D: Disk> Spool<D> {
             Ok(found) if found.kind == Kind::File => found,
             Ok(_) => return Dropped::NotOurs,
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Dropped::NotOurs,
-            Err(cause) => return Dropped::Unusable(cause.to_string()),
+            Err(cause) => {
+                log::warn!("take in {}: {cause}; it waits", path.display());
+                return Dropped::Unfinished(later(now));
+            }
         };
         let mut line = match self.read_whole(path, MAX_REQUEST + 1) {
             Ok(bytes) => bytes,

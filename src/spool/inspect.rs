@@ -76,6 +76,11 @@ pub fn inspect(delayed: &Path, peer: &HostId) -> io::Result<Listing> {
     let mut segments: Vec<Sequence> =
         visible_names(&folder)?.iter().filter_map(|name| segment::parse_file_name(name)).collect();
     segments.sort();
+    // As at the start of a link child: what is no file does not bound a segment.
+    segments.retain(|name| {
+        let found = fs::symlink_metadata(folder.join(segment::file_name(*name)));
+        found.map_or(true, |found| found.is_file())
+    });
     for (index, name) in segments.iter().enumerate() {
         let bound = segments.get(index + 1).copied().unwrap_or(Sequence(u64::MAX));
         match read_segment(&folder.join(segment::file_name(*name))) {
@@ -198,4 +203,105 @@ fn write_line(mut file: &File, request: &[u8]) -> io::Result<()> {
     line.push(b'\n');
     file.write_all(&line)?;
     file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{RealDisk, Spool};
+    use super::*;
+    use crate::config::SpoolLimits;
+    use std::collections::BTreeSet;
+    use std::sync::atomic::AtomicBool;
+
+    const LIMITS: SpoolLimits = SpoolLimits { messages: 1_000_000, bytes: 1 << 30, keep_free: 0 };
+
+    fn peer() -> HostId {
+        HostId::new("msul1").unwrap()
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn what_waits_is_listed_and_what_was_answered_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let delayed = folder.path();
+        assert_eq!(inspect(delayed, &peer()).unwrap(), Listing::default());
+        let mut spool = Spool::open(RealDisk, &delayed.join("msul1"), LIMITS);
+        let long = vec![b'x'; 1000];
+        spool.store(&[b"one", b"two", &long], at(1_700_000_000));
+        for _ in 0..2 {
+            spool.next_unsent().unwrap();
+        }
+        spool.settle(Sequence(1));
+        spool.set_aside(Sequence(2), b"two", b"refused", at(1)).unwrap();
+        drop_in_file(delayed, &peer(), b"dropped", at(5), 7).unwrap();
+        fs::write(delayed.join("1.msul2"), "for another").unwrap();
+        let listing = inspect(delayed, &peer()).unwrap();
+        let waits = &listing.messages[0];
+        assert_eq!((listing.waiting, listing.bytes, listing.failed, listing.corrupt), (1, 1000, 1, 0));
+        assert_eq!((waits.sequence, waits.length, waits.stored_at), (Sequence(3), 1000, at(1_700_000_000)));
+        assert_eq!(waits.request, long[..PREVIEW_BYTES]);
+        let [file] = &listing.inbox[..] else { panic!("{:?}", listing.inbox) };
+        assert!(file.name.starts_with("000000000005.000000000_0000000007_"), "{}", file.name);
+        assert!(file.name.ends_with(".msul1") && file.length == 8);
+    }
+
+    #[test]
+    fn a_listing_made_while_messages_are_stored_and_delivered_is_in_order_and_has_only_whole_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path().join("msul1");
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut spool = Spool::open_with_segments(RealDisk, &dir, LIMITS, 8192);
+                for _ in 0..300 {
+                    spool.store(&[&[b'm'; 300], &[b'm'; 300], &[b'm'; 300]], at(1));
+                    for _ in 0..2 {
+                        let message = spool.next_unsent().unwrap().unwrap();
+                        spool.settle(message.sequence);
+                    }
+                }
+                done.store(true, Ordering::Release);
+            });
+            let mut listings = 0;
+            while !done.load(Ordering::Acquire) || listings < 1 {
+                let listing = inspect(folder.path(), &peer()).unwrap();
+                assert!(listing.messages.is_sorted_by_key(|message| message.sequence));
+                assert!(listing.messages.iter().all(|message| message.length == 300));
+                listings += 1;
+            }
+        });
+        assert_eq!(inspect(folder.path(), &peer()).unwrap().waiting, 300);
+    }
+
+    #[test]
+    fn dropped_files_are_whole_unique_and_in_the_order_of_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let delayed = folder.path();
+        let times = [at(1), at(2), at(999_999_999), at(1_700_000_000), at(1_700_000_000)];
+        let paths: Vec<PathBuf> = times
+            .iter()
+            .zip(0..)
+            .map(|(time, number)| {
+                drop_in_file(delayed, &peer(), format!("encrypt:request {number}").as_bytes(), *time, 4711)
+                    .unwrap()
+            })
+            .collect();
+        assert!(paths.is_sorted());
+        assert_eq!(paths.iter().collect::<BTreeSet<_>>().len(), 5);
+        assert_eq!(fs::read(&paths[4]).unwrap(), b"encrypt:request 4\n");
+        for wrong in [&b""[..], b"two\nlines"] {
+            assert!(drop_in_file(delayed, &peer(), wrong, at(1), 1).is_err());
+        }
+        assert_eq!(fs::read_dir(delayed).unwrap().count(), 5, "nothing else is left");
+        let mut spool = Spool::open(RealDisk, &delayed.join("msul1"), LIMITS);
+        spool.take_in(delayed, &|name| name.ends_with(".msul1"), at(2_000_000_000));
+        let mut found = Vec::new();
+        while let Some(message) = spool.next_unsent().unwrap() {
+            found.push(String::from_utf8(message.request).unwrap());
+        }
+        assert_eq!(found, (0..5).map(|number| format!("encrypt:request {number}")).collect::<Vec<_>>());
+    }
 }

@@ -49,9 +49,21 @@ impl SpoolLock {
 }
 
 fn open(dir: &Path) -> Result<File, SpoolError> {
-    fs::create_dir_all(dir).context("make", dir)?;
+    make_folders(dir)?;
     let path = dir.join(LOCK);
     OpenOptions::new().write(true).create(true).truncate(false).mode(0o640).open(&path).context("open", &path)
+}
+
+/// Makes the folder and those above it. The spool itself syncs the names of its folder and in it, and can count on
+/// the one above when this has made it.
+fn make_folders(dir: &Path) -> Result<(), SpoolError> {
+    let delayed = dir.parent().filter(|delayed| !delayed.exists());
+    fs::create_dir_all(dir).context("make", dir)?;
+    if let Some(above) = delayed.and_then(Path::parent) {
+        let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+        File::open(above).and_then(|above| above.sync_all()).context("sync", above)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

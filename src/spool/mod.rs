@@ -4,16 +4,16 @@
 //! others out. It guarantees:
 //!
 //! - [`Spool::store`] answers `Ok` only for what is on disk: written, synced, its segment's name synced before.
-//! - What it answered `Ok` for is given out by [`Spool::next_unsent`], in the order of the sequences, at every start
-//!   again until it is settled, whatever step failed or was lost meanwhile. After a crash of the machine, settled
+//! - What it answered `Ok` for is given out by [`Spool::next_unsent`], in the order of the sequences, at every
+//!   start again until it is settled, whatever step failed or was lost meanwhile. After a crash of the machine, settled
 //!   messages of segments that still exist may be given out again.
-//! - A sequence is never used twice in one epoch.
+//! - No two messages that were stored or given out have the same sequence in one epoch.
 //! - Nothing unread is deleted: what cannot be read is copied or moved to `corrupt/` and reported once.
 //!
-//! How it fails: [`Spool::open`] never does; while its folder cannot be used the spool counts as empty, every store is
-//! refused with the cause, and the next one tries anew. After a failed write or sync nothing is appended to that segment
-//! again. A failing read is tried once more, reported, and then passed over until the next start. Errors are
-//! logged here only where no caller learns of them; a payload never is.
+//! How it fails: [`Spool::open`] never does; while its folder cannot be used nothing is sent, every store is
+//! refused with the cause, and the next call tries anew. After a failed write or sync nothing is appended to
+//! that segment again. A failing read is tried once more, reported, and then passed over until the next start.
+//! Errors are logged here only where no caller learns of them; a payload never is.
 //!
 //! ```text
 //! Spool ── store    batches, segments ahead of need       ┐
@@ -127,6 +127,11 @@ pub struct Spool<D: Disk> {
     loaded: bool,
     /// Whether the folder can be written to: its subfolders, epoch and names are durable.
     prepared: bool,
+    /// The delayed directory was made by this process, and its name may not be durable. Asked for only then: the
+    /// folder above need not be ours to open.
+    parent_is_new: bool,
+    /// What was read at the start could not be synced; trying that again would prove nothing.
+    sync_failed: bool,
     /// Why the folder could not be used the last time that was tried.
     trouble: Option<SpoolError>,
     /// The queue's last segment, open for appending.
@@ -166,6 +171,8 @@ impl<D: Disk> Spool<D> {
             queue: Queue::new(VecDeque::new(), Sequence(1)),
             loaded: false,
             prepared: false,
+            parent_is_new: false,
+            sync_failed: false,
             trouble: None,
             append: None,
             reusable: false,
@@ -201,13 +208,13 @@ impl<D: Disk> Spool<D> {
         self.queue.waiting().messages == 0
     }
 
-    /// Whether [`Spool::next_unsent`] has something to give.
+    /// Whether [`Spool::next_unsent`] has something to give. Nothing, while the folder cannot be used.
     pub fn has_unsent(&self) -> bool {
-        self.queue.has_unsent()
+        self.prepared && self.queue.has_unsent()
     }
 
-    /// Random name of this spool's life, 32 hex digits: made once when the folder is new. With the sequence it names a
-    /// message for ever. Empty as long as the folder could not be written to.
+    /// Random name of this spool's life, 32 hex digits: made once when the folder is new. With the sequence it
+    /// names a message for ever. Empty as long as the folder could not be written to.
     pub fn epoch(&self) -> &str {
         &self.epoch
     }

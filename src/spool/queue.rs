@@ -1,8 +1,8 @@
 //! What waits, what is on its way, what is done: the bookkeeping of one spool.
 //!
-//! Pure: no file, no clock. It knows the segments by their summaries and keeps one [`Located`] for each message that was
-//! read and not settled, which the caller's window bounds; the backlog itself is only counted. A message is *unread*
-//! until the cursor passes it, then *unsent* or *sent*, until it is settled.
+//! Pure: no file, no clock. It knows the segments by their summaries and keeps one [`Located`] for each message
+//! that was read and not settled, which the caller's window bounds; the backlog itself is only counted. A
+//! message is *unread* until the cursor passes it, then *unsent* or *sent*, until it is settled.
 //!
 //! Segments split the sequences among them by their names: a segment holds those from its own name up to the next
 //! segment's. What a failed store may have left behind in a closed segment lies past that bound and is never read.
@@ -165,6 +165,12 @@ impl Queue {
     /// Whether messages wait and none of them is located: the cursor should be moved on.
     pub fn wants_locating(&self) -> bool {
         self.sent.is_empty() && self.unsent.is_empty() && self.unread.messages > 0
+    }
+
+    /// Messages whose place is held in memory.
+    #[cfg(test)]
+    pub fn located(&self) -> usize {
+        self.sent.len() + self.unsent.len()
     }
 
     /// Bytes of the segment files.

@@ -1,9 +1,13 @@
 //! What is found at the start.
 //!
-//! Two steps, so that a disk that cannot be written to can still be read: *loading* reads the names and every segment,
-//! one at a time, and counts what waits; *preparing* makes folders and the epoch and syncs the names that everything
-//! else rests on. Neither appends to a segment that holds anything: its tail is uncertain. An empty segment, named
-//! by the next sequence, takes its place, and keeps the sequence when all that was before it is gone.
+//! Two steps: *loading* reads the names and every segment, one at a time, and counts what waits; *preparing*
+//! makes folders and the epoch and syncs the names that everything else rests on. Nothing is sent before both
+//! are done: what is read after a killed process may not be on disk, and if the machine died then, its sequence
+//! would be used again for another message, which a receiver would take for a repeat. So a disk that cannot be
+//! written to is not delivered from, but counted.
+//!
+//! Neither step appends to a segment that holds anything: its tail is uncertain. An empty segment, named by the
+//! next sequence, takes its place, and keeps the sequence when all that was before it is gone.
 
 use super::aside::{CORRUPT, FAILED};
 use super::lock::LOCK;
@@ -75,14 +79,24 @@ impl<D: Disk> Spool<D> {
         }
         self.failed = self.count(FAILED)?;
         self.corrupt = self.count(CORRUPT)?;
-        names.sort();
-        self.load_segments(&names);
+        self.load_segments(&mut names);
         self.loaded = true;
         Ok(())
     }
 
-    fn load_segments(&mut self, names: &[Sequence]) {
+    fn load_segments(&mut self, names: &mut Vec<Sequence>) {
         let mut next = self.queue.next_sequence();
+        names.sort();
+        // What is no file never was a segment, and must not bound one.
+        names.retain(|name| {
+            let path = self.segment_path(*name);
+            let plain = self.disk.metadata(&path).map_or(true, |found| found.kind == Kind::File);
+            if !plain {
+                log::error!("read {}: it is not a plain file; left alone", path.display());
+                next = next.max(name.next());
+            }
+            plain
+        });
         let mut segments = VecDeque::with_capacity(names.len());
         self.reusable = false;
         for (index, name) in names.iter().enumerate() {
@@ -124,7 +138,6 @@ impl<D: Disk> Spool<D> {
                         segment.waiting.add(record.request.len() as u64);
                     }
                 }
-                Found::Leftover(sequence) => next = next.max(sequence.next()),
                 Found::Damaged(damage) => {
                     let most = segment::most_records(damage.len() as u64);
                     next = Sequence(next.0.saturating_add(most));
@@ -144,9 +157,6 @@ impl<D: Disk> Spool<D> {
             found = self.disk.metadata(&path);
         }
         let found = found.context("read", &path)?;
-        if found.kind != Kind::File {
-            return Err(io::Error::other("it is not a plain file")).context("read", &path);
-        }
         *size = found.length;
         if found.length > MAX_SEGMENT_BYTES {
             return Err(io::Error::other("it is larger than any segment")).context("read", &path);
@@ -175,7 +185,7 @@ impl<D: Disk> Spool<D> {
         self.prepare_epoch()?;
         self.prepare_spare();
         if !self.reusable && self.queue.last().is_some() {
-            self.add_empty_segment();
+            self.keep_sequence()?;
         }
         let (dir, parent) = (self.dir.clone(), self.parent().to_owned());
         self.disk.sync_dir(&dir).context("sync", &dir)?;
@@ -191,12 +201,16 @@ impl<D: Disk> Spool<D> {
         match self.disk.make_folder(&dir) {
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
                 self.disk.make_folder(&parent).context("make", &parent)?;
-                let above = parent.parent().filter(|above| !above.as_os_str().is_empty());
-                let above = above.unwrap_or(Path::new("."));
-                self.disk.sync_dir(above).context("sync", above)?;
+                self.parent_is_new = true;
                 self.disk.make_folder(&dir).context("make", &dir)?;
             }
             made => made.context("make", &dir)?,
+        }
+        if self.parent_is_new {
+            let above = parent.parent().filter(|above| !above.as_os_str().is_empty());
+            let above = above.unwrap_or(Path::new("."));
+            self.disk.sync_dir(above).context("sync", above)?;
+            self.parent_is_new = false;
         }
         for folder in [dir.join(FAILED), dir.join(CORRUPT)] {
             self.disk.make_folder(&folder).context("make", &folder)?;
@@ -233,7 +247,8 @@ impl<D: Disk> Spool<D> {
         Ok(())
     }
 
-    /// A spare that is whole is used; one that was not finished is replaced when one is needed. It never holds a message.
+    /// A spare that is whole is used; one that was not finished is replaced when one is needed. It never holds
+    /// a message.
     fn prepare_spare(&mut self) {
         let path = self.dir.join(SPARE);
         let size = self.segment_bytes;
@@ -245,22 +260,29 @@ impl<D: Disk> Spool<D> {
         self.spare = zeros.then_some(size);
     }
 
-    /// Without it the sequence is kept by the segments that hold messages, which then stay.
-    fn add_empty_segment(&mut self) {
+    /// Sees to it that no sequence that was read can be used again: by an empty segment behind it or, where
+    /// none can be made (a full disk must be delivered from, or it stays full), by syncing what was read.
+    fn keep_sequence(&mut self) -> Result<(), SpoolError> {
         let name = self.queue.next_name();
         let path = self.segment_path(name);
-        match self.disk.create(&path) {
-            Ok(_) => {
-                self.queue.add_segment(name, 0);
-                self.reusable = true;
-            }
-            Err(cause) => {
-                log::warn!("make {}: {cause}; the first store will try again", path.display());
-                if cause.kind() == io::ErrorKind::AlreadyExists {
-                    self.queue.burn_name(name);
-                }
-            }
+        let Err(cause) = self.disk.create(&path) else {
+            self.queue.add_segment(name, 0);
+            self.reusable = true;
+            return Ok(());
+        };
+        log::warn!("make {}: {cause}; the first store will try again", path.display());
+        if cause.kind() == io::ErrorKind::AlreadyExists {
+            self.queue.burn_name(name);
         }
+        let Some(last) = self.queue.last().filter(|last| last.end > 0) else { return Ok(()) };
+        if self.sync_failed {
+            return Err(cause).context("make", &path);
+        }
+        let path = self.segment_path(last.name);
+        let file = self.disk.open(&path, true).context("open", &path)?;
+        let synced = self.disk.sync_data(&file).context("sync", &path);
+        self.sync_failed = synced.is_err();
+        synced
     }
 
     fn move_to_corrupt(&mut self, name: &str, content: &str) -> Result<(), SpoolError> {

@@ -1,8 +1,8 @@
 //! Reading what waits, and settling it.
 //!
-//! A cursor goes once over the segments and *locates* messages, one ahead of what is asked for; a located message is
-//! read again from its place when it is sent, so that a lost link costs no second search. Progress is one byte
-//! in the message's line, written and not synced: after a crash of the machine it may be gone.
+//! A cursor goes once over the segments and *locates* messages, one ahead of what is asked for; a located
+//! message is read again from its place when it is sent, so that a lost link costs no second search. Progress
+//! is one byte in the message's line, written and not synced: after a crash of the machine it may be gone.
 
 use super::queue::{Cursor, Located};
 use super::record::{self, ANSWERED, MARK_AT, Sequence};
@@ -19,7 +19,7 @@ pub(super) const READ_TRIES: usize = 2;
 pub(super) struct Window {
     segment: Option<Sequence>,
     base: u64,
-    bytes: Vec<u8>,
+    pub(super) bytes: Vec<u8>,
 }
 
 impl Window {
@@ -37,8 +37,10 @@ impl<D: Disk> Spool<D> {
     /// The next message that was not sent; it counts as sent now.
     ///
     /// # Errors
-    /// A segment cannot be read: said once. It is passed over until the next start, and the next call goes on behind it.
+    /// A segment cannot be read: said once. It is passed over until the next start, and the next call goes on
+    /// behind it. Or the folder cannot be used ([`Spool::trouble`]): each call tries anew.
     pub fn next_unsent(&mut self) -> Result<Option<Message>, SpoolError> {
+        self.make_ready()?;
         loop {
             let Some((sequence, located)) = self.queue.first_unsent() else {
                 if self.locate()? {
@@ -93,7 +95,7 @@ impl<D: Disk> Spool<D> {
             log::debug!("{}: message {sequence} does not wait", self.dir.display());
             return;
         };
-        if self.queue.removable() != Some(located.segment) || !self.prepared {
+        if self.queue.removable() != Some(located.segment) {
             self.mark_answered(&located);
         }
         self.remove_finished();
@@ -118,7 +120,7 @@ impl<D: Disk> Spool<D> {
 
     /// Locates a message if messages wait and none is located, so that the age of the oldest is known.
     pub(super) fn locate_oldest(&mut self) {
-        while self.queue.wants_locating() {
+        while self.prepared && self.queue.wants_locating() {
             // A failure was logged, and passed over what failed.
             if let Ok(false) = self.locate() {
                 break;
@@ -177,7 +179,7 @@ impl<D: Disk> Spool<D> {
                 self.queue.locate(record.sequence, place, passed);
                 located = true;
             }
-            Some(Found::Record(_) | Found::Leftover(_)) => self.queue.pass(passed, least),
+            Some(Found::Record(_)) => self.queue.pass(passed, least),
             Some(Found::Damaged(damage)) => {
                 self.keep_damage_or_pin(cursor.segment, cursor.offset, damage);
                 self.queue.pass(passed, least);
@@ -267,13 +269,11 @@ impl<D: Disk> Spool<D> {
         }
     }
 
-    /// Removes the segments that nothing waits in. Only when the names are durable: the last segment's name keeps
-    /// the sequence.
+    /// Removes the segments that nothing waits in. The last stays: its name keeps the sequence, and was synced
+    /// before anything was sent or stored.
     pub(super) fn remove_finished(&mut self) {
         let mut removed = false;
-        while self.prepared
-            && let Some(name) = self.queue.removable()
-        {
+        while let Some(name) = self.queue.removable() {
             let path = self.segment_path(name);
             self.reader.take_if(|(open, _)| *open == name);
             self.marker.take_if(|(open, _)| *open == name);

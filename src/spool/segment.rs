@@ -1,9 +1,9 @@
 //! The bytes of a segment, read as lines.
 //!
-//! Pure. [`Scan`] gives out what it finds from the front: whole records, damaged stretches, leftovers. Zeros to the
-//! end, or the end of the bytes, end it. A damaged stretch runs to the next place where a record can be proven: behind a
-//! newline, behind a run of zeros (a lost block), or one byte on (a damaged newline). So damage never hides a neighbour, and
-//! damage that touches is one stretch.
+//! Pure. [`Scan`] gives out what it finds from the front: whole records and damaged stretches. Zeros to the
+//! end, or the end of the bytes, end it. A damaged stretch runs to the next place where a record can be proven:
+//! behind a newline, behind a run of zeros (a lost block), or one byte on (a damaged newline). So damage never
+//! hides a neighbour, and damage that touches is one stretch.
 
 use super::record::{self, Record, SHORTEST_LINE, Sequence};
 
@@ -18,10 +18,7 @@ pub const MAX_SEGMENT_BYTES: u64 = record::MAX_REQUEST as u64 + SEGMENT_BYTES;
 pub enum Found<'a> {
     /// A message.
     Record(Record<'a>),
-    /// A proven record that belongs to the range of a later segment: its store failed and was refused, and the
-    /// segment was closed for it. Not delivered.
-    Leftover(Sequence),
-    /// Bytes that no record can be proven in.
+    /// Bytes that no record of this segment can be proven in.
     Damaged(&'a [u8]),
 }
 
@@ -35,8 +32,9 @@ pub struct Scan<'a> {
 }
 
 impl<'a> Scan<'a> {
-    /// A reader of `bytes`, which begin where a line does. Sequences below `least` or not rising are damage; those
-    /// from `bound` on are leftovers.
+    /// A reader of `bytes`, which begin where a line does. Sequences that do not rise from `least` are damage,
+    /// and so are those from `bound` on: they belong to a later segment. (A store that failed here may have
+    /// left such a line behind; it was refused.)
     pub fn new(bytes: &'a [u8], least: Sequence, bound: Sequence) -> Scan<'a> {
         Scan { bytes, at: 0, least, bound }
     }
@@ -52,7 +50,8 @@ impl<'a> Scan<'a> {
     }
 
     fn record_at(&self, at: usize) -> Option<Record<'a>> {
-        record::parse(&self.bytes[at..]).filter(|record| record.sequence >= self.least)
+        let here = self.least..self.bound;
+        record::parse(&self.bytes[at..]).filter(|record| here.contains(&record.sequence))
     }
 
     fn ends_at(&self, at: usize) -> bool {
@@ -92,9 +91,6 @@ impl<'a> Iterator for Scan<'a> {
             self.at += 1;
         }
         self.least = record.sequence.next();
-        if record.sequence >= self.bound {
-            return Some(Found::Leftover(record.sequence));
-        }
         Some(Found::Record(record))
     }
 }
@@ -131,7 +127,6 @@ mod tests {
         Scan::new(bytes, Sequence(1), Sequence(100))
             .map(|found| match found {
                 Found::Record(record) => String::from_utf8_lossy(record.request).into_owned(),
-                Found::Leftover(sequence) => format!("leftover {}", sequence.0),
                 Found::Damaged(bytes) => format!("damaged {}", bytes.len()),
             })
             .collect()
@@ -180,13 +175,13 @@ mod tests {
     }
 
     #[test]
-    fn sequences_that_do_not_rise_are_damage_and_those_past_the_bound_are_leftovers() {
+    fn sequences_that_do_not_rise_or_belong_to_a_later_segment_are_damage() {
         let mut bytes = lines(&[b"one", b"two"]);
         bytes.extend(lines(&[b"one again"]));
         assert_eq!(found(&bytes), ["one", "two", "damaged 81"]);
         let bytes = lines(&[b"one", b"two"]);
         let kinds: Vec<_> = Scan::new(&bytes, Sequence(1), Sequence(2)).collect();
-        assert!(matches!(kinds[..], [Found::Record(_), Found::Leftover(Sequence(2))]));
+        assert!(matches!(kinds[..], [Found::Record(_), Found::Damaged(_)]));
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! Storing: batches, and segments made ahead of need.
 //!
-//! A batch is one write and one sync, into a segment whose zeros and name are on disk already. When a write or a
-//! sync fails, every message of the batch is refused, its place is filled with zeros again as far as that goes, and the
-//! segment is closed: what a failed sync left in memory must not be trusted. The next segment takes the first refused
-//! sequence as its name, so that leftovers are shut out even if they reach the disk later.
+//! A batch is one write and one sync, into a segment whose zeros and name are on disk already. When a write or
+//! a sync fails, every message of the batch is refused, its place is filled with zeros again as far as that
+//! goes, and the segment is closed: what a failed sync left in memory must not be trusted. The next segment
+//! takes the first refused sequence as its name, so that leftovers are shut out even if they reach the disk
+//! later.
 
 use super::queue::Load;
 use super::record::{self, MAX_REQUEST, Sequence};
@@ -84,8 +85,8 @@ struct Batch {
 }
 
 impl<D: Disk> Spool<D> {
-    /// Appends messages, with one write and one sync for each segment that they go to (as a rule: one). An `Ok` is on
-    /// disk. Takes time for the disk; call it with all that waits together.
+    /// Appends messages, with one write and one sync for each segment that they go to (as a rule: one). An `Ok`
+    /// is on disk. Takes time for the disk; call it with all that waits together.
     pub fn store(&mut self, requests: &[&[u8]], now: Timestamp) -> Vec<Result<Sequence, StoreError>> {
         self.store_batch(requests, now, Refusal::IsSingle)
     }

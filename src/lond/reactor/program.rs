@@ -63,7 +63,6 @@ impl Program {
         now: Instant,
         answer: &mut impl FnMut(Ticket, &[u8]),
     ) {
-        self.conversation.pause(!wanted, now);
         let mut budget = READ_BUDGET;
         while wanted && budget > 0 && self.read_once(scratch, now, answer) {
             budget -= 1;
@@ -93,6 +92,11 @@ impl Program {
             }
             self.drop_connection(&Fault::Broken(error), now, answer);
         }
+    }
+
+    /// End of a turn: whether the program will be read in the next one. While it is not, its time stands still.
+    pub fn pause(&mut self, wanted: bool, now: Instant) {
+        self.conversation.pause(!wanted, now);
     }
 
     /// Reads once; whether there may be more.

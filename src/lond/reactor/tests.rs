@@ -1,284 +1,12 @@
 //! The loop over real sockets: a caller, a supervisor's end of the control socket, and local programs as threads.
 
+mod rig;
+
 use super::*;
-use crate::config::{Allow, Hosts, Lond, Role};
 use crate::supervise::control;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
-use std::sync::mpsc;
-use std::thread::JoinHandle;
-use tempfile::TempDir;
-
-/// No wait of a test is longer; only a failing one comes near.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// A link child in a thread, and what it is connected to.
-struct Rig {
-    dir: TempDir,
-    config: Config,
-}
-
-struct Running {
-    caller: TcpStream,
-    answers: BufReader<TcpStream>,
-    supervisor: Channel<ToServe, FromServe>,
-    child: JoinHandle<Reason>,
-}
-
-fn id(text: &str) -> HostId {
-    HostId::new(text).unwrap()
-}
-
-fn host(text: &str) -> Host {
-    Host {
-        id: id(text),
-        domain: "msu".to_owned(),
-        role: Role("library".to_owned()),
-        name: format!("{text}.example"),
-        address: None,
-        line: 1,
-    }
-}
-
-impl Rig {
-    fn new() -> Rig {
-        let dir = TempDir::new().unwrap();
-        let at = |name: &str| dir.path().join(name);
-        let config = Config {
-            file: at("lonnet.toml"),
-            id: id("msul1"),
-            hosts: Hosts::default(),
-            hosts_file: at("hosts.tab"),
-            pins: at("hosts.pins"),
-            key_dir: at("keys"),
-            run_dir: dir.path().to_owned(),
-            spool_dir: at("delayed"),
-            log_dir: at("log"),
-            status_dir: at("status"),
-            user: None,
-            log_level: log::LevelFilter::Info,
-            peers: Vec::new(),
-            lond: Lond {
-                listen: Vec::new(),
-                classic: true,
-                max_opening: 64,
-                opening_timeout: PATIENCE,
-                max_line: 1024 * 1024,
-                full_load: 2.0,
-                drain_timeout: PATIENCE,
-            },
-            warnings: Vec::new(),
-            handlers: vec![crate::config::Handler {
-                name: "echo".to_owned(),
-                socket: at("echo.sock"),
-                allow: vec![Allow::Everyone],
-                timeout: PATIENCE,
-            }],
-        };
-        Rig { dir, config }
-    }
-
-    fn handler_timeout(mut self, timeout: Duration) -> Rig {
-        self.config.handlers[0].timeout = timeout;
-        self
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.dir.path().join("echo.sock")
-    }
-
-    /// A link on which nothing was said yet.
-    fn start(&self) -> Running {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let caller = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        caller.set_read_timeout(Some(PATIENCE)).unwrap();
-        caller.set_nodelay(true).unwrap();
-        let (stream, _) = listener.accept().unwrap();
-        let (ours, theirs) = control::pair().unwrap();
-        let (config, opening_deadline) =
-            (self.config.clone(), Instant::now() + self.config.lond.opening_timeout);
-        let child = std::thread::spawn(move || {
-            Reactor::new(&config, &host("msua1"), stream, theirs, opening_deadline).unwrap().run()
-        });
-        let answers = BufReader::new(caller.try_clone().unwrap());
-        Running { caller, answers, supervisor: Channel::from_fd(ours).unwrap(), child }
-    }
-
-    /// A link whose opening dialogue is done.
-    fn open(&self) -> Running {
-        let mut running = self.start();
-        running.send(b"init\n");
-        let challenge = running.answer();
-        running.send(format!("{challenge}\n").as_bytes());
-        assert_eq!(running.answer(), "ok");
-        running
-    }
-}
-
-impl Running {
-    fn send(&mut self, bytes: &[u8]) {
-        self.caller.write_all(bytes).unwrap();
-    }
-
-    fn answer(&mut self) -> String {
-        let mut line = String::new();
-        self.answers.read_line(&mut line).unwrap();
-        line.strip_suffix('\n').unwrap_or_else(|| panic!("cut off after {line:?}")).to_owned()
-    }
-
-    fn ask(&mut self, request: &str) -> String {
-        self.send(format!("{request}\n").as_bytes());
-        self.answer()
-    }
-
-    /// All that still comes, up to the end.
-    fn rest(&mut self) -> String {
-        let mut text = String::new();
-        self.answers.read_to_string(&mut text).unwrap();
-        text
-    }
-
-    /// What the child told its supervisor; waits for it.
-    fn told(&mut self) -> Vec<FromServe> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let received = self.supervisor.receive(&mut [0; 1024]).unwrap();
-            if !received.messages.is_empty() {
-                return received.messages;
-            }
-            assert!(!received.closed && Instant::now() < deadline, "nothing was told");
-            std::thread::yield_now();
-        }
-    }
-
-    /// Closes the link and returns why the child thinks it ended.
-    fn end(self) -> Reason {
-        drop((self.caller, self.answers));
-        self.child.join().unwrap()
-    }
-}
-
-/// What a local program does with a request.
-enum Act {
-    Say(String),
-    /// Waits for the test.
-    Wait(String),
-    Close,
-}
-
-/// A local program that serves one connection after another until the test ends it.
-struct Program {
-    requests: mpsc::Receiver<String>,
-    gate: mpsc::Sender<()>,
-    stop: UnixStream,
-    thread: Option<JoinHandle<()>>,
-    path: PathBuf,
-}
-
-impl Program {
-    fn start(path: PathBuf, act: impl Fn(&str) -> Act + Send + 'static) -> Program {
-        let listener = UnixListener::bind(&path).unwrap();
-        let (seen, requests) = mpsc::channel();
-        let (gate, opened) = mpsc::channel();
-        let (stop, stopped) = UnixStream::pair().unwrap();
-        let thread = std::thread::spawn(move || {
-            let mut poll = mio::Poll::new().unwrap();
-            let mut listener = {
-                listener.set_nonblocking(true).unwrap();
-                mio::net::UnixListener::from_std(listener)
-            };
-            stopped.set_nonblocking(true).unwrap();
-            let mut stopped = mio::net::UnixStream::from_std(stopped);
-            poll.registry().register(&mut listener, Token(0), Interest::READABLE).unwrap();
-            poll.registry().register(&mut stopped, Token(1), Interest::READABLE).unwrap();
-            let mut connections = Vec::new();
-            let mut events = Events::with_capacity(8);
-            loop {
-                poll.poll(&mut events, None).unwrap();
-                if events.iter().any(|event| event.token() == Token(1)) {
-                    break;
-                }
-                while let Ok((connection, _)) = listener.accept() {
-                    let connection = UnixStream::from(OwnedFd::from(connection));
-                    connection.set_nonblocking(false).unwrap();
-                    connections.push(connection.try_clone().unwrap());
-                    serve_connection(connection, &act, &seen, &opened);
-                }
-            }
-            for connection in connections {
-                let _ = connection.shutdown(Shutdown::Both);
-            }
-        });
-        Program { requests, gate, stop, thread: Some(thread), path }
-    }
-
-    fn echo(path: PathBuf) -> Program {
-        Program::start(path, |request| Act::Say(request.strip_prefix("echo:").unwrap_or("?").to_owned()))
-    }
-
-    /// Waits until the program was asked `request`.
-    fn saw(&self, request: &str) {
-        while self.requests.recv_timeout(PATIENCE).expect("the request comes") != request {}
-    }
-
-    fn release(&self) {
-        self.gate.send(()).unwrap();
-    }
-}
-
-/// One connection to its end; the program does nothing else meanwhile.
-fn serve_connection(
-    connection: UnixStream,
-    act: &impl Fn(&str) -> Act,
-    seen: &mpsc::Sender<String>,
-    opened: &mpsc::Receiver<()>,
-) {
-    let mut writer = std::io::BufWriter::new(connection.try_clone().unwrap());
-    let mut reader = BufReader::new(connection);
-    let mut line = String::new();
-    while reader.read_line(&mut line).is_ok_and(|count| count > 0) {
-        let request = line.trim_end_matches('\n');
-        let _ = seen.send(request.to_owned());
-        let answer = match act(request) {
-            Act::Say(answer) => answer,
-            Act::Wait(answer) => {
-                // Ends with the test, at the latest.
-                let _ = opened.recv();
-                answer
-            }
-            Act::Close => return,
-        };
-        // Writes together what was asked together.
-        let told = writeln!(writer, "{answer}")
-            .and_then(|()| if reader.buffer().is_empty() { writer.flush() } else { Ok(()) });
-        if told.is_err() {
-            return;
-        }
-        line.clear();
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
-        let _ = self.stop.shutdown(Shutdown::Both);
-        // Lets a waiting request go.
-        self.gate = mpsc::channel().0;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-fn slow_or_echo(request: &str) -> Act {
-    match request.strip_prefix("echo:").unwrap_or("?") {
-        "slow" => Act::Wait("slow".to_owned()),
-        "die" => Act::Close,
-        text => Act::Say(text.to_owned()),
-    }
-}
+use rig::*;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixListener;
 
 #[test]
 fn a_link_is_opened_told_to_the_supervisor_and_serves_what_is_built_in() {
@@ -314,7 +42,7 @@ fn a_caller_that_says_nothing_is_let_go_at_the_opening_deadline() {
 #[test]
 fn ten_thousand_requests_sent_ahead_are_answered_in_order() {
     let rig = Rig::new();
-    let _program = Program::echo(rig.socket());
+    let _program = LocalProgram::echo(rig.socket());
     let mut link = rig.open();
     let mut writer = link.caller.try_clone().unwrap();
     let sender = std::thread::spawn(move || {
@@ -333,12 +61,12 @@ fn ten_thousand_requests_sent_ahead_are_answered_in_order() {
 
 #[test]
 fn a_request_past_its_timeout_fails_alone_and_its_late_answer_goes_to_nobody() {
-    let rig = Rig::new().handler_timeout(Duration::from_millis(300));
-    let program = Program::start(rig.socket(), slow_or_echo);
+    let rig = Rig::new().handler_timeout(Duration::from_secs(1));
+    let program = LocalProgram::start(rig.socket(), slow_or_echo);
     let mut link = rig.open();
     link.send(b"echo:a\necho:slow\necho:b\nping\n");
     assert_eq!(link.answer(), "a");
-    assert_eq!(link.answer(), "error:echo: no answer within 300ms");
+    assert_eq!(link.answer(), "error:echo: no answer within 1s");
     link.send(b"echo:c\n");
     program.release();
     assert_eq!(link.answer(), "b");
@@ -349,13 +77,13 @@ fn a_request_past_its_timeout_fails_alone_and_its_late_answer_goes_to_nobody() {
 
 #[test]
 fn a_program_that_stays_stuck_is_called_anew() {
-    let rig = Rig::new().handler_timeout(Duration::from_millis(200));
-    let program = Program::start(rig.socket(), slow_or_echo);
+    let rig = Rig::new().handler_timeout(Duration::from_secs(1));
+    let program = LocalProgram::start(rig.socket(), slow_or_echo);
     let mut link = rig.open();
     link.send(b"echo:slow\necho:b\n");
     program.saw("echo:slow");
-    assert_eq!(link.answer(), "error:echo: no answer within 200ms");
-    assert_eq!(link.answer(), "error:echo: stuck behind a request that was not answered within 400ms");
+    assert_eq!(link.answer(), "error:echo: no answer within 1s");
+    assert_eq!(link.answer(), "error:echo: stuck behind a request that was not answered within 2s");
     program.release();
     assert_eq!(link.ask("echo:c"), "c");
 }
@@ -368,7 +96,7 @@ fn a_program_that_is_away_costs_its_requests_and_is_found_when_it_is_back() {
     assert!(answer.starts_with("error:echo: connect: "), "{answer}");
     assert_eq!(link.ask("ping"), "msul1");
     for round in 0..3 {
-        let program = Program::start(rig.socket(), slow_or_echo);
+        let program = LocalProgram::start(rig.socket(), slow_or_echo);
         assert_eq!(link.ask(&format!("echo:{round}")), round.to_string());
         assert_eq!(link.ask("echo:die"), "error:echo: connection closed by the program");
         assert_eq!(link.ask("echo:after"), "after", "the program takes a new connection");
@@ -390,9 +118,9 @@ fn a_program_with_a_full_queue_is_tried_until_there_is_room() {
         queued.push(connection);
     }
     let mut link = rig.open();
-    link.send(b"echo:x\n");
-    assert_eq!(link.told().len(), 1);
-    drop(queued.drain(..));
+    link.send(b"ping\necho:x\n");
+    assert_eq!(link.answer(), "msul1", "written after the first try to connect, which found the queue full");
+    drop(queued);
     let listener = UnixListener::from(OwnedFd::from(socket));
     let program = std::thread::spawn(move || {
         for connection in listener.incoming() {
@@ -412,7 +140,7 @@ fn a_program_with_a_full_queue_is_tried_until_there_is_room() {
 #[test]
 fn a_caller_that_shut_its_writing_half_gets_its_answers() {
     let rig = Rig::new();
-    let program = Program::start(rig.socket(), slow_or_echo);
+    let program = LocalProgram::start(rig.socket(), slow_or_echo);
     let mut link = rig.open();
     link.send(b"echo:slow\nping\necho:b\nhalf a line");
     link.caller.shutdown(Shutdown::Write).unwrap();
@@ -463,7 +191,7 @@ fn flood(link: &mut Running, request: &[u8]) -> usize {
 #[test]
 fn a_caller_that_does_not_read_is_not_read_and_loses_nothing() {
     let rig = Rig::new();
-    let _program = Program::echo(rig.socket());
+    let _program = LocalProgram::echo(rig.socket());
     let mut link = rig.open();
     let text = "x".repeat(50_000);
     let requests = flood(&mut link, format!("echo:{text}\n").as_bytes());
@@ -476,7 +204,7 @@ fn a_caller_that_does_not_read_is_not_read_and_loses_nothing() {
 #[test]
 fn a_program_that_does_not_read_stops_the_caller_and_not_the_answers_before() {
     let rig = Rig::new().handler_timeout(Duration::from_secs(2));
-    let _program = Program::start(rig.socket(), slow_or_echo);
+    let _program = LocalProgram::start(rig.socket(), slow_or_echo);
     let mut link = rig.open();
     link.send(b"ping\necho:slow\n");
     assert_eq!(link.answer(), "msul1");
@@ -493,7 +221,7 @@ fn told_to_end_it_answers_what_is_in_flight_and_closes() {
         (None, Reason::Orphaned),
     ] {
         let rig = Rig::new();
-        let program = Program::start(rig.socket(), slow_or_echo);
+        let program = LocalProgram::start(rig.socket(), slow_or_echo);
         let mut link = rig.open();
         link.send(b"echo:slow\nping\n");
         program.saw("echo:slow");
@@ -511,7 +239,7 @@ fn told_to_end_it_answers_what_is_in_flight_and_closes() {
 fn told_to_end_it_does_not_wait_for_a_slow_program_beyond_the_drain_timeout() {
     let mut rig = Rig::new();
     rig.config.lond.drain_timeout = Duration::from_millis(100);
-    let program = Program::start(rig.socket(), slow_or_echo);
+    let program = LocalProgram::start(rig.socket(), slow_or_echo);
     let mut link = rig.open();
     link.send(b"echo:slow\n");
     program.saw("echo:slow");

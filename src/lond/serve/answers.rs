@@ -27,7 +27,7 @@ pub const MAX_ANSWER_BYTES: usize = 1024 * 1024;
 
 /// Who owes an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum From {
+pub enum Source {
     /// The handler with this number.
     Handler(usize),
     /// The reactor.
@@ -46,7 +46,7 @@ struct Slot {
 #[derive(Debug)]
 enum Answer {
     /// Still owed; `bytes`: of the request.
-    Owed { from: From, bytes: usize },
+    Owed { from: Source, bytes: usize },
     /// The line, enciphered if it is to be, without its newline.
     Here(Vec<u8>),
 }
@@ -78,7 +78,7 @@ impl Answers {
     }
 
     /// A slot for the newest request, of so many bytes, which `from` will answer.
-    pub fn owe(&mut self, from: From, bytes: usize, seal: Seal) -> Ticket {
+    pub fn owe(&mut self, from: Source, bytes: usize, seal: Seal) -> Ticket {
         let ticket = Ticket(self.first + self.slots.len() as u64);
         self.asked_bytes += bytes;
         self.slots.push_back(Slot { seal, answer: Answer::Owed { from, bytes } });
@@ -145,7 +145,7 @@ impl Answers {
     /// Whether answers of this handler are to be taken now.
     pub fn wants_from(&self, handler: usize) -> bool {
         let owes_oldest = match self.slots.front() {
-            Some(Slot { answer: Answer::Owed { from, .. }, .. }) => *from == From::Handler(handler),
+            Some(Slot { answer: Answer::Owed { from, .. }, .. }) => *from == Source::Handler(handler),
             Some(Slot { answer: Answer::Here(_), .. }) | None => false,
         };
         self.out.len() < MAX_ANSWER_BYTES && (owes_oldest || self.early_bytes < MAX_ANSWER_BYTES)
@@ -195,7 +195,7 @@ mod tests {
                 if random.bool() {
                     answers.give(number.to_string().as_bytes(), None);
                 } else {
-                    owed.push((answers.owe(From::Handler(number % 3), 10, None), number.to_string()));
+                    owed.push((answers.owe(Source::Handler(number % 3), 10, None), number.to_string()));
                 }
             }
             random.shuffle(&mut owed);
@@ -211,19 +211,19 @@ mod tests {
     #[test]
     fn each_bound_stops_the_requests_and_is_lifted_when_there_is_room() {
         let mut answers = Answers::default();
-        let tickets: Vec<_> = (0..MAX_SLOTS).map(|_| answers.owe(From::Reactor, 1, None)).collect();
+        let tickets: Vec<_> = (0..MAX_SLOTS).map(|_| answers.owe(Source::Reactor, 1, None)).collect();
         assert!(answers.saturated());
         answers.answer(tickets[0], b"x");
         assert!(!answers.saturated());
 
         let mut answers = Answers::default();
-        let ticket = answers.owe(From::Handler(0), MAX_ASKED_BYTES, None);
+        let ticket = answers.owe(Source::Handler(0), MAX_ASKED_BYTES, None);
         assert!(answers.saturated());
         answers.answer(ticket, b"x");
         assert!(!answers.saturated());
 
         let mut answers = Answers::default();
-        let oldest = answers.owe(From::Handler(0), 1, None);
+        let oldest = answers.owe(Source::Handler(0), 1, None);
         answers.give(&[b'x'; MAX_ANSWER_BYTES], None);
         assert!(answers.saturated());
         assert!(answers.wants_from(0), "the handler that owes the oldest answer is still read");

@@ -1,0 +1,145 @@
+//! Files of the original's kind.
+
+use super::*;
+use jiff::SignedDuration;
+
+fn put(disk: &FaultyDisk, name: &str, text: &[u8]) {
+    disk.put(&Path::new("/delayed").join(name), text);
+}
+
+fn there(disk: &FaultyDisk, name: &str) -> bool {
+    disk.files().contains_key(&Path::new("/delayed").join(name))
+}
+
+fn take_in(spool: &mut Spool<FaultyDisk>, now: Timestamp) -> TakenIn {
+    spool.take_in(Path::new("/delayed"), &|name| name.ends_with(".msul1"), now)
+}
+
+#[test]
+fn files_are_taken_in_by_name_behind_what_waits_and_then_removed() {
+    let disk = new_disk();
+    let mut spool = open(&disk);
+    store_well(&mut spool, &["stored before"]);
+    put(&disk, "2.msul1", b"encrypt:second\n");
+    put(&disk, "10.msul1", b"first, by name\nnot the first line\n");
+    put(&disk, "1.msul2", b"for another\n");
+    put(&disk, ".3.msul1", b"hidden\n");
+    let from = disk.operations().len();
+    let taken = take_in(&mut spool, now());
+    assert_eq!((taken.stored, taken.corrupt, taken.more), (2, 0, false));
+    assert!(taken.retry_at.is_none() && taken.refused.is_none());
+    let order = methods(&disk, from);
+    let place = |method| order.iter().position(|other| *other == method).unwrap();
+    assert!(place("sync_data") < place("remove"), "removed only when stored: {order:?}");
+    assert_eq!(replay(&mut spool, true), ["stored before", "first, by name", "encrypt:second"]);
+    assert!(!there(&disk, "2.msul1") && !there(&disk, "10.msul1"));
+    assert!(there(&disk, "1.msul2") && there(&disk, ".3.msul1"));
+}
+
+#[test]
+fn a_file_that_may_be_being_written_is_left_for_a_while() {
+    let disk = new_disk();
+    let mut spool = open(&disk);
+    disk.set_now(now());
+    put(&disk, "a.msul1", b"no newline yet");
+    put(&disk, "b.msul1", b"");
+    put(&disk, "c.msul1", b"whole\n");
+    let soon = now() + SignedDuration::from_secs(1);
+    let taken = take_in(&mut spool, soon);
+    assert_eq!((taken.stored, taken.corrupt), (1, 0));
+    assert_eq!(taken.retry_at, Some(soon + WRITER_PAUSE));
+    let taken = take_in(&mut spool, soon + WRITER_PAUSE);
+    assert_eq!(
+        (taken.stored, taken.corrupt),
+        (1, 1),
+        "one without a newline is a message, an empty one is none"
+    );
+    assert_eq!(replay(&mut spool, true), ["whole", "no newline yet"]);
+    assert!(disk.files().contains_key(&Path::new(DIR).join("corrupt/b.msul1")));
+}
+
+#[test]
+fn what_cannot_be_a_message_goes_to_corrupt_under_a_name_of_its_own() {
+    let disk = new_disk();
+    let mut spool = open(&disk);
+    let long = vec![b'x'; MAX_REQUEST + 1];
+    for _ in 0..2 {
+        put(&disk, "long.msul1", &long);
+        put(&disk, "blank.msul1", b"\n");
+        put(&disk, "good.msul1", b"good\n");
+        let taken = take_in(&mut spool, now());
+        assert_eq!((taken.stored, taken.corrupt), (1, 2));
+    }
+    assert_eq!(spool.waiting().corrupt, 4);
+    assert_eq!(open(&disk).waiting().corrupt, 4);
+    assert_eq!(replay(&mut spool, true), ["good", "good"]);
+}
+
+#[test]
+fn a_full_spool_leaves_the_files_and_their_order() {
+    let disk = new_disk();
+    let bounds = SpoolLimits { messages: 2, ..limits() };
+    let mut spool = Spool::open_with_segments(disk.clone(), Path::new(DIR), bounds, SEGMENT);
+    for name in ["1", "2", "3", "4"] {
+        put(&disk, &format!("{name}.msul1"), format!("{name}\n").as_bytes());
+    }
+    let taken = take_in(&mut spool, now());
+    assert_eq!(taken.stored, 2);
+    assert!(matches!(taken.refused, Some(StoreError::Full(Full::Messages { .. }))));
+    assert!(taken.retry_at.is_some() && there(&disk, "3.msul1") && there(&disk, "4.msul1"));
+    assert_eq!(replay(&mut spool, true), ["1", "2"]);
+    assert_eq!(take_in(&mut spool, now()).stored, 2);
+    assert_eq!(replay(&mut spool, true), ["3", "4"]);
+}
+
+#[test]
+fn a_great_many_files_are_taken_in_parts() {
+    let disk = new_disk();
+    let mut spool = open(&disk);
+    for number in 0..600 {
+        put(&disk, &format!("{number:04}.msul1"), format!("{number}\n").as_bytes());
+    }
+    let (mut calls, mut more) = (0, true);
+    while more {
+        more = take_in(&mut spool, now()).more;
+        calls += 1;
+    }
+    assert_eq!(calls, 3);
+    assert_eq!(replay(&mut spool, true), (0..600).map(|number| number.to_string()).collect::<Vec<_>>());
+}
+
+#[test]
+fn unfinished_files_do_not_make_the_caller_spin() {
+    let disk = new_disk();
+    let mut spool = open(&disk);
+    disk.set_now(now());
+    for number in 0..=TAKE_IN_MOST {
+        put(&disk, &format!("{number:04}.msul1"), b"being written");
+    }
+    let taken = take_in(&mut spool, now());
+    assert!(!taken.more && taken.retry_at.is_some());
+}
+
+#[test]
+fn a_file_that_cannot_be_removed_is_stored_once() {
+    let disk = new_disk();
+    put(&disk, "1.msul1", b"once\n");
+    // Which operation the removal will be is found on a copy.
+    let copy = disk.fork();
+    take_in(&mut open(&copy), now());
+    let removal = methods(&copy, 0).iter().rposition(|method| *method == "remove").unwrap();
+    disk.plan(removal, Fault::Fail(libc::EACCES));
+    let mut spool = open(&disk);
+    let taken = take_in(&mut spool, now());
+    assert_eq!(taken.stored, 1);
+    assert!(there(&disk, "1.msul1"));
+    assert_eq!(take_in(&mut spool, now()).stored, 0);
+}
+
+#[test]
+fn a_missing_delayed_directory_is_tried_again_later() {
+    let disk = new_disk();
+    let mut spool = open(&disk);
+    let taken = spool.take_in(Path::new("/nowhere"), &|_| true, now());
+    assert_eq!(taken.retry_at, Some(now() + WRITER_PAUSE));
+}

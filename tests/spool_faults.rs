@@ -1,0 +1,506 @@
+//! Walks through every disk operation of a spool's life and makes it fail, tears it, or lets the machine die there
+//! and forget any part of what was not synced; after each, nothing acknowledged may be lost, reordered or made up.
+//!
+//! The life: a new folder, batches, rolled segments, a spare, replay with a lost link, answers out of order, a
+//! refused message, files taken in, restarts with and without a crash, a message larger than a segment.
+//! [`careless`] shows that the walk can find a loss.
+
+use jiff::Timestamp;
+use lonnet::config::SpoolLimits;
+use lonnet::spool::{Disk, Fault, FaultyDisk, Keep, Metadata, Sequence, Spool};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::io;
+use std::path::Path;
+
+const DELAYED: &str = "/delayed";
+const DIR: &str = "/delayed/msul1";
+const SEGMENT: u64 = 1024;
+const LIMITS: SpoolLimits = SpoolLimits { messages: 1000, bytes: 1 << 20, keep_free: 0 };
+const KEEPS: [Keep; 6] =
+    [Keep::Nothing, Keep::All, Keep::Some(11), Keep::Some(22), Keep::Some(33), Keep::Some(44)];
+
+/// The life has at least this many operations; fewer would mean that the walk misses some.
+const LEAST_OPERATIONS: usize = 200;
+
+fn now() -> Timestamp {
+    Timestamp::UNIX_EPOCH
+}
+
+/// What must hold was broken.
+type Broken = String;
+
+/// A part of a life.
+type Step<D> = fn(&mut Life<D>) -> Result<(), Broken>;
+
+/// What the callers of the spool saw.
+#[derive(Default, Clone)]
+struct Story {
+    presented: BTreeSet<Vec<u8>>,
+    /// Acknowledged, by sequence.
+    acknowledged: BTreeMap<Sequence, Vec<u8>>,
+    /// All that a sequence was ever seen to stand for.
+    known: BTreeMap<Sequence, Vec<u8>>,
+    settled: BTreeSet<Sequence>,
+    aside: BTreeSet<Sequence>,
+    files: BTreeSet<Vec<u8>>,
+    settled_payloads: BTreeSet<Vec<u8>>,
+    refused: usize,
+}
+
+impl Story {
+    fn know(&mut self, sequence: Sequence, payload: &[u8]) -> Result<(), Broken> {
+        let before = self.known.entry(sequence).or_insert_with(|| payload.to_vec());
+        if before != payload {
+            return Err(format!("sequence {sequence} stands for two messages"));
+        }
+        if !self.presented.contains(payload) {
+            return Err(format!("sequence {sequence} was never stored"));
+        }
+        Ok(())
+    }
+}
+
+/// The program that uses the spool, on one disk.
+struct Life<D: Disk> {
+    disk: FaultyDisk,
+    wrap: fn(FaultyDisk) -> D,
+    story: Story,
+    spool: Option<Spool<D>>,
+}
+
+impl<D: Disk> Life<D> {
+    fn new(disk: FaultyDisk, wrap: fn(FaultyDisk) -> D, story: Story) -> Life<D> {
+        Life { disk, wrap, story, spool: None }
+    }
+
+    fn open(&mut self) -> &mut Spool<D> {
+        let disk = (self.wrap)(self.disk.clone());
+        self.spool.insert(Spool::open_with_segments(disk, Path::new(DIR), LIMITS, SEGMENT))
+    }
+
+    fn spool(&mut self) -> &mut Spool<D> {
+        self.spool.as_mut().expect("a life begins with opening")
+    }
+
+    fn store(&mut self, name: &str, sizes: &[usize]) -> Result<(), Broken> {
+        let payloads: Vec<Vec<u8>> = sizes
+            .iter()
+            .enumerate()
+            .map(|(number, size)| {
+                let mut payload = format!("{name}-{number}:").into_bytes();
+                payload.resize((*size).max(payload.len()), b'x');
+                payload
+            })
+            .collect();
+        self.story.presented.extend(payloads.iter().cloned());
+        let requests: Vec<&[u8]> = payloads.iter().map(Vec::as_slice).collect();
+        let results = self.spool().store(&requests, now());
+        assert_eq!(results.len(), payloads.len());
+        for (payload, result) in payloads.into_iter().zip(results) {
+            match result {
+                Ok(sequence) => {
+                    self.story.know(sequence, &payload)?;
+                    if self.story.acknowledged.last_key_value().is_some_and(|(last, _)| *last >= sequence) {
+                        return Err(format!("sequence {sequence} does not rise"));
+                    }
+                    self.story.acknowledged.insert(sequence, payload);
+                }
+                Err(_) => self.story.refused += 1,
+            }
+        }
+        Ok(())
+    }
+
+    /// Gets up to `most` messages to send; they must come in order.
+    fn send(&mut self, most: usize) -> Result<Vec<(Sequence, Vec<u8>)>, Broken> {
+        let mut sent: Vec<(Sequence, Vec<u8>)> = Vec::new();
+        let mut errors = 0;
+        while sent.len() < most && errors < 20 {
+            match self.spool().next_unsent() {
+                Ok(Some(message)) => {
+                    self.story.know(message.sequence, &message.request)?;
+                    if sent.last().is_some_and(|(last, _)| *last >= message.sequence) {
+                        return Err(format!("{} came out of order", message.sequence));
+                    }
+                    sent.push((message.sequence, message.request));
+                }
+                Ok(None) => break,
+                Err(_) => errors += 1,
+            }
+        }
+        Ok(sent)
+    }
+
+    fn settle(&mut self, message: &(Sequence, Vec<u8>)) {
+        self.story.settled.insert(message.0);
+        self.story.settled_payloads.insert(message.1.clone());
+        self.spool().settle(message.0);
+    }
+
+    fn set_aside(&mut self, message: &(Sequence, Vec<u8>)) {
+        if self.spool().set_aside(message.0, &message.1, b"refused", now()).is_ok() {
+            self.story.aside.insert(message.0);
+            self.story.settled_payloads.insert(message.1.clone());
+        }
+    }
+
+    fn drop_file(&mut self, name: &str) {
+        let payload = format!("file {name}").into_bytes();
+        self.story.presented.insert(payload.clone());
+        self.story.files.insert(payload.clone());
+        let text = [&payload[..], b"\n"].concat();
+        self.disk.put(&Path::new(DELAYED).join(format!("{name}.msul1")), &text);
+    }
+
+    fn take_in(&mut self) {
+        self.spool().take_in(Path::new(DELAYED), &|name| name.ends_with(".msul1"), now());
+    }
+
+    /// The whole life, until its end or the machine's.
+    fn live(&mut self) -> Result<(), Broken> {
+        let steps: &[Step<D>] = &[
+            |life| {
+                life.open();
+                Ok(())
+            },
+            |life| life.store("first", &[10, 200, 30]),
+            |life| life.store("single", &[50]),
+            |life| life.store("rolls", &[120; 14]),
+            |life| {
+                let sent = life.send(6)?;
+                for index in [0, 2, 1] {
+                    if let Some(message) = sent.get(index) {
+                        life.settle(message);
+                    }
+                }
+                life.spool().rewind();
+                Ok(())
+            },
+            |life| {
+                for name in ["0001", "0002", "0003"] {
+                    life.drop_file(name);
+                }
+                life.take_in();
+                Ok(())
+            },
+            |life| {
+                let sent = life.send(5)?;
+                if let Some(message) = sent.get(1) {
+                    life.set_aside(message);
+                }
+                for message in sent.iter().skip(2) {
+                    life.settle(message);
+                }
+                Ok(())
+            },
+            // The process is killed and started again; the machine is not.
+            |life| {
+                life.open();
+                Ok(())
+            },
+            |life| life.store("huge", &[20, 3000, 20]),
+            |life| {
+                for message in life.send(9)? {
+                    life.settle(&message);
+                }
+                Ok(())
+            },
+            |life| life.store("later", &[300, 300, 300]),
+            // The machine dies and starts again.
+            |life| {
+                life.disk.restart(Keep::Some(7));
+                life.open();
+                Ok(())
+            },
+            |life| life.store("after", &[100, 100]),
+            |life| {
+                let sent = life.send(usize::MAX)?;
+                for message in sent.iter().rev().skip(2) {
+                    life.settle(message);
+                }
+                Ok(())
+            },
+            |life| life.store("last", &[40]),
+        ];
+        for step in steps {
+            step(self)?;
+            if self.disk.is_dead() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens what is left, and checks all promises; then that the spool works as on its first day.
+    fn check(&mut self, repeats_allowed: bool) -> Result<(), Broken> {
+        self.open();
+        if let Some(trouble) = self.spool().trouble() {
+            return Err(format!("does not open: {trouble}"));
+        }
+        let waiting = self.spool().waiting();
+        let sent = self.send(usize::MAX)?;
+        if waiting.messages != sent.len() as u64 {
+            return Err(format!("{} wait, {} came", waiting.messages, sent.len()));
+        }
+        let came: BTreeMap<_, _> = sent.iter().cloned().collect();
+        let files = self.disk.files();
+        for (sequence, payload) in &self.story.acknowledged {
+            let copy = files.get(&Path::new(DIR).join("failed").join(sequence.to_string()));
+            let aside = copy.is_some_and(|text| text.windows(payload.len()).any(|part| part == payload));
+            let done =
+                self.story.settled.contains(sequence) || (self.story.aside.contains(sequence) && aside);
+            if !done && came.get(sequence) != Some(payload) {
+                return Err(format!("{sequence} was acknowledged and is lost"));
+            }
+        }
+        for payload in &self.story.files {
+            let there = files
+                .iter()
+                .any(|(path, bytes)| path.parent() == Some(Path::new(DELAYED)) && bytes.starts_with(payload));
+            let moved = came.values().any(|other| other == payload);
+            if !there && !moved && !self.story.settled_payloads.contains(payload) {
+                return Err(format!("{:?} is lost", String::from_utf8_lossy(payload)));
+            }
+        }
+        for (sequence, payload) in &came {
+            let done = self.story.settled.contains(sequence) || self.story.aside.contains(sequence);
+            if done && !repeats_allowed {
+                return Err(format!("{sequence} was settled and came again"));
+            }
+            let twice = came.values().filter(|other| *other == payload).count();
+            if twice > 1 && !self.story.files.contains(payload) {
+                return Err(format!("{sequence} came twice"));
+            }
+        }
+        self.works_again(&sent)
+    }
+
+    fn works_again(&mut self, sent: &[(Sequence, Vec<u8>)]) -> Result<(), Broken> {
+        let before = self.story.acknowledged.len();
+        self.store("new", &[100; 9])?;
+        if self.story.acknowledged.len() != before + 9 {
+            return Err("does not store again".to_owned());
+        }
+        self.take_in();
+        let new = self.send(usize::MAX)?;
+        if new.len() < 9 || !self.send(1)?.is_empty() {
+            return Err(format!("{} of 9 new ones came", new.len()));
+        }
+        for message in sent.iter().chain(&new) {
+            self.settle(message);
+        }
+        if !self.spool().is_empty() || self.spool().has_unsent() || self.spool().waiting().oldest.is_some() {
+            return Err(format!("is not empty at the end: {:?}", self.spool().waiting()));
+        }
+        self.open();
+        let left = self.send(1)?;
+        let segments =
+            self.disk.files().keys().filter(|path| path.extension() == Some(OsStr::new("seg"))).count();
+        if !left.is_empty() || segments != 1 {
+            return Err(format!("{} messages and {segments} segments are left", left.len()));
+        }
+        Ok(())
+    }
+}
+
+fn new_disk() -> FaultyDisk {
+    FaultyDisk::new(&[Path::new("/")])
+}
+
+/// One life with these faults, then every way in which the machine can forget.
+fn run<D: Disk>(
+    wrap: fn(FaultyDisk) -> D,
+    faults: &[(usize, Fault)],
+    checked: &mut usize,
+) -> Result<(), Broken> {
+    let disk = new_disk();
+    for (operation, fault) in faults {
+        disk.plan(*operation, *fault);
+    }
+    let mut life = Life::new(disk, wrap, Story::default());
+    let told = |what: &str| {
+        let what = what.to_owned();
+        move |broken: Broken| format!("{faults:?}, {what}: {broken}")
+    };
+    life.live().map_err(told("while it lives"))?;
+    let (disk, story) = (life.disk, life.story);
+    disk.heal();
+    // A mark that failed is a repeat; so is one that a crash took.
+    let faulty = !faults.is_empty();
+    if !disk.is_dead() {
+        let mut after = Life::new(disk.fork(), wrap, story.clone());
+        after.check(faulty).map_err(told("process restarted"))?;
+        *checked += 1;
+    }
+    for keep in KEEPS {
+        let disk = disk.fork();
+        disk.restart(keep);
+        let mut after = Life::new(disk, wrap, story.clone());
+        after.check(faulty || keep != Keep::All).map_err(told(&format!("crashed, kept {keep:?}")))?;
+        *checked += 1;
+    }
+    Ok(())
+}
+
+/// All operations of a life without faults: their methods, and bytes written.
+fn operations<D: Disk>(wrap: fn(FaultyDisk) -> D) -> Vec<(&'static str, usize)> {
+    let mut life = Life::new(new_disk(), wrap, Story::default());
+    life.live().expect("without faults nothing breaks");
+    assert_eq!(life.story.refused, 0);
+    life.disk.operations().iter().map(|operation| (operation.method, operation.bytes)).collect()
+}
+
+/// The faults that make sense for an operation.
+fn faults_for(method: &str, bytes: usize) -> Vec<Fault> {
+    let mut faults =
+        vec![Fault::Fail(libc::EIO), Fault::FailFrom(libc::EROFS), Fault::CrashBefore, Fault::CrashAfter];
+    if method == "write_at" && bytes > 1 {
+        let edges = [1, 20, 21, 22, 71, 72, 511, 512, 513, bytes / 3, bytes / 2, bytes - 1];
+        let prefixes: BTreeSet<usize> = edges.into_iter().filter(|prefix| *prefix < bytes).collect();
+        faults.extend(prefixes.into_iter().map(Fault::Torn));
+        faults.extend([0, bytes / 2].map(|prefix| Fault::Partial(prefix, libc::ENOSPC)));
+    }
+    faults
+}
+
+/// Walks through operations `part` of `parts`; the first thing that breaks ends it.
+fn walk<D: Disk>(wrap: fn(FaultyDisk) -> D, part: usize, parts: usize) -> Result<usize, Broken> {
+    let mut checked = 0;
+    run(wrap, &[], &mut checked)?;
+    let all = operations(wrap);
+    assert!(all.len() >= LEAST_OPERATIONS, "only {} operations", all.len());
+    for (number, (method, bytes)) in all.into_iter().enumerate().skip(part).step_by(parts) {
+        for fault in faults_for(method, bytes) {
+            run(wrap, &[(number, fault)], &mut checked)?;
+            if matches!(fault, Fault::Fail(_) | Fault::Partial(..) | Fault::FailFrom(_)) {
+                // It goes on after the failure, and then the machine dies.
+                for later in [1, 2, 4, 8, 16, 64] {
+                    let faults = [(number, fault), (number + later, Fault::CrashBefore)];
+                    run(wrap, &faults, &mut checked)?;
+                }
+            }
+        }
+    }
+    Ok(checked)
+}
+
+fn walk_whole(part: usize) {
+    match walk(|disk| disk, part, 4) {
+        Ok(checked) => assert!(checked > 2000, "only {checked} ends were checked"),
+        Err(broken) => panic!("{broken}"),
+    }
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_whatever_step_fails_first_quarter() {
+    walk_whole(0);
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_whatever_step_fails_second_quarter() {
+    walk_whole(1);
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_whatever_step_fails_third_quarter() {
+    walk_whole(2);
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_whatever_step_fails_last_quarter() {
+    walk_whole(3);
+}
+
+mod careless {
+    //! Disks that leave out one thing which the spool relies on. The walk must notice each.
+
+    use super::*;
+
+    #[derive(Clone, Copy, PartialEq)]
+    enum Flaw {
+        DataNotSynced,
+        NamesNotSynced,
+        FailedSyncSwallowed,
+        FailedWriteSwallowed,
+    }
+
+    struct Careless(FaultyDisk, Flaw);
+
+    impl Disk for Careless {
+        type File = <FaultyDisk as Disk>::File;
+
+        fn create(&mut self, path: &Path) -> io::Result<Self::File> {
+            self.0.create(path)
+        }
+        fn open(&mut self, path: &Path, write: bool) -> io::Result<Self::File> {
+            self.0.open(path, write)
+        }
+        fn read_at(&mut self, file: &Self::File, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+            self.0.read_at(file, offset, length)
+        }
+        fn write_at(&mut self, file: &Self::File, offset: u64, bytes: &[u8]) -> io::Result<()> {
+            let written = self.0.write_at(file, offset, bytes);
+            if self.1 == Flaw::FailedWriteSwallowed { Ok(()) } else { written }
+        }
+        fn sync_data(&mut self, file: &Self::File) -> io::Result<()> {
+            match self.1 {
+                Flaw::DataNotSynced => Ok(()),
+                Flaw::FailedSyncSwallowed => self.0.sync_data(file).or(Ok(())),
+                Flaw::NamesNotSynced | Flaw::FailedWriteSwallowed => self.0.sync_data(file),
+            }
+        }
+        fn sync_dir(&mut self, folder: &Path) -> io::Result<()> {
+            if self.1 == Flaw::NamesNotSynced { Ok(()) } else { self.0.sync_dir(folder) }
+        }
+        fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+            self.0.rename(from, to)
+        }
+        fn remove(&mut self, path: &Path) -> io::Result<()> {
+            self.0.remove(path)
+        }
+        fn make_folder(&mut self, path: &Path) -> io::Result<()> {
+            self.0.make_folder(path)
+        }
+        fn list(&mut self, folder: &Path, each: &mut dyn FnMut(&OsStr)) -> io::Result<()> {
+            self.0.list(folder, each)
+        }
+        fn metadata(&mut self, path: &Path) -> io::Result<Metadata> {
+            self.0.metadata(path)
+        }
+        fn free_space(&mut self, path: &Path) -> io::Result<u64> {
+            self.0.free_space(path)
+        }
+        fn random(&mut self) -> io::Result<[u8; 16]> {
+            self.0.random()
+        }
+    }
+
+    fn found(wrap: fn(FaultyDisk) -> Careless) -> String {
+        walk(wrap, 0, 1).expect_err("the walk must find that")
+    }
+
+    #[test]
+    fn the_walk_notices_data_that_is_not_synced() {
+        let broken = found(|disk| Careless(disk, Flaw::DataNotSynced));
+        assert!(broken.contains("lost"), "{broken}");
+    }
+
+    #[test]
+    fn the_walk_notices_names_that_are_not_synced() {
+        let broken = found(|disk| Careless(disk, Flaw::NamesNotSynced));
+        assert!(broken.contains("lost") || broken.contains("two messages"), "{broken}");
+    }
+
+    #[test]
+    fn the_walk_notices_a_failed_sync_that_is_taken_for_a_good_one() {
+        let broken = found(|disk| Careless(disk, Flaw::FailedSyncSwallowed));
+        assert!(broken.contains("lost") || broken.contains("two messages"), "{broken}");
+    }
+
+    #[test]
+    fn the_walk_notices_a_failed_write_that_is_taken_for_a_good_one() {
+        let broken = found(|disk| Careless(disk, Flaw::FailedWriteSwallowed));
+        assert!(broken.contains("lost"), "{broken}");
+    }
+}
