@@ -180,6 +180,19 @@ fn term_and_int_and_quit_leave_no_process_no_socket_and_no_pid_file() {
 }
 
 #[test]
+fn a_stop_that_comes_together_with_a_restart_is_not_lost() {
+    let network = Network::new(&[CALLER, CALLED]);
+    let host = network.host(CALLER);
+    for mut program in [host.lonc(), host.lond()] {
+        // Held meanwhile, it finds both when it goes on.
+        for which in [Signal::SIGSTOP, Signal::SIGHUP, Signal::SIGTERM, Signal::SIGCONT] {
+            program.signal(which);
+        }
+        assert!(program.wait().success());
+    }
+}
+
+#[test]
 fn term_stores_the_critical_messages_that_are_in_flight() {
     let pair = Pair::up();
     pair.fake.answer_with(|_| Reply::Nothing);
