@@ -15,6 +15,7 @@ mod tests;
 
 use super::link::{Action, Event, Link, Now};
 use super::pending::{Entry, Owner, Pending, Purpose};
+use super::protocol::{Message, Once, Terms};
 use super::request::{self, Forward, Request};
 use super::session::{ClientId, Session, Sessions};
 use crate::config::{Config, HostId, Hosts, Peer, Wire};
@@ -26,9 +27,9 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// How long a new child lets the programs wait for its first dial to end before it answers `con_lost`: long enough
-/// that a restart of the child is not seen by them.
-const FIRST_DIAL_GRACE: Duration = Duration::from_secs(1);
+/// How long the programs wait for a dial to end before they are answered `con_lost`, when the child is new or the peer
+/// has asked to be dialled anew: long enough that a restart of either end is not seen by them.
+const DIAL_GRACE: Duration = Duration::from_secs(1);
 /// Requests of one program that are taken before it is another's turn.
 const QUANTUM: usize = 32;
 /// Bytes of critical requests gathered for one sync.
@@ -62,6 +63,14 @@ enum Verdict {
     Answer(Vec<u8>),
 }
 
+/// How long programs wait for a dial.
+#[derive(Debug, Clone, Copy)]
+struct Grace {
+    until: Instant,
+    /// It is over when more dials than these have ended.
+    attempts: u64,
+}
+
 /// What is told about the broker.
 #[derive(Debug, Default, Clone, Copy)]
 struct Counters {
@@ -72,7 +81,7 @@ struct Counters {
 /// See the module.
 pub struct Broker<D: Disk> {
     peer: HostId,
-    wire: &'static str,
+    wire: Wire,
     delayed_dir: PathBuf,
     hosts: Hosts,
     sessions: Sessions,
@@ -86,8 +95,10 @@ pub struct Broker<D: Disk> {
     /// Critical requests gathered for the next sync.
     stores: Vec<Store>,
     stores_bytes: usize,
-    /// Until then, or the end of the first dial, programs wait.
-    grace: Option<Instant>,
+    /// Programs wait for a dial to end.
+    grace: Option<Grace>,
+    /// The peer takes no more requests on this connection.
+    leaving: bool,
     /// When the delayed directory is to be looked at again, or the spool to be read again after an error.
     take_in_at: Option<Instant>,
     replay_at: Option<Instant>,
@@ -107,24 +118,37 @@ pub struct Broker<D: Disk> {
 
 impl<D: Disk> Broker<D> {
     /// The broker of `peer`, with the peer's spool, and a link that is dialled at the first [`Broker::turn`].
-    pub fn new(config: &Config, peer: &Peer, spool: Spool<D>, seed: u64, now: Now) -> Broker<D> {
+    /// With `barred` the link is never dialled, for that reason.
+    pub fn new(
+        config: &Config,
+        peer: &Peer,
+        spool: Spool<D>,
+        barred: Option<&str>,
+        seed: u64,
+        now: Now,
+    ) -> Broker<D> {
+        let terms = Terms {
+            caller: config.id.clone(),
+            called: peer.host.id.clone(),
+            epoch: spool.epoch().to_owned(),
+            window: u32::try_from(peer.window).unwrap_or(u32::MAX),
+            max_line: u32::try_from(peer.max_line).unwrap_or(u32::MAX),
+        };
         Broker {
             peer: peer.host.id.clone(),
-            wire: match peer.wire {
-                Wire::Classic => "classic",
-                Wire::Secure => "secure",
-            },
+            wire: peer.wire,
             delayed_dir: config.spool_dir.clone(),
             hosts: config.hosts.clone(),
             sessions: Sessions::new(peer.max_line),
             queue: VecDeque::new(),
             touched: Vec::new(),
-            link: Link::new(peer, &config.id, seed, now),
-            pending: Pending::new(peer.request_timeout),
+            link: Link::new(peer, terms, barred, seed, now),
+            pending: Pending::new(peer.request_timeout, peer.wire),
             spool,
             stores: Vec::new(),
             stores_bytes: 0,
-            grace: Some(now.mono + FIRST_DIAL_GRACE),
+            grace: Some(Grace { until: now.mono + DIAL_GRACE, attempts: 0 }),
+            leaving: false,
             take_in_at: Some(now.mono),
             replay_at: None,
             drain_timeout: peer.drain_timeout,
@@ -176,24 +200,19 @@ impl<D: Disk> Broker<D> {
 
     /// The connection to the peer is made.
     pub fn link_connected(&mut self, now: Now) {
+        self.link.set_epoch(self.spool.epoch());
         self.link_event(Event::Connected, now);
     }
 
     /// The peer sent something.
     pub fn link_received(&mut self, bytes: &[u8], now: Now) {
-        self.link.last_heard = now.mono;
-        self.link.reader.push(bytes);
-        let was_up = self.link.is_up();
-        if !was_up {
-            let action = self.link.go_on_opening(now);
-            self.act(action, now);
-            if self.link.is_up() {
-                self.take_in_at = Some(now.mono);
-            }
-        }
-        if self.link.is_up() {
-            self.take_answers(now);
-        }
+        self.link.receive(bytes, now);
+        self.hear(now);
+    }
+
+    /// What was to be sent to the peer was written, in part at least.
+    pub fn link_wrote(&mut self) {
+        self.link.carry_on();
     }
 
     /// The connection to the peer, or the attempt to make one, failed.
@@ -203,16 +222,12 @@ impl<D: Disk> Broker<D> {
 
     /// USR1: dial now, or try the link with a heartbeat.
     pub fn probe(&mut self, now: Now) {
-        if self.link.is_up() {
-            if !self.pending.probing()
-                && let Some((out, _)) = self.link.sending()
-            {
-                out.push_line(b"ping");
-                let entry = Entry { owner: None, enciphered: false, purpose: Purpose::Probe, size: 4 };
-                self.pending.push(entry, now.mono);
-            }
-        } else {
+        if !self.link.is_up() {
             self.link_event(Event::DialNow, now);
+        } else if !self.link.probe(now) && !self.pending.probing() {
+            let number = self.pending.next_number();
+            self.link.send(Message { number, text: b"ping", once: None });
+            self.pending.push(Entry { owner: None, purpose: Purpose::Probe, size: 4 }, now.mono);
         }
     }
 
@@ -303,8 +318,8 @@ impl<D: Disk> Broker<D> {
         [
             self.link.deadline(),
             self.pending.next_overdue(),
-            self.pending.dead_at(self.link.last_heard),
-            self.grace,
+            self.pending.dead_at(self.link.last_heard()),
+            self.grace.map(|grace| grace.until),
             self.take_in_at,
             self.replay_at,
             self.draining.filter(|_| !self.forced),
@@ -340,8 +355,11 @@ impl<D: Disk> Broker<D> {
             } else {
                 self.link.doing(now)
             },
-            wire: self.wire.to_owned(),
-            private: false,
+            wire: match self.wire {
+                Wire::Classic => "classic".to_owned(),
+                Wire::Secure => "secure".to_owned(),
+            },
+            private: self.wire == Wire::Secure,
             in_flight: self.pending.len() as u64,
             done: self.counters.done,
             lost: self.counters.lost,
@@ -363,11 +381,12 @@ impl<D: Disk> Broker<D> {
         if self.link.deadline().is_some_and(|at| at <= now.mono) {
             self.link_event(Event::Due, now);
         }
-        if self.grace.is_some_and(|until| until <= now.mono || self.link.attempts_ended() > 0) {
+        let ended = self.link.attempts_ended();
+        if self.grace.is_some_and(|grace| grace.until <= now.mono || ended > grace.attempts) {
             self.grace = None;
         }
         self.expire(now);
-        if self.pending.dead_at(self.link.last_heard).is_some_and(|at| at <= now.mono) {
+        if self.pending.dead_at(self.link.last_heard()).is_some_and(|at| at <= now.mono) {
             self.link_event(Event::Lost("the peer has stopped answering".into()), now);
         }
         if !self.forced && self.draining.is_some_and(|deadline| deadline <= now.mono) {
@@ -388,6 +407,7 @@ impl<D: Disk> Broker<D> {
             Some(Action::HangUp) => {
                 self.effects.push(Effect::HangUp);
                 self.link.out.clear();
+                self.leaving = false;
                 self.give_up_pending(now);
             }
             None => {}
@@ -396,8 +416,8 @@ impl<D: Disk> Broker<D> {
 
     /// Whether serving must wait for the link or the clock.
     fn blocked(&self, now: Now) -> bool {
-        let waits = self.grace.is_some_and(|until| until > now.mono);
-        waits || (self.link.is_up() && (self.pending.full() || self.link.clogged()))
+        let waits = self.grace.is_some_and(|grace| grace.until > now.mono);
+        waits || (self.link.is_up() && (self.leaving || self.pending.full() || self.link.clogged()))
     }
 
     /// Takes the programs' lines, some of each in turn.
@@ -429,16 +449,21 @@ impl<D: Disk> Broker<D> {
                 let verdict = match request {
                     Request::Forward(forward) => {
                         let owner = Owner { client: id, slot };
-                        let may_send = spool.is_empty() && stores.is_empty();
-                        match send_or_keep(forward, owner, may_send, link, pending, now) {
+                        let stores_empty = stores.is_empty();
+                        match forward_request(forward, owner, stores_empty, link, pending, spool, now) {
                             Kept::Sent => Verdict::Wait,
                             Kept::Lost => {
                                 counters.lost += 1;
                                 Verdict::Answer(CON_LOST.to_vec())
                             }
+                            Kept::Refused(why) => {
+                                counters.lost += 1;
+                                Verdict::Answer(format!("error:{why}").into_bytes())
+                            }
                             Kept::ToStore => {
                                 *stores_bytes += forward.text.len();
-                                stores.push(Store { owner: Some(owner), request: forward.text.into() });
+                                let request = forward.text.into();
+                                stores.push(Store { owner: Some(owner), sequence: None, request });
                                 Verdict::Wait
                             }
                         }
@@ -472,11 +497,7 @@ impl<D: Disk> Broker<D> {
 
     /// Fills a program's slot, if the program is still there.
     fn answer(&mut self, owner: Owner, answer: &[u8]) {
-        if let Some(session) = self.sessions.get(owner.client) {
-            session.answers.fill(owner.slot, answer);
-            enqueue(&mut self.queue, owner.client, session);
-            self.touched.push(owner.client);
-        }
+        answer_to(owner, answer, &mut self.sessions, &mut self.queue, &mut self.touched);
     }
 
     fn end_drain(&mut self, now: Now) {
@@ -487,54 +508,90 @@ impl<D: Disk> Broker<D> {
     }
 }
 
+/// What became of a request that a program wants forwarded.
 enum Kept {
     Sent,
     Lost,
+    Refused(String),
     ToStore,
 }
 
 /// Sends a request if it may be sent; says otherwise what is to become of it.
-fn send_or_keep(
+fn forward_request<D: Disk>(
     forward: Forward<'_>,
     owner: Owner,
-    may_send: bool,
+    stores_empty: bool,
     link: &mut Link,
     pending: &mut Pending,
+    spool: &mut Spool<D>,
     now: Now,
 ) -> Kept {
-    if forward.critical && !may_send {
+    if !link.is_up() {
+        return if forward.critical { Kept::ToStore } else { Kept::Lost };
+    }
+    let size = request::payload(forward.text).bytes.len();
+    if let Err(why) = link.takes(size) {
+        return Kept::Refused(why);
+    }
+    if !forward.critical {
+        let number = pending.next_number();
+        link.send(Message { number, text: forward.text, once: None });
+        pending.push(Entry { owner: Some(owner), purpose: Purpose::Plain, size }, now.mono);
+        return Kept::Sent;
+    }
+    if !stores_empty || !spool.is_empty() {
         return Kept::ToStore;
     }
-    let purpose = match forward.critical {
-        true => Purpose::Critical { request: forward.text.into(), stored: None },
-        false => Purpose::Plain,
-    };
-    match send(forward.text, Some(owner), purpose, link, pending, now) {
-        true => Kept::Sent,
-        false if forward.critical => Kept::ToStore,
-        false => Kept::Lost,
+    let mut sequence = None;
+    if link.knows_repeats() {
+        match spool.allocate(now.wall) {
+            Ok(given) => sequence = Some(given),
+            // Sent without a sequence it might run twice; so let it be stored, or be told that it cannot.
+            Err(_) => return Kept::ToStore,
+        }
     }
+    let request = forward.text.into();
+    let purpose = Purpose::Critical { request, sequence, stored: false };
+    send_critical(forward.text, Entry { owner: Some(owner), purpose, size }, link, pending, spool, now);
+    Kept::Sent
 }
 
-/// Puts a request on the link; `false` if the link is not up.
-fn send(
+/// Puts a critical request on a link that is up.
+fn send_critical<D: Disk>(
     text: &[u8],
-    owner: Option<Owner>,
-    purpose: Purpose,
+    entry: Entry,
     link: &mut Link,
     pending: &mut Pending,
+    spool: &Spool<D>,
     now: Now,
-) -> bool {
-    let Some((out, cipher)) = link.sending() else { return false };
-    let (payload, enciphered) = request::payload(text);
-    if enciphered {
-        cipher.seal(payload, out.tail());
-        out.tail().push(b'\n');
-    } else {
-        out.push_line(payload);
+) {
+    let sequence = match &entry.purpose {
+        Purpose::Critical { sequence, .. } => *sequence,
+        Purpose::Plain | Purpose::Probe => None,
+    };
+    let number = pending.next_number();
+    let once = sequence.map(|sequence| {
+        // Below the least that waits or is in flight all is settled.
+        let waiting = [Some(spool.settled_below()), pending.least_unstored(), Some(sequence)];
+        let settled = waiting.into_iter().flatten().min().unwrap_or(sequence);
+        Once { sequence, settled }
+    });
+    link.send(Message { number, text, once });
+    pending.push(entry, now.mono);
+}
+
+fn answer_to(
+    owner: Owner,
+    answer: &[u8],
+    sessions: &mut Sessions,
+    queue: &mut VecDeque<ClientId>,
+    touched: &mut Vec<ClientId>,
+) {
+    if let Some(session) = sessions.get(owner.client) {
+        session.answers.fill(owner.slot, answer);
+        enqueue(queue, owner.client, session);
+        touched.push(owner.client);
     }
-    pending.push(Entry { owner, enciphered, purpose, size: payload.len() }, now.mono);
-    true
 }
 
 fn enqueue(queue: &mut VecDeque<ClientId>, id: ClientId, session: &mut Session) {

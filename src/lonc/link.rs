@@ -1,14 +1,15 @@
 //! The link to the peer: where it stands, when the next dial is, the bytes in and out.
 //!
-//! Owns the state machine and its one deadline. Every change goes through [`Link::enter`], which also logs it. It never
+//! Owns the state machine, its deadlines, and the conversation with the peer while there is a connection. Every change goes through [`Link::enter`], which also logs it. It never
 //! gives up: after each failure the next dial is due, first after half a second, then doubling to a minute, each time
 //! somewhere between half of that and the whole, so that a thousand hosts don't dial a returning one at once.
 
+use super::protocol::{Classic, Heard, Message, Protocol, Secure, Terms};
 use crate::config::{HostId, Peer, Wire};
 use crate::status::LinkState;
-use crate::wire::classic::{Cipher, Opening, Progress};
-use crate::wire::line::{LineReader, Outgoing};
+use crate::wire::line::Outgoing;
 use jiff::Timestamp;
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 /// First pause before a redial.
@@ -17,6 +18,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// A link that was up this long, or answered a request, was a good one: the pauses begin anew.
 const GOOD_AFTER: Duration = Duration::from_secs(5);
+/// How long the peer may take over a heartbeat that a person asked for.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes that wait to be written to the peer; at this mark no more requests are taken.
 const OUT_HIGH_WATER: usize = 1 << 20;
 
@@ -58,10 +61,12 @@ pub enum Event {
     DialNow,
     /// The TCP connection is made.
     Connected,
-    /// The opening dialogue ended well.
-    Opened(Cipher),
+    /// The opening ended well.
+    Opened,
     /// The connection failed or is no longer of use, and why.
     Lost(String),
+    /// The peer has answered everything and wants to be dialled anew.
+    Left,
     /// The child ends.
     Stop,
 }
@@ -79,16 +84,22 @@ pub enum Action {
 #[derive(Debug)]
 pub struct Link {
     state: State,
-    /// What came from the peer.
-    pub reader: LineReader,
+    /// The conversation, while there is a connection.
+    protocol: Option<Protocol>,
     /// What is for the peer.
     pub out: Outgoing,
     /// When bytes last came.
-    pub last_heard: Instant,
-    caller: HostId,
-    called: HostId,
+    last_heard: Instant,
+    /// Heartbeats sent since then.
+    unheard: u32,
+    /// By then a heartbeat asked for by a person must be answered.
+    probe: Option<Instant>,
+    wire: Wire,
+    terms: Terms,
     connect_timeout: Duration,
     opening_timeout: Duration,
+    heartbeat: Duration,
+    heartbeat_missed: u32,
     failures: u32,
     answered_any: bool,
     random: fastrand::Rng,
@@ -99,18 +110,21 @@ pub struct Link {
 }
 
 impl Link {
-    /// A link that dials at the first [`Event::Due`], or never if this version cannot speak the peer's wire.
-    pub fn new(peer: &Peer, caller: &HostId, seed: u64, now: Now) -> Link {
+    /// A link that dials at the first [`Event::Due`]; with `barred` it never does, for that reason.
+    pub fn new(peer: &Peer, terms: Terms, barred: Option<&str>, seed: u64, now: Now) -> Link {
         let mut link = Link {
             state: State::Down { until: now.mono },
-            // An enciphered answer takes two hex digits a byte.
-            reader: LineReader::new(2 * peer.max_line + 64),
+            protocol: None,
             out: Outgoing::default(),
             last_heard: now.mono,
-            caller: caller.clone(),
-            called: peer.host.id.clone(),
+            unheard: 0,
+            probe: None,
+            wire: peer.wire,
+            terms,
             connect_timeout: peer.connect_timeout,
             opening_timeout: peer.opening_timeout,
+            heartbeat: peer.heartbeat,
+            heartbeat_missed: peer.heartbeat_missed,
             failures: 0,
             answered_any: false,
             random: fastrand::Rng::with_seed(seed),
@@ -119,15 +133,16 @@ impl Link {
             attempts_ended: 0,
             changed: true,
         };
-        match peer.wire {
-            Wire::Classic => {}
-            Wire::Secure => {
-                let why = "wire \"secure\" is not in this version: set wire = \"classic\" for this host";
-                link.attempts_ended = 1;
-                link.enter(State::Shut, Some(why), now);
-            }
+        if barred.is_some() {
+            link.attempts_ended = 1;
+            link.enter(State::Shut, barred, now);
         }
         link
+    }
+
+    /// The spool's epoch, which each conversation begins with.
+    pub fn set_epoch(&mut self, epoch: &str) {
+        epoch.clone_into(&mut self.terms.epoch);
     }
 
     /// What happens next in each state. No arm stands for "the rest": a new event has to be thought about here.
@@ -145,22 +160,27 @@ impl Link {
                 self.fail(&why, now)
             }
             (State::Connecting { .. }, Event::Connected) => {
-                self.reader.reset();
-                self.out.clear();
-                self.last_heard = now.mono;
-                let opening = Opening::begin(self.called.clone(), self.caller.clone(), &mut self.out);
-                self.enter(State::Opening { opening, until: now.mono + self.opening_timeout }, None, now);
+                self.begin(now);
+                self.enter(State::Opening { until: now.mono + self.opening_timeout }, None, now);
                 None
             }
-            (State::Opening { opening, .. }, Event::Due) => {
-                let why = format!("no answer to {} within {:?}", opening.step(), self.opening_timeout);
+            (State::Opening { .. }, Event::Due) => {
+                let waits_for = self.protocol.as_ref().map(Protocol::waits_for).unwrap_or_default();
+                let why = format!("{waits_for}: nothing within {:?}", self.opening_timeout);
                 self.fail(&why, now)
             }
-            (State::Opening { .. }, Event::Opened(cipher)) => {
+            (State::Opening { .. }, Event::Opened) => {
                 self.answered_any = false;
                 self.attempts_ended += 1;
-                self.enter(State::Up { cipher, since: now.mono }, None, now);
+                self.enter(State::Up { since: now.mono }, None, now);
                 None
+            }
+            (State::Up { .. }, Event::Due) => self.beat(now),
+            (State::Up { .. }, Event::Left) => {
+                // No failure of anybody's: dialled at once, and the pauses are left as they are.
+                self.protocol = None;
+                self.enter(State::Down { until: now.mono }, Some("the peer asked to be dialled anew"), now);
+                Some(Action::HangUp)
             }
             (State::Up { since, .. }, Event::Lost(why)) => {
                 if self.answered_any || now.mono.duration_since(*since) >= GOOD_AFTER {
@@ -173,52 +193,145 @@ impl Link {
                 State::Down { .. } | State::Connecting { .. } | State::Opening { .. } | State::Up { .. },
                 Event::Stop,
             ) => {
+                self.protocol = None;
                 self.enter(State::Shut, None, now);
                 Some(Action::HangUp)
             }
             // What was under way when the state changed comes too late and means nothing any more.
-            (State::Down { .. }, Event::Connected | Event::Opened(_) | Event::Lost(_))
-            | (State::Connecting { .. }, Event::DialNow | Event::Opened(_))
-            | (State::Opening { .. }, Event::DialNow | Event::Connected)
-            | (State::Up { .. }, Event::Due | Event::DialNow | Event::Connected | Event::Opened(_)) => None,
+            (State::Down { .. }, Event::Connected | Event::Opened | Event::Lost(_) | Event::Left)
+            | (State::Connecting { .. }, Event::DialNow | Event::Opened | Event::Left)
+            | (State::Opening { .. }, Event::DialNow | Event::Connected | Event::Left)
+            | (State::Up { .. }, Event::DialNow | Event::Connected | Event::Opened) => None,
             (
                 State::Shut,
                 Event::Due
                 | Event::DialNow
                 | Event::Connected
-                | Event::Opened(_)
+                | Event::Opened
                 | Event::Lost(_)
+                | Event::Left
                 | Event::Stop,
             ) => None,
         }
     }
 
-    /// Goes on with the opening dialogue as far as whole lines have come. Answers that come after the last one stay
-    /// in `reader`.
-    pub fn go_on_opening(&mut self, now: Now) -> Option<Action> {
-        loop {
-            let State::Opening { opening, until } = &mut self.state else { return None };
-            let progress = match self.reader.next_line()? {
-                crate::wire::line::Line::Whole(line) => opening.answer(line, &mut self.out),
-                crate::wire::line::Line::TooLong => {
-                    let why = format!("an endless line in answer to {}", opening.step());
-                    return self.on(Event::Lost(why), now);
-                }
-            };
-            match progress {
-                Ok(Progress::Next { warning }) => {
-                    *until = now.mono + self.opening_timeout;
-                    if let Some(warning) = warning {
-                        log::warn!("opening: {warning}; going on");
-                    }
-                }
-                Ok(Progress::Done(cipher)) => return self.on(Event::Opened(cipher), now),
-                Err(error) => return self.on(Event::Lost(error.to_string()), now),
+    /// A new connection, a new conversation.
+    fn begin(&mut self, now: Now) {
+        self.out.clear();
+        self.last_heard = now.mono;
+        self.unheard = 0;
+        self.probe = None;
+        let Terms { caller, called, max_line, .. } = &self.terms;
+        self.protocol = Some(match self.wire {
+            Wire::Classic => {
+                Protocol::Classic(Classic::begin(called, caller, *max_line as usize, &mut self.out))
             }
+            Wire::Secure => Protocol::Secure(Box::new(Secure::begin(&self.terms, &mut self.out))),
+        });
+    }
+
+    /// The peer has been silent: asks whether it is there, or gives it up.
+    fn beat(&mut self, now: Now) -> Option<Action> {
+        if self.probe.is_some_and(|until| until <= now.mono) {
+            let why = format!("no answer to a heartbeat within {PROBE_TIMEOUT:?}");
+            return self.fail(&why, now);
+        }
+        if self.beat_at().is_none_or(|at| at > now.mono) {
+            return None;
+        }
+        if self.unheard >= self.heartbeat_missed {
+            let why = format!("nothing heard for {:?}", now.mono.duration_since(self.last_heard));
+            return self.fail(&why, now);
+        }
+        self.unheard += 1;
+        let asked = self.protocol.as_mut().is_some_and(|protocol| protocol.ping(&mut self.out));
+        debug_assert!(asked, "only the secure wire has heartbeats");
+        None
+    }
+
+    /// When the next heartbeat is due.
+    fn beat_at(&self) -> Option<Instant> {
+        let secure = self.wire == Wire::Secure && matches!(self.state, State::Up { .. });
+        secure.then(|| self.last_heard + self.heartbeat * (self.unheard + 1))
+    }
+
+    /// Has the peer asked whether it is there, to be answered soon. `false` where only a request can ask that.
+    pub fn probe(&mut self, now: Now) -> bool {
+        let asked = self.protocol.as_mut().is_some_and(|protocol| protocol.ping(&mut self.out));
+        if asked && self.probe.is_none() {
+            self.probe = Some(now.mono + PROBE_TIMEOUT);
+        }
+        asked
+    }
+
+    /// Notes that the peer has answered a heartbeat.
+    pub fn ponged(&mut self) {
+        self.probe = None;
+    }
+
+    /// Takes bytes that came.
+    pub fn receive(&mut self, bytes: &[u8], now: Now) {
+        self.last_heard = now.mono;
+        self.unheard = 0;
+        if let Some(protocol) = &mut self.protocol {
+            protocol.receive(bytes);
         }
     }
 
+    /// Tells what the peer has said: see [`Protocol::hear`].
+    ///
+    /// # Errors
+    /// The connection is of no more use.
+    pub fn hear(&mut self, tell: impl FnMut(Heard<'_>) -> ControlFlow<()>) -> Result<(), String> {
+        match &mut self.protocol {
+            Some(protocol) => protocol.hear(&mut self.out, tell),
+            None => Ok(()),
+        }
+    }
+
+    /// Notes that the opening has come a step further: each has its own deadline.
+    pub fn progressed(&mut self, now: Now) {
+        if let State::Opening { until } = &mut self.state {
+            *until = now.mono + self.opening_timeout;
+        }
+    }
+
+    /// Sends a request on a link that is up.
+    pub fn send(&mut self, message: Message<'_>) {
+        if let Some(protocol) = &mut self.protocol {
+            protocol.send(message, &mut self.out);
+        }
+    }
+
+    /// Whether the peer takes a request of this many bytes.
+    ///
+    /// # Errors
+    /// It does not: what to tell the program.
+    pub fn takes(&self, length: usize) -> Result<(), String> {
+        self.protocol.as_ref().map_or(Ok(()), |protocol| protocol.takes(length))
+    }
+
+    /// Tells the peer that nobody waits for this answer any more.
+    pub fn cancel(&mut self, number: u64) {
+        if let Some(protocol) = &mut self.protocol {
+            protocol.cancel(number, &mut self.out);
+        }
+    }
+
+    /// Carries on with what waits to be sent, as `out` empties.
+    pub fn carry_on(&mut self) {
+        if let Some(protocol) = &mut self.protocol {
+            protocol.carry_on(&mut self.out);
+        }
+    }
+
+    /// Whether repeats of a critical message are recognised by the peer.
+    pub fn knows_repeats(&self) -> bool {
+        self.protocol.as_ref().is_some_and(Protocol::knows_repeats)
+    }
+
     fn fail(&mut self, why: &str, now: Now) -> Option<Action> {
+        self.protocol = None;
         let whole = FIRST_PAUSE.saturating_mul(1 << self.failures.min(16)).min(LONGEST_PAUSE);
         let pause = whole.mul_f64(0.5 + self.random.f64() / 2.0);
         self.failures += 1;
@@ -255,38 +368,24 @@ impl Link {
         self.answered_any = true;
     }
 
-    /// The cipher of a link that is up.
-    pub fn cipher(&self) -> Option<&Cipher> {
-        match &self.state {
-            State::Up { cipher, .. } => Some(cipher),
-            State::Down { .. } | State::Connecting { .. } | State::Opening { .. } | State::Shut => None,
-        }
-    }
-
-    /// The parts that answering a line needs at once: the line reader, and the cipher of a link that is up.
-    pub fn answers(&mut self) -> Option<(&mut LineReader, &Cipher)> {
-        match &self.state {
-            State::Up { cipher, .. } => Some((&mut self.reader, cipher)),
-            State::Down { .. } | State::Connecting { .. } | State::Opening { .. } | State::Shut => None,
-        }
-    }
-
-    /// The parts that sending a request needs at once.
-    pub fn sending(&mut self) -> Option<(&mut Outgoing, &Cipher)> {
-        match &self.state {
-            State::Up { cipher, .. } => Some((&mut self.out, cipher)),
-            State::Down { .. } | State::Connecting { .. } | State::Opening { .. } | State::Shut => None,
-        }
-    }
-
     /// Whether requests are answered.
     pub fn is_up(&self) -> bool {
-        self.cipher().is_some()
+        matches!(self.state, State::Up { .. })
     }
 
-    /// Whether so much waits to be written that no more is to be added.
+    /// Whether so much waits to be sent that no more is to be added.
     pub fn clogged(&self) -> bool {
-        self.out.len() >= OUT_HIGH_WATER
+        self.out.len() >= OUT_HIGH_WATER || !self.protocol.as_ref().is_none_or(Protocol::has_room)
+    }
+
+    /// When bytes last came.
+    pub fn last_heard(&self) -> Instant {
+        self.last_heard
+    }
+
+    /// The wire that is spoken.
+    pub fn wire(&self) -> Wire {
+        self.wire
     }
 
     /// How many attempts have come to an end, well or not.
@@ -297,8 +396,9 @@ impl Link {
     /// When [`Event::Due`] is due.
     pub fn deadline(&self) -> Option<Instant> {
         match self.state {
-            State::Down { until } | State::Connecting { until } | State::Opening { until, .. } => Some(until),
-            State::Up { .. } | State::Shut => None,
+            State::Down { until } | State::Connecting { until } | State::Opening { until } => Some(until),
+            State::Up { .. } => [self.beat_at(), self.probe].into_iter().flatten().min(),
+            State::Shut => None,
         }
     }
 

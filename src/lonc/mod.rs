@@ -9,6 +9,7 @@ pub mod inbox_owner;
 pub mod link;
 pub mod pending;
 pub mod permlog;
+pub mod protocol;
 pub mod reactor;
 pub mod request;
 pub mod resolve;

@@ -1,26 +1,32 @@
-//! What was sent on a classic link and not yet answered, first sent first.
+//! What was sent on a link and not yet answered, first sent first.
 //!
-//! The classic wire has no request ids: the n-th answer belongs to the n-th request. So an entry stays here until its
-//! answer has come or the link is gone, even when nobody waits for it any more. That is how a late answer is
-//! recognised and dropped instead of being given to the next request.
+//! Every request gets a number, from 1 upwards on each link. The secure wire carries it; on the classic wire, which has
+//! none, the n-th answer belongs to the n-th request. So there an entry stays until its answer has come or the link is
+//! gone, even when nobody waits for it any more: that is how a late answer is recognised and dropped instead of being
+//! given to the next request. On the secure wire an overdue plain request leaves at once, and its number says later
+//! whose answer came too late.
 //!
 //! `owner` and `stored` are independent: a critical request may have been stored as a precaution while its program
 //! still waits, and a stored message that is replayed has no program.
 
 use super::session::ClientId;
+use crate::config::Wire;
 use crate::spool::Sequence;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 /// Requests in flight on a link; at this mark no more are taken from the programs.
 const MAX_IN_FLIGHT: usize = 4096;
 /// Bytes of requests in flight, likewise; one request may go beyond it.
 const MAX_BYTES: usize = 4 << 20;
-/// Stored messages being replayed at once. Small: after an outage in the middle of a replay these are sent again.
+/// Stored messages being replayed at once. Small on the classic wire: after an outage in the middle of a replay these are
+/// sent again.
 const MAX_REPLAYED: usize = 64;
+/// The same where the peer knows a repeat when it sees one.
+const MAX_REPLAYED_ONCE: usize = 1024;
 /// Their bytes, likewise; one message may go beyond it.
 const MAX_REPLAYED_BYTES: usize = 1 << 20;
-/// How long a heartbeat may take, from when everything sent before it was answered.
+/// How long a heartbeat may take on the classic wire, from when everything sent before it was answered.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The program and the slot that an answer is for.
@@ -41,10 +47,12 @@ pub enum Purpose {
     Critical {
         /// In the form in which it is stored.
         request: Box<[u8]>,
-        /// Its place in the spool, if it is there.
-        stored: Option<Sequence>,
+        /// Its number for ever, if it has one already.
+        sequence: Option<Sequence>,
+        /// Whether it is in the spool; then it has a sequence.
+        stored: bool,
     },
-    /// A heartbeat of ours.
+    /// A heartbeat of ours on the classic wire.
     Probe,
 }
 
@@ -53,58 +61,80 @@ pub enum Purpose {
 pub struct Entry {
     /// Who waits for the answer; `None`: nobody (any more).
     pub owner: Option<Owner>,
-    /// Whether it was sent enciphered, so that its answer may be.
-    pub enciphered: bool,
     /// Why it was sent.
     pub purpose: Purpose,
     /// Bytes counted against the bounds.
     pub size: usize,
 }
 
-/// An entry whose time is over; it stays in flight without its owner.
+/// An entry whose time is over.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Overdue {
     /// Who waited.
     pub owner: Owner,
     /// Whether it was critical, and if so whether it is in the spool.
     pub critical: Option<bool>,
+    /// The number that was cancelled, if it is in flight no more.
+    pub cancelled: Option<u64>,
+}
+
+/// What a numbered answer is the answer to.
+#[derive(Debug)]
+pub enum Found {
+    /// To this entry.
+    Entry(Entry),
+    /// To one that was given up: dropped.
+    Late,
+    /// To a number that was never given.
+    Unknown,
 }
 
 /// The entries of one link.
 #[derive(Debug)]
 pub struct Pending {
-    entries: VecDeque<(Instant, Entry)>,
+    /// `None`: answered before an earlier one. The first is never `None`.
+    entries: VecDeque<Option<(Instant, Entry)>>,
+    /// Number of the first in `entries`.
+    first: u64,
     /// Entries at the front that were looked at by `expire` already; all later ones have later deadlines.
     expired: usize,
+    count: usize,
     bytes: usize,
     replayed: usize,
     replayed_bytes: usize,
     probes: usize,
+    /// Sequences in flight that are not in the spool.
+    unstored: BTreeSet<Sequence>,
     timeout: Duration,
+    wire: Wire,
 }
 
 impl Pending {
     /// None yet; each may take `timeout`.
-    pub fn new(timeout: Duration) -> Pending {
+    pub fn new(timeout: Duration, wire: Wire) -> Pending {
         Pending {
             entries: VecDeque::new(),
+            first: 1,
             expired: 0,
+            count: 0,
             bytes: 0,
             replayed: 0,
             replayed_bytes: 0,
             probes: 0,
+            unstored: BTreeSet::new(),
             timeout,
+            wire,
         }
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.count
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.count == 0
     }
 
     /// Whether the programs' requests must wait.
@@ -114,7 +144,11 @@ impl Pending {
 
     /// Whether another stored message may be replayed.
     pub fn replay_room(&self) -> bool {
-        self.replayed < MAX_REPLAYED && self.replayed_bytes < MAX_REPLAYED_BYTES && !self.full()
+        let most = match self.wire {
+            Wire::Classic => MAX_REPLAYED,
+            Wire::Secure => MAX_REPLAYED_ONCE,
+        };
+        self.replayed < most && self.replayed_bytes < MAX_REPLAYED_BYTES && !self.full()
     }
 
     /// Whether a heartbeat is under way.
@@ -122,24 +156,28 @@ impl Pending {
         self.probes > 0
     }
 
-    /// Whether anything but heartbeats is in flight.
-    pub fn any_requests(&self) -> bool {
-        self.entries.len() > self.probes
+    /// The least sequence in flight that is not in the spool.
+    pub fn least_unstored(&self) -> Option<Sequence> {
+        self.unstored.first().copied()
     }
 
-    /// Notes that something was sent.
+    /// The number that [`Pending::push`] gives next.
+    pub fn next_number(&self) -> u64 {
+        self.first + self.entries.len() as u64
+    }
+
+    /// Notes that something was sent under [`Pending::next_number`].
     pub fn push(&mut self, entry: Entry, now: Instant) {
-        self.count(&entry, true);
+        self.tally(&entry, true);
         let allowed = if entry.purpose == Purpose::Probe { PROBE_TIMEOUT } else { self.timeout };
-        self.entries.push_back((now + allowed, entry));
+        self.entries.push_back(Some((now + allowed, entry)));
     }
 
-    /// Takes the entry that the next answer belongs to.
-    pub fn answered(&mut self, now: Instant) -> Option<Entry> {
-        let (_, entry) = self.entries.pop_front()?;
-        self.expired = self.expired.saturating_sub(1);
-        self.count(&entry, false);
-        if let Some((deadline, next)) = self.entries.front_mut()
+    /// Takes the entry that has waited longest: on the classic wire the next answer is its.
+    pub fn answered_first(&mut self, now: Instant) -> Option<Entry> {
+        let (_, entry) = self.entries.front_mut()?.take()?;
+        self.took(&entry);
+        if let Some(Some((deadline, next))) = self.entries.front_mut()
             && next.purpose == Purpose::Probe
         {
             *deadline = now + PROBE_TIMEOUT;
@@ -147,24 +185,53 @@ impl Pending {
         Some(entry)
     }
 
-    /// Takes everything: the link is gone.
+    /// Takes the entry with this number.
+    pub fn answered(&mut self, number: u64) -> Found {
+        if number == 0 || number >= self.next_number() {
+            return Found::Unknown;
+        }
+        let Some(at) = number.checked_sub(self.first).and_then(|at| usize::try_from(at).ok()) else {
+            return Found::Late;
+        };
+        match self.entries.get_mut(at).and_then(Option::take) {
+            Some((_, entry)) => {
+                self.took(&entry);
+                Found::Entry(entry)
+            }
+            None => Found::Late,
+        }
+    }
+
+    fn took(&mut self, entry: &Entry) {
+        self.tally(entry, false);
+        while let Some(None) = self.entries.front() {
+            self.entries.pop_front();
+            self.first += 1;
+            self.expired = self.expired.saturating_sub(1);
+        }
+    }
+
+    /// Takes everything, in the order in which it was sent: the link is gone. Numbers begin anew.
     pub fn take_all(&mut self) -> impl Iterator<Item = Entry> + use<> {
         let entries = std::mem::take(&mut self.entries);
-        *self = Pending::new(self.timeout);
-        entries.into_iter().map(|(_, entry)| entry)
+        *self = Pending::new(self.timeout, self.wire);
+        entries.into_iter().flatten().map(|(_, entry)| entry)
     }
 
     /// Has the critical requests that are not in the spool stored, in the order in which they were sent, and notes
     /// what `store` says of each. They stay in flight and keep their owners. Returns the last place given.
-    pub fn insure(&mut self, store: impl FnOnce(&[&[u8]]) -> Vec<Option<Sequence>>) -> Option<Sequence> {
+    pub fn insure(
+        &mut self,
+        store: impl FnOnce(&[(Option<Sequence>, &[u8])]) -> Vec<Option<Sequence>>,
+    ) -> Option<Sequence> {
         let mut requests = Vec::new();
         let mut places = Vec::new();
-        for (_, entry) in &mut self.entries {
+        for (_, entry) in self.entries.iter_mut().flatten() {
             match &mut entry.purpose {
                 // One that was given up (answered `con_failed`) has no owner: nobody was told that it would arrive.
-                Purpose::Critical { request, stored: stored @ None } if entry.owner.is_some() => {
-                    requests.push(&**request);
-                    places.push((stored, entry.size));
+                Purpose::Critical { request, sequence, stored: stored @ false } if entry.owner.is_some() => {
+                    requests.push((*sequence, &**request));
+                    places.push((sequence, stored, entry.size));
                 }
                 Purpose::Critical { .. } | Purpose::Plain | Purpose::Probe => {}
             }
@@ -173,9 +240,11 @@ impl Pending {
             return None;
         }
         let mut last = None;
-        for (result, (stored, size)) in store(&requests).into_iter().zip(places) {
-            if result.is_some() {
-                *stored = result;
+        for (result, (sequence, stored, size)) in store(&requests).into_iter().zip(places) {
+            if let Some(place) = result {
+                self.unstored.remove(&place);
+                *sequence = result;
+                *stored = true;
                 last = result;
                 self.replayed += 1;
                 self.replayed_bytes += size;
@@ -186,41 +255,50 @@ impl Pending {
 
     /// Whether a critical request's time is over while it is not in the spool.
     pub fn unstored_overdue(&self, now: Instant) -> bool {
-        self.entries.range(self.expired..).take_while(|(deadline, _)| *deadline <= now).any(|(_, entry)| {
-            entry.owner.is_some() && matches!(entry.purpose, Purpose::Critical { stored: None, .. })
+        let overdue = self.entries.range(self.expired..).flatten().take_while(|(deadline, _)| *deadline <= now);
+        overdue.into_iter().any(|(_, entry)| {
+            entry.owner.is_some() && matches!(entry.purpose, Purpose::Critical { stored: false, .. })
         })
     }
 
     /// The entries whose time is over since the last call, for their owners to be told.
     pub fn expire(&mut self, now: Instant) -> Vec<Overdue> {
         let mut overdue = Vec::new();
-        while let Some((deadline, entry)) = self.entries.get_mut(self.expired) {
-            if entry.purpose != Purpose::Probe && *deadline > now {
-                break;
-            }
-            if let Some(owner) = entry.owner.take() {
-                let critical = match &entry.purpose {
-                    Purpose::Critical { stored, .. } => Some(stored.is_some()),
-                    Purpose::Plain | Purpose::Probe => None,
-                };
-                overdue.push(Overdue { owner, critical });
+        let mut cancelled = Vec::new();
+        while let Some(place) = self.entries.get_mut(self.expired) {
+            if let Some((deadline, entry)) = place {
+                if entry.purpose != Purpose::Probe && *deadline > now {
+                    break;
+                }
+                if let Some(owner) = entry.owner.take() {
+                    let (critical, leaves) = match &entry.purpose {
+                        Purpose::Critical { stored, .. } => (Some(*stored), false),
+                        Purpose::Plain | Purpose::Probe => (None, self.wire == Wire::Secure),
+                    };
+                    let number = self.first + self.expired as u64;
+                    cancelled.extend(leaves.then_some(number));
+                    overdue.push(Overdue { owner, critical, cancelled: leaves.then_some(number) });
+                }
             }
             self.expired += 1;
+        }
+        for number in cancelled {
+            self.answered(number);
         }
         overdue
     }
 
     /// When [`Pending::expire`] will find something.
     pub fn next_overdue(&self) -> Option<Instant> {
-        let waits =
-            |(deadline, entry): &(Instant, Entry)| (entry.purpose != Purpose::Probe).then_some(*deadline);
-        self.entries.range(self.expired..).find_map(waits)
+        let waits = |(deadline, entry): &(Instant, Entry)| (entry.purpose != Purpose::Probe).then_some(*deadline);
+        self.entries.range(self.expired..).flatten().find_map(waits)
     }
 
-    /// When the link is to be given up, unless an answer comes: a heartbeat's time is over, or the peer has been
-    /// silent for another `request_timeout` after the first request in flight became overdue.
+    /// On the classic wire, when the link is to be given up, unless an answer comes: a heartbeat's time is over, or the
+    /// peer has been silent for another `request_timeout` after the first request in flight became overdue. The
+    /// secure wire has heartbeats that do not wait behind requests.
     pub fn dead_at(&self, last_heard: Instant) -> Option<Instant> {
-        let (deadline, entry) = self.entries.front()?;
+        let (deadline, entry) = self.entries.front()?.as_ref().filter(|_| self.wire == Wire::Classic)?;
         Some(match entry.purpose {
             Purpose::Probe => *deadline,
             // A heartbeat waits behind a request: that it is still unanswered when its time is over says enough.
@@ -229,17 +307,24 @@ impl Pending {
         })
     }
 
-    fn count(&mut self, entry: &Entry, added: bool) {
+    fn tally(&mut self, entry: &Entry, added: bool) {
         let change = |counter: &mut usize, by: usize| {
             *counter = if added { *counter + by } else { counter.saturating_sub(by) };
         };
+        change(&mut self.count, 1);
         change(&mut self.bytes, entry.size);
-        match entry.purpose {
-            Purpose::Critical { stored: Some(_), .. } => {
+        match &entry.purpose {
+            Purpose::Critical { stored: true, .. } => {
                 change(&mut self.replayed, 1);
                 change(&mut self.replayed_bytes, entry.size);
             }
-            Purpose::Critical { stored: None, .. } | Purpose::Plain => {}
+            Purpose::Critical { sequence: Some(sequence), .. } if added => {
+                self.unstored.insert(*sequence);
+            }
+            Purpose::Critical { sequence: Some(sequence), .. } => {
+                self.unstored.remove(sequence);
+            }
+            Purpose::Critical { .. } | Purpose::Plain => {}
             Purpose::Probe => change(&mut self.probes, 1),
         }
     }
@@ -253,7 +338,7 @@ mod tests {
     const TIMEOUT: Duration = Duration::from_secs(300);
 
     fn entry(purpose: Purpose, owner: Option<Owner>) -> Entry {
-        Entry { owner, enciphered: false, purpose, size: 10 }
+        Entry { owner, purpose, size: 10 }
     }
 
     fn owner(slot: u64) -> Option<Owner> {
@@ -263,7 +348,7 @@ mod tests {
     #[test]
     fn an_overdue_entry_loses_its_owner_but_keeps_its_place() {
         let start = Instant::now();
-        let mut pending = Pending::new(TIMEOUT);
+        let mut pending = Pending::new(TIMEOUT, Wire::Classic);
         pending.push(entry(Purpose::Plain, owner(0)), start);
         pending.push(entry(Purpose::Plain, owner(1)), start + Duration::from_secs(1));
         assert_eq!(pending.next_overdue(), Some(start + TIMEOUT));
@@ -272,24 +357,24 @@ mod tests {
         assert_eq!(overdue.len(), 1);
         assert_eq!(overdue[0].owner.slot, 0);
         assert!(pending.expire(start + TIMEOUT).is_empty());
-        assert_eq!(pending.answered(start + TIMEOUT).unwrap().owner, None);
+        assert_eq!(pending.answered_first(start + TIMEOUT).unwrap().owner, None);
         assert_eq!(pending.next_overdue(), Some(start + TIMEOUT + Duration::from_secs(1)));
-        assert_eq!(pending.answered(start + TIMEOUT).unwrap().owner.unwrap().slot, 1);
-        assert!(pending.answered(start + TIMEOUT).is_none());
+        assert_eq!(pending.answered_first(start + TIMEOUT).unwrap().owner.unwrap().slot, 1);
+        assert!(pending.answered_first(start + TIMEOUT).is_none());
     }
 
     #[test]
     fn a_heartbeat_s_time_runs_from_when_all_before_it_was_answered() {
         let start = Instant::now();
         let later = start + Duration::from_secs(60);
-        let mut pending = Pending::new(TIMEOUT);
+        let mut pending = Pending::new(TIMEOUT, Wire::Classic);
         pending.push(entry(Purpose::Plain, owner(0)), start);
         pending.push(entry(Purpose::Probe, None), start);
         assert_eq!(pending.dead_at(start), Some(start + TIMEOUT));
-        pending.answered(later);
+        pending.answered_first(later);
         assert_eq!(pending.dead_at(later), Some(later + PROBE_TIMEOUT));
         assert_eq!(pending.next_overdue(), None);
-        pending.answered(later);
+        pending.answered_first(later);
         assert_eq!(pending.dead_at(later), None);
         assert!(!pending.probing());
     }
@@ -297,7 +382,7 @@ mod tests {
     #[test]
     fn a_silent_peer_is_given_up_one_timeout_after_the_first_overdue_request() {
         let start = Instant::now();
-        let mut pending = Pending::new(TIMEOUT);
+        let mut pending = Pending::new(TIMEOUT, Wire::Classic);
         pending.push(entry(Purpose::Plain, owner(0)), start);
         assert_eq!(pending.dead_at(start), Some(start + TIMEOUT * 2));
         let heard = start + TIMEOUT + Duration::from_secs(7);
@@ -307,15 +392,15 @@ mod tests {
     #[test]
     fn an_overdue_critical_request_says_whether_it_is_stored_and_the_others_are_offered_for_storing() {
         let start = Instant::now();
-        let mut pending = Pending::new(TIMEOUT);
-        let critical = |text: &[u8]| Purpose::Critical { request: text.into(), stored: None };
+        let mut pending = Pending::new(TIMEOUT, Wire::Classic);
+        let critical = |text: &[u8]| Purpose::Critical { request: text.into(), sequence: None, stored: false };
         pending.push(entry(critical(b"a"), owner(0)), start);
         pending.push(entry(Purpose::Plain, owner(1)), start);
         pending.push(entry(critical(b"b"), owner(2)), start + Duration::from_secs(9));
         assert!(!pending.unstored_overdue(start));
         assert!(pending.unstored_overdue(start + TIMEOUT));
         let last = pending.insure(|requests| {
-            assert_eq!(requests, [b"a", b"b"]);
+            assert_eq!(requests, [(None, &b"a"[..]), (None, b"b")]);
             vec![Some(Sequence(7)), Some(Sequence(8))]
         });
         assert_eq!(last, Some(Sequence(8)));
@@ -327,22 +412,64 @@ mod tests {
     #[test]
     fn the_bounds_hold_and_are_given_back() {
         let now = Instant::now();
-        let mut pending = Pending::new(TIMEOUT);
+        let mut pending = Pending::new(TIMEOUT, Wire::Classic);
         while !pending.full() {
             pending.push(entry(Purpose::Plain, None), now);
         }
         assert_eq!(pending.len(), MAX_IN_FLIGHT);
-        pending.answered(now);
+        pending.answered_first(now);
         assert!(!pending.full());
         assert_eq!(pending.take_all().count(), MAX_IN_FLIGHT - 1);
         let mut replayed = 0;
         while pending.replay_room() {
-            let stored = Some(Sequence(replayed));
-            pending.push(entry(Purpose::Critical { request: Box::default(), stored }, None), now);
+            let sequence = Some(Sequence(replayed));
+            pending.push(entry(Purpose::Critical { request: Box::default(), sequence, stored: true }, None), now);
             replayed += 1;
         }
         assert_eq!(replayed as usize, MAX_REPLAYED);
-        pending.answered(now);
+        pending.answered_first(now);
         assert!(pending.replay_room());
+    }
+
+    #[test]
+    fn numbered_answers_come_in_any_order_and_a_late_one_is_told_from_one_to_nothing() {
+        let start = Instant::now();
+        let mut pending = Pending::new(TIMEOUT, Wire::Secure);
+        for slot in 0..4 {
+            assert_eq!(pending.next_number(), slot + 1);
+            pending.push(entry(Purpose::Plain, owner(slot)), start + Duration::from_secs(slot));
+        }
+        assert!(matches!(pending.answered(3), Found::Entry(entry) if entry.owner.unwrap().slot == 2));
+        assert!(matches!(pending.answered(3), Found::Late));
+        assert!(matches!(pending.answered(5), Found::Unknown));
+        assert!(matches!(pending.answered(0), Found::Unknown));
+        let overdue = pending.expire(start + TIMEOUT + Duration::from_secs(1));
+        let numbers: Vec<_> = overdue.iter().map(|one| one.cancelled).collect();
+        assert_eq!(numbers, [Some(1), Some(2)]);
+        assert_eq!((pending.len(), pending.next_number()), (1, 5));
+        assert!(matches!(pending.answered(1), Found::Late));
+        assert!(matches!(pending.answered(4), Found::Entry(_)));
+        assert!(pending.is_empty() && pending.bytes == 0);
+        assert_eq!((pending.next_number(), pending.next_overdue(), pending.dead_at(start)), (5, None, None));
+    }
+
+    #[test]
+    fn an_overdue_critical_request_keeps_its_number_and_its_sequence_is_known_until_it_is_answered() {
+        let start = Instant::now();
+        let mut pending = Pending::new(TIMEOUT, Wire::Secure);
+        let critical = |number| Purpose::Critical {
+            request: b"x"[..].into(),
+            sequence: Some(Sequence(number)),
+            stored: false,
+        };
+        pending.push(entry(critical(7), owner(0)), start);
+        pending.push(entry(critical(8), owner(1)), start + Duration::from_secs(9));
+        assert_eq!(pending.least_unstored(), Some(Sequence(7)));
+        pending.insure(|requests| requests.iter().map(|(sequence, _)| *sequence).collect());
+        assert_eq!(pending.least_unstored(), None);
+        let overdue = pending.expire(start + TIMEOUT);
+        assert_eq!((overdue.len(), overdue[0].critical, overdue[0].cancelled), (1, Some(true), None));
+        assert!(matches!(pending.answered(1), Found::Entry(entry) if entry.owner.is_none()));
+        assert!(matches!(pending.answered(2), Found::Entry(entry) if entry.owner.is_some()));
     }
 }

@@ -1,5 +1,7 @@
 //! A local program's line, taken apart: prefixes, and what is left for the peer.
 
+use crate::wire::secure::Key;
+
 /// What a local program asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Request<'a> {
@@ -16,25 +18,43 @@ pub enum Request<'a> {
 /// A request for the peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Forward<'a> {
-    /// It said `critical:`: it is stored when it cannot be delivered.
+    /// It said `critical`: it is stored when it cannot be delivered.
     pub critical: bool,
-    /// With the prefix `encrypt:`, if it had one: the form in which it is stored.
+    /// The form in which it is stored: without `critical:`, but with `critical;key=...:` and with `encrypt:` if it had
+    /// them. [`payload`] takes it apart.
     pub text: &'a [u8],
 }
 
-impl<'a> Forward<'a> {
-    /// What the peer is to get, and whether enciphered.
-    pub fn payload(&self) -> (&'a [u8], bool) {
-        payload(self.text)
+/// A request in its stored form, taken apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Payload<'a> {
+    /// The program's own name for it.
+    pub key: Option<&'a str>,
+    /// It is to be enciphered.
+    pub encrypt: bool,
+    /// What the peer is to get.
+    pub bytes: &'a [u8],
+}
+
+/// Takes a request in its stored form apart.
+pub fn payload(text: &[u8]) -> Payload<'_> {
+    let (key, text) = match keyed(text) {
+        Some((key, rest)) => (Some(key), rest),
+        None => (None, text),
+    };
+    match text.strip_prefix(b"encrypt:") {
+        Some(bytes) => Payload { key, encrypt: true, bytes },
+        None => Payload { key, encrypt: false, bytes: text },
     }
 }
 
-/// What the peer is to get of a request in its stored form, and whether enciphered.
-pub fn payload(text: &[u8]) -> (&[u8], bool) {
-    match text.strip_prefix(b"encrypt:") {
-        Some(rest) => (rest, true),
-        None => (text, false),
-    }
+/// `critical;key=<key>:<rest>`, if the key is one.
+fn keyed(text: &[u8]) -> Option<(&str, &[u8])> {
+    let rest = text.strip_prefix(b"critical;key=")?;
+    let colon = rest.iter().take(Key::MAX + 1).position(|&byte| byte == b':')?;
+    let key = &rest[..colon];
+    Key::new(key)?;
+    Some((str::from_utf8(key).ok()?, &rest[colon + 1..]))
 }
 
 /// Takes a line apart.
@@ -46,18 +66,24 @@ pub fn parse(line: &[u8]) -> Request<'_> {
         return Request::CloseConnectionExit;
     }
     let (critical, text) = match line.strip_prefix(b"critical:") {
+        Some(rest) if rest.starts_with(b"critical;") => return Request::Bad("critical twice"),
         Some(rest) => (true, rest),
+        None if line.starts_with(b"critical;") => {
+            if keyed(line).is_none() {
+                return Request::Bad("critical; is followed by key=K: with K of 1 to 64 letters A-Z a-z 0-9 . _ -");
+            }
+            (true, line)
+        }
         None => (false, line),
     };
-    let forward = Forward { critical, text };
-    let (payload, _) = forward.payload();
+    let payload = payload(text).bytes;
     if payload.is_empty() {
         return Request::Bad("nothing behind the prefix");
     }
     if of_the_link(payload) {
         return Request::Bad("this request belongs to the opening of a link");
     }
-    Request::Forward(forward)
+    Request::Forward(Forward { critical, text })
 }
 
 /// Requests that would change what both ends of the link have agreed on: `ekey` makes a new key, so that every
@@ -83,7 +109,23 @@ mod tests {
         assert_eq!(parse(b" \r"), forward(false, b" \r"));
         assert_eq!(parse(b"Critical:x"), forward(false, b"Critical:x"));
         let Request::Forward(both) = parse(b"critical:encrypt:log:x") else { panic!() };
-        assert_eq!(both.payload(), (&b"log:x"[..], true));
+        assert_eq!(payload(both.text), Payload { key: None, encrypt: true, bytes: b"log:x" });
+    }
+
+    #[test]
+    fn a_program_s_own_key_is_kept_with_the_request_and_taken_off_for_the_peer() {
+        let line = b"critical;key=a-1.b_C:encrypt:log:x";
+        assert_eq!(parse(line), forward(true, line));
+        assert_eq!(payload(line), Payload { key: Some("a-1.b_C"), encrypt: true, bytes: b"log:x" });
+        let longest = [b"critical;key=", &[b'k'; 64][..], b":x"].concat();
+        assert_eq!(payload(&longest).bytes, b"x");
+        let too_long = [b"critical;key=", &[b'k'; 65][..], b":x"].concat();
+        for bad in [&b"critical;key=:x"[..], b"critical;key=a b:x", b"critical;x", b"critical;key=a", &too_long] {
+            assert!(matches!(parse(bad), Request::Bad(_)), "{}", bad.escape_ascii());
+        }
+        assert!(matches!(parse(b"critical:critical;key=a:x"), Request::Bad(_)));
+        assert!(matches!(parse(b"critical;key=a:"), Request::Bad(_)));
+        assert_eq!(payload(b"critical;key=a b:x").bytes, b"critical;key=a b:x");
     }
 
     #[test]

@@ -1,14 +1,14 @@
 //! The broker's part that sees to it that a critical message arrives: answers, deadlines, storing, replay.
 
-use super::{Broker, CON_DELAYED, CON_FAILED, CON_LOST, Effect, enqueue, send};
+use super::{Broker, CON_DELAYED, CON_FAILED, CON_LOST, Effect, answer_to, send_critical};
 use crate::config::HostId;
 use crate::lonc::inbox_owner::inbox_owner;
 use crate::lonc::link::{Event, Now};
-use crate::lonc::pending::{Entry, Owner, Purpose};
-use crate::spool::{Disk, Sequence};
-use crate::wire::classic::Cipher;
-use crate::wire::line::Line;
-use std::borrow::Cow;
+use crate::lonc::pending::{Entry, Found, Owner, Purpose};
+use crate::lonc::protocol::Heard;
+use crate::lonc::request;
+use crate::spool::{Disk, Sequence, Spool, StoreError};
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 /// Pause after the spool could not be read, before it is tried again.
@@ -22,39 +22,91 @@ const LEAST_RETRY: Duration = Duration::from_millis(100);
 pub(super) struct Store {
     /// Who is to be told.
     pub owner: Option<Owner>,
+    /// Its place, if it was sent under one.
+    pub sequence: Option<Sequence>,
     /// In the form in which it is stored.
     pub request: Box<[u8]>,
 }
 
 impl<D: Disk> Broker<D> {
-    /// Gives the peer's lines to those whose answers they are.
-    pub(super) fn take_answers(&mut self, now: Now) {
+    /// Takes what the peer has said: answers go to those whose they are.
+    pub(super) fn hear(&mut self, now: Now) {
         loop {
-            let Some((reader, cipher)) = self.link.answers() else { return };
-            let Some(line) = reader.next_line() else { return };
-            let Some(entry) = self.pending.answered(now.mono) else {
-                // From here on no answer could be given to its request with certainty.
-                self.link_event(Event::Lost("the peer sent an answer to no request".into()), now);
-                return;
-            };
-            let answer = match line {
-                Line::TooLong => Cow::Borrowed(&b"error:the answer is longer than max_line"[..]),
-                Line::Whole(line) if entry.enciphered => decipher(line, cipher),
-                Line::Whole(line) => Cow::Borrowed(line),
-            };
-            if let Some(owner) = entry.owner {
-                self.counters.done += 1;
-                if let Some(session) = self.sessions.get(owner.client) {
-                    session.answers.fill(owner.slot, &answer);
-                    enqueue(&mut self.queue, owner.client, session);
-                    self.touched.push(owner.client);
+            let (mut opened, mut progressed, mut ponged) = (false, false, false);
+            let mut leaving = None;
+            let mut closed = Vec::new();
+            let mut unknown = false;
+            let Broker { link, pending, sessions, queue, touched, counters, .. } = self;
+            let heard = link.hear(|heard| {
+                match heard {
+                    Heard::Progress { odd } => {
+                        progressed = true;
+                        if let Some(odd) = odd {
+                            log::warn!("opening: {odd}; going on");
+                        }
+                    }
+                    Heard::Opened => {
+                        opened = true;
+                        return ControlFlow::Break(());
+                    }
+                    Heard::Answer { number, text } => {
+                        let entry = match number.map(|number| pending.answered(number)) {
+                            None => pending.answered_first(now.mono),
+                            Some(Found::Entry(entry)) => Some(entry),
+                            Some(Found::Late) => return ControlFlow::Continue(()),
+                            Some(Found::Unknown) => None,
+                        };
+                        let Some(entry) = entry else {
+                            unknown = true;
+                            return ControlFlow::Break(());
+                        };
+                        if let Some(owner) = entry.owner {
+                            counters.done += 1;
+                            answer_to(owner, &text, sessions, queue, touched);
+                        }
+                        if let Purpose::Critical { request, sequence: Some(sequence), stored: true } = entry.purpose {
+                            closed.push((sequence, request, Outcome::of(entry.owner, &text)));
+                        }
+                    }
+                    Heard::Pong => ponged = true,
+                    Heard::Leaving { last } => leaving = Some(last),
                 }
+                ControlFlow::Continue(())
+            });
+            if !closed.is_empty() || ponged {
+                self.link.answered();
             }
-            let outcome = Outcome::of(&entry, &answer);
-            self.link.answered();
-            if let Purpose::Critical { request, stored: Some(sequence) } = entry.purpose {
+            for (sequence, request, outcome) in closed {
                 self.close_stored(sequence, request, outcome, now);
             }
+            if ponged {
+                self.link.ponged();
+            }
+            if let Some(last) = leaving {
+                self.leave(last, now);
+            }
+            if let Err(why) = heard {
+                self.link_event(Event::Lost(why), now);
+            } else if unknown {
+                self.link_event(Event::Lost("the peer sent an answer to no request".into()), now);
+            } else if opened {
+                self.take_in_at = Some(now.mono);
+                self.link_event(Event::Opened, now);
+                continue;
+            } else if progressed {
+                self.link.progressed(now);
+            }
+            return;
+        }
+    }
+
+    /// The peer takes no more requests; what it will not run is taken back.
+    fn leave(&mut self, last: u64, now: Now) {
+        log::info!("the peer takes no more requests on this connection");
+        self.leaving = true;
+        if self.pending.take_above(last) {
+            // Its order among the critical ones is kept only if all of them are sent anew.
+            self.link_event(Event::Lost("the peer leaves requests unanswered".into()), now);
         }
     }
 
@@ -84,6 +136,9 @@ impl<D: Disk> Broker<D> {
             self.insure(now);
         }
         for overdue in self.pending.expire(now.mono) {
+            if let Some(number) = overdue.cancelled {
+                self.link.cancel(number);
+            }
             let answer = match overdue.critical {
                 None => CON_LOST,
                 Some(true) => CON_DELAYED,
@@ -101,11 +156,8 @@ impl<D: Disk> Broker<D> {
         let mut problem = None;
         let spool = &mut self.spool;
         let last = self.pending.insure(|requests| {
-            let mut places = Vec::with_capacity(requests.len());
-            for result in spool.store(requests, now.wall) {
-                places.push(result.map_err(|error| problem = Some(error)).ok());
-            }
-            places
+            let results = store_all(spool, requests, now);
+            results.into_iter().map(|result| result.map_err(|error| problem = Some(error)).ok()).collect()
         });
         if let Some(last) = last {
             self.spool.sent_through(last);
@@ -123,10 +175,10 @@ impl<D: Disk> Broker<D> {
                     self.counters.lost += 1;
                     self.answer(owner, CON_LOST);
                 }
-                (Purpose::Critical { stored: Some(_), .. }, Some(owner)) => self.answer(owner, CON_DELAYED),
-                (Purpose::Critical { request, stored: None }, Some(owner)) => {
+                (Purpose::Critical { stored: true, .. }, Some(owner)) => self.answer(owner, CON_DELAYED),
+                (Purpose::Critical { request, sequence, stored: false }, Some(owner)) => {
                     self.stores_bytes += request.len();
-                    self.stores.push(Store { owner: Some(owner), request });
+                    self.stores.push(Store { owner: Some(owner), sequence, request });
                 }
                 (Purpose::Plain | Purpose::Critical { .. }, None) | (Purpose::Probe, _) => {}
             }
@@ -142,8 +194,8 @@ impl<D: Disk> Broker<D> {
         }
         let stores = std::mem::take(&mut self.stores);
         self.stores_bytes = 0;
-        let requests: Vec<&[u8]> = stores.iter().map(|store| &*store.request).collect();
-        let results = self.spool.store(&requests, now.wall);
+        let requests: Vec<_> = stores.iter().map(|store| (store.sequence, &*store.request)).collect();
+        let results = store_all(&mut self.spool, &requests, now);
         debug_assert_eq!(results.len(), stores.len());
         let mut problem = None;
         for (store, result) in stores.iter().zip(results) {
@@ -169,7 +221,7 @@ impl<D: Disk> Broker<D> {
         if self.replay_at.is_some_and(|at| at <= now.mono) {
             self.replay_at = None;
         }
-        let held = self.draining.is_some() || self.replay_at.is_some();
+        let held = self.draining.is_some() || self.leaving || self.replay_at.is_some();
         while !held
             && self.link.is_up()
             && self.pending.replay_room()
@@ -179,10 +231,16 @@ impl<D: Disk> Broker<D> {
             match self.spool.next_unsent() {
                 Ok(Some(message)) => {
                     let text = message.request.into_boxed_slice();
-                    let stored = Some(message.sequence);
-                    let purpose = Purpose::Critical { request: text.clone(), stored };
-                    let sent = send(&text, None, purpose, &mut self.link, &mut self.pending, now);
-                    debug_assert!(sent, "the link is up");
+                    let sequence = Some(message.sequence);
+                    let size = request::payload(&text).bytes.len();
+                    if let Err(why) = self.link.takes(size) {
+                        let outcome = Outcome::Rejected(format!("error:{why}").into_bytes());
+                        self.close_stored(message.sequence, text, outcome, now);
+                        continue;
+                    }
+                    let purpose = Purpose::Critical { request: text.clone(), sequence, stored: true };
+                    let entry = Entry { owner: None, purpose, size };
+                    send_critical(&text, entry, &mut self.link, &mut self.pending, &self.spool, now);
                 }
                 Ok(None) => return,
                 Err(error) => {
@@ -236,8 +294,8 @@ enum Outcome {
 }
 
 impl Outcome {
-    fn of(entry: &Entry, answer: &[u8]) -> Outcome {
-        match (entry.owner, answer) {
+    fn of(owner: Option<Owner>, answer: &[u8]) -> Outcome {
+        match (owner, answer) {
             (Some(_), _) => Outcome::ToItsProgram,
             (None, b"refused" | b"unknown_cmd" | b"") => Outcome::Rejected(answer.to_vec()),
             (None, _) => Outcome::Delivered,
@@ -245,21 +303,20 @@ impl Outcome {
     }
 }
 
-/// The answer to an enciphered request. Some versions of the original answer some of them in clear.
-fn decipher<'a>(line: &'a [u8], cipher: &Cipher) -> Cow<'a, [u8]> {
-    if !line.starts_with(b"enc:") {
-        return Cow::Borrowed(line);
-    }
-    match cipher.open(line) {
-        Ok(mut text) => {
-            while text.last() == Some(&b'\n') {
-                text.pop();
-            }
-            match text.contains(&b'\n') {
-                false => Cow::Owned(text),
-                true => Cow::Borrowed(b"error:the deciphered answer has more than one line"),
-            }
-        }
-        Err(error) => Cow::Owned(format!("error:the answer could not be deciphered: {error}").into_bytes()),
-    }
+/// Stores requests in their order: those that were sent under a sequence keep it, and the others are newer. (Only where
+/// the disk could give no sequence is one that was sent without the elder, and then it loses its place in the order.)
+fn store_all<D: Disk>(
+    spool: &mut Spool<D>,
+    requests: &[(Option<Sequence>, &[u8])],
+    now: Now,
+) -> Vec<Result<Sequence, StoreError>> {
+    let sent: Vec<_> = requests.iter().filter_map(|(sequence, text)| Some(((*sequence)?, *text))).collect();
+    let new: Vec<_> = requests.iter().filter(|(sequence, _)| sequence.is_none()).map(|(_, text)| *text).collect();
+    let mut sent = if sent.is_empty() { Vec::new() } else { spool.store_at(&sent, now.wall) }.into_iter();
+    let mut new = if new.is_empty() { Vec::new() } else { spool.store(&new, now.wall) }.into_iter();
+    let next = |(sequence, _): &(Option<Sequence>, &[u8])| match sequence {
+        Some(_) => sent.next(),
+        None => new.next(),
+    };
+    requests.iter().filter_map(next).collect()
 }

@@ -1,0 +1,319 @@
+//! A conversation on the secure wire: HELLO both ways, then frames with numbers.
+//!
+//! Owns the flow control of both directions and the messages that are being sent in chunks. A message is begun only
+//! when the peer's window has room for all of it, so that several begun ones never block each other. Long ones take
+//! turns, a chunk each; short ones pass in between. Critical ones keep their order: one is sent whole before the next is
+//! begun. Bounds: what was begun is bounded by the peer's window; what waits to be begun by [`MAX_WAITING`].
+
+use super::{Heard, Message, Once};
+use crate::config::HostId;
+use crate::lonc::request;
+use crate::wire::line::Outgoing;
+use crate::wire::secure::{
+    Assembler, CalledHello, CallerHello, CriticalHead, Frame, FrameReader, Hello, Key, MAX_BODY, Taken, Versions,
+    message_cost, put_cancel, put_critical, put_error, put_ping, put_pong, put_request, put_window,
+};
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+
+/// Messages that wait for room in the peer's window; at this mark requests stay with their programs.
+const MAX_WAITING: usize = 16;
+/// Bytes in the link's buffer at which no further chunk of a long message is added: what is added later may stand
+/// before the rest of it.
+const CHUNKS_UNTIL: usize = 4 * MAX_BODY;
+
+/// What both ends of a link must know of this one.
+#[derive(Debug, Clone)]
+pub struct Terms {
+    /// This host.
+    pub caller: HostId,
+    /// The peer.
+    pub called: HostId,
+    /// The spool's epoch; empty where there is none.
+    pub epoch: String,
+    /// Bytes of answers that the peer may send ahead.
+    pub window: u32,
+    /// Longest answer taken.
+    pub max_line: u32,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Secure {
+    called: HostId,
+    reader: FrameReader,
+    assembler: Assembler,
+    open: bool,
+    /// Longest request that the peer takes.
+    peer_max_line: usize,
+    /// Bytes that may still be sent to the peer; what was begun is taken off already.
+    credit: u64,
+    /// Bytes of answers taken and not yet given back.
+    owed: u32,
+    /// At this mark they are given back.
+    give_back_at: u32,
+    /// Bytes of answers that the peer may still send: to see that it keeps to it.
+    allowed: u64,
+    /// Requests that wait to be begun.
+    waiting: VecDeque<Outbound>,
+    /// Critical ones, in their order.
+    waiting_critical: VecDeque<Outbound>,
+    /// Begun and not sent whole; at most one of them is critical.
+    sending: VecDeque<Outbound>,
+}
+
+/// A message to be sent.
+#[derive(Debug)]
+struct Outbound {
+    number: u64,
+    head: Option<CriticalHead>,
+    text: Box<[u8]>,
+    sent: usize,
+    /// Nobody waits for its answer any more: said behind the last chunk.
+    cancelled: bool,
+}
+
+impl Outbound {
+    fn cost(&self) -> u64 {
+        message_cost(self.head.as_ref().map_or(0, CriticalHead::size) + self.text.len()) as u64
+    }
+
+    /// Puts the next chunk; `true` if it was the last.
+    fn put_chunk(&mut self, out: &mut Outgoing) -> bool {
+        let head = self.head.as_ref().filter(|_| self.sent == 0);
+        let room = MAX_BODY - head.map_or(0, CriticalHead::size);
+        let end = self.text.len().min(self.sent + room);
+        let (chunk, more) = (&self.text[self.sent..end], end < self.text.len());
+        match &self.head {
+            Some(_) => put_critical(out.tail(), self.number, more, head, chunk),
+            None => put_request(out.tail(), self.number, more, chunk),
+        }
+        self.sent = end;
+        if !more && self.cancelled {
+            put_cancel(out.tail(), self.number);
+        }
+        !more
+    }
+}
+
+impl Secure {
+    /// Begins with our HELLO.
+    pub fn begin(terms: &Terms, out: &mut Outgoing) -> Secure {
+        let epoch = if terms.epoch.is_empty() { "0".repeat(32) } else { terms.epoch.clone() };
+        let hello = CallerHello {
+            hello: Hello {
+                versions: Versions::OURS,
+                id: terms.caller.clone(),
+                window: terms.window,
+                max_line: terms.max_line,
+                program: concat!("lonc/", env!("CARGO_PKG_VERSION")).to_owned(),
+            },
+            to: terms.called.clone(),
+            epoch,
+        };
+        hello.put(out.tail());
+        Secure {
+            called: terms.called.clone(),
+            reader: FrameReader::new(),
+            assembler: Assembler::new(terms.max_line as usize),
+            open: false,
+            peer_max_line: 0,
+            credit: 0,
+            owed: 0,
+            give_back_at: terms.window / 4,
+            allowed: u64::from(terms.window),
+            waiting: VecDeque::new(),
+            waiting_critical: VecDeque::new(),
+            sending: VecDeque::new(),
+        }
+    }
+
+    pub(super) fn receive(&mut self, bytes: &[u8]) {
+        self.reader.push(bytes);
+    }
+
+    pub(super) fn hear(
+        &mut self,
+        out: &mut Outgoing,
+        mut tell: impl FnMut(Heard<'_>) -> ControlFlow<()>,
+    ) -> Result<(), String> {
+        let fault = |out: &mut Outgoing, why: String| {
+            put_error(out.tail(), &why);
+            Err(why)
+        };
+        while let Some(frame) = self.reader.next_frame() {
+            let frame = match frame {
+                Ok(frame) => frame,
+                Err(error) => return fault(out, error.to_string()),
+            };
+            let told = match frame {
+                Frame::Error(text) => return Err(format!("the peer says: {}", shown(text))),
+                Frame::Hello(_) if self.open => return fault(out, "a second HELLO".to_owned()),
+                Frame::Hello(body) => {
+                    let hello = match CalledHello::parse(body) {
+                        Ok(hello) => hello.hello,
+                        Err(error) => return fault(out, error.to_string()),
+                    };
+                    if hello.id != self.called {
+                        return fault(out, format!("{} answered in place of {}", hello.id, self.called));
+                    }
+                    self.open = true;
+                    self.credit = u64::from(hello.window);
+                    self.peer_max_line = hello.max_line as usize;
+                    tell(Heard::Opened)
+                }
+                _ if !self.open => return fault(out, "a frame before HELLO".to_owned()),
+                Frame::Answer { id, more, body } => {
+                    let cost = frame.cost() as u64;
+                    let Some(allowed) = self.allowed.checked_sub(cost) else {
+                        return fault(out, "an answer beyond the window".to_owned());
+                    };
+                    self.allowed = allowed;
+                    self.owed = self.owed.saturating_add(u32::try_from(cost).unwrap_or(u32::MAX));
+                    let text = match (more, self.assembler.has_begun(id)) {
+                        // Most answers are one frame: no copy.
+                        (false, false) => Some(Cow::Borrowed(body)),
+                        _ => match self.assembler.answer(id, more, body) {
+                            Ok(Taken::Whole { text, .. }) => Some(Cow::Borrowed(text)),
+                            Ok(Taken::TooLong { .. }) => {
+                                Some(Cow::Borrowed(&b"error:the answer is longer than max_line"[..]))
+                            }
+                            Ok(Taken::Unfinished | Taken::Skipped) => None,
+                            Err(error) => return fault(out, error.to_string()),
+                        },
+                    };
+                    match text {
+                        Some(text) => tell(Heard::Answer { number: Some(id), text: one_line(text) }),
+                        None => ControlFlow::Continue(()),
+                    }
+                }
+                Frame::Ping(body) => {
+                    put_pong(out.tail(), body);
+                    ControlFlow::Continue(())
+                }
+                Frame::Pong(_) => tell(Heard::Pong),
+                Frame::Window(bytes) => {
+                    self.credit = self.credit.saturating_add(u64::from(bytes));
+                    ControlFlow::Continue(())
+                }
+                Frame::GoAway { last } => tell(Heard::Leaving { last }),
+                Frame::Request { .. } | Frame::Critical { .. } | Frame::Cancel { .. } => {
+                    return fault(out, "a frame that only a caller sends".to_owned());
+                }
+            };
+            if self.owed >= self.give_back_at {
+                put_window(out.tail(), self.owed);
+                self.allowed += u64::from(self.owed);
+                self.owed = 0;
+            }
+            if told.is_break() {
+                break;
+            }
+        }
+        self.carry_on(out);
+        Ok(())
+    }
+
+    pub(super) fn takes(&self, length: usize) -> Result<(), String> {
+        match self.peer_max_line {
+            most if length > most => Err(format!("the peer takes no line longer than {most} bytes")),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn send(&mut self, message: Message<'_>, out: &mut Outgoing) {
+        let payload = request::payload(message.text);
+        let head = message.once.map(|Once { sequence, settled }| CriticalHead {
+            sequence: sequence.0,
+            settled: settled.0,
+            key: payload.key.and_then(|key| Key::new(key.as_bytes())),
+        });
+        // All is enciphered here: the prefix `encrypt:` asks for nothing more.
+        let length = head.as_ref().map_or(0, CriticalHead::size) + payload.bytes.len();
+        let cost = message_cost(length) as u64;
+        let nothing_before = match head {
+            Some(_) => self.waiting_critical.is_empty() && !self.sending_critical(),
+            None => self.waiting.is_empty(),
+        };
+        if nothing_before && length <= MAX_BODY && cost <= self.credit {
+            self.credit -= cost;
+            match &head {
+                Some(_) => put_critical(out.tail(), message.number, false, head.as_ref(), payload.bytes),
+                None => put_request(out.tail(), message.number, false, payload.bytes),
+            }
+            return;
+        }
+        let queue = if head.is_some() { &mut self.waiting_critical } else { &mut self.waiting };
+        let text = payload.bytes.into();
+        queue.push_back(Outbound { number: message.number, head, text, sent: 0, cancelled: false });
+        self.carry_on(out);
+    }
+
+    fn sending_critical(&self) -> bool {
+        self.sending.iter().any(|message| message.head.is_some())
+    }
+
+    pub(super) fn carry_on(&mut self, out: &mut Outgoing) {
+        while out.len() < CHUNKS_UNTIL {
+            self.begin_waiting();
+            let Some(mut message) = self.sending.pop_front() else { return };
+            if !message.put_chunk(out) {
+                self.sending.push_back(message);
+            }
+        }
+    }
+
+    /// Begins what there is room for: critical messages first, since they alone wait for each other.
+    fn begin_waiting(&mut self) {
+        let critical_free = !self.sending_critical();
+        for (queue, free) in [(&mut self.waiting_critical, critical_free), (&mut self.waiting, true)] {
+            if !free {
+                continue;
+            }
+            let Some(cost) = queue.front().map(Outbound::cost) else { continue };
+            if cost > self.credit {
+                // What comes later must not overtake a long one for ever.
+                return;
+            }
+            self.credit -= cost;
+            self.sending.extend(queue.pop_front());
+        }
+    }
+
+    pub(super) fn cancel(&mut self, number: u64, out: &mut Outgoing) {
+        let before = self.waiting.len();
+        self.waiting.retain(|message| message.number != number);
+        if self.waiting.len() < before {
+            return;
+        }
+        match self.sending.iter_mut().find(|message| message.number == number) {
+            Some(message) => message.cancelled = true,
+            None => put_cancel(out.tail(), number),
+        }
+    }
+
+    pub(super) fn ping(&mut self, out: &mut Outgoing) {
+        put_ping(out.tail(), 0);
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.waiting.len() + self.waiting_critical.len() < MAX_WAITING
+    }
+}
+
+/// An answer as a line: a peer's newline must not become two answers.
+fn one_line(text: Cow<'_, [u8]>) -> Cow<'_, [u8]> {
+    match memchr::memchr(b'\n', &text) {
+        None => text,
+        Some(_) => Cow::Borrowed(b"error:the answer has more than one line"),
+    }
+}
+
+/// What a peer said, fit for a log line.
+fn shown(text: &[u8]) -> String {
+    text[..text.len().min(200)].escape_ascii().to_string()
+}
+
+#[cfg(test)]
+mod tests;
