@@ -7,7 +7,8 @@
 
 use jiff::Timestamp;
 use lonnet::config::SpoolLimits;
-use lonnet::spool::{Disk, Fault, FaultyDisk, Keep, Metadata, Sequence, Spool};
+use lonnet::disk::{Disk, Fault, FaultyDisk, Keep, Metadata};
+use lonnet::spool::{Sequence, Spool};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::io;

@@ -24,11 +24,8 @@
 //! ```
 
 mod aside;
-mod disk;
-mod faulty;
 mod inbox;
 mod inspect;
-mod lock;
 mod queue;
 mod record;
 mod recover;
@@ -36,23 +33,20 @@ mod replay;
 mod segment;
 mod store;
 
-pub use disk::{Disk, Kind, Metadata, RealDisk};
-pub use faulty::{Fault, FaultyDisk, Keep, Operation};
+pub use crate::disk::{Disk, FolderLock as SpoolLock, Kind, Metadata, RealDisk, StepError as SpoolError};
 pub use inbox::{TAKE_IN_MOST, TakenIn, WRITER_PAUSE};
 pub use inspect::{InboxFile, LISTED_MOST, Listed, Listing, PREVIEW_BYTES, drop_in_file, inspect};
-pub use lock::SpoolLock;
 pub use record::{MAX_REQUEST, Sequence};
 pub use segment::SEGMENT_BYTES;
 pub use store::{Full, StoreError};
 
 use crate::config::SpoolLimits;
+use crate::disk::Context;
 use jiff::Timestamp;
 use queue::Queue;
 use std::collections::{BTreeSet, VecDeque};
 use std::ffi::OsString;
-use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 /// A segment is at most this part of the spool's bound, so that a small bound does not mean no segment at all.
 const SEGMENTS_IN_BOUND: u64 = 4;
@@ -83,35 +77,6 @@ pub struct Waiting {
     pub failed: u64,
     /// Files in `corrupt/`.
     pub corrupt: u64,
-}
-
-/// A step on disk that failed.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("{verb} {}: {cause}", path.display())]
-pub struct SpoolError {
-    /// What was tried.
-    pub verb: &'static str,
-    /// On what.
-    pub path: PathBuf,
-    /// What the system said.
-    pub cause: Arc<io::Error>,
-}
-
-/// Gives an [`io::Error`] its verb and object.
-trait Context<T> {
-    fn context(self, verb: &'static str, path: &Path) -> Result<T, SpoolError>;
-}
-
-impl<T> Context<T> for io::Result<T> {
-    fn context(self, verb: &'static str, path: &Path) -> Result<T, SpoolError> {
-        self.map_err(|cause| SpoolError { verb, path: path.to_owned(), cause: Arc::new(cause) })
-    }
-}
-
-impl SpoolError {
-    fn is_missing(&self) -> bool {
-        self.cause.kind() == io::ErrorKind::NotFound
-    }
 }
 
 /// The delayed messages of one peer. One process at a time may have it: take the [`SpoolLock`] first.

@@ -10,12 +10,12 @@
 //! next sequence, takes its place, and keeps the sequence when all that was before it is gone.
 
 use super::aside::{CORRUPT, FAILED};
-use super::lock::LOCK;
 use super::queue::{Queue, Segment};
 use super::record::Sequence;
 use super::segment::{self, Found, MAX_SEGMENT_BYTES, Scan};
 use super::store::SPARE;
 use super::{Context, Disk, Kind, Spool, SpoolError, replay};
+use crate::disk::LOCK;
 use std::collections::VecDeque;
 use std::io;
 use std::path::Path;

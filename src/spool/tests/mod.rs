@@ -4,6 +4,7 @@ mod damage;
 mod dropped;
 
 use super::*;
+use crate::disk::{Fault, FaultyDisk, Keep};
 use std::collections::BTreeMap;
 
 const DIR: &str = "/delayed/msul1";
