@@ -389,6 +389,10 @@ impl<D: Disk> Broker<D> {
         if self.pending.dead_at(self.link.last_heard()).is_some_and(|at| at <= now.mono) {
             self.link_event(Event::Lost("the peer has stopped answering".into()), now);
         }
+        if self.leaving && self.pending.is_empty() {
+            self.grace = Some(Grace { until: now.mono + DIAL_GRACE, attempts: self.link.attempts_ended() });
+            self.link_event(Event::Left, now);
+        }
         if !self.forced && self.draining.is_some_and(|deadline| deadline <= now.mono) {
             self.forced = true;
             self.link_event(Event::Stop, now);
@@ -544,7 +548,7 @@ fn forward_request<D: Disk>(
     }
     let mut sequence = None;
     if link.knows_repeats() {
-        match spool.allocate(now.wall) {
+        match spool.allocate() {
             Ok(given) => sequence = Some(given),
             // Sent without a sequence it might run twice; so let it be stored, or be told that it cannot.
             Err(_) => return Kept::ToStore,

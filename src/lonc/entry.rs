@@ -52,7 +52,7 @@ fn serve(seed: Seed) -> Result<(), Box<dyn Error>> {
     });
     let spool = Spool::open(RealDisk, &dir, peer.spool);
     let now = Now { mono: Instant::now(), wall: jiff::Timestamp::now() };
-    let broker = Broker::new(&config, &peer, spool, getrandom::u64()?, now);
+    let broker = Broker::new(&config, &peer, spool, None, getrandom::u64()?, now);
     let control = Channel::from_fd(control)?;
     let permlog = PermLog::new(&config.log_dir);
     Reactor::new(peer, broker, listener, control, permlog)?.run()?;

@@ -5,7 +5,7 @@
 //! somewhere between half of that and the whole, so that a thousand hosts don't dial a returning one at once.
 
 use super::protocol::{Classic, Heard, Message, Protocol, Secure, Terms};
-use crate::config::{HostId, Peer, Wire};
+use crate::config::{Peer, Wire};
 use crate::status::LinkState;
 use crate::wire::line::Outgoing;
 use jiff::Timestamp;
@@ -41,14 +41,12 @@ enum State {
         until: Instant,
     },
     Opening {
-        opening: Opening,
         until: Instant,
     },
     Up {
-        cipher: Cipher,
         since: Instant,
     },
-    /// No dial will be made: the child ends, or this version cannot speak the configured wire.
+    /// No dial will be made: the child ends, or there is no way to speak with the peer.
     Shut,
 }
 
@@ -420,8 +418,9 @@ impl Link {
                 format!("down, next dial in {:.1} s", pause.as_secs_f64())
             }
             State::Connecting { .. } => "connecting".to_owned(),
-            State::Opening { opening, .. } => {
-                format!("opening: waiting for the answer to {}", opening.step())
+            State::Opening { .. } => {
+                let waits_for = self.protocol.as_ref().map(Protocol::waits_for).unwrap_or_default();
+                format!("opening: waiting for {waits_for}")
             }
             State::Up { .. } => "up".to_owned(),
             State::Shut => "down, not dialling".to_owned(),

@@ -211,6 +211,16 @@ impl Pending {
         }
     }
 
+    /// Takes the entries with a higher number than `last`: they will not be answered.
+    pub fn take_above(&mut self, last: u64) -> Vec<Entry> {
+        let numbers: Vec<u64> = (last.saturating_add(1).max(self.first)..self.next_number()).collect();
+        let take = |number| match self.answered(number) {
+            Found::Entry(entry) => Some(entry),
+            Found::Late | Found::Unknown => None,
+        };
+        numbers.into_iter().filter_map(take).collect()
+    }
+
     /// Takes everything, in the order in which it was sent: the link is gone. Numbers begin anew.
     pub fn take_all(&mut self) -> impl Iterator<Item = Entry> + use<> {
         let entries = std::mem::take(&mut self.entries);
@@ -255,7 +265,8 @@ impl Pending {
 
     /// Whether a critical request's time is over while it is not in the spool.
     pub fn unstored_overdue(&self, now: Instant) -> bool {
-        let overdue = self.entries.range(self.expired..).flatten().take_while(|(deadline, _)| *deadline <= now);
+        let overdue =
+            self.entries.range(self.expired..).flatten().take_while(|(deadline, _)| *deadline <= now);
         overdue.into_iter().any(|(_, entry)| {
             entry.owner.is_some() && matches!(entry.purpose, Purpose::Critical { stored: false, .. })
         })
@@ -290,7 +301,8 @@ impl Pending {
 
     /// When [`Pending::expire`] will find something.
     pub fn next_overdue(&self) -> Option<Instant> {
-        let waits = |(deadline, entry): &(Instant, Entry)| (entry.purpose != Purpose::Probe).then_some(*deadline);
+        let waits =
+            |(deadline, entry): &(Instant, Entry)| (entry.purpose != Purpose::Probe).then_some(*deadline);
         self.entries.range(self.expired..).flatten().find_map(waits)
     }
 
@@ -393,7 +405,8 @@ mod tests {
     fn an_overdue_critical_request_says_whether_it_is_stored_and_the_others_are_offered_for_storing() {
         let start = Instant::now();
         let mut pending = Pending::new(TIMEOUT, Wire::Classic);
-        let critical = |text: &[u8]| Purpose::Critical { request: text.into(), sequence: None, stored: false };
+        let critical =
+            |text: &[u8]| Purpose::Critical { request: text.into(), sequence: None, stored: false };
         pending.push(entry(critical(b"a"), owner(0)), start);
         pending.push(entry(Purpose::Plain, owner(1)), start);
         pending.push(entry(critical(b"b"), owner(2)), start + Duration::from_secs(9));
@@ -423,7 +436,10 @@ mod tests {
         let mut replayed = 0;
         while pending.replay_room() {
             let sequence = Some(Sequence(replayed));
-            pending.push(entry(Purpose::Critical { request: Box::default(), sequence, stored: true }, None), now);
+            pending.push(
+                entry(Purpose::Critical { request: Box::default(), sequence, stored: true }, None),
+                now,
+            );
             replayed += 1;
         }
         assert_eq!(replayed as usize, MAX_REPLAYED);

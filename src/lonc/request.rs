@@ -70,7 +70,9 @@ pub fn parse(line: &[u8]) -> Request<'_> {
         Some(rest) => (true, rest),
         None if line.starts_with(b"critical;") => {
             if keyed(line).is_none() {
-                return Request::Bad("critical; is followed by key=K: with K of 1 to 64 letters A-Z a-z 0-9 . _ -");
+                return Request::Bad(
+                    "critical; is followed by key=K: with K of 1 to 64 letters A-Z a-z 0-9 . _ -",
+                );
             }
             (true, line)
         }
@@ -120,7 +122,9 @@ mod tests {
         let longest = [b"critical;key=", &[b'k'; 64][..], b":x"].concat();
         assert_eq!(payload(&longest).bytes, b"x");
         let too_long = [b"critical;key=", &[b'k'; 65][..], b":x"].concat();
-        for bad in [&b"critical;key=:x"[..], b"critical;key=a b:x", b"critical;x", b"critical;key=a", &too_long] {
+        for bad in
+            [&b"critical;key=:x"[..], b"critical;key=a b:x", b"critical;x", b"critical;key=a", &too_long]
+        {
             assert!(matches!(parse(bad), Request::Bad(_)), "{}", bad.escape_ascii());
         }
         assert!(matches!(parse(b"critical:critical;key=a:x"), Request::Bad(_)));

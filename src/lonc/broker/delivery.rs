@@ -32,7 +32,7 @@ impl<D: Disk> Broker<D> {
     /// Takes what the peer has said: answers go to those whose they are.
     pub(super) fn hear(&mut self, now: Now) {
         loop {
-            let (mut opened, mut progressed, mut ponged) = (false, false, false);
+            let (mut opened, mut progressed, mut ponged, mut answered) = (false, false, false, false);
             let mut leaving = None;
             let mut closed = Vec::new();
             let mut unknown = false;
@@ -60,11 +60,14 @@ impl<D: Disk> Broker<D> {
                             unknown = true;
                             return ControlFlow::Break(());
                         };
+                        answered = true;
                         if let Some(owner) = entry.owner {
                             counters.done += 1;
                             answer_to(owner, &text, sessions, queue, touched);
                         }
-                        if let Purpose::Critical { request, sequence: Some(sequence), stored: true } = entry.purpose {
+                        if let Purpose::Critical { request, sequence: Some(sequence), stored: true } =
+                            entry.purpose
+                        {
                             closed.push((sequence, request, Outcome::of(entry.owner, &text)));
                         }
                     }
@@ -73,7 +76,7 @@ impl<D: Disk> Broker<D> {
                 }
                 ControlFlow::Continue(())
             });
-            if !closed.is_empty() || ponged {
+            if answered || ponged {
                 self.link.answered();
             }
             for (sequence, request, outcome) in closed {
@@ -100,13 +103,20 @@ impl<D: Disk> Broker<D> {
         }
     }
 
-    /// The peer takes no more requests; what it will not run is taken back.
+    /// The peer takes no more requests: what it will still answer is waited for, what it will not is settled here.
     fn leave(&mut self, last: u64, now: Now) {
         log::info!("the peer takes no more requests on this connection");
         self.leaving = true;
-        if self.pending.take_above(last) {
-            // Its order among the critical ones is kept only if all of them are sent anew.
-            self.link_event(Event::Lost("the peer leaves requests unanswered".into()), now);
+        self.insure(now);
+        for entry in self.pending.take_above(last) {
+            let Some(owner) = entry.owner else { continue };
+            let answer = match entry.purpose {
+                Purpose::Plain | Purpose::Probe => CON_LOST,
+                Purpose::Critical { stored: true, .. } => CON_DELAYED,
+                Purpose::Critical { stored: false, .. } => CON_FAILED,
+            };
+            self.counters.lost += u64::from(answer != CON_DELAYED);
+            self.answer(owner, answer);
         }
     }
 
@@ -311,7 +321,8 @@ fn store_all<D: Disk>(
     now: Now,
 ) -> Vec<Result<Sequence, StoreError>> {
     let sent: Vec<_> = requests.iter().filter_map(|(sequence, text)| Some(((*sequence)?, *text))).collect();
-    let new: Vec<_> = requests.iter().filter(|(sequence, _)| sequence.is_none()).map(|(_, text)| *text).collect();
+    let new: Vec<_> =
+        requests.iter().filter(|(sequence, _)| sequence.is_none()).map(|(_, text)| *text).collect();
     let mut sent = if sent.is_empty() { Vec::new() } else { spool.store_at(&sent, now.wall) }.into_iter();
     let mut new = if new.is_empty() { Vec::new() } else { spool.store(&new, now.wall) }.into_iter();
     let next = |(sequence, _): &(Option<Sequence>, &[u8])| match sequence {
