@@ -4,6 +4,7 @@
 //! [`pending`], [`link`], the spool.
 
 pub mod broker;
+pub mod connection;
 pub mod entry;
 pub mod inbox_owner;
 pub mod link;

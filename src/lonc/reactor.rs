@@ -6,21 +6,22 @@
 //! One turn: wait, read (a bounded amount from each), let the broker carry on, write.
 
 use super::broker::{Broker, Effect};
+use super::connection::Connection;
 use super::link::Now;
 use super::permlog::PermLog;
 use super::resolve::Resolver;
 use super::session::ClientId;
-use crate::config::{Peer, Target};
+use crate::config::{Peer, Pin, Target, Wire};
 use crate::spool::Disk;
 use crate::supervise::control::{Channel, FromLink, ToLink};
 use crate::supervise::title;
 use crate::wire::line::READ_SIZE;
+use crate::wire::secure::{TlsIdentity, Tunnel};
 use mio::event::Event;
-use mio::net::{TcpStream, UnixListener, UnixStream};
+use mio::net::{UnixListener, UnixStream};
 use mio::{Events, Interest, Poll, Token, Waker};
-use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use std::io::{self, ErrorKind, Read};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -38,8 +39,6 @@ const ACCEPT_BUDGET: usize = 256;
 const READ_BUDGET: usize = 4 * READ_SIZE;
 /// Pause in accepting after the system had no descriptor to give.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
-/// How long the kernel lets unacknowledged bytes stand before it gives the connection up.
-const TCP_USER_TIMEOUT: Duration = Duration::from_secs(60);
 
 struct Client {
     id: ClientId,
@@ -61,11 +60,9 @@ pub struct Reactor<D: Disk> {
     accept_again_at: Option<Instant>,
     control: Channel<FromLink, ToLink>,
     supervised: bool,
-    link: Option<TcpStream>,
-    connecting: bool,
-    link_readable: bool,
-    /// As [`Client::input_ends`].
-    link_ends: bool,
+    link: Option<Connection>,
+    /// What the peer is shown and what it is to show, on the secure wire.
+    keys: Option<(TlsIdentity, Vec<Pin>)>,
     clients: Vec<Option<Client>>,
     connected: usize,
     /// Programs to read from in this turn.
@@ -84,6 +81,7 @@ impl<D: Disk> Reactor<D> {
     /// The system has no poll to give.
     pub fn new(
         peer: Peer,
+        keys: Option<(TlsIdentity, Vec<Pin>)>,
         broker: Broker<D>,
         listener: std::os::unix::net::UnixListener,
         mut control: Channel<FromLink, ToLink>,
@@ -102,9 +100,7 @@ impl<D: Disk> Reactor<D> {
             control,
             supervised: true,
             link: None,
-            connecting: false,
-            link_readable: false,
-            link_ends: false,
+            keys,
             clients: Vec::new(),
             connected: 0,
             to_read: Vec::new(),
@@ -135,16 +131,16 @@ impl<D: Disk> Reactor<D> {
                     LISTENER => self.accept_ready = true,
                     CONTROL => self.read_control(now),
                     LINK => {
-                        self.link_readable |=
-                            event.is_readable() || event.is_read_closed() || event.is_error();
-                        self.link_ends |= event.is_read_closed() || event.is_error();
-                        self.finish_connecting(now);
+                        if let Some(link) = &mut self.link {
+                            link.note(event);
+                        }
                     }
                     RESOLVER => self.resolved(now),
                     Token(token) => self.client_event(token - FIRST_CLIENT, event),
                 }
             }
             self.accept(now);
+            self.advance_link(now);
             self.read_link(now);
             self.read_clients();
             self.carry_on(now);
@@ -153,7 +149,8 @@ impl<D: Disk> Reactor<D> {
     }
 
     fn timeout(&self) -> Option<Duration> {
-        let more_to_read = !self.to_read.is_empty() || self.link_readable || self.may_accept();
+        let link_readable = self.link.as_ref().is_some_and(Connection::readable);
+        let more_to_read = !self.to_read.is_empty() || link_readable || self.may_accept();
         if more_to_read {
             return Some(Duration::ZERO);
         }
@@ -410,65 +407,58 @@ impl<D: Disk> Reactor<D> {
 
     fn connect(&mut self, address: SocketAddr, now: Now) {
         self.hang_up();
-        let made = start_connecting(address, self.peer.bind).and_then(|mut stream| {
-            let interest = Interest::READABLE | Interest::WRITABLE;
-            self.poll.registry().register(&mut stream, LINK, interest).map(|()| stream)
+        let tunnel = match (self.peer.wire, &self.keys) {
+            (Wire::Classic, _) => Ok(None),
+            (Wire::Secure, Some((identity, pins))) => {
+                Tunnel::caller(identity, &self.peer.host.id, pins).map(Some).map_err(|error| error.to_string())
+            }
+            (Wire::Secure, None) => Err("no key of our own to show".to_owned()),
+        };
+        let registry = self.poll.registry();
+        let made = tunnel.and_then(|tunnel| {
+            let made = Connection::begin(address, self.peer.bind, tunnel, registry, LINK);
+            made.map_err(|error| format!("connect to {address}: {error}"))
         });
         match made {
-            Ok(stream) => {
-                self.link = Some(stream);
-                self.connecting = true;
-                self.link_readable = false;
-            }
-            Err(error) => self.broker.link_lost(format!("connect to {address}: {error}"), now),
+            Ok(connection) => self.link = Some(connection),
+            Err(why) => self.broker.link_lost(why, now),
         }
     }
 
-    fn finish_connecting(&mut self, now: Now) {
-        let Some(stream) = self.link.as_ref().filter(|_| self.connecting) else { return };
-        let target = match stream.peer_addr() {
-            Ok(_) => {
-                self.connecting = false;
-                self.broker.link_connected(now);
-                return;
-            }
-            Err(error) if error.kind() == ErrorKind::NotConnected => match stream.take_error() {
-                Ok(None) => return,
-                Ok(Some(error)) | Err(error) => error,
-            },
-            Err(error) => error,
-        };
-        self.broker.link_lost(format!("connect: {target}"), now);
+    fn advance_link(&mut self, now: Now) {
+        let Some(link) = &mut self.link else { return };
+        match link.advance(&mut self.scratch) {
+            Ok(true) => self.broker.link_connected(now),
+            Ok(false) => {}
+            Err(why) => self.link_down(why, now),
+        }
     }
 
     fn read_link(&mut self, now: Now) {
         let mut budget = READ_BUDGET;
-        while self.link_readable && !self.connecting && budget > 0 {
-            let Some(stream) = &mut self.link else {
-                self.link_readable = false;
-                return;
-            };
-            match stream.read(&mut self.scratch) {
-                Ok(0) => self.link_down("closed by the peer".into(), now),
-                Ok(count) => {
-                    self.broker.link_received(&self.scratch[..count], now);
-                    budget = budget.saturating_sub(count);
-                    if count < self.scratch.len() && !self.link_ends {
-                        self.link_readable = false;
-                    }
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => self.link_readable = false,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => self.link_down(format!("read: {error}"), now),
+        while budget > 0 {
+            let Some(link) = self.link.as_mut().filter(|link| link.readable()) else { return };
+            let broker = &mut self.broker;
+            match link.read(&mut self.scratch, |bytes| broker.link_received(bytes, now)) {
+                Ok(0) => return,
+                Ok(count) => budget = budget.saturating_sub(count),
+                Err(why) => self.link_down(why, now),
             }
         }
     }
 
+    /// Writes until the socket takes no more, or there is no more.
     fn write_link(&mut self, now: Now) {
-        let Some(stream) = self.link.as_mut().filter(|_| !self.connecting) else { return };
-        if let Err(error) = self.broker.link_out().flush_to(stream) {
-            self.link_down(format!("write: {error}"), now);
-            self.broker.turn(now);
+        loop {
+            let Some(link) = &mut self.link else { return };
+            match link.write(self.broker.link_out()) {
+                Ok(0) => return,
+                Ok(_) => self.broker.link_wrote(),
+                Err(why) => {
+                    self.link_down(why, now);
+                    self.broker.turn(now);
+                }
+            }
         }
     }
 
@@ -480,33 +470,9 @@ impl<D: Disk> Reactor<D> {
     /// The one place where the connection to the peer ends.
     fn hang_up(&mut self) {
         self.link = None;
-        self.connecting = false;
-        self.link_readable = false;
-        self.link_ends = false;
     }
 }
 
 fn now() -> Now {
     Now { mono: Instant::now(), wall: jiff::Timestamp::now() }
-}
-
-/// Begins a TCP connection without waiting for it.
-fn start_connecting(address: SocketAddr, bind: Option<IpAddr>) -> io::Result<TcpStream> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
-    socket.set_tcp_nodelay(true)?;
-    let keepalive = TcpKeepalive::new()
-        .with_time(Duration::from_secs(60))
-        .with_interval(Duration::from_secs(10))
-        .with_retries(5);
-    socket.set_tcp_keepalive(&keepalive)?;
-    socket.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT))?;
-    if let Some(bind) = bind {
-        socket.bind(&SocketAddr::new(bind, 0).into())?;
-    }
-    match socket.connect(&address.into()) {
-        Ok(()) => {}
-        Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
-        Err(error) => return Err(error),
-    }
-    Ok(TcpStream::from_std(socket.into()))
 }
