@@ -8,10 +8,11 @@ use super::broker::Broker;
 use super::link::Now;
 use super::permlog::PermLog;
 use super::reactor::Reactor;
-use crate::config::{Config, Peer};
+use crate::config::{Config, Peer, Pin, Wire};
 use crate::spool::{RealDisk, Spool, SpoolLock};
 use crate::supervise::control::Channel;
 use crate::supervise::title;
+use crate::wire::secure::{HostKey, TlsIdentity};
 use std::error::Error;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
@@ -52,9 +53,31 @@ fn serve(seed: Seed) -> Result<(), Box<dyn Error>> {
     });
     let spool = Spool::open(RealDisk, &dir, peer.spool);
     let now = Now { mono: Instant::now(), wall: jiff::Timestamp::now() };
-    let broker = Broker::new(&config, &peer, spool, None, getrandom::u64()?, now);
+    let (keys, barred) = match keys(&config, &peer) {
+        Ok(keys) => (keys, None),
+        Err(why) => (None, Some(why)),
+    };
+    let broker = Broker::new(&config, &peer, spool, barred.as_deref(), getrandom::u64()?, now);
     let control = Channel::from_fd(control)?;
     let permlog = PermLog::new(&config.log_dir);
-    Reactor::new(peer, broker, listener, control, permlog)?.run()?;
+    Reactor::new(peer, keys, broker, listener, control, permlog)?.run()?;
     Ok(())
+}
+
+/// What the peer is shown and what it is to show, where the wire asks for keys.
+///
+/// # Errors
+/// There is no way to know the peer, or to be known: what to put right. The peer is not dialled then; a key or pin that is
+/// mended is seen at the next reload.
+fn keys(config: &Config, peer: &Peer) -> Result<Option<(TlsIdentity, Vec<Pin>)>, String> {
+    if peer.wire == Wire::Classic {
+        return Ok(None);
+    }
+    let pins = config.pins.of(&peer.host.id).to_vec();
+    if pins.is_empty() {
+        return Err(format!("no pin for {} in {}", peer.host.id, config.pins_file.display()));
+    }
+    let key = HostKey::load(&config.key_dir).map_err(|error| error.to_string())?;
+    let identity = TlsIdentity::new(&key).map_err(|error| error.to_string())?;
+    Ok(Some((identity, pins)))
 }
