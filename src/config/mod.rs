@@ -89,12 +89,6 @@ pub struct Peer {
     pub socket_mode: u32,
     /// Longest request or answer line in bytes, its newline not counted (default 1 MiB).
     pub max_line: usize,
-    /// T
-    pub heartbeat: Duration,
-    /// T
-    pub heartbeat_missed: u32,
-    /// T
-    pub window: usize,
     /// Bounds of the peer's spool.
     pub spool: SpoolLimits,
 }

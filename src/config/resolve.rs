@@ -259,9 +259,6 @@ fn peers(settings: &Settings, hosts: &Hosts, own: &HostId) -> Vec<Peer> {
             drain_timeout: keys.drain_timeout(),
             socket_mode: keys.socket_mode(),
             max_line: keys.max_line(),
-            heartbeat: std::time::Duration::from_secs(15),
-            heartbeat_missed: 3,
-            window: 4 << 20,
             spool: keys.spool(),
         }
     };
