@@ -185,7 +185,12 @@ impl Drop for Connection {
 }
 
 /// One read; 0 bytes when there is nothing now.
-fn read(stream: &mut TcpStream, readable: &mut bool, ends: bool, scratch: &mut [u8]) -> Result<usize, String> {
+fn read(
+    stream: &mut TcpStream,
+    readable: &mut bool,
+    ends: bool,
+    scratch: &mut [u8],
+) -> Result<usize, String> {
     loop {
         match stream.read(scratch) {
             Ok(0) => return Err("closed by the peer".to_owned()),

@@ -409,9 +409,9 @@ impl<D: Disk> Reactor<D> {
         self.hang_up();
         let tunnel = match (self.peer.wire, &self.keys) {
             (Wire::Classic, _) => Ok(None),
-            (Wire::Secure, Some((identity, pins))) => {
-                Tunnel::caller(identity, &self.peer.host.id, pins).map(Some).map_err(|error| error.to_string())
-            }
+            (Wire::Secure, Some((identity, pins))) => Tunnel::caller(identity, &self.peer.host.id, pins)
+                .map(Some)
+                .map_err(|error| error.to_string()),
             (Wire::Secure, None) => Err("no key of our own to show".to_owned()),
         };
         let registry = self.poll.registry();

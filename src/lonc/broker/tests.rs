@@ -6,6 +6,8 @@ use crate::spool::RealDisk;
 use crate::wire::classic::Cipher;
 use tempfile::TempDir;
 
+mod secure;
+
 const BUILDKEY: &str = "41342A79EAFBE8FC990EFC7D2928";
 
 struct Rig {
@@ -63,7 +65,8 @@ impl Rig {
             id: HostId::new("msua1").unwrap(),
             hosts: Hosts::default(),
             hosts_file: dir.path().join("hosts.tab"),
-            pins: dir.path().join("hosts.pins"),
+            pins: crate::config::Pins::default(),
+            pins_file: dir.path().join("hosts.pins"),
             key_dir: dir.path().join("keys"),
             run_dir: dir.path().join("run"),
             spool_dir: spool_dir.clone(),
@@ -80,6 +83,9 @@ impl Rig {
                 max_line: 1 << 20,
                 full_load: 1.0,
                 drain_timeout: Duration::from_secs(5),
+                heartbeat: Duration::from_secs(15),
+                heartbeat_missed: 3,
+                window: 4 << 20,
             },
             handlers: Vec::new(),
             warnings: Vec::new(),

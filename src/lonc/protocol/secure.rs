@@ -247,6 +247,7 @@ impl Secure {
         let queue = if head.is_some() { &mut self.waiting_critical } else { &mut self.waiting };
         let text = payload.bytes.into();
         queue.push_back(Outbound { number: message.number, head, text, sent: 0, cancelled: false });
+        self.begin_waiting();
         self.carry_on(out);
     }
 
@@ -264,19 +265,18 @@ impl Secure {
         }
     }
 
-    /// Begins what there is room for: critical messages first, since they alone wait for each other.
+    /// Begins what there is room for: critical messages first, since they alone wait for each other. A long one at the
+    /// front waits until all of it has room, and nothing that came later overtakes it: else it might wait for ever.
     fn begin_waiting(&mut self) {
-        let critical_free = !self.sending_critical();
-        for (queue, free) in [(&mut self.waiting_critical, critical_free), (&mut self.waiting, true)] {
-            if !free {
-                continue;
-            }
-            let Some(cost) = queue.front().map(Outbound::cost) else { continue };
+        loop {
+            let critical = (!self.sending_critical()).then(|| self.waiting_critical.front()).flatten();
+            let Some(next) = critical.or(self.waiting.front()) else { return };
+            let cost = next.cost();
             if cost > self.credit {
-                // What comes later must not overtake a long one for ever.
                 return;
             }
             self.credit -= cost;
+            let queue = if next.head.is_some() { &mut self.waiting_critical } else { &mut self.waiting };
             self.sending.extend(queue.pop_front());
         }
     }

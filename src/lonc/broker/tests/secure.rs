@@ -1,0 +1,273 @@
+//! The broker on the secure wire: numbers, sequences, heartbeats, and a peer that asks to be dialled anew.
+
+use super::*;
+use crate::wire::secure::{
+    CalledHello, CallerHello, CriticalHead, Frame, FrameReader, Hello, Versions, put_answer, put_go_away,
+    put_pong,
+};
+
+const WINDOW: u32 = 4 << 20;
+
+/// What the peer got.
+#[derive(Debug, PartialEq, Eq)]
+enum Got {
+    Request(u64, String),
+    Critical(u64, u64, u64, Option<String>, String),
+    Cancel(u64),
+    Ping,
+    Other,
+}
+
+impl Got {
+    fn critical(number: u64, sequence: u64, settled: u64, text: &str) -> Got {
+        Got::Critical(number, sequence, settled, None, text.to_owned())
+    }
+}
+
+fn request(number: u64, text: &str) -> Got {
+    Got::Request(number, text.to_owned())
+}
+
+fn rig() -> Rig {
+    let mut peer = peer();
+    peer.wire = Wire::Secure;
+    Rig::with(peer)
+}
+
+impl Rig {
+    fn come_up_secure(&mut self) {
+        if !self.took(&Effect::Dial) {
+            self.wait(61.0);
+            assert!(self.took(&Effect::Dial), "a dial is due after the longest pause");
+        }
+        self.broker.link_connected(self.now);
+        let mut reader = FrameReader::new();
+        reader.push(self.broker.link_out().bytes());
+        self.broker.link_out().clear();
+        let Some(Ok(Frame::Hello(body))) = reader.next_frame() else { panic!("HELLO comes first") };
+        let theirs = CallerHello::parse(body).unwrap();
+        assert_eq!((theirs.to.as_str(), theirs.hello.id.as_str()), ("msul1", "msua1"));
+        assert_eq!(theirs.epoch, self.broker.spool.epoch());
+        let hello = Hello {
+            versions: Versions::OURS,
+            id: host("msul1").id,
+            window: WINDOW,
+            max_line: 1 << 20,
+            program: "test".to_owned(),
+        };
+        self.put(|out| CalledHello { hello, mark: 0 }.put(out));
+        assert!(self.broker.link.is_up());
+    }
+
+    fn put(&mut self, put: impl FnOnce(&mut Vec<u8>)) {
+        let mut bytes = Vec::new();
+        put(&mut bytes);
+        self.broker.link_received(&bytes, self.now);
+        self.turn();
+    }
+
+    fn reply(&mut self, number: u64, text: &str) {
+        self.put(|out| put_answer(out, number, false, text.as_bytes()));
+    }
+
+    fn frames(&mut self) -> Vec<Got> {
+        let mut reader = FrameReader::new();
+        reader.push(self.broker.link_out().bytes());
+        self.broker.link_out().clear();
+        let mut got = Vec::new();
+        while let Some(frame) = reader.next_frame() {
+            let text = |body: &[u8]| String::from_utf8_lossy(body).into_owned();
+            got.push(match frame.unwrap() {
+                Frame::Request { id, body, .. } => Got::Request(id, text(body)),
+                Frame::Critical { id, body, .. } => {
+                    let (head, body) = CriticalHead::split(body).unwrap();
+                    let key = head.key.map(|key| key.to_string());
+                    Got::Critical(id, head.sequence, head.settled, key, text(body))
+                }
+                Frame::Cancel { id } => Got::Cancel(id),
+                Frame::Ping(_) => Got::Ping,
+                _ => Got::Other,
+            });
+        }
+        got
+    }
+}
+
+#[test]
+fn a_slow_answer_holds_up_nobody_else_s_and_each_program_s_order_is_kept() {
+    let mut rig = rig();
+    rig.come_up_secure();
+    let first = rig.program(&["slow", "quick"]);
+    let second = rig.program(&["other"]);
+    assert_eq!(rig.frames(), [request(1, "slow"), request(2, "quick"), request(3, "other")]);
+    rig.reply(3, "OTHER");
+    rig.reply(2, "QUICK");
+    assert_eq!((rig.got(first), rig.got(second)), (vec![], vec!["OTHER".to_owned()]));
+    rig.reply(1, "SLOW");
+    assert_eq!(rig.got(first), ["SLOW", "QUICK"]);
+}
+
+#[test]
+fn an_overdue_request_is_cancelled_and_its_late_answer_goes_to_nobody() {
+    let mut rig = rig();
+    rig.come_up_secure();
+    let id = rig.program(&["slow"]);
+    rig.frames();
+    // Heartbeats are answered meanwhile, so it is the request that is slow and not the link.
+    for _ in 0..30 {
+        rig.wait(10.0);
+        rig.put(|out| put_pong(out, b""));
+    }
+    assert_eq!(rig.got(id), ["con_lost"]);
+    assert_eq!(rig.frames().last(), Some(&Got::Cancel(1)));
+    rig.ask(id, &["next"]);
+    rig.reply(1, "LATE");
+    rig.reply(2, "NEXT");
+    assert_eq!(rig.got(id), ["NEXT"]);
+    rig.reply(9, "to nothing");
+    assert!(!rig.broker.link.is_up(), "an answer to a number that was never given ends the link");
+}
+
+#[test]
+fn critical_requests_carry_their_sequence_and_keep_it_when_they_are_stored_and_sent_again() {
+    let mut rig = rig();
+    rig.come_up_secure();
+    let id = rig.program(&["critical:a", "plain", "critical;key=k1:encrypt:b"]);
+    let with_key = Got::Critical(3, 2, 1, Some("k1".to_owned()), "b".to_owned());
+    assert_eq!(rig.frames(), [Got::critical(1, 1, 1, "a"), request(2, "plain"), with_key]);
+    rig.lose_link();
+    assert_eq!(rig.got(id), ["con_delayed", "con_lost", "con_delayed"]);
+    rig.ask(id, &["critical:c"]);
+    assert_eq!(rig.got(id), ["con_delayed"]);
+    rig.come_up_secure();
+    let with_key = Got::Critical(2, 2, 1, Some("k1".to_owned()), "b".to_owned());
+    assert_eq!(rig.frames(), [Got::critical(1, 1, 1, "a"), with_key, Got::critical(3, 3, 1, "c")]);
+    rig.reply(1, "ok");
+    rig.reply(2, "ok");
+    rig.reply(3, "refused");
+    assert_eq!(rig.delivered(), ["a", "critical;key=k1:encrypt:b"]);
+    assert_eq!((rig.broker.spool.waiting().messages, rig.broker.spool.waiting().failed), (0, 1));
+    rig.ask(id, &["critical:d"]);
+    assert_eq!(rig.frames(), [Got::critical(4, 4, 4, "d")]);
+}
+
+#[test]
+fn what_is_settled_never_passes_what_is_in_flight() {
+    let mut rig = rig();
+    rig.come_up_secure();
+    let id = rig.program(&["critical:1", "critical:2", "critical:3"]);
+    rig.frames();
+    rig.reply(2, "ok");
+    rig.reply(3, "ok");
+    rig.ask(id, &["critical:4"]);
+    assert_eq!(rig.frames(), [Got::critical(4, 4, 1, "4")]);
+    rig.reply(1, "ok");
+    rig.ask(id, &["critical:5"]);
+    assert_eq!(rig.frames(), [Got::critical(5, 5, 4, "5")]);
+}
+
+#[test]
+fn an_overdue_critical_request_is_stored_and_not_cancelled() {
+    let mut rig = rig();
+    rig.come_up_secure();
+    let id = rig.program(&["critical:slow"]);
+    rig.frames();
+    for _ in 0..30 {
+        rig.wait(10.0);
+        rig.put(|out| put_pong(out, b""));
+    }
+    assert_eq!(rig.got(id), ["con_delayed"]);
+    assert!(rig.frames().iter().all(|got| *got == Got::Ping));
+    rig.reply(1, "LATE");
+    assert_eq!(rig.delivered(), ["slow"]);
+}
+
+#[test]
+fn a_silent_link_is_tried_after_15_s_and_given_up_after_60() {
+    let mut rig = rig();
+    rig.come_up_secure();
+    rig.wait(14.9);
+    assert!(rig.frames().is_empty());
+    for _ in 0..3 {
+        rig.wait(15.0);
+        assert_eq!(rig.frames(), [Got::Ping]);
+    }
+    assert!(rig.broker.link.is_up());
+    rig.wait(15.1);
+    assert!(!rig.broker.link.is_up() && rig.took(&Effect::HangUp));
+    rig.come_up_secure();
+    for _ in 0..10 {
+        rig.wait(15.0);
+        assert_eq!(rig.frames(), [Got::Ping]);
+        rig.put(|out| put_pong(out, b""));
+    }
+    assert!(rig.broker.link.is_up());
+}
+
+#[test]
+fn a_person_s_heartbeat_has_five_seconds() {
+    let mut rig = rig();
+    rig.come_up_secure();
+    rig.broker.probe(rig.now);
+    assert_eq!(rig.frames(), [Got::Ping]);
+    rig.put(|out| put_pong(out, b""));
+    rig.wait(6.0);
+    assert!(rig.broker.link.is_up());
+    rig.broker.probe(rig.now);
+    rig.wait(5.0);
+    assert!(!rig.broker.link.is_up());
+}
+
+#[test]
+fn a_peer_that_asks_to_be_dialled_anew_costs_no_request() {
+    let mut rig = rig();
+    rig.come_up_secure();
+    let id = rig.program(&["a"]);
+    rig.frames();
+    rig.put(|out| put_go_away(out, u64::MAX));
+    rig.ask(id, &["b", "critical:c"]);
+    assert!(rig.frames().is_empty(), "nothing more is sent on this connection");
+    rig.reply(1, "A");
+    assert_eq!(rig.got(id), ["A"]);
+    rig.turn();
+    assert!(rig.took(&Effect::HangUp) && rig.took(&Effect::Dial), "dialled at once");
+    rig.effects.push(Effect::Dial);
+    rig.come_up_secure();
+    rig.turn();
+    assert_eq!(rig.frames(), [request(1, "b"), Got::critical(2, 1, 1, "c")]);
+}
+
+#[test]
+fn what_a_leaving_peer_will_not_run_is_lost_or_stored_at_once() {
+    let mut rig = rig();
+    rig.come_up_secure();
+    let id = rig.program(&["a", "b", "critical:c"]);
+    rig.frames();
+    rig.put(|out| put_go_away(out, 1));
+    rig.reply(1, "A");
+    assert_eq!(rig.got(id), ["A", "con_lost", "con_delayed"]);
+    rig.turn();
+    rig.took(&Effect::HangUp);
+    rig.come_up_secure();
+    assert_eq!(rig.frames(), [Got::critical(1, 1, 1, "c")]);
+}
+
+#[test]
+fn a_request_that_the_peer_does_not_take_is_answered_here_and_a_stored_one_set_aside() {
+    let mut peer = peer();
+    peer.wire = Wire::Secure;
+    peer.max_line = 2 << 20;
+    peer.window = 5 << 20;
+    let mut rig = Rig::with(peer);
+    let long = format!("critical:{}", "x".repeat((1 << 20) + 1));
+    rig.lose_link();
+    let id = rig.program(&[&long]);
+    assert_eq!(rig.got(id), ["con_delayed"]);
+    rig.come_up_secure();
+    assert_eq!(rig.broker.spool.waiting().failed, 1);
+    rig.ask(id, &[&long, "short"]);
+    assert_eq!(rig.frames(), [request(1, "short")]);
+    rig.reply(1, "SHORT");
+    let got = rig.got(id);
+    assert!(got[0].starts_with("error:") && got[1] == "SHORT", "{got:?}");
+}
