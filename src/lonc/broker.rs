@@ -10,19 +10,21 @@
 //! in the spool is the order in which the requests were taken.
 
 mod delivery;
+mod sending;
 #[cfg(test)]
 mod tests;
 
 use super::link::{Action, Event, Link, Now};
 use super::pending::{Entry, Owner, Pending, Purpose};
-use super::protocol::{Message, Once, Terms};
-use super::request::{self, Forward, Request};
+use super::protocol::{Message, Terms};
+use super::request::{self, Request};
 use super::session::{ClientId, Session, Sessions};
 use crate::config::{Config, HostId, Hosts, Peer, Wire};
 use crate::spool::{Disk, Spool};
 use crate::status::{LinkState, PeerStatus};
 use crate::wire::line::Line;
 use delivery::Store;
+use sending::{Kept, answer_to, enqueue, forward_request};
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -131,7 +133,7 @@ impl<D: Disk> Broker<D> {
             caller: config.id.clone(),
             called: peer.host.id.clone(),
             epoch: spool.epoch().to_owned(),
-            window: u32::try_from(peer.window).unwrap_or(u32::MAX),
+            window: peer.window,
             max_line: u32::try_from(peer.max_line).unwrap_or(u32::MAX),
         };
         Broker {
@@ -509,98 +511,5 @@ impl<D: Disk> Broker<D> {
         if self.draining.is_some() && self.pending.is_empty() && self.queue.is_empty() {
             self.link_event(Event::Stop, now);
         }
-    }
-}
-
-/// What became of a request that a program wants forwarded.
-enum Kept {
-    Sent,
-    Lost,
-    Refused(String),
-    ToStore,
-}
-
-/// Sends a request if it may be sent; says otherwise what is to become of it.
-fn forward_request<D: Disk>(
-    forward: Forward<'_>,
-    owner: Owner,
-    stores_empty: bool,
-    link: &mut Link,
-    pending: &mut Pending,
-    spool: &mut Spool<D>,
-    now: Now,
-) -> Kept {
-    if !link.is_up() {
-        return if forward.critical { Kept::ToStore } else { Kept::Lost };
-    }
-    let size = request::payload(forward.text).bytes.len();
-    if let Err(why) = link.takes(size) {
-        return Kept::Refused(why);
-    }
-    if !forward.critical {
-        let number = pending.next_number();
-        link.send(Message { number, text: forward.text, once: None });
-        pending.push(Entry { owner: Some(owner), purpose: Purpose::Plain, size }, now.mono);
-        return Kept::Sent;
-    }
-    if !stores_empty || !spool.is_empty() {
-        return Kept::ToStore;
-    }
-    let mut sequence = None;
-    if link.knows_repeats() {
-        match spool.allocate() {
-            Ok(given) => sequence = Some(given),
-            // Sent without a sequence it might run twice; so let it be stored, or be told that it cannot.
-            Err(_) => return Kept::ToStore,
-        }
-    }
-    let request = forward.text.into();
-    let purpose = Purpose::Critical { request, sequence, stored: false };
-    send_critical(forward.text, Entry { owner: Some(owner), purpose, size }, link, pending, spool, now);
-    Kept::Sent
-}
-
-/// Puts a critical request on a link that is up.
-fn send_critical<D: Disk>(
-    text: &[u8],
-    entry: Entry,
-    link: &mut Link,
-    pending: &mut Pending,
-    spool: &Spool<D>,
-    now: Now,
-) {
-    let sequence = match &entry.purpose {
-        Purpose::Critical { sequence, .. } => *sequence,
-        Purpose::Plain | Purpose::Probe => None,
-    };
-    let number = pending.next_number();
-    let once = sequence.map(|sequence| {
-        // Below the least that waits or is in flight all is settled.
-        let waiting = [Some(spool.settled_below()), pending.least_unstored(), Some(sequence)];
-        let settled = waiting.into_iter().flatten().min().unwrap_or(sequence);
-        Once { sequence, settled }
-    });
-    link.send(Message { number, text, once });
-    pending.push(entry, now.mono);
-}
-
-fn answer_to(
-    owner: Owner,
-    answer: &[u8],
-    sessions: &mut Sessions,
-    queue: &mut VecDeque<ClientId>,
-    touched: &mut Vec<ClientId>,
-) {
-    if let Some(session) = sessions.get(owner.client) {
-        session.answers.fill(owner.slot, answer);
-        enqueue(queue, owner.client, session);
-        touched.push(owner.client);
-    }
-}
-
-fn enqueue(queue: &mut VecDeque<ClientId>, id: ClientId, session: &mut Session) {
-    if !session.queued && session.can_serve() {
-        session.queued = true;
-        queue.push_back(id);
     }
 }

@@ -224,7 +224,7 @@ impl Link {
             Wire::Classic => {
                 Protocol::Classic(Classic::begin(called, caller, *max_line as usize, &mut self.out))
             }
-            Wire::Secure => Protocol::Secure(Box::new(Secure::begin(&self.terms, &mut self.out))),
+            Wire::Secure => Protocol::Secure(Secure::begin(&self.terms, &mut self.out)),
         });
     }
 

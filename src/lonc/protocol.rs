@@ -67,7 +67,7 @@ pub enum Protocol {
     /// What the original speaks.
     Classic(Classic),
     /// Frames, within TLS.
-    Secure(Box<Secure>),
+    Secure(Secure),
 }
 
 impl Protocol {

@@ -1,6 +1,7 @@
 //! The broker's part that sees to it that a critical message arrives: answers, deadlines, storing, replay.
 
-use super::{Broker, CON_DELAYED, CON_FAILED, CON_LOST, Effect, answer_to, send_critical};
+use super::sending::{answer_to, send_critical};
+use super::{Broker, CON_DELAYED, CON_FAILED, CON_LOST, Effect};
 use crate::config::HostId;
 use crate::lonc::inbox_owner::inbox_owner;
 use crate::lonc::link::{Event, Now};

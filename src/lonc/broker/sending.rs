@@ -1,0 +1,104 @@
+//! The broker's steps on the way of a request to the link and of an answer to its program.
+
+use crate::lonc::link::{Link, Now};
+use crate::lonc::pending::{Entry, Owner, Pending, Purpose};
+use crate::lonc::protocol::{Message, Once};
+use crate::lonc::request::{self, Forward};
+use crate::lonc::session::{ClientId, Session, Sessions};
+use crate::spool::{Disk, Spool};
+use std::collections::VecDeque;
+
+/// What became of a request that a program wants forwarded.
+pub(super) enum Kept {
+    Sent,
+    Lost,
+    Refused(String),
+    ToStore,
+}
+
+/// Sends a request if it may be sent; says otherwise what is to become of it.
+pub(super) fn forward_request<D: Disk>(
+    forward: Forward<'_>,
+    owner: Owner,
+    stores_empty: bool,
+    link: &mut Link,
+    pending: &mut Pending,
+    spool: &mut Spool<D>,
+    now: Now,
+) -> Kept {
+    if !link.is_up() {
+        return if forward.critical { Kept::ToStore } else { Kept::Lost };
+    }
+    let size = request::payload(forward.text).bytes.len();
+    if let Err(why) = link.takes(size) {
+        return Kept::Refused(why);
+    }
+    if !forward.critical {
+        let number = pending.next_number();
+        link.send(Message { number, text: forward.text, once: None });
+        pending.push(Entry { owner: Some(owner), purpose: Purpose::Plain, size }, now.mono);
+        return Kept::Sent;
+    }
+    if !stores_empty || !spool.is_empty() {
+        return Kept::ToStore;
+    }
+    let mut sequence = None;
+    if link.knows_repeats() {
+        match spool.allocate() {
+            Ok(given) => sequence = Some(given),
+            // Sent without a sequence it might run twice; so let it be stored, or be told that it cannot.
+            Err(_) => return Kept::ToStore,
+        }
+    }
+    let request = forward.text.into();
+    let purpose = Purpose::Critical { request, sequence, stored: false };
+    send_critical(forward.text, Entry { owner: Some(owner), purpose, size }, link, pending, spool, now);
+    Kept::Sent
+}
+
+/// Puts a critical request on a link that is up.
+pub(super) fn send_critical<D: Disk>(
+    text: &[u8],
+    entry: Entry,
+    link: &mut Link,
+    pending: &mut Pending,
+    spool: &Spool<D>,
+    now: Now,
+) {
+    let sequence = match &entry.purpose {
+        Purpose::Critical { sequence, .. } => *sequence,
+        Purpose::Plain | Purpose::Probe => None,
+    };
+    let number = pending.next_number();
+    let once = sequence.map(|sequence| {
+        // Below the least that waits or is in flight all is settled.
+        let waiting = [Some(spool.settled_below()), pending.least_unstored(), Some(sequence)];
+        let settled = waiting.into_iter().flatten().min().unwrap_or(sequence);
+        Once { sequence, settled }
+    });
+    link.send(Message { number, text, once });
+    pending.push(entry, now.mono);
+}
+
+/// Fills a program's slot, if the program is still there.
+pub(super) fn answer_to(
+    owner: Owner,
+    answer: &[u8],
+    sessions: &mut Sessions,
+    queue: &mut VecDeque<ClientId>,
+    touched: &mut Vec<ClientId>,
+) {
+    if let Some(session) = sessions.get(owner.client) {
+        session.answers.fill(owner.slot, answer);
+        enqueue(queue, owner.client, session);
+        touched.push(owner.client);
+    }
+}
+
+/// Puts a program in the queue of those to be served, if there is something to serve and it does not stand there.
+pub(super) fn enqueue(queue: &mut VecDeque<ClientId>, id: ClientId, session: &mut Session) {
+    if !session.queued && session.can_serve() {
+        session.queued = true;
+        queue.push_back(id);
+    }
+}
