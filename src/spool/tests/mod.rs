@@ -2,6 +2,7 @@
 
 mod damage;
 mod dropped;
+mod sequences;
 
 use super::*;
 use crate::disk::{Fault, FaultyDisk, Keep};
