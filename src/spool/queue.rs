@@ -386,7 +386,7 @@ impl Queue {
         }
     }
 
-    /// A segment that nothing waits in and that may go: never the last, whose name keeps the sequence, and never
+    /// A segment that nothing waits in and that may go: never the last, which is appended to, and never
     /// from behind one that still waits, since its name bounds that one.
     pub fn removable(&self) -> Option<Sequence> {
         let before_last = self.segments.len().saturating_sub(1);
