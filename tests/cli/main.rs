@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod asking;
+mod keys;
 mod place;
 mod setting_up;
 mod views;
