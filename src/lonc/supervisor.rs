@@ -17,7 +17,7 @@ mod watch;
 pub use left::Left;
 
 use super::entry::{self, Seed};
-use crate::config::HostId;
+use crate::config::{HostId, Pin};
 use crate::status::LinkState;
 use crate::supervise::admin::{Admin, Asked};
 use crate::supervise::anew;
@@ -107,7 +107,7 @@ struct Supervisor<'a> {
     board: Board,
     admin: Admin,
     /// The pin of this host's own key, where there is one.
-    key: Option<String>,
+    key: Option<Pin>,
     /// `None` where the system has no watch for us.
     watch: Option<Watch>,
     /// The watch has more to read than one turn's share.

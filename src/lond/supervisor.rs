@@ -30,7 +30,7 @@ mod reload;
 pub use left::Left;
 
 use super::entry::{self, Seed};
-use crate::config::HostId;
+use crate::config::{HostId, Pin};
 use crate::status;
 use crate::supervise::admin::{Admin, Asked};
 use crate::supervise::anew;
@@ -110,7 +110,7 @@ struct Supervisor<'a> {
     tokens: HashMap<Token, u32>,
     callers: Callers,
     /// The pin of this host's own key, where there is one.
-    key: Option<String>,
+    key: Option<Pin>,
     admin: Admin,
     board: Board,
     /// What is said of strangers, of callers whom a child did not come to know, of those beyond `max_opening`, and of
@@ -155,7 +155,7 @@ impl<'a> Supervisor<'a> {
             problems.iter().for_each(|problem| log::error!("{problem}; the secure wire is not served"));
             None
         });
-        let callers = Callers::new(config, key.as_deref());
+        let callers = Callers::new(config, key);
         let mut supervisor = Supervisor {
             start,
             entry,
