@@ -185,7 +185,10 @@ impl<'a> Supervisor<'a> {
             Some((left, descriptors)) => supervisor.adopt(left, descriptors, now),
             None => {
                 for address in supervisor.start.config.lond.listen.clone() {
-                    supervisor.listen(address)?;
+                    if let Err(error) = supervisor.listen(address) {
+                        supervisor.admin.close(supervisor.poll.registry());
+                        return Err(error.into());
+                    }
                 }
                 log::info!("started, listening on {}", addresses(&supervisor.listeners));
             }

@@ -51,7 +51,7 @@ impl Supervisor<'_> {
         let (added, removed) = moved;
         let mut done = format!("{} ended, {kept} kept", links(open - kept));
         if added + removed > 0 {
-            done.push_str(&format!("; {added} listening addresses added, {removed} removed"));
+            done.push_str(&format!("; addresses: {added} added, {removed} removed"));
         }
         anew::taken_over(&self.start.config, &done)
     }
