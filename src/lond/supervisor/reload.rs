@@ -33,7 +33,7 @@ impl Supervisor<'_> {
         };
         let callers = Callers::new(&config, key);
         let old = Ground { config: &self.start.config, key: self.key, callers: &self.callers };
-        let new = Ground { config: &config, key: key, callers: &callers };
+        let new = Ground { config: &config, key, callers: &callers };
         let change =
             Change { all: old.serves_otherwise(&new), admission: old.admits_otherwise(&new), old, new };
         let leaving: Vec<u32> =
