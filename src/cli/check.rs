@@ -74,11 +74,14 @@ impl Found {
                 self.warning(config, what);
             }
         }
-        let mut own = Vec::new();
+        let (mut current, mut own) = (None, Vec::new());
         for which in [KeyFile::Current, KeyFile::New, KeyFile::Old] {
             match HostKey::load_file(&config.key_dir, which) {
                 Ok(key) => {
                     own.push(key.pin());
+                    if which == KeyFile::Current {
+                        current = Some(key.pin());
+                    }
                     self.look_at_owner(config, which);
                 }
                 Err(error @ KeyError::Missing(_)) if which == KeyFile::Current && secure => {
@@ -95,16 +98,16 @@ impl Found {
             }
         }
         if secure {
-            self.look_at_own_pins(config, &own);
+            self.look_at_own_pins(config, current, &own);
         }
     }
 
     /// Whether those who know us by `hosts.pins`, which is the same file everywhere, know the keys that we have.
-    fn look_at_own_pins(&mut self, config: &Config, own: &[Pin]) {
-        let Some(current) = own.first() else { return };
+    fn look_at_own_pins(&mut self, config: &Config, current: Option<Pin>, own: &[Pin]) {
+        let Some(current) = current else { return };
         let pinned = config.pins.of(&config.id);
         let mut say = |what| self.warnings.push(Problem::of(&config.pins_file, what));
-        if !pinned.contains(current) {
+        if !pinned.contains(&current) {
             say(format!("this host's own line is not in it: {} {current}", config.id));
         }
         for pin in pinned.iter().filter(|pin| !own.contains(pin)) {
