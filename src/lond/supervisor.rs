@@ -448,7 +448,7 @@ impl<'a> Supervisor<'a> {
     }
 
     fn close_doors(&mut self, doing: &'static str) {
-        self.listeners.clear();
+        self.listeners.drain(..).for_each(Listener::close);
         self.admin.close(self.poll.registry());
         self.board.set_doing(doing);
     }

@@ -48,8 +48,14 @@ impl Called {
 
     pub fn start(more: &str) -> Called {
         let mut called = Called::new(more);
-        called.world.start();
+        called.serve();
         called
+    }
+
+    /// Starts it and waits until all is written that a start writes.
+    fn serve(&mut self) {
+        self.world.start();
+        self.world.wait("the status is written", || self.world.path("status/lond.json").exists());
     }
 
     /// The same with a key of this host's own and a pin of each of h2 to h4.
@@ -57,7 +63,7 @@ impl Called {
         let mut called = Called::new(more);
         called.world.make_key();
         called.world.pin(&[2, 3, 4].map(|n| (n, pin(n))));
-        called.world.start();
+        called.serve();
         called
     }
 
@@ -283,7 +289,7 @@ fn hup_works_the_tenth_time() {
         called.world.wait("no descriptor leaks", || open_files_of(pid) == files);
     }
     assert_eq!(status_field(pid, "SigBlk"), "0000000000000000");
-    assert_eq!(title_of(pid), "lond: supervisor, 0 links");
+    called.world.wait("the title says so", || title_of(pid) == "lond: supervisor, 0 links");
 }
 
 /// Who a caller is taken for; `None` where its child was told to end before it could say.

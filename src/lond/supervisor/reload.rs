@@ -70,7 +70,7 @@ impl Supervisor<'_> {
             match Listener::open(*address, next(&mut self.next_token), self.poll.registry()) {
                 Ok(listener) => opened.push(listener),
                 Err(error) => {
-                    drop(opened);
+                    opened.into_iter().for_each(Listener::close);
                     for address in closed {
                         self.listen(address)
                             .unwrap_or_else(|error| log::error!("{error}; no caller comes that way"));
@@ -85,10 +85,10 @@ impl Supervisor<'_> {
     }
 
     fn close_listeners(&mut self, go: impl Fn(SocketAddr) -> bool) -> Vec<SocketAddr> {
-        let (gone, stay) = std::mem::take(&mut self.listeners).into_iter().partition(|l| go(l.address));
-        self.listeners = stay;
-        let gone: Vec<Listener> = gone;
-        gone.into_iter().map(|listener| listener.address).collect()
+        let gone: Vec<Listener> = self.listeners.extract_if(.., |listener| go(listener.address)).collect();
+        let addresses = gone.iter().map(|listener| listener.address).collect();
+        gone.into_iter().for_each(Listener::close);
+        addresses
     }
 }
 
