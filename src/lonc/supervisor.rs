@@ -21,9 +21,8 @@ use super::entry::{self, Seed};
 use crate::config::HostId;
 use crate::status::LinkState;
 use crate::supervise::control::ToLink;
-use crate::supervise::handoff;
 use crate::supervise::signals::{Signal, Signals};
-use crate::supervise::startup::{self, Common, Start};
+use crate::supervise::startup::{self, Start};
 use crate::supervise::table::{Action, Event, State};
 use crate::supervise::{spawn, title};
 use admin::Admin;
@@ -33,7 +32,7 @@ use jiff::Timestamp;
 use mio::{Events, Interest, Poll, Token};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixListener;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -253,83 +252,6 @@ impl<'a> Supervisor<'a> {
             self.send(&peer, &ToLink::Probe, now);
         }
         self.board.touch();
-    }
-
-    /// Starts the program anew, if its new configuration is sound; the old one goes on if not.
-    fn restart(&mut self, now: Instant) {
-        if self.stopping.is_some() || !startup::can_restart(self.start.load, &self.start.config) {
-            return;
-        }
-        log::info!("starting anew");
-        let left = match self.leave(now) {
-            Ok(left) => left,
-            Err(error) => return log::error!("restart: {error}; the old program goes on"),
-        };
-        let listeners = self.listeners.values().map(AsFd::as_fd);
-        let mut open: Vec<BorrowedFd<'_>> = vec![self.start.lock.as_fd(), self.admin.as_fd()];
-        open.extend(listeners.chain(self.children.descriptors()));
-        let stayed = handoff::exec(&self.start.image, &left, &open, &mut self.signals);
-        if let Some(error) = stayed.error {
-            log::error!("restart: {error}; the old program goes on");
-        }
-        for signal in stayed.late.into_iter().filter(|signal| *signal != Signal::Restart) {
-            self.signal(signal, now);
-        }
-    }
-
-    fn leave(&self, now: Instant) -> io::Result<Left> {
-        let config = &self.start.config;
-        Ok(Left {
-            common: Common {
-                lock: self.start.lock.as_fd().as_raw_fd(),
-                log: startup::log_file(self.start.program, config),
-            },
-            started: self.board.started(),
-            admin: Some(self.admin.as_fd().as_raw_fd()),
-            listeners: self
-                .listeners
-                .iter()
-                .map(|(peer, socket)| (peer.clone(), socket.as_raw_fd()))
-                .collect(),
-            children: self.children.leave(now)?,
-            statuses: self.board.peers().to_vec(),
-        })
-    }
-
-    /// Takes over what the program before `exec` left: sockets of peers that are still there, and every child, to
-    /// be replaced in turn.
-    fn adopt(&mut self, left: Left, mut take: impl FnMut(i32) -> Option<std::os::fd::OwnedFd>, now: Instant) {
-        log::info!("started anew, {} links", self.start.config.peers.len());
-        for status in left.statuses {
-            self.board.note(status);
-        }
-        for (id, number) in left.listeners {
-            let path = self.start.config.socket_path(&id);
-            let Some(socket) = take(number) else { continue };
-            let Some(peer) = self.start.config.peer(&id) else {
-                log::info!("{id} is no longer in the table: its socket goes");
-                sockets::remove(&path);
-                continue;
-            };
-            if !path.exists() {
-                continue;
-            }
-            if let Err(error) = sockets::set_mode(&path, peer.socket_mode) {
-                log::error!("{error}");
-            }
-            self.listeners.insert(id, socket.into());
-        }
-        for child in left.children {
-            let control = child.control.and_then(|(number, carried)| Some((take(number)?, carried)));
-            let (peer, token) = (child.peer, next(&mut self.next_token));
-            self.children.adopt(peer.clone(), child.state, control, token, self.poll.registry(), now);
-            if self.start.config.peer(&peer).is_some() {
-                self.replacing.push_back((peer, child.state.pid));
-            } else {
-                let deadline = now + GRACE;
-                self.tell(&peer, Event::Retire { deadline }, now);
-            }
-        }
     }
 
     /// Makes the sockets that are not there, and wants a child for each peer that has one.

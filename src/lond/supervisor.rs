@@ -20,8 +20,8 @@ use super::entry::{self, Seed};
 use crate::config::HostId;
 use crate::supervise::control::{self, Channel, FromServe, ToServe};
 use crate::supervise::signals::{Signal, Signals};
-use crate::supervise::startup::{self, Common, Start};
-use crate::supervise::{handoff, lock, spawn, title};
+use crate::supervise::startup::{self, Start};
+use crate::supervise::{lock, spawn, title};
 use callers::{Caller, Callers, Hush};
 use links::{Action, Event, Links, State};
 use listeners::{ListenError, Listener};
@@ -29,7 +29,7 @@ use mio::{Events, Interest, Poll, Token};
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -415,93 +415,6 @@ impl<'a> Supervisor<'a> {
             };
             log::info!("{}: {state}, from {}, child {pid}", self.name(pid), link.remote);
         }
-    }
-
-    /// Starts the program anew, if its new configuration is sound; the old one goes on if not.
-    fn restart(&mut self, now: Instant) {
-        if self.stopping.is_some() || !startup::can_restart(self.start.load, &self.start.config) {
-            return;
-        }
-        log::info!("starting anew");
-        let left = match self.leave(now) {
-            Ok(left) => left,
-            Err(error) => return log::error!("restart: {error}; the old program goes on"),
-        };
-        let mut open: Vec<BorrowedFd<'_>> = vec![self.start.lock.as_fd()];
-        open.extend(self.listeners.iter().map(AsFd::as_fd));
-        open.extend(self.controls.values().map(|(_, channel)| channel.as_fd()));
-        let stayed = handoff::exec(&self.start.image, &left, &open, &mut self.signals);
-        if let Some(error) = stayed.error {
-            log::error!("restart: {error}; the old program goes on");
-        }
-        for signal in stayed.late.into_iter().filter(|signal| *signal != Signal::Restart) {
-            self.signal(signal, now);
-        }
-    }
-
-    fn leave(&self, now: Instant) -> io::Result<Left> {
-        let mut children = Vec::new();
-        for link in self.links.leave(now) {
-            let control = match self.controls.get(&link.pid) {
-                Some((_, channel)) => Some((channel.as_fd().as_raw_fd(), channel.carried()?)),
-                None => None,
-            };
-            children.push((link, control));
-        }
-        Ok(Left {
-            common: Common {
-                lock: self.start.lock.as_fd().as_raw_fd(),
-                log: startup::log_file(self.start.program, &self.start.config),
-            },
-            listeners: self.listeners.iter().map(|l| (l.address, l.socket.as_raw_fd())).collect(),
-            children,
-        })
-    }
-
-    /// Takes over what the program before `exec` left: sockets that are still wanted, and every child, which is
-    /// told to end: its caller dials again and gets one with the new configuration.
-    fn adopt(&mut self, left: Left, mut descriptors: handoff::Descriptors, now: Instant) {
-        let wanted = self.start.config.lond.listen.clone();
-        for (address, number) in left.listeners {
-            let Some(fd) = descriptors.take(number) else { continue };
-            if !wanted.contains(&address) {
-                log::info!("{address} is no longer listened on");
-                continue;
-            }
-            let token = next(&mut self.next_token);
-            match Listener::adopt(address, fd, token, self.poll.registry()) {
-                Ok(listener) => self.listeners.push(listener),
-                Err(error) => log::error!("{error}"),
-            }
-        }
-        for address in wanted {
-            if !self.listeners.iter().any(|listener| listener.address == address) {
-                // Not fatal here: there are links, and other addresses.
-                self.listen(address).unwrap_or_else(|error| log::error!("{error}; no caller comes that way"));
-            }
-        }
-        log::info!("started anew, listening on {}", addresses(&self.listeners));
-        for (link, control) in left.children {
-            let pid = link.pid;
-            self.links.adopt(&link, now);
-            if let Some((number, carried)) = control
-                && let Some(fd) = descriptors.take(number)
-                && let Err(error) = self.resume(pid, fd, carried)
-            {
-                log::error!("take over the control socket of child {pid}: {error}");
-            }
-            let deadline = self.drain_deadline(now);
-            self.tell(pid, Event::Drain { deadline }, now);
-        }
-    }
-
-    fn resume(&mut self, pid: u32, fd: OwnedFd, carried: control::Carried) -> io::Result<()> {
-        let mut channel = Channel::resume(fd, carried)?;
-        let token = next(&mut self.next_token);
-        self.poll.registry().register(&mut channel, token, Interest::READABLE | Interest::WRITABLE)?;
-        self.tokens.insert(token, pid);
-        self.controls.insert(pid, (token, channel));
-        Ok(())
     }
 
     fn listen(&mut self, address: SocketAddr) -> Result<(), ListenError> {

@@ -34,7 +34,7 @@ pub enum BackgroundError {
     )]
     Root(PathBuf),
     /// Started as somebody who cannot become the user of the configuration.
-    #[error("become user {wanted}: started as {actual}, not as root or {wanted}")]
+    #[error("become user {wanted}: only root may, and {actual} has started the program")]
     OtherUser {
         /// `user` of the configuration.
         wanted: String,

@@ -137,6 +137,7 @@ pub fn finish<L, E: Display>(
     let Err(cause) = serve(start) else { return ExitCode::SUCCESS };
     let error = StartError::Serve(cause.to_string());
     log::error!("{error}");
+    start.lock.remove();
     if !start.ready.fail(&error.to_string()) {
         say(start.program, &error);
     }
@@ -185,6 +186,7 @@ fn start_first<L>(
     // Taken before the fork, which copies it: who starts a second one is told at once.
     let lock = PidLock::take(&pid_file(program, &config))?;
     logging::init(program, &log_file(program, &config), config.log_level, arguments.foreground)?;
+    warn(&config);
     let mut ready = if arguments.foreground { Ready::nobody() } else { background::detach(program)? };
     // From here on others find this process and may signal it; its handlers will stand a little later.
     let told = signals::block().map_err(|cause| LockError::File { path: pid_file(program, &config), cause });
@@ -216,6 +218,7 @@ fn go_on<L: Legacy>(
     };
     background::make_folders(&config, None)?;
     logging::init(program, &log_file(program, &config), config.log_level, arguments.foreground)?;
+    warn(&config);
     let path = pid_file(program, &config);
     let lock = match descriptors.take(legacy.common().lock) {
         Some(fd) => PidLock::adopt(fd, &path),
@@ -224,6 +227,11 @@ fn go_on<L: Legacy>(
     lock.write_pid()?;
     let (config, ready) = (Inherited::new(config), Ready::nobody());
     Ok(Start { program, config, load, lock, ready, image, legacy: Some((legacy, descriptors)) })
+}
+
+/// What `lon check` would say stands in the log too.
+fn warn(config: &Config) {
+    config.warnings.iter().for_each(|problem| log::warn!("{problem}"));
 }
 
 /// Whether the configuration can be begun anew with in place of `current`; logs what is wrong if not.

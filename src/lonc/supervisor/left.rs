@@ -1,13 +1,20 @@
-//! What a `lonc` leaves to the one that follows it at HUP, under the same pid.
+//! HUP: what a `lonc` leaves to the one that follows it under the same pid, and how that one takes it over.
+//!
+//! Nothing is let go before the new program has it: a configuration that is not sound, or an `exec` that fails, leaves
+//! the old program as it was.
 
+use super::{GRACE, Supervisor, next, sockets};
 use crate::config::HostId;
 use crate::status::PeerStatus;
-use crate::supervise::control;
-use crate::supervise::startup::{Common, Legacy};
-use crate::supervise::table;
+use crate::supervise::signals::Signal;
+use crate::supervise::startup::{self, Common, Legacy};
+use crate::supervise::table::{self, Event};
+use crate::supervise::{control, handoff};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use std::os::fd::RawFd;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::time::Instant;
 
 /// Sockets, children, and what is known of the links. Descriptors are numbers; the handoff keeps them open.
 #[derive(Debug, Serialize, Deserialize)]
@@ -40,5 +47,84 @@ pub struct LeftChild {
 impl Legacy for Left {
     fn common(&self) -> &Common {
         &self.common
+    }
+}
+
+impl Supervisor<'_> {
+    /// Starts the program anew, if its new configuration is sound; the old one goes on if not.
+    pub(super) fn restart(&mut self, now: Instant) {
+        if self.stopping.is_some() || !startup::can_restart(self.start.load, &self.start.config) {
+            return;
+        }
+        log::info!("starting anew");
+        let left = match self.leave(now) {
+            Ok(left) => left,
+            Err(error) => return log::error!("restart: {error}; the old program goes on"),
+        };
+        let listeners = self.listeners.values().map(AsFd::as_fd);
+        let mut open: Vec<BorrowedFd<'_>> = vec![self.start.lock.as_fd(), self.admin.as_fd()];
+        open.extend(listeners.chain(self.children.descriptors()));
+        let stayed = handoff::exec(&self.start.image, &left, &open, &mut self.signals);
+        if let Some(error) = stayed.error {
+            log::error!("restart: {error}; the old program goes on");
+        }
+        for signal in stayed.late.into_iter().filter(|signal| *signal != Signal::Restart) {
+            self.signal(signal, now);
+        }
+    }
+
+    fn leave(&self, now: Instant) -> io::Result<Left> {
+        let config = &self.start.config;
+        Ok(Left {
+            common: Common {
+                lock: self.start.lock.as_fd().as_raw_fd(),
+                log: startup::log_file(self.start.program, config),
+            },
+            started: self.board.started(),
+            admin: Some(self.admin.as_fd().as_raw_fd()),
+            listeners: self
+                .listeners
+                .iter()
+                .map(|(peer, socket)| (peer.clone(), socket.as_raw_fd()))
+                .collect(),
+            children: self.children.leave(now)?,
+            statuses: self.board.peers().to_vec(),
+        })
+    }
+
+    /// Takes over what the program before `exec` left: sockets of peers that are still there, and every child, to
+    /// be replaced in turn.
+    pub(super) fn adopt(&mut self, left: Left, mut take: impl FnMut(i32) -> Option<OwnedFd>, now: Instant) {
+        log::info!("started anew, {} links", self.start.config.peers.len());
+        for status in left.statuses {
+            self.board.note(status);
+        }
+        for (id, number) in left.listeners {
+            let path = self.start.config.socket_path(&id);
+            let Some(socket) = take(number) else { continue };
+            let Some(peer) = self.start.config.peer(&id) else {
+                log::info!("{id} is no longer in the table: its socket goes");
+                sockets::remove(&path);
+                continue;
+            };
+            if !path.exists() {
+                continue;
+            }
+            if let Err(error) = sockets::set_mode(&path, peer.socket_mode) {
+                log::error!("{error}");
+            }
+            self.listeners.insert(id, socket.into());
+        }
+        for child in left.children {
+            let control = child.control.and_then(|(number, carried)| Some((take(number)?, carried)));
+            let (peer, token) = (child.peer, next(&mut self.next_token));
+            self.children.adopt(peer.clone(), child.state, control, token, self.poll.registry(), now);
+            if self.start.config.peer(&peer).is_some() {
+                self.replacing.push_back((peer, child.state.pid));
+            } else {
+                let deadline = now + GRACE;
+                self.tell(&peer, Event::Retire { deadline }, now);
+            }
+        }
     }
 }

@@ -1,0 +1,299 @@
+//! `lond`'s supervisor. Each test has addresses of its own in 127.0.0.0/8: this host's, and one each caller.
+
+use crate::world::{PATIENCE, World, children_of, is_alive, open_files_of, status_field, title_of};
+use crate::{ROLE, Test};
+use nix::sys::signal::Signal;
+use socket2::{Domain, Socket, Type};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+pub const TESTS: &[Test] = &[
+    ("a_caller_is_known_by_its_address_and_gets_a_child", a_caller_is_known_by_its_address),
+    ("a_stranger_is_refused_and_so_is_everybody_without_the_classic_wire", a_stranger_is_refused),
+    ("a_host_without_an_address_lets_a_child_look_it_up", a_host_without_an_address),
+    ("an_address_of_the_configuration_is_known_too", an_address_of_the_configuration),
+    ("a_newer_link_replaces_the_older", a_newer_link_replaces_the_older),
+    ("beyond_max_opening_the_newest_is_closed_at_once", beyond_max_opening),
+    ("a_child_that_does_not_open_in_time_is_killed", a_child_that_does_not_open),
+    ("lonc_is_told_of_hosts_that_are_back_at_most_once_a_second", lonc_is_told),
+    ("lond_hup_works_the_tenth_time_as_the_first_and_no_connect_fails", hup_works_the_tenth_time),
+    ("lond_hup_with_a_bad_configuration_keeps_the_old", hup_keeps_the_old),
+    ("lond_term_ends_every_link_and_quit_does_so_at_once", term_ends_every_link),
+    ("a_taken_port_is_an_error_of_the_start", a_taken_port_is_an_error),
+];
+
+/// A `lond`, and the addresses of its callers.
+struct Called {
+    world: World,
+    address: SocketAddr,
+    hosts: String,
+}
+
+impl Called {
+    fn new(more: &str) -> Called {
+        let mut random = fastrand::Rng::new();
+        let net = format!("127.{}.{}", random.u8(1..=254), random.u8(..));
+        let port = free_port(&format!("{net}.1"));
+        let mut hosts = format!("me:d:library:h:{net}.1\n");
+        for n in 2..=9 {
+            hosts.push_str(&format!("h{n}:d:access:h:{net}.{n}\n"));
+        }
+        let address = format!("{net}.1:{port}").parse().unwrap();
+        let world = World::new("lond", &hosts, &settings(address, more));
+        Called { world, address, hosts }
+    }
+
+    fn start(more: &str) -> Called {
+        let mut called = Called::new(more);
+        called.world.start();
+        called
+    }
+
+    /// A connection from the host `h<n>`.
+    fn call(&self, n: u8) -> TcpStream {
+        let mut from = self.address;
+        let std::net::IpAddr::V4(ip) = from.ip() else { panic!("an IPv4 address") };
+        let [a, b, c, _] = ip.octets();
+        from.set_ip([a, b, c, n].into());
+        from.set_port(0);
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&from.into()).unwrap();
+        socket.connect(&self.address.into()).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.into()
+    }
+
+    /// A link from `h<n>` that is open; with the pid of its child.
+    fn open(&self, n: u8) -> (TcpStream, u32) {
+        let mut stream = self.call(n);
+        let pid = hello(&mut stream).1;
+        stream.write_all(format!("h{n}").as_bytes()).unwrap();
+        let said = format!("child {pid}");
+        let open = |log: &str| log.lines().any(|line| line.contains("link open") && line.contains(&said));
+        self.world.wait("the link is open", || open(&self.world.log()));
+        (stream, pid)
+    }
+}
+
+fn settings(address: SocketAddr, more: &str) -> String {
+    format!(
+        "[lonc]\nwire = \"classic\"\n[lond]\nclassic = \"allow\"\nlisten = [\"{address}\"]\n\
+         drain_timeout = \"500ms\"\n{more}"
+    )
+}
+
+fn free_port(ip: &str) -> u16 {
+    std::net::TcpListener::bind((ip, 0)).unwrap().local_addr().unwrap().port()
+}
+
+/// What the child says first: whom it takes the caller for, and its pid.
+fn hello(stream: &mut TcpStream) -> (String, u32) {
+    let mut line = String::new();
+    let mut byte = [0];
+    while !line.ends_with('\n') {
+        stream.read_exact(&mut byte).unwrap();
+        line.push(byte[0].into());
+    }
+    let (name, pid) = line.trim().split_once(' ').unwrap();
+    (name.to_owned(), pid.parse().unwrap())
+}
+
+/// All that still comes.
+fn rest(mut stream: &TcpStream) -> String {
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    text
+}
+
+fn a_caller_is_known_by_its_address() {
+    let called = Called::start("");
+    let mut stream = called.call(2);
+    let (name, pid) = hello(&mut stream);
+    assert_eq!(name, "h2");
+    assert_eq!(title_of(pid), "lond: h2 serving");
+    assert_eq!(children_of(called.world.pid()).len(), 1);
+    let (_open, _) = called.open(3);
+    called.world.wait("the title counts it", || title_of(called.world.pid()) == "lond: supervisor, 1 links");
+    drop(stream);
+    called.world.wait("its child ends and is reaped", || {
+        !is_alive(pid) && called.world.log().contains(&format!("child {pid} ended"))
+    });
+}
+
+fn a_stranger_is_refused() {
+    let called = Called::start("");
+    for _ in 0..20 {
+        assert_eq!(rest(&called.call(77)), "refused\n");
+    }
+    let lines = called.world.log().matches("no host of the table has this address").count();
+    assert_eq!(lines, 1, "an address is named once a minute");
+    assert_eq!(children_of(called.world.pid()).len(), 0);
+
+    let called = Called::new("");
+    let text = settings(called.address, "").replace("allow", "refuse");
+    called.world.configure(&called.hosts, &text);
+    let mut called = called;
+    called.world.start();
+    assert_eq!(rest(&called.call(2)), "refused\n");
+    assert!(called.world.log().contains("the classic wire is refused"));
+}
+
+fn a_host_without_an_address() {
+    let mut called = Called::new("");
+    let hosts = format!("{}wanderer:d:access:localhost:\n", called.hosts);
+    called.world.configure(&hosts, &settings(called.address, ""));
+    called.world.start();
+    assert_eq!(hello(&mut called.call(77)).0, "?");
+    assert_eq!(hello(&mut called.call(2)).0, "h2");
+}
+
+fn an_address_of_the_configuration() {
+    let mut called = Called::new("");
+    let mut there = called.address;
+    let std::net::IpAddr::V4(ip) = there.ip() else { panic!("an IPv4 address") };
+    let [a, b, c, _] = ip.octets();
+    there.set_ip([a, b, c, 88].into());
+    let text = settings(called.address, &format!("[host.h5]\naddress = \"{there}\"\n"));
+    called.world.configure(&called.hosts, &text);
+    called.world.start();
+    assert_eq!(hello(&mut called.call(88)).0, "h5");
+    assert_eq!(hello(&mut called.call(5)).0, "h5", "the table's own address stays");
+}
+
+fn a_newer_link_replaces_the_older() {
+    let called = Called::start("");
+    let (older, old_pid) = called.open(2);
+    let (_other, other_pid) = called.open(3);
+    let (_newer, new_pid) = called.open(2);
+    assert_eq!(rest(&older), "replaced");
+    called.world.wait("the older child is gone", || !is_alive(old_pid));
+    assert!(is_alive(new_pid) && is_alive(other_pid));
+}
+
+fn beyond_max_opening() {
+    let called = Called::start("max_opening = 3\n");
+    let mut first: Vec<TcpStream> = (0..3).map(|_| called.call(2)).collect();
+    first.iter_mut().for_each(|stream| drop(hello(stream)));
+    for _ in 0..5 {
+        assert_eq!(rest(&called.call(3)), "", "closed without a word");
+    }
+    assert_eq!(called.world.log().matches("3 connections are in the opening dialogue").count(), 1);
+    first.pop();
+    called.world.wait("one has left", || children_of(called.world.pid()).len() == 2);
+    let mut next = called.call(3);
+    assert_eq!(hello(&mut next).0, "h3");
+    drop(first);
+}
+
+fn a_child_that_does_not_open() {
+    let called = Called::start("opening_timeout = \"100ms\"\n");
+    let (_open, open_pid) = called.open(3);
+    let mut stream = called.call(2);
+    let pid = hello(&mut stream).1;
+    assert_eq!(rest(&stream), "");
+    called.world.wait("its child is gone", || !is_alive(pid));
+    assert!(called.world.log().contains(&format!("h2: killing child {pid}")));
+    assert!(is_alive(open_pid), "one that has opened stays");
+}
+
+fn lonc_is_told() {
+    let called = Called::start("");
+    let mut lonc = called.world.command(&[]);
+    let mut lonc = Lonc(Command::env(&mut lonc, ROLE, "greeted").spawn().unwrap());
+    let noted =
+        || std::fs::read_to_string(called.world.path("run/greetings")).unwrap_or_default().lines().count();
+    called.world.wait("it is there", || called.world.path("run/greetings").exists());
+    let begun = Instant::now();
+    let links: Vec<_> = (2..=6).map(|n| called.open(n)).collect();
+    called.world.wait("it is told twice", || noted() == 2);
+    assert!(begun.elapsed() >= Duration::from_secs(1));
+    let (_newer, _) = called.open(2);
+    drop(links);
+    assert_eq!(noted(), 2, "a link that replaces one is no news");
+    assert!(lonc.0.try_wait().unwrap().is_none());
+}
+
+/// Ends with the test.
+struct Lonc(std::process::Child);
+
+impl Drop for Lonc {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+fn hup_works_the_tenth_time() {
+    let called = Called::start("");
+    let pid = called.world.pid();
+    let files = open_files_of(pid);
+    for time in 1..=10 {
+        let (link, _) = called.open(2);
+        called.world.signal(Signal::SIGHUP);
+        // From here on, and before the new program has come up, connections wait in the backlog.
+        let mut next = called.call(3);
+        assert_eq!(rest(&link), "drained");
+        called.world.wait("it began anew", || called.world.log().matches("started anew, ").count() == time);
+        if let Some(name) = opens(&mut next) {
+            assert_eq!(name, "h3");
+        }
+        drop(next);
+        called.world.wait("all children are gone and reaped", || children_of(pid).is_empty());
+        called.world.wait("no descriptor leaks", || open_files_of(pid) == files);
+    }
+    assert_eq!(status_field(pid, "SigBlk"), "0000000000000000");
+    assert_eq!(title_of(pid), "lond: supervisor, 0 links");
+}
+
+/// Who a caller is taken for; `None` where its child was told to end before it could say.
+fn opens(stream: &mut TcpStream) -> Option<String> {
+    let mut text = [0; 64];
+    let count = stream.read(&mut text).unwrap();
+    let text = String::from_utf8_lossy(&text[..count]).into_owned();
+    text.split_once(' ').map(|(name, _)| name.to_owned())
+}
+
+fn hup_keeps_the_old() {
+    let called = Called::start("");
+    let (_link, pid) = called.open(2);
+    called.world.configure(&called.hosts, "nonsense = 1\n");
+    called.world.signal(Signal::SIGHUP);
+    called.world.wait("the problem is logged", || called.world.log().contains("lonnet.toml:3: "));
+    assert!(is_alive(pid));
+    assert_eq!(hello(&mut called.call(3)).0, "h3");
+    // Another address: the new one is listened on, the old one is not.
+    let mut moved = called.address;
+    moved.set_port(free_port(&called.address.ip().to_string()));
+    called.world.configure(&called.hosts, &settings(moved, ""));
+    called.world.signal(Signal::SIGHUP);
+    called.world.wait("it began anew", || called.world.log().contains("started anew, "));
+    called.world.wait("the new port answers", || TcpStream::connect(moved).is_ok());
+    assert!(TcpStream::connect(called.address).is_err());
+}
+
+fn term_ends_every_link() {
+    for (signal, last) in [(Signal::SIGTERM, "drained"), (Signal::SIGQUIT, "")] {
+        let mut called = Called::start("");
+        let (link, pid) = called.open(2);
+        called.world.signal(signal);
+        assert_eq!(rest(&link), last);
+        assert!(called.world.ended().success());
+        assert!(!is_alive(pid));
+        assert!(!called.world.path("run/lond.pid").exists());
+        assert!(TcpStream::connect(called.address).is_err());
+    }
+}
+
+fn a_taken_port_is_an_error() {
+    let called = Called::new("");
+    let _taken = std::net::TcpListener::bind(called.address).unwrap();
+    for arguments in [&["--foreground"][..], &[]] {
+        let failed = called.world.run(arguments);
+        assert_eq!(failed.status.code(), Some(1));
+        let said = String::from_utf8(failed.stderr).unwrap();
+        let expected = format!("lond: start: listen on {}: Address already in use", called.address);
+        assert!(said.lines().any(|line| line.starts_with(&expected)), "{said}");
+    }
+}

@@ -1,0 +1,183 @@
+//! What a process of the test program is when it is not the tests: a supervisor with simple children.
+
+use jiff::Timestamp;
+use lonnet::lonc::entry::Seed as LinkSeed;
+use lonnet::lond::entry::Seed as ServeSeed;
+use lonnet::status::{LinkState, PeerStatus};
+use lonnet::supervise::control::{Channel, FromLink, FromServe, ToLink, ToServe};
+use lonnet::supervise::lock::PidLock;
+use lonnet::supervise::signals::{Signal, Signals};
+use lonnet::supervise::{startup, title};
+use lonnet::{lonc, lond};
+use mio::{Events, Interest, Poll, Token};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// How long a child hangs that was told to.
+const HANG: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// Plays a role until it ends.
+pub fn play(role: &str) -> ExitCode {
+    match role {
+        "lonc" => startup::main("lonc", |start| lonc::supervisor::serve(start, link)),
+        "lond" => startup::main("lond", |start| lond::supervisor::serve(start, serve)),
+        "greeted" => greeted(),
+        other => panic!("no such role: {other}"),
+    }
+}
+
+/// A link child that does what its clients say, one request a connection.
+fn link(seed: LinkSeed) -> ! {
+    title::set(&format!("{} up", seed.peer.host.id));
+    let mut control: Channel<FromLink, ToLink> = Channel::from_fd(seed.control).unwrap();
+    let mut poll = Poll::new().unwrap();
+    let mut listener = mio::net::UnixListener::from_std(seed.listener);
+    poll.registry().register(&mut listener, Token(0), Interest::READABLE).unwrap();
+    poll.registry().register(&mut control, Token(1), Interest::READABLE).unwrap();
+    let (since, mut probes, mut files) = (Timestamp::now(), 0, 0);
+    let mut events = Events::with_capacity(8);
+    let status = |probes: u32, files: u32| PeerStatus {
+        peer: seed.peer.host.id.clone(),
+        pid: std::process::id(),
+        state: LinkState::Up,
+        since,
+        doing: format!("up, {probes} probes, {files} files"),
+        wire: "classic".into(),
+        private: false,
+        in_flight: 0,
+        done: 0,
+        lost: 0,
+        clients: 0,
+        delayed: 0,
+        delayed_bytes: 0,
+        oldest: None,
+        failed: 0,
+        corrupt: 0,
+        last_error: None,
+        last_error_at: None,
+        last_log: lonnet::logging::last_line(),
+    };
+    let say = |control: &mut Channel<FromLink, ToLink>, report, probes, files| {
+        control.send(&FromLink::Status { report, status: Box::new(status(probes, files)) }).unwrap();
+    };
+    say(&mut control, None, probes, files);
+    loop {
+        while let Ok((stream, _)) = listener.accept() {
+            let stream = UnixStream::from(std::os::fd::OwnedFd::from(stream));
+            stream.set_nonblocking(false).unwrap();
+            obey(stream);
+        }
+        let received = control.receive(&mut [0; 4096]).unwrap();
+        for message in received.messages {
+            match message {
+                ToLink::Drain => std::process::exit(0),
+                ToLink::Probe => probes += 1,
+                ToLink::TakeIn => files += 1,
+                ToLink::Report(_) => {}
+            }
+            let report = if let ToLink::Report(number) = message { Some(number) } else { None };
+            say(&mut control, report, probes, files);
+        }
+        if received.closed {
+            std::process::exit(0);
+        }
+        poll.poll(&mut events, None).unwrap();
+    }
+}
+
+fn obey(mut stream: UnixStream) {
+    let mut line = String::new();
+    if BufReader::new(&stream).read_line(&mut line).is_err() {
+        return;
+    }
+    let answer = match line.trim_end() {
+        "pid" => std::process::id().to_string(),
+        "files" => open_files(),
+        "signals" => std::fs::read_to_string("/proc/self/status").unwrap(),
+        "die" => std::process::exit(3),
+        "end" => std::process::exit(0),
+        "panic" => panic!("told to panic"),
+        // Until killed; but should the test fail, not for ever.
+        "hang" => {
+            stream.write_all(b"hanging").unwrap();
+            std::thread::park_timeout(HANG);
+            std::process::exit(4)
+        }
+        other => format!("what is {other:?}?"),
+    };
+    // The client may be gone.
+    let _ = stream.write_all(answer.replace('\n', "|").as_bytes());
+}
+
+fn open_files() -> String {
+    let links = std::fs::read_dir("/proc/self/fd").unwrap().filter_map(|entry| {
+        let entry = entry.unwrap();
+        let target = std::fs::read_link(entry.path()).ok()?;
+        Some(format!("{} {}", entry.file_name().display(), target.display()))
+    });
+    links.collect::<Vec<_>>().join("\n")
+}
+
+/// A link child of `lond`: its caller says as whom it opens.
+fn serve(seed: ServeSeed) -> ! {
+    let name = seed.caller.as_ref().map_or("?".to_owned(), ToString::to_string);
+    title::set(&format!("{name} serving"));
+    let mut control: Channel<FromServe, ToServe> = Channel::from_fd(seed.control).unwrap();
+    let mut poll = Poll::new().unwrap();
+    let mut stream = mio::net::TcpStream::from_std(seed.stream);
+    poll.registry().register(&mut stream, Token(0), Interest::READABLE).unwrap();
+    poll.registry().register(&mut control, Token(1), Interest::READABLE).unwrap();
+    let mut events = Events::with_capacity(8);
+    stream.write_all(format!("{name} {}\n", std::process::id()).as_bytes()).unwrap();
+    let mut scratch = [0; 4096];
+    loop {
+        let received = control.receive(&mut scratch).unwrap();
+        if let Some(message) = received.messages.first() {
+            let word = match message {
+                ToServe::Drain => "drained",
+                ToServe::Replaced => "replaced",
+            };
+            let _ = stream.write_all(word.as_bytes());
+            std::process::exit(0);
+        }
+        if received.closed {
+            std::process::exit(0);
+        }
+        match stream.read(&mut scratch) {
+            Ok(0) => std::process::exit(0),
+            Ok(count) => {
+                let caller = String::from_utf8_lossy(&scratch[..count]).trim().to_owned();
+                control.send(&FromServe::Opened { caller: caller.try_into().unwrap() }).unwrap();
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                poll.poll(&mut events, None).unwrap()
+            }
+            Err(_) => std::process::exit(0),
+        }
+    }
+}
+
+/// Stands in for `lonc` before `lond`: has its pid file and notes each USR1 in a file.
+fn greeted() -> ExitCode {
+    let run = PathBuf::from(std::env::var("LONNET_TEST_RUN").unwrap());
+    let lock = PidLock::take(&run.join("lonc.pid")).unwrap();
+    let mut signals = Signals::new().unwrap();
+    let mut poll = Poll::new().unwrap();
+    poll.registry().register(&mut signals, Token(0), Interest::READABLE).unwrap();
+    lock.write_pid().unwrap();
+    let mut events = Events::with_capacity(8);
+    let mut noted = std::fs::File::create(run.join("greetings")).unwrap();
+    loop {
+        // A signal may interrupt the wait.
+        let _ = poll.poll(&mut events, None);
+        for signal in signals.pending() {
+            match signal {
+                Signal::Probe => noted.write_all(b"probe\n").unwrap(),
+                Signal::Stop | Signal::Quit => return ExitCode::SUCCESS,
+                Signal::Child | Signal::Restart => {}
+            }
+        }
+    }
+}
