@@ -105,6 +105,11 @@ fn complain(what: &str, problems: &[String]) {
     problems.iter().for_each(|problem| log::error!("{what}: {problem}; the old configuration stays"));
 }
 
+/// `1 link`, `2 links`.
+pub fn links(count: usize) -> String {
+    if count == 1 { "1 link".to_owned() } else { format!("{count} links") }
+}
+
 /// The pin of this host's own key; `None` where there is no key, or no other host has a pin: then nothing needs it.
 ///
 /// # Errors
