@@ -126,12 +126,14 @@ impl<'a> Supervisor<'a> {
         let admin_fd = left.as_ref().and_then(|left| left.admin).and_then(&mut take);
         let admin = Admin::new(&config.run_dir.join("lonc.sock"), admin_fd, poll.registry(), ADMIN)
             .map_err(SupervisorError::Admin)?;
-        let watch = Watch::new(&config.spool_dir, poll.registry(), WATCH).map_err(|error| {
-            let folder = config.spool_dir.display();
-            log::error!(
-                "watch {folder}: {error}; files dropped there wait until their link's child starts anew"
-            );
-        });
+        let left_watch = left.as_ref().and_then(|left| left.watch);
+        let watch = Watch::take_over(left_watch, &mut take, &config.spool_dir, poll.registry(), WATCH)
+            .map_err(|error| {
+                let folder = config.spool_dir.display();
+                log::error!(
+                    "watch {folder}: {error}; files dropped there wait until their link's child starts anew"
+                );
+            });
         let started = left.as_ref().map_or_else(Timestamp::now, |left| left.started);
         let board = Board::new(config, started, now);
         let mut supervisor = Supervisor {
