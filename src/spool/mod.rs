@@ -39,7 +39,9 @@ mod store;
 pub use disk::{Disk, Kind, Metadata, RealDisk};
 pub use faulty::{Fault, FaultyDisk, Keep, Operation};
 pub use inbox::{TAKE_IN_MOST, TakenIn, WRITER_PAUSE};
-pub use inspect::{InboxFile, LISTED_MOST, Listed, Listing, PREVIEW_BYTES, drop_in_file, inspect};
+pub use inspect::{
+    InboxFile, LISTED_MOST, Listed, Listing, PREVIEW_BYTES, drop_in_file, dropped_in, inspect,
+};
 pub use lock::SpoolLock;
 pub use record::{MAX_REQUEST, Sequence};
 pub use segment::SEGMENT_BYTES;
