@@ -60,7 +60,8 @@ impl Watch {
     pub fn new(folder: &Path, registry: &Registry, token: Token) -> io::Result<Watch> {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
         let identity = Identity::of(folder)?;
-        inotify.add_watch(folder, AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_MOVED_TO)?;
+        let what = AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_ONLYDIR;
+        inotify.add_watch(folder, what)?;
         Watch { inotify, folder: identity }.register(registry, token)
     }
 
@@ -196,6 +197,7 @@ mod tests {
         }
         assert_eq!(noticed(), Noticed::Some([HostId::new("msul3").unwrap()].into()));
         assert!(Watch::new(&folder.path().join("missing"), poll.registry(), Token(1)).is_err());
+        assert!(Watch::new(&folder.path().join("1.msul1"), poll.registry(), Token(1)).is_err(), "a file");
         std::fs::remove_dir_all(folder.path()).unwrap();
         assert!(watch.read(is_peer).is_err());
     }
