@@ -20,6 +20,7 @@ use super::protocol::{Message, Terms};
 use super::request::{self, Request};
 use super::session::{ClientId, Session, Sessions};
 use crate::config::{Config, HostId, Hosts, Peer, Wire};
+use crate::logging::repeats::Repeats;
 use crate::spool::{Disk, Spool};
 use crate::status::{LinkState, PeerStatus};
 use crate::wire::line::Line;
@@ -111,6 +112,7 @@ pub struct Broker<D: Disk> {
     forced: bool,
     counters: Counters,
     spool_error: Option<(String, jiff::Timestamp)>,
+    spool_repeats: Repeats,
     effects: Vec<Effect>,
     /// The state changed in a way that the supervisor is to hear of at once.
     changed: bool,
@@ -158,6 +160,7 @@ impl<D: Disk> Broker<D> {
             forced: false,
             counters: Counters::default(),
             spool_error: None,
+            spool_repeats: Repeats::default(),
             effects: Vec::new(),
             changed: true,
             reported: (0, 0, 0),

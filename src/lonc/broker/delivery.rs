@@ -289,9 +289,12 @@ impl<D: Disk> Broker<D> {
     }
 
     fn note_spool_error(&mut self, error: &dyn std::error::Error, now: Now) {
-        log::error!("{error}");
-        self.spool_error = Some((error.to_string(), now.wall));
-        self.changed = true;
+        let text = error.to_string();
+        if let Some(line) = self.spool_repeats.line(&text, now.mono) {
+            log::error!("{line}");
+            self.changed = true;
+        }
+        self.spool_error = Some((text, now.wall));
     }
 }
 

@@ -363,6 +363,45 @@ fn a_full_spool_says_con_failed_and_the_status_says_why() {
 }
 
 #[test]
+fn a_spool_that_stays_full_is_told_once_a_minute_not_once_a_request() {
+    let mut peer = peer();
+    peer.spool.messages = 0;
+    let mut rig = Rig::with(peer);
+    rig.lose_link();
+    rig.broker.take_changed();
+    let mut told = 0;
+    let mut id = rig.program(&["critical:first"]);
+    assert!(rig.broker.take_changed());
+    for _ in 0..100 {
+        id = rig.program(&["critical:again"]);
+        told += usize::from(rig.broker.take_changed());
+    }
+    assert_eq!(rig.got(id), ["con_failed"]);
+    assert_eq!(told, 0);
+    rig.now.mono += Duration::from_secs(60);
+    rig.program(&["critical:again"]);
+    assert!(rig.broker.take_changed());
+}
+
+#[test]
+fn an_outage_is_as_old_as_the_loss_of_the_link_however_often_it_is_dialled_meanwhile() {
+    let mut rig = Rig::new();
+    rig.come_up();
+    rig.wait(10.0);
+    rig.lose_link();
+    let lost = rig.now.wall;
+    for _ in 0..5 {
+        rig.wait(61.0);
+        assert!(rig.took(&Effect::Dial));
+        assert_eq!(rig.broker.status(rig.now).since, lost, "while it dials");
+        rig.lose_link();
+        assert_eq!(rig.broker.status(rig.now).since, lost, "between two dials");
+    }
+    rig.come_up();
+    assert_eq!(rig.broker.status(rig.now).since, rig.now.wall);
+}
+
+#[test]
 fn an_answer_to_no_request_ends_the_link() {
     let mut rig = Rig::new();
     rig.come_up();
