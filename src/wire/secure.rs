@@ -1,0 +1,24 @@
+//! The secure wire: TLS 1.3 between pinned keys, and frames with request ids in it.
+//!
+//! Pure: bytes, keys and pins in; bytes, frames and typed errors out. No socket and no clock; the only file that is
+//! ever touched is this host's key, when it is loaded or made. The wire is written down in `docs/wire.md`.
+//!
+//! | file | what it owns |
+//! | --- | --- |
+//! | `frame` | [`FrameReader`] and [`Frame`]: a stream of bytes to frames; `put_...`: frames to bytes |
+//! | `critical` | [`CriticalHead`] and [`Key`]: what stands before a critical request |
+//! | `hello` | [`CallerHello`], [`CalledHello`]: the opening frames; which version is spoken |
+//! | `assemble` | [`Assembler`]: chunks to whole messages, in bounded memory |
+
+mod assemble;
+mod critical;
+mod frame;
+mod hello;
+
+pub use assemble::{Assembler, MAX_UNFINISHED, Taken};
+pub use critical::{CriticalHead, Key};
+pub use frame::{
+    FRAME_COST, Frame, FrameError, FrameReader, HEADER, Kind, MAX_BODY, cost, message_cost, put_answer,
+    put_cancel, put_critical, put_error, put_go_away, put_ping, put_pong, put_request, put_window,
+};
+pub use hello::{CalledHello, CallerHello, Hello, HelloError, MAX_HELLO, VERSION, Versions, least_window};

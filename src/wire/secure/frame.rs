@@ -1,0 +1,462 @@
+//! Frames: a stream of bytes to frames and back.
+//!
+//! ```text
+//! 0   u8   kind
+//! 1   u8   flags     bit 0, MORE: another chunk of the same message follows; the others are sent 0 and ignored
+//! 2   u16  length of the body, at most 16384
+//! 4   u64  request id; 0 where the kind has none
+//! 12  body
+//! ```
+//!
+//! Integers are big-endian. A kind of `0x80` and above that is not known is skipped, body and all; any other is an
+//! error. An error ends the link: there is no telling where the next frame begins, so [`FrameReader`] gives out
+//! nothing after one. A frame is judged when its header is there, before its body is waited for.
+//!
+//! Guarantees: reading never allocates for a frame (bodies are borrowed) and holds at most one unfinished frame and
+//! what was pushed last; no bytes make it panic.
+
+use super::CriticalHead;
+
+/// Longest body; a longer message travels in chunks, a longer body ends the link.
+pub const MAX_BODY: usize = 16 * 1024;
+
+/// Bytes before the body.
+pub const HEADER: usize = 12;
+
+/// What a frame of a message costs of the window beside its body, so that a flood of small ones is bounded too.
+pub const FRAME_COST: usize = 64;
+
+/// Longest PING.
+const MAX_PING: usize = 8;
+
+/// Longest text of an ERROR that we send; it is for a log line. More is cut off.
+const MAX_ERROR_TEXT: usize = 512;
+
+/// The flag bit that says that more chunks of this message follow.
+const MORE: u8 = 1;
+
+/// Allocation that an empty reader may keep.
+const KEPT_CAPACITY: usize = 128 * 1024;
+
+/// What a frame is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Kind {
+    /// The opening frame of both ends.
+    Hello = 0x01,
+    /// A chunk of a request.
+    Request = 0x02,
+    /// A chunk of a critical request.
+    Critical = 0x03,
+    /// A chunk of an answer.
+    Answer = 0x04,
+    /// Nobody waits for the answer any more.
+    Cancel = 0x05,
+    /// Are you there?
+    Ping = 0x06,
+    /// I am.
+    Pong = 0x07,
+    /// That many more bytes may be sent.
+    Window = 0x08,
+    /// No request above this id will be run.
+    GoAway = 0x09,
+    /// Why the link ends.
+    Error = 0x0a,
+}
+
+impl Kind {
+    /// The kind of a frame; `None`: one that is to be skipped.
+    fn of(byte: u8) -> Result<Option<Kind>, FrameError> {
+        Ok(Some(match byte {
+            0x01 => Kind::Hello,
+            0x02 => Kind::Request,
+            0x03 => Kind::Critical,
+            0x04 => Kind::Answer,
+            0x05 => Kind::Cancel,
+            0x06 => Kind::Ping,
+            0x07 => Kind::Pong,
+            0x08 => Kind::Window,
+            0x09 => Kind::GoAway,
+            0x0a => Kind::Error,
+            0x80.. => return Ok(None),
+            unknown => return Err(FrameError::UnknownKind(unknown)),
+        }))
+    }
+
+    /// Whether frames of this kind belong to a request.
+    fn has_id(self) -> bool {
+        match self {
+            Kind::Request | Kind::Critical | Kind::Answer | Kind::Cancel => true,
+            Kind::Hello | Kind::Ping | Kind::Pong | Kind::Window | Kind::GoAway | Kind::Error => false,
+        }
+    }
+
+    /// Whether a message of this kind may be longer than a frame; these are the kinds that cost of the window.
+    fn has_chunks(self) -> bool {
+        match self {
+            Kind::Request | Kind::Critical | Kind::Answer => true,
+            Kind::Hello
+            | Kind::Cancel
+            | Kind::Ping
+            | Kind::Pong
+            | Kind::Window
+            | Kind::GoAway
+            | Kind::Error => false,
+        }
+    }
+
+    /// Lengths that the body may have.
+    fn lengths(self) -> std::ops::RangeInclusive<usize> {
+        match self {
+            Kind::Hello | Kind::Request | Kind::Critical | Kind::Answer | Kind::Error => 0..=MAX_BODY,
+            Kind::Cancel => 0..=0,
+            Kind::Ping | Kind::Pong => 0..=MAX_PING,
+            Kind::Window => 4..=4,
+            Kind::GoAway => 8..=8,
+        }
+    }
+}
+
+/// One frame; its body is the reader's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Frame<'a> {
+    /// The opening frame: see [`super::CallerHello`] and [`super::CalledHello`].
+    Hello(&'a [u8]),
+    /// A chunk of a request.
+    Request {
+        /// The request.
+        id: u64,
+        /// Whether more chunks follow.
+        more: bool,
+        /// The chunk.
+        body: &'a [u8],
+    },
+    /// A chunk of a critical request; the first begins with a [`CriticalHead`].
+    Critical {
+        /// The request.
+        id: u64,
+        /// Whether more chunks follow.
+        more: bool,
+        /// The chunk, its head included.
+        body: &'a [u8],
+    },
+    /// A chunk of an answer.
+    Answer {
+        /// The request that it answers.
+        id: u64,
+        /// Whether more chunks follow.
+        more: bool,
+        /// The chunk.
+        body: &'a [u8],
+    },
+    /// Nobody waits for this request's answer any more.
+    Cancel {
+        /// The request.
+        id: u64,
+    },
+    /// To be sent back as a PONG.
+    Ping(&'a [u8]),
+    /// What a PING of ours held.
+    Pong(&'a [u8]),
+    /// That many more bytes may be sent.
+    Window(u32),
+    /// Requests above this id were not and will not be run; the others are still answered.
+    GoAway {
+        /// The last id that is served.
+        last: u64,
+    },
+    /// Why the other side ends the link: its words, any bytes.
+    Error(&'a [u8]),
+}
+
+impl Frame<'_> {
+    /// What the frame costs of the window; nothing for those that no message is made of.
+    pub fn cost(&self) -> usize {
+        match self {
+            Frame::Request { body, .. } | Frame::Critical { body, .. } | Frame::Answer { body, .. } => {
+                cost(body.len())
+            }
+            Frame::Hello(_)
+            | Frame::Cancel { .. }
+            | Frame::Ping(_)
+            | Frame::Pong(_)
+            | Frame::Window(_)
+            | Frame::GoAway { .. }
+            | Frame::Error(_) => 0,
+        }
+    }
+}
+
+/// Why what came can be no frame, or no message. All of these are the other side's fault and end the link.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FrameError {
+    /// A kind that must be known and is not.
+    #[error("read a frame: its kind 0x{0:02x} is unknown")]
+    UnknownKind(u8),
+    /// A body longer than any may be.
+    #[error("read a frame of kind 0x{kind:02x}: {length} bytes are more than {MAX_BODY}")]
+    TooLong {
+        /// The kind's byte.
+        kind: u8,
+        /// What its header says.
+        length: usize,
+    },
+    /// A body that cannot be that kind's.
+    #[error("read a {kind:?} frame: it cannot have {length} bytes")]
+    Length {
+        /// The kind.
+        kind: Kind,
+        /// What its header says.
+        length: usize,
+    },
+    /// A request's frame without an id, or another with one.
+    #[error("read a {kind:?} frame: it cannot have the id {id}")]
+    Id {
+        /// The kind.
+        kind: Kind,
+        /// The id.
+        id: u64,
+    },
+    /// MORE on a frame that is always whole.
+    #[error("read a {0:?} frame: it cannot have more chunks")]
+    Chunked(Kind),
+    /// A critical request too short for its head.
+    #[error("read a critical request: {length} bytes end within its head")]
+    ShortHead {
+        /// Length of its first chunk.
+        length: usize,
+    },
+    /// A client's key that is none.
+    #[error("read a critical request: its key is not 1 to 64 of A-Z a-z 0-9 . _ -")]
+    BadKey,
+    /// A message that began as one kind and goes on as another.
+    #[error("read message {0}: its chunks are of different kinds")]
+    KindChanged(u64),
+    /// More messages begun and not ended than are kept.
+    #[error("read message {id}: {} others are unfinished", super::MAX_UNFINISHED)]
+    TooManyUnfinished {
+        /// The one too many.
+        id: u64,
+    },
+}
+
+/// Collects bytes and gives them out as frames.
+#[derive(Debug, Default)]
+pub struct FrameReader {
+    buffer: Vec<u8>,
+    /// First byte not yet given out.
+    start: usize,
+    /// An error was given out: nothing follows it.
+    failed: bool,
+}
+
+impl FrameReader {
+    /// A reader for a new link.
+    pub fn new() -> FrameReader {
+        FrameReader::default()
+    }
+
+    /// Bytes held that no frame was made of yet.
+    pub fn len(&self) -> usize {
+        self.buffer.len() - self.start
+    }
+
+    /// Whether nothing is held.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Adds bytes. Take all frames out before more are pushed: then no more than one unfinished frame is held.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.tail().extend_from_slice(bytes);
+    }
+
+    /// The buffer to append to, for one who makes the bytes in place; the same holds as for [`FrameReader::push`].
+    pub fn tail(&mut self) -> &mut Vec<u8> {
+        if self.failed {
+            // What follows an error is nothing; it must not pile up either.
+            self.buffer.clear();
+            self.start = 0;
+        }
+        self.make_room();
+        &mut self.buffer
+    }
+
+    /// The next frame, or `None` when more bytes are needed; after an error always `None`.
+    pub fn next_frame(&mut self) -> Option<Result<Frame<'_>, FrameError>> {
+        if self.failed {
+            return None;
+        }
+        loop {
+            let at = self.start;
+            let header = self.buffer[at..].first_chunk::<HEADER>()?;
+            match Header::parse(header) {
+                Ok(header) => {
+                    let body = at + HEADER..at + HEADER + header.length;
+                    self.buffer.get(body.clone())?;
+                    self.start = body.end;
+                    if let Some(kind) = header.kind {
+                        return Some(frame(kind, header.id, header.more, &self.buffer[body]));
+                    }
+                }
+                Err(error) => {
+                    self.failed = true;
+                    return Some(Err(error));
+                }
+            }
+        }
+    }
+
+    /// Drops what was given out, so that the buffer does not creep; gives a big allocation back once it is empty.
+    fn make_room(&mut self) {
+        if self.start == self.buffer.len() {
+            self.buffer.clear();
+            self.start = 0;
+            if self.buffer.capacity() > KEPT_CAPACITY {
+                self.buffer.shrink_to(KEPT_CAPACITY);
+            }
+        } else if self.start > 0 {
+            // What is left is less than a frame when all frames are taken out before a push, so the move is short.
+            self.buffer.drain(..self.start);
+            self.start = 0;
+        }
+    }
+}
+
+/// The first twelve bytes, checked.
+struct Header {
+    /// `None`: to be skipped.
+    kind: Option<Kind>,
+    more: bool,
+    length: usize,
+    id: u64,
+}
+
+impl Header {
+    fn parse(bytes: &[u8; HEADER]) -> Result<Header, FrameError> {
+        let [kind_byte, flags, length_high, length_low, id @ ..] = *bytes;
+        let kind = Kind::of(kind_byte)?;
+        let more = flags & MORE != 0;
+        let length = usize::from(u16::from_be_bytes([length_high, length_low]));
+        let id = u64::from_be_bytes(id);
+        if length > MAX_BODY {
+            return Err(FrameError::TooLong { kind: kind_byte, length });
+        }
+        if let Some(kind) = kind {
+            if !kind.lengths().contains(&length) {
+                return Err(FrameError::Length { kind, length });
+            }
+            if kind.has_id() != (id != 0) {
+                return Err(FrameError::Id { kind, id });
+            }
+            if more && !kind.has_chunks() {
+                return Err(FrameError::Chunked(kind));
+            }
+        }
+        Ok(Header { kind, more, length, id })
+    }
+}
+
+/// The frame of a kind; the header was checked.
+fn frame(kind: Kind, id: u64, more: bool, body: &[u8]) -> Result<Frame<'_>, FrameError> {
+    let wrong = || FrameError::Length { kind, length: body.len() };
+    Ok(match kind {
+        Kind::Hello => Frame::Hello(body),
+        Kind::Request => Frame::Request { id, more, body },
+        Kind::Critical => Frame::Critical { id, more, body },
+        Kind::Answer => Frame::Answer { id, more, body },
+        Kind::Cancel => Frame::Cancel { id },
+        Kind::Ping => Frame::Ping(body),
+        Kind::Pong => Frame::Pong(body),
+        Kind::Window => Frame::Window(u32::from_be_bytes(body.try_into().map_err(|_| wrong())?)),
+        Kind::GoAway => Frame::GoAway { last: u64::from_be_bytes(body.try_into().map_err(|_| wrong())?) },
+        Kind::Error => Frame::Error(body),
+    })
+}
+
+/// What a frame with so long a body costs of the window.
+pub const fn cost(body: usize) -> usize {
+    FRAME_COST + body
+}
+
+/// What a whole message of `length` bytes (the head of a critical one included) costs of the window, in all its
+/// chunks. A sender that begins a message only when the window has room for all of it never leaves several begun
+/// that block each other.
+pub const fn message_cost(length: usize) -> usize {
+    let frames = if length == 0 { 1 } else { length.div_ceil(MAX_BODY) };
+    length + frames * FRAME_COST
+}
+
+/// Appends a chunk of a request, of at most [`MAX_BODY`] bytes.
+pub fn put_request(out: &mut Vec<u8>, id: u64, more: bool, chunk: &[u8]) {
+    put(out, Kind::Request, id, more, chunk);
+}
+
+/// Appends a chunk of a critical request; the first, and it alone, with the head. Head and chunk together have at
+/// most [`MAX_BODY`] bytes.
+pub fn put_critical(out: &mut Vec<u8>, id: u64, more: bool, head: Option<&CriticalHead>, chunk: &[u8]) {
+    let length = head.map_or(0, CriticalHead::size) + chunk.len();
+    put_header(out, Kind::Critical, id, more, length);
+    if let Some(head) = head {
+        head.put(out);
+    }
+    out.extend_from_slice(chunk);
+}
+
+/// Appends a chunk of an answer, of at most [`MAX_BODY`] bytes.
+pub fn put_answer(out: &mut Vec<u8>, id: u64, more: bool, chunk: &[u8]) {
+    put(out, Kind::Answer, id, more, chunk);
+}
+
+/// Appends a CANCEL.
+pub fn put_cancel(out: &mut Vec<u8>, id: u64) {
+    put(out, Kind::Cancel, id, false, b"");
+}
+
+/// Appends a PING.
+pub fn put_ping(out: &mut Vec<u8>, token: u64) {
+    put(out, Kind::Ping, 0, false, &token.to_be_bytes());
+}
+
+/// Appends a PONG with the bytes of the PING.
+pub fn put_pong(out: &mut Vec<u8>, ping: &[u8]) {
+    put(out, Kind::Pong, 0, false, ping);
+}
+
+/// Appends a WINDOW.
+pub fn put_window(out: &mut Vec<u8>, bytes: u32) {
+    put(out, Kind::Window, 0, false, &bytes.to_be_bytes());
+}
+
+/// Appends a GOAWAY.
+pub fn put_go_away(out: &mut Vec<u8>, last: u64) {
+    put(out, Kind::GoAway, 0, false, &last.to_be_bytes());
+}
+
+/// Appends an ERROR; a long text is cut.
+pub fn put_error(out: &mut Vec<u8>, text: &str) {
+    put(out, Kind::Error, 0, false, text.as_bytes().get(..MAX_ERROR_TEXT).unwrap_or(text.as_bytes()));
+}
+
+/// Appends a HELLO.
+pub(super) fn put_hello(out: &mut Vec<u8>, text: &str) {
+    put(out, Kind::Hello, 0, false, text.as_bytes());
+}
+
+fn put(out: &mut Vec<u8>, kind: Kind, id: u64, more: bool, body: &[u8]) {
+    put_header(out, kind, id, more, body.len());
+    out.extend_from_slice(body);
+}
+
+fn put_header(out: &mut Vec<u8>, kind: Kind, id: u64, more: bool, length: usize) {
+    debug_assert!(kind.lengths().contains(&length) && kind.has_id() == (id != 0), "{kind:?} {id} {length}");
+    out.reserve(HEADER + length);
+    out.push(kind as u8);
+    out.push(if more { MORE } else { 0 });
+    // At most MAX_BODY, as the callers promise.
+    out.extend_from_slice(&(length as u16).to_be_bytes());
+    out.extend_from_slice(&id.to_be_bytes());
+}
+
+#[cfg(test)]
+mod tests;
