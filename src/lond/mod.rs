@@ -1,10 +1,16 @@
 //! The called side: `supervisor` accepts and forks a child for each link; `entry` is where such a child begins.
 //!
-//! In a child: [`access`] tells who calls, [`serve`] (pure) decides what every line means and in which order the
-//! answers go, [`reactor`] alone has sockets and a clock.
+//! In a child: [`access`] tells who calls on the classic wire, `serve` (classic) and `secure`, both pure, decide what
+//! every byte means and what is answered, [`service`] what a request means to both, [`reactor`] alone has sockets and
+//! a clock.
 
 pub mod access;
 pub mod entry;
+mod reason;
 pub mod reactor;
+pub mod secure;
 pub mod serve;
+pub mod service;
 pub mod supervisor;
+
+pub use reason::Reason;
