@@ -1,19 +1,23 @@
-//! Settings: `lonnet.toml` and `hosts.tab` as checked values.
+//! Settings: `lonnet.toml`, `hosts.tab` and `hosts.pins` as checked values.
 //!
 //! Owns the meaning of every key. Text becomes a type that cannot be wrong, once, here; nothing behind this
-//! module sees an unparsed value. [`Config::load`] reports *all* errors of both files at once, each as
+//! module sees an unparsed value. [`Config::load`] reports *all* errors of these files at once, each as
 //! `file:line: what is wrong`, and touches nothing on disk.
 //!
 //! | file | what it owns |
 //! | --- | --- |
-//! | `resolve` | [`Config::load`]: both files, and what only both together can tell |
+//! | `resolve` | [`Config::load`]: all files, and what only they together can tell |
+//! | `doubts` | what is no error and yet hardly meant: warnings that name hosts |
 //! | `settings` | `lonnet.toml`, each key by itself: its name, type and default |
 //! | `section` | the keys of one table with their lines; what nobody asked for is unknown |
 //! | `value` | one value to one checked type |
 //! | `hosts` | `hosts.tab` |
+//! | `pins` | `hosts.pins` |
 //! | `problem` | what is wrong, and where |
 
+mod doubts;
 mod hosts;
+mod pins;
 mod problem;
 mod resolve;
 mod section;
@@ -21,13 +25,14 @@ mod settings;
 mod value;
 
 pub use hosts::{Host, HostId, Hosts, Role};
+pub use pins::{Pin, PinFile, Pins};
 pub use problem::{ConfigErrors, Problem};
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Everything that the programs read from `lonnet.toml` and `hosts.tab`, checked, with defaults filled in and
+/// Everything that the programs read from `lonnet.toml`, `hosts.tab` and `hosts.pins`, checked, with defaults filled in and
 /// relative paths made absolute against the folder of the file.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -39,8 +44,10 @@ pub struct Config {
     pub hosts: Hosts,
     /// Path of `hosts.tab`.
     pub hosts_file: PathBuf,
-    /// Path of the file with the pinned keys of the hosts.
-    pub pins: PathBuf,
+    /// The pinned keys of the hosts; a file that is not there is an empty set.
+    pub pins: Pins,
+    /// Path of `hosts.pins`.
+    pub pins_file: PathBuf,
     /// Folder of this host's own key.
     pub key_dir: PathBuf,
     /// Folder of the per-peer sockets, pid files and locks.
@@ -89,6 +96,13 @@ pub struct Peer {
     pub socket_mode: u32,
     /// Longest request or answer line in bytes, its newline not counted (default 1 MiB).
     pub max_line: usize,
+    /// On the secure wire: a link on which nothing was heard for so long is tried (default 15 s).
+    pub heartbeat: Duration,
+    /// After so many tries without a byte, one each `heartbeat`, it is dead (default 3).
+    pub heartbeat_missed: u32,
+    /// On the secure wire: bytes that the other side may send ahead of what was taken; at least
+    /// `2 * max_line + 65536` (default 4 MiB, or that if it is more).
+    pub window: u32,
     /// Bounds of the peer's spool.
     pub spool: SpoolLimits,
 }
@@ -140,6 +154,13 @@ pub struct Lond {
     pub opening_timeout: Duration,
     /// Longest request or answer line in bytes, its newline not counted (default 1 MiB).
     pub max_line: usize,
+    /// On the secure wire: a link on which nothing was heard for so long is tried (default 15 s).
+    pub heartbeat: Duration,
+    /// After so many tries without a byte, one each `heartbeat`, it is dead (default 3).
+    pub heartbeat_missed: u32,
+    /// On the secure wire: bytes that the other side may send ahead of what was taken; at least
+    /// `2 * max_line + 65536` (default 4 MiB, or that if it is more).
+    pub window: u32,
     /// Load average that counts as 100 % for the built-in `load` (default: the number of processors).
     pub full_load: f64,
     /// How long a child that was told to stop may go on answering what it has (default 5 s).

@@ -1,15 +1,16 @@
-//! [`Config::load`]: both files read, and what only both together can tell.
+//! [`Config::load`]: all files read, and what only they together can tell.
 //!
 //! Lays `[host.<id>]` over `[lonc]` for each line of `hosts.tab`. Nothing is written anywhere; a problem in one
 //! file or section does not keep those of the others from being found.
 
+use super::doubts;
 use super::hosts::Table;
 use super::problem::{ConfigErrors, MAX_PROBLEMS, Problem};
 use super::section::Report;
 use super::settings::{DEFAULT_HOSTS, HandlerSettings, Overlay, Settings};
 use super::value::MAX_SOCKET_PATH;
-use super::{Allow, Config, Handler, Host, HostId, Hosts, Peer, Target, Wire};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use super::{Allow, Config, Handler, Host, HostId, Hosts, Peer, PinFile, Target};
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::SocketAddr;
@@ -20,17 +21,14 @@ use toml::de::{DeTable, DeValue};
 /// Longest file that is read: 5,000 hosts are half a megabyte; beyond this it is not one of ours.
 const MAX_FILE: u64 = 16 * 1024 * 1024;
 
-/// Ids that one warning spells out.
-const MAX_NAMES: usize = 5;
-
 /// The longest name that `lonc` gives a socket of its own in `run_dir`.
 const OWN_SOCKET: &str = "lonc.sock";
 
 impl Config {
-    /// Reads and checks `file` and the table that it names.
+    /// Reads and checks `file`, and the table and the pins that it names.
     ///
     /// # Errors
-    /// Every problem of both files, in the order of the files.
+    /// Every problem of all files, in the order of the files.
     pub fn load(file: &Path) -> Result<Config, ConfigErrors> {
         let mut problems = match load(file) {
             Ok(config) => return Ok(config),
@@ -64,8 +62,10 @@ fn load(file: &Path) -> Result<Config, Vec<Problem>> {
     }
     let settings = Settings::read(document, &mut report);
     let table = Table::parse_file(&folder(file).join(&settings.hosts));
-    let config = resolve(settings, file, table, &mut report);
-    report.problems.sort_by_key(|problem| (problem.file != file, problem.line));
+    let pins_file = folder(file).join(&settings.pins);
+    let pins = read_pins(&pins_file, table.as_ref().ok());
+    let config = resolve(settings, file, table, pins, &mut report);
+    report.problems.sort_by_key(|problem| (problem.file != file, problem.file == pins_file, problem.line));
     match config {
         Some(config) if report.problems.is_empty() => Ok(config),
         Some(_) | None => Err(report.problems),
@@ -74,18 +74,35 @@ fn load(file: &Path) -> Result<Config, Vec<Problem>> {
 
 /// The whole file, unless it is too long for one of ours.
 fn read(file: &Path) -> Result<Vec<u8>, Problem> {
-    let attempt = || -> io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        File::open(file)?.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    match attempt() {
+    bounded(file, attempt(file))
+}
+
+fn attempt(file: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(file)?.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn bounded(file: &Path, read: io::Result<Vec<u8>>) -> Result<Vec<u8>, Problem> {
+    match read {
         Ok(bytes) if bytes.len() as u64 > MAX_FILE => {
             Err(Problem::of(file, format!("is longer than {} MiB: not a file of this kind", MAX_FILE >> 20)))
         }
         Ok(bytes) => Ok(bytes),
         Err(error) => Err(Problem::of(file, format!("cannot be read: {error}"))),
     }
+}
+
+/// `hosts.pins`; `None`: it is not there, which may be as it should.
+fn read_pins(file: &Path, table: Option<&Table>) -> Option<PinFile> {
+    let read = attempt(file);
+    if read.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+        return None;
+    }
+    Some(match bounded(file, read) {
+        Ok(bytes) => PinFile::parse(file, &bytes, table.map(|table| &table.hosts)),
+        Err(problem) => PinFile { problems: vec![problem], ..PinFile::default() },
+    })
 }
 
 impl Table {
@@ -130,8 +147,12 @@ fn resolve(
     settings: Settings,
     file: &Path,
     table: Result<Table, Problem>,
+    mut pins: Option<PinFile>,
     report: &mut Report,
 ) -> Option<Config> {
+    if let Some(pins) = &mut pins {
+        report.problems.append(&mut pins.problems);
+    }
     let absolute = match std::path::absolute(file) {
         Ok(absolute) => absolute,
         Err(error) => {
@@ -154,16 +175,20 @@ fn resolve(
     report.problems.extend(problems);
     let id = settings.id.as_ref()?.value.clone();
     let peers = peers(&settings, &hosts, &id);
+    doubts::refuse_small_windows(&settings, &peers, report);
     if !damaged {
-        warn_of_wires(&settings, &peers, report);
-        warn_of_binds(&settings, &peers, report);
+        doubts::warn_of_pins(&settings, &peers, pins.as_ref().map(|file| &file.pins), report);
+        doubts::warn_of_binds(&settings, &peers, report);
     }
+    report.warnings.extend(warnings);
+    let PinFile { pins, warnings, .. } = pins.unwrap_or_default();
     report.warnings.extend(warnings);
     Some(Config {
         id,
         hosts,
         hosts_file: base.join(&settings.hosts),
-        pins: base.join(&settings.pins),
+        pins,
+        pins_file: base.join(&settings.pins),
         key_dir: base.join(&settings.key_dir),
         run_dir: base.join(&settings.run_dir),
         spool_dir: base.join(&settings.spool_dir),
@@ -259,6 +284,9 @@ fn peers(settings: &Settings, hosts: &Hosts, own: &HostId) -> Vec<Peer> {
             drain_timeout: keys.drain_timeout(),
             socket_mode: keys.socket_mode(),
             max_line: keys.max_line(),
+            heartbeat: keys.heartbeat(),
+            heartbeat_missed: keys.heartbeat_missed(),
+            window: keys.window(),
             spool: keys.spool(),
         }
     };
@@ -271,71 +299,4 @@ fn target(host: &Host, keys: &Overlay) -> Target {
         (None, Some(ip)) => Target::Address(SocketAddr::new(ip, keys.port())),
         (None, None) => Target::Lookup { name: host.name.clone(), port: keys.port() },
     }
-}
-
-/// Says of each line that asks for the wire that this version does not speak what comes of it; once for all the
-/// hosts that a default holds for.
-fn warn_of_wires(settings: &Settings, peers: &[Peer], report: &mut Report) {
-    let line_of = line_of_key(settings, settings.lonc_line, |keys| keys.wire.map(|wire| wire.line));
-    let secure = peers.iter().filter(|peer| peer.wire == Wire::Secure).map(|peer| &peer.host.id);
-    for (line, ids) in by_line(secure, line_of) {
-        let what = format!(
-            "wire \"secure\" is not in this version: requests to {} are answered con_lost; set wire = \"classic\"",
-            names(&ids)
-        );
-        report.warning(line, what);
-    }
-    if !settings.lond.classic {
-        let what = "lond: classic \"refuse\" leaves no wire that this version serves: every caller is turned away; \
-                    set classic = \"allow\"";
-        report.warning(settings.lond_line, what.to_owned());
-    }
-}
-
-/// Says where an address of one family is to be bound for a link to one of the other.
-fn warn_of_binds(settings: &Settings, peers: &[Peer], report: &mut Report) {
-    let line_of = line_of_key(settings, settings.lonc_line, |keys| keys.bind.map(|bind| bind.line));
-    let crossed = |peer: &&Peer| match (&peer.target, peer.bind) {
-        (Target::Address(address), Some(bind)) => address.is_ipv4() != bind.is_ipv4(),
-        (Target::Address(_), None) | (Target::Lookup { .. }, _) => false,
-    };
-    let ids = peers.iter().filter(crossed).map(|peer| &peer.host.id);
-    for (line, ids) in by_line(ids, line_of) {
-        let what =
-            format!("bind is an address of the other family than {}: no link can be made", names(&ids));
-        report.warning(line, what);
-    }
-}
-
-/// Finds the line that decides over one key for one host: its own section's, `[lonc]`'s, or `fallback`.
-fn line_of_key<'a>(
-    settings: &'a Settings,
-    fallback: Option<usize>,
-    line: impl Fn(&Overlay) -> Option<usize>,
-) -> impl Fn(&HostId) -> Option<usize> {
-    let below = line(&settings.lonc).or(fallback);
-    let own: HashMap<&'a HostId, usize> =
-        settings.host.iter().filter_map(|(id, keys)| Some((&id.value, line(keys)?))).collect();
-    move |id| own.get(id).copied().or(below)
-}
-
-/// Gathers ids by the line that decides over them.
-fn by_line<'a>(
-    ids: impl Iterator<Item = &'a HostId>,
-    line_of: impl Fn(&HostId) -> Option<usize>,
-) -> BTreeMap<Option<usize>, Vec<&'a HostId>> {
-    let mut lines: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    for id in ids {
-        lines.entry(line_of(id)).or_default().push(id);
-    }
-    lines
-}
-
-/// `msul1, msul2 and 4995 more`.
-fn names(ids: &[&HostId]) -> String {
-    let mut text = ids.iter().take(MAX_NAMES).map(|id| id.as_str()).collect::<Vec<_>>().join(", ");
-    if let Some(more) = ids.len().checked_sub(MAX_NAMES).filter(|&more| more > 0) {
-        text.push_str(&format!(" and {more} more"));
-    }
-    text
 }

@@ -6,6 +6,7 @@
 use super::section::{Placed, Report, Section};
 use super::value::{self, Address};
 use super::{Allow, Handler, HostId, Lond, SpoolLimits, Wire};
+use crate::wire::secure::least_window;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -22,6 +23,10 @@ const DEFAULT_MAX_LINE: usize = 1024 * 1024;
 const DEFAULT_SPOOL: SpoolLimits = SpoolLimits { messages: 1_000_000, bytes: 1 << 30, keep_free: 64 << 20 };
 const DEFAULT_MAX_OPENING: usize = 64;
 const DEFAULT_ACCEPT_TIMEOUT: Duration = Duration::from_secs(10);
+const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(15);
+const DEFAULT_HEARTBEAT_MISSED: u32 = 3;
+/// The window where it is not less than the longest line needs.
+const DEFAULT_WINDOW: usize = 4 * 1024 * 1024;
 const DEFAULT_HANDLER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The file as it stands: defaults filled in, relative paths still relative.
@@ -31,6 +36,8 @@ pub(super) struct Settings {
     pub id: Option<Placed<HostId>>,
     pub hosts: PathBuf,
     pub pins: PathBuf,
+    /// Line of `pins`, if it is there.
+    pub pins_line: Option<usize>,
     pub key_dir: PathBuf,
     pub run_dir: PathBuf,
     /// Line of `run_dir`, if it is there.
@@ -46,8 +53,6 @@ pub(super) struct Settings {
     /// `[host.<id>]`, with the line of each header.
     pub host: Vec<(Placed<HostId>, Overlay)>,
     pub lond: Lond,
-    /// Line of `[lond]` or of its `classic`.
-    pub lond_line: Option<usize>,
     pub handlers: Vec<HandlerSettings>,
 }
 
@@ -65,6 +70,9 @@ pub(super) struct Overlay {
     pub drain_timeout: Option<Duration>,
     pub socket_mode: Option<u32>,
     pub max_line: Option<usize>,
+    pub heartbeat: Option<Duration>,
+    pub heartbeat_missed: Option<u32>,
+    pub window: Option<Placed<u32>>,
     pub spool_messages: Option<u64>,
     pub spool_bytes: Option<u64>,
     pub spool_keep_free: Option<u64>,
@@ -86,7 +94,7 @@ impl Settings {
             top.take(report, key, value::path).unwrap_or_else(|| PathBuf::from(default))
         };
         let hosts = path(&mut top, report, "hosts", DEFAULT_HOSTS);
-        let pins = path(&mut top, report, "pins", "hosts.pins");
+        let pins = top.take_placed(report, "pins", value::path);
         let key_dir = path(&mut top, report, "key_dir", "keys");
         let spool_dir = path(&mut top, report, "spool_dir", "delayed");
         let log_dir = path(&mut top, report, "log_dir", "log");
@@ -104,13 +112,14 @@ impl Settings {
         let lonc_keys = Overlay::read(&mut lonc, report);
         lonc.finish(report);
         let host = read_hosts(top.table(report, "host"), report);
-        let (lond, lond_line) = read_lond(top.table(report, "lond"), lonc_keys.port(), report);
+        let lond = read_lond(top.table(report, "lond"), lonc_keys.port(), report);
         let handlers = read_handlers(top.table(report, "handler"), report);
         top.finish(report);
         Settings {
             id,
             hosts,
-            pins,
+            pins_line: pins.as_ref().map(|pins| pins.line),
+            pins: pins.map_or_else(|| PathBuf::from("hosts.pins"), |pins| pins.value),
             key_dir,
             run_dir_line: run_dir.as_ref().map(|run_dir| run_dir.line),
             run_dir: run_dir.map_or_else(|| PathBuf::from("run"), |run_dir| run_dir.value),
@@ -123,7 +132,6 @@ impl Settings {
             lonc_line,
             host,
             lond,
-            lond_line,
             handlers,
         }
     }
@@ -143,6 +151,9 @@ impl Overlay {
             drain_timeout: section.take(report, "drain_timeout", value::duration_or_zero),
             socket_mode: section.take(report, "socket_mode", value::mode),
             max_line: section.take(report, "max_line", value::max_line),
+            heartbeat: section.take(report, "heartbeat", value::duration),
+            heartbeat_missed: section.take(report, "heartbeat_missed", value::few),
+            window: section.take_placed(report, "window", value::window),
             spool_messages: section.take(report, "spool_messages", value::count),
             spool_bytes: section.take(report, "spool_bytes", value::positive_size),
             spool_keep_free: section.take(report, "spool_keep_free", value::size),
@@ -162,6 +173,9 @@ impl Overlay {
             drain_timeout: self.drain_timeout.or(below.drain_timeout),
             socket_mode: self.socket_mode.or(below.socket_mode),
             max_line: self.max_line.or(below.max_line),
+            heartbeat: self.heartbeat.or(below.heartbeat),
+            heartbeat_missed: self.heartbeat_missed.or(below.heartbeat_missed),
+            window: self.window.or(below.window),
             spool_messages: self.spool_messages.or(below.spool_messages),
             spool_bytes: self.spool_bytes.or(below.spool_bytes),
             spool_keep_free: self.spool_keep_free.or(below.spool_keep_free),
@@ -205,6 +219,18 @@ impl Overlay {
         self.max_line.unwrap_or(DEFAULT_MAX_LINE)
     }
 
+    pub(super) fn heartbeat(&self) -> Duration {
+        self.heartbeat.unwrap_or(DEFAULT_HEARTBEAT)
+    }
+
+    pub(super) fn heartbeat_missed(&self) -> u32 {
+        self.heartbeat_missed.unwrap_or(DEFAULT_HEARTBEAT_MISSED)
+    }
+
+    pub(super) fn window(&self) -> u32 {
+        self.window.map_or_else(|| default_window(self.max_line()), |window| window.value)
+    }
+
     pub(super) fn spool(&self) -> SpoolLimits {
         SpoolLimits {
             messages: self.spool_messages.unwrap_or(DEFAULT_SPOOL.messages),
@@ -229,33 +255,48 @@ fn read_hosts(tables: Section<'_>, report: &mut Report) -> Vec<(Placed<HostId>, 
     hosts
 }
 
-fn read_lond(mut section: Section<'_>, port: u16, report: &mut Report) -> (Lond, Option<usize>) {
+/// Enough for the longest line and for a steady flow of short ones.
+fn default_window(max_line: usize) -> u32 {
+    // `value::max_line` bounds it far below.
+    u32::try_from(least_window(max_line).max(DEFAULT_WINDOW)).unwrap_or(u32::MAX)
+}
+
+fn read_lond(mut section: Section<'_>, port: u16, report: &mut Report) -> Lond {
     let listen = section.take_placed(report, "listen", value::listen);
     if let Some(line) =
         listen.as_ref().filter(|listen| listen.value.iter().any(port_is_open)).map(|at| at.line)
     {
         report.warning(Some(line), section.about("listen", "the port 0 is another one at each start"));
     }
-    let classic = section.take_placed(report, "classic", value::permission);
+    let max_line = section.take(report, "max_line", value::max_line).unwrap_or(DEFAULT_MAX_LINE);
+    let window = section.take_placed(report, "window", value::window);
+    if let Some(window) = window.as_ref().filter(|window| (window.value as usize) < least_window(max_line)) {
+        let what = format!("is less than 2 x max_line + 65536 = {}", least_window(max_line));
+        report.problem(Some(window.line), section.about("window", &what));
+    }
     let lond = Lond {
         listen: listen.map_or_else(
             || vec![SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port)],
             |listen| listen.value.into_iter().map(|address| address.with_port(port)).collect(),
         ),
-        classic: classic.is_some_and(|classic| classic.value),
+        classic: section.take(report, "classic", value::permission).unwrap_or(false),
         max_opening: section.take(report, "max_opening", value::small_count).unwrap_or(DEFAULT_MAX_OPENING),
         opening_timeout: section
             .take(report, "opening_timeout", value::duration)
             .unwrap_or(DEFAULT_ACCEPT_TIMEOUT),
-        max_line: section.take(report, "max_line", value::max_line).unwrap_or(DEFAULT_MAX_LINE),
+        max_line,
+        heartbeat: section.take(report, "heartbeat", value::duration).unwrap_or(DEFAULT_HEARTBEAT),
+        heartbeat_missed: section
+            .take(report, "heartbeat_missed", value::few)
+            .unwrap_or(DEFAULT_HEARTBEAT_MISSED),
+        window: window.map_or_else(|| default_window(max_line), |window| window.value),
         full_load: section.take(report, "full_load", value::load).unwrap_or_else(processors),
         drain_timeout: section
             .take(report, "drain_timeout", value::duration_or_zero)
             .unwrap_or(DEFAULT_DRAIN_TIMEOUT),
     };
-    let line = classic.map(|classic| classic.line).or(section.line);
     section.finish(report);
-    (lond, line)
+    lond
 }
 
 fn port_is_open(address: &Address) -> bool {

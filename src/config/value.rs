@@ -16,6 +16,9 @@ const MAX_DURATION: Duration = Duration::from_secs(366 * 24 * 3600);
 /// request.
 const MAX_LINE: u64 = 16 * 1024 * 1024;
 
+/// Longest `window`: the wire counts the messages that it bounds, see `wire::secure::MAX_UNFINISHED`.
+const MAX_WINDOW: u64 = 64 * 1024 * 1024;
+
 /// Shortest `max_line`: the opening dialogue must fit.
 const MIN_LINE: u64 = 256;
 
@@ -213,6 +216,25 @@ pub(super) fn max_line(value: &DeValue<'_>) -> Result<usize, String> {
     match usize::try_from(size) {
         Ok(bytes) if (MIN_LINE..=MAX_LINE).contains(&size) => Ok(bytes),
         _ => Err(format!("want {MIN_LINE} bytes to {} MiB, not {size} bytes", MAX_LINE >> 20)),
+    }
+}
+
+/// Bytes of flow control; how few are too few, `max_line` tells.
+pub(super) fn window(value: &DeValue<'_>) -> Result<u32, String> {
+    let size = size(value)?;
+    match u32::try_from(size) {
+        Ok(bytes) if size <= MAX_WINDOW => Ok(bytes),
+        _ => Err(format!("want at most {} MiB, not {size} bytes", MAX_WINDOW >> 20)),
+    }
+}
+
+/// A count of tries.
+pub(super) fn few(value: &DeValue<'_>) -> Result<u32, String> {
+    const MOST: u64 = 1000;
+    let count = count(value)?;
+    match u32::try_from(count) {
+        Ok(few) if count <= MOST => Ok(few),
+        _ => Err(format!("want a number of at most {MOST}, not {count}")),
     }
 }
 

@@ -9,11 +9,15 @@
 //! | `critical` | [`CriticalHead`] and [`Key`]: what stands before a critical request |
 //! | `hello` | [`CallerHello`], [`CalledHello`]: the opening frames; which version is spoken |
 //! | `assemble` | [`Assembler`]: chunks to whole messages, in bounded memory |
+//! | `key` | [`HostKey`]: this host's key on disk |
+//! | `tls` | [`Tunnel`]: TLS 1.3 as a pump of bytes; [`TlsIdentity`], [`Admission`]: who we are, whom we take |
 
 mod assemble;
 mod critical;
 mod frame;
 mod hello;
+mod key;
+mod tls;
 
 pub use assemble::{Assembler, MAX_UNFINISHED, Taken};
 pub use critical::{CriticalHead, Key};
@@ -22,3 +26,5 @@ pub use frame::{
     put_cancel, put_critical, put_error, put_go_away, put_ping, put_pong, put_request, put_window,
 };
 pub use hello::{CalledHello, CallerHello, Hello, HelloError, MAX_HELLO, VERSION, Versions, least_window};
+pub use key::{HostKey, KeyError, KeyFile, sync_folder};
+pub use tls::{Admission, MAX_HANDSHAKE, TlsIdentity, Tunnel, TunnelError};

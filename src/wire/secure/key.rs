@@ -1,0 +1,308 @@
+//! This host's key on disk: `<key_dir>/host.key`, PKCS#8 as PEM.
+//!
+//! [`HostKey::make`] makes Ed25519; P-256 and P-384 keys made by other programs are taken as well. A key that its
+//! group or others may read is refused: it is no secret any more. A key never shows in an error, a log or a `Debug`.
+//! While keys change over there is a second file, see [`KeyFile`].
+
+use crate::config::Pin;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use rcgen::{KeyPair, PublicKeyData, SigningKey};
+use rustls::pki_types::PrivatePkcs8KeyDer;
+use rustls::pki_types::pem::{self, PemObject};
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// Longest key file that is read; ours have 120 bytes. A longer one is refused.
+const MAX_FILE: u64 = 16 * 1024;
+
+/// Permission bits of a key's file.
+const MODE: u32 = 0o600;
+
+/// What stands before the 32 secret bytes of an Ed25519 key in PKCS#8, version 1 (RFC 8410). Libraries that make
+/// version 2, with the public key in it, make files that `openssl` cannot read.
+const ED25519_PKCS8: [u8; 16] = [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
+
+/// Which key of this host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyFile {
+    /// `host.key`: in use.
+    Current,
+    /// `host.key.new`: made, its pin being spread; not in use yet.
+    New,
+    /// `host.key.old`: was in use until the switch.
+    Old,
+}
+
+impl KeyFile {
+    /// Its path.
+    pub fn path(self, key_dir: &Path) -> PathBuf {
+        key_dir.join(match self {
+            KeyFile::Current => "host.key",
+            KeyFile::New => "host.key.new",
+            KeyFile::Old => "host.key.old",
+        })
+    }
+}
+
+/// Why there is no key.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// The file is not there.
+    #[error("read {}: there is no key: lon init makes one", .0.display())]
+    Missing(PathBuf),
+    /// The system did not let us have it.
+    #[error("read {}: {cause}", .path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        cause: io::Error,
+    },
+    /// Others than its owner may read it.
+    #[error("read {}: readable by others (mode {mode:04o}): chmod 600 it", .path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// It is no key of the kinds that we use.
+    #[error("read {}: {what}", .path.display())]
+    NoKey {
+        /// The file.
+        path: PathBuf,
+        /// What it is instead.
+        what: &'static str,
+    },
+    /// A key could not be made or stored.
+    #[error("make {}: {cause}", .path.display())]
+    Make {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        cause: io::Error,
+    },
+    /// A certificate or a signer could not be made of the key.
+    #[error("make a certificate of the key {pin}: {cause}")]
+    Certificate {
+        /// The key.
+        pin: Pin,
+        /// Why.
+        cause: String,
+    },
+}
+
+/// This host's key.
+pub struct HostKey {
+    pair: KeyPair,
+    pin: Pin,
+}
+
+impl HostKey {
+    /// Loads the key in use.
+    ///
+    /// # Errors
+    /// There is none that can be used.
+    pub fn load(key_dir: &Path) -> Result<HostKey, KeyError> {
+        HostKey::load_file(key_dir, KeyFile::Current)
+    }
+
+    /// Loads one of this host's keys.
+    ///
+    /// # Errors
+    /// There is none that can be used.
+    pub fn load_file(key_dir: &Path, which: KeyFile) -> Result<HostKey, KeyError> {
+        let path = which.path(key_dir);
+        let bytes = read(&path)?;
+        let no_key = |what| KeyError::NoKey { path: path.clone(), what };
+        let der = PrivatePkcs8KeyDer::from_pem_slice(&bytes).map_err(|error| match error {
+            pem::Error::NoItemsFound => no_key("there is no PKCS#8 key in it (-----BEGIN PRIVATE KEY-----)"),
+            _ => no_key("it is no PEM text"),
+        })?;
+        let pair = KeyPair::try_from(&der).map_err(|_| no_key("want an Ed25519, P-256 or P-384 key"))?;
+        let taken = [&rcgen::PKCS_ED25519, &rcgen::PKCS_ECDSA_P256_SHA256, &rcgen::PKCS_ECDSA_P384_SHA384];
+        if !taken.into_iter().any(|kind| pair.is_compatible(kind)) {
+            return Err(no_key("want an Ed25519, P-256 or P-384 key"));
+        }
+        Ok(HostKey::of(pair))
+    }
+
+    /// Makes a key in a file that must not exist, for its owner alone. It is on disk when this returns.
+    ///
+    /// # Errors
+    /// It could not be made or stored; a file that this made is gone again.
+    pub fn make(key_dir: &Path) -> Result<HostKey, KeyError> {
+        HostKey::make_file(key_dir, KeyFile::Current)
+    }
+
+    /// The same, for one of this host's keys.
+    ///
+    /// # Errors
+    /// It could not be made or stored; a file that this made is gone again.
+    pub fn make_file(key_dir: &Path, which: KeyFile) -> Result<HostKey, KeyError> {
+        let path = which.path(key_dir);
+        let failed = |cause| KeyError::Make { path: path.clone(), cause };
+        let mut secret = [0; 32];
+        getrandom::fill(&mut secret).map_err(|error| failed(io::Error::other(error)))?;
+        let der = [&ED25519_PKCS8[..], &secret].concat();
+        // 48 bytes are 64 characters: one line of PEM.
+        let body = STANDARD.encode(&der);
+        let text = format!("-----BEGIN PRIVATE KEY-----\n{body}\n-----END PRIVATE KEY-----\n");
+        let pair = KeyPair::try_from(&PrivatePkcs8KeyDer::from(der))
+            .map_err(|error| failed(io::Error::other(error)))?;
+        let mut file =
+            OpenOptions::new().write(true).create_new(true).mode(MODE).open(&path).map_err(failed)?;
+        let stored = file
+            .write_all(text.as_bytes())
+            .and_then(|()| file.sync_all())
+            .and_then(|()| sync_folder(key_dir));
+        if let Err(cause) = stored {
+            // The failure that led here is what is reported.
+            let _ = fs::remove_file(&path);
+            return Err(failed(cause));
+        }
+        Ok(HostKey::of(pair))
+    }
+
+    /// Its pin.
+    pub fn pin(&self) -> Pin {
+        self.pin
+    }
+
+    /// The key pair, for the certificate that is made of it.
+    pub(super) fn pair(&self) -> &(impl SigningKey + use<>) {
+        &self.pair
+    }
+
+    /// The private key.
+    pub(super) fn private(&self) -> PrivatePkcs8KeyDer<'static> {
+        PrivatePkcs8KeyDer::from(self.pair.serialize_der())
+    }
+
+    fn of(pair: KeyPair) -> HostKey {
+        let pin = Pin::of(&pair.subject_public_key_info());
+        HostKey { pair, pin }
+    }
+}
+
+impl fmt::Debug for HostKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "HostKey({})", self.pin)
+    }
+}
+
+/// Makes the names in a folder durable.
+///
+/// # Errors
+/// What the system said.
+pub fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, KeyError> {
+    let failed = |cause: io::Error| match cause.kind() {
+        io::ErrorKind::NotFound => KeyError::Missing(path.to_owned()),
+        _ => KeyError::Read { path: path.to_owned(), cause },
+    };
+    // O_NONBLOCK: a FIFO in its place must not hold the start up.
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(failed)?;
+    let metadata = file.metadata().map_err(failed)?;
+    let no_key = |what| KeyError::NoKey { path: path.to_owned(), what };
+    if !metadata.is_file() {
+        return Err(no_key("it is no file"));
+    }
+    let mode = metadata.mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(KeyError::Open { path: path.to_owned(), mode });
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(no_key("it is too long for a key"));
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().mode() & 0o7777
+    }
+
+    #[test]
+    fn a_key_that_is_made_is_its_owners_alone_and_loads_as_itself() {
+        let dir = tempfile::tempdir().unwrap();
+        let made = HostKey::make(dir.path()).unwrap();
+        assert_eq!(mode(&dir.path().join("host.key")), 0o600);
+        let loaded = HostKey::load(dir.path()).unwrap();
+        assert_eq!(loaded.pin(), made.pin());
+        assert_eq!(format!("{loaded:?}"), format!("HostKey({})", made.pin()), "nothing of the key itself");
+        let other = HostKey::make_file(dir.path(), KeyFile::New).unwrap();
+        assert_ne!(other.pin(), made.pin());
+    }
+
+    #[test]
+    fn a_key_is_never_overwritten() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("host.key");
+        fs::write(&path, "mine").unwrap();
+        let error = HostKey::make(dir.path()).unwrap_err();
+        assert_eq!(error.to_string(), format!("make {}: File exists (os error 17)", path.display()));
+        assert_eq!(fs::read(&path).unwrap(), b"mine");
+    }
+
+    #[test]
+    fn a_key_that_others_may_read_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        HostKey::make(dir.path()).unwrap();
+        let path = dir.path().join("host.key");
+        for (bits, shown) in [(0o644, "0644"), (0o640, "0640"), (0o604, "0604"), (0o620, "0620")] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(bits)).unwrap();
+            let said = HostKey::load(dir.path()).unwrap_err().to_string();
+            let path = path.display();
+            assert_eq!(said, format!("read {path}: readable by others (mode {shown}): chmod 600 it"));
+        }
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
+        assert!(HostKey::load(dir.path()).is_ok());
+    }
+
+    #[test]
+    fn what_is_no_key_is_an_error_that_says_what_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("host.key");
+        let shown = path.display().to_string();
+        let said = |dir: &Path| HostKey::load(dir).unwrap_err().to_string().replace(&shown, "F");
+        assert_eq!(said(dir.path()), "read F: there is no key: lon init makes one");
+        let put = |bytes: &[u8]| {
+            fs::write(&path, bytes).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        };
+        for (bytes, what) in [
+            (&b""[..], "there is no PKCS#8 key in it (-----BEGIN PRIVATE KEY-----)"),
+            (
+                b"-----BEGIN EC PRIVATE KEY-----\nAAAA\n-----END EC PRIVATE KEY-----\n",
+                "there is no PKCS#8 key in it (-----BEGIN PRIVATE KEY-----)",
+            ),
+            (b"-----BEGIN PRIVATE KEY-----\nAAAA\n", "it is no PEM text"),
+            (b"-----BEGIN PRIVATE KEY-----\n&&\n-----END PRIVATE KEY-----\n", "it is no PEM text"),
+            (
+                b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
+                "want an Ed25519, P-256 or P-384 key",
+            ),
+            (&[b'x'; 20_000], "it is too long for a key"),
+        ] {
+            put(bytes);
+            assert_eq!(said(dir.path()), format!("read F: {what}"));
+        }
+        fs::remove_file(&path).unwrap();
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRUSR).unwrap();
+        assert_eq!(said(dir.path()), "read F: it is no file");
+    }
+}

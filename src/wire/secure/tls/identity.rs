@@ -1,0 +1,111 @@
+//! What this host shows to others: a certificate made in memory around its key; and whom it takes.
+//!
+//! The certificate is made anew at each start, is never stored, and nobody looks at anything in it but the key.
+
+use super::super::key::{HostKey, KeyError};
+use super::verify::{CalledVerifier, CallerVerifier};
+use crate::config::{Pin, Pins};
+use rcgen::CertificateParams;
+use rustls::client::Resumption;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{PrivateKeyDer, ServerName};
+use rustls::server::NoServerSessionStorage;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{ClientConfig, ClientConnection, ServerConfig, version};
+use std::sync::Arc;
+
+/// The name in the certificate and in the library's hands; it crosses the network in neither hello.
+const NAME: &str = "lonnet";
+
+/// This host's key and certificate, ready for any number of tunnels. A clone is the same and costs nothing.
+#[derive(Clone)]
+pub struct TlsIdentity {
+    pin: Pin,
+    provider: Arc<CryptoProvider>,
+    shown: Arc<SingleCertAndKey>,
+}
+
+impl TlsIdentity {
+    /// Makes the certificate.
+    ///
+    /// # Errors
+    /// The key can make none.
+    pub fn new(key: &HostKey) -> Result<TlsIdentity, KeyError> {
+        let failed = |cause: String| KeyError::Certificate { pin: key.pin(), cause };
+        let certificate = CertificateParams::new([NAME.to_owned()])
+            .and_then(|parameters| parameters.self_signed(key.pair()))
+            .map_err(|error| failed(error.to_string()))?;
+        let provider = rustls::crypto::ring::default_provider();
+        let signer = provider
+            .key_provider
+            .load_private_key(PrivateKeyDer::Pkcs8(key.private()))
+            .map_err(|error| failed(error.to_string()))?;
+        let shown = CertifiedKey::new(vec![certificate.der().clone()], signer);
+        Ok(TlsIdentity { pin: key.pin(), provider: Arc::new(provider), shown: Arc::new(shown.into()) })
+    }
+
+    /// The pin of this host's key.
+    pub fn pin(&self) -> Pin {
+        self.pin
+    }
+
+    /// A call to a host with one of these keys.
+    pub(super) fn call(&self, expected: &[Pin]) -> Result<ClientConnection, rustls::Error> {
+        let verifier = CallerVerifier::new(&self.provider, expected);
+        let mut config = ClientConfig::builder_with_provider(self.provider.clone())
+            .with_protocol_versions(&[&version::TLS13])?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier))
+            .with_client_cert_resolver(self.shown.clone());
+        config.resumption = Resumption::disabled();
+        config.enable_sni = false;
+        let name = ServerName::try_from(NAME).map_err(|error| rustls::Error::General(error.to_string()))?;
+        ClientConnection::new(Arc::new(config), name)
+    }
+}
+
+impl std::fmt::Debug for TlsIdentity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "TlsIdentity({})", self.pin)
+    }
+}
+
+/// Whom the called side takes, for any number of tunnels. A clone is the same and costs nothing.
+#[derive(Clone)]
+pub struct Admission {
+    pins: Pins,
+    config: Arc<ServerConfig>,
+}
+
+impl Admission {
+    /// The hosts of `pins` are taken, and shown `identity`.
+    ///
+    /// # Errors
+    /// The TLS library has no use for the identity.
+    pub fn new(identity: &TlsIdentity, pins: Pins) -> Result<Admission, KeyError> {
+        let verifier = CalledVerifier::new(&identity.provider, pins.clone());
+        let mut config = ServerConfig::builder_with_provider(identity.provider.clone())
+            .with_protocol_versions(&[&version::TLS13])
+            .map_err(|error| KeyError::Certificate { pin: identity.pin, cause: error.to_string() })?
+            .with_client_cert_verifier(Arc::new(verifier))
+            .with_cert_resolver(identity.shown.clone());
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        Ok(Admission { pins, config: Arc::new(config) })
+    }
+
+    /// Whose keys are taken.
+    pub fn pins(&self) -> &Pins {
+        &self.pins
+    }
+
+    pub(super) fn config(&self) -> Arc<ServerConfig> {
+        self.config.clone()
+    }
+}
+
+impl std::fmt::Debug for Admission {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Admission({} pins)", self.pins.len())
+    }
+}
