@@ -21,7 +21,8 @@
 //! | --- | --- | --- |
 //! | [`config`] | `lonnet.toml` and `hosts.tab` as checked values; every error says `file:line` | reads files |
 //! | [`wire`] | bytes to lines and back; the classic opening dialogue and cipher | none: pure |
-//! | [`spool`] | the delayed directory of one peer | files, through its `Disk` trait |
+//! | [`disk`] | the durable steps that files need, real or in memory with faults; the lock on a folder | files |
+//! | [`spool`] | the delayed directory of one peer | files, through the `Disk` trait |
 //! | [`lonc`] | `supervisor`: children, signals, status files; `broker` (pure), `reactor`: one link child | supervisor, reactor |
 //! | [`lond`] | `supervisor`: accepting; `serve` (pure), `reactor`: one link child | supervisor, reactor |
 //! | [`handler`] | what a request is passed to at `lond`: built in, a local program's socket | sockets are the reactor's |
@@ -33,6 +34,7 @@
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod disk;
 pub mod handler;
 pub mod logging;
 pub mod lonc;

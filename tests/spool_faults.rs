@@ -1,13 +1,15 @@
 //! Walks through every disk operation of a spool's life and makes it fail, tears it, or lets the machine die there
-//! and forget any part of what was not synced; after each, nothing acknowledged may be lost, reordered or made up.
+//! and forget any part of what was not synced; after each, nothing acknowledged may be lost, reordered or made up,
+//! and no sequence may name two messages, those among them that were sent without being stored.
 //!
 //! The life: a new folder, batches, rolled segments, a spare, replay with a lost link, answers out of order, a
-//! refused message, files taken in, restarts with and without a crash, a message larger than a segment.
+//! refused message, files taken in, messages sent at once and stored later, restarts with and without a crash, a message larger than a segment.
 //! [`careless`] shows that the walk can find a loss.
 
 use jiff::Timestamp;
 use lonnet::config::SpoolLimits;
-use lonnet::spool::{Disk, Fault, FaultyDisk, Keep, Metadata, Sequence, Spool};
+use lonnet::disk::{Disk, Fault, FaultyDisk, Keep, Metadata};
+use lonnet::spool::{Sequence, Spool, StoreError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::io;
@@ -41,6 +43,8 @@ struct Story {
     acknowledged: BTreeMap<Sequence, Vec<u8>>,
     /// All that a sequence was ever seen to stand for.
     known: BTreeMap<Sequence, Vec<u8>>,
+    /// Allocated for messages that were sent at once and not settled.
+    in_flight: Vec<(Sequence, Vec<u8>)>,
     settled: BTreeSet<Sequence>,
     aside: BTreeSet<Sequence>,
     files: BTreeSet<Vec<u8>>,
@@ -96,6 +100,14 @@ impl<D: Disk> Life<D> {
         self.story.presented.extend(payloads.iter().cloned());
         let requests: Vec<&[u8]> = payloads.iter().map(Vec::as_slice).collect();
         let results = self.spool().store(&requests, now());
+        self.acknowledge(payloads, results)
+    }
+
+    fn acknowledge(
+        &mut self,
+        payloads: Vec<Vec<u8>>,
+        results: Vec<Result<Sequence, StoreError>>,
+    ) -> Result<(), Broken> {
         assert_eq!(results.len(), payloads.len());
         for (payload, result) in payloads.into_iter().zip(results) {
             match result {
@@ -110,6 +122,39 @@ impl<D: Disk> Life<D> {
             }
         }
         Ok(())
+    }
+
+    /// Messages that are sent at once: each sequence is on the wire, and must never come with another message.
+    fn send_at_once(&mut self, name: &str, count: usize) -> Result<(), Broken> {
+        for number in 0..count {
+            let payload = format!("{name}-{number}: {}", "y".repeat(100)).into_bytes();
+            let Ok(sequence) = self.spool().allocate() else {
+                self.story.refused += 1;
+                continue;
+            };
+            if self.story.known.contains_key(&sequence) {
+                return Err(format!("sequence {sequence} stands for two messages"));
+            }
+            self.story.presented.insert(payload.clone());
+            self.story.know(sequence, &payload)?;
+            self.story.in_flight.push((sequence, payload));
+        }
+        Ok(())
+    }
+
+    /// The link is lost: what was sent at once is stored, but for the first, which was answered.
+    fn store_in_flight(&mut self) -> Result<(), Broken> {
+        let (sequences, payloads): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.story.in_flight).into_iter().skip(1).unzip();
+        let requests: Vec<(Sequence, &[u8])> =
+            sequences.iter().copied().zip(payloads.iter().map(Vec::as_slice)).collect();
+        let results = self.spool().store_at(&requests, now());
+        for (sequence, result) in sequences.iter().zip(&results) {
+            if result.as_ref().is_ok_and(|stored| stored != sequence) {
+                return Err(format!("{sequence} was stored under another sequence"));
+            }
+        }
+        self.acknowledge(payloads, results)
     }
 
     /// Gets up to `most` messages to send; they must come in order.
@@ -166,6 +211,8 @@ impl<D: Disk> Life<D> {
             },
             |life| life.store("first", &[10, 200, 30]),
             |life| life.store("single", &[50]),
+            |life| life.send_at_once("direct", 4),
+            |life| life.store_in_flight(),
             |life| life.store("rolls", &[120; 14]),
             |life| {
                 let sent = life.send(6)?;
@@ -199,7 +246,15 @@ impl<D: Disk> Life<D> {
                 life.open();
                 Ok(())
             },
+            |life| life.send_at_once("lost with the process", 2),
+            |life| {
+                life.story.in_flight.clear();
+                life.open();
+                life.send_at_once("long in flight", 12)
+            },
+            |life| life.store_in_flight(),
             |life| life.store("huge", &[20, 3000, 20]),
+            |life| life.send_at_once("lost with the machine", 1),
             |life| {
                 for message in life.send(9)? {
                     life.settle(&message);
@@ -210,8 +265,9 @@ impl<D: Disk> Life<D> {
             // The machine dies and starts again.
             |life| {
                 life.disk.restart(Keep::Some(7));
+                life.story.in_flight.clear();
                 life.open();
-                Ok(())
+                life.send_at_once("after the machine", 2)
             },
             |life| life.store("after", &[100, 100]),
             |life| {
@@ -244,6 +300,11 @@ impl<D: Disk> Life<D> {
             return Err(format!("{} wait, {} came", waiting.messages, sent.len()));
         }
         let came: BTreeMap<_, _> = sent.iter().cloned().collect();
+        let bound = self.spool().settled_below();
+        if came.first_key_value().is_some_and(|(first, _)| *first < bound) {
+            return Err(format!("{bound} is said to be above all that is done"));
+        }
+        self.story.in_flight.clear();
         let files = self.disk.files();
         for (sequence, payload) in &self.story.acknowledged {
             let copy = files.get(&Path::new(DIR).join("failed").join(sequence.to_string()));
@@ -278,7 +339,9 @@ impl<D: Disk> Life<D> {
 
     fn works_again(&mut self, sent: &[(Sequence, Vec<u8>)]) -> Result<(), Broken> {
         let before = self.story.acknowledged.len();
-        self.store("new", &[100; 9])?;
+        self.store("new", &[100; 5])?;
+        self.send_at_once("new in flight", 5)?;
+        self.store_in_flight()?;
         if self.story.acknowledged.len() != before + 9 {
             return Err("does not store again".to_owned());
         }
@@ -292,6 +355,10 @@ impl<D: Disk> Life<D> {
         }
         if !self.spool().is_empty() || self.spool().has_unsent() || self.spool().waiting().oldest.is_some() {
             return Err(format!("is not empty at the end: {:?}", self.spool().waiting()));
+        }
+        let used = self.story.known.last_key_value().map(|(last, _)| *last);
+        if Some(self.spool().settled_below()) <= used {
+            return Err("is not said to be done with all".to_owned());
         }
         self.open();
         let left = self.send(1)?;

@@ -6,7 +6,7 @@
 //! `docs/spool.md`).
 
 use super::aside::CORRUPT;
-use super::record::MAX_REQUEST;
+use super::record::{MAX_REQUEST, Sequence};
 use super::store::Refusal;
 use super::{Disk, Kind, Spool, StoreError};
 use jiff::{SignedDuration, Timestamp};
@@ -169,7 +169,8 @@ impl<D: Disk> Spool<D> {
         if batch.is_empty() {
             return true;
         }
-        let requests: Vec<&[u8]> = batch.iter().map(|(_, request)| request.as_slice()).collect();
+        let requests: Vec<(Option<Sequence>, &[u8])> =
+            batch.iter().map(|(_, request)| (None, request.as_slice())).collect();
         let mut results = self.store_batch(&requests, now, Refusal::EndsBatch).into_iter();
         let mut stored = Vec::new();
         for (name, _) in batch {

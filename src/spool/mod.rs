@@ -7,7 +7,8 @@
 //! - What it answered `Ok` for is given out by [`Spool::next_unsent`], in the order of the sequences, at every
 //!   start again until it is settled, whatever step failed or was lost meanwhile. After a crash of the machine, settled
 //!   messages of segments that still exist may be given out again.
-//! - No two messages that were stored or given out have the same sequence in one epoch.
+//! - No sequence comes twice in one epoch, whether [`Spool::store`] gave it to a message that it stored or
+//!   [`Spool::allocate`] to one that is sent at once and may be stored later under it ([`Spool::store_at`]).
 //! - Nothing unread is deleted: what cannot be read is copied or moved to `corrupt/` and reported once.
 //!
 //! How it fails: [`Spool::open`] never does; while its folder cannot be used nothing is sent, every store is
@@ -19,16 +20,15 @@
 //! Spool ── store    batches, segments ahead of need       ┐
 //!       ── replay   reading, settling, progress marks     ├─ queue, segment, record (pure) ─ disk
 //!       ── recover  what is found at the start            │
+//!       ── epoch    the numbers that may be given out     │
 //!       ── aside    failed/ and corrupt/                  │
 //!       ── inbox    files of the original's kind          ┘
 //! ```
 
 mod aside;
-mod disk;
-mod faulty;
+mod epoch;
 mod inbox;
 mod inspect;
-mod lock;
 mod queue;
 mod record;
 mod recover;
@@ -36,23 +36,20 @@ mod replay;
 mod segment;
 mod store;
 
-pub use disk::{Disk, Kind, Metadata, RealDisk};
-pub use faulty::{Fault, FaultyDisk, Keep, Operation};
+pub use crate::disk::{Disk, FolderLock as SpoolLock, Kind, Metadata, RealDisk, StepError as SpoolError};
 pub use inbox::{TAKE_IN_MOST, TakenIn, WRITER_PAUSE};
 pub use inspect::{InboxFile, LISTED_MOST, Listed, Listing, PREVIEW_BYTES, drop_in_file, inspect};
-pub use lock::SpoolLock;
 pub use record::{MAX_REQUEST, Sequence};
 pub use segment::SEGMENT_BYTES;
 pub use store::{Full, StoreError};
 
 use crate::config::SpoolLimits;
+use crate::disk::Context;
 use jiff::Timestamp;
 use queue::Queue;
 use std::collections::{BTreeSet, VecDeque};
 use std::ffi::OsString;
-use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 /// A segment is at most this part of the spool's bound, so that a small bound does not mean no segment at all.
 const SEGMENTS_IN_BOUND: u64 = 4;
@@ -85,35 +82,6 @@ pub struct Waiting {
     pub corrupt: u64,
 }
 
-/// A step on disk that failed.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("{verb} {}: {cause}", path.display())]
-pub struct SpoolError {
-    /// What was tried.
-    pub verb: &'static str,
-    /// On what.
-    pub path: PathBuf,
-    /// What the system said.
-    pub cause: Arc<io::Error>,
-}
-
-/// Gives an [`io::Error`] its verb and object.
-trait Context<T> {
-    fn context(self, verb: &'static str, path: &Path) -> Result<T, SpoolError>;
-}
-
-impl<T> Context<T> for io::Result<T> {
-    fn context(self, verb: &'static str, path: &Path) -> Result<T, SpoolError> {
-        self.map_err(|cause| SpoolError { verb, path: path.to_owned(), cause: Arc::new(cause) })
-    }
-}
-
-impl SpoolError {
-    fn is_missing(&self) -> bool {
-        self.cause.kind() == io::ErrorKind::NotFound
-    }
-}
-
 /// The delayed messages of one peer. One process at a time may have it: take the [`SpoolLock`] first.
 #[derive(Debug)]
 pub struct Spool<D: Disk> {
@@ -122,6 +90,8 @@ pub struct Spool<D: Disk> {
     limits: SpoolLimits,
     segment_bytes: u64,
     epoch: String,
+    /// Sequences below this may be in use: it is durable with the epoch before one of them is given out.
+    reserved: Sequence,
     queue: Queue,
     /// Whether the folder was read.
     loaded: bool,
@@ -168,6 +138,7 @@ impl<D: Disk> Spool<D> {
             limits,
             segment_bytes: segment_bytes.min(most),
             epoch: String::new(),
+            reserved: Sequence(0),
             queue: Queue::new(VecDeque::new(), Sequence(1)),
             loaded: false,
             prepared: false,
@@ -214,7 +185,9 @@ impl<D: Disk> Spool<D> {
     }
 
     /// Random name of this spool's life, 32 hex digits: made once when the folder is new. With the sequence it
-    /// names a message for ever. Empty as long as the folder could not be written to.
+    /// names a message for ever. Empty as long as the folder could not be written to. It changes while the process
+    /// runs if the folder is taken away and made anew: then a link that was opened with the old one must be opened
+    /// anew, and sequences that were allocated before cannot be stored.
     pub fn epoch(&self) -> &str {
         &self.epoch
     }

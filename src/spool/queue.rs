@@ -50,12 +50,16 @@ pub struct Segment {
     /// Whether it must stay on disk although nothing in it waits: it could not be read, or damage in it could not
     /// be copied.
     pub pinned: bool,
+    /// Whether messages of it may wait that are not given out before the next start: it, or one of them, could not
+    /// be read.
+    pub withheld: bool,
 }
 
 impl Segment {
     /// A segment without messages.
     pub fn empty(name: Sequence, size: u64) -> Segment {
-        Segment { name, size, end: 0, waiting: Load::default(), unread: Load::default(), pinned: false }
+        let (waiting, unread) = (Load::default(), Load::default());
+        Segment { name, size, end: 0, waiting, unread, pinned: false, withheld: false }
     }
 
     fn finished(&self) -> bool {
@@ -110,7 +114,13 @@ pub struct Queue {
     unread: Load,
     /// Sum over the segments.
     disk_bytes: u64,
+    /// The sequence that is given out next: above all that were.
     next: Sequence,
+    /// The least sequence that may be stored: above all that were put into a segment here, so that those in the
+    /// segments rise. What was given out below it and not stored never will be.
+    floor: Sequence,
+    /// The least name that the next segment may have: above those that were tried.
+    least_name: Sequence,
     /// First refused sequence of the segment that was closed last: a segment of this name shuts what its failed
     /// store left behind out.
     seal: Option<Sequence>,
@@ -130,6 +140,8 @@ impl Queue {
             unread: Load::default(),
             disk_bytes: segments.iter().map(|segment| segment.size).sum(),
             next,
+            floor: next,
+            least_name: segments.back().map_or(Sequence(0), |last| last.name.next()),
             seal: None,
             segments,
         };
@@ -190,20 +202,45 @@ impl Queue {
         taken
     }
 
+    /// Sequences below this may be in use.
+    pub fn skip_to(&mut self, sequence: Sequence) {
+        self.next = self.next.max(sequence);
+    }
+
+    /// The least sequence that may be stored.
+    pub fn floor(&self) -> Sequence {
+        self.floor
+    }
+
+    /// A message with this sequence is put into the last segment, whatever comes of it.
+    pub fn place(&mut self, sequence: Sequence) {
+        debug_assert!((self.floor..self.next).contains(&sequence));
+        self.floor = sequence.next();
+    }
+
+    /// Below this nothing waits: the least message that was not settled, else the next sequence. Lower where it is
+    /// not known which messages wait.
+    pub fn settled_below(&self) -> Sequence {
+        let located = [self.sent.keys().next(), self.unsent.keys().next()].into_iter().flatten().copied();
+        let unread = (self.unread.messages > 0).then_some(self.least);
+        let withheld = self.segments.iter().find(|segment| segment.withheld).map(|segment| segment.name);
+        located.chain(unread).chain(withheld).min().unwrap_or(self.next)
+    }
+
     /// The last segment: the one that is appended to, if any is.
     pub fn last(&self) -> Option<&Segment> {
         self.segments.back()
     }
 
-    /// The name for the next segment.
-    pub fn next_name(&self) -> Sequence {
-        let least = self.last().map_or(Sequence(0), |last| last.name.next());
-        self.seal.filter(|seal| *seal >= least).unwrap_or(self.next).max(least)
+    /// The name for the next segment, if `first` shall be the first that it holds. It may come out higher.
+    pub fn next_name(&self, first: Sequence) -> Sequence {
+        self.seal.filter(|seal| *seal >= self.least_name).unwrap_or(first).max(self.least_name)
     }
 
     /// A name was tried and may be taken now: it is not used again.
     pub fn burn_name(&mut self, name: Sequence) {
         self.seal = None;
+        self.least_name = self.least_name.max(name.next());
         self.next = self.next.max(name.next());
     }
 
@@ -214,7 +251,9 @@ impl Queue {
             (self.reading, self.offset, self.least) = (0, 0, name);
         }
         self.seal = None;
+        self.least_name = name.next();
         self.next = self.next.max(name);
+        self.floor = self.floor.max(name);
         self.disk_bytes += size;
         self.segments.push_back(Segment::empty(name, size));
     }
@@ -290,6 +329,7 @@ impl Queue {
         if let Some(segment) = self.segments.get_mut(self.reading) {
             self.unread.take(std::mem::take(&mut segment.unread));
             segment.pinned = true;
+            segment.withheld = true;
             self.offset = segment.end;
         }
         self.next_segment();
@@ -340,6 +380,9 @@ impl Queue {
     pub fn skip(&mut self, sequence: Sequence) {
         if let Some(located) = self.sent.remove(&sequence).or_else(|| self.unsent.remove(&sequence)) {
             self.pin(located.segment);
+            if let Some(segment) = self.find(located.segment) {
+                segment.withheld = true;
+            }
         }
     }
 
@@ -383,7 +426,8 @@ mod tests {
 
     fn store(queue: &mut Queue, count: u64) {
         for _ in 0..count {
-            queue.take_sequence();
+            let sequence = queue.take_sequence();
+            queue.place(sequence);
         }
         queue.appended(100 * count, Load { messages: count, bytes: 10 * count });
     }
@@ -395,9 +439,9 @@ mod tests {
 
     fn two_segments() -> Queue {
         let mut queue = Queue::new(VecDeque::new(), Sequence(1));
-        queue.add_segment(queue.next_name(), 1000);
+        queue.add_segment(queue.next_name(queue.next_sequence()), 1000);
         store(&mut queue, 3);
-        queue.add_segment(queue.next_name(), 1000);
+        queue.add_segment(queue.next_name(queue.next_sequence()), 1000);
         store(&mut queue, 2);
         queue
     }
@@ -447,12 +491,12 @@ mod tests {
         let first = queue.take_sequence();
         queue.take_sequence();
         queue.close_after_failure(first);
-        assert_eq!(queue.next_name(), first);
+        assert_eq!(queue.next_name(queue.next_sequence()), first);
         queue.add_segment(first, 1000);
         assert_eq!(queue.take_sequence(), Sequence(8), "a refused sequence is not given out again");
         // A failure of the first store in a segment: its own name cannot be taken twice.
         queue.close_after_failure(first);
-        assert!(queue.next_name() > Sequence(8));
+        assert!(queue.next_name(queue.next_sequence()) > Sequence(8));
     }
 
     #[test]
@@ -473,7 +517,7 @@ mod tests {
     #[test]
     fn a_pinned_segment_does_not_keep_the_others() {
         let mut queue = two_segments();
-        queue.add_segment(queue.next_name(), 1000);
+        queue.add_segment(queue.next_name(queue.next_sequence()), 1000);
         queue.skip_segment();
         locate(&mut queue);
         locate(&mut queue);

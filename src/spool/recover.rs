@@ -10,20 +10,17 @@
 //! next sequence, takes its place, and keeps the sequence when all that was before it is gone.
 
 use super::aside::{CORRUPT, FAILED};
-use super::lock::LOCK;
+use super::epoch::EPOCH;
 use super::queue::{Queue, Segment};
 use super::record::Sequence;
 use super::segment::{self, Found, MAX_SEGMENT_BYTES, Scan};
 use super::store::SPARE;
 use super::{Context, Disk, Kind, Spool, SpoolError, replay};
+use crate::disk::LOCK;
 use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
 
-/// File with the spool's epoch.
-const EPOCH: &str = "epoch";
-/// Digits of an epoch.
-const EPOCH_DIGITS: usize = 32;
 /// Foreign names that are reported one by one; the rest is only counted.
 const FOREIGN_NAMED: usize = 5;
 
@@ -120,6 +117,7 @@ impl<D: Disk> Spool<D> {
             Err(error) => {
                 log::error!("{error}; it is passed over until the next start");
                 segment.pinned = true;
+                segment.withheld = true;
                 let most = segment::most_records(segment.size.max(self.segment_bytes));
                 return Examined { segment, next: Sequence(name.0.saturating_add(most)), empty: false };
             }
@@ -218,35 +216,6 @@ impl<D: Disk> Spool<D> {
         Ok(())
     }
 
-    /// Reads the epoch, or makes one. One that cannot be understood is moved away: with a new epoch a receiver may
-    /// see messages again, with a wrong one it could take new messages for old.
-    fn prepare_epoch(&mut self) -> Result<(), SpoolError> {
-        let path = self.dir.join(EPOCH);
-        match self.read_whole(&path, EPOCH_DIGITS + 2) {
-            Ok(found) => {
-                let text = String::from_utf8(found).unwrap_or_default();
-                if let Some(digits) = text.strip_suffix('\n')
-                    && digits.len() == EPOCH_DIGITS
-                    && digits.bytes().all(|digit| digit.is_ascii_hexdigit())
-                {
-                    self.epoch = digits.to_owned();
-                    return Ok(());
-                }
-                self.move_to_corrupt(EPOCH, &text)?;
-            }
-            Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
-            Err(cause) => return Err(cause).context("read", &path),
-        }
-        if self.queue.last().is_some() {
-            log::warn!("{}: no epoch is left; a new one begins", self.dir.display());
-        }
-        let fresh = hex::encode(self.disk.random().context("make", &path)?);
-        let dir = self.dir.clone();
-        self.write_durably(&dir, EPOCH, format!("{fresh}\n").as_bytes())?;
-        self.epoch = fresh;
-        Ok(())
-    }
-
     /// A spare that is whole is used; one that was not finished is replaced when one is needed. It never holds
     /// a message.
     fn prepare_spare(&mut self) {
@@ -263,7 +232,7 @@ impl<D: Disk> Spool<D> {
     /// Sees to it that no sequence that was read can be used again: by an empty segment behind it or, where
     /// none can be made (a full disk must be delivered from, or it stays full), by syncing what was read.
     fn keep_sequence(&mut self) -> Result<(), SpoolError> {
-        let name = self.queue.next_name();
+        let name = self.queue.next_name(self.queue.next_sequence());
         let path = self.segment_path(name);
         let Err(cause) = self.disk.create(&path) else {
             self.queue.add_segment(name, 0);
@@ -285,10 +254,10 @@ impl<D: Disk> Spool<D> {
         synced
     }
 
-    fn move_to_corrupt(&mut self, name: &str, content: &str) -> Result<(), SpoolError> {
+    pub(super) fn move_to_corrupt(&mut self, name: &str, content: &[u8]) -> Result<(), SpoolError> {
         let from = self.dir.join(name);
         let folder = self.dir.join(CORRUPT);
-        let to = folder.join(format!("{name}@{:08x}", crc32fast::hash(content.as_bytes())));
+        let to = folder.join(format!("{name}@{:08x}", crc32fast::hash(content)));
         self.disk.rename(&from, &to).context("rename", &from)?;
         self.corrupt += 1;
         log::error!("read {}: it is damaged; moved to {}", from.display(), to.display());

@@ -30,6 +30,19 @@ pub enum StoreError {
     /// The request is not one line.
     #[error("request holds a newline; message refused")]
     NotOneLine,
+    /// The sequence was not given out, or can no longer be stored in order: a higher one was put into a segment, or
+    /// this one was and that failed.
+    #[error(
+        "sequence {sequence} is not among those from {least} to below {next} that may be stored; message refused"
+    )]
+    OutOfOrder {
+        /// The sequence.
+        sequence: Sequence,
+        /// The least that may be stored.
+        least: Sequence,
+        /// The least that was not given out.
+        next: Sequence,
+    },
     /// A step on disk failed.
     #[error("{0}; message refused")]
     Disk(#[from] SpoolError),
@@ -88,12 +101,27 @@ impl<D: Disk> Spool<D> {
     /// Appends messages, with one write and one sync for each segment that they go to (as a rule: one). An `Ok`
     /// is on disk. Takes time for the disk; call it with all that waits together.
     pub fn store(&mut self, requests: &[&[u8]], now: Timestamp) -> Vec<Result<Sequence, StoreError>> {
-        self.store_batch(requests, now, Refusal::IsSingle)
+        let requests: Vec<_> = requests.iter().map(|request| (None, *request)).collect();
+        self.store_batch(&requests, now, Refusal::IsSingle)
     }
 
+    /// [`Spool::store`] under sequences that [`Spool::allocate`] gave out: rising, each higher than all that were
+    /// stored before. One that is not is refused ([`StoreError::OutOfOrder`]), and so is one whose store was tried
+    /// and failed: what it left on the disk must not meet another try.
+    pub fn store_at(
+        &mut self,
+        requests: &[(Sequence, &[u8])],
+        now: Timestamp,
+    ) -> Vec<Result<Sequence, StoreError>> {
+        let requests: Vec<_> =
+            requests.iter().map(|(sequence, request)| (Some(*sequence), *request)).collect();
+        self.store_batch(&requests, now, Refusal::IsSingle)
+    }
+
+    /// Stores messages that have a sequence, or else get the next.
     pub(super) fn store_batch(
         &mut self,
-        requests: &[&[u8]],
+        requests: &[(Option<Sequence>, &[u8])],
         now: Timestamp,
         refusal: Refusal,
     ) -> Vec<Result<Sequence, StoreError>> {
@@ -104,10 +132,10 @@ impl<D: Disk> Spool<D> {
         let mut batch = Batch::default();
         // After a step failed the rest of this call is refused: a sick disk is not asked again for each message.
         let mut broken = None;
-        for request in requests {
+        for (given, request) in requests {
             let placed = match &broken {
                 Some(error) => Err(StoreError::clone(error)),
-                None => self.place(request, now, &mut batch, &mut results),
+                None => self.place(*given, request, now, &mut batch, &mut results),
             };
             if let Err(error) = &placed
                 && (refusal == Refusal::EndsBatch || matches!(error, StoreError::Disk(_)))
@@ -141,6 +169,7 @@ impl<D: Disk> Spool<D> {
     /// Puts a request into the batch, which is flushed first if the segment cannot take both.
     fn place(
         &mut self,
+        given: Option<Sequence>,
         request: &[u8],
         now: Timestamp,
         batch: &mut Batch,
@@ -155,18 +184,33 @@ impl<D: Disk> Spool<D> {
         if self.queue.waiting().messages + batch.load.messages >= self.limits.messages {
             return Err(Full::Messages { limit: self.limits.messages }.into());
         }
+        if let Some(sequence) = given {
+            self.require_order(sequence, self.queue.floor())?;
+        }
         let length = record::line_len(request);
         if !self.fits(batch.lines.len() as u64 + length) {
             self.flush(batch, results)?;
             if !self.fits(length) {
-                self.begin_segment(length)?;
+                self.begin_segment(length, given)?;
             }
         }
-        let sequence = self.queue.take_sequence();
+        let sequence = match given {
+            Some(sequence) => sequence,
+            None => self.take_reserved()?,
+        };
+        self.queue.place(sequence);
         record::append_line(&mut batch.lines, sequence, now, request);
         batch.load.add(request.len() as u64);
         batch.members.push((results.len(), sequence));
         Ok(sequence)
+    }
+
+    fn require_order(&self, sequence: Sequence, least: Sequence) -> Result<(), StoreError> {
+        let next = self.queue.next_sequence();
+        if (least..next).contains(&sequence) {
+            return Ok(());
+        }
+        Err(StoreError::OutOfOrder { sequence, least, next })
     }
 
     fn fits(&self, bytes: u64) -> bool {
@@ -205,15 +249,21 @@ impl<D: Disk> Spool<D> {
         }
     }
 
-    /// Makes a segment that can take `bytes` the one that is appended to. The one before stays that on an error.
-    fn begin_segment(&mut self, bytes: u64) -> Result<(), StoreError> {
+    /// Makes a segment that can take `bytes` the one that is appended to. The one before stays that on an error. If
+    /// the sequence of the first message is `given`, no other can take its place.
+    fn begin_segment(&mut self, bytes: u64, given: Option<Sequence>) -> Result<(), StoreError> {
         let size = self.segment_bytes.max(bytes);
-        let begun = if self.reusable {
-            self.fill_last(size)
-        } else if self.spare == Some(size) {
-            self.adopt_spare(size)
+        let reusable = self.queue.last().filter(|_| self.reusable).map(|last| (last.name, last.size));
+        let begun = if let Some((name, found)) = reusable {
+            self.fill_last(name, found, size)
         } else {
-            self.make_segment(size)
+            let name = self.queue.next_name(given.unwrap_or(self.queue.next_sequence()));
+            given.map_or(Ok(()), |sequence| self.require_order(sequence, name))?;
+            if self.spare == Some(size) {
+                self.adopt_spare(name, size)
+            } else {
+                self.make_segment(name, size)
+            }
         };
         if let Err(StoreError::Disk(error)) = &begun
             && error.is_missing()
@@ -225,9 +275,7 @@ impl<D: Disk> Spool<D> {
     }
 
     /// The empty segment found at the start gets its zeros.
-    fn fill_last(&mut self, size: u64) -> Result<(), StoreError> {
-        let Some(last) = self.queue.last() else { return self.make_segment(size) };
-        let (name, found) = (last.name, last.size);
+    fn fill_last(&mut self, name: Sequence, found: u64, size: u64) -> Result<(), StoreError> {
         self.check_room(size.saturating_sub(found))?;
         // Whatever comes of it, this is the only try: a sync that failed must not be tried again on the same file.
         self.reusable = false;
@@ -242,9 +290,8 @@ impl<D: Disk> Spool<D> {
         Ok(())
     }
 
-    fn adopt_spare(&mut self, size: u64) -> Result<(), StoreError> {
+    fn adopt_spare(&mut self, name: Sequence, size: u64) -> Result<(), StoreError> {
         self.spare = None;
-        let name = self.queue.next_name();
         let (from, to) = (self.dir.join(SPARE), self.segment_path(name));
         self.disk.rename(&from, &to).context("rename", &from)?;
         let opened = self.disk.open(&to, true).context("open", &to);
@@ -255,9 +302,8 @@ impl<D: Disk> Spool<D> {
         self.finish_segment(name, size, file)
     }
 
-    fn make_segment(&mut self, size: u64) -> Result<(), StoreError> {
+    fn make_segment(&mut self, name: Sequence, size: u64) -> Result<(), StoreError> {
         self.check_room(size)?;
-        let name = self.queue.next_name();
         let path = self.segment_path(name);
         let file = match self.disk.create(&path).context("make", &path) {
             Ok(file) => file,

@@ -2,8 +2,10 @@
 
 mod damage;
 mod dropped;
+mod sequences;
 
 use super::*;
+use crate::disk::{Fault, FaultyDisk, Keep};
 use std::collections::BTreeMap;
 
 const DIR: &str = "/delayed/msul1";

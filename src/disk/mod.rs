@@ -1,8 +1,19 @@
-//! What the spool asks of the file system, one durable step a method.
+//! What all that must survive a crash asks of the file system, one durable step a method.
 //!
-//! A test puts [`super::FaultyDisk`] in the place of [`RealDisk`] and fails, tears or loses each step. Nothing
+//! A test puts [`FaultyDisk`] in the place of [`RealDisk`] and fails, tears or loses each step. Nothing
 //! here retries, and nothing is durable but what was synced: bytes and length by [`Disk::sync_data`] on their
-//! file, names by [`Disk::sync_dir`] on their folder.
+//! file, names by [`Disk::sync_dir`] on their folder. A step that fails becomes a [`StepError`]; a [`FolderLock`]
+//! keeps other processes away from the files.
+
+mod faulty;
+mod lock;
+mod step;
+
+pub use faulty::{Fault, FaultyDisk, Keep, Operation};
+pub use lock::FolderLock;
+pub(crate) use lock::LOCK;
+pub(crate) use step::Context;
+pub use step::StepError;
 
 use jiff::Timestamp;
 use nix::sys::statvfs::statvfs;
@@ -12,7 +23,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
-/// Permission bits of the files that the spool makes.
+/// Permission bits of the files that are made.
 const FILE_MODE: u32 = 0o640;
 
 /// What a name stands for.
@@ -115,7 +126,7 @@ pub trait Disk {
     /// What the system said.
     fn free_space(&mut self, path: &Path) -> io::Result<u64>;
 
-    /// Random bytes, for the name of a new spool's epoch.
+    /// Random bytes, for a name that no other may have.
     ///
     /// # Errors
     /// What the system said.

@@ -14,7 +14,7 @@
 
 mod state;
 
-use super::disk::{Disk, Kind, Metadata};
+use super::{Disk, Kind, Metadata};
 use jiff::Timestamp;
 use state::{Change, Inode, Node, State, dead, errno, parent};
 use std::collections::BTreeMap;
