@@ -5,11 +5,13 @@
 //! `refused` or `unknown_cmd`; of several requests the highest. A standard output that nobody reads any more ends
 //! the program with 1 and without a word.
 
+mod admin;
 mod check;
 mod critical;
 mod exchange;
 mod init;
 mod queue;
+mod reload;
 mod reply;
 mod status;
 
@@ -47,6 +49,8 @@ enum Command {
     Reply(Asked),
     /// The same, but what cannot be sent now is stored and sent later.
     Critical(Asked),
+    /// Have the running programs read their configuration anew; links that it does not change stay.
+    Reload,
     /// Show what the links do.
     Status {
         /// As one line of JSON.
@@ -125,6 +129,7 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::Check => check::run(file),
         Command::Reply(asked) => reply::run(&Config::load(file)?, &asked),
         Command::Critical(asked) => critical::run(&Config::load(file)?, &asked),
+        Command::Reload => reload::run(&Config::load(file)?),
         Command::Status { json } => status::run(&Config::load(file)?, json),
         Command::Queue { peer, full } => queue::run(&Config::load(file)?, peer.as_deref(), full),
     }

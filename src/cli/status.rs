@@ -1,69 +1,83 @@
-//! `lon status [--json]`: what the links do, asked of the running `lonc`.
+//! `lon status [--json]`: what the links do, asked of the running `lonc`, and who calls, asked of `lond`.
 //!
-//! When it does not answer, the last `status.json` that it wrote is shown, with its age, and the exit code is 1:
-//! what a dead program said last must not pass for what is.
+//! When `lonc` does not answer, the last `status.json` that it wrote is shown, with its age, and the exit code is 1:
+//! what a dead program said last must not pass for what is. A `lond` that is away is said so in place of its table,
+//! and is `null` in the JSON; that alone is no failure, since a host may run no listener.
 
+use super::admin::{MAX_ANSWER, ask, is_away};
 use super::{Failure, complain, print};
 use crate::config::Config;
-use crate::status::{Snapshot, ago, json, table};
+use crate::status::{ServeSnapshot, Snapshot, ago, callers, json, table};
 use jiff::{Timestamp, tz::TimeZone};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::io::{self, Read};
+use std::path::Path;
 
-/// How long `lonc` may take to answer each read.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Longest snapshot that is read: thousands of peers have a few megabytes.
-const MAX_SNAPSHOT: u64 = 64 * 1024 * 1024;
+/// What `--json` prints: `lonc`'s snapshot, and `lond`'s beside its fields.
+#[derive(Serialize)]
+struct Both<'a> {
+    #[serde(flatten)]
+    lonc: &'a Snapshot,
+    lond: Option<&'a ServeSnapshot>,
+}
 
 pub(super) fn run(config: &Config, as_json: bool) -> Result<u8, Failure> {
-    let socket = config.run_dir.join("lonc.sock");
     let now = Timestamp::now();
-    match ask(&socket) {
+    let lond = status(&config.run_dir.join("lond.sock"));
+    let socket = config.run_dir.join("lonc.sock");
+    match status(&socket) {
         Ok(snapshot) => {
-            show(&snapshot, as_json, now)?;
+            show(&snapshot, &lond, as_json, now, now)?;
             Ok(0)
         }
         Err(error) => {
             complain(format_args!("ask {}: {error}", socket.display()));
             let file = config.status_dir.join("status.json");
-            let snapshot = read(&file).map_err(|error| Failure::did("read", file.display(), error))?;
+            let snapshot: Snapshot =
+                read(&file).map_err(|error| Failure::did("read", file.display(), error))?;
             let age = ago(snapshot.written, now);
             complain(format_args!("lonc does not answer: this is what it wrote {age} ago"));
-            show(&snapshot, as_json, snapshot.written)?;
+            show(&snapshot, &lond, as_json, snapshot.written, now)?;
             Ok(1)
         }
     }
 }
 
-fn show(snapshot: &Snapshot, as_json: bool, now: Timestamp) -> Result<(), Failure> {
-    let text = if as_json { json(snapshot) + "\n" } else { table(snapshot, now, &TimeZone::system()) };
+/// Shows `lonc`'s links as they were at `then`, and `lond`'s as they are.
+fn show(
+    lonc: &Snapshot,
+    lond: &io::Result<ServeSnapshot>,
+    as_json: bool,
+    then: Timestamp,
+    now: Timestamp,
+) -> Result<(), Failure> {
+    let text = if as_json {
+        json(&Both { lonc, lond: lond.as_ref().ok() }) + "\n"
+    } else {
+        let below = match lond {
+            Ok(lond) => callers(lond, now),
+            Err(error) if is_away(error) => "lond does not run: nobody can call\n".to_owned(),
+            Err(error) => format!("lond does not answer: {error}\n"),
+        };
+        table(lonc, then, &TimeZone::system()) + "\n" + &below
+    };
     print(text.as_bytes())
 }
 
-fn ask(socket: &std::path::Path) -> io::Result<Snapshot> {
-    let mut stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    stream.write_all(b"status\n")?;
-    snapshot(stream).map_err(|error| match error.kind() {
-        io::ErrorKind::WouldBlock => io::Error::new(io::ErrorKind::TimedOut, "no answer in time"),
-        _ => error,
-    })
+fn status<T: DeserializeOwned>(socket: &Path) -> io::Result<T> {
+    first_line(&ask(socket, "status")?)
 }
 
-fn read(file: &std::path::Path) -> io::Result<Snapshot> {
-    snapshot(File::open(file)?)
+fn read<T: DeserializeOwned>(file: &Path) -> io::Result<T> {
+    let mut bytes = Vec::new();
+    File::open(file)?.take(MAX_ANSWER).read_to_end(&mut bytes)?;
+    first_line(&bytes)
 }
 
 /// The first line, as a snapshot.
-fn snapshot(source: impl Read) -> io::Result<Snapshot> {
-    let mut line = Vec::new();
-    BufReader::new(source.take(MAX_SNAPSHOT)).read_until(b'\n', &mut line)?;
-    if line.is_empty() {
-        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "closed without an answer"));
-    }
-    serde_json::from_slice(&line).map_err(io::Error::from)
+fn first_line<T: DeserializeOwned>(bytes: &[u8]) -> io::Result<T> {
+    let line = bytes.split(|&byte| byte == b'\n').next().unwrap_or_default();
+    serde_json::from_slice(line).map_err(io::Error::from)
 }

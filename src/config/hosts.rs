@@ -48,7 +48,7 @@ impl HostId {
         if !text.bytes().all(usable) {
             return Err(format!("host id {text:?} has characters other than A-Z a-z 0-9 . _ -"));
         }
-        if ["lonc.pid", "lond.pid", "lonc.sock"].contains(&text) {
+        if ["lonc.pid", "lond.pid", "lonc.sock", "lond.sock"].contains(&text) {
             return Err(format!(
                 "host id {text:?} is the name of a file that the programs make for themselves"
             ));

@@ -122,7 +122,8 @@ pub enum Target {
 }
 
 /// What is spoken on a link.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Wire {
     /// TLS 1.3 with pinned keys.
     Secure,
@@ -202,6 +203,24 @@ impl Allow {
             Allow::Host(id) => *id == host.id,
             Allow::Role(role) => *role == host.role.0,
             Allow::Domain(domain) => *domain == host.domain,
+        }
+    }
+}
+
+impl Wire {
+    /// The word of the configuration and of every view: `secure`, `classic`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Wire::Secure => "secure",
+            Wire::Classic => "classic",
+        }
+    }
+
+    /// Whether only the two hosts can read what crosses the link.
+    pub fn is_private(self) -> bool {
+        match self {
+            Wire::Secure => true,
+            Wire::Classic => false,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `lonc`'s supervisor: a child for each peer, their listening sockets, signals, the status.
 //!
-//! Owns every listening Unix socket for as long as it runs, through any number of HUPs: a child that dies or is
+//! Owns every listening Unix socket for as long as it runs, through any number of HUPs and reloads: a child that dies or is
 //! replaced leaves its peer's socket open, and who connects meanwhile waits for the next child. A peer whose socket
 //! cannot be made is an error in the log and in the status; the others are served. One thread, one `Poll`; with
 //! nothing to do it sleeps without a timeout.
@@ -8,11 +8,10 @@
 //! Fails to start when `Poll`, the signals or the admin socket cannot be had. Afterwards nothing is fatal but
 //! `Poll` itself: a child that floods, garbles or does not read its control socket is killed and started anew.
 
-mod admin;
 mod board;
 mod children;
 mod left;
-mod sockets;
+mod reload;
 mod watch;
 
 pub use left::Left;
@@ -20,20 +19,22 @@ pub use left::Left;
 use super::entry::{self, Seed};
 use crate::config::HostId;
 use crate::status::LinkState;
+use crate::supervise::admin::{Admin, Asked};
+use crate::supervise::anew;
 use crate::supervise::control::ToLink;
 use crate::supervise::signals::{Signal, Signals};
 use crate::supervise::startup::{self, Start};
 use crate::supervise::table::{Action, Event, State};
-use crate::supervise::{spawn, title};
-use admin::Admin;
+use crate::supervise::{sockets, spawn, title};
 use board::Board;
 use children::Children;
 use jiff::Timestamp;
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Interest, Poll, Registry, Token};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use watch::{Noticed, Watch};
@@ -87,6 +88,15 @@ pub fn serve(start: &mut Start<Left>, entry: Entry) -> Result<(), SupervisorErro
     supervisor.run()
 }
 
+/// A child with another configuration than the next one for its peer will have.
+#[derive(Debug)]
+struct Replace {
+    peer: HostId,
+    pid: u32,
+    /// How long it may go on answering: by its own configuration or the next one's, whichever is longer.
+    drain: Duration,
+}
+
 struct Supervisor<'a> {
     start: &'a mut Start<Left>,
     entry: Entry,
@@ -96,12 +106,14 @@ struct Supervisor<'a> {
     listeners: BTreeMap<HostId, UnixListener>,
     board: Board,
     admin: Admin,
+    /// The pin of this host's own key, where there is one.
+    key: Option<String>,
     /// `None` where the system has no watch for us.
     watch: Option<Watch>,
     /// The watch has more to read than one turn's share.
     watch_again: bool,
-    /// Children of the program before this one that are to be replaced, if they have not ended before.
-    replacing: VecDeque<(HostId, u32)>,
+    /// Children that are to be replaced, if they have not ended before.
+    replacing: VecDeque<Replace>,
     /// The supervisor was told to stop; by then it gives up waiting for children.
     stopping: Option<Instant>,
     next_token: usize,
@@ -126,12 +138,9 @@ impl<'a> Supervisor<'a> {
         let admin_fd = left.as_ref().and_then(|left| left.admin).and_then(&mut take);
         let admin = Admin::new(&config.run_dir.join("lonc.sock"), admin_fd, poll.registry(), ADMIN)
             .map_err(SupervisorError::Admin)?;
-        let watch = Watch::new(&config.spool_dir, poll.registry(), WATCH).map_err(|error| {
-            let folder = config.spool_dir.display();
-            log::error!(
-                "watch {folder}: {error}; files dropped there wait until their link's child starts anew"
-            );
-        });
+        // What is wrong with the key is for the children to say, who need it; a reload refuses such a key.
+        let key = anew::own_pin(config).unwrap_or_default();
+        let watch = watch_folder(&config.spool_dir, poll.registry());
         let started = left.as_ref().map_or_else(Timestamp::now, |left| left.started);
         let board = Board::new(config, started, now);
         let mut supervisor = Supervisor {
@@ -143,7 +152,8 @@ impl<'a> Supervisor<'a> {
             listeners: BTreeMap::new(),
             board,
             admin,
-            watch: watch.ok(),
+            key,
+            watch,
             watch_again: false,
             replacing: VecDeque::new(),
             stopping: None,
@@ -201,9 +211,9 @@ impl<'a> Supervisor<'a> {
             self.look_for_files(now);
         }
         while !self.replacing.is_empty() && self.children.leaving() < REPLACED_AT_ONCE {
-            let Some((peer, pid)) = self.replacing.pop_front() else { break };
+            let Some(Replace { peer, pid, drain }) = self.replacing.pop_front() else { break };
             if self.children.table.key_of(pid) == Some(&peer) {
-                let deadline = self.drain_deadline(&peer, now);
+                let deadline = now + drain + GRACE;
                 self.tell(&peer, Event::Drain { deadline }, now);
             }
         }
@@ -375,9 +385,17 @@ impl<'a> Supervisor<'a> {
 
     fn admin_client(&mut self, token: Token, now: Instant) {
         let asked = self.children.with_control();
-        let Some(number) = self.admin.ready(token, &mut self.scratch, now, asked) else { return };
-        for peer in self.children.with_control().collect::<Vec<_>>() {
-            self.send(&peer, &ToLink::Report(number), now);
+        match self.admin.ready(token, &mut self.scratch, now, asked) {
+            None => {}
+            Some(Asked::Status(number)) => {
+                for peer in self.children.with_control().collect::<Vec<_>>() {
+                    self.send(&peer, &ToLink::Report(number), now);
+                }
+            }
+            Some(Asked::Reload) => {
+                let answer = self.reload(now);
+                self.admin.answer(token, &answer);
+            }
         }
     }
 
@@ -498,9 +516,22 @@ impl<'a> Supervisor<'a> {
     }
 
     fn drain_deadline(&self, peer: &HostId, now: Instant) -> Instant {
-        let drain = self.start.config.peer(peer).map(|peer| peer.drain_timeout).unwrap_or_default();
-        now + drain + GRACE
+        now + self.drain_timeout(peer) + GRACE
     }
+
+    fn drain_timeout(&self, peer: &HostId) -> Duration {
+        self.start.config.peer(peer).map(|peer| peer.drain_timeout).unwrap_or_default()
+    }
+}
+
+/// The watch over the delayed directory; where there can be none, the links are served without.
+fn watch_folder(folder: &Path, registry: &Registry) -> Option<Watch> {
+    let watch = Watch::new(folder, registry, WATCH);
+    let watch = watch.inspect_err(|error| {
+        let folder = folder.display();
+        log::error!("watch {folder}: {error}; files dropped there wait until their link's child starts anew");
+    });
+    watch.ok()
 }
 
 fn next(token: &mut usize) -> Token {

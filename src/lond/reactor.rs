@@ -15,7 +15,7 @@ mod stream;
 
 use super::access;
 use super::serve::{Effect, Reason, Route, Serve, Settings};
-use crate::config::{Config, Host, HostId};
+use crate::config::{Config, Host, HostId, Wire};
 use crate::handler::builtin;
 use crate::handler::socket::Conversation;
 use crate::supervise::control::{Channel, FromServe, ToServe};
@@ -265,8 +265,9 @@ impl Reactor {
                 Effect::Opened => {
                     log::info!("link open");
                     title::set(&format!("{} serving", self.caller));
-                    if let Err(error) = self.control.send(&FromServe::Opened { caller: self.caller.clone() })
-                    {
+                    let opened =
+                        FromServe::Opened { caller: self.caller.clone(), pin: None, wire: Wire::Classic };
+                    if let Err(error) = self.control.send(&opened) {
                         log::warn!("tell the supervisor that the link is open: {error}");
                     }
                 }

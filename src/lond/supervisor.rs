@@ -1,53 +1,65 @@
 //! `lond`'s supervisor: accepts, forks a child for each link, sees to it that each caller has one.
 //!
-//! A caller is known by its address; a stranger is answered `refused` and closed, as is everybody while the classic
-//! wire is not allowed. At most `max_opening` connections are in the opening dialogue: the newest is closed at once
-//! beyond that. A child that has not finished it in time is killed. A newer link of a caller replaces the older;
-//! when a host that had no link opens one, `lonc` is sent USR1, so that it dials back.
+//! On the secure wire a caller is known by its key, on the classic one by its address. At most `max_opening`
+//! connections have callers that are not known yet: beyond that the newest is closed at once. A child whose caller is
+//! not known in time is killed. A newer link of a caller replaces the older, whatever the wires; when a host that had
+//! no link opens one, `lonc` is sent USR1, so that it dials back.
 //! One thread, one `Poll`; with nothing to do it sleeps without a timeout.
 //!
-//! Fails to start when an address cannot be listened on. Afterwards nothing is fatal but `Poll` itself: with no
+//! | file | what it owns |
+//! | --- | --- |
+//! | `accept` | who is let in to a child |
+//! | `callers` | whose address is whose; how often callers who are turned away are said: pure |
+//! | `links` | where each child stands: pure |
+//! | `listeners` | the TCP sockets |
+//! | `board` | counts, status |
+//! | `reload` | another configuration, in the same process |
+//! | `left` | HUP: another program, under the same pid |
+//!
+//! Fails to start when an address cannot be listened on, or the admin socket not be made. Afterwards nothing is fatal but `Poll` itself: with no
 //! descriptors left it pauses accepting for [`ACCEPT_PAUSE`]; a child that garbles its control socket is killed.
 
+mod accept;
+mod board;
 mod callers;
 mod left;
 mod links;
 mod listeners;
+mod reload;
 
 pub use left::Left;
 
 use super::entry::{self, Seed};
 use crate::config::HostId;
-use crate::supervise::control::{self, Channel, FromServe, ToServe};
+use crate::status;
+use crate::supervise::admin::{Admin, Asked};
+use crate::supervise::anew;
+use crate::supervise::control::{Channel, FromServe, ToServe};
 use crate::supervise::signals::{Signal, Signals};
 use crate::supervise::startup::{self, Start};
 use crate::supervise::{lock, spawn, title};
-use callers::{Caller, Callers, Hush};
-use links::{Action, Event, Links, State};
+use board::Board;
+use callers::{Callers, Hush};
+use jiff::Timestamp;
+use links::{Action, Event, Links, Opened, State};
 use listeners::{ListenError, Listener};
 use mio::{Events, Interest, Poll, Token};
 use std::collections::{BTreeMap, HashMap};
-use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::os::fd::AsRawFd;
+use std::io;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 /// How much longer than its own deadline a child may take before it is killed.
 pub const GRACE: Duration = Duration::from_secs(2);
-/// How long accepting rests when there are no descriptors.
-pub const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 /// `lonc` is not signalled more often than this.
 pub const GREET_PAUSE: Duration = Duration::from_secs(1);
-/// Connections taken from one socket before other work has its turn.
-const ACCEPTS_A_TURN: usize = 64;
 /// How long killed children may take to be gone when the supervisor stops.
 const LAST_WAIT: Duration = Duration::from_secs(2);
-/// What a caller is answered who is not served.
-const REFUSED: &[u8] = b"refused\n";
 
 const SIGNALS: Token = Token(0);
-/// Tokens of listeners and children; each is used once.
+const ADMIN: Token = Token(1);
+/// Tokens of listeners, children and of the admin socket's clients; each is used once.
 const FIRST_FREE: usize = 16;
 
 /// Where a child begins: [`entry::run`].
@@ -70,6 +82,9 @@ pub enum SupervisorError {
     /// An address cannot be listened on.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// The admin socket cannot be made.
+    #[error("open the status socket: {0}")]
+    Admin(io::Error),
 }
 
 /// Serves until told to stop.
@@ -94,8 +109,14 @@ struct Supervisor<'a> {
     /// The pids of `controls`.
     tokens: HashMap<Token, u32>,
     callers: Callers,
-    /// What is said of strangers, of callers beyond `max_opening`, and of links that cannot be started.
+    /// The pin of this host's own key, where there is one.
+    key: Option<String>,
+    admin: Admin,
+    board: Board,
+    /// What is said of strangers, of callers whom a child did not come to know, of those beyond `max_opening`, and of
+    /// links that cannot be started.
     strangers: Hush,
+    unknown: Hush,
     crowd: Hush,
     failures: Hush,
     /// No accepting before this.
@@ -119,8 +140,22 @@ impl<'a> Supervisor<'a> {
         poll.registry()
             .register(&mut signals, SIGNALS, Interest::READABLE)
             .map_err(SupervisorError::Signals)?;
-        let legacy = start.legacy.take();
-        let callers = Callers::new(&start.config);
+        let (left, mut descriptors) = match start.legacy.take() {
+            Some((left, descriptors)) => (Some(left), Some(descriptors)),
+            None => (None, None),
+        };
+        let config = &start.config;
+        let admin_fd = left.as_ref().and_then(|left: &Left| left.admin);
+        let admin_fd = admin_fd.and_then(|number| descriptors.as_mut()?.take(number));
+        let admin = Admin::new(&config.run_dir.join("lond.sock"), admin_fd, poll.registry(), ADMIN)
+            .map_err(SupervisorError::Admin)?;
+        let started = left.as_ref().and_then(|left| left.started).unwrap_or_else(Timestamp::now);
+        let counts = left.as_ref().map(|left| left.counts).unwrap_or_default();
+        let key = anew::own_pin(config).unwrap_or_else(|problems| {
+            problems.iter().for_each(|problem| log::error!("{problem}; the secure wire is not served"));
+            None
+        });
+        let callers = Callers::new(config, key.as_deref());
         let mut supervisor = Supervisor {
             start,
             entry,
@@ -131,7 +166,11 @@ impl<'a> Supervisor<'a> {
             controls: BTreeMap::new(),
             tokens: HashMap::new(),
             callers,
+            key,
+            admin,
+            board: Board::new(started, counts, now),
             strangers: Hush::default(),
+            unknown: Hush::default(),
             crowd: Hush::default(),
             failures: Hush::default(),
             accept_again: None,
@@ -142,7 +181,7 @@ impl<'a> Supervisor<'a> {
             shown: None,
             scratch: vec![0; crate::wire::line::READ_SIZE],
         };
-        match legacy {
+        match left.zip(descriptors) {
             Some((left, descriptors)) => supervisor.adopt(left, descriptors, now),
             None => {
                 for address in supervisor.start.config.lond.listen.clone() {
@@ -177,6 +216,11 @@ impl<'a> Supervisor<'a> {
                             self.signal(signal, now);
                         }
                     }
+                    ADMIN => {
+                        let token = &mut self.next_token;
+                        self.admin.accept(self.poll.registry(), now, || next(token));
+                    }
+                    token if self.admin.has(token) => self.admin_client(token, now),
                     token => match self.listeners.iter_mut().find(|listener| listener.token == token) {
                         Some(listener) => listener.ready = true,
                         None => self.hear(token, now),
@@ -198,6 +242,9 @@ impl<'a> Supervisor<'a> {
         if self.greet_at.is_some_and(|at| at <= now) {
             self.signal_lonc(now);
         }
+        let (board, config) = (&mut self.board, &self.start.config);
+        self.admin.turn(now, || status::json(&board.snapshot(config, &self.listeners, &self.links)));
+        board.write_if_due(config, &self.listeners, &self.links);
         if self.stopping.is_none() && self.shown != Some(self.links.open()) {
             self.shown = Some(self.links.open());
             title::set(&format!("supervisor, {} links", self.links.open()));
@@ -209,95 +256,29 @@ impl<'a> Supervisor<'a> {
             Some(at) => Some(at),
             None => self.listeners.iter().any(|listener| listener.ready).then_some(now),
         };
-        let deadlines = [self.links.next_deadline(), accept, self.greet_at, self.stopping];
+        let deadlines = [
+            self.links.next_deadline(),
+            accept,
+            self.greet_at,
+            self.admin.deadline(),
+            self.board.deadline(),
+            self.stopping,
+        ];
         deadlines.into_iter().flatten().min().map(|at| at.saturating_duration_since(now))
     }
 
     fn signal(&mut self, signal: Signal, now: Instant) {
         match signal {
             Signal::Child => self.reap(),
-            Signal::Probe => self.say_links(),
+            Signal::Probe => {
+                self.say_links();
+                self.board.touch();
+            }
             Signal::Restart => self.restart(now),
             Signal::Stop if self.stopping.is_some() => self.quit(now),
             Signal::Stop => self.stop(now),
             Signal::Quit => self.quit(now),
         }
-    }
-
-    fn accept(&mut self, now: Instant) {
-        for place in 0..self.listeners.len() {
-            for _ in 0..ACCEPTS_A_TURN {
-                let Some(listener) = self.listeners.get_mut(place).filter(|listener| listener.ready) else {
-                    break;
-                };
-                match listener.socket.accept() {
-                    Ok((stream, remote)) => self.greet_or_refuse(stream, remote, now),
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => listener.ready = false,
-                    Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
-                        log::error!("accept: {error}; callers wait for {ACCEPT_PAUSE:?}");
-                        self.accept_again = Some(now + ACCEPT_PAUSE);
-                        return;
-                    }
-                    // The caller was gone again; the next one may be there.
-                    Err(error) => log::debug!("accept: {error}"),
-                }
-            }
-        }
-    }
-
-    fn greet_or_refuse(&mut self, stream: TcpStream, remote: SocketAddr, now: Instant) {
-        let ip = remote.ip().to_canonical();
-        let config = &self.start.config;
-        let refusal = match self.callers.of(config, ip) {
-            _ if !config.lond.classic => Err("the classic wire is refused, and no other is in this version"),
-            Caller::Known(id) => Ok(Some(id)),
-            Caller::Unaddressed => Ok(None),
-            Caller::Stranger => Err("no host of the table has this address"),
-        };
-        let caller = match refusal {
-            Ok(caller) => caller,
-            Err(why) => {
-                if let Some(unsaid) = self.strangers.say(ip, now) {
-                    log::warn!("refused {remote}: {why}{}", more(unsaid));
-                }
-                return refuse(stream, &mut self.scratch);
-            }
-        };
-        if self.links.opening() >= config.lond.max_opening {
-            if let Some(unsaid) = self.crowd.say(ip, now) {
-                let open = self.links.opening();
-                log::warn!("closed {remote}: {open} connections are in the opening dialogue{}", more(unsaid));
-            }
-            return;
-        }
-        let deadline = now + config.lond.opening_timeout + GRACE;
-        match self.fork(stream, remote, caller.clone()) {
-            Ok(pid) => self.links.started(pid, remote, caller, deadline),
-            Err(error) => {
-                if let Some(unsaid) = self.failures.say(ip, now) {
-                    log::error!("start a link for {remote}: {error}; closed{}", more(unsaid));
-                }
-            }
-        }
-    }
-
-    fn fork(&mut self, stream: TcpStream, remote: SocketAddr, caller: Option<HostId>) -> io::Result<u32> {
-        stream.set_nonblocking(true)?;
-        let (ours, theirs) = control::pair()?;
-        let mut channel = Channel::from_fd(ours)?;
-        let token = next(&mut self.next_token);
-        self.poll.registry().register(&mut channel, token, Interest::READABLE | Interest::WRITABLE)?;
-        let keep = vec![stream.as_raw_fd(), theirs.as_raw_fd()];
-        let (entry, config) = (self.entry, &mut self.start.config);
-        let pid = spawn::spawn(keep, move || {
-            let name = caller.as_ref().map_or_else(|| remote.ip().to_string(), HostId::to_string);
-            crate::logging::set_host(&name);
-            title::set(&format!("{name} opening"));
-            entry(Seed { config: config.take(), stream, remote, caller, control: theirs })
-        })?;
-        self.tokens.insert(token, pid);
-        self.controls.insert(pid, (token, channel));
-        Ok(pid)
     }
 
     fn tell(&mut self, pid: u32, event: Event, now: Instant) {
@@ -321,7 +302,7 @@ impl<'a> Supervisor<'a> {
             Action::TellReplaced => self.send(pid, &ToServe::Replaced, now),
             Action::TellDrain => self.send(pid, &ToServe::Drain, now),
             Action::Kill => {
-                log::warn!("{}: killing child {pid}: it did not open, end or answer in time", self.name(pid));
+                self.say_killed(pid, now);
                 spawn::kill_now(pid);
             }
         }
@@ -360,8 +341,15 @@ impl<'a> Supervisor<'a> {
         let Some((_, channel)) = self.controls.get_mut(&pid) else { return Ok(false) };
         channel.flush()?;
         let received = channel.receive(&mut self.scratch)?;
-        for FromServe::Opened { caller } in received.messages {
-            self.tell(pid, Event::Opened(caller), now);
+        for message in received.messages {
+            match message {
+                FromServe::Opened { caller, pin, wire } => {
+                    let opened = Opened { wire, pin, since: Timestamp::now() };
+                    self.tell(pid, Event::Opened(caller, opened), now);
+                    self.board.touch();
+                }
+                FromServe::Refused { why } => self.handshake_refused(pid, &why, now),
+            }
         }
         Ok(received.closed)
     }
@@ -394,18 +382,27 @@ impl<'a> Supervisor<'a> {
                 log::error!("{}: control socket of child {pid}: {error}", self.name(pid));
             }
             self.close_control(pid);
-            match end {
-                spawn::End::Exited(0) => log::info!("{}: child {pid} ended", self.name(pid)),
-                spawn::End::Exited(_) | spawn::End::Killed(_) => {
-                    log::warn!("{}: child {pid} {end}", self.name(pid))
-                }
+            self.say_ended(pid, end);
+            if self.links.get(pid).is_some_and(|link| link.opened.is_some()) {
+                self.board.touch();
             }
             self.tell(pid, Event::Exited, now);
         }
     }
 
+    fn admin_client(&mut self, token: Token, now: Instant) {
+        // The children need not be asked: what a status tells is known here.
+        match self.admin.ready(token, &mut self.scratch, now, std::iter::empty()) {
+            None | Some(Asked::Status(_)) => {}
+            Some(Asked::Reload) => {
+                let answer = self.reload(now);
+                self.admin.answer(token, &answer);
+            }
+        }
+    }
+
     fn say_links(&self) {
-        log::info!("{} links, {} in the opening dialogue", self.links.open(), self.links.opening());
+        log::info!("{} links, {} in the opening dialogue", self.links.open(), self.links.unopened());
         for (pid, link) in self.links.iter() {
             let state = match link.state {
                 State::Opening { .. } => "opening",
@@ -427,7 +424,7 @@ impl<'a> Supervisor<'a> {
     fn stop(&mut self, now: Instant) {
         log::info!("stopping");
         title::set("supervisor, stopping");
-        self.listeners.clear();
+        self.close_doors("stopping");
         let deadline = self.drain_deadline(now);
         self.stopping = Some(deadline + LAST_WAIT);
         for pid in self.pids() {
@@ -438,7 +435,7 @@ impl<'a> Supervisor<'a> {
     /// The children are killed at once.
     fn quit(&mut self, now: Instant) {
         log::warn!("stopping at once");
-        self.listeners.clear();
+        self.close_doors("stopping at once");
         self.stopping = Some(now + LAST_WAIT);
         for pid in self.pids() {
             if self.links.tell(pid, Event::Kill).is_some() {
@@ -447,10 +444,18 @@ impl<'a> Supervisor<'a> {
         }
     }
 
+    fn close_doors(&mut self, doing: &'static str) {
+        self.listeners.clear();
+        self.admin.close(self.poll.registry());
+        self.board.set_doing(doing);
+    }
+
     fn finish(&mut self) {
         for (pid, link) in self.links.iter() {
             log::error!("child {pid}, from {}, is still there", link.remote);
         }
+        self.board.set_doing("stopped");
+        self.board.write(&self.start.config, &self.listeners, &self.links);
         log::info!("stopped");
         self.start.lock.remove();
     }
@@ -470,22 +475,6 @@ impl<'a> Supervisor<'a> {
     fn drain_deadline(&self, now: Instant) -> Instant {
         now + self.start.config.lond.drain_timeout + GRACE
     }
-}
-
-/// Says so to the caller, as far as that can be done without waiting for it.
-fn refuse(mut stream: TcpStream, scratch: &mut [u8]) {
-    let said = stream
-        .set_nonblocking(true)
-        .and_then(|()| stream.write_all(REFUSED))
-        .and_then(|()| stream.shutdown(Shutdown::Write));
-    // Closing with something unread would reset the connection and take the word back.
-    if said.is_ok() {
-        let _ = stream.read(scratch);
-    }
-}
-
-fn more(unsaid: u64) -> String {
-    if unsaid == 0 { String::new() } else { format!(" (and {unsaid} more since it was said last)") }
 }
 
 fn addresses(listeners: &[Listener]) -> String {

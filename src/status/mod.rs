@@ -1,13 +1,15 @@
 //! What the links do, for a person and for a program: one snapshot type, and its views.
 //!
-//! A link child makes a [`PeerStatus`] whenever its state changes; the supervisor keeps the last of each in a
-//! [`Snapshot`] and writes the views. Nothing here reads a clock or a file: the time, and where on earth it is read,
+//! A link child makes a [`PeerStatus`] whenever its state changes; `lonc`'s supervisor keeps the last of each in a
+//! [`Snapshot`] and writes the views. `lond`'s has a [`ServeSnapshot`] of who calls. Nothing here reads a clock or a file: the time, and where on earth it is read,
 //! are arguments. A view never fails, and whatever a text holds, a line of a view stays one line.
 
+mod callers;
 mod classic;
 mod columns;
 mod table;
 
+pub use callers::{CallerStatus, ServeSnapshot, callers};
 pub use classic::classic_text;
 pub use columns::{Head, columns, cut};
 pub use table::{ago, set_aside, table};
@@ -91,8 +93,8 @@ pub struct PeerStatus {
     pub last_log: String,
 }
 
-/// The snapshot as one line of JSON, without a newline.
-pub fn json(snapshot: &Snapshot) -> String {
+/// A snapshot as one line of JSON, without a newline.
+pub fn json(snapshot: &impl Serialize) -> String {
     serde_json::to_string(snapshot).expect("texts, numbers and times always have a JSON form")
 }
 

@@ -10,7 +10,7 @@
 //! A malformed line, one longer than [`MAX_LINE`], or more than [`MAX_RECEIVED`] bytes in one go are errors of kind
 //! `InvalidData`: the other end is broken, and the channel with it.
 
-use crate::config::HostId;
+use crate::config::{HostId, Wire};
 use crate::status::PeerStatus;
 use crate::wire::line::{Line, LineReader, Outgoing};
 use mio::unix::SourceFd;
@@ -76,6 +76,17 @@ pub enum FromServe {
     Opened {
         /// Who calls.
         caller: HostId,
+        /// The pin that its key matched, as `hosts.pins` has it (`sha256:...`); `None` on the classic wire, which
+        /// knows a caller by its address alone.
+        pin: Option<String>,
+        /// What is spoken.
+        wire: Wire,
+    },
+    /// The caller did not get as far as that and is turned away. Said once, just before the child ends; the
+    /// supervisor counts it and says it in the log, with the address, seldom enough that a crowd cannot fill it.
+    Refused {
+        /// What was wrong, as the end of a log line: which pin was expected and seen, for instance.
+        why: String,
     },
 }
 
@@ -411,7 +422,11 @@ mod tests {
     fn an_end_that_never_reads_is_an_error_at_the_bound_not_memory_without_end() {
         let (ours, _theirs) = pair().unwrap();
         let mut channel: Channel<FromServe, ToServe> = Channel::from_fd(ours).unwrap();
-        let opened = |n: usize| FromServe::Opened { caller: HostId::new(&format!("{n:0>64}")).unwrap() };
+        let opened = |n: usize| FromServe::Opened {
+            caller: HostId::new(&format!("{n:0>64}")).unwrap(),
+            pin: None,
+            wire: Wire::Classic,
+        };
         let error = (0..1_000_000).find_map(|n| channel.send(&opened(n)).err()).unwrap();
         assert_eq!(error.kind(), ErrorKind::QuotaExceeded);
         assert_eq!(channel.waiting.len(), MAX_WAITING);

@@ -11,12 +11,20 @@
 //! | `signals` | signals as values, on a mio source |
 //! | `handoff` | what crosses `exec` at HUP |
 //! | `title` | what `ps` shows |
+//! | `sockets` | listening Unix sockets, put in their place at one stroke |
+//! | `admin` | the socket on which `lon status` and `lon reload` ask |
+//! | `publish` | files of the status: when they are written, and how |
+//! | `anew` | what a reload reads, and what it cannot change |
 
+pub mod admin;
+pub mod anew;
 pub mod background;
 pub mod control;
 pub mod handoff;
 pub mod lock;
+pub mod publish;
 pub mod signals;
+pub mod sockets;
 pub mod spawn;
 pub mod startup;
 pub mod table;

@@ -16,12 +16,12 @@ pub enum Signal {
     Child,
     /// USR1: see after every link.
     Probe,
-    /// HUP: read the configuration anew.
-    Restart,
     /// TERM, INT: end in order.
     Stop,
     /// QUIT: end now.
     Quit,
+    /// HUP: read the configuration anew. Comes last, since `exec` forgets whatever else came with it.
+    Restart,
 }
 
 /// The numbers, and what they mean.

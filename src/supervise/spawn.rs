@@ -95,6 +95,16 @@ impl<T> Inherited<T> {
         Inherited(Some(value))
     }
 
+    /// In the supervisor: puts another in its place, for the children that are yet to come; gives the one before.
+    ///
+    /// # Panics
+    /// In a child that took its heritage.
+    pub fn replace(&mut self, value: T) -> T {
+        self.0
+            .replace(value)
+            .expect("a child that took its heritage never comes back to the supervisor's code")
+    }
+
     /// In a child: moves the value out of the child's copy of the supervisor.
     ///
     /// # Panics

@@ -234,30 +234,6 @@ fn warn(config: &Config) {
     config.warnings.iter().for_each(|problem| log::warn!("{problem}"));
 }
 
-/// Whether the configuration can be begun anew with in place of `current`; logs what is wrong if not.
-pub fn can_restart(load: Load, current: &Config) -> bool {
-    let new = match load(&current.file) {
-        Ok(new) => new,
-        Err(ConfigErrors(problems)) => {
-            problems
-                .iter()
-                .for_each(|problem| log::error!("restart: {problem}; the old configuration stays"));
-            return false;
-        }
-    };
-    // Both are as old as the process: the lock lies in one, and root, who could change the other, was given up.
-    for (key, same) in [("run_dir", new.run_dir == current.run_dir), ("user", new.user == current.user)] {
-        if !same {
-            let file = current.file.display();
-            log::error!(
-                "restart: {file}: {key} has changed: stop and start instead; the old configuration stays"
-            );
-            return false;
-        }
-    }
-    true
-}
-
 /// The same arguments, none of which depends on the working directory or the environment.
 fn arguments_anew(arguments: &Arguments, file: &Path) -> Vec<std::ffi::OsString> {
     let mut anew = vec!["--config".into(), file.into()];

@@ -5,5 +5,6 @@
 
 mod asking;
 mod place;
+mod reloading;
 mod setting_up;
 mod views;

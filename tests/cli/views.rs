@@ -64,7 +64,9 @@ fn status_shows_what_the_running_lonc_says() {
         said.out,
         "1 link: 1 up; no messages delayed\n\
          PEER   STATE     WIRE                  IN FLIGHT  DONE  DELAYED\n\
-         there  up 1 min  classic, not private          2     7  -\n"
+         there  up 1 min  classic, not private          2     7  -\n\
+         \n\
+         lond does not run: nobody can call\n"
     );
 }
 

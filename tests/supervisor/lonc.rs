@@ -11,9 +11,9 @@ use std::os::unix::process::CommandExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-const HOSTS: &str = "me:d:library:localhost:127.0.0.1\nmsul1:d:library:a:127.0.0.2\n\
+pub const HOSTS: &str = "me:d:library:localhost:127.0.0.1\nmsul1:d:library:a:127.0.0.2\n\
                      msul2:d:library:b:127.0.0.3\nmsul3:d:library:c:127.0.0.4\n";
-const LONC: &str = "[lonc]\nwire = \"classic\"\ndrain_timeout = \"500ms\"\nsocket_mode = \"0640\"\n";
+pub const LONC: &str = "[lonc]\nwire = \"classic\"\ndrain_timeout = \"500ms\"\nsocket_mode = \"0640\"\n";
 
 pub const TESTS: &[Test] = &[
     ("each_peer_has_a_socket_and_a_child_and_ps_shows_what_each_is", each_peer_has_a_socket_and_a_child),
@@ -40,7 +40,7 @@ pub const TESTS: &[Test] = &[
     ("a_wrong_argument_exits_2_and_a_wrong_configuration_1", wrong_starts_exit),
 ];
 
-fn world() -> World {
+pub fn world() -> World {
     World::new("lonc", HOSTS, LONC)
 }
 
@@ -230,7 +230,7 @@ fn a_hung_child_is_killed_at_hup() {
 }
 
 /// Has the child of `peer` hang with this connection open.
-fn hang(world: &World, peer: &str) -> UnixStream {
+pub fn hang(world: &World, peer: &str) -> UnixStream {
     let mut stream = UnixStream::connect(world.path("run").join(peer)).unwrap();
     stream.write_all(b"hang\n").unwrap();
     stream.read_exact(&mut [0; "hanging".len()]).unwrap();

@@ -8,6 +8,7 @@
 
 mod lonc;
 mod lond;
+mod reload_lonc;
 mod roles;
 mod world;
 
@@ -33,8 +34,11 @@ fn main() -> ExitCode {
         std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     let chosen =
         |name: &str| filters.is_empty() || filters.iter().any(|filter| name.contains(filter.as_str()));
-    let tests: Vec<Test> =
-        [lonc::TESTS, lond::TESTS].concat().into_iter().filter(|(name, _)| chosen(name)).collect();
+    let tests: Vec<Test> = [lonc::TESTS, lond::TESTS, reload_lonc::TESTS]
+        .concat()
+        .into_iter()
+        .filter(|(name, _)| chosen(name))
+        .collect();
     if std::env::args().any(|argument| argument == "--list") {
         tests.iter().for_each(|(name, _)| println!("{name}: test"));
         return ExitCode::SUCCESS;

@@ -1,6 +1,7 @@
 //! What a process of the test program is when it is not the tests: a supervisor with simple children.
 
 use jiff::Timestamp;
+use lonnet::config::{HostId, Wire};
 use lonnet::lonc::entry::Seed as LinkSeed;
 use lonnet::lond::entry::Seed as ServeSeed;
 use lonnet::status::{LinkState, PeerStatus};
@@ -120,7 +121,8 @@ fn open_files() -> String {
     links.collect::<Vec<_>>().join("\n")
 }
 
-/// A link child of `lond`: its caller says as whom it opens.
+/// A link child of `lond`: its caller says as whom it opens, and with which pin on the secure wire (`h2`, or
+/// `h2 sha256:...`), or that it is to be turned away (`refuse <why>`).
 fn serve(seed: ServeSeed) -> ! {
     let name = seed.caller.as_ref().map_or("?".to_owned(), ToString::to_string);
     title::set(&format!("{name} serving"));
@@ -148,8 +150,15 @@ fn serve(seed: ServeSeed) -> ! {
         match stream.read(&mut scratch) {
             Ok(0) => std::process::exit(0),
             Ok(count) => {
-                let caller = String::from_utf8_lossy(&scratch[..count]).trim().to_owned();
-                control.send(&FromServe::Opened { caller: caller.try_into().unwrap() }).unwrap();
+                let said = String::from_utf8_lossy(&scratch[..count]).trim().to_owned();
+                match said.split_once(' ') {
+                    Some(("refuse", why)) => {
+                        control.send(&FromServe::Refused { why: why.to_owned() }).unwrap();
+                        std::process::exit(0);
+                    }
+                    Some((caller, pin)) => control.send(&opened(caller, Some(pin))).unwrap(),
+                    None => control.send(&opened(&said, None)).unwrap(),
+                }
             }
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
                 poll.poll(&mut events, None).unwrap()
@@ -157,6 +166,11 @@ fn serve(seed: ServeSeed) -> ! {
             Err(_) => std::process::exit(0),
         }
     }
+}
+
+fn opened(caller: &str, pin: Option<&str>) -> FromServe {
+    let wire = if pin.is_some() { Wire::Secure } else { Wire::Classic };
+    FromServe::Opened { caller: HostId::new(caller).unwrap(), pin: pin.map(str::to_owned), wire }
 }
 
 /// Stands in for `lonc` before `lond`: has its pid file and notes each USR1 in a file.

@@ -1,22 +1,16 @@
 //! The last status of each link, and the status files that show them.
 //!
-//! The files are written when a state has changed (a mere counter is no state), by a hidden file and a rename. All
-//! changes of one turn of the loop are one write, and after a write that took `t` there is none for
-//! [`REST`]` * t`: with thousands of links coming up at once the files cost at most 5 % of a core, and are still
-//! never older than the states by more than that. A file that cannot be written is logged once and tried again
-//! with the next change.
+//! The files are written when a state has changed (a mere counter is no state), no more often than [`Pace`] allows.
+//! A file that cannot be written is logged once and tried again with the next change.
 
-use crate::config::{Config, HostId, Peer, Wire};
+use crate::config::{Config, HostId, Peer};
 use crate::logging;
 use crate::status::{self, LinkState, PeerStatus, Snapshot};
+use crate::supervise::publish::{Pace, replace};
 use jiff::{Timestamp, tz::TimeZone};
 use std::collections::HashMap;
-use std::io;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
-
-/// How many times its own duration a write is not followed by another.
-pub const REST: u32 = 20;
+use std::path::PathBuf;
+use std::time::Instant;
 
 /// The statuses, and when they are written next.
 #[derive(Debug)]
@@ -34,7 +28,7 @@ pub struct Board {
 }
 
 impl Board {
-    /// A board with all peers of `config`, none of them served.
+    /// A board with all peers of `config`, none of them served since `started`.
     pub fn new(config: &Config, started: Timestamp, now: Instant) -> Board {
         let peers: Vec<PeerStatus> = config.peers.iter().map(|peer| unserved(peer, started)).collect();
         let places = peers.iter().enumerate().map(|(place, status)| (status.peer.clone(), place)).collect();
@@ -45,9 +39,19 @@ impl Board {
             doing: format!("supervisor, {} links", peers.len()),
             peers,
             places,
-            pace: Pace { changed: true, not_before: now },
+            pace: Pace::new(now),
             failing: false,
         }
+    }
+
+    /// Goes on with another configuration: what is known of peers that stay is kept.
+    pub fn reconfigure(&mut self, config: &Config) {
+        let anew = Board::new(config, Timestamp::now(), Instant::now());
+        let before = std::mem::take(&mut self.peers);
+        (self.peers, self.places) = (anew.peers, anew.places);
+        (self.folder, self.id, self.doing) = (anew.folder, anew.id, anew.doing);
+        before.into_iter().for_each(|status| self.note(status));
+        self.pace.changed();
     }
 
     /// Since when the program runs.
@@ -63,7 +67,7 @@ impl Board {
     /// Says what the supervisor does.
     pub fn set_doing(&mut self, doing: &str) {
         doing.clone_into(&mut self.doing);
-        self.pace.changed = true;
+        self.pace.changed();
     }
 
     /// The statuses.
@@ -76,7 +80,9 @@ impl Board {
         let Some(old) = self.places.get(&status.peer).and_then(|place| self.peers.get_mut(*place)) else {
             return;
         };
-        self.pace.changed |= is_change(old, &status);
+        if is_change(old, &status) {
+            self.pace.changed();
+        }
         *old = status;
     }
 
@@ -96,7 +102,7 @@ impl Board {
         if error.is_some() {
             (status.last_error, status.last_error_at) = (error, Some(now));
         }
-        self.pace.changed = true;
+        self.pace.changed();
     }
 
     /// Notes that `pid` was started for `peer`.
@@ -104,12 +110,12 @@ impl Board {
         let Some(status) = self.places.get(peer).and_then(|place| self.peers.get_mut(*place)) else { return };
         status.pid = pid;
         "starting".clone_into(&mut status.doing);
-        self.pace.changed = true;
+        self.pace.changed();
     }
 
     /// Has the files written though nothing has changed.
     pub fn touch(&mut self) {
-        self.pace.changed = true;
+        self.pace.changed();
     }
 
     /// When [`Board::write_if_due`] will write.
@@ -169,18 +175,14 @@ fn is_change(old: &PeerStatus, new: &PeerStatus) -> bool {
 }
 
 fn unserved(peer: &Peer, since: Timestamp) -> PeerStatus {
-    let (wire, private) = match peer.wire {
-        Wire::Secure => ("secure", true),
-        Wire::Classic => ("classic", false),
-    };
     PeerStatus {
         peer: peer.host.id.clone(),
         pid: 0,
         state: LinkState::Starting,
         since,
         doing: "starting".to_owned(),
-        wire: wire.to_owned(),
-        private,
+        wire: peer.wire.as_str().to_owned(),
+        private: peer.wire.is_private(),
         in_flight: 0,
         done: 0,
         lost: 0,
@@ -196,72 +198,9 @@ fn unserved(peer: &Peer, since: Timestamp) -> PeerStatus {
     }
 }
 
-/// Puts a file with `content` in the place of `path` at one stroke.
-fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut name = std::ffi::OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(".tmp");
-    let new = path.with_file_name(name);
-    let done = std::fs::write(&new, content).and_then(|()| std::fs::rename(&new, path));
-    if done.is_err() {
-        // Only what was made here has this name.
-        let _ = std::fs::remove_file(&new);
-    }
-    done
-}
-
-/// When to write: pure.
-#[derive(Debug)]
-struct Pace {
-    changed: bool,
-    not_before: Instant,
-}
-
-impl Pace {
-    fn deadline(&self) -> Option<Instant> {
-        self.changed.then_some(self.not_before)
-    }
-
-    fn wrote(&mut self, begun: Instant, ended: Instant) {
-        self.changed = false;
-        self.not_before =
-            ended + ended.saturating_duration_since(begun).saturating_mul(REST).min(LONGEST_REST);
-    }
-}
-
-/// No rest is longer than this: a disk that hung once must not make the files stale for long.
-const LONGEST_REST: Duration = Duration::from_secs(5);
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn many_changes_cost_a_twentieth_of_the_time_and_the_last_one_is_always_written() {
-        let begun = Instant::now();
-        let mut pace = Pace { changed: true, not_before: begun };
-        let (mut now, mut writing, mut writes) = (begun, Duration::ZERO, 0);
-        let cost = Duration::from_millis(3);
-        for turn in 0..10_000 {
-            pace.changed |= turn < 9000;
-            if pace.deadline().is_some_and(|at| at <= now) {
-                pace.wrote(now, now + cost);
-                (now, writing, writes) = (now + cost, writing + cost, writes + 1);
-            }
-            now += Duration::from_millis(1);
-        }
-        assert!(
-            writing * (REST + 1) <= (now - begun) + cost * (REST + 1),
-            "{writing:?} of {:?}",
-            now - begun
-        );
-        assert!(writes > 50);
-        assert_eq!(
-            pace.deadline(),
-            None,
-            "a change is written when the rest is over, and then there is nothing to do"
-        );
-    }
 
     #[test]
     fn counters_alone_are_no_change() {
@@ -284,17 +223,5 @@ mod tests {
             change(&mut new);
             assert!(is_change(&old, &new));
         }
-    }
-
-    #[test]
-    fn a_status_file_is_replaced_whole_and_a_failure_leaves_nothing_behind() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("status.json");
-        replace(&path, b"one").unwrap();
-        replace(&path, b"two").unwrap();
-        assert_eq!(std::fs::read(&path).unwrap(), b"two");
-        std::fs::create_dir(folder.path().join("loncstatus.txt")).unwrap();
-        assert!(replace(&folder.path().join("loncstatus.txt"), b"three").is_err());
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
     }
 }

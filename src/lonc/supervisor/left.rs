@@ -3,13 +3,14 @@
 //! Nothing is let go before the new program has it: a configuration that is not sound, or an `exec` that fails, leaves
 //! the old program as it was.
 
-use super::{GRACE, Supervisor, next, sockets};
+use super::{GRACE, Replace, Supervisor, next};
 use crate::config::HostId;
 use crate::status::PeerStatus;
+use crate::supervise::anew;
 use crate::supervise::signals::Signal;
 use crate::supervise::startup::{self, Common, Legacy};
 use crate::supervise::table::{self, Event};
-use crate::supervise::{control, handoff};
+use crate::supervise::{control, handoff, sockets};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::io;
@@ -53,7 +54,7 @@ impl Legacy for Left {
 impl Supervisor<'_> {
     /// Starts the program anew, if its new configuration is sound; the old one goes on if not.
     pub(super) fn restart(&mut self, now: Instant) {
-        if self.stopping.is_some() || !startup::can_restart(self.start.load, &self.start.config) {
+        if self.stopping.is_some() || !anew::can_restart(self.start.load, &self.start.config) {
             return;
         }
         log::info!("starting anew");
@@ -120,7 +121,8 @@ impl Supervisor<'_> {
             let (peer, token) = (child.peer, next(&mut self.next_token));
             self.children.adopt(peer.clone(), child.state, control, token, self.poll.registry(), now);
             if self.start.config.peer(&peer).is_some() {
-                self.replacing.push_back((peer, child.state.pid));
+                let drain = self.drain_timeout(&peer);
+                self.replacing.push_back(Replace { peer, pid: child.state.pid, drain });
             } else {
                 let deadline = now + GRACE;
                 self.tell(&peer, Event::Retire { deadline }, now);

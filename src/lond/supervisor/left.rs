@@ -3,13 +3,16 @@
 //! Nothing is let go before the new program has it: a configuration that is not sound, or an `exec` that fails, leaves
 //! the old program as it was.
 
+use super::board::Counts;
 use super::links::{self, Event};
 use super::listeners::Listener;
 use super::{Supervisor, addresses, next};
+use crate::supervise::anew;
 use crate::supervise::control::{self, Channel};
 use crate::supervise::handoff;
 use crate::supervise::signals::Signal;
 use crate::supervise::startup::{self, Common, Legacy};
+use jiff::Timestamp;
 use mio::Interest;
 use serde::{Deserialize, Serialize};
 use std::io;
@@ -22,6 +25,15 @@ use std::time::Instant;
 pub struct Left {
     /// Lock and log.
     pub common: Common,
+    /// When the first program under this pid started; not there in what a program left that did not say so.
+    #[serde(default)]
+    pub started: Option<Timestamp>,
+    /// What was counted since.
+    #[serde(default)]
+    pub counts: Counts,
+    /// The socket that `lon status` asks on.
+    #[serde(default)]
+    pub admin: Option<RawFd>,
     /// What is listened on.
     pub listeners: Vec<(SocketAddr, RawFd)>,
     /// Every child that was not reaped, with its control socket, if it has not let go of it.
@@ -37,7 +49,7 @@ impl Legacy for Left {
 impl Supervisor<'_> {
     /// Starts the program anew, if its new configuration is sound; the old one goes on if not.
     pub(super) fn restart(&mut self, now: Instant) {
-        if self.stopping.is_some() || !startup::can_restart(self.start.load, &self.start.config) {
+        if self.stopping.is_some() || !anew::can_restart(self.start.load, &self.start.config) {
             return;
         }
         log::info!("starting anew");
@@ -45,7 +57,7 @@ impl Supervisor<'_> {
             Ok(left) => left,
             Err(error) => return log::error!("restart: {error}; the old program goes on"),
         };
-        let mut open: Vec<BorrowedFd<'_>> = vec![self.start.lock.as_fd()];
+        let mut open: Vec<BorrowedFd<'_>> = vec![self.start.lock.as_fd(), self.admin.as_fd()];
         open.extend(self.listeners.iter().map(AsFd::as_fd));
         open.extend(self.controls.values().map(|(_, channel)| channel.as_fd()));
         let stayed = handoff::exec(&self.start.image, &left, &open, &mut self.signals);
@@ -71,6 +83,9 @@ impl Supervisor<'_> {
                 lock: self.start.lock.as_fd().as_raw_fd(),
                 log: startup::log_file(self.start.program, &self.start.config),
             },
+            started: Some(self.board.started()),
+            counts: self.board.counts,
+            admin: Some(self.admin.as_fd().as_raw_fd()),
             listeners: self.listeners.iter().map(|l| (l.address, l.socket.as_raw_fd())).collect(),
             children,
         })

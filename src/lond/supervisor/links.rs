@@ -10,7 +10,8 @@
 //!
 //! A link child is not started anew: the caller dials again.
 
-use crate::config::HostId;
+use crate::config::{HostId, Wire};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
@@ -35,11 +36,21 @@ pub enum State {
     Killed,
 }
 
+impl State {
+    /// When the child is killed.
+    fn deadline(self) -> Option<Instant> {
+        match self {
+            State::Opening { deadline } | State::Ending { deadline } => Some(deadline),
+            State::Open | State::Killed => None,
+        }
+    }
+}
+
 /// What can happen to one child.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// It says that this caller has finished the opening dialogue.
-    Opened(HostId),
+    Opened(HostId, Opened),
     /// A newer link of its caller is open.
     Replace {
         /// When it is killed if it does not end.
@@ -87,6 +98,19 @@ pub struct Link {
     pub remote: SocketAddr,
     /// Who calls: by the address at first, as the child says once it is open.
     pub caller: Option<HostId>,
+    /// What the child said when it was open.
+    pub opened: Option<Opened>,
+}
+
+/// What is known of a link from its opening on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Opened {
+    /// What is spoken.
+    pub wire: Wire,
+    /// The pin that the caller's key matched.
+    pub pin: Option<String>,
+    /// When it was open.
+    pub since: Timestamp,
 }
 
 /// All children that were not reaped.
@@ -97,14 +121,14 @@ pub struct Links {
     newest: HashMap<HostId, u32>,
     /// The deadline in each `Opening` and `Ending`.
     timers: BTreeSet<(Instant, u32)>,
-    /// How many are `Opening`.
-    opening: usize,
+    /// How many have never been open; a child that was refused or killed counts until it is reaped.
+    unopened: usize,
 }
 
 impl Links {
     /// A child was started.
     pub fn started(&mut self, pid: u32, remote: SocketAddr, caller: Option<HostId>, deadline: Instant) {
-        self.put(pid, Link { state: State::Opening { deadline }, remote, caller });
+        self.put(pid, Link { state: State::Opening { deadline }, remote, caller, opened: None });
     }
 
     /// Takes over a child of the program before `exec`.
@@ -118,7 +142,8 @@ impl Links {
         if let (State::Open, Some(caller)) = (state, &left.caller) {
             self.newest.insert(caller.clone(), left.pid);
         }
-        self.put(left.pid, Link { state, remote: left.remote, caller: left.caller.clone() });
+        let (remote, caller, opened) = (left.remote, left.caller.clone(), left.opened.clone());
+        self.put(left.pid, Link { state, remote, caller, opened });
     }
 
     /// What crosses `exec`.
@@ -127,6 +152,7 @@ impl Links {
             pid: *pid,
             remote: link.remote,
             caller: link.caller.clone(),
+            opened: link.opened.clone(),
             stage: match link.state {
                 State::Opening { deadline } => {
                     Stage::Opening { left: deadline.saturating_duration_since(now) }
@@ -143,7 +169,9 @@ impl Links {
     pub fn tell(&mut self, pid: u32, event: Event) -> Option<Action> {
         let state = self.links.get(&pid)?.state;
         match (state, event) {
-            (State::Opening { .. }, Event::Opened(caller)) => Some(self.has_opened(pid, caller)),
+            (State::Opening { .. }, Event::Opened(caller, opened)) => {
+                Some(self.has_opened(pid, caller, opened))
+            }
             (State::Opening { .. } | State::Open, Event::Replace { deadline }) => {
                 self.enter(pid, State::Ending { deadline });
                 Some(Action::TellReplaced)
@@ -166,7 +194,7 @@ impl Links {
                 None
             }
             // Said a second time, or too late.
-            (State::Open | State::Ending { .. } | State::Killed, Event::Opened(_)) => None,
+            (State::Open | State::Ending { .. } | State::Killed, Event::Opened(..)) => None,
             (State::Open, Event::Due) => None,
             (
                 State::Ending { .. } | State::Killed,
@@ -190,9 +218,9 @@ impl Links {
         self.timers.first().map(|(at, _)| *at)
     }
 
-    /// How many have not finished the opening dialogue.
-    pub fn opening(&self) -> usize {
-        self.opening
+    /// How many processes there are whose callers have not finished the opening dialogue, and may never do so.
+    pub fn unopened(&self) -> usize {
+        self.unopened
     }
 
     /// How many hosts have an open link.
@@ -215,10 +243,10 @@ impl Links {
         self.links.iter().map(|(pid, link)| (*pid, link))
     }
 
-    fn has_opened(&mut self, pid: u32, caller: HostId) -> Action {
-        self.enter(pid, State::Open);
-        if let Some(link) = self.links.get_mut(&pid) {
-            link.caller = Some(caller.clone());
+    fn has_opened(&mut self, pid: u32, caller: HostId, opened: Opened) -> Action {
+        if let Some(link) = self.remove(pid) {
+            let (caller, opened) = (Some(caller.clone()), Some(opened));
+            self.put(pid, Link { state: State::Open, caller, opened, ..link });
         }
         match self.newest.insert(caller.clone(), pid) {
             Some(older) => Action::Supersede(older),
@@ -226,36 +254,26 @@ impl Links {
         }
     }
 
-    /// The one place where a state changes.
+    /// Where a state changes, but for what [`Links::has_opened`] does.
     fn enter(&mut self, pid: u32, state: State) {
-        let Some(link) = self.remove(pid) else { return };
-        let still_open =
-            (link.state == State::Open && state == State::Open).then(|| link.caller.clone()).flatten();
-        debug_assert!(still_open.is_none(), "no event keeps a link open");
-        self.put(pid, Link { state, ..link });
+        if let Some(link) = self.remove(pid) {
+            self.put(pid, Link { state, ..link });
+        }
     }
 
     fn put(&mut self, pid: u32, link: Link) {
-        match link.state {
-            State::Opening { deadline } => {
-                self.opening += 1;
-                self.timers.insert((deadline, pid));
-            }
-            State::Ending { deadline } => drop(self.timers.insert((deadline, pid))),
-            State::Open | State::Killed => {}
+        self.unopened += usize::from(link.opened.is_none());
+        if let Some(deadline) = link.state.deadline() {
+            self.timers.insert((deadline, pid));
         }
         self.links.insert(pid, link);
     }
 
     fn remove(&mut self, pid: u32) -> Option<Link> {
         let link = self.links.remove(&pid)?;
-        match link.state {
-            State::Opening { deadline } => {
-                self.opening -= 1;
-                self.timers.remove(&(deadline, pid));
-            }
-            State::Ending { deadline } => drop(self.timers.remove(&(deadline, pid))),
-            State::Open | State::Killed => {}
+        self.unopened -= usize::from(link.opened.is_none());
+        if let Some(deadline) = link.state.deadline() {
+            self.timers.remove(&(deadline, pid));
         }
         if let Some(caller) = &link.caller
             && self.newest.get(caller) == Some(&pid)
@@ -273,6 +291,9 @@ pub struct Carried {
     pub pid: u32,
     remote: SocketAddr,
     caller: Option<HostId>,
+    /// Not there in what a program left that did not know of it.
+    #[serde(default)]
+    opened: Option<Opened>,
     stage: Stage,
 }
 
@@ -296,6 +317,10 @@ mod tests {
         "127.0.0.2:1".parse().unwrap()
     }
 
+    fn opened() -> Opened {
+        Opened { wire: Wire::Secure, pin: Some("sha256:x".into()), since: Timestamp::UNIX_EPOCH }
+    }
+
     #[test]
     fn a_newer_link_replaces_the_older_and_a_host_that_had_none_is_greeted() {
         let now = Instant::now();
@@ -304,16 +329,16 @@ mod tests {
         for pid in 1..=3 {
             links.started(pid, remote(), Some(host("msua1")), deadline);
         }
-        assert_eq!(links.opening(), 3);
-        assert_eq!(links.tell(1, Event::Opened(host("msua1"))), Some(Action::Greet(host("msua1"))));
-        assert_eq!(links.tell(1, Event::Opened(host("msua1"))), None, "said twice");
-        assert_eq!(links.tell(2, Event::Opened(host("msua1"))), Some(Action::Supersede(1)));
+        assert_eq!(links.unopened(), 3);
+        assert_eq!(links.tell(1, Event::Opened(host("msua1"), opened())), Some(Action::Greet(host("msua1"))));
+        assert_eq!(links.tell(1, Event::Opened(host("msua1"), opened())), None, "said twice");
+        assert_eq!(links.tell(2, Event::Opened(host("msua1"), opened())), Some(Action::Supersede(1)));
         assert_eq!(links.tell(1, Event::Replace { deadline }), Some(Action::TellReplaced));
         links.tell(1, Event::Exited);
-        assert_eq!((links.open(), links.opening()), (1, 1));
+        assert_eq!((links.open(), links.unopened()), (1, 1));
         links.tell(2, Event::Exited);
         assert_eq!(links.open(), 0);
-        assert_eq!(links.tell(3, Event::Opened(host("msua1"))), Some(Action::Greet(host("msua1"))));
+        assert_eq!(links.tell(3, Event::Opened(host("msua1"), opened())), Some(Action::Greet(host("msua1"))));
     }
 
     #[test]
@@ -325,9 +350,9 @@ mod tests {
         assert_eq!(links.next_deadline(), Some(now + Duration::from_secs(12)));
         assert_eq!(links.overdue(now + Duration::from_secs(12)), Some((1, Action::Kill)));
         assert_eq!(links.overdue(now + Duration::from_secs(99)), None);
-        assert_eq!((links.opening(), links.is_empty()), (0, false));
+        assert_eq!((links.unopened(), links.is_empty()), (1, false), "it is a process until it is reaped");
         links.tell(1, Event::Exited);
-        assert!(links.is_empty());
+        assert_eq!((links.unopened(), links.is_empty()), (0, true));
     }
 
     #[test]
@@ -338,7 +363,7 @@ mod tests {
         for pid in 1..=4 {
             links.started(pid, remote(), Some(host(&format!("h{pid}"))), soon);
         }
-        links.tell(2, Event::Opened(host("h2")));
+        links.tell(2, Event::Opened(host("h2"), opened()));
         links.tell(3, Event::Drain { deadline: late });
         links.tell(4, Event::Kill);
         let text = serde_json::to_string(&links.leave(now)).unwrap();
@@ -347,7 +372,7 @@ mod tests {
             adopted.adopt(&left, now);
         }
         assert_eq!(adopted.links, links.links);
-        assert_eq!((adopted.open(), adopted.opening()), (1, 1));
+        assert_eq!((adopted.open(), adopted.unopened()), (1, 3));
     }
 
     #[test]
@@ -363,7 +388,7 @@ mod tests {
                     let pids: Vec<u32> = links.iter().map(|(pid, _)| pid).collect();
                     let Some(&pid) = random.choice(&pids) else { continue };
                     let event = match random.u8(..6) {
-                        0 => Event::Opened(host(&format!("h{}", random.u8(..5)))),
+                        0 => Event::Opened(host(&format!("h{}", random.u8(..5))), opened()),
                         1 => Event::Replace { deadline },
                         2 => Event::Drain { deadline },
                         3 => Event::Lost { deadline },
@@ -384,11 +409,11 @@ mod tests {
                 }
                 let count =
                     |wanted: fn(&State) -> bool| links.iter().filter(|(_, l)| wanted(&l.state)).count();
-                assert_eq!(links.opening(), count(|state| matches!(state, State::Opening { .. })));
+                assert_eq!(links.unopened(), links.iter().filter(|(_, link)| link.opened.is_none()).count());
                 assert_eq!(links.open(), count(|state| matches!(state, State::Open)));
                 assert_eq!(
                     links.timers.len(),
-                    links.opening() + count(|s| matches!(s, State::Ending { .. }))
+                    count(|s| matches!(s, State::Opening { .. } | State::Ending { .. }))
                 );
                 now += Duration::from_millis(random.u64(..500));
             }

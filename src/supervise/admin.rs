@@ -1,8 +1,15 @@
-//! The socket `<run_dir>/lonc.sock`, on which `lon status` asks.
+//! The sockets `<run_dir>/lonc.sock` and `<run_dir>/lond.sock`, on which `lon status` and `lon reload` ask.
 //!
-//! A client sends the line `status` and gets one line of JSON, made when every child has reported or [`WAIT`] has
-//! passed; then the connection is closed. Anything else is answered `error:...`. At most [`MAX_CLIENTS`] are served
-//! at a time, more are closed at once; one that is not done within [`STAY`] is closed.
+//! A client sends a line, gets an answer, and the connection is closed: that says that the answer is whole.
+//!
+//! | line | answer |
+//! | --- | --- |
+//! | `status` | one line of JSON, made when every child that was asked has reported or [`WAIT`] has passed |
+//! | `reload` | what the supervisor says of it, some lines: see [`super::anew`] |
+//! | any other | `error:...` |
+//!
+//! At most [`MAX_CLIENTS`] are served at a time, more are closed at once; one that is not done within [`STAY`] is
+//! closed.
 
 use super::sockets;
 use crate::config::HostId;
@@ -48,10 +55,21 @@ struct Client {
 enum Stage {
     /// Its line has not come.
     Asking,
+    /// The supervisor does what it asks for.
+    Held,
     /// The children are being asked.
     Waiting { number: u64, missing: HashSet<HostId>, until: Instant },
     /// The answer is being written.
     Answering,
+}
+
+/// What the supervisor is to do for a client.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// Ask the children for a report with this number.
+    Status(u64),
+    /// Read the configuration anew, then [`Admin::answer`].
+    Reload,
 }
 
 impl Admin {
@@ -95,24 +113,27 @@ impl Admin {
         self.clients.contains_key(&token)
     }
 
-    /// Goes on with a client whose socket is ready. Returns a number if the children are to be asked for a report
-    /// with it.
+    /// Goes on with a client whose socket is ready. `children` are those that a status waits for.
     pub fn ready(
         &mut self,
         token: Token,
         scratch: &mut [u8],
         now: Instant,
         children: impl Iterator<Item = HostId>,
-    ) -> Option<u64> {
+    ) -> Option<Asked> {
         let client = self.clients.get_mut(&token)?;
-        let mut number = None;
+        let mut asked = None;
         match client.read(scratch) {
             Heard::Nothing => {}
             Heard::Status => {
                 self.last_number += 1;
-                number = Some(self.last_number);
+                asked = Some(Asked::Status(self.last_number));
                 let missing = children.collect();
                 client.stage = Stage::Waiting { number: self.last_number, missing, until: now + WAIT };
+            }
+            Heard::Reload => {
+                asked = Some(Asked::Reload);
+                client.stage = Stage::Held;
             }
             Heard::Other => client.answer("error:unknown command"),
             Heard::End => {
@@ -121,7 +142,15 @@ impl Admin {
             }
         }
         self.write(token);
-        number
+        asked
+    }
+
+    /// Answers the client that asked for something else than a status.
+    pub fn answer(&mut self, token: Token, answer: &str) {
+        if let Some(client) = self.clients.get_mut(&token) {
+            client.answer(answer);
+            self.write(token);
+        }
     }
 
     /// Notes that `peer`'s child has reported with `number`, or (`u64::MAX`) that it will not any more.
@@ -131,7 +160,7 @@ impl Admin {
                 Stage::Waiting { number: asked, missing, .. } if *asked <= number => {
                     missing.remove(peer);
                 }
-                Stage::Waiting { .. } | Stage::Asking | Stage::Answering => {}
+                Stage::Waiting { .. } | Stage::Asking | Stage::Held | Stage::Answering => {}
             }
         }
     }
@@ -144,7 +173,7 @@ impl Admin {
             .iter()
             .filter(|(_, client)| match &client.stage {
                 Stage::Waiting { missing, until, .. } => missing.is_empty() || *until <= now,
-                Stage::Asking | Stage::Answering => false,
+                Stage::Asking | Stage::Held | Stage::Answering => false,
             })
             .map(|(token, _)| *token)
             .collect();
@@ -166,7 +195,7 @@ impl Admin {
             .values()
             .map(|client| match &client.stage {
                 Stage::Waiting { until, .. } => client.leaves.min(*until),
-                Stage::Asking | Stage::Answering => client.leaves,
+                Stage::Asking | Stage::Held | Stage::Answering => client.leaves,
             })
             .min()
     }
@@ -187,7 +216,7 @@ impl Admin {
             (Ok(true), Stage::Answering) | (Err(_), _) => {
                 self.clients.remove(&token);
             }
-            (Ok(false), Stage::Answering) | (Ok(_), Stage::Asking | Stage::Waiting { .. }) => {}
+            (Ok(false), Stage::Answering) | (Ok(_), Stage::Asking | Stage::Held | Stage::Waiting { .. }) => {}
         }
     }
 }
@@ -202,6 +231,7 @@ impl AsFd for Admin {
 enum Heard {
     Nothing,
     Status,
+    Reload,
     Other,
     End,
 }
@@ -216,7 +246,7 @@ impl Client {
     fn read(&mut self, scratch: &mut [u8]) -> Heard {
         match self.stage {
             Stage::Asking => {}
-            Stage::Waiting { .. } | Stage::Answering => return Heard::Nothing,
+            Stage::Held | Stage::Waiting { .. } | Stage::Answering => return Heard::Nothing,
         }
         loop {
             match self.stream.read(scratch) {
@@ -230,6 +260,7 @@ impl Client {
             match self.reader.next_line() {
                 None => {}
                 Some(Line::Whole(b"status")) => return Heard::Status,
+                Some(Line::Whole(b"reload")) => return Heard::Reload,
                 Some(Line::Whole(_) | Line::TooLong) => return Heard::Other,
             }
         }

@@ -1,8 +1,8 @@
-//! The listening Unix sockets, one a peer.
+//! Listening Unix sockets: one a peer, and those on which `lon` asks.
 //!
 //! A socket is made under a hidden name and renamed into its place, so that there is no moment at which a program
 //! finds a socket there on which nobody listens, or one with the wrong permissions. A file that an earlier process
-//! left behind gives way; anything that is not a socket stays, and is an error for that peer alone.
+//! left behind gives way; anything that is not a socket stays, and is an error for that socket alone.
 
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::fs::Permissions;

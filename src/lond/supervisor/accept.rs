@@ -1,0 +1,162 @@
+//! Connections: who is let in to a child, who is turned away at once.
+//!
+//! With the secure wire a caller is known by its key, which only a child looks at, so any address may connect: at
+//! most `max_opening` children have callers that are not known yet, and beyond that the newest connection is closed
+//! at once. So a crowd that never authenticates costs that many processes and a bounded share of each turn
+//! ([`ACCEPTS_A_TURN`], [`FORKS_A_TURN`]); links that are open are processes of their own.
+//! Where the secure wire can serve nobody, an address that is no host's is refused without a child.
+
+use super::links::State;
+use super::{GRACE, Supervisor, next};
+use crate::config::HostId;
+use crate::lond::entry::Seed;
+use crate::supervise::control::{self, Channel};
+use crate::supervise::{spawn, title};
+use mio::Interest;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
+
+/// How long accepting rests when there are no descriptors.
+pub const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+/// Connections taken from one socket before other work has its turn.
+const ACCEPTS_A_TURN: usize = 64;
+/// Children forked before other work has its turn: a fork costs as much as hundreds of connections that are closed.
+const FORKS_A_TURN: usize = 8;
+/// What a caller is answered who is not served.
+const REFUSED: &[u8] = b"refused\n";
+
+impl Supervisor<'_> {
+    /// Takes connections in from every socket that has some, as far as the budgets go.
+    pub(super) fn accept(&mut self, now: Instant) {
+        let mut forks = 0;
+        for place in 0..self.listeners.len() {
+            for _ in 0..ACCEPTS_A_TURN {
+                let Some(listener) = self.listeners.get_mut(place).filter(|listener| listener.ready) else {
+                    break;
+                };
+                match listener.socket.accept() {
+                    Ok((stream, remote)) => forks += usize::from(self.welcome(stream, remote, now)),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => listener.ready = false,
+                    Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
+                        log::error!("accept: {error}; callers wait for {ACCEPT_PAUSE:?}");
+                        self.accept_again = Some(now + ACCEPT_PAUSE);
+                        return;
+                    }
+                    // The caller was gone again; the next one may be there.
+                    Err(error) => log::debug!("accept: {error}"),
+                }
+                if forks == FORKS_A_TURN {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Forks a child for the connection, or turns it away; whether a fork was tried.
+    fn welcome(&mut self, stream: TcpStream, remote: SocketAddr, now: Instant) -> bool {
+        let ip = remote.ip().to_canonical();
+        let config = &self.start.config;
+        let caller = match self.callers.admit(config, ip) {
+            Ok(caller) => caller,
+            Err(why) => {
+                self.board.counts.refused += 1;
+                if let Some(unsaid) = self.strangers.say(ip, now) {
+                    log::warn!("refused {remote}: {why}{unsaid}");
+                }
+                refuse(stream, &mut self.scratch);
+                return false;
+            }
+        };
+        let unopened = self.links.unopened();
+        if unopened >= config.lond.max_opening {
+            self.board.counts.crowded += 1;
+            if let Some(unsaid) = self.crowd.say(ip, now) {
+                log::warn!("closed {remote}: {unopened} connections are in the opening dialogue{unsaid}");
+            }
+            return false;
+        }
+        let deadline = now + config.lond.opening_timeout + GRACE;
+        match self.fork(stream, remote, caller.clone()) {
+            Ok(pid) => self.links.started(pid, remote, caller, deadline),
+            Err(error) => {
+                if let Some(unsaid) = self.failures.say(ip, now) {
+                    log::error!("start a link for {remote}: {error}; closed{unsaid}");
+                }
+            }
+        }
+        true
+    }
+
+    fn fork(&mut self, stream: TcpStream, remote: SocketAddr, caller: Option<HostId>) -> io::Result<u32> {
+        stream.set_nonblocking(true)?;
+        let (ours, theirs) = control::pair()?;
+        let mut channel = Channel::from_fd(ours)?;
+        let token = next(&mut self.next_token);
+        self.poll.registry().register(&mut channel, token, Interest::READABLE | Interest::WRITABLE)?;
+        let keep = vec![stream.as_raw_fd(), theirs.as_raw_fd()];
+        let (entry, config) = (self.entry, &mut self.start.config);
+        let pid = spawn::spawn(keep, move || {
+            let name = caller.as_ref().map_or_else(|| remote.ip().to_string(), HostId::to_string);
+            crate::logging::set_host(&name);
+            title::set(&format!("{name} opening"));
+            entry(Seed { config: config.take(), stream, remote, caller, control: theirs })
+        })?;
+        self.tokens.insert(token, pid);
+        self.controls.insert(pid, (token, channel));
+        Ok(pid)
+    }
+
+    /// A child has turned its caller away: it counts, and is said as seldom as strangers are.
+    pub(super) fn handshake_refused(&mut self, pid: u32, why: &str, now: Instant) {
+        let Some(link) = self.links.get(pid) else { return };
+        let remote = link.remote;
+        self.board.counts.unauthenticated += 1;
+        if let Some(unsaid) = self.unknown.say(remote.ip(), now) {
+            log::warn!("refused {remote}: {why}{unsaid}");
+        }
+    }
+
+    /// What is logged of a child that is killed: one whose caller was never known is no news each time.
+    pub(super) fn say_killed(&mut self, pid: u32, now: Instant) {
+        self.board.counts.killed += 1;
+        let Some(link) = self.links.get(pid) else { return };
+        let unsaid = match link.opened {
+            Some(_) => String::new(),
+            None => match self.unknown.say(link.remote.ip(), now) {
+                Some(unsaid) => unsaid.to_string(),
+                None => return,
+            },
+        };
+        let name = self.name(pid);
+        log::warn!("{name}: killing child {pid}: it did not open, end or answer in time{unsaid}");
+    }
+
+    /// What is logged of a child that was reaped; strangers can have thousands of them.
+    pub(super) fn say_ended(&self, pid: u32, end: spawn::End) {
+        let name = self.name(pid);
+        let (opened, killed) = match self.links.get(pid) {
+            Some(link) => (link.opened.is_some(), link.state == State::Killed),
+            None => (false, false),
+        };
+        match end {
+            spawn::End::Exited(0) if opened => log::info!("{name}: child {pid} ended"),
+            spawn::End::Exited(0) => log::debug!("{name}: child {pid} ended, its caller unknown"),
+            spawn::End::Killed(_) if killed && !opened => log::debug!("{name}: child {pid} {end}"),
+            spawn::End::Exited(_) | spawn::End::Killed(_) => log::warn!("{name}: child {pid} {end}"),
+        }
+    }
+}
+
+/// Says so to the caller, as far as that can be done without waiting for it.
+fn refuse(mut stream: TcpStream, scratch: &mut [u8]) {
+    let said = stream
+        .set_nonblocking(true)
+        .and_then(|()| stream.write_all(REFUSED))
+        .and_then(|()| stream.shutdown(Shutdown::Write));
+    // Closing with something unread would reset the connection and take the word back.
+    if said.is_ok() {
+        let _ = stream.read(scratch);
+    }
+}

@@ -1,0 +1,129 @@
+//! What `lond` tells of itself: counts, the answer to `status`, and `<status_dir>/lond.json`.
+//!
+//! The file is written when a link opens or closes, no more often than [`Pace`] allows; a count alone is no reason to
+//! write, so that a crowd at the door does not cost disk writes. A file that cannot be written is logged once and
+//! tried again with the next change.
+
+use super::links::Links;
+use super::listeners::Listener;
+use crate::config::Config;
+use crate::logging;
+use crate::status::{CallerStatus, ServeSnapshot, json};
+use crate::supervise::publish::{Pace, replace};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::time::Instant;
+
+/// The file in the status folder.
+const FILE: &str = "lond.json";
+
+/// What happened since the first program under this pid started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Connections refused by their address.
+    pub refused: u64,
+    /// Connections closed because `max_opening` others had not finished.
+    pub crowded: u64,
+    /// Connections whose callers a child turned away.
+    pub unauthenticated: u64,
+    /// Children killed.
+    pub killed: u64,
+}
+
+/// See the head of this file.
+#[derive(Debug)]
+pub struct Board {
+    /// Counted by those who do it.
+    pub counts: Counts,
+    started: Timestamp,
+    doing: &'static str,
+    pace: Pace,
+    /// The last write failed, and it was said.
+    failing: bool,
+}
+
+impl Board {
+    /// Goes on from what another program counted, if there was one.
+    pub fn new(started: Timestamp, counts: Counts, now: Instant) -> Board {
+        Board { counts, started, doing: "serving", pace: Pace::new(now), failing: false }
+    }
+
+    /// When the first program under this pid started.
+    pub fn started(&self) -> Timestamp {
+        self.started
+    }
+
+    /// Says what the supervisor does.
+    pub fn set_doing(&mut self, doing: &'static str) {
+        self.doing = doing;
+        self.pace.changed();
+    }
+
+    /// Has the file written: a link has opened or closed, or someone wants it.
+    pub fn touch(&mut self) {
+        self.pace.changed();
+    }
+
+    /// When [`Board::write_if_due`] will write.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.pace.deadline()
+    }
+
+    /// Writes the file if something has changed and the last write is long enough ago.
+    pub fn write_if_due(&mut self, config: &Config, listeners: &[Listener], links: &Links) {
+        let begun = Instant::now();
+        if self.deadline().is_some_and(|at| at <= begun) {
+            self.write(config, listeners, links);
+            self.pace.wrote(begun, Instant::now());
+        }
+    }
+
+    /// Writes the file.
+    pub fn write(&mut self, config: &Config, listeners: &[Listener], links: &Links) {
+        let text = json(&self.snapshot(config, listeners, links)) + "\n";
+        let file = config.status_dir.join(FILE);
+        let written = replace(&file, text.as_bytes());
+        if let Err(error) = &written
+            && !self.failing
+        {
+            log::error!("write {}: {error}; it is out of date", file.display());
+        }
+        self.failing = written.is_err();
+    }
+
+    /// All that is known, at this moment.
+    pub fn snapshot(&self, config: &Config, listeners: &[Listener], links: &Links) -> ServeSnapshot {
+        let caller = |(pid, link): (u32, &super::links::Link)| {
+            let (caller, opened) = (link.caller.clone()?, link.opened.as_ref()?);
+            Some(CallerStatus {
+                caller,
+                wire: opened.wire,
+                private: opened.wire.is_private(),
+                since: opened.since,
+                pid,
+                address: link.remote,
+                pin: opened.pin.clone(),
+            })
+        };
+        let mut callers: Vec<CallerStatus> = links.iter().filter_map(caller).collect();
+        callers.sort_by(|a, b| (&a.caller, a.since, a.pid).cmp(&(&b.caller, b.since, b.pid)));
+        ServeSnapshot {
+            program: "lond".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            id: config.id.clone(),
+            pid: std::process::id(),
+            started: self.started,
+            written: Timestamp::now(),
+            doing: self.doing.to_owned(),
+            last_log: logging::last_line(),
+            listen: listeners.iter().map(|listener| listener.address).collect(),
+            links: callers,
+            opening: links.unopened(),
+            max_opening: config.lond.max_opening,
+            refused: self.counts.refused,
+            crowded: self.counts.crowded,
+            unauthenticated: self.counts.unauthenticated,
+            killed: self.counts.killed,
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! `lon reload`: the configuration is read anew, and only the links that it changes are ended.
+//!
+//! A link child has a copy of the whole configuration. Where what it uses of it is the same, it stays and learns
+//! nothing; where it is not, or where its caller would not be let in any more (its pin is gone, its host, its
+//! address), it is told to drain, and the caller dials again if it may. Children whose callers are not known yet end
+//! if anything has changed of who may call, so that none of them lets in whom the new configuration does not.
+//! A configuration that is not sound, or an address that cannot be listened on, changes nothing.
+
+use super::callers::{Caller, Callers};
+use super::links::{Event, Link, Opened};
+use super::listeners::{ListenError, Listener};
+use super::{GRACE, Supervisor, next};
+use crate::config::{Config, Host, HostId, Lond, Wire};
+use crate::supervise::anew;
+use std::net::SocketAddr;
+use std::time::Instant;
+
+impl Supervisor<'_> {
+    /// Takes over what the files say now; the answer to who asked for it.
+    pub(super) fn reload(&mut self, now: Instant) -> String {
+        if self.stopping.is_some() {
+            return anew::refused(&["lond is stopping".to_owned()]);
+        }
+        let read = anew::reload(self.start.load, &self.start.config)
+            .and_then(|config| anew::own_pin(&config).map(|key| (config, key)));
+        let (config, key) = match read {
+            Ok(read) => read,
+            Err(problems) => return anew::refused(&problems),
+        };
+        let moved = match self.move_listeners(&config.lond.listen) {
+            Ok(moved) => moved,
+            Err(error) => return anew::refused(&[error.to_string()]),
+        };
+        let callers = Callers::new(&config, key.as_deref());
+        let old = Ground { config: &self.start.config, key: self.key.as_deref(), callers: &self.callers };
+        let new = Ground { config: &config, key: key.as_deref(), callers: &callers };
+        let change =
+            Change { all: old.serves_otherwise(&new), admission: old.admits_otherwise(&new), old, new };
+        let leaving: Vec<u32> =
+            self.links.iter().filter(|(_, link)| !change.lets_stay(link)).map(|(pid, _)| pid).collect();
+        let drain = self.start.config.lond.drain_timeout.max(config.lond.drain_timeout);
+        let open = self.links.open();
+        for pid in leaving {
+            self.tell(pid, Event::Drain { deadline: now + drain + GRACE }, now);
+        }
+        let kept = self.links.open();
+        log::set_max_level(config.log_level);
+        self.start.config.replace(config);
+        (self.callers, self.key) = (callers, key);
+        self.board.touch();
+        let (added, removed) = moved;
+        let mut done = format!("{} ended, {kept} kept", links(open - kept));
+        if added + removed > 0 {
+            done.push_str(&format!("; {added} listening addresses added, {removed} removed"));
+        }
+        anew::taken_over(&self.start.config, &done)
+    }
+
+    /// Listens on what is `wanted` and on nothing else; how many addresses came and went. If one cannot be listened
+    /// on, all is as before.
+    fn move_listeners(&mut self, wanted: &[SocketAddr]) -> Result<(usize, usize), ListenError> {
+        let listened = |listeners: &[Listener], address| listeners.iter().any(|l| l.address == address);
+        let missing: Vec<SocketAddr> =
+            wanted.iter().copied().filter(|address| !listened(&self.listeners, *address)).collect();
+        // `[::]` and an address of the same port do not go together, so what goes may have to go first.
+        let in_the_way = |address: SocketAddr| missing.iter().any(|new| new.port() == address.port());
+        let closed = self.close_listeners(|address| !wanted.contains(&address) && in_the_way(address));
+        let mut opened = Vec::new();
+        for address in &missing {
+            match Listener::open(*address, next(&mut self.next_token), self.poll.registry()) {
+                Ok(listener) => opened.push(listener),
+                Err(error) => {
+                    drop(opened);
+                    for address in closed {
+                        self.listen(address)
+                            .unwrap_or_else(|error| log::error!("{error}; no caller comes that way"));
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        let removed = closed.len() + self.close_listeners(|address| !wanted.contains(&address)).len();
+        self.listeners.extend(opened);
+        Ok((missing.len(), removed))
+    }
+
+    fn close_listeners(&mut self, go: impl Fn(SocketAddr) -> bool) -> Vec<SocketAddr> {
+        let (gone, stay) = std::mem::take(&mut self.listeners).into_iter().partition(|l| go(l.address));
+        self.listeners = stay;
+        let gone: Vec<Listener> = gone;
+        gone.into_iter().map(|listener| listener.address).collect()
+    }
+}
+
+fn links(count: usize) -> String {
+    if count == 1 { "1 link".to_owned() } else { format!("{count} links") }
+}
+
+/// What the children of one configuration stand on.
+#[derive(Debug, Clone, Copy)]
+struct Ground<'a> {
+    config: &'a Config,
+    /// The pin of this host's own key.
+    key: Option<&'a str>,
+    callers: &'a Callers,
+}
+
+impl Ground<'_> {
+    /// Whether every link is served otherwise.
+    fn serves_otherwise(&self, other: &Ground<'_>) -> bool {
+        let (a, b) = (self.config, other.config);
+        let own = |c: &Config| (c.id.clone(), c.run_dir.clone(), c.spool_dir.clone(), c.key_dir.clone());
+        // What is known to the supervisor alone, or is asked for each link, does not count.
+        let lond = Lond {
+            listen: b.lond.listen.clone(),
+            max_opening: b.lond.max_opening,
+            classic: b.lond.classic,
+            ..a.lond.clone()
+        };
+        own(a) != own(b) || a.log_level != b.log_level || lond != b.lond || a.handlers != b.handlers
+    }
+
+    /// Whether anyone may call who might not, or the other way round.
+    fn admits_otherwise(&self, other: &Ground<'_>) -> bool {
+        let (a, b) = (self.config, other.config);
+        let same_pins = |host: &HostId| anew::pins_of(a, host) == anew::pins_of(b, host);
+        self.key != other.key
+            || a.lond.classic != b.lond.classic
+            || self.callers != other.callers
+            || !a.hosts.iter().eq(b.hosts.iter())
+            || !b.hosts.ids().all(same_pins)
+    }
+
+    fn admits(&self, caller: &HostId, link: &Link, opened: &Opened) -> bool {
+        match opened.wire {
+            Wire::Secure => {
+                let pins = anew::pins_of(self.config, caller);
+                opened.pin.as_ref().is_some_and(|pin| pins.contains(pin))
+            }
+            Wire::Classic if !self.config.lond.classic => false,
+            Wire::Classic => match self.callers.of(self.config, link.remote.ip()) {
+                Caller::Known(id) => id == *caller,
+                Caller::Unaddressed => {
+                    self.config.hosts.get(caller).is_some_and(|host| host.address.is_none())
+                }
+                Caller::Stranger => false,
+            },
+        }
+    }
+}
+
+/// From one configuration to the next.
+struct Change<'a> {
+    all: bool,
+    admission: bool,
+    old: Ground<'a>,
+    new: Ground<'a>,
+}
+
+impl Change<'_> {
+    fn lets_stay(&self, link: &Link) -> bool {
+        if self.all {
+            return false;
+        }
+        let (Some(caller), Some(opened)) = (&link.caller, &link.opened) else { return !self.admission };
+        let (Some(before), Some(after)) =
+            (self.old.config.hosts.get(caller), self.new.config.hosts.get(caller))
+        else {
+            return false;
+        };
+        let same_host = Host { line: after.line, ..before.clone() } == *after;
+        let same_key = match opened.wire {
+            Wire::Secure => self.old.key == self.new.key,
+            Wire::Classic => true,
+        };
+        same_host && same_key && self.new.admits(caller, link, opened)
+    }
+}

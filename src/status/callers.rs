@@ -1,0 +1,189 @@
+//! What `lond` tells: who has a link to this host, and who was turned away.
+
+use super::columns::{Head, columns};
+use super::{ago, one_line};
+use crate::config::{HostId, Wire};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+
+const HEADS: [Head; 5] =
+    [Head::left("CALLER"), Head::left("SINCE"), Head::left("WIRE"), Head::left("FROM"), Head::right("PID")];
+
+/// One link that is open.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallerStatus {
+    /// Who calls.
+    pub caller: HostId,
+    /// What is spoken.
+    pub wire: Wire,
+    /// Whether only the two hosts can read what crosses the link.
+    pub private: bool,
+    /// When it was open.
+    pub since: Timestamp,
+    /// Process that serves it.
+    pub pid: u32,
+    /// Where it comes from.
+    pub address: SocketAddr,
+    /// The pin that the caller's key matched; none on the classic wire.
+    pub pin: Option<String>,
+}
+
+/// All links to one `lond`. Counts are since [`ServeSnapshot::started`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServeSnapshot {
+    /// `lond`.
+    pub program: String,
+    /// Version of the program.
+    pub version: String,
+    /// This host.
+    pub id: HostId,
+    /// Process id of the supervisor.
+    pub pid: u32,
+    /// When it started.
+    pub started: Timestamp,
+    /// When this snapshot was made.
+    pub written: Timestamp,
+    /// What the supervisor does, in words.
+    pub doing: String,
+    /// The last line that it logged.
+    pub last_log: String,
+    /// What it listens on.
+    pub listen: Vec<SocketAddr>,
+    /// Every link that was opened and has not ended, by caller; an older one of the same caller is on its way out.
+    pub links: Vec<CallerStatus>,
+    /// Connections now whose callers are not known yet.
+    pub opening: usize,
+    /// Most of them.
+    pub max_opening: usize,
+    /// Connections refused by their address.
+    pub refused: u64,
+    /// Connections closed because `max_opening` others were there.
+    pub crowded: u64,
+    /// Connections whose callers were turned away: a wrong key, no key, nonsense.
+    pub unauthenticated: u64,
+    /// Link children killed.
+    pub killed: u64,
+}
+
+/// The table of callers as it is at `now`: a summary line, then a line a link.
+pub fn callers(snapshot: &ServeSnapshot, now: Timestamp) -> String {
+    let mut text = summary(snapshot, now);
+    text.push('\n');
+    if snapshot.links.is_empty() {
+        return text;
+    }
+    let rows: Vec<Vec<String>> = snapshot
+        .links
+        .iter()
+        .map(|link| {
+            let wire = link.wire.as_str();
+            vec![
+                link.caller.to_string(),
+                ago(link.since, now),
+                if link.private { wire.to_owned() } else { format!("{wire}, not private") },
+                link.address.to_string(),
+                link.pid.to_string(),
+            ]
+        })
+        .collect();
+    text + &columns(&HEADS, &rows)
+}
+
+/// `2 callers on 127.0.0.1:5663, 1 opening; in 3 h: 20 refused, 4 not authenticated, 9 beyond max_opening, 1 killed`
+fn summary(snapshot: &ServeSnapshot, now: Timestamp) -> String {
+    let mut text = match snapshot.links.len() {
+        0 => "no callers".to_owned(),
+        1 => "1 caller".to_owned(),
+        many => format!("{many} callers"),
+    };
+    match snapshot.listen.as_slice() {
+        [] => text.push_str(&format!(", {}", one_line(&snapshot.doing))),
+        listen => {
+            let listen: Vec<String> = listen.iter().map(SocketAddr::to_string).collect();
+            text.push_str(&format!(" on {}", listen.join(", ")));
+        }
+    }
+    if snapshot.opening > 0 {
+        text.push_str(&format!(", {} opening", snapshot.opening));
+    }
+    let counts: Vec<String> = [
+        (snapshot.refused, "refused"),
+        (snapshot.unauthenticated, "not authenticated"),
+        (snapshot.crowded, "beyond max_opening"),
+        (snapshot.killed, "killed"),
+    ]
+    .into_iter()
+    .filter(|(count, _)| *count > 0)
+    .map(|(count, word)| format!("{count} {word}"))
+    .collect();
+    if !counts.is_empty() {
+        text.push_str(&format!("; in {}: {}", ago(snapshot.started, now), counts.join(", ")));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::{fixture, json};
+
+    const NOW: &str = "2026-11-20T09:12:14Z";
+
+    fn snapshot(links: Vec<CallerStatus>) -> ServeSnapshot {
+        ServeSnapshot {
+            program: "lond".into(),
+            version: "0.1.0".into(),
+            id: HostId::new("msua1").expect("an id"),
+            pid: 4600,
+            started: fixture::time("2026-11-20T06:00:00Z"),
+            written: fixture::time(NOW),
+            doing: "serving".into(),
+            last_log: String::new(),
+            listen: vec!["127.0.0.3:5663".parse().expect("an address")],
+            links,
+            opening: 0,
+            max_opening: 64,
+            refused: 0,
+            crowded: 0,
+            unauthenticated: 0,
+            killed: 0,
+        }
+    }
+
+    fn link(caller: &str, wire: Wire) -> CallerStatus {
+        CallerStatus {
+            caller: HostId::new(caller).expect("an id"),
+            wire,
+            private: wire.is_private(),
+            since: fixture::time("2026-11-20T09:02:14Z"),
+            pid: 4611,
+            address: "127.0.0.2:40000".parse().expect("an address"),
+            pin: wire.is_private().then(|| "sha256:AAAA".into()),
+        }
+    }
+
+    #[test]
+    fn a_classic_caller_is_marked_not_private_and_what_was_turned_away_is_counted() {
+        let mut busy = snapshot(vec![link("msul1", Wire::Secure), link("msul2", Wire::Classic)]);
+        (busy.opening, busy.refused, busy.crowded) = (1, 20, 9);
+        (busy.unauthenticated, busy.killed) = (4, 1);
+        assert_eq!(
+            callers(&busy, fixture::time(NOW)),
+            "2 callers on 127.0.0.3:5663, 1 opening; in 3 h: 20 refused, 4 not authenticated, 9 beyond max_opening, \
+             1 killed\n\
+             CALLER  SINCE   WIRE                  FROM              PID\n\
+             msul1   10 min  secure                127.0.0.2:40000  4611\n\
+             msul2   10 min  classic, not private  127.0.0.2:40000  4611\n"
+        );
+        assert_eq!(callers(&snapshot(vec![]), fixture::time(NOW)), "no callers on 127.0.0.3:5663\n");
+    }
+
+    #[test]
+    fn the_json_reads_back_the_same() {
+        let snapshot = snapshot(vec![link("msul1", Wire::Secure)]);
+        let text = json(&snapshot);
+        assert!(text.contains(r#""wire":"secure","private":true"#), "{text}");
+        assert_eq!(serde_json::from_str::<ServeSnapshot>(&text).expect("our own JSON"), snapshot);
+    }
+}

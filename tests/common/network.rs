@@ -1,0 +1,277 @@
+//! Hosts with addresses of their own in 127.0.0.0/8, their configuration, and their programs.
+//!
+//! Everything is below one temporary folder: `hosts.tab` and a folder a host. A program is stopped with TERM when
+//! its guard is dropped, and must obey; a network that goes away must not leave a process behind.
+
+use super::local::Local;
+use super::program::Program;
+use super::{process, wait};
+use nix::sys::signal::Signal;
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use tempfile::TempDir;
+
+/// Ports below those that the kernel hands out by itself, so that nothing else takes one meanwhile.
+const PORTS: std::ops::Range<u16> = 10_000..30_000;
+
+/// Whether the tests run as root; the programs then have to be told that this is meant.
+pub fn root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+/// Some hosts and the table that names them.
+pub struct Network {
+    dir: TempDir,
+    places: BTreeMap<String, SocketAddr>,
+    table: String,
+}
+
+impl Network {
+    /// A network of these hosts.
+    pub fn new<S: AsRef<str>>(ids: &[S]) -> Network {
+        let dir = tempfile::Builder::new().prefix("lonnet").tempdir().expect("make a folder");
+        let mut network = Network { dir, places: BTreeMap::new(), table: String::new() };
+        for id in ids {
+            network.add(id.as_ref());
+        }
+        network
+    }
+
+    /// Puts one more host into the table.
+    pub fn add(&mut self, id: &str) {
+        let address = free_address();
+        let role = if id.contains('l') { "library" } else { "access" };
+        self.table.push_str(&format!("{id}:test:{role}:{id}.example:{}\n", address.ip()));
+        self.places.insert(id.to_owned(), address);
+        self.write_table(&self.table);
+    }
+
+    /// Replaces the table's text.
+    pub fn write_table(&self, text: &str) {
+        fs::write(self.dir.path().join("hosts.tab"), text).expect("write hosts.tab");
+    }
+
+    /// The temporary folder.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Where a host's lond listens.
+    pub fn address(&self, id: &str) -> SocketAddr {
+        self.places[id]
+    }
+
+    /// A host of the table, with a folder and a configuration of its own.
+    pub fn host(&self, id: &str) -> Host {
+        let mut host =
+            Host { dir: self.dir.path().join(id), address: self.places[id], settings: BTreeMap::new() };
+        fs::create_dir_all(&host.dir).expect("make a host's folder");
+        host.put("", "id", &quoted(id));
+        host.put("", "hosts", "\"../hosts.tab\"");
+        if root() {
+            host.put("", "user", "\"root\"");
+        }
+        host.put("lonc", "bind", &quoted(&host.address.ip().to_string()));
+        host.put("lonc", "wire", "\"classic\"");
+        host.put("lonc", "connect_timeout", "\"2s\"");
+        host.put("lonc", "opening_timeout", "\"3s\"");
+        host.put("lonc", "drain_timeout", "\"1s\"");
+        host.put("lond", "listen", &format!("[\"{}\"]", host.address));
+        host.put("lond", "classic", "\"allow\"");
+        host.put("lond", "drain_timeout", "\"1s\"");
+        for (other, address) in self.places.iter().filter(|(other, _)| *other != id) {
+            host.put(&format!("host.{other}"), "address", &quoted(&address.to_string()));
+        }
+        host.write();
+        host
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        let left = || process::with_files_in(self.dir.path());
+        if !std::thread::panicking() {
+            wait::until_true("no process to be left behind", || left().is_empty());
+        }
+        for pid in left() {
+            process::signal(pid, Signal::SIGKILL);
+        }
+    }
+}
+
+/// An address in 127.0.0.0/8 with a port that nothing listens on; random, so that tests don't meet.
+fn free_address() -> SocketAddr {
+    loop {
+        let ip = Ipv4Addr::new(127, fastrand::u8(1..255), fastrand::u8(..), fastrand::u8(1..255));
+        let address = SocketAddr::new(IpAddr::V4(ip), fastrand::u16(PORTS));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
+}
+
+fn quoted(text: &str) -> String {
+    format!("{text:?}")
+}
+
+/// One host: its folder, its settings, its programs.
+pub struct Host {
+    pub dir: PathBuf,
+    pub address: SocketAddr,
+    /// By section and key; the section "" is the top of the file.
+    settings: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+impl Host {
+    /// Sets a key, its value written as TOML, and writes the file.
+    pub fn set(&mut self, section: &str, key: &str, value: &str) -> &mut Host {
+        self.put(section, key, value);
+        self.write();
+        self
+    }
+
+    /// Takes a key away and writes the file.
+    pub fn unset(&mut self, section: &str, key: &str) {
+        self.settings.get_mut(section).and_then(|keys| keys.remove(key)).expect("a key that is set");
+        self.write();
+    }
+
+    /// Names a program that serves the requests `name` and `name:...`; gives the path of its socket.
+    pub fn handler(&mut self, name: &str) -> PathBuf {
+        let socket = self.dir.join(format!("{name}.program"));
+        self.set(&format!("handler.{name}"), "socket", &quoted(&socket.to_string_lossy()));
+        socket
+    }
+
+    fn put(&mut self, section: &str, key: &str, value: &str) {
+        self.settings.entry(section.to_owned()).or_default().insert(key.to_owned(), value.to_owned());
+    }
+
+    fn write(&self) {
+        let mut text = String::new();
+        for (section, keys) in &self.settings {
+            if !section.is_empty() {
+                text.push_str(&format!("\n[{section}]\n"));
+            }
+            for (key, value) in keys {
+                text.push_str(&format!("{key} = {value}\n"));
+            }
+        }
+        fs::write(self.config(), text).expect("write lonnet.toml");
+    }
+
+    /// The path of the configuration.
+    pub fn config(&self) -> PathBuf {
+        self.dir.join("lonnet.toml")
+    }
+
+    /// The path of a peer's local socket.
+    pub fn socket(&self, peer: &str) -> PathBuf {
+        self.dir.join("run").join(peer)
+    }
+
+    /// A peer's folder in the delayed directory.
+    pub fn spool(&self, peer: &str) -> PathBuf {
+        self.dir.join("delayed").join(peer)
+    }
+
+    /// The text of a log file; nothing when there is none yet.
+    pub fn log(&self, name: &str) -> String {
+        String::from_utf8_lossy(&fs::read(self.dir.join("log").join(name)).unwrap_or_default()).into_owned()
+    }
+
+    /// Connects to a peer's socket.
+    pub fn connect(&self, peer: &str) -> Local {
+        Local::connect(&self.socket(peer))
+    }
+
+    /// One request, its answer.
+    pub fn ask(&self, peer: &str, request: &str) -> String {
+        self.connect(peer).ask(request)
+    }
+
+    /// Runs `lon` to its end.
+    pub fn lon(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lon"));
+        command.arg("--config").arg(self.config()).args(arguments).stdin(Stdio::null());
+        command.output().expect("run lon")
+    }
+
+    /// What `lon status --json` says of a peer just now; nothing when it says nothing.
+    pub fn status(&self, peer: &str) -> Option<serde_json::Value> {
+        let output = self.lon(&["status", "--json"]);
+        // With no broker to ask, it shows what the last one wrote.
+        let said = output.status.success().then_some(output.stdout)?;
+        peer_of(&serde_json::from_slice(&said).expect("the status is JSON"), peer)
+    }
+
+    /// What `status.json` says of a peer.
+    pub fn status_file(&self, peer: &str) -> Option<serde_json::Value> {
+        let bytes = fs::read(self.dir.join("status/status.json")).ok()?;
+        peer_of(&serde_json::from_slice(&bytes).expect("status.json is JSON"), peer)
+    }
+
+    /// Waits until the link to a peer is in this state.
+    pub fn wait_link(&self, peer: &str, state: &str) {
+        wait::until_true(&format!("the link to {peer} to be {state}"), || {
+            self.status(peer).is_some_and(|status| status["state"] == state)
+        });
+    }
+
+    /// The command that starts a program of this host.
+    pub fn command(&self, program: &str) -> Command {
+        let path = match program {
+            "lonc" => env!("CARGO_BIN_EXE_lonc"),
+            "lond" => env!("CARGO_BIN_EXE_lond"),
+            other => panic!("no program {other}"),
+        };
+        self.command_of(path.as_ref())
+    }
+
+    fn command_of(&self, path: &OsStr) -> Command {
+        let mut command = Command::new(path);
+        command.arg("--config").arg(self.config()).stdin(Stdio::null());
+        command
+    }
+
+    /// Starts `lonc` and waits until it serves.
+    pub fn lonc(&self) -> Program {
+        self.start(self.command("lonc"), "lonc")
+    }
+
+    /// Starts `lond` and waits until it listens.
+    pub fn lond(&self) -> Program {
+        let program = self.start(self.command("lond"), "lond");
+        wait::until_true("lond to listen", || process::listens(self.address));
+        program
+    }
+
+    /// Starts a program in the foreground and waits until its pid file is there and, for `lonc`, its sockets are.
+    pub fn start(&self, mut command: Command, name: &'static str) -> Program {
+        let errors = self.dir.join(format!("{name}.stderr"));
+        let mut program = Program::start(command.arg("--foreground"), name, errors, self.pid_file(name));
+        if name == "lonc" {
+            let others = self.settings.keys().filter_map(|section| section.strip_prefix("host."));
+            for peer in others {
+                wait::until_true(&format!("the socket of {peer}"), || {
+                    program.assert_running();
+                    Local::try_connect(&self.socket(peer)).is_ok()
+                });
+            }
+        }
+        program
+    }
+
+    /// The path of a program's pid file.
+    pub fn pid_file(&self, name: &str) -> PathBuf {
+        self.dir.join("run").join(format!("{name}.pid"))
+    }
+}
+
+fn peer_of(snapshot: &serde_json::Value, peer: &str) -> Option<serde_json::Value> {
+    snapshot["peers"].as_array()?.iter().find(|status| status["peer"] == peer).cloned()
+}

@@ -1,0 +1,96 @@
+//! What `/proc` knows of processes, and signals by process id.
+
+use nix::sys::signal::{self, Signal};
+use nix::unistd::Pid;
+use std::fs;
+use std::path::Path;
+
+/// Sends a signal; a process that is gone already is no mistake.
+pub fn signal(pid: u32, which: Signal) {
+    let _ = signal::kill(Pid::from_raw(i32::try_from(pid).expect("a pid")), which);
+}
+
+/// The fields of `/proc/<pid>/stat` from the state on, or nothing when the process is gone.
+fn stat(pid: u32) -> Option<Vec<String>> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, rest) = text.rsplit_once(')')?;
+    Some(rest.split_whitespace().map(str::to_owned).collect())
+}
+
+/// Whether the process lives (a zombie does not).
+pub fn alive(pid: u32) -> bool {
+    stat(pid).is_some_and(|fields| fields[0] != "Z")
+}
+
+/// Children of a process that live, oldest pid first.
+pub fn children(pid: u32) -> Vec<u32> {
+    children_where(pid, |state| state != "Z")
+}
+
+/// Children of a process that ended and were not reaped.
+pub fn zombies(pid: u32) -> Vec<u32> {
+    children_where(pid, |state| state == "Z")
+}
+
+fn children_where(parent: u32, wanted: impl Fn(&str) -> bool) -> Vec<u32> {
+    let mut found: Vec<u32> = every()
+        .into_iter()
+        .filter(|&pid| stat(pid).is_some_and(|fields| fields[1] == parent.to_string() && wanted(&fields[0])))
+        .collect();
+    found.sort_unstable();
+    found
+}
+
+fn every() -> Vec<u32> {
+    let entries = fs::read_dir("/proc").expect("read /proc");
+    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// Processor time used by a process, in clock ticks (hundredths of a second).
+pub fn ticks(pid: u32) -> u64 {
+    let number = |text: &String| text.parse::<u64>().expect("a number of ticks");
+    stat(pid).map_or(0, |fields| number(&fields[11]) + number(&fields[12]))
+}
+
+/// Descriptors that a process has open.
+pub fn descriptors(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
+}
+
+/// Most memory that a process ever had resident, in KiB; nothing when it is gone.
+pub fn peak_memory(pid: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().trim_end_matches(" kB").trim().parse().expect("a number of KiB"))
+}
+
+/// What `ps` shows for a process.
+pub fn title(pid: u32) -> String {
+    let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let words: Vec<_> = bytes.split(|&c| c == 0).filter(|word| !word.is_empty()).collect();
+    String::from_utf8_lossy(&words.join(&b' ')).trim_end().to_owned()
+}
+
+/// Other processes that have a file below `folder` open.
+pub fn with_files_in(folder: &Path) -> Vec<u32> {
+    let holds = |pid: u32| {
+        let descriptors = fs::read_dir(format!("/proc/{pid}/fd"));
+        descriptors.is_ok_and(|mut entries| {
+            entries.any(|entry| {
+                entry.is_ok_and(|entry| fs::read_link(entry.path()).is_ok_and(|to| to.starts_with(folder)))
+            })
+        })
+    };
+    every().into_iter().filter(|&pid| pid != std::process::id() && holds(pid)).collect()
+}
+
+/// Whether some socket listens on this IPv4 address.
+pub fn listens(address: std::net::SocketAddr) -> bool {
+    let std::net::IpAddr::V4(ip) = address.ip() else { panic!("an IPv4 address is asked for: {address}") };
+    let wanted = format!("{:08X}:{:04X}", u32::from_le_bytes(ip.octets()), address.port());
+    let table = fs::read_to_string("/proc/net/tcp").expect("read /proc/net/tcp");
+    table.lines().any(|line| {
+        let mut words = line.split_whitespace().skip(1);
+        words.next() == Some(&wanted) && words.nth(1) == Some("0A")
+    })
+}

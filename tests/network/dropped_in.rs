@@ -1,0 +1,164 @@
+//! Files that other programs drop into the delayed directory, as the original's do.
+
+use crate::common::network::{Host, root};
+use crate::common::pair::{CALLED, Pair};
+use crate::common::wait;
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+fn path(host: &Host, name: &str) -> PathBuf {
+    host.dir.join("delayed").join(name)
+}
+
+fn drop_in(host: &Host, name: &str, text: &str) {
+    fs::create_dir_all(host.dir.join("delayed")).expect("make the folder");
+    fs::write(path(host, name), text).expect("drop a file in");
+}
+
+#[test]
+fn files_that_were_there_before_the_start_are_sent_in_the_order_of_their_names() {
+    let pair = Pair::prepare(
+        |host| {
+            drop_in(host, "1700000000.20_c.msul1", "log:third\n");
+            drop_in(host, "1700000000.03_a.msul1", "log:first\n");
+            drop_in(host, "1700000000.10_b.msul1", "log:second\nonly the first line counts\n");
+        },
+        |fake| fake.listen(),
+    );
+    assert_eq!(pair.fake.wait_received("log:", 3), ["log:first", "log:second", "log:third"]);
+    wait::until_true("the files to be gone", || {
+        ["1700000000.20_c.msul1", "1700000000.03_a.msul1", "1700000000.10_b.msul1"]
+            .iter()
+            .all(|name| !path(&pair.host, name).exists())
+    });
+    wait::until_true("the perm log", || {
+        let log = pair.host.log("lonnet.perm.log");
+        [":S:msul1:log:first:", ":S:msul1:log:second:", ":S:msul1:log:third:"]
+            .iter()
+            .all(|part| log.contains(part))
+    });
+}
+
+#[test]
+fn a_file_that_appears_while_the_link_is_up_is_sent_at_once() {
+    let pair = Pair::up();
+    drop_in(&pair.host, "written.msul1", "log:written\n");
+    pair.fake.wait_received("log:written", 1);
+    let elsewhere = pair.network.dir().join("being-made");
+    fs::write(&elsewhere, "log:renamed\n").expect("write a file");
+    fs::rename(&elsewhere, path(&pair.host, "renamed.msul1")).expect("move it in");
+    pair.fake.wait_received("log:renamed", 1);
+    assert_eq!(pair.fake.received("log:").len(), 2);
+}
+
+#[test]
+fn files_dropped_in_while_the_host_is_away_are_kept_and_sent_when_it_is_back() {
+    let mut pair = Pair::down();
+    assert_eq!(pair.ask("critical:log:asked first"), "con_delayed");
+    for number in 0..20 {
+        drop_in(&pair.host, &format!("{number:02}.msul1"), &format!("log:m-{number}\n"));
+    }
+    wait::until_true("the files to be taken in", || {
+        pair.host.status(CALLED).is_some_and(|status| status["delayed"] == 21)
+    });
+    pair.come_back();
+    let received = pair.fake.wait_received("log:", 21);
+    assert_eq!(received[0], "log:asked first");
+    // Taken in as they appear, one by one or several together in the order of their names: written in that order,
+    // they arrive in it.
+    let expected: Vec<_> = (0..20).map(|number| format!("log:m-{number}")).collect();
+    assert_eq!(received[1..], expected);
+}
+
+#[test]
+fn a_file_that_asks_to_be_enciphered_is() {
+    let pair = Pair::up();
+    drop_in(&pair.host, "secret.msul1", "encrypt:log:secret delayed\n");
+    pair.fake.wait_received("log:secret", 1);
+    let lines: Vec<_> = pair.fake.requests().into_iter().map(|seen| seen.line).collect();
+    assert_eq!(lines, [b"enc:18:6f5e9db1c3c85cd30b5859a52d41f4ac9f3b375ab2d09744"]);
+}
+
+#[test]
+fn a_file_that_is_still_being_written_is_not_sent_before_it_is_whole() {
+    let pair = Pair::up();
+    let name = path(&pair.host, "slowly.msul1");
+    let mut file = fs::File::create(&name).expect("create a file");
+    file.write_all(b"log:first half").expect("write");
+    file.sync_all().expect("sync");
+    drop_in(&pair.host, "other.msul1", "log:other\n");
+    pair.fake.wait_received("log:other", 1);
+    file.write_all(b", second half\n").expect("write");
+    drop(file);
+    pair.fake.wait_received("log:first half, second half", 1);
+    assert_eq!(pair.fake.received("log:first half").len(), 1);
+}
+
+#[test]
+fn files_for_other_hosts_and_hidden_files_are_left_alone() {
+    let pair = Pair::up();
+    let others = [".hidden.msul1", "message.stranger", "message.msul1.tmp"];
+    for name in others {
+        drop_in(&pair.host, name, "log:not to be sent\n");
+    }
+    drop_in(&pair.host, "message.msul1", "log:to be sent\n");
+    pair.fake.wait_received("log:to be sent", 1);
+    assert_eq!(pair.fake.received("log:").len(), 1);
+    for name in others {
+        assert!(path(&pair.host, name).exists(), "{name} is gone");
+    }
+}
+
+#[test]
+fn lon_critical_stores_a_file_while_the_broker_is_away_and_it_arrives_later() {
+    let pair = Pair::up();
+    let crate::common::pair::Pair { lonc, fake, host, network } = pair;
+    lonc.stop();
+    for number in 0..3 {
+        let output = host.lon(&["critical", CALLED, &format!("log:offline-{number}")]);
+        assert_eq!(output.status.code(), Some(4), "{output:?}");
+        assert_eq!(output.stdout, b"con_delayed\n");
+    }
+    let lonc = host.lonc();
+    let pair = Pair { lonc, fake, host, network };
+    let expected: Vec<_> = (0..3).map(|number| format!("log:offline-{number}")).collect();
+    assert_eq!(pair.fake.wait_received("log:offline", 3), expected);
+}
+
+#[test]
+fn a_file_that_is_no_message_is_set_aside_and_the_next_one_is_sent() {
+    let pair = Pair::up();
+    let huge = "x".repeat(17 << 20);
+    drop_in(&pair.host, "a-huge.msul1", &huge);
+    drop_in(&pair.host, "b-blank.msul1", "\n");
+    drop_in(&pair.host, "c-good.msul1", "log:good\n");
+    pair.fake.wait_received("log:good", 1);
+    wait::until_true("the others to be set aside", || {
+        !path(&pair.host, "a-huge.msul1").exists() && !path(&pair.host, "b-blank.msul1").exists()
+    });
+    let corrupt = fs::read_dir(pair.host.spool(CALLED).join("corrupt")).expect("a folder corrupt");
+    let mut sizes: Vec<_> = corrupt.flatten().map(|entry| entry.metadata().expect("a file").len()).collect();
+    sizes.sort_unstable();
+    assert_eq!(sizes, [1, huge.len() as u64]);
+    let errors = || pair.host.log("lonc.log").lines().filter(|line| line.contains("ERROR")).count();
+    wait::until_true("a line in the log for each", || errors() == 2);
+    assert_eq!(pair.fake.requests().len(), 1);
+}
+
+#[test]
+fn a_file_that_may_not_be_read_is_set_aside_and_the_next_one_is_sent() {
+    if root() {
+        crate::common::skipped("root may read everything");
+        return;
+    }
+    let pair = Pair::up();
+    let elsewhere = pair.network.dir().join("unreadable");
+    fs::write(&elsewhere, "log:unreadable\n").expect("write a file");
+    fs::set_permissions(&elsewhere, fs::Permissions::from_mode(0o000)).expect("take the permissions away");
+    fs::rename(&elsewhere, path(&pair.host, "a-unreadable.msul1")).expect("move it in");
+    drop_in(&pair.host, "b-good.msul1", "log:good\n");
+    pair.fake.wait_received("log:good", 1);
+    wait::until_true("the file to be set aside", || !path(&pair.host, "a-unreadable.msul1").exists());
+}

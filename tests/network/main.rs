@@ -1,0 +1,24 @@
+//! Whole programs: `lonc`, `lond` and `lon` as processes on loopback addresses of their own.
+//!
+//! One file a theme. The other end of everything is in `tests/common`, which knows only what `docs/` says.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod bad_peers;
+mod calling;
+mod clients;
+mod crashes;
+mod delayed;
+mod delayed_trouble;
+mod dropped_in;
+mod handlers;
+mod known_failures;
+mod listening;
+mod listening_limits;
+mod many_hosts;
+mod restarts;
+mod soak;
+mod starting;
+mod timeouts;
+mod two_hosts;
