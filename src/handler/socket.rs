@@ -266,9 +266,7 @@ impl Conversation {
     pub fn failed(&mut self, fault: &Fault, now: Instant, answer: &mut impl FnMut(Ticket, &[u8])) {
         let (lost, next) = match self.state {
             State::Away => return,
-            State::Dialing { .. } => {
-                (self.held.drain(..).map(|(ticket, _)| ticket).collect(), State::Away)
-            }
+            State::Dialing { .. } => (self.held.drain(..).map(|(ticket, _)| ticket).collect(), State::Away),
             State::Up | State::Late => {
                 let next =
                     if self.held.is_empty() { State::Away } else { State::Dialing { since: now, next: now } };

@@ -1,11 +1,12 @@
 //! The called side: `supervisor` accepts and forks a child for each link; `entry` is where such a child begins.
 //!
-//! In a child: [`access`] tells who calls on the classic wire, `serve` (classic) and `secure`, both pure, decide what
+//! In a child: `first_byte` tells the wires apart, [`access`] who calls on the classic one, `serve` (classic) and `secure`, both pure, decide what
 //! every byte means and what is answered, [`service`] what a request means to both, [`record`] remembers the answers
 //! to critical messages, [`reactor`] alone has sockets and a clock.
 
 pub mod access;
 pub mod entry;
+mod first_byte;
 pub mod reactor;
 mod reason;
 pub mod record;

@@ -457,11 +457,8 @@ impl Secure {
                 }
                 Beat::Dead => self.break_off(Reason::Silent(self.heartbeat.patience())),
             },
-            State::Hello
-            | State::Leaving(_)
-            | State::Lingering(_)
-            | State::Settling(_)
-            | State::Ended(_) => {}
+            State::Hello | State::Leaving(_) | State::Lingering(_) | State::Settling(_) | State::Ended(_) => {
+            }
         }
     }
 
@@ -501,7 +498,9 @@ impl Secure {
 
     /// The connection broke.
     pub fn lost(&mut self, cause: String) {
-        self.break_off(Reason::Lost(cause));
+        if !self.is_cut() {
+            self.break_off(Reason::Lost(cause));
+        }
     }
 
     /// What came must not be: says so, and leaves.
@@ -521,11 +520,13 @@ impl Secure {
     /// There is no link any more. Critical messages that a handler has got are waited for.
     fn break_off(&mut self, reason: Reason) {
         self.drop_requests();
+        self.sending.out().clear();
         self.deadline = self.drain_deadline;
         if self.requests.has_critical() {
-            let withdraw = self.requests.flying().filter_map(|(id, flight)| {
-                flight.handler.map(|handler| Todo::Withdraw { handler, id })
-            });
+            let withdraw = self
+                .requests
+                .flying()
+                .filter_map(|(id, flight)| flight.handler.map(|handler| Todo::Withdraw { handler, id }));
             self.todo.extend(withdraw);
             self.enter(State::Settling(reason));
         } else {
@@ -610,6 +611,16 @@ impl Secure {
     /// Whether nobody will be answered from the record any more, so that the next link's process may have it.
     pub fn is_done_with_record(&self) -> bool {
         self.is_gone() && !self.requests.has_critical()
+    }
+
+    /// Whether there is no link any more.
+    pub fn is_cut(&self) -> bool {
+        match &self.state {
+            State::Settling(_) | State::Ended(_) => true,
+            State::Hello | State::Open | State::Draining(_) | State::Leaving(_) | State::Lingering(_) => {
+                false
+            }
+        }
     }
 
     /// Why the link ended, once it has.

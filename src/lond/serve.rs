@@ -325,7 +325,9 @@ impl Serve {
             State::Init | State::Challenged(_) => {
                 self.refuse("a line that is no part of the opening dialogue")
             }
-            State::Open | State::Finishing(_) => self.answers.give(&too_long_answer(self.settings.max_line), None),
+            State::Open | State::Finishing(_) => {
+                self.answers.give(&too_long_answer(self.settings.max_line), None)
+            }
             State::Leaving(_) | State::Lingering(_) | State::Ended(_) => {}
         }
     }

@@ -49,7 +49,12 @@ struct Lane {
 
 impl Handler {
     /// A handler whose connections are made when requests come. It takes [`TOKENS`] tokens from `first_token` on.
-    pub fn new(config: &crate::config::Handler, max_line: usize, first_token: usize, now: Instant) -> Handler {
+    pub fn new(
+        config: &crate::config::Handler,
+        max_line: usize,
+        first_token: usize,
+        now: Instant,
+    ) -> Handler {
         Handler {
             ordered: program(config, max_line, first_token, now),
             config: config.clone(),
@@ -94,10 +99,7 @@ impl Handler {
 
     /// When something is due.
     pub fn deadline(&self) -> Option<Instant> {
-        self.programs()
-            .filter_map(Program::deadline)
-            .chain(self.pool.iter().filter_map(Lane::closes))
-            .min()
+        self.programs().filter_map(Program::deadline).chain(self.pool.iter().filter_map(Lane::closes)).min()
     }
 
     /// Whether there is something to read, if answers are `wanted`, or to pass on.

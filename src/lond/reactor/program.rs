@@ -161,7 +161,9 @@ impl Program {
     fn drop_connection(&mut self, fault: &Fault, now: Instant, answer: &mut impl FnMut(Ticket, &[u8])) {
         match fault {
             // A program that closes a connection with no request on it does as it likes.
-            Fault::Idle | Fault::Closed if !self.conversation.is_waiting() => log::debug!("handler {}: {fault}", self.name),
+            Fault::Idle | Fault::Closed if !self.conversation.is_waiting() => {
+                log::debug!("handler {}: {fault}", self.name)
+            }
             Fault::Away(_)
             | Fault::Busy(_)
             | Fault::Idle

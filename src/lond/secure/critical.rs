@@ -214,8 +214,12 @@ impl Secure {
 
     /// The time is up: what handlers have not answered is recorded as an error.
     pub(super) fn give_up(&mut self) {
-        let ids: Vec<u64> =
-            self.requests.flying().filter(|(_, flight)| flight.critical.is_some()).map(|(id, _)| id).collect();
+        let ids: Vec<u64> = self
+            .requests
+            .flying()
+            .filter(|(_, flight)| flight.critical.is_some())
+            .map(|(id, _)| id)
+            .collect();
         for id in ids {
             self.answer(Ticket(id), NO_ANSWER);
         }

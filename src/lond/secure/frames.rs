@@ -132,7 +132,11 @@ impl Secure {
             // That it came is what counts.
             (State::Open | State::Draining(_), Frame::Pong(_)) => Ok(()),
             (State::Open | State::Draining(_), Frame::Window(bytes)) => {
-                if self.sending.widen(bytes) { Ok(()) } else { Err(Violation::TooWide) }
+                if self.sending.widen(bytes) {
+                    Ok(())
+                } else {
+                    Err(Violation::TooWide)
+                }
             }
             // `push` takes nothing in these.
             (State::Leaving(_) | State::Lingering(_) | State::Settling(_) | State::Ended(_), _) => Ok(()),
@@ -190,8 +194,7 @@ impl Secure {
         match taken {
             Taken::Unfinished => drop(self.unfinished.insert(id, Unfinished { cost, critical })),
             Taken::Whole { head, text } => {
-                let queue =
-                    if critical { &mut self.requests.critical } else { &mut self.requests.plain };
+                let queue = if critical { &mut self.requests.critical } else { &mut self.requests.plain };
                 queue.push_back(Request { id, cost, head, text: text.into() });
             }
             Taken::TooLong { .. } => {

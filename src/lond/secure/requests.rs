@@ -183,15 +183,7 @@ impl Requests {
         for follower in followers {
             let same = self.sequences.insert(follower.sequence, Stage::Answered) == Some(Stage::Answered);
             let Follower { id, cost, sequence } = follower;
-            self.unrecorded.push(Unrecorded {
-                id,
-                cost,
-                sequence,
-                key: None,
-                text: text.into(),
-                last,
-                same,
-            });
+            self.unrecorded.push(Unrecorded { id, cost, sequence, key: None, text: text.into(), last, same });
         }
     }
 

@@ -115,7 +115,8 @@ impl Sending {
     fn begin(&mut self, credit: &mut Credit, last: &mut bool) -> bool {
         let mut any = false;
         while self.out.len() < OUT_FULL {
-            let fits = |answer: &Answer| message_cost(answer.text.len()) as u64 <= self.window - self.reserved;
+            let fits =
+                |answer: &Answer| message_cost(answer.text.len()) as u64 <= self.window - self.reserved;
             if !self.waiting.front().is_some_and(fits) {
                 break;
             }

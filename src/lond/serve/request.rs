@@ -59,10 +59,7 @@ impl Serve {
                 self.refuse("it did not begin with init");
                 None
             }
-            (
-                State::Challenged(challenge),
-                Request::Init | Request::Enciphered | Request::Other,
-            ) => {
+            (State::Challenged(challenge), Request::Init | Request::Enciphered | Request::Other) => {
                 if line == challenge.as_bytes() {
                     self.answers.give(b"ok", None);
                     self.opened = true;
