@@ -5,9 +5,11 @@
 //!
 //! ```text
 //! error:/etc/lonnet/hosts.tab:7: ...                        nothing was changed
-//! warning:/etc/lonnet/lonnet.toml:3: ...
-//! reloaded: 2 links replaced, 1 added, 0 removed, 3 kept    always the last line, where nothing is an error
+//! reloaded: 2 links replaced, 1 added, 0 removed, 3 kept    one line, where nothing is an error
 //! ```
+//!
+//! This host's own key is read with the configuration: a new one replaces every secure link, one that cannot be used
+//! is an error like any other.
 //!
 //! The user and `run_dir` are as old as the process: root was given up, and the lock lies in the folder; the log is
 //! as old as the program. Where such a key has another value in the file, the old configuration stays and the answer
@@ -15,14 +17,13 @@
 
 use super::background;
 use super::startup::Load;
-use crate::config::{Config, ConfigErrors, HostId};
+use crate::config::{Config, ConfigErrors, HostId, Pin};
+use crate::wire::secure::{HostKey, KeyError};
 use std::collections::BTreeSet;
 
 /// What stands before a problem in the answer to `reload`.
 pub const ERROR: &str = "error:";
-/// What stands before a warning.
-pub const WARNING: &str = "warning:";
-/// What the last line begins with when nothing is an error.
+/// What the answer begins with when nothing is an error.
 pub const RELOADED: &str = "reloaded: ";
 
 /// A key that a running process cannot follow.
@@ -86,30 +87,38 @@ pub fn refused(problems: &[String]) -> String {
     lines.join("\n")
 }
 
-/// The answer where `config` was taken over, and what was `done` with it; it is in the log then too.
+/// The answer where `config` was taken over, and what was `done` with it; both that and the warnings are in the log then too.
 pub fn taken_over(config: &Config, done: &str) -> String {
-    let mut answer = String::new();
-    for warning in &config.warnings {
-        log::warn!("{warning}");
-        answer.push_str(&format!("{WARNING}{warning}\n"));
-    }
+    config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
     log::info!("{RELOADED}{done}");
-    answer + RELOADED + done
+    format!("{RELOADED}{done}")
 }
 
 fn complain(what: &str, problems: &[String]) {
     problems.iter().for_each(|problem| log::error!("{what}: {problem}; the old configuration stays"));
 }
 
-/// The pin of this host's own key; `None` where there is no key.
-///
-/// # Errors
-/// What is wrong with the key.
-pub fn own_pin(_config: &Config) -> Result<Option<String>, Vec<String>> {
-    Ok(None)
+/// `1 link`, `2 links`.
+pub fn links(count: usize) -> String {
+    if count == 1 { "1 link".to_owned() } else { format!("{count} links") }
 }
 
-/// The pins of a host.
-pub fn pins_of(_config: &Config, _host: &HostId) -> BTreeSet<String> {
-    BTreeSet::new()
+/// The pin of this host's own key; `None` where there is no key, or no other host has a pin: then nothing needs it.
+///
+/// # Errors
+/// The key is there and cannot be used; what is wrong with it.
+pub fn own_pin(config: &Config) -> Result<Option<Pin>, Vec<String>> {
+    if config.peers.iter().all(|peer| config.pins.of(&peer.host.id).is_empty()) {
+        return Ok(None);
+    }
+    match HostKey::load(&config.key_dir) {
+        Ok(key) => Ok(Some(key.pin())),
+        Err(KeyError::Missing(_)) => Ok(None),
+        Err(error) => Err(vec![error.to_string()]),
+    }
+}
+
+/// The pins of a host, in an order of their own: that of the file means nothing.
+pub fn pins_of(config: &Config, host: &HostId) -> BTreeSet<Pin> {
+    config.pins.of(host).iter().copied().collect()
 }
