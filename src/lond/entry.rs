@@ -13,7 +13,7 @@ use crate::config::{Config, Host, HostId, Pins};
 use crate::logging;
 use crate::supervise::control::{Channel, FromServe, ToServe};
 use crate::supervise::title;
-use crate::wire::secure::{Admission, HostKey, TlsIdentity, Tunnel, TunnelError};
+use crate::wire::secure::{Admission, HostKey, KeyError, TlsIdentity, Tunnel, TunnelError};
 use socket2::{SockRef, TcpKeepalive};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -100,11 +100,12 @@ fn serve(seed: Seed) -> Result<(), SetupError> {
 
 /// The called end of a tunnel that takes the hosts which are both in the table and in the pins.
 fn tunnel(config: &Config) -> Result<Tunnel, TunnelError> {
-    let identity = TlsIdentity::new(&HostKey::load(&config.key_dir)?)?;
+    let own = |error: KeyError| TunnelError::Own(error.to_string());
+    let identity = HostKey::load(&config.key_dir).and_then(|key| TlsIdentity::new(&key)).map_err(own)?;
     // This host does not call itself: who shows its key does not belong here.
     let others = config.hosts.iter().filter(|host| host.id != config.id);
     let pins = others.flat_map(|host| config.pins.of(&host.id).iter().map(|pin| (host.id.clone(), *pin)));
-    Tunnel::called(&Admission::new(&identity, Pins::from_pairs(pins))?)
+    Tunnel::called(&Admission::new(&identity, Pins::from_pairs(pins)).map_err(own)?)
 }
 
 /// The supervisor counts it, and says it in the log.
