@@ -10,6 +10,7 @@
 //! in the spool is the order in which the requests were taken.
 
 mod delivery;
+mod held;
 mod sending;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ use crate::spool::{Disk, Spool};
 use crate::status::{LinkState, PeerStatus};
 use crate::wire::line::Line;
 use delivery::Store;
+use held::Held;
 use sending::{Kept, answer_to, enqueue, forward_request};
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -98,6 +100,8 @@ pub struct Broker<D: Disk> {
     /// Critical requests gathered for the next sync.
     stores: Vec<Store>,
     stores_bytes: usize,
+    /// Critical requests that wait so that the backlog can shrink.
+    held: Held,
     /// Programs wait for a dial to end.
     grace: Option<Grace>,
     /// The peer takes no more requests on this connection.
@@ -151,6 +155,7 @@ impl<D: Disk> Broker<D> {
             spool,
             stores: Vec::new(),
             stores_bytes: 0,
+            held: Held::new(),
             grace: Some(Grace { until: now.mono + DIAL_GRACE, attempts: 0 }),
             leaving: false,
             take_in_at: Some(now.mono),
@@ -265,6 +270,7 @@ impl<D: Disk> Broker<D> {
         self.take_in(now);
         // Each round may make room for the next: a failed store fills slots, which lets a program's lines be served.
         loop {
+            self.release_held(now);
             self.serve(now);
             self.commit(now);
             self.see_epoch(now);
@@ -312,6 +318,7 @@ impl<D: Disk> Broker<D> {
         self.draining.is_some()
             && self.pending.is_empty()
             && self.queue.is_empty()
+            && self.held.is_empty()
             && self.stores.is_empty()
             && (self.sessions.is_empty() || self.forced)
     }
@@ -328,6 +335,7 @@ impl<D: Disk> Broker<D> {
             self.grace.map(|grace| grace.until),
             self.take_in_at,
             self.replay_at,
+            self.held.deadline(),
             self.draining.filter(|_| !self.forced),
             report,
         ]
@@ -442,7 +450,10 @@ impl<D: Disk> Broker<D> {
     fn serve(&mut self, now: Now) {
         while !self.blocked(now) && self.stores_bytes < STORE_BATCH {
             let Some(id) = self.queue.pop_front() else { return };
-            let Broker { sessions, link, pending, spool, stores, stores_bytes, counters, queue, .. } = self;
+            let Broker {
+                sessions, link, pending, spool, stores, stores_bytes, counters, queue, held, ..
+            } = self;
+            let may_hold = self.draining.is_none();
             let Some(session) = sessions.get(id) else { continue };
             session.queued = false;
             let mut exit = false;
@@ -478,7 +489,15 @@ impl<D: Disk> Broker<D> {
                                 counters.lost += 1;
                                 Verdict::Answer(format!("error:{why}").into_bytes())
                             }
+                            Kept::ToStore if may_hold && link.is_up() && held.must_wait() => {
+                                held.hold(owner, forward.text, now);
+                                session.holding = true;
+                                Verdict::Wait
+                            }
                             Kept::ToStore => {
+                                if link.is_up() {
+                                    held.spend();
+                                }
                                 *stores_bytes += forward.text.len();
                                 let request = forward.text.into();
                                 stores.push(Store { owner: Some(owner), sequence: None, request });
@@ -520,7 +539,8 @@ impl<D: Disk> Broker<D> {
 
     fn end_drain(&mut self, now: Now) {
         // Stored messages in flight are waited for too, so that they need not be sent again.
-        if self.draining.is_some() && self.pending.is_empty() && self.queue.is_empty() {
+        if self.draining.is_some() && self.pending.is_empty() && self.queue.is_empty() && self.held.is_empty()
+        {
             self.link_event(Event::Stop, now);
         }
     }
