@@ -227,7 +227,18 @@ impl<D: Disk> Broker<D> {
 
     /// The connection to the peer, or the attempt to make one, failed.
     pub fn link_lost(&mut self, why: String, now: Now) {
-        self.link_event(Event::Lost(why), now);
+        if self.leaving {
+            // It said that it would.
+            self.left(now);
+        } else {
+            self.link_event(Event::Lost(why), now);
+        }
+    }
+
+    /// The peer has gone in order, and is dialled anew at once; programs wait for that.
+    fn left(&mut self, now: Now) {
+        self.grace = Some(Grace { until: now.mono + DIAL_GRACE, attempts: self.link.attempts_ended() });
+        self.link_event(Event::Left, now);
     }
 
     /// USR1: dial now, or try the link with a heartbeat.
@@ -404,8 +415,7 @@ impl<D: Disk> Broker<D> {
             self.link_event(Event::Lost("the peer has stopped answering".into()), now);
         }
         if self.leaving && self.pending.is_empty() {
-            self.grace = Some(Grace { until: now.mono + DIAL_GRACE, attempts: self.link.attempts_ended() });
-            self.link_event(Event::Left, now);
+            self.left(now);
         }
         if !self.forced && self.draining.is_some_and(|deadline| deadline <= now.mono) {
             self.forced = true;
