@@ -30,7 +30,7 @@ use crate::logging;
 use crate::supervise::control::{Channel, FromServe, ToServe};
 use crate::supervise::title;
 use crate::wire::line::READ_SIZE;
-use crate::wire::secure::Tunnel;
+use crate::wire::secure::{MAX_HANDSHAKE, Tunnel};
 use ask_back::AskBack;
 use handlers::Handler;
 use keeper::{Keeper, Opening};
@@ -59,6 +59,9 @@ const READ_BUDGET: usize = 4;
 /// Bytes that one read asks for until it is known who calls: what a stranger costs is bounded.
 const OPENING_READ: usize = 16 * 1024;
 
+// All that a stranger can make this process hold: what one read brings, and what the tunnel takes.
+const _: () = assert!(OPENING_READ + MAX_HANDSHAKE <= 64 * 1024);
+
 /// Where the kernel tells the load average.
 const LOADAVG: &str = "/proc/loadavg";
 
@@ -77,7 +80,7 @@ pub enum Accepted<'a> {
     /// It speaks the classic wire, and is this host by its address.
     Classic(&'a Host),
     /// It speaks TLS, and is to prove who it is.
-    Secure(Tunnel),
+    Secure(Box<Tunnel>),
 }
 
 /// The loop and all that it holds.
@@ -156,7 +159,7 @@ impl Reactor {
             .map_err(fail("watch control socket"))?;
         let (wire, known) = match accepted {
             Accepted::Secure(tunnel) => {
-                (Wire::Secure(Box::new(SecureLink::new(tunnel, opening_deadline))), None)
+                (Wire::Secure(Box::new(SecureLink::new(*tunnel, opening_deadline))), None)
             }
             Accepted::Classic(caller) => {
                 let seed = getrandom::u64().map_err(io::Error::other).map_err(fail("read random numbers"))?;
