@@ -8,6 +8,7 @@ use super::*;
 use crate::supervise::control;
 use rig::*;
 use std::io::{BufRead, BufReader, Write};
+use std::net::Shutdown;
 use std::os::unix::net::UnixListener;
 
 #[test]

@@ -6,7 +6,7 @@ use super::*;
 use crate::config::Hosts;
 use crate::wire::secure::{MAX_BODY, put_ping, put_window};
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream as StdStream};
+use std::net::{Shutdown, TcpListener, TcpStream as StdStream};
 
 fn told(link: &mut Link) -> FromServe {
     let deadline = Instant::now() + PATIENCE;
