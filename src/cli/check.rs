@@ -4,11 +4,12 @@
 //! to standard output, a line each, warnings marked `warning: `. Exit code 0 when nothing is an error, else 1.
 
 use super::{Failure, print};
-use crate::config::{Config, Problem};
+use crate::config::{Config, Pin, Problem, Wire};
+use crate::wire::secure::{HostKey, KeyError, KeyFile};
 use nix::unistd::{User, geteuid};
 use std::fs;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
 /// The value of `user` that means to serve as root, in so many words.
@@ -62,14 +63,71 @@ impl Found {
     }
 
     fn look_at_keys(&mut self, config: &Config) {
-        let Ok(metadata) = fs::metadata(&config.key_dir) else { return };
-        let mode = metadata.permissions().mode() & 0o777;
-        if mode & 0o077 != 0 {
+        let secure = config.peers.iter().any(|peer| peer.wire == Wire::Secure) || !config.lond.classic;
+        if let Ok(metadata) = fs::metadata(&config.key_dir) {
+            let mode = metadata.permissions().mode() & 0o777;
+            if mode & 0o077 != 0 {
+                let what = format!(
+                    "key_dir: {} is open to others than its owner (mode {mode:04o}): chmod 0700",
+                    config.key_dir.display()
+                );
+                self.warning(config, what);
+            }
+        }
+        let (mut current, mut own) = (None, Vec::new());
+        for which in [KeyFile::Current, KeyFile::New, KeyFile::Old] {
+            match HostKey::load_file(&config.key_dir, which) {
+                Ok(key) => {
+                    own.push(key.pin());
+                    if which == KeyFile::Current {
+                        current = Some(key.pin());
+                    }
+                    self.look_at_owner(config, which);
+                }
+                Err(error @ KeyError::Missing(_)) if which == KeyFile::Current && secure => {
+                    self.problem(config, format!("key_dir: {error}"));
+                }
+                Err(KeyError::Missing(_)) => {}
+                Err(KeyError::Read { path, cause }) if cause.kind() == io::ErrorKind::PermissionDenied => {
+                    // Whoever asks may not be who serves.
+                    let what = format!("key_dir: read {}: {cause}: not checked", path.display());
+                    self.warning(config, what);
+                    return;
+                }
+                Err(error) => self.problem(config, format!("key_dir: {error}")),
+            }
+        }
+        if secure {
+            self.look_at_own_pins(config, current, &own);
+        }
+    }
+
+    /// Whether those who know us by `hosts.pins`, which is the same file everywhere, know the keys that we have.
+    fn look_at_own_pins(&mut self, config: &Config, current: Option<Pin>, own: &[Pin]) {
+        let Some(current) = current else { return };
+        let pinned = config.pins.of(&config.id);
+        let mut say = |what| self.warnings.push(Problem::of(&config.pins_file, what));
+        if !pinned.contains(&current) {
+            say(format!("this host's own line is not in it: {} {current}", config.id));
+        }
+        for pin in pinned.iter().filter(|pin| !own.contains(pin)) {
+            say(format!("{} {pin} is none of this host's keys: remove the line", config.id));
+        }
+    }
+
+    /// A key is for its owner alone, so that must be who serves.
+    fn look_at_owner(&mut self, config: &Config, which: KeyFile) {
+        let path = which.path(&config.key_dir);
+        let Some(Ok(Some(user))) = config.user.as_deref().map(User::from_name) else { return };
+        let owner = fs::metadata(&path).map(|metadata| metadata.uid());
+        if owner.is_ok_and(|owner| owner != user.uid.as_raw()) {
             let what = format!(
-                "key_dir: {} is open to others than its owner (mode {mode:04o}): chmod 0700",
-                config.key_dir.display()
+                "key_dir: {} is not {}'s, who is to read it: chown {} it",
+                path.display(),
+                user.name,
+                user.name
             );
-            self.warning(config, what);
+            self.problem(config, what);
         }
     }
 

@@ -1,10 +1,11 @@
-//! `lon init DIR --id ID`: a folder with a configuration to start from, which passes `lon check`.
+//! `lon init DIR --id ID`: a folder with a configuration and a key to start from, which passes `lon check`.
 //!
 //! All or nothing: what was made is taken away again when a later step fails, and nothing else is; no file that is
 //! there already is touched.
 
 use super::{Failure, print};
-use crate::config::{Config, HostId};
+use crate::config::{Config, HostId, Pin};
+use crate::wire::secure::{HostKey, KeyError, KeyFile};
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -44,20 +45,26 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     let id = HostId::new(&arguments.id).map_err(Failure::Usage)?;
     let settings = dir.join("lonnet.toml");
     let mut made = Made::default();
-    let mut make = || -> Result<(), (PathBuf, io::Error)> {
+    let pins = dir.join("hosts.pins");
+    let mut make = || -> Result<Pin, Failure> {
         made.folders(dir, 0o755)?;
         made.file(&settings, &settings_text(&id, arguments))?;
         made.file(&dir.join("hosts.tab"), &hosts_text(&id, arguments))?;
-        made.folder(&dir.join(KEYS.0), KEYS.1)
+        made.folder(&dir.join(KEYS.0), KEYS.1)?;
+        let pin = made.key(&dir.join(KEYS.0))?;
+        made.file(&pins, &pins_text(&id, pin))?;
+        Ok(pin)
     };
-    make().map_err(|(path, error)| Failure::did("make", path.display(), error))?;
+    let pin = make()?;
     // The other arguments are checked where all that they become is checked.
     Config::load(&settings)?;
     made.keep();
     let text = format!(
-        "made {}\nnext: add the other hosts to {}, then: lon --config {} check\n",
+        "made {}, and a key; this host's line of hosts.pins, on every host:\n{id} {pin}\n\
+         next: add the other hosts to {} and {}, then: lon --config {} check\n",
         settings.display(),
         dir.join("hosts.tab").display(),
+        pins.display(),
         settings.display()
     );
     print(text.as_bytes())?;
@@ -77,26 +84,33 @@ enum Kind {
 
 impl Made {
     /// Makes a file that must not exist.
-    fn file(&mut self, path: &Path, text: &str) -> Result<(), (PathBuf, io::Error)> {
-        let blame = |error| (path.to_owned(), error);
+    fn file(&mut self, path: &Path, text: &str) -> Result<(), Failure> {
+        let blame = |error| Failure::did("make", path.display(), error);
         let mut file =
             OpenOptions::new().write(true).create_new(true).mode(0o644).open(path).map_err(blame)?;
         self.folders_and_files.push((path.to_owned(), Kind::File));
         file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(blame)
     }
 
+    /// Makes this host's key, which must not exist.
+    fn key(&mut self, key_dir: &Path) -> Result<Pin, KeyError> {
+        let key = HostKey::make(key_dir)?;
+        self.folders_and_files.push((KeyFile::Current.path(key_dir), Kind::File));
+        Ok(key.pin())
+    }
+
     /// Makes a folder, if it is not there.
-    fn folder(&mut self, path: &Path, mode: u32) -> Result<(), (PathBuf, io::Error)> {
+    fn folder(&mut self, path: &Path, mode: u32) -> Result<(), Failure> {
         match DirBuilder::new().mode(mode).create(path) {
             Ok(()) => self.folders_and_files.push((path.to_owned(), Kind::Folder)),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
-            Err(error) => return Err((path.to_owned(), error)),
+            Err(error) => return Err(Failure::did("make", path.display(), error)),
         }
         Ok(())
     }
 
     /// Makes a folder and those above it that are not there.
-    fn folders(&mut self, path: &Path, mode: u32) -> Result<(), (PathBuf, io::Error)> {
+    fn folders(&mut self, path: &Path, mode: u32) -> Result<(), Failure> {
         match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() && !path.exists() => self.folders(parent, mode)?,
             Some(_) | None => {}
@@ -135,6 +149,14 @@ fn hosts_text(id: &HostId, arguments: &Arguments) -> String {
     )
 }
 
+fn pins_text(id: &HostId, pin: Pin) -> String {
+    format!(
+        "# The keys of the hosts, the same file on each host: id sha256:BASE64, as lon pin prints it there.\n\
+         # Several lines for one id while its keys change over: lon rotate.\n\
+         {id} {pin}\n"
+    )
+}
+
 fn settings_text(id: &HostId, arguments: &Arguments) -> String {
     let Arguments { address, port, .. } = arguments;
     let listen = SocketAddr::new(*address, *port);
@@ -143,7 +165,7 @@ fn settings_text(id: &HostId, arguments: &Arguments) -> String {
 
 id = "{id}"             # this host's line in hosts.tab
 hosts = "hosts.tab"     # id:domain:role:hostname:ip, one host a line
-pins = "hosts.pins"     # the keys of the hosts, for the secure wire
+pins = "hosts.pins"     # the keys of the hosts: id sha256:BASE64, a line each, as lon pin prints it
 key_dir = "keys"
 run_dir = "run"         # the socket of each peer: echo ping | nc -U run/<id>
 spool_dir = "delayed"   # messages that wait for their host
@@ -154,16 +176,18 @@ status_dir = "status"
 [lonc]
 port = {port}             # where every host's lond listens
 # bind = "{address}"    # the address that links are made from: set it where this host has several
-wire = "classic"        # NOT PRIVATE: whoever can listen on the network can read it. The only wire of this version
+wire = "secure"         # TLS 1.3 between the keys in hosts.pins
+# wire = "classic"      # NOT PRIVATE: for hosts that speak nothing else; better host by host, below
 request_timeout = "300s"
 socket_mode = "0660"
 
 [lond]
 listen = ["{listen}"]
-classic = "allow"       # NOT PRIVATE, and a caller is known by its address alone: only for networks that you trust
+# classic = "allow"     # NOT PRIVATE, and a caller is known by its address alone: only for networks that you trust
 
 # [host.other]          # anything of [lonc], for one host
 # address = "192.0.2.7:5663"
+# wire = "classic"      # NOT PRIVATE
 
 # [handler.echo]        # requests `echo` and `echo:...` go to a program of yours: a line each way, in order
 # socket = "/run/echo.sock"

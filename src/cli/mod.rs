@@ -10,12 +10,15 @@ mod check;
 mod critical;
 mod exchange;
 mod init;
+mod pin;
 mod queue;
 mod reload;
 mod reply;
+mod rotate;
 mod status;
 
 use crate::config::{Config, ConfigErrors, HostId};
+use crate::wire::secure::KeyError;
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -45,6 +48,10 @@ enum Command {
     Init(init::Arguments),
     /// Say what is wrong with the configuration; touch nothing.
     Check,
+    /// Print this host's line for hosts.pins; both lines while a new key waits.
+    Pin(pin::Arguments),
+    /// Change this host's key, in three steps; without an option: where that stands, and what is next.
+    Rotate(rotate::Arguments),
     /// Send requests to a host and print their answers.
     Reply(Asked),
     /// The same, but what cannot be sent now is stored and sent later.
@@ -82,6 +89,9 @@ enum Failure {
     /// The configuration is wrong.
     #[error(transparent)]
     Config(#[from] ConfigErrors),
+    /// This host's key is missing or no good, or could not be made.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// The system refused something, or another program did not keep to its part.
     #[error("{verb} {object}: {cause}")]
     Did { verb: &'static str, object: String, cause: String },
@@ -101,7 +111,7 @@ impl Failure {
     fn exit_code(&self) -> u8 {
         match self {
             Failure::Usage(_) => 2,
-            Failure::Config(_) | Failure::Did { .. } | Failure::Output(_) => 1,
+            Failure::Config(_) | Failure::Key(_) | Failure::Did { .. } | Failure::Output(_) => 1,
         }
     }
 }
@@ -127,6 +137,8 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
     match arguments.command {
         Command::Init(init) => init::run(&init),
         Command::Check => check::run(file),
+        Command::Pin(arguments) => pin::run(&Config::load(file)?, &arguments),
+        Command::Rotate(arguments) => rotate::run(&Config::load(file)?, &arguments),
         Command::Reply(asked) => reply::run(&Config::load(file)?, &asked),
         Command::Critical(asked) => critical::run(&Config::load(file)?, &asked),
         Command::Reload => reload::run(&Config::load(file)?),

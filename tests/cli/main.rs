@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod asking;
+mod keys;
 mod place;
 mod reloading;
 mod setting_up;

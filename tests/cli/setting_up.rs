@@ -22,12 +22,34 @@ fn init_makes_a_folder_that_passes_check() {
     let file = dir.join("lonnet.toml");
     let config = lonnet::config::Config::load(&file).unwrap_or_else(|errors| panic!("{errors}"));
     assert_eq!(config.lond.listen, ["127.0.0.3:7001".parse().unwrap()]);
-    assert!(config.lond.classic);
+    assert!(!config.lond.classic, "no classic callers unless they are asked for");
     assert_eq!(config.user, None);
     assert!(config.warnings.is_empty(), "{:?}", config.warnings);
     let said = Said::of(&lon(&["--config", file.to_str().unwrap(), "check"]).output().unwrap());
     assert_eq!(said.code, 0, "{said:?}");
-    assert!(fs::read_to_string(&file).unwrap().contains("NOT PRIVATE"));
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(text.contains("\nwire = \"secure\""), "{text}");
+    let classic: Vec<&str> = text.lines().filter(|line| line.contains("\"classic\"")).collect();
+    assert_eq!(classic.len(), 2, "{text}");
+    assert!(classic.iter().all(|line| line.starts_with("# ") && line.contains("NOT PRIVATE")), "{classic:?}");
+}
+
+#[test]
+fn init_makes_a_key_that_is_private_and_pins_it() {
+    let place = tempfile::tempdir().unwrap();
+    let said = Said::of(&lon(&["init", place.path().to_str().unwrap(), "--id", "msua1"]).output().unwrap());
+    assert_eq!(said.code, 0, "{said:?}");
+    let key = place.path().join("keys/host.key");
+    assert_eq!(fs::metadata(&key).unwrap().mode() & 0o7777, 0o600);
+    let pins = fs::read_to_string(place.path().join("hosts.pins")).unwrap();
+    let line = pins.lines().last().unwrap();
+    assert!(line.starts_with("msua1 sha256:"), "{pins}");
+    assert!(said.out.contains(&format!("\n{line}\n")), "{said:?}");
+    let file = place.path().join("lonnet.toml");
+    let pin = Said::of(&lon(&["--config", file.to_str().unwrap(), "pin"]).output().unwrap());
+    assert_eq!((pin.code, pin.out), (0, format!("{line}\n")));
+    let config = lonnet::config::Config::load(&file).unwrap_or_else(|errors| panic!("{errors}"));
+    assert_eq!(config.pins.of(&config.id).len(), 1);
 }
 
 #[test]
@@ -43,8 +65,11 @@ fn init_takes_an_ipv6_address() {
 
 #[test]
 fn init_overwrites_nothing_and_undoes_only_what_it_made() {
-    for existing in ["lonnet.toml", "hosts.tab", "keys"] {
+    for existing in ["lonnet.toml", "hosts.tab", "hosts.pins", "keys", "keys/host.key"] {
         let place = tempfile::tempdir().unwrap();
+        if existing.starts_with("keys/") {
+            fs::create_dir(place.path().join("keys")).unwrap();
+        }
         fs::write(place.path().join(existing), "mine").unwrap();
         fs::create_dir(place.path().join("run")).unwrap();
         let before = listing(place.path());

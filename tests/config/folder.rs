@@ -1,4 +1,4 @@
-//! A folder with the two files, and what `Config::load` says of them.
+//! A folder with the files, and what `Config::load` says of them.
 
 use lonnet::config::{Config, HostId};
 use std::fs;
@@ -15,6 +15,12 @@ impl Folder {
         fs::write(folder.toml(), toml).expect("lonnet.toml is written");
         fs::write(folder.0.path().join("hosts.tab"), hosts).expect("hosts.tab is written");
         folder
+    }
+
+    /// Puts a `hosts.pins` beside them.
+    pub fn with_pins(self, pins: &str) -> Folder {
+        fs::write(self.path("hosts.pins"), pins).expect("hosts.pins is written");
+        self
     }
 
     pub fn toml(&self) -> PathBuf {
@@ -73,6 +79,9 @@ opening_timeout = "2s"
 drain_timeout = "0s"
 socket_mode = "0600"
 max_line = "64KiB"
+heartbeat = "3s"
+heartbeat_missed = 2
+window = "192KiB"
 spool_messages = 10
 spool_bytes = "2 MiB"
 spool_keep_free = 0
@@ -83,6 +92,9 @@ classic = "allow"
 max_opening = 5
 opening_timeout = "3s"
 max_line = 4096
+heartbeat = "4s"
+heartbeat_missed = 5
+window = 100000
 full_load = 2.5
 drain_timeout = "1s"
 

@@ -1,6 +1,7 @@
 //! What is wrong in `lonnet.toml`, or hardly meant, and its line.
 
 use crate::folder::{Folder, HOSTS};
+use lonnet::config::Pin;
 
 #[test]
 fn each_mistake_is_reported_with_its_line() {
@@ -54,6 +55,13 @@ fn each_mistake_is_reported_with_its_line() {
             "[lonc]\nmax_line = \"1MB\"",
             "3: lonc: max_line: want a number of bytes, or text like \"64MiB\", not \"1MB\"",
         ),
+        ("[lonc]\nheartbeat = \"0s\"", "3: lonc: heartbeat: must be longer than no time"),
+        ("[lonc]\nheartbeat_missed = 0", "3: lonc: heartbeat_missed: want a number of at least 1, not 0"),
+        (
+            "[lond]\nheartbeat_missed = 1001",
+            "3: lond: heartbeat_missed: want a number of at most 1000, not 1001",
+        ),
+        ("[lonc]\nwindow = \"65MiB\"", "3: lonc: window: want at most 64 MiB, not 68157440 bytes"),
         ("[lonc]\nspool_messages = 0", "3: lonc: spool_messages: want a number of at least 1, not 0"),
         ("[lonc]\nspool_bytes = 0", "3: lonc: spool_bytes: must be more than nothing"),
         (
@@ -172,28 +180,71 @@ fn the_id_must_be_there_and_have_a_line_in_the_table() {
 }
 
 #[test]
-fn a_wire_that_this_version_does_not_speak_is_one_warning_a_line() {
+fn hosts_on_the_secure_wire_without_a_pin_are_one_warning_a_line() {
     let mut hosts = String::from("msua1:msu:access:a:127.0.0.1\n");
     for number in 1..=8 {
         hosts.push_str(&format!("l{number}:msu:library:a:127.0.1.{number}\n"));
     }
-    let allow = "[lond]\nclassic = \"allow\"\n";
-    let folder = Folder::new(&format!("id = \"msua1\"\n{allow}[host.l8]\nwire = \"secure\"\n"), &hosts);
+    let toml = "id = \"msua1\"\n[host.l7]\nwire = \"classic\"\n[host.l8]\nwire = \"secure\"\n";
+    let folder = Folder::new(toml, &hosts).with_pins(&format!("l6 {}\n", Pin::of(b"6")));
     assert_eq!(
         folder.warnings(),
         [
-            "lonnet.toml: wire \"secure\" is not in this version: requests to l1, l2, l3, l4, l5 and 2 more are \
-             answered con_lost; set wire = \"classic\"",
-            "lonnet.toml:5: wire \"secure\" is not in this version: requests to l8 are answered con_lost; set wire = \
-             \"classic\"",
+            "lonnet.toml: no pin for l1, l2, l3, l4, l5 in hosts.pins: they will not be dialled",
+            "lonnet.toml:5: no pin for l8 in hosts.pins: it will not be dialled",
         ]
     );
-    let folder = Folder::new("id = \"msua1\"\n[lonc]\nwire = \"classic\"\n[lond]\nmax_opening = 3\n", HOSTS);
+}
+
+#[test]
+fn a_file_of_pins_that_is_not_there_is_a_warning_where_one_is_needed() {
+    let missing = "hosts.pins is not there: no secure link can be made; lon pin says what goes into it";
+    assert_eq!(Folder::new("id = \"msua1\"\n", HOSTS).warnings(), [format!("lonnet.toml: pins: {missing}")]);
+    let classic = "id = \"msua1\"\n[lonc]\nwire = \"classic\"\n";
+    assert_eq!(Folder::new(classic, HOSTS).warnings(), [format!("lonnet.toml: pins: {missing}")]);
+    let allowed = format!("{classic}[lond]\nclassic = \"allow\"\n");
+    assert_eq!(Folder::new(&allowed, HOSTS).warnings(), [""; 0]);
+    let placed = "id = \"msua1\"\npins = \"p\"\n";
+    assert_eq!(
+        Folder::new(placed, HOSTS).warnings(),
+        ["lonnet.toml:2: pins: p is not there: no secure link can be made; lon pin says what goes into it"]
+    );
+}
+
+#[test]
+fn mistakes_among_the_pins_come_after_those_of_the_other_files_with_their_lines() {
+    let (one, two) = (Pin::of(b"1"), Pin::of(b"2"));
+    let pins = format!("msul1 {one}\nmsua1 {one}\nmsul1\n");
+    let folder = Folder::new("id = \"msua1\"\nwhat = 1\n", "msua1\n").with_pins(&pins);
+    assert_eq!(
+        folder.problems(),
+        [
+            "lonnet.toml:2: what: unknown key",
+            "hosts.tab:1: 1 of 5 fields: want id:domain:role:hostname:ip",
+            "hosts.pins:2: the same pin is msul1's in line 1: a key is one host's",
+            "hosts.pins:3: want two words: id sha256:BASE64",
+        ]
+    );
+    let pins = format!("msul1 {one}\nmsul1 {one}\nstranger {two}\n");
+    let folder = Folder::new("id = \"msua1\"\n", HOSTS).with_pins(&pins);
     assert_eq!(
         folder.warnings(),
         [
-            "lonnet.toml:4: lond: classic \"refuse\" leaves no wire that this version serves: every caller is turned \
-          away; set classic = \"allow\""
+            "hosts.pins:2: the same pin of msul1 stands in line 1 already",
+            "hosts.pins:3: stranger is none of the 2 hosts of the table",
+        ]
+    );
+}
+
+#[test]
+fn a_window_in_which_the_longest_line_does_not_fit_is_an_error_at_the_line_of_the_window() {
+    let toml = "id = \"msua1\"\n[lonc]\nwindow = \"4MiB\"\n[host.msul1]\nmax_line = \"2MiB\"\n[lond]\nmax_line = 1000\n\
+                window = 67535\n";
+    assert_eq!(
+        Folder::new(toml, HOSTS).problems(),
+        [
+            "lonnet.toml:3: window: is less than 2 x max_line + 65536 of msul1",
+            "lonnet.toml:8: lond: window: is less than 2 x max_line + 65536 = 67536",
         ]
     );
 }

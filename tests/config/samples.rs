@@ -53,7 +53,7 @@ fn the_sample_says_of_each_key_what_holds_when_it_is_left_out() {
     let mut spelled = folder.load();
     for (spelled, shipped, name) in [
         (&spelled.hosts_file, &shipped.hosts_file, "hosts"),
-        (&spelled.pins, &shipped.pins, "pins"),
+        (&spelled.pins_file, &shipped.pins_file, "pins"),
         (&spelled.key_dir, &shipped.key_dir, "key_dir"),
         (&spelled.run_dir, &shipped.run_dir, "run_dir"),
         (&spelled.spool_dir, &shipped.spool_dir, "spool_dir"),

@@ -1,7 +1,7 @@
 //! What the keys come to.
 
 use crate::folder::{EVERY_KEY, Folder, HOSTS, id};
-use lonnet::config::{Allow, Target, Wire};
+use lonnet::config::{Allow, Pin, Target, Wire};
 use std::path::Path;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ fn the_least_file_gives_every_default() {
     assert_eq!(config.id, id("msua1"));
     for (path, name) in [
         (&config.hosts_file, "hosts.tab"),
-        (&config.pins, "hosts.pins"),
+        (&config.pins_file, "hosts.pins"),
         (&config.key_dir, "keys"),
         (&config.run_dir, "run"),
         (&config.spool_dir, "delayed"),
@@ -35,12 +35,16 @@ fn the_least_file_gives_every_default() {
     assert_eq!(peer.drain_timeout, Duration::from_secs(5));
     assert_eq!(peer.socket_mode, 0o660);
     assert_eq!(peer.max_line, 1 << 20);
+    assert_eq!((peer.heartbeat, peer.heartbeat_missed, peer.window), (Duration::from_secs(15), 3, 4 << 20));
     assert_eq!((peer.spool.messages, peer.spool.bytes, peer.spool.keep_free), (1_000_000, 1 << 30, 64 << 20));
     assert_eq!(config.lond.listen, ["[::]:5663".parse().unwrap()]);
     assert!(!config.lond.classic);
     assert_eq!(config.lond.max_opening, 64);
     assert_eq!(config.lond.opening_timeout, Duration::from_secs(10));
     assert_eq!(config.lond.max_line, 1 << 20);
+    let lond = &config.lond;
+    assert_eq!((lond.heartbeat, lond.heartbeat_missed, lond.window), (Duration::from_secs(15), 3, 4 << 20));
+    assert!(config.pins.is_empty());
     assert!(config.lond.full_load >= 1.0);
     assert_eq!(config.lond.drain_timeout, Duration::from_secs(5));
     assert!(config.handlers.is_empty());
@@ -52,7 +56,7 @@ fn the_least_file_gives_every_default() {
 fn every_key_is_taken() {
     let folder = Folder::new(EVERY_KEY, HOSTS);
     let config = folder.load();
-    assert_eq!(config.pins, Path::new("/etc/pins"));
+    assert_eq!(config.pins_file, Path::new("/etc/pins"));
     assert_eq!(config.key_dir, folder.path("k"));
     assert_eq!(config.run_dir, folder.path("r"));
     assert_eq!(config.spool_dir, folder.path("s"));
@@ -70,6 +74,7 @@ fn every_key_is_taken() {
     assert_eq!(peer.drain_timeout, Duration::ZERO);
     assert_eq!(peer.socket_mode, 0o600);
     assert_eq!(peer.max_line, 65536);
+    assert_eq!((peer.heartbeat, peer.heartbeat_missed, peer.window), (Duration::from_secs(3), 2, 196_608));
     assert_eq!((peer.spool.messages, peer.spool.bytes, peer.spool.keep_free), (10, 2 << 20, 0));
     let listen: Vec<_> = config.lond.listen.iter().map(ToString::to_string).collect();
     assert_eq!(listen, ["127.0.0.3:5663", "[::1]:5664", "127.0.0.4:7663"]);
@@ -77,6 +82,8 @@ fn every_key_is_taken() {
     assert_eq!(config.lond.max_opening, 5);
     assert_eq!(config.lond.opening_timeout, Duration::from_secs(3));
     assert_eq!(config.lond.max_line, 4096);
+    let lond = &config.lond;
+    assert_eq!((lond.heartbeat, lond.heartbeat_missed, lond.window), (Duration::from_secs(4), 5, 100_000));
     assert_eq!(config.lond.full_load, 2.5);
     assert_eq!(config.lond.drain_timeout, Duration::from_secs(1));
     let handler = &config.handlers[0];
@@ -131,4 +138,24 @@ port = 98
     assert_eq!(of("msul5").target, Target::Address("[::1]:5663".parse().unwrap()));
     assert!(config.peer(&id("msua1")).is_none(), "this host is no peer of itself");
     assert!(config.peer(&id("nobody")).is_none());
+}
+
+#[test]
+fn the_default_window_grows_with_the_longest_line() {
+    let toml = "id = \"msua1\"\n[lonc]\nmax_line = \"8MiB\"\n[lond]\nmax_line = \"16MiB\"\n";
+    let config = Folder::new(toml, HOSTS).load();
+    assert_eq!(config.peers[0].window, (16 << 20) + 65536);
+    assert_eq!(config.lond.window, (32 << 20) + 65536);
+}
+
+#[test]
+fn pins_are_read_beside_the_table() {
+    let pins = [Pin::of(b"1"), Pin::of(b"2")];
+    let text = format!("msul1 {}\nmsul1 {} # the next one\n", pins[0], pins[1]);
+    let folder = Folder::new("id = \"msua1\"\n", HOSTS).with_pins(&text);
+    let config = folder.load();
+    assert_eq!(config.pins.of(&id("msul1")), pins);
+    assert_eq!(config.pins.who(&pins[1]), Some(&id("msul1")));
+    assert_eq!(config.pins.of(&id("msua1")), []);
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
 }

@@ -13,7 +13,7 @@ use rustls::pki_types::pem::{self, PemObject};
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 /// Longest key file that is read; ours have 120 bytes. A longer one is refused.
@@ -52,7 +52,7 @@ impl KeyFile {
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     /// The file is not there.
-    #[error("read {}: there is no key: lon init makes one", .0.display())]
+    #[error("read {}: there is no key: lon pin --make makes one", .0.display())]
     Missing(PathBuf),
     /// The system did not let us have it.
     #[error("read {}: {cause}", .path.display())]
@@ -136,14 +136,15 @@ impl HostKey {
     /// # Errors
     /// It could not be made or stored; a file that this made is gone again.
     pub fn make(key_dir: &Path) -> Result<HostKey, KeyError> {
-        HostKey::make_file(key_dir, KeyFile::Current)
+        HostKey::make_file(key_dir, KeyFile::Current, None)
     }
 
-    /// The same, for one of this host's keys.
+    /// The same, for one of this host's keys and given to `owner`, a user and a group: a key that root makes is of no
+    /// use to programs that become another user.
     ///
     /// # Errors
     /// It could not be made or stored; a file that this made is gone again.
-    pub fn make_file(key_dir: &Path, which: KeyFile) -> Result<HostKey, KeyError> {
+    pub fn make_file(key_dir: &Path, which: KeyFile, owner: Option<(u32, u32)>) -> Result<HostKey, KeyError> {
         let path = which.path(key_dir);
         let failed = |cause| KeyError::Make { path: path.clone(), cause };
         let mut secret = [0; 32];
@@ -156,8 +157,9 @@ impl HostKey {
             .map_err(|error| failed(io::Error::other(error)))?;
         let mut file =
             OpenOptions::new().write(true).create_new(true).mode(MODE).open(&path).map_err(failed)?;
-        let stored = file
-            .write_all(text.as_bytes())
+        let stored = owner
+            .map_or(Ok(()), |(user, group)| fchown(&file, Some(user), Some(group)))
+            .and_then(|()| file.write_all(text.as_bytes()))
             .and_then(|()| file.sync_all())
             .and_then(|()| sync_folder(key_dir));
         if let Err(cause) = stored {
@@ -244,7 +246,7 @@ mod tests {
         let loaded = HostKey::load(dir.path()).unwrap();
         assert_eq!(loaded.pin(), made.pin());
         assert_eq!(format!("{loaded:?}"), format!("HostKey({})", made.pin()), "nothing of the key itself");
-        let other = HostKey::make_file(dir.path(), KeyFile::New).unwrap();
+        let other = HostKey::make_file(dir.path(), KeyFile::New, None).unwrap();
         assert_ne!(other.pin(), made.pin());
     }
 
@@ -279,7 +281,7 @@ mod tests {
         let path = dir.path().join("host.key");
         let shown = path.display().to_string();
         let said = |dir: &Path| HostKey::load(dir).unwrap_err().to_string().replace(&shown, "F");
-        assert_eq!(said(dir.path()), "read F: there is no key: lon init makes one");
+        assert_eq!(said(dir.path()), "read F: there is no key: lon pin --make makes one");
         let put = |bytes: &[u8]| {
             fs::write(&path, bytes).unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();

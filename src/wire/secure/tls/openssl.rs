@@ -97,7 +97,7 @@ fn keys_made_by_openssl_are_taken_and_have_the_pin_that_openssl_computes() {
         let key = make_key(dir.path(), kind);
         let spki = openssl(dir.path(), &["pkey", "-in", "host.key", "-pubout", "-outform", "DER"]);
         assert_eq!(key.pin(), Pin::of(&spki), "{kind:?}");
-        let ours = HostKey::make_file(dir.path(), KeyFile::New).unwrap();
+        let ours = HostKey::make_file(dir.path(), KeyFile::New, None).unwrap();
         let spki = openssl(dir.path(), &["pkey", "-in", "host.key.new", "-pubout", "-outform", "DER"]);
         assert_eq!(ours.pin(), Pin::of(&spki));
     }
