@@ -19,8 +19,8 @@
 //!
 //! | room | what it owns | sockets, clock, files? |
 //! | --- | --- | --- |
-//! | [`config`] | `lonnet.toml` and `hosts.tab` as checked values; every error says `file:line` | reads files |
-//! | [`wire`] | bytes to lines and back; the classic opening dialogue and cipher | none: pure |
+//! | [`config`] | `lonnet.toml`, `hosts.tab` and `hosts.pins` as checked values; every error says `file:line` | reads files |
+//! | [`wire`] | bytes to lines and back; the classic opening dialogue and cipher; the secure tunnel and frames | none: pure; this host's key is a file |
 //! | [`disk`] | the durable steps that files need, real or in memory with faults; the lock on a folder | files |
 //! | [`spool`] | the delayed directory of one peer | files, through the `Disk` trait |
 //! | [`lonc`] | `supervisor`: children, signals, status files; `broker` (pure), `reactor`: one link child | supervisor, reactor |

@@ -6,22 +6,21 @@
 //! refused message, files taken in, messages sent at once and stored later, restarts with and without a crash, a message larger than a segment.
 //! [`careless`] shows that the walk can find a loss.
 
+mod faults;
+
+use faults::{KEEPS, faults_for};
 use jiff::Timestamp;
 use lonnet::config::SpoolLimits;
-use lonnet::disk::{Disk, Fault, FaultyDisk, Keep, Metadata};
+use lonnet::disk::{Disk, Fault, FaultyDisk, Keep};
 use lonnet::spool::{Sequence, Spool, StoreError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
-use std::io;
 use std::path::Path;
 
 const DELAYED: &str = "/delayed";
 const DIR: &str = "/delayed/msul1";
 const SEGMENT: u64 = 1024;
 const LIMITS: SpoolLimits = SpoolLimits { messages: 1000, bytes: 1 << 20, keep_free: 0 };
-const KEEPS: [Keep; 6] =
-    [Keep::Nothing, Keep::All, Keep::Some(11), Keep::Some(22), Keep::Some(33), Keep::Some(44)];
-
 /// The life has at least this many operations; fewer would mean that the walk misses some.
 const LEAST_OPERATIONS: usize = 200;
 
@@ -418,19 +417,6 @@ fn operations<D: Disk>(wrap: fn(FaultyDisk) -> D) -> Vec<(&'static str, usize)> 
     life.disk.operations().iter().map(|operation| (operation.method, operation.bytes)).collect()
 }
 
-/// The faults that make sense for an operation.
-fn faults_for(method: &str, bytes: usize) -> Vec<Fault> {
-    let mut faults =
-        vec![Fault::Fail(libc::EIO), Fault::FailFrom(libc::EROFS), Fault::CrashBefore, Fault::CrashAfter];
-    if method == "write_at" && bytes > 1 {
-        let edges = [1, 20, 21, 22, 71, 72, 511, 512, 513, bytes / 3, bytes / 2, bytes - 1];
-        let prefixes: BTreeSet<usize> = edges.into_iter().filter(|prefix| *prefix < bytes).collect();
-        faults.extend(prefixes.into_iter().map(Fault::Torn));
-        faults.extend([0, bytes / 2].map(|prefix| Fault::Partial(prefix, libc::ENOSPC)));
-    }
-    faults
-}
-
 /// Walks through operations `part` of `parts`; the first thing that breaks ends it.
 fn walk<D: Disk>(wrap: fn(FaultyDisk) -> D, part: usize, parts: usize) -> Result<usize, Broken> {
     let mut checked = 0;
@@ -483,65 +469,7 @@ mod careless {
     //! Disks that leave out one thing which the spool relies on. The walk must notice each.
 
     use super::*;
-
-    #[derive(Clone, Copy, PartialEq)]
-    enum Flaw {
-        DataNotSynced,
-        NamesNotSynced,
-        FailedSyncSwallowed,
-        FailedWriteSwallowed,
-    }
-
-    struct Careless(FaultyDisk, Flaw);
-
-    impl Disk for Careless {
-        type File = <FaultyDisk as Disk>::File;
-
-        fn create(&mut self, path: &Path) -> io::Result<Self::File> {
-            self.0.create(path)
-        }
-        fn open(&mut self, path: &Path, write: bool) -> io::Result<Self::File> {
-            self.0.open(path, write)
-        }
-        fn read_at(&mut self, file: &Self::File, offset: u64, length: usize) -> io::Result<Vec<u8>> {
-            self.0.read_at(file, offset, length)
-        }
-        fn write_at(&mut self, file: &Self::File, offset: u64, bytes: &[u8]) -> io::Result<()> {
-            let written = self.0.write_at(file, offset, bytes);
-            if self.1 == Flaw::FailedWriteSwallowed { Ok(()) } else { written }
-        }
-        fn sync_data(&mut self, file: &Self::File) -> io::Result<()> {
-            match self.1 {
-                Flaw::DataNotSynced => Ok(()),
-                Flaw::FailedSyncSwallowed => self.0.sync_data(file).or(Ok(())),
-                Flaw::NamesNotSynced | Flaw::FailedWriteSwallowed => self.0.sync_data(file),
-            }
-        }
-        fn sync_dir(&mut self, folder: &Path) -> io::Result<()> {
-            if self.1 == Flaw::NamesNotSynced { Ok(()) } else { self.0.sync_dir(folder) }
-        }
-        fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
-            self.0.rename(from, to)
-        }
-        fn remove(&mut self, path: &Path) -> io::Result<()> {
-            self.0.remove(path)
-        }
-        fn make_folder(&mut self, path: &Path) -> io::Result<()> {
-            self.0.make_folder(path)
-        }
-        fn list(&mut self, folder: &Path, each: &mut dyn FnMut(&OsStr)) -> io::Result<()> {
-            self.0.list(folder, each)
-        }
-        fn metadata(&mut self, path: &Path) -> io::Result<Metadata> {
-            self.0.metadata(path)
-        }
-        fn free_space(&mut self, path: &Path) -> io::Result<u64> {
-            self.0.free_space(path)
-        }
-        fn random(&mut self) -> io::Result<[u8; 16]> {
-            self.0.random()
-        }
-    }
+    use faults::{Careless, Flaw};
 
     fn found(wrap: fn(FaultyDisk) -> Careless) -> String {
         walk(wrap, 0, 1).expect_err("the walk must find that")

@@ -115,17 +115,21 @@ impl Found {
         }
     }
 
-    /// A key is for its owner alone, so that must be who serves.
+    /// What is for its owner alone must be owned by who serves: the key, and its folder.
     fn look_at_owner(&mut self, config: &Config, which: KeyFile) {
-        let path = which.path(&config.key_dir);
         let Some(Ok(Some(user))) = config.user.as_deref().map(User::from_name) else { return };
-        let owner = fs::metadata(&path).map(|metadata| metadata.uid());
-        if owner.is_ok_and(|owner| owner != user.uid.as_raw()) {
+        let foreign = |path: &Path| {
+            fs::metadata(path).is_ok_and(|is| is.uid() != user.uid.as_raw() && is.mode() & 0o077 == 0)
+        };
+        let folder = &config.key_dir;
+        let key = which.path(folder);
+        if let Some(path) = [folder, &key].into_iter().find(|path| foreign(path)) {
             let what = format!(
-                "key_dir: {} is not {}'s, who is to read it: chown {} it",
+                "key_dir: {} is closed to {}, who is to read the key: chown -R {} {}",
                 path.display(),
                 user.name,
-                user.name
+                user.name,
+                folder.display()
             );
             self.problem(config, what);
         }

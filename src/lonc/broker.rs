@@ -264,6 +264,7 @@ impl<D: Disk> Broker<D> {
         loop {
             self.serve(now);
             self.commit(now);
+            self.see_epoch(now);
             self.replay(now);
             if self.queue.is_empty() || self.blocked(now) {
                 break;
@@ -398,6 +399,14 @@ impl<D: Disk> Broker<D> {
         if !self.forced && self.draining.is_some_and(|deadline| deadline <= now.mono) {
             self.forced = true;
             self.link_event(Event::Stop, now);
+        }
+    }
+
+    /// The spool's folder was taken away and made anew: its sequences begin anew too, under another epoch. What was sent
+    /// in this conversation is known to the peer under the old one, so the next message needs a new conversation.
+    fn see_epoch(&mut self, now: Now) {
+        if self.link.is_up() && self.link.knows_repeats() && self.link.epoch() != self.spool.epoch() {
+            self.link_event(Event::Lost("the spool has begun anew".into()), now);
         }
     }
 

@@ -143,6 +143,11 @@ impl Link {
         epoch.clone_into(&mut self.terms.epoch);
     }
 
+    /// The epoch that this conversation, or the next, was begun with.
+    pub fn epoch(&self) -> &str {
+        &self.terms.epoch
+    }
+
     /// What happens next in each state. No arm stands for "the rest": a new event has to be thought about here.
     pub fn on(&mut self, event: Event, now: Now) -> Option<Action> {
         match (&self.state, event) {

@@ -12,12 +12,13 @@ mod board;
 mod children;
 mod left;
 mod reload;
+mod stop;
 mod watch;
 
 pub use left::Left;
 
 use super::entry::{self, Seed};
-use crate::config::HostId;
+use crate::config::{HostId, Pin};
 use crate::status::LinkState;
 use crate::supervise::admin::{Admin, Asked};
 use crate::supervise::anew;
@@ -29,15 +30,14 @@ use crate::supervise::{sockets, spawn, title};
 use board::Board;
 use children::Children;
 use jiff::Timestamp;
-use mio::{Events, Interest, Poll, Registry, Token};
+use mio::{Events, Interest, Poll, Token};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixListener;
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
-use watch::{Noticed, Watch};
+use watch::{Watch, watch_folder};
 
 /// Children on their way out at a time while all are replaced: the others serve meanwhile.
 pub const REPLACED_AT_ONCE: usize = 16;
@@ -107,7 +107,7 @@ struct Supervisor<'a> {
     board: Board,
     admin: Admin,
     /// The pin of this host's own key, where there is one.
-    key: Option<String>,
+    key: Option<Pin>,
     /// `None` where the system has no watch for us.
     watch: Option<Watch>,
     /// The watch has more to read than one turn's share.
@@ -399,29 +399,6 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    fn look_for_files(&mut self, now: Instant) {
-        let Some(watch) = &self.watch else { return };
-        let config = &self.start.config;
-        let is_peer = |id: &str| HostId::new(id).is_ok_and(|id| config.peer(&id).is_some());
-        match watch.read(is_peer) {
-            Ok((Noticed::Some(peers), again)) => {
-                self.watch_again = again;
-                peers.iter().for_each(|peer| self.send(peer, &ToLink::TakeIn, now));
-            }
-            Ok((Noticed::All, again)) => {
-                self.watch_again = again;
-                for peer in self.children.keys() {
-                    self.send(&peer, &ToLink::TakeIn, now);
-                }
-            }
-            Err(error) => {
-                let folder = self.start.config.spool_dir.display();
-                log::error!("watch {folder}: {error}; files dropped there wait until the links start anew");
-                (self.watch, self.watch_again) = (None, false);
-            }
-        }
-    }
-
     fn reap(&mut self, now: Instant) {
         while let Some((pid, end)) = spawn::reap() {
             let Some(peer) = self.children.table.key_of(pid).cloned() else {
@@ -462,59 +439,6 @@ impl<'a> Supervisor<'a> {
         self.board.unserved(peer, LinkState::Starting, &next, error, Timestamp::now());
     }
 
-    /// No new clients; the children finish what they have, for a bounded time.
-    fn stop(&mut self, now: Instant) {
-        log::info!("stopping");
-        title::set("supervisor, stopping");
-        self.board.set_doing("stopping");
-        self.close_sockets();
-        self.replacing.clear();
-        let longest = self.start.config.peers.iter().map(|peer| peer.drain_timeout).max().unwrap_or_default();
-        let deadline = now + longest + GRACE;
-        self.stopping = Some(deadline + LAST_WAIT);
-        for peer in self.children.keys() {
-            self.tell(&peer, Event::Retire { deadline }, now);
-        }
-    }
-
-    /// The children are killed at once.
-    fn quit(&mut self, now: Instant) {
-        log::warn!("stopping at once");
-        self.close_sockets();
-        self.replacing.clear();
-        self.stopping = Some(now + LAST_WAIT);
-        for peer in self.children.keys() {
-            // Retired first, so that nothing follows it; the order to drain is not sent.
-            if self.children.table.tell(&peer, Event::Retire { deadline: now }, now).is_some() {
-                log::debug!("{peer}: no time to drain");
-            }
-            if let Some(Action::Kill(pid)) = self.children.table.tell(&peer, Event::Kill, now) {
-                spawn::kill_now(pid);
-            }
-        }
-    }
-
-    fn close_sockets(&mut self) {
-        for id in std::mem::take(&mut self.listeners).keys() {
-            sockets::remove(&self.start.config.socket_path(id));
-        }
-        self.admin.close(self.poll.registry());
-    }
-
-    fn finish(&mut self) {
-        for (peer, state) in self.children.table.iter() {
-            log::error!("{peer}: child {:?} is still there", state.pid());
-        }
-        let now = Timestamp::now();
-        for id in self.start.config.peers.iter().map(|peer| &peer.host.id) {
-            self.board.unserved(id, LinkState::Down, "stopped", None, now);
-        }
-        self.board.set_doing("stopped");
-        self.board.write();
-        log::info!("stopped");
-        self.start.lock.remove();
-    }
-
     fn drain_deadline(&self, peer: &HostId, now: Instant) -> Instant {
         now + self.drain_timeout(peer) + GRACE
     }
@@ -522,16 +446,6 @@ impl<'a> Supervisor<'a> {
     fn drain_timeout(&self, peer: &HostId) -> Duration {
         self.start.config.peer(peer).map(|peer| peer.drain_timeout).unwrap_or_default()
     }
-}
-
-/// The watch over the delayed directory; where there can be none, the links are served without.
-fn watch_folder(folder: &Path, registry: &Registry) -> Option<Watch> {
-    let watch = Watch::new(folder, registry, WATCH);
-    let watch = watch.inspect_err(|error| {
-        let folder = folder.display();
-        log::error!("watch {folder}: {error}; files dropped there wait until their link's child starts anew");
-    });
-    watch.ok()
 }
 
 fn next(token: &mut usize) -> Token {

@@ -34,8 +34,8 @@ pub struct Seed {
     pub stream: TcpStream,
     /// Where it comes from.
     pub remote: SocketAddr,
-    /// Who calls, by the address; `None` where only a host with an empty address in the table can be meant: its
-    /// name is to be looked up.
+    /// Whom the address tells, for the classic wire; on the secure one the key tells, and this means nothing. `None`:
+    /// nobody's, unless it is that of a host with an empty address in the table, whose name is to be looked up.
     pub caller: Option<HostId>,
     /// The child's end of the control socket: receives `ToServe`, sends `FromServe`.
     pub control: OwnedFd,

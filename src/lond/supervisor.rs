@@ -30,7 +30,7 @@ mod reload;
 pub use left::Left;
 
 use super::entry::{self, Seed};
-use crate::config::HostId;
+use crate::config::{HostId, Pin};
 use crate::status;
 use crate::supervise::admin::{Admin, Asked};
 use crate::supervise::anew;
@@ -110,7 +110,7 @@ struct Supervisor<'a> {
     tokens: HashMap<Token, u32>,
     callers: Callers,
     /// The pin of this host's own key, where there is one.
-    key: Option<String>,
+    key: Option<Pin>,
     admin: Admin,
     board: Board,
     /// What is said of strangers, of callers whom a child did not come to know, of those beyond `max_opening`, and of
@@ -155,7 +155,7 @@ impl<'a> Supervisor<'a> {
             problems.iter().for_each(|problem| log::error!("{problem}; the secure wire is not served"));
             None
         });
-        let callers = Callers::new(config, key.as_deref());
+        let callers = Callers::new(config, key);
         let mut supervisor = Supervisor {
             start,
             entry,
@@ -185,7 +185,10 @@ impl<'a> Supervisor<'a> {
             Some((left, descriptors)) => supervisor.adopt(left, descriptors, now),
             None => {
                 for address in supervisor.start.config.lond.listen.clone() {
-                    supervisor.listen(address)?;
+                    if let Err(error) = supervisor.listen(address) {
+                        supervisor.admin.close(supervisor.poll.registry());
+                        return Err(error.into());
+                    }
                 }
                 log::info!("started, listening on {}", addresses(&supervisor.listeners));
             }
@@ -445,7 +448,7 @@ impl<'a> Supervisor<'a> {
     }
 
     fn close_doors(&mut self, doing: &'static str) {
-        self.listeners.clear();
+        self.listeners.drain(..).for_each(Listener::close);
         self.admin.close(self.poll.registry());
         self.board.set_doing(doing);
     }

@@ -100,8 +100,6 @@ pub struct Spool<D: Disk> {
     /// The delayed directory was made by this process, and its name may not be durable. Asked for only then: the
     /// folder above need not be ours to open.
     parent_is_new: bool,
-    /// What was read at the start could not be synced; trying that again would prove nothing.
-    sync_failed: bool,
     /// Why the folder could not be used the last time that was tried.
     trouble: Option<SpoolError>,
     /// The queue's last segment, open for appending.
@@ -143,7 +141,6 @@ impl<D: Disk> Spool<D> {
             loaded: false,
             prepared: false,
             parent_is_new: false,
-            sync_failed: false,
             trouble: None,
             append: None,
             reusable: false,

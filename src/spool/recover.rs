@@ -2,12 +2,12 @@
 //!
 //! Two steps: *loading* reads the names and every segment, one at a time, and counts what waits; *preparing*
 //! makes folders and the epoch and syncs the names that everything else rests on. Nothing is sent before both
-//! are done: what is read after a killed process may not be on disk, and if the machine died then, its sequence
-//! would be used again for another message, which a receiver would take for a repeat. So a disk that cannot be
+//! are done: what is read after a killed process may not be on disk, but its sequence was reserved before, and with
+//! the name of that reservation durable it can never name another message. So a disk that cannot be
 //! written to is not delivered from, but counted.
 //!
 //! Neither step appends to a segment that holds anything: its tail is uncertain. An empty segment, named by the
-//! next sequence, takes its place, and keeps the sequence when all that was before it is gone.
+//! next sequence, goes behind it.
 
 use super::aside::{CORRUPT, FAILED};
 use super::epoch::EPOCH;
@@ -183,7 +183,7 @@ impl<D: Disk> Spool<D> {
         self.prepare_epoch()?;
         self.prepare_spare();
         if !self.reusable && self.queue.last().is_some() {
-            self.keep_sequence()?;
+            self.begin_behind();
         }
         let (dir, parent) = (self.dir.clone(), self.parent().to_owned());
         self.disk.sync_dir(&dir).context("sync", &dir)?;
@@ -229,29 +229,23 @@ impl<D: Disk> Spool<D> {
         self.spare = zeros.then_some(size);
     }
 
-    /// Sees to it that no sequence that was read can be used again: by an empty segment behind it or, where
-    /// none can be made (a full disk must be delivered from, or it stays full), by syncing what was read.
-    fn keep_sequence(&mut self) -> Result<(), SpoolError> {
+    /// Puts an empty segment behind what was found, so that all of that can go once it is settled. Where none can be
+    /// made, what waits is delivered all the same: a full disk must be delivered from, or it stays full.
+    fn begin_behind(&mut self) {
         let name = self.queue.next_name(self.queue.next_sequence());
         let path = self.segment_path(name);
-        let Err(cause) = self.disk.create(&path) else {
-            self.queue.add_segment(name, 0);
-            self.reusable = true;
-            return Ok(());
-        };
-        log::warn!("make {}: {cause}; the first store will try again", path.display());
-        if cause.kind() == io::ErrorKind::AlreadyExists {
-            self.queue.burn_name(name);
+        match self.disk.create(&path) {
+            Ok(_) => {
+                self.queue.add_segment(name, 0);
+                self.reusable = true;
+            }
+            Err(cause) => {
+                log::warn!("make {}: {cause}; the first store will try again", path.display());
+                if cause.kind() == io::ErrorKind::AlreadyExists {
+                    self.queue.burn_name(name);
+                }
+            }
         }
-        let Some(last) = self.queue.last().filter(|last| last.end > 0) else { return Ok(()) };
-        if self.sync_failed {
-            return Err(cause).context("make", &path);
-        }
-        let path = self.segment_path(last.name);
-        let file = self.disk.open(&path, true).context("open", &path)?;
-        let synced = self.disk.sync_data(&file).context("sync", &path);
-        self.sync_failed = synced.is_err();
-        synced
     }
 
     pub(super) fn move_to_corrupt(&mut self, name: &str, content: &[u8]) -> Result<(), SpoolError> {

@@ -269,8 +269,7 @@ impl<D: Disk> Spool<D> {
         }
     }
 
-    /// Removes the segments that nothing waits in. The last stays: its name keeps the sequence, and was synced
-    /// before anything was sent or stored.
+    /// Removes the segments that nothing waits in. The last stays: it is appended to.
     pub(super) fn remove_finished(&mut self) {
         let mut removed = false;
         while let Some(name) = self.queue.removable() {

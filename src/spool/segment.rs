@@ -95,7 +95,8 @@ impl<'a> Iterator for Scan<'a> {
     }
 }
 
-/// Most messages that `bytes` of damage can have held: their sequences must not be given out again.
+/// Most messages that `bytes` of damage can have held. Their sequences lie below the reservation; if that was lost
+/// with the epoch, the names of new segments must at least not fall among them.
 pub fn most_records(bytes: u64) -> u64 {
     bytes / SHORTEST_LINE + 1
 }

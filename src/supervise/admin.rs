@@ -30,7 +30,8 @@ pub const WAIT: Duration = Duration::from_secs(1);
 pub const STAY: Duration = Duration::from_secs(10);
 /// Longest line of a client.
 const MAX_LINE: usize = 256;
-/// Permission bits of the socket: what the links do is for the user and its group.
+/// Permission bits of the socket: what the links do is for the user and its group, and a reload reads only files that
+/// the administrator wrote.
 const MODE: u32 = 0o660;
 
 /// The socket and those who ask on it.

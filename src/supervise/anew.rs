@@ -9,13 +9,17 @@
 //! reloaded: 2 links replaced, 1 added, 0 removed, 3 kept    always the last line, where nothing is an error
 //! ```
 //!
+//! This host's own key is read with the configuration: a new one replaces every secure link, one that cannot be used
+//! is an error like any other.
+//!
 //! The user and `run_dir` are as old as the process: root was given up, and the lock lies in the folder; the log is
 //! as old as the program. Where such a key has another value in the file, the old configuration stays and the answer
 //! says what to do instead.
 
 use super::background;
 use super::startup::Load;
-use crate::config::{Config, ConfigErrors, HostId};
+use crate::config::{Config, ConfigErrors, HostId, Pin};
+use crate::wire::secure::{HostKey, KeyError};
 use std::collections::BTreeSet;
 
 /// What stands before a problem in the answer to `reload`.
@@ -101,15 +105,22 @@ fn complain(what: &str, problems: &[String]) {
     problems.iter().for_each(|problem| log::error!("{what}: {problem}; the old configuration stays"));
 }
 
-/// The pin of this host's own key; `None` where there is no key.
+/// The pin of this host's own key; `None` where there is no key, or no other host has a pin: then nothing needs it.
 ///
 /// # Errors
-/// What is wrong with the key.
-pub fn own_pin(_config: &Config) -> Result<Option<String>, Vec<String>> {
-    Ok(None)
+/// The key is there and cannot be used; what is wrong with it.
+pub fn own_pin(config: &Config) -> Result<Option<Pin>, Vec<String>> {
+    if config.peers.iter().all(|peer| config.pins.of(&peer.host.id).is_empty()) {
+        return Ok(None);
+    }
+    match HostKey::load(&config.key_dir) {
+        Ok(key) => Ok(Some(key.pin())),
+        Err(KeyError::Missing(_)) => Ok(None),
+        Err(error) => Err(vec![error.to_string()]),
+    }
 }
 
-/// The pins of a host.
-pub fn pins_of(_config: &Config, _host: &HostId) -> BTreeSet<String> {
-    BTreeSet::new()
+/// The pins of a host, in an order of their own: that of the file means nothing.
+pub fn pins_of(config: &Config, host: &HostId) -> BTreeSet<Pin> {
+    config.pins.of(host).iter().copied().collect()
 }

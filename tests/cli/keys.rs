@@ -211,18 +211,29 @@ fn check_says_what_is_wrong_with_keys_and_pins() {
 }
 
 #[test]
-fn check_says_when_the_key_is_not_for_the_user_who_serves() {
+fn check_says_when_the_key_or_its_folder_is_closed_to_the_user_who_serves() {
     let (place, _) = place_with_key();
     fs::write(place.path("lonnet.toml"), "id = \"here\"\nuser = \"nobody\"\n").unwrap();
-    let nobody = nix::unistd::User::from_name("nobody").unwrap();
-    let key = place.path("keys/host.key");
-    if nobody.is_none_or(|nobody| nobody.uid.as_raw() == fs::metadata(&key).unwrap().uid()) {
-        eprintln!("SKIPPED: there is no other user called nobody");
+    let (keys, key) = (place.path("keys"), place.path("keys/host.key"));
+    let nobody = nix::unistd::User::from_name("nobody").unwrap().map(|user| user.uid.as_raw());
+    if nobody.is_none() || chown(&key, nobody, None).is_err() {
+        eprintln!("SKIPPED: there is no user called nobody, or we are not root");
         return;
     }
+    for (closed, open) in [(&keys, &key), (&key, &keys)] {
+        chown(open, nobody, None).unwrap();
+        chown(closed, Some(0), None).unwrap();
+        let said = place.run(&["check"]);
+        let what = format!(
+            "key_dir: {} is closed to nobody, who is to read the key: chown -R nobody {}\n",
+            closed.display(),
+            keys.display()
+        );
+        assert!(said.code == 1 && said.out.contains(&what), "{said:?}");
+    }
+    chown(&key, nobody, None).unwrap();
     let said = place.run(&["check"]);
-    let what = format!("key_dir: {} is not nobody's, who is to read it: chown nobody it\n", key.display());
-    assert!(said.code == 1 && said.out.contains(&what), "{said:?}");
+    assert!(said.code == 0 && !said.out.contains("closed to"), "{said:?}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use crate::world::{PATIENCE, World, children_of, is_alive, open_files_of, status_field, title_of};
 use crate::{ROLE, Test};
+use lonnet::config::Pin;
 use nix::sys::signal::Signal;
 use socket2::{Domain, Socket, Type};
 use std::io::{Read, Write};
@@ -25,14 +26,14 @@ pub const TESTS: &[Test] = &[
 ];
 
 /// A `lond`, and the addresses of its callers.
-struct Called {
-    world: World,
-    address: SocketAddr,
-    hosts: String,
+pub struct Called {
+    pub world: World,
+    pub address: SocketAddr,
+    pub hosts: String,
 }
 
 impl Called {
-    fn new(more: &str) -> Called {
+    pub fn new(more: &str) -> Called {
         let mut random = fastrand::Rng::new();
         let net = format!("127.{}.{}", random.u8(1..=254), random.u8(..));
         let port = free_port(&format!("{net}.1"));
@@ -45,14 +46,45 @@ impl Called {
         Called { world, address, hosts }
     }
 
-    fn start(more: &str) -> Called {
+    pub fn start(more: &str) -> Called {
         let mut called = Called::new(more);
-        called.world.start();
+        called.serve();
         called
     }
 
+    /// Starts it and waits until all is written that a start writes.
+    fn serve(&mut self) {
+        self.world.start();
+        self.world.wait("the status is written", || self.world.path("status/lond.json").exists());
+    }
+
+    /// The same with a key of this host's own and a pin of each of h2 to h4.
+    pub fn start_secure(more: &str) -> Called {
+        let mut called = Called::new(more);
+        called.world.make_key();
+        called.world.pin(&[2, 3, 4].map(|n| (n, pin(n))));
+        called.serve();
+        called
+    }
+
+    /// Writes the settings anew.
+    pub fn configure(&self, more: &str) {
+        self.world.configure(&self.hosts, &settings(self.address, more));
+    }
+
+    /// What `lond` says of itself.
+    pub fn status(&self) -> serde_json::Value {
+        serde_json::from_str(&self.world.ask("lond.sock", "status").unwrap()).unwrap()
+    }
+
+    /// The last line of the answer.
+    pub fn reload(&self) -> String {
+        let answer = self.world.ask("lond.sock", "reload").unwrap();
+        answer.trim_end().lines().last().unwrap().to_owned()
+    }
+
     /// A connection from the host `h<n>`.
-    fn call(&self, n: u8) -> TcpStream {
+    pub fn call(&self, n: u8) -> TcpStream {
         let mut from = self.address;
         let std::net::IpAddr::V4(ip) = from.ip() else { panic!("an IPv4 address") };
         let [a, b, c, _] = ip.octets();
@@ -66,10 +98,19 @@ impl Called {
     }
 
     /// A link from `h<n>` that is open; with the pid of its child.
-    fn open(&self, n: u8) -> (TcpStream, u32) {
-        let mut stream = self.call(n);
+    pub fn open(&self, n: u8) -> (TcpStream, u32) {
+        self.open_as(n, &format!("h{n}"))
+    }
+
+    /// The same on the secure wire, from an address that is no host's, with the pin of `pin(n)`.
+    pub fn open_secure(&self, n: u8) -> (TcpStream, u32) {
+        self.open_as(77, &format!("h{n} {}", pin(n)))
+    }
+
+    fn open_as(&self, from: u8, word: &str) -> (TcpStream, u32) {
+        let mut stream = self.call(from);
         let pid = hello(&mut stream).1;
-        stream.write_all(format!("h{n}").as_bytes()).unwrap();
+        stream.write_all(word.as_bytes()).unwrap();
         let said = format!("child {pid}");
         let open = |log: &str| log.lines().any(|line| line.contains("link open") && line.contains(&said));
         self.world.wait("the link is open", || open(&self.world.log()));
@@ -77,19 +118,24 @@ impl Called {
     }
 }
 
-fn settings(address: SocketAddr, more: &str) -> String {
+/// The pin of the key that `h<n>` has at first.
+pub fn pin(n: u8) -> Pin {
+    Pin::of(&[n])
+}
+
+pub fn settings(address: SocketAddr, more: &str) -> String {
     format!(
         "[lonc]\nwire = \"classic\"\n[lond]\nclassic = \"allow\"\nlisten = [\"{address}\"]\n\
          drain_timeout = \"500ms\"\n{more}"
     )
 }
 
-fn free_port(ip: &str) -> u16 {
+pub fn free_port(ip: &str) -> u16 {
     std::net::TcpListener::bind((ip, 0)).unwrap().local_addr().unwrap().port()
 }
 
 /// What the child says first: whom it takes the caller for, and its pid.
-fn hello(stream: &mut TcpStream) -> (String, u32) {
+pub fn hello(stream: &mut TcpStream) -> (String, u32) {
     let mut line = String::new();
     let mut byte = [0];
     while !line.ends_with('\n') {
@@ -101,7 +147,7 @@ fn hello(stream: &mut TcpStream) -> (String, u32) {
 }
 
 /// All that still comes.
-fn rest(mut stream: &TcpStream) -> String {
+pub fn rest(mut stream: &TcpStream) -> String {
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
     text
@@ -243,7 +289,7 @@ fn hup_works_the_tenth_time() {
         called.world.wait("no descriptor leaks", || open_files_of(pid) == files);
     }
     assert_eq!(status_field(pid, "SigBlk"), "0000000000000000");
-    assert_eq!(title_of(pid), "lond: supervisor, 0 links");
+    called.world.wait("the title says so", || title_of(pid) == "lond: supervisor, 0 links");
 }
 
 /// Who a caller is taken for; `None` where its child was told to end before it could say.
@@ -294,5 +340,6 @@ fn a_taken_port_is_an_error() {
         let said = String::from_utf8(failed.stderr).unwrap();
         let expected = format!("lond: start: listen on {}: Address already in use", called.address);
         assert!(said.lines().any(|line| line.starts_with(&expected)), "{said}");
+        assert_eq!(std::fs::read_dir(called.world.path("run")).unwrap().count(), 0, "nothing is left behind");
     }
 }

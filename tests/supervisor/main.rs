@@ -8,7 +8,9 @@
 
 mod lonc;
 mod lond;
+mod lond_door;
 mod reload_lonc;
+mod reload_lond;
 mod roles;
 mod world;
 
@@ -34,11 +36,12 @@ fn main() -> ExitCode {
         std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     let chosen =
         |name: &str| filters.is_empty() || filters.iter().any(|filter| name.contains(filter.as_str()));
-    let tests: Vec<Test> = [lonc::TESTS, lond::TESTS, reload_lonc::TESTS]
-        .concat()
-        .into_iter()
-        .filter(|(name, _)| chosen(name))
-        .collect();
+    let tests: Vec<Test> =
+        [lonc::TESTS, lond::TESTS, lond_door::TESTS, reload_lonc::TESTS, reload_lond::TESTS]
+            .concat()
+            .into_iter()
+            .filter(|(name, _)| chosen(name))
+            .collect();
     if std::env::args().any(|argument| argument == "--list") {
         tests.iter().for_each(|(name, _)| println!("{name}: test"));
         return ExitCode::SUCCESS;

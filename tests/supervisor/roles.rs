@@ -122,7 +122,7 @@ fn open_files() -> String {
 }
 
 /// A link child of `lond`: its caller says as whom it opens, and with which pin on the secure wire (`h2`, or
-/// `h2 sha256:...`), or that it is to be turned away (`refuse <why>`).
+/// `h2 sha256:...`), or that it is to be turned away (`refuse <why>`). `ping` is answered.
 fn serve(seed: ServeSeed) -> ! {
     let name = seed.caller.as_ref().map_or("?".to_owned(), ToString::to_string);
     title::set(&format!("{name} serving"));
@@ -152,6 +152,7 @@ fn serve(seed: ServeSeed) -> ! {
             Ok(count) => {
                 let said = String::from_utf8_lossy(&scratch[..count]).trim().to_owned();
                 match said.split_once(' ') {
+                    None if said == "ping" => stream.write_all(b"pong").unwrap(),
                     Some(("refuse", why)) => {
                         control.send(&FromServe::Refused { why: why.to_owned() }).unwrap();
                         std::process::exit(0);

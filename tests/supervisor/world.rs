@@ -1,6 +1,8 @@
 //! A folder with a configuration, and a supervisor that runs on it.
 
 use crate::ROLE;
+use lonnet::config::Pin;
+use lonnet::wire::secure::HostKey;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::io::{Read, Write};
@@ -37,6 +39,21 @@ impl World {
         let text = format!("id = \"me\"\n{user}{more}");
         std::fs::write(self.path("lonnet.toml"), text).unwrap();
         std::fs::write(self.path("hosts.tab"), hosts).unwrap();
+    }
+
+    /// Makes this host's key anew; gives its pin.
+    pub fn make_key(&self) -> Pin {
+        let folder = self.path("keys");
+        std::fs::create_dir_all(&folder).unwrap();
+        // There is none the first time.
+        let _ = std::fs::remove_file(folder.join("host.key"));
+        HostKey::make(&folder).unwrap().pin()
+    }
+
+    /// Writes `hosts.pins`: of each host `h<n>` these pins.
+    pub fn pin(&self, pins: &[(u8, Pin)]) {
+        let lines: String = pins.iter().map(|(n, pin)| format!("h{n} {pin}\n")).collect();
+        std::fs::write(self.path("hosts.pins"), lines).unwrap();
     }
 
     pub fn path(&self, name: &str) -> PathBuf {

@@ -45,6 +45,8 @@ pub(super) fn forward_request<D: Disk>(
     let mut sequence = None;
     if link.knows_repeats() {
         match spool.allocate() {
+            // A new epoch: the peer knows this conversation's sequences under the old one.
+            Ok(_) if spool.epoch() != link.epoch() => return Kept::ToStore,
             Ok(given) => sequence = Some(given),
             // Sent without a sequence it might run twice; so let it be stored, or be told that it cannot.
             Err(_) => return Kept::ToStore,

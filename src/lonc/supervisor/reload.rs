@@ -6,8 +6,9 @@
 //! A configuration that is not sound changes nothing. Of one that is, only a new peer's socket can fail: that is an
 //! error in the log and in the status, as it is at the start.
 
-use super::{GRACE, Replace, Supervisor, raise_descriptor_limit, watch_folder};
-use crate::config::{Config, Host, HostId, Peer, Wire};
+use super::watch::watch_folder;
+use super::{GRACE, Replace, Supervisor, raise_descriptor_limit};
+use crate::config::{Config, Host, HostId, Peer, Pin, Wire};
 use crate::supervise::anew;
 use crate::supervise::table::{Event, State};
 use crate::supervise::{sockets, title};
@@ -27,8 +28,7 @@ impl Supervisor<'_> {
             Ok(read) => read,
             Err(problems) => return anew::refused(&problems),
         };
-        let plan =
-            Plan::between(&Footing::of(current, self.key.as_deref()), &Footing::of(&config, key.as_deref()));
+        let plan = Plan::between(&Footing::of(current, self.key), &Footing::of(&config, key));
         self.retire(&plan.removed, now);
         self.replace(&plan.changed, &config);
         self.key = key;
@@ -98,14 +98,14 @@ fn links(count: usize) -> String {
 struct Footing<'a> {
     config: &'a Config,
     /// The pin of this host's own key.
-    key: Option<&'a str>,
+    key: Option<Pin>,
     /// For each end of an id behind a dot, the ids that have it: a file in the delayed directory is for the longest id
     /// that ends its name, so a child whose id ends another's must know of that one.
     longer: HashMap<&'a str, BTreeSet<&'a str>>,
 }
 
 impl<'a> Footing<'a> {
-    fn of(config: &'a Config, key: Option<&'a str>) -> Footing<'a> {
+    fn of(config: &'a Config, key: Option<Pin>) -> Footing<'a> {
         let mut longer: HashMap<_, BTreeSet<_>> = HashMap::new();
         for id in config.hosts.ids().map(HostId::as_str) {
             for (dot, _) in id.match_indices('.') {
@@ -186,7 +186,7 @@ mod tests {
     }
 
     /// What a reload from the first to the second does, as `changed; added; removed; kept`.
-    fn plan(first: (&str, &str, Option<&str>), second: (&str, &str, Option<&str>)) -> String {
+    fn plan(first: (&str, &str, Option<Pin>), second: (&str, &str, Option<Pin>)) -> String {
         let folder = tempfile::tempdir().unwrap();
         let old = config(folder.path(), first.0, first.1);
         let new = config(folder.path(), second.0, second.1);
@@ -220,7 +220,32 @@ mod tests {
     #[test]
     fn a_new_key_of_our_own_replaces_the_secure_links_alone() {
         let classic = "[host.b]\nwire = \"classic\"\n";
-        assert_eq!(plan((HOSTS, classic, Some("x")), (HOSTS, classic, Some("y"))), "c,a.c; ; ; 1");
+        assert_eq!(
+            plan((HOSTS, classic, Some(Pin::of(b"x"))), (HOSTS, classic, Some(Pin::of(b"y")))),
+            "c,a.c; ; ; 1"
+        );
+    }
+
+    #[test]
+    fn a_peers_pins_are_a_set_that_its_secure_link_depends_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let [x, y, z] = [b"x", b"y", b"z"].map(|key| Pin::of(key));
+        let with = |pins: &str| {
+            std::fs::write(folder.path().join("hosts.pins"), pins).unwrap();
+            config(folder.path(), HOSTS, "[host.c]\nwire = \"classic\"\n")
+        };
+        let old = with(&format!("b {x}\nb {y}\n"));
+        for (pins, changed) in [
+            (format!("# moved\nb {y}\nb {x}\n"), None),
+            (format!("b {x}\nb {y}\nc {z}\n"), None),
+            (format!("b {x}\n"), Some("b")),
+            (format!("b {x}\nb {y}\na.c {z}\n"), Some("a.c")),
+        ] {
+            let new = with(&pins);
+            let plan = Plan::between(&Footing::of(&old, None), &Footing::of(&new, None));
+            assert_eq!(plan.changed.first().map(HostId::as_str), changed, "{pins}");
+            assert_eq!(plan.kept, 3 - usize::from(changed.is_some()), "{pins}");
+        }
     }
 
     #[test]

@@ -3,8 +3,10 @@
 //! What is noticed is the name of the peer; its child looks for itself. When the kernel's queue overflows, every
 //! peer's child is to look ([`Noticed::All`]): nothing is missed.
 
+use super::{Supervisor, WATCH};
 use crate::config::HostId;
 use crate::lonc::inbox_owner::inbox_owner;
+use crate::supervise::control::ToLink;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use nix::errno::Errno;
@@ -13,6 +15,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
+use std::time::Instant;
 
 /// Most reads (of up to 4 KiB of events) before other work has its turn.
 const BUDGET: usize = 64;
@@ -72,6 +75,42 @@ impl Watch {
             }
         }
         Ok((Noticed::Some(peers), true))
+    }
+}
+
+/// The watch over the delayed directory; where there can be none, the links are served without.
+pub fn watch_folder(folder: &Path, registry: &Registry) -> Option<Watch> {
+    let watch = Watch::new(folder, registry, WATCH);
+    let watch = watch.inspect_err(|error| {
+        let folder = folder.display();
+        log::error!("watch {folder}: {error}; files dropped there wait until their link's child starts anew");
+    });
+    watch.ok()
+}
+
+impl Supervisor<'_> {
+    /// Tells the children whose files were noticed.
+    pub(super) fn look_for_files(&mut self, now: Instant) {
+        let Some(watch) = &self.watch else { return };
+        let config = &self.start.config;
+        let is_peer = |id: &str| HostId::new(id).is_ok_and(|id| config.peer(&id).is_some());
+        match watch.read(is_peer) {
+            Ok((Noticed::Some(peers), again)) => {
+                self.watch_again = again;
+                peers.iter().for_each(|peer| self.send(peer, &ToLink::TakeIn, now));
+            }
+            Ok((Noticed::All, again)) => {
+                self.watch_again = again;
+                for peer in self.children.keys() {
+                    self.send(&peer, &ToLink::TakeIn, now);
+                }
+            }
+            Err(error) => {
+                let folder = self.start.config.spool_dir.display();
+                log::error!("watch {folder}: {error}; files dropped there wait until the links start anew");
+                (self.watch, self.watch_again) = (None, false);
+            }
+        }
     }
 }
 

@@ -1,7 +1,6 @@
 //! Who calls, by the address; and what is said in the log of those who are turned away. Pure.
 
-use crate::config::{Config, HostId, Peer, Target};
-use crate::supervise::anew;
+use crate::config::{Config, HostId, Pin, Target};
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::net::IpAddr;
@@ -21,15 +20,15 @@ pub enum Caller {
 /// Knows whose address is whose, and who may be let in to a child.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Callers {
-    /// Whether the secure wire can serve anyone: this host has a key, and some other host a pin.
+    /// Whether the secure wire can serve anyone: some other host has a pin, and this one a key.
     secure: bool,
     /// Addresses that `[host.X] address` gives in place of the table's.
     instead: HashMap<IpAddr, HostId>,
 }
 
 impl Callers {
-    /// For one configuration, with the pin of this host's own key.
-    pub fn new(config: &Config, key: Option<&str>) -> Callers {
+    /// For one configuration, with the pin that [`crate::supervise::anew::own_pin`] has of it.
+    pub fn new(config: &Config, key: Option<Pin>) -> Callers {
         let mut instead = HashMap::new();
         for peer in &config.peers {
             if let Target::Address(address) = &peer.target {
@@ -39,8 +38,7 @@ impl Callers {
                 }
             }
         }
-        let pinned = |peer: &Peer| !anew::pins_of(config, &peer.host.id).is_empty();
-        Callers { secure: key.is_some() && config.peers.iter().any(pinned), instead }
+        Callers { secure: key.is_some(), instead }
     }
 
     /// Whom the address tells, if a child is to find out more; else why not.

@@ -2,9 +2,9 @@
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// Connections that wait to be accepted; the system may have a lower bound.
@@ -75,6 +75,16 @@ impl Listener {
     }
 }
 
+impl Listener {
+    /// Ends listening at once: closing alone would leave the port taken for as long as a child that was forked a
+    /// moment ago has its copy of the descriptor.
+    pub fn close(self) {
+        if let Err(error) = SockRef::from(&self.socket).shutdown(Shutdown::Both) {
+            log::debug!("shut down the socket of {}: {error}", self.address);
+        }
+    }
+}
+
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
@@ -92,4 +102,24 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_closed_socket_frees_its_port_though_another_process_still_has_a_copy() {
+        let poll = mio::Poll::new().unwrap();
+        let everywhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        let first = Listener::open(everywhere, Token(0), poll.registry()).unwrap();
+        let port = first.socket.local_addr().unwrap().port();
+        let copy = first.socket.try_clone().unwrap();
+        let there = SocketAddr::from(([127, 0, 0, 1], port));
+        assert!(Listener::open(there, Token(1), poll.registry()).is_err());
+        first.close();
+        assert!(std::net::TcpStream::connect(there).is_err());
+        Listener::open(there, Token(2), poll.registry()).unwrap();
+        drop(copy);
+    }
 }

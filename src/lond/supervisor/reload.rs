@@ -10,7 +10,7 @@ use super::callers::{Caller, Callers};
 use super::links::{Event, Link, Opened};
 use super::listeners::{ListenError, Listener};
 use super::{GRACE, Supervisor, next};
-use crate::config::{Config, Host, HostId, Lond, Wire};
+use crate::config::{Config, Host, HostId, Lond, Pin, Wire};
 use crate::supervise::anew;
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -31,9 +31,9 @@ impl Supervisor<'_> {
             Ok(moved) => moved,
             Err(error) => return anew::refused(&[error.to_string()]),
         };
-        let callers = Callers::new(&config, key.as_deref());
-        let old = Ground { config: &self.start.config, key: self.key.as_deref(), callers: &self.callers };
-        let new = Ground { config: &config, key: key.as_deref(), callers: &callers };
+        let callers = Callers::new(&config, key);
+        let old = Ground { config: &self.start.config, key: self.key, callers: &self.callers };
+        let new = Ground { config: &config, key, callers: &callers };
         let change =
             Change { all: old.serves_otherwise(&new), admission: old.admits_otherwise(&new), old, new };
         let leaving: Vec<u32> =
@@ -51,7 +51,7 @@ impl Supervisor<'_> {
         let (added, removed) = moved;
         let mut done = format!("{} ended, {kept} kept", links(open - kept));
         if added + removed > 0 {
-            done.push_str(&format!("; {added} listening addresses added, {removed} removed"));
+            done.push_str(&format!("; addresses: {added} added, {removed} removed"));
         }
         anew::taken_over(&self.start.config, &done)
     }
@@ -70,7 +70,7 @@ impl Supervisor<'_> {
             match Listener::open(*address, next(&mut self.next_token), self.poll.registry()) {
                 Ok(listener) => opened.push(listener),
                 Err(error) => {
-                    drop(opened);
+                    opened.into_iter().for_each(Listener::close);
                     for address in closed {
                         self.listen(address)
                             .unwrap_or_else(|error| log::error!("{error}; no caller comes that way"));
@@ -85,10 +85,10 @@ impl Supervisor<'_> {
     }
 
     fn close_listeners(&mut self, go: impl Fn(SocketAddr) -> bool) -> Vec<SocketAddr> {
-        let (gone, stay) = std::mem::take(&mut self.listeners).into_iter().partition(|l| go(l.address));
-        self.listeners = stay;
-        let gone: Vec<Listener> = gone;
-        gone.into_iter().map(|listener| listener.address).collect()
+        let gone: Vec<Listener> = self.listeners.extract_if(.., |listener| go(listener.address)).collect();
+        let addresses = gone.iter().map(|listener| listener.address).collect();
+        gone.into_iter().for_each(Listener::close);
+        addresses
     }
 }
 
@@ -101,7 +101,7 @@ fn links(count: usize) -> String {
 struct Ground<'a> {
     config: &'a Config,
     /// The pin of this host's own key.
-    key: Option<&'a str>,
+    key: Option<Pin>,
     callers: &'a Callers,
 }
 
@@ -123,19 +123,18 @@ impl Ground<'_> {
     /// Whether anyone may call who might not, or the other way round.
     fn admits_otherwise(&self, other: &Ground<'_>) -> bool {
         let (a, b) = (self.config, other.config);
-        let same_pins = |host: &HostId| anew::pins_of(a, host) == anew::pins_of(b, host);
         self.key != other.key
             || a.lond.classic != b.lond.classic
             || self.callers != other.callers
+            || a.pins != b.pins
             || !a.hosts.iter().eq(b.hosts.iter())
-            || !b.hosts.ids().all(same_pins)
     }
 
     fn admits(&self, caller: &HostId, link: &Link, opened: &Opened) -> bool {
         match opened.wire {
             Wire::Secure => {
-                let pins = anew::pins_of(self.config, caller);
-                opened.pin.as_ref().is_some_and(|pin| pins.contains(pin))
+                let pin = opened.pin.as_ref().and_then(|pin| pin.parse().ok());
+                pin.is_some_and(|pin: Pin| self.config.pins.of(caller).contains(&pin))
             }
             Wire::Classic if !self.config.lond.classic => false,
             Wire::Classic => match self.callers.of(self.config, link.remote.ip()) {

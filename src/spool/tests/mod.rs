@@ -2,6 +2,7 @@
 
 mod damage;
 mod dropped;
+mod sequences;
 
 use super::*;
 use crate::disk::{Fault, FaultyDisk, Keep};
@@ -126,7 +127,7 @@ fn no_sequence_comes_twice_though_all_was_delivered_and_the_process_restarted() 
         let spool = open(&disk);
         assert!(spool.is_empty());
         assert_eq!(spool.epoch(), epoch);
-        assert_eq!(segments(&disk).len(), 1, "an empty one keeps the sequence");
+        assert_eq!(segments(&disk).len(), 1, "an empty one for what comes");
     }
 }
 

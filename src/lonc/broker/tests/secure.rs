@@ -271,3 +271,30 @@ fn a_request_that_the_peer_does_not_take_is_answered_here_and_a_stored_one_set_a
     let got = rig.got(id);
     assert!(got[0].starts_with("error:") && got[1] == "SHORT", "{got:?}");
 }
+
+#[test]
+fn a_spool_that_begins_anew_is_never_spoken_of_in_an_old_conversation() {
+    let mut rig = rig();
+    rig.come_up_secure();
+    let id = rig.program(&["critical:1"]);
+    assert_eq!(rig.frames(), [Got::critical(1, 1, 1, "1")]);
+    rig.reply(1, "ONE");
+    let before = rig.broker.spool.epoch().to_owned();
+    std::fs::remove_dir_all(rig.dir.path().join("delayed")).unwrap();
+    // The numbers that were reserved are used up before the folder is looked at again.
+    let mut asked = 1;
+    while rig.broker.link.is_up() {
+        rig.ask(id, &["critical:x"]);
+        for got in rig.frames() {
+            let Got::Critical(number, ..) = got else { continue };
+            assert_eq!(rig.broker.spool.epoch(), before, "sent under the old epoch");
+            rig.reply(number, "ok");
+        }
+        asked += 1;
+        assert!(asked < 10_000, "the reservation has an end");
+    }
+    assert_ne!(rig.broker.spool.epoch(), before);
+    rig.come_up_secure();
+    let sent = rig.frames();
+    assert!(matches!(&sent[..], [Got::Critical(1, _, _, None, text)] if text == "x"), "{sent:?}");
+}

@@ -1,0 +1,66 @@
+//! TERM, INT and QUIT: how `lonc` ends.
+//!
+//! No socket is left for new clients; the children finish what they have for a bounded time, or none at all. What is
+//! left of them then was killed, and is said.
+
+use super::{GRACE, LAST_WAIT, Supervisor};
+use crate::status::LinkState;
+use crate::supervise::table::{Action, Event};
+use crate::supervise::{sockets, spawn, title};
+use jiff::Timestamp;
+use std::time::Instant;
+
+impl Supervisor<'_> {
+    /// No new clients; the children finish what they have, for a bounded time.
+    pub(super) fn stop(&mut self, now: Instant) {
+        log::info!("stopping");
+        title::set("supervisor, stopping");
+        self.board.set_doing("stopping");
+        self.close_sockets();
+        self.replacing.clear();
+        let longest = self.start.config.peers.iter().map(|peer| peer.drain_timeout).max().unwrap_or_default();
+        let deadline = now + longest + GRACE;
+        self.stopping = Some(deadline + LAST_WAIT);
+        for peer in self.children.keys() {
+            self.tell(&peer, Event::Retire { deadline }, now);
+        }
+    }
+
+    /// The children are killed at once.
+    pub(super) fn quit(&mut self, now: Instant) {
+        log::warn!("stopping at once");
+        self.close_sockets();
+        self.replacing.clear();
+        self.stopping = Some(now + LAST_WAIT);
+        for peer in self.children.keys() {
+            // Retired first, so that nothing follows it; the order to drain is not sent.
+            if self.children.table.tell(&peer, Event::Retire { deadline: now }, now).is_some() {
+                log::debug!("{peer}: no time to drain");
+            }
+            if let Some(Action::Kill(pid)) = self.children.table.tell(&peer, Event::Kill, now) {
+                spawn::kill_now(pid);
+            }
+        }
+    }
+
+    fn close_sockets(&mut self) {
+        for id in std::mem::take(&mut self.listeners).keys() {
+            sockets::remove(&self.start.config.socket_path(id));
+        }
+        self.admin.close(self.poll.registry());
+    }
+
+    pub(super) fn finish(&mut self) {
+        for (peer, state) in self.children.table.iter() {
+            log::error!("{peer}: child {:?} is still there", state.pid());
+        }
+        let now = Timestamp::now();
+        for id in self.start.config.peers.iter().map(|peer| &peer.host.id) {
+            self.board.unserved(id, LinkState::Down, "stopped", None, now);
+        }
+        self.board.set_doing("stopped");
+        self.board.write();
+        log::info!("stopped");
+        self.start.lock.remove();
+    }
+}

@@ -1,0 +1,411 @@
+//! What `lond` remembers of one caller, on disk: the answers to its critical messages, so that a repeat is answered and
+//! not run again.
+//!
+//! [`Record`] owns the folder `<spool_dir>/.received/<caller>/` ([`folder`]); its file is described in `docs/spool.md`.
+//! It guarantees:
+//!
+//! - What [`Record::add`] answered `Ok` for is found by [`Record::look_up`], at every start again: under its sequence
+//!   until that is settled or the caller's epoch changes, under its client key until [`KEYS_MOST`] newer ones came.
+//! - Nothing is found that was not given to `add`, and nothing of one epoch under a sequence of another.
+//! - What a killed process left in the file is made durable before it is answered from.
+//!
+//! How it fails: [`Record::open`] never does; trouble is kept ([`Record::trouble`]), said once, and tried anew by each
+//! [`Record::begin_epoch`]. After a failed write or sync that file is never written to again: a new one is written
+//! from memory and takes its name, or the answers are refused. What cannot be read of the file is reported, and a copy
+//! of the file is kept as `damaged-<n>`; what can be read counts. A tail that is no whole line is cut off: it was never
+//! acknowledged.
+//!
+//! How it is meant to be used, by the child that serves a link:
+//!
+//! 1. Take the [`crate::disk::FolderLock`] of the folder and keep it as long as the record. While a newer link of the
+//!    same caller replaces an older, two children live for a moment; the new one opens the record only when it has the
+//!    lock, so it finds all that the old one added, and what the old one still runs is not run again beside it.
+//! 2. [`Record::open`], and [`Record::begin_epoch`] with the epoch of the caller's HELLO; the mark goes into ours.
+//! 3. For a CRITICAL: [`Record::settled`], then [`Record::look_up`]. `Unknown`: ask [`Record::may_run`], run it, and
+//!    [`Record::add`] the answer, together with all that are ready: one sync for all. Then they may be sent. A
+//!    repeat that its key answers is added under its new sequence too, since keys are forgotten by age.
+//!
+//! Where the record refuses, the caller must not get an answer: to it any answer, an `error:` too, means that the message
+//! was delivered. The link is ended instead, and the message stays in the caller's spool.
+
+mod kept;
+mod line;
+mod recover;
+
+pub use kept::{ANSWER_MOST, ANSWERS_BYTES_MOST, ANSWERS_MOST, KEYS_BYTES_MOST, KEYS_MOST, NOT_KEPT};
+
+use crate::config::HostId;
+use crate::disk::{Context, Disk, StepError};
+use kept::Kept;
+use recover::Loaded;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Folder in the spool directory with a folder for each caller. No host's id begins with a dot.
+const RECEIVED: &str = ".received";
+/// The record's file.
+const ANSWERS: &str = "answers";
+/// Hidden name that a file is written under.
+const NEW: &str = ".new";
+/// The file is written anew when it has grown to twice what it must hold, but not before it grew by this: 1 MiB.
+pub const COMPACTION_STEP: u64 = 1024 * 1024;
+/// Longest client key.
+pub const KEY_MOST: usize = 64;
+
+/// The folder of the record of one caller.
+pub fn folder(spool_dir: &Path, caller: &HostId) -> PathBuf {
+    spool_dir.join(RECEIVED).join(caller.as_str())
+}
+
+/// A client's own key: 1 to 64 of the bytes `A-Z a-z 0-9 . _ -`. Clones share its bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Key(Arc<[u8]>);
+
+impl Key {
+    /// The key that these bytes are; `None` if they can be none.
+    pub fn new(bytes: &[u8]) -> Option<Key> {
+        let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"._-".contains(byte);
+        ((1..=KEY_MOST).contains(&bytes.len()) && bytes.iter().all(allowed)).then(|| Key(bytes.into()))
+    }
+
+    /// Its bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&String::from_utf8_lossy(&self.0))
+    }
+}
+
+/// What is known of a critical message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look<'a> {
+    /// It was answered so: it is answered so again, and not run.
+    Answered(&'a [u8]),
+    /// The caller has settled it. It is not run. Only a caller that breaks its word asks.
+    SettledBefore,
+    /// Nothing: it was not run, or its answer was not recorded.
+    Unknown,
+    /// Nothing can be said: no epoch was begun with success. Nothing may be run.
+    NotReady,
+}
+
+/// Why answers were not recorded, or a record cannot be used.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum RecordError {
+    /// The caller's fault: its epoch is not 32 hex digits.
+    #[error("read the caller's epoch: it is not 32 hex digits; critical messages refused")]
+    BadEpoch,
+    /// Our fault: no epoch was begun with success.
+    #[error("record an answer: no epoch was begun; answer not recorded")]
+    NotReady,
+    /// The caller has settled too little of what was answered.
+    #[error("record an answer: {ANSWERS_MOST} answers are not settled; critical messages refused")]
+    Full,
+    /// A step on disk failed.
+    #[error("{0}; critical messages refused")]
+    Disk(#[from] StepError),
+}
+
+/// How far a record is to be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// What is on disk is not known.
+    Unread,
+    /// It was read, and the file that it was read from is not to be trusted or appended to.
+    Read(Loaded),
+    /// What is in memory is on disk, and durable.
+    Ready,
+}
+
+/// The record of one caller. One process at a time may have it.
+#[derive(Debug)]
+pub struct Record<D: Disk> {
+    disk: D,
+    dir: PathBuf,
+    step: u64,
+    state: State,
+    kept: Kept,
+    /// Open for appending; none after a step failed.
+    file: Option<D::File>,
+    /// Bytes of that file.
+    end: u64,
+    /// The file is written anew when it has this many bytes.
+    compact_at: u64,
+    /// The floor that the file says.
+    floor_on_disk: u64,
+    trouble: Option<RecordError>,
+}
+
+impl<D: Disk> Record<D> {
+    /// Reads what is remembered. Trouble is logged and kept; beginning an epoch tries anew.
+    pub fn open(disk: D, dir: &Path) -> Record<D> {
+        Self::open_with_step(disk, dir, COMPACTION_STEP)
+    }
+
+    /// [`Record::open`] with another step than [`COMPACTION_STEP`], for tests that want the file written anew often.
+    pub fn open_with_step(disk: D, dir: &Path, step: u64) -> Record<D> {
+        let mut record = Record {
+            disk,
+            dir: dir.to_owned(),
+            step,
+            state: State::Unread,
+            kept: Kept::default(),
+            file: None,
+            end: 0,
+            compact_at: 0,
+            floor_on_disk: 0,
+            trouble: None,
+        };
+        if let Err(error) = record.read_once() {
+            log::error!("{error}, until it can be read");
+            record.trouble = Some(error.into());
+        }
+        record
+    }
+
+    /// A link begins, with the caller in this epoch; an epoch other than the last drops floor and answers and keeps the
+    /// client keys. The file is written anew, so that all that is answered from is durable. Returns the
+    /// [`Record::mark`].
+    ///
+    /// # Errors
+    /// It is no epoch, or the record cannot be read or written. Nothing is forgotten by that, and the next call tries
+    /// anew.
+    pub fn begin_epoch(&mut self, epoch: &str) -> Result<u64, RecordError> {
+        if !line::is_epoch(epoch) {
+            return Err(RecordError::BadEpoch);
+        }
+        let begun = self.try_to_begin(epoch);
+        if begun.is_err() {
+            // Memory may be ahead of the disk now.
+            self.state = State::Unread;
+        }
+        self.note(begun.map_err(RecordError::from))?;
+        Ok(self.mark())
+    }
+
+    /// What is known of the message with this sequence and, if its client gave one, key. Constant time.
+    pub fn look_up(&self, sequence: u64, key: Option<&Key>) -> Look<'_> {
+        if self.state != State::Ready {
+            return Look::NotReady;
+        }
+        if sequence < self.kept.floor() {
+            return Look::SettledBefore;
+        }
+        match self.kept.answer(sequence).or_else(|| self.kept.answer_to_key(key?)) {
+            Some(answer) => Look::Answered(answer),
+            None => Look::Unknown,
+        }
+    }
+
+    /// The caller has settled all sequences below: their answers are dropped. Noted on disk with the next answer;
+    /// until then a crash brings them back, which does no harm.
+    pub fn settled(&mut self, below: u64) {
+        if self.state == State::Ready {
+            self.kept.settle(below);
+        }
+    }
+
+    /// The high-water mark: every sequence up to it, itself included, is settled; 0 when none is known to be.
+    pub fn mark(&self) -> u64 {
+        self.kept.floor().saturating_sub(1)
+    }
+
+    /// Why the last step that could fail did; `None` when it did not.
+    pub fn trouble(&self) -> Option<&RecordError> {
+        self.trouble.as_ref()
+    }
+
+    /// Whether a message may be run, as far as its answer can be recorded, beside those of `running` others. After a
+    /// failure it makes the new file first, so that on a sick disk nothing is run in vain.
+    ///
+    /// # Errors
+    /// As [`Record::add`].
+    pub fn may_run(&mut self, running: usize) -> Result<(), RecordError> {
+        if self.state == State::Ready && self.kept.room() <= running {
+            return Err(RecordError::Full);
+        }
+        self.add(&[])
+    }
+
+    /// Records answers, with one write and one sync for all. After `Ok`, and only then, they may be sent. Takes time for
+    /// the disk; call it with all that are ready together. The first answer to a sequence or key stays; the answer
+    /// to a sequence that is settled meanwhile is kept for its key alone.
+    ///
+    /// # Errors
+    /// None of them was recorded. The same call may be made again: their messages were run, and as long as their answers
+    /// are not recorded a repeat is run again.
+    pub fn add(&mut self, answers: &[(u64, Option<&Key>, &[u8])]) -> Result<(), RecordError> {
+        let added = self.try_to_add(answers);
+        self.note(added)
+    }
+
+    fn note(&mut self, result: Result<(), RecordError>) -> Result<(), RecordError> {
+        self.trouble = result.clone().err();
+        result
+    }
+
+    fn try_to_begin(&mut self, epoch: &str) -> Result<(), StepError> {
+        self.read_once()?;
+        // Whoever took the lock made the folder; its name has to be durable before anything in it counts.
+        self.make_folders()?;
+        if let State::Read(Loaded::Damaged { bytes }) = self.state {
+            self.set_damaged_aside(bytes)?;
+            self.state = State::Read(Loaded::Whole);
+        }
+        self.kept.begin(epoch);
+        self.write_anew(&[])?;
+        self.state = State::Ready;
+        Ok(())
+    }
+
+    fn try_to_add(&mut self, answers: &[(u64, Option<&Key>, &[u8])]) -> Result<(), RecordError> {
+        if self.state != State::Ready {
+            return Err(RecordError::NotReady);
+        }
+        let staged = self.stage(answers)?;
+        if staged.is_empty() && self.file.is_some() {
+            return Ok(());
+        }
+        let text = self.text_of(&staged);
+        if self.file_is_there() {
+            if let Err(error) = self.append(&text) {
+                // The file that failed is done with; a new one, whole, may still do.
+                self.file = None;
+                self.write_anew(&text)?;
+                log::warn!("{error}; written to a new file instead");
+            }
+        } else {
+            self.write_anew(&text)?;
+        }
+        for (sequence, key, answer) in staged {
+            self.kept.insert(sequence, key.cloned(), answer.into());
+        }
+        self.compact_if_due();
+        Ok(())
+    }
+
+    /// What of the answers is to be kept, each within the bounds.
+    #[expect(clippy::type_complexity, reason = "the argument of add, filtered")]
+    fn stage<'a>(
+        &self,
+        answers: &[(u64, Option<&'a Key>, &'a [u8])],
+    ) -> Result<Vec<(u64, Option<&'a Key>, &'a [u8])>, RecordError> {
+        let mut room_bytes = self.kept.room_bytes();
+        let mut new = BTreeSet::new();
+        let mut staged = Vec::with_capacity(answers.len());
+        for (sequence, key, answer) in answers {
+            let new_key = key.is_some_and(|key| self.kept.answer_to_key(key).is_none());
+            let open = *sequence >= self.kept.floor() && self.kept.answer(*sequence).is_none();
+            let new_sequence = open && new.insert(*sequence);
+            if !new_sequence && !new_key {
+                continue;
+            }
+            let fits = answer.len() <= ANSWER_MOST && (!new_sequence || answer.len() <= room_bytes);
+            let answer = if fits { answer } else { NOT_KEPT };
+            if new_sequence {
+                room_bytes = room_bytes.saturating_sub(answer.len());
+            }
+            staged.push((*sequence, *key, answer));
+        }
+        if new.len() > self.kept.room() {
+            return Err(RecordError::Full);
+        }
+        Ok(staged)
+    }
+
+    fn text_of(&self, staged: &[(u64, Option<&Key>, &[u8])]) -> Vec<u8> {
+        let mut text = Vec::new();
+        let epoch = self.kept.epoch().unwrap_or_default();
+        if self.kept.floor() != self.floor_on_disk && !staged.is_empty() {
+            line::append_floor(&mut text, epoch, self.kept.floor());
+        }
+        for (sequence, key, answer) in staged {
+            line::append_answer(&mut text, epoch, *sequence, *key, answer);
+        }
+        text
+    }
+
+    /// Whether there is a file to append to. Appending to one that someone removed would succeed, and be lost.
+    fn file_is_there(&mut self) -> bool {
+        let path = self.dir.join(ANSWERS);
+        if self.file.is_some()
+            && let Err(cause) = self.disk.metadata(&path)
+            && cause.kind() == io::ErrorKind::NotFound
+        {
+            log::error!("append to {}: the file was removed; it is written anew from memory", path.display());
+            self.file = None;
+        }
+        self.file.is_some()
+    }
+
+    fn append(&mut self, text: &[u8]) -> Result<(), StepError> {
+        let Some(file) = &self.file else { return Ok(()) };
+        let path = self.dir.join(ANSWERS);
+        self.disk.write_at(file, self.end, text).context("write", &path)?;
+        self.disk.sync_data(file).context("sync", &path)?;
+        self.end += text.len() as u64;
+        self.floor_on_disk = self.kept.floor();
+        Ok(())
+    }
+
+    fn compact_if_due(&mut self) {
+        if self.end < self.compact_at {
+            return;
+        }
+        if let Err(error) = self.write_anew(&[]) {
+            log::warn!("{error}; the record goes on without being shortened");
+            self.compact_at = self.end.saturating_add(self.step);
+        }
+    }
+
+    /// Writes what is kept, and `more` lines, to a new file that takes the name. Until the renaming begins the old file
+    /// can still be appended to; from then on it cannot, whatever comes of it.
+    fn write_anew(&mut self, more: &[u8]) -> Result<(), StepError> {
+        let mut text = self.kept.lines();
+        text.extend_from_slice(more);
+        let (new, path) = (self.dir.join(NEW), self.dir.join(ANSWERS));
+        let file = self.write_hidden(&new, &text)?;
+        self.file = None;
+        self.disk.rename(&new, &path).context("rename", &new)?;
+        self.disk.sync_dir(&self.dir).context("sync", &self.dir)?;
+        self.file = Some(file);
+        self.end = text.len() as u64;
+        self.compact_at = (2 * self.end).max(self.end.saturating_add(self.step));
+        self.floor_on_disk = self.kept.floor();
+        Ok(())
+    }
+
+    /// A new file with these bytes, synced. Nothing is left of it after an error, as far as that goes.
+    fn write_hidden(&mut self, new: &Path, bytes: &[u8]) -> Result<D::File, StepError> {
+        let file = self.create_hidden(new)?;
+        let written = self.disk.write_at(&file, 0, bytes).context("write", new);
+        let synced = written.and_then(|()| self.disk.sync_data(&file).context("sync", new));
+        if synced.is_err() {
+            let _ = self.disk.remove(new);
+        }
+        synced.map(|()| file)
+    }
+
+    fn create_hidden(&mut self, new: &Path) -> Result<D::File, StepError> {
+        match self.disk.create(new) {
+            // What a crash left: the hidden name is this module's own.
+            Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => {
+                self.disk.remove(new).context("remove", new)?;
+            }
+            // Someone took the folder away.
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => self.make_folders()?,
+            created => return created.context("make", new),
+        }
+        self.disk.create(new).context("make", new)
+    }
+}
+
+#[cfg(test)]
+mod tests;

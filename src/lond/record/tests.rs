@@ -1,0 +1,342 @@
+//! The record as its caller sees it, on the disk model and on the real disk.
+
+use super::*;
+use crate::disk::{Fault, FaultyDisk, FolderLock, Keep, RealDisk};
+
+const DIR: &str = "/spool/.received/msul1";
+const A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+const B: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
+
+fn new_disk() -> FaultyDisk {
+    FaultyDisk::new(&[Path::new("/spool")])
+}
+
+fn begin(disk: &FaultyDisk, epoch: &str) -> Record<FaultyDisk> {
+    let mut record = Record::open(disk.clone(), Path::new(DIR));
+    record.begin_epoch(epoch).unwrap();
+    record
+}
+
+fn key(text: &str) -> Key {
+    Key::new(text.as_bytes()).unwrap()
+}
+
+fn add<D: Disk>(record: &mut Record<D>, sequences: std::ops::Range<u64>) {
+    let answers: Vec<(u64, String)> =
+        sequences.map(|sequence| (sequence, format!("answer {sequence}"))).collect();
+    let answers: Vec<_> =
+        answers.iter().map(|(sequence, answer)| (*sequence, None, answer.as_bytes())).collect();
+    record.add(&answers).unwrap();
+}
+
+fn answers_file(disk: &FaultyDisk) -> Vec<u8> {
+    disk.files()[&Path::new(DIR).join("answers")].clone()
+}
+
+fn methods(disk: &FaultyDisk, from: usize) -> Vec<&'static str> {
+    disk.operations()[from..].iter().map(|operation| operation.method).collect()
+}
+
+#[test]
+fn a_repeat_is_answered_from_the_record_until_it_is_settled() {
+    let disk = new_disk();
+    let mut record = begin(&disk, A);
+    assert_eq!(record.look_up(1, None), Look::Unknown);
+    record.add(&[(1, None, b"one"), (3, Some(&key("K")), b"two\nlines")]).unwrap();
+    for _ in 0..2 {
+        assert_eq!(record.look_up(1, None), Look::Answered(b"one"));
+        assert_eq!(record.look_up(2, None), Look::Unknown);
+        assert_eq!(record.look_up(3, None), Look::Answered(b"two\nlines"));
+        assert_eq!(record.look_up(9, Some(&key("K"))), Look::Answered(b"two\nlines"), "by its key");
+        assert_eq!(record.look_up(9, Some(&key("L"))), Look::Unknown);
+        assert_eq!(record.mark(), 0);
+        disk.restart(Keep::Nothing);
+        record = begin(&disk, A);
+    }
+    record.settled(3);
+    record.settled(2);
+    assert_eq!(
+        (record.look_up(1, None), record.look_up(2, None)),
+        (Look::SettledBefore, Look::SettledBefore)
+    );
+    assert_eq!(record.look_up(3, None), Look::Answered(b"two\nlines"));
+    assert_eq!(record.mark(), 2);
+    add(&mut record, 4..5);
+    disk.restart(Keep::Nothing);
+    let mut record = Record::open(disk.clone(), Path::new(DIR));
+    assert_eq!(record.begin_epoch(A).unwrap(), 2, "the floor went to disk with the answer");
+    assert_eq!(record.look_up(2, None), Look::SettledBefore);
+    assert_eq!(record.look_up(4, None), Look::Answered(b"answer 4"));
+}
+
+#[test]
+fn answers_that_are_ready_together_are_one_write_and_one_sync() {
+    let disk = new_disk();
+    let mut record = begin(&disk, A);
+    let from = disk.operations().len();
+    add(&mut record, 1..200);
+    record.settled(100);
+    assert_eq!(methods(&disk, from), ["metadata", "write_at", "sync_data"]);
+    add(&mut record, 150..150);
+    add(&mut record, 150..160);
+    record.may_run(1).unwrap();
+    assert_eq!(disk.operations().len(), from + 3, "what is there already costs nothing");
+}
+
+#[test]
+fn a_new_epoch_forgets_the_answers_of_the_old_and_keeps_client_keys() {
+    let disk = new_disk();
+    let mut record = begin(&disk, A);
+    record.add(&[(5, Some(&key("K")), b"old"), (6, None, b"old")]).unwrap();
+    record.settled(6);
+    let mut record = begin(&disk, B);
+    for _ in 0..2 {
+        assert_eq!(record.mark(), 0);
+        assert_eq!(record.look_up(6, None), Look::Unknown);
+        assert_eq!(record.look_up(1, None), Look::Unknown);
+        assert_eq!(record.look_up(1, Some(&key("K"))), Look::Answered(b"old"));
+        disk.restart(Keep::Nothing);
+        record = begin(&disk, B);
+    }
+    record.add(&[(6, None, b"new")]).unwrap();
+    assert_eq!(begin(&disk, B).look_up(6, None), Look::Answered(b"new"));
+}
+
+#[test]
+fn nothing_is_said_before_an_epoch_was_begun() {
+    let disk = new_disk();
+    let mut record = begin(&disk, A);
+    add(&mut record, 1..2);
+    let mut record = Record::open(disk.clone(), Path::new(DIR));
+    assert_eq!(record.look_up(1, None), Look::NotReady);
+    assert!(matches!(record.add(&[(2, None, b"")]), Err(RecordError::NotReady)));
+    assert!(matches!(record.may_run(0), Err(RecordError::NotReady)));
+    for wrong in ["", "x", &A[1..], "gggggggggggggggggggggggggggggggg"] {
+        assert!(matches!(record.begin_epoch(wrong), Err(RecordError::BadEpoch)));
+    }
+    // A new epoch that could not be begun has forgotten nothing.
+    disk.plan(disk.operations().len(), Fault::FailFrom(libc::EROFS));
+    let text = record.begin_epoch(B).unwrap_err().to_string();
+    assert!(text.contains("Read-only file system") && text.ends_with("critical messages refused"), "{text}");
+    assert_eq!(record.look_up(1, None), Look::NotReady);
+    disk.heal();
+    record.begin_epoch(A).unwrap();
+    assert!(record.trouble().is_none());
+    assert_eq!(record.look_up(1, None), Look::Answered(b"answer 1"));
+}
+
+#[test]
+fn after_a_failed_sync_the_file_is_left_and_a_new_one_takes_its_name() {
+    let disk = new_disk();
+    let mut record = begin(&disk, A);
+    add(&mut record, 1..2);
+    let from = disk.operations().len();
+    disk.plan(from + 2, Fault::Fail(libc::EIO));
+    add(&mut record, 2..4);
+    let taken =
+        ["metadata", "write_at", "sync_data", "create", "write_at", "sync_data", "rename", "sync_dir"];
+    assert_eq!(methods(&disk, from), taken);
+    disk.restart(Keep::Nothing);
+    let record = begin(&disk, A);
+    assert!((1..4).all(|sequence| matches!(record.look_up(sequence, None), Look::Answered(_))));
+}
+
+#[test]
+fn on_a_disk_that_is_full_answers_are_refused_and_nothing_is_run_until_it_is_not() {
+    let disk = new_disk();
+    let mut record = begin(&disk, A);
+    add(&mut record, 1..2);
+    disk.plan(disk.operations().len(), Fault::FailFrom(libc::ENOSPC));
+    let text = record.add(&[(2, None, b"two")]).unwrap_err().to_string();
+    assert!(text.contains("No space left"), "{text}");
+    assert_eq!(record.look_up(2, None), Look::Unknown);
+    assert_eq!(record.look_up(1, None), Look::Answered(b"answer 1"), "what is durable stays known");
+    assert!(record.may_run(0).is_err() && record.trouble().is_some());
+    disk.heal();
+    record.may_run(0).unwrap();
+    record.add(&[(2, None, b"two")]).unwrap();
+    disk.restart(Keep::Nothing);
+    assert_eq!(begin(&disk, A).look_up(2, None), Look::Answered(b"two"));
+}
+
+#[test]
+fn a_caller_that_settles_nothing_is_refused_at_the_bound() {
+    let disk = new_disk();
+    let mut record = begin(&disk, A);
+    add(&mut record, 1..ANSWERS_MOST as u64);
+    record.may_run(0).unwrap();
+    assert!(matches!(record.may_run(1), Err(RecordError::Full)), "one is running");
+    let most = ANSWERS_MOST as u64;
+    assert!(matches!(record.add(&[(most, None, b""), (most + 1, None, b"")]), Err(RecordError::Full)));
+    assert_eq!(record.look_up(most, None), Look::Unknown, "all of a call or nothing");
+    add(&mut record, most..most + 1);
+    assert!(matches!(record.may_run(0), Err(RecordError::Full)));
+    record.settled(100);
+    record.may_run(0).unwrap();
+    add(&mut record, most + 1..most + 50);
+}
+
+#[test]
+fn an_answer_that_is_too_long_is_remembered_as_such() {
+    let disk = new_disk();
+    let mut record = begin(&disk, A);
+    let longest = vec![b'\\'; ANSWER_MOST];
+    let longer = vec![b'x'; ANSWER_MOST + 1];
+    record.add(&[(1, None, &longest), (2, Some(&key("K")), &longer)]).unwrap();
+    for record in [record, begin(&disk, A)] {
+        assert_eq!(record.look_up(1, None), Look::Answered(&longest));
+        assert_eq!(record.look_up(2, None), Look::Answered(NOT_KEPT));
+        assert_eq!(record.look_up(3, Some(&key("K"))), Look::Answered(NOT_KEPT));
+    }
+    let mut record = begin(&disk, A);
+    let most = (ANSWERS_BYTES_MOST / ANSWER_MOST) as u64;
+    let answers: Vec<_> = (2..most + 2).map(|sequence| (sequence, None, longest.as_slice())).collect();
+    record.add(&answers).unwrap();
+    assert_eq!(record.look_up(most - 1, None), Look::Answered(&longest));
+    assert_eq!(record.look_up(most + 1, None), Look::Answered(NOT_KEPT), "memory is bounded in all");
+    let record = begin(&disk, A);
+    assert_eq!(record.look_up(most - 1, None), Look::Answered(&longest));
+}
+
+#[test]
+fn the_file_is_written_anew_when_it_has_grown_and_holds_what_it_must() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = super::folder(folder.path(), &HostId::new("msul1").unwrap());
+    let _lock = FolderLock::acquire_blocking(&dir).unwrap();
+    let mut record = Record::open(RealDisk, &dir);
+    record.begin_epoch(A).unwrap();
+    let mut largest = 0;
+    for round in 0..200 {
+        add(&mut record, round * 100..(round + 1) * 100);
+        record.settled(round * 100);
+        largest = largest.max(std::fs::metadata(dir.join("answers")).unwrap().len());
+    }
+    assert!(largest > COMPACTION_STEP / 2 && largest < COMPACTION_STEP + 64 * 1024, "{largest}");
+    let mut record = Record::open(RealDisk, &dir);
+    record.begin_epoch(A).unwrap();
+    assert_eq!(record.look_up(19_999, None), Look::Answered(b"answer 19999"));
+    assert!(std::fs::metadata(dir.join("answers")).unwrap().len() < 64 * 1024);
+    let names: Vec<_> = std::fs::read_dir(&dir).unwrap().map(|name| name.unwrap().file_name()).collect();
+    assert_eq!(names.len(), 2, "{names:?}");
+}
+
+#[test]
+fn a_tail_cut_anywhere_is_cut_off_and_the_lines_before_it_stay() {
+    let disk = new_disk();
+    let mut record = begin(&disk, A);
+    add(&mut record, 1..6);
+    let whole = answers_file(&disk);
+    let first = memchr::memchr(b'\n', &whole).unwrap() + 1;
+    for length in first..whole.len() {
+        let disk = disk.fork();
+        disk.put(&Path::new(DIR).join("answers"), &whole[..length]);
+        let record = begin(&disk, A);
+        // A line that lost its newline alone is whole.
+        let lines = whole[..length].iter().filter(|byte| **byte == b'\n').count() as u64
+            + u64::from(whole[length] == b'\n');
+        for sequence in 1..6 {
+            let found = record.look_up(sequence, None) != Look::Unknown;
+            assert_eq!(found, sequence < lines, "cut at {length}");
+        }
+        assert!(disk.files().keys().all(|path| !path.to_string_lossy().contains("damaged")));
+        assert!(answers_file(&disk).ends_with(b"\n"));
+    }
+}
+
+#[test]
+fn damage_in_the_middle_hides_nothing_else_and_the_file_is_set_aside_once() {
+    let disk = new_disk();
+    let mut record = begin(&disk, A);
+    add(&mut record, 1..5);
+    let whole = answers_file(&disk);
+    let last_line = whole[..whole.len() - 1].iter().rposition(|byte| *byte == b'\n').unwrap() + 1;
+    // Without its newline the line before the last is a part of the tail.
+    for place in 0..last_line - 1 {
+        let disk = disk.fork();
+        let mut bytes = whole.clone();
+        bytes[place] ^= 0x55;
+        disk.put(&Path::new(DIR).join("answers"), &bytes);
+        let record = begin(&disk, A);
+        let known = (1..5).filter(|sequence| record.look_up(*sequence, None) != Look::Unknown).count();
+        let line = whole[..place].iter().filter(|byte| **byte == b'\n').count();
+        let expected = match (line, whole[place]) {
+            (0, b'\n') => 3,
+            (0, _) => 4,
+            (_, b'\n') => 2,
+            _ => 3,
+        };
+        assert_eq!(known, expected, "byte {place}");
+        let copy = Path::new(DIR).join("damaged-1");
+        assert_eq!(disk.files()[&copy], bytes, "byte {place}");
+        begin(&disk, A);
+        assert!(!disk.files().contains_key(&Path::new(DIR).join("damaged-2")), "not again");
+    }
+}
+
+#[test]
+fn a_file_without_any_whole_line_is_damage_and_no_tail() {
+    for content in [&b""[..], b"\0\0\0\0", b"nonsense\n", &vec![b'x'; 3_000_000]] {
+        let disk = new_disk();
+        disk.put(&Path::new(DIR).join("answers"), content);
+        let mut record = begin(&disk, A);
+        assert_eq!(disk.files()[&Path::new(DIR).join("damaged-1")], content);
+        add(&mut record, 1..2);
+        assert_eq!(begin(&disk, A).look_up(1, None), Look::Answered(b"answer 1"));
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_refuses_all_and_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join(".received/msul1");
+    std::fs::create_dir_all(dir.join("answers")).unwrap();
+    let mut record = Record::open(RealDisk, &dir);
+    assert!(record.trouble().unwrap().to_string().contains("answers: "), "{:?}", record.trouble());
+    assert!(record.begin_epoch(A).is_err());
+    assert_eq!(record.look_up(1, None), Look::NotReady);
+    assert!(dir.join("answers").is_dir());
+    std::fs::remove_dir(dir.join("answers")).unwrap();
+    record.begin_epoch(A).unwrap();
+    assert_eq!(record.look_up(1, None), Look::Unknown);
+}
+
+#[test]
+fn a_read_that_fails_once_is_tried_again_and_never_taken_for_an_empty_record() {
+    let disk = new_disk();
+    add(&mut begin(&disk, A), 1..2);
+    let from = disk.operations().len();
+    disk.plan(from + 2, Fault::Fail(libc::EIO));
+    let mut record = Record::open(disk.clone(), Path::new(DIR));
+    assert!(record.trouble().is_none());
+    disk.plan(disk.operations().len(), Fault::Fail(libc::EIO));
+    disk.plan(disk.operations().len() + 1, Fault::Fail(libc::EIO));
+    let mut other = Record::open(disk.clone(), Path::new(DIR));
+    assert!(other.trouble().is_some());
+    other.begin_epoch(A).unwrap();
+    assert_eq!(other.look_up(1, None), Look::Answered(b"answer 1"));
+    record.begin_epoch(A).unwrap();
+    assert_eq!(record.look_up(1, None), Look::Answered(b"answer 1"));
+}
+
+#[test]
+fn a_file_that_someone_removed_is_written_anew_from_memory() {
+    let disk = new_disk();
+    let mut record = begin(&disk, A);
+    add(&mut record, 1..3);
+    disk.take_away(Path::new("/spool/.received"));
+    add(&mut record, 3..4);
+    disk.restart(Keep::Nothing);
+    let record = begin(&disk, A);
+    assert!((1..4).all(|sequence| matches!(record.look_up(sequence, None), Look::Answered(_))));
+}
+
+#[test]
+fn a_key_is_1_to_64_of_its_bytes() {
+    let longest = [b'k'; KEY_MOST];
+    for good in [&b"a"[..], b"-", b"A.b_c-9", &longest] {
+        assert_eq!(Key::new(good).unwrap().as_bytes(), good);
+    }
+    for bad in [&b""[..], b"*", b"a b", b"a\n", b"a:", b"\xc3\xa4", &[b'k'; KEY_MOST + 1]] {
+        assert_eq!(Key::new(bad), None);
+    }
+}
