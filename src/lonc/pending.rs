@@ -211,9 +211,8 @@ impl Pending {
         }
     }
 
-    /// Takes the entries with a higher number than `last`: they will not be answered.
-    pub fn take_above(&mut self, last: u64) -> Vec<Entry> {
-        let numbers: Vec<u64> = (last.saturating_add(1).max(self.first)..self.next_number()).collect();
+    /// Takes the entries with these numbers: they will not be answered.
+    pub fn take_each(&mut self, numbers: Vec<u64>) -> Vec<Entry> {
         let take = |number| match self.answered(number) {
             Found::Entry(entry) => Some(entry),
             Found::Late | Found::Unknown => None,

@@ -86,7 +86,7 @@ fn a_critical_request_keeps_its_place_in_the_local_order_too() {
 #[test]
 fn lines_of_a_mebibyte_cross_both_ways_whole_and_short_ones_beside_them() {
     let pair = SecurePair::up();
-    let long = |letter: &str| format!("echo:{}", letter.repeat(MAX_LINE - 5));
+    let long = |letter: &str| format!("echo:{}", letter.repeat(MAX_LINE - "critical:echo:".len()));
     std::thread::scope(|scope| {
         for letter in ["a", "b", "c"] {
             let mut client = pair.host.connect(CALLED);

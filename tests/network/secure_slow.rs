@@ -80,7 +80,7 @@ fn lines_of_a_mebibyte_pass_through_both_programs_and_the_handler() {
     let socket = both.other.handler("echo");
     let _program = Program::echo(&socket);
     let (_lonc, _lond) = both.start();
-    let long = |letter: &str| format!("echo:{}", letter.repeat((1 << 20) - 5));
+    let long = |letter: &str| format!("echo:{}", letter.repeat((1 << 20) - "critical:echo:".len()));
     std::thread::scope(|scope| {
         for letter in ["a", "b", "c"] {
             let mut client = both.one.connect(CALLED);
