@@ -24,7 +24,7 @@
 //! | [`disk`] | the durable steps that files need, real or in memory with faults; the lock on a folder | files |
 //! | [`spool`] | the delayed directory of one peer | files, through the `Disk` trait |
 //! | [`lonc`] | `supervisor`: children, signals, status files; `broker` (pure), `reactor`: one link child | supervisor, reactor |
-//! | [`lond`] | `supervisor`: accepting; `serve` (pure), `reactor`: one link child | supervisor, reactor |
+//! | [`lond`] | `supervisor`: accepting; `serve` and `secure` (pure), `record`, `reactor`: one link child | supervisor, reactor; `record`, through `Disk` |
 //! | [`handler`] | what a request is passed to at `lond`: built in, a local program's socket | sockets are the reactor's |
 //! | [`supervise`] | what both supervisors share: child table (pure), fork, locks, signals, control sockets, titles | yes |
 //! | [`status`] | one snapshot type and its views: text, JSON, the original's `loncstatus.txt` | none |

@@ -2,14 +2,17 @@
 //!
 //! Exit code 0 when every one that runs has taken it over; 1 when one has not, and then each problem stands on
 //! standard error as `file:line: what`, and that program goes on as before; 1 as well when neither runs. A
-//! configuration that is wrong is reported without asking anyone.
+//! configuration that is wrong is reported without asking anyone. Warnings are said once, by `lon` itself.
 
 use super::admin::{ask, is_away};
 use super::{Failure, complain, print};
 use crate::config::Config;
-use crate::supervise::anew::{ERROR, RELOADED, WARNING};
+use crate::supervise::anew::{ERROR, RELOADED};
 
 pub(super) fn run(config: &Config) -> Result<u8, Failure> {
+    for warning in &config.warnings {
+        complain(format_args!("warning: {warning}"));
+    }
     let (mut running, mut failed) = (false, false);
     for program in ["lonc", "lond"] {
         let socket = config.run_dir.join(format!("{program}.sock"));
@@ -40,8 +43,6 @@ fn tell(program: &str, answer: &str) -> Result<bool, Failure> {
     for line in answer.lines() {
         if let Some(problem) = line.strip_prefix(ERROR) {
             complain(format_args!("{program}: {problem}"));
-        } else if let Some(warning) = line.strip_prefix(WARNING) {
-            complain(format_args!("{program}: warning: {warning}"));
         } else {
             taken_over |= line.starts_with(RELOADED);
             print(format!("{program}: {line}\n").as_bytes())?;

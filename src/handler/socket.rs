@@ -4,9 +4,8 @@
 //! reactor's glue makes the connection, carries the bytes and passes the time. Every request that was asked is
 //! answered exactly once, by the program or by `error:<name>: <cause>`; a fault never reaches further than that.
 //!
-//! The protocol has no ids, so an answer belongs to the oldest request on the connection, and there is never more
-//! than one connection: requests of one link reach the program in the order of the link. From this follows what a
-//! slow program gets:
+//! The protocol has no ids, so an answer belongs to the oldest request on the connection, and a conversation never
+//! has more than one: its requests reach the program in their order. From this follows what a slow program gets:
 //!
 //! - Its time for a request runs from when the request was passed on or the answer before it came, whichever is
 //!   later: being asked much at once does not make a program slow.
@@ -41,6 +40,9 @@ pub enum Fault {
     /// The connection broke.
     #[error("connection lost: {0}")]
     Broken(io::Error),
+    /// We closed it: there was nothing to ask for a long time.
+    #[error("connection closed: nothing to ask")]
+    Idle,
     /// The program closed it.
     #[error("connection closed by the program")]
     Closed,
@@ -75,9 +77,8 @@ pub struct Conversation {
     asked: VecDeque<Ticket>,
     /// Their bytes that the program has not taken.
     out: Outgoing,
-    /// Requests that no connection has seen, and their bytes; empty in [`State::Up`] and [`State::Away`].
-    held: VecDeque<Ticket>,
-    held_bytes: Outgoing,
+    /// Requests that no connection has seen; empty in [`State::Up`] and [`State::Away`].
+    held: VecDeque<(Ticket, Box<[u8]>)>,
     reader: LineReader,
     /// From here the program's time for its oldest request runs. Meaningful while one is open.
     clock_from: Instant,
@@ -96,7 +97,6 @@ impl Conversation {
             asked: VecDeque::new(),
             out: Outgoing::default(),
             held: VecDeque::new(),
-            held_bytes: Outgoing::default(),
             reader: LineReader::new(max_line),
             clock_from: now,
             paused: None,
@@ -153,6 +153,26 @@ impl Conversation {
     /// Whether the connection has a request open.
     pub fn is_waiting(&self) -> bool {
         matches!(self.state, State::Late) || !self.asked.is_empty()
+    }
+
+    /// Whether no request is open or held.
+    pub fn is_free(&self) -> bool {
+        match self.state {
+            State::Away => true,
+            State::Up => self.asked.is_empty(),
+            State::Dialing { .. } | State::Late => false,
+        }
+    }
+
+    /// Forgets a request that is held; whether it was there. One that was passed on is the program's.
+    pub fn withdraw(&mut self, ticket: Ticket) -> bool {
+        let before = self.held.len();
+        self.held.retain(|(held, _)| *held != ticket);
+        let withdrawn = self.held.len() < before;
+        if withdrawn && self.held.is_empty() && matches!(self.state, State::Dialing { .. }) {
+            self.enter(State::Away, "its request was withdrawn");
+        }
+        withdrawn
     }
 
     /// Bytes that wait for the program; empty unless there is a connection.
@@ -246,10 +266,7 @@ impl Conversation {
     pub fn failed(&mut self, fault: &Fault, now: Instant, answer: &mut impl FnMut(Ticket, &[u8])) {
         let (lost, next) = match self.state {
             State::Away => return,
-            State::Dialing { .. } => {
-                self.held_bytes.clear();
-                (std::mem::take(&mut self.held), State::Away)
-            }
+            State::Dialing { .. } => (self.held.drain(..).map(|(ticket, _)| ticket).collect(), State::Away),
             State::Up | State::Late => {
                 let next =
                     if self.held.is_empty() { State::Away } else { State::Dialing { since: now, next: now } };
@@ -281,8 +298,7 @@ impl Conversation {
     }
 
     fn hold(&mut self, ticket: Ticket, request: &[u8]) {
-        self.held.push_back(ticket);
-        self.held_bytes.push_line(request);
+        self.held.push_back((ticket, request.into()));
     }
 
     /// Passes on what was held.
@@ -290,13 +306,10 @@ impl Conversation {
         if self.asked.is_empty() {
             self.clock_from = now;
         }
-        self.asked.append(&mut self.held);
-        if self.out.is_empty() {
-            std::mem::swap(&mut self.out, &mut self.held_bytes);
-        } else {
-            self.out.tail().extend_from_slice(self.held_bytes.bytes());
+        for (ticket, request) in self.held.drain(..) {
+            self.asked.push_back(ticket);
+            self.out.push_line(&request);
         }
-        self.held_bytes.clear();
     }
 
     fn enter(&mut self, state: State, why: &str) {

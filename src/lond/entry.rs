@@ -1,19 +1,23 @@
 //! Where a link child begins.
 //!
-//! Finds out who calls, sets the socket up, and serves the link to its end. Never returns into the supervisor's
-//! code. Exits 0, however the link ended: that is the caller's affair, and in the log. Exits 1 when the system gave
-//! not even what a link needs.
+//! Sets the socket up, finds out which wire the caller speaks and, on the classic one, who it is, and serves the
+//! link to its end. Never returns into the supervisor's code. Exits 0, however the link ended: that is the
+//! caller's affair; the supervisor is told of those that were turned away and logs them. Exits 1 when the system
+//! gave not even what a link needs.
 
 use super::access;
-use super::reactor::{Reactor, SetupError};
-use super::serve::{LINGER, Reason};
-use crate::config::{Config, Host, HostId};
+use super::first_byte::{self, First};
+use super::reactor::{Accepted, Reactor, SetupError};
+use super::serve::LINGER;
+use crate::config::{Config, Host, HostId, Pins};
 use crate::logging;
+use crate::supervise::control::{Channel, FromServe, ToServe};
 use crate::supervise::title;
+use crate::wire::secure::{Admission, HostKey, TlsIdentity, Tunnel, TunnelError};
 use socket2::{SockRef, TcpKeepalive};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 /// Silence after which the kernel asks whether the caller is still there.
@@ -34,8 +38,8 @@ pub struct Seed {
     pub stream: TcpStream,
     /// Where it comes from.
     pub remote: SocketAddr,
-    /// Whom the address tells, for the classic wire; on the secure one the key tells, and this means nothing. `None`:
-    /// nobody's, unless it is that of a host with an empty address in the table, whose name is to be looked up.
+    /// Who calls, by the address, which counts on the classic wire alone. `None`: no host of the table has it, but
+    /// one with an empty address may be meant, whose name is to be looked up.
     pub caller: Option<HostId>,
     /// The child's end of the control socket: receives `ToServe`, sends `FromServe`.
     pub control: OwnedFd,
@@ -44,7 +48,7 @@ pub struct Seed {
 /// Serves one link until it closes or the child is told to stop; exits 0 then.
 pub fn run(seed: Seed) -> ! {
     let code = match serve(seed) {
-        Ok(_) => 0,
+        Ok(()) => 0,
         Err(error) => {
             log::error!("serve link: {error}");
             1
@@ -53,23 +57,63 @@ pub fn run(seed: Seed) -> ! {
     std::process::exit(code)
 }
 
-/// Serves one link to its end; `None`: the caller is no host of the table.
-fn serve(seed: Seed) -> Result<Option<Reason>, SetupError> {
+/// Serves one link to its end.
+fn serve(seed: Seed) -> Result<(), SetupError> {
     let Seed { config, stream, remote, caller, control } = seed;
     let opening_deadline = Instant::now() + config.lond.opening_timeout;
     title::set(&format!("{} opening", remote.ip()));
     if let Err(error) = set_up(&stream) {
         // The link can do without, and if it is broken that will show.
-        log::warn!("set options of the link from {remote}: {error}");
+        log::debug!("set options of the link from {remote}: {error}");
     }
-    let Some(caller) = find_caller(&config, remote, caller.as_ref(), opening_deadline) else {
-        log::warn!("refused {remote}: the address is that of no host in {}", config.hosts_file.display());
-        refuse(&stream);
-        return Ok(None);
-    };
-    logging::set_host(caller.id.as_str());
-    title::set(&format!("{} opening", caller.id));
-    Reactor::new(&config, caller, stream, control, opening_deadline).map(|reactor| Some(reactor.run()))
+    match first_byte::wait(&stream, control.as_fd(), opening_deadline) {
+        Ok(First::Tls) => match tunnel(&config) {
+            Ok(tunnel) => {
+                let accepted = Accepted::Secure(tunnel);
+                Reactor::new(config, accepted, stream, control, opening_deadline)?.run();
+            }
+            Err(error) => tell_refused(control, format!("the secure wire cannot be served: {error}")),
+        },
+        Ok(First::Other) if !config.lond.classic => {
+            refuse(&stream);
+            tell_refused(control, "the classic wire is refused".to_owned());
+        }
+        Ok(First::Other) => match find_caller(&config, remote, caller.as_ref(), opening_deadline).cloned() {
+            Some(caller) => {
+                logging::set_host(caller.id.as_str());
+                title::set(&format!("{} opening", caller.id));
+                let accepted = Accepted::Classic(&caller);
+                Reactor::new(config, accepted, stream, control, opening_deadline)?.run();
+            }
+            None => {
+                refuse(&stream);
+                let hosts = config.hosts_file.display();
+                tell_refused(control, format!("the address is that of no host in {hosts}"));
+            }
+        },
+        Ok(First::Deadline) => tell_refused(control, "it said nothing in time".to_owned()),
+        Ok(First::End | First::Told) => {}
+        Err(error) => log::debug!("wait for the first byte from {remote}: {error}"),
+    }
+    Ok(())
+}
+
+/// The called end of a tunnel that takes the hosts which are both in the table and in the pins.
+fn tunnel(config: &Config) -> Result<Tunnel, TunnelError> {
+    let identity = TlsIdentity::new(&HostKey::load(&config.key_dir)?)?;
+    // This host does not call itself: who shows its key does not belong here.
+    let others = config.hosts.iter().filter(|host| host.id != config.id);
+    let pins = others.flat_map(|host| config.pins.of(&host.id).iter().map(|pin| (host.id.clone(), *pin)));
+    Tunnel::called(&Admission::new(&identity, Pins::from_pairs(pins))?)
+}
+
+/// The supervisor counts it, and says it in the log.
+fn tell_refused(control: OwnedFd, why: String) {
+    let told = Channel::<FromServe, ToServe>::from_fd(control)
+        .and_then(|mut control| control.send(&FromServe::Refused { why }));
+    if let Err(error) = told {
+        log::warn!("tell the supervisor that a caller was refused: {error}");
+    }
 }
 
 fn find_caller<'a>(

@@ -1,12 +1,18 @@
 //! The called side: `supervisor` accepts and forks a child for each link; `entry` is where such a child begins.
 //!
-//! In a child: [`access`] tells who calls, [`serve`] (pure) decides what every line means and in which order the
-//! answers go, [`reactor`] alone has sockets and a clock; [`record`] remembers on disk what was answered to critical
-//! messages.
+//! In a child: `first_byte` tells the wires apart, [`access`] who calls on the classic one, `serve` (classic) and `secure`, both pure, decide what
+//! every byte means and what is answered, [`service`] what a request means to both, [`record`] remembers the answers
+//! to critical messages, [`reactor`] alone has sockets and a clock.
 
 pub mod access;
 pub mod entry;
+mod first_byte;
 pub mod reactor;
+mod reason;
 pub mod record;
+pub mod secure;
 pub mod serve;
+pub mod service;
 pub mod supervisor;
+
+pub use reason::Reason;

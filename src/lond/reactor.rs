@@ -1,47 +1,63 @@
 //! The loop of a link child: the only place with sockets and a clock.
 //!
-//! Owns the link, the control socket, the connections to the handlers and the ping back to the caller, and carries
-//! out what [`Serve`] decides. A turn reads what is ready (each source within a budget), takes requests, and writes
-//! once to each socket what came together; then it sleeps until an event or the earliest deadline. Whether a
-//! source is read follows from what the buffers hold, so that a caller or program that does not read stops its
-//! source and costs a bounded amount of memory.
+//! Owns the link, the control socket, the connections to the handlers, the record of critical messages and the ping
+//! back to the caller, and carries out what [`Serve`] or [`Secure`] decides. A turn reads what is ready (each source
+//! within a budget), takes requests, records the answers to critical messages with one sync, and writes once to each
+//! socket what came together; then it sleeps until an event or the earliest deadline. Whether a source is read
+//! follows from what the buffers hold, so that a caller or program that does not read stops its source and costs a
+//! bounded amount of memory.
 //!
 //! Failures: [`Reactor::new`] fails when the system gives no poll or no descriptor. [`Reactor::run`] always comes to
-//! an end with a [`Reason`]; a broken link, a poll that fails and a supervisor that is gone are reasons too.
+//! an end with a [`Reason`]; a broken link, a poll that fails and a supervisor that is gone are reasons too. A link
+//! that broke may leave the loop turning: see [`Secure`].
 
 mod ask_back;
+mod handlers;
+mod keeper;
 mod program;
+mod secure_link;
 mod stream;
+mod wire;
 
+use super::Reason;
 use super::access;
-use super::serve::{Effect, Reason, Route, Serve, Settings};
-use crate::config::{Config, Host, HostId, Wire};
+use super::secure::{self, Secure};
+use super::serve::{self, Serve};
+use super::service::{Effect, Route, Service};
+use crate::config::{Config, Host, HostId, Pin};
 use crate::handler::builtin;
-use crate::handler::socket::Conversation;
+use crate::logging;
 use crate::supervise::control::{Channel, FromServe, ToServe};
 use crate::supervise::title;
 use crate::wire::line::READ_SIZE;
+use crate::wire::secure::Tunnel;
 use ask_back::AskBack;
+use handlers::Handler;
+use keeper::{Keeper, Opening};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
-use program::Program;
+use secure_link::SecureLink;
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 use stream::{ReadOutcome, Stream};
+use wire::Wire;
 
 const LINK: Token = Token(0);
 const CONTROL: Token = Token(1);
 const ASK_BACK: Token = Token(2);
 /// The handlers have this token and those after it.
-const FIRST_PROGRAM: usize = 3;
+const FIRST_HANDLER: usize = 3;
 
 /// Events taken at a time; what is left comes with the next.
 const EVENTS: usize = 64;
 
 /// Reads of the link in one turn of the loop; then the handlers have theirs.
 const READ_BUDGET: usize = 4;
+
+/// Bytes that one read asks for until it is known who calls: what a stranger costs is bounded.
+const OPENING_READ: usize = 16 * 1024;
 
 /// Where the kernel tells the load average.
 const LOADAVG: &str = "/proc/loadavg";
@@ -55,29 +71,75 @@ pub struct SetupError {
     cause: io::Error,
 }
 
+/// What is known of the caller when its link is accepted.
+#[derive(Debug)]
+pub enum Accepted<'a> {
+    /// It speaks the classic wire, and is this host by its address.
+    Classic(&'a Host),
+    /// It speaks TLS, and is to prove who it is.
+    Secure(Tunnel),
+}
+
 /// The loop and all that it holds.
 #[derive(Debug)]
 pub struct Reactor {
+    config: Config,
     poll: Poll,
-    /// One buffer for every read.
+    /// One buffer for every read; small until it is known who calls.
     scratch: Box<[u8]>,
-    caller: HostId,
-    full_load: f64,
-    serve: Serve,
-    link: Stream<TcpStream>,
+    wire: Wire,
+    /// `None`: it is no more, though work may be left.
+    link: Option<Stream<TcpStream>>,
     control: Channel<FromServe, ToServe>,
-    programs: Vec<Program>,
+    /// What there is once it is known who calls.
+    known: Option<Known>,
+    opening_deadline: Instant,
+}
+
+/// What a caller that is known has.
+#[derive(Debug)]
+struct Known {
+    caller: HostId,
+    /// The key by which it is known, on the secure wire.
+    pin: Option<Pin>,
+    handlers: Vec<Handler>,
     ask_back: AskBack,
+    keeper: Keeper,
+}
+
+impl Known {
+    fn new(config: &Config, caller: &HostId, pin: Option<Pin>, now: Instant) -> Known {
+        let tokens = (FIRST_HANDLER..).step_by(handlers::TOKENS);
+        let handlers = config.handlers.iter().zip(tokens);
+        Known {
+            caller: caller.clone(),
+            pin,
+            handlers: handlers
+                .map(|(handler, token)| Handler::new(handler, config.lond.max_line, token, now))
+                .collect(),
+            ask_back: AskBack::new(config.socket_path(caller), ASK_BACK),
+            keeper: Keeper::new(&config.spool_dir, caller),
+        }
+    }
+}
+
+/// What `caller` is served with.
+fn service(config: &Config, caller: &Host) -> Service {
+    let routes = config
+        .handlers
+        .iter()
+        .map(|handler| Route { name: handler.name.clone(), allowed: access::allowed(handler, caller) });
+    Service { id: config.id.clone(), caller: caller.id.clone(), routes: routes.collect() }
 }
 
 impl Reactor {
-    /// Gets ready to serve `caller` on `stream`. `control`: the child's end of the control socket.
+    /// Gets ready to serve the link on `stream`. `control`: the child's end of the control socket.
     ///
     /// # Errors
     /// When the system gives no poll, no random numbers, or refuses a socket.
     pub fn new(
-        config: &Config,
-        caller: &Host,
+        config: Config,
+        accepted: Accepted<'_>,
         stream: std::net::TcpStream,
         control: OwnedFd,
         opening_deadline: Instant,
@@ -92,40 +154,31 @@ impl Reactor {
         registry
             .register(&mut control, CONTROL, Interest::READABLE | Interest::WRITABLE)
             .map_err(fail("watch control socket"))?;
-        let seed = getrandom::u64().map_err(io::Error::other).map_err(fail("read random numbers"))?;
-
-        let routes = config
-            .handlers
-            .iter()
-            .map(|handler| Route { name: handler.name.clone(), allowed: access::allowed(handler, caller) })
-            .collect();
-        let settings = Settings {
-            id: config.id.clone(),
-            caller: caller.id.clone(),
-            routes,
-            max_line: config.lond.max_line,
-            drain_timeout: config.lond.drain_timeout,
+        let (wire, known) = match accepted {
+            Accepted::Secure(tunnel) => {
+                (Wire::Secure(Box::new(SecureLink::new(tunnel, opening_deadline))), None)
+            }
+            Accepted::Classic(caller) => {
+                let seed = getrandom::u64().map_err(io::Error::other).map_err(fail("read random numbers"))?;
+                let settings = serve::Settings {
+                    service: service(&config, caller),
+                    max_line: config.lond.max_line,
+                    drain_timeout: config.lond.drain_timeout,
+                };
+                let serve = Serve::new(settings, fastrand::Rng::with_seed(seed), opening_deadline);
+                let known = Known::new(&config, &caller.id, None, Instant::now());
+                (Wire::Classic(Box::new(serve)), Some(known))
+            }
         };
-        let now = Instant::now();
-        let programs = config
-            .handlers
-            .iter()
-            .zip(FIRST_PROGRAM..)
-            .map(|(handler, token)| {
-                let conversation =
-                    Conversation::new(&handler.name, handler.timeout, config.lond.max_line, now);
-                Program::new(&handler.name, handler.socket.clone(), Token(token), conversation)
-            })
-            .collect();
+        let read_size = if known.is_some() { READ_SIZE } else { OPENING_READ };
         Ok(Reactor {
-            scratch: vec![0; READ_SIZE].into_boxed_slice(),
-            caller: caller.id.clone(),
-            full_load: config.lond.full_load,
-            serve: Serve::new(settings, fastrand::Rng::with_seed(seed), opening_deadline),
-            link,
+            config,
+            scratch: vec![0; read_size].into_boxed_slice(),
+            wire,
+            link: Some(link),
             control,
-            programs,
-            ask_back: AskBack::new(config.socket_path(&caller.id), ASK_BACK),
+            known,
+            opening_deadline,
             poll,
         })
     }
@@ -134,13 +187,13 @@ impl Reactor {
     pub fn run(mut self) -> Reason {
         let reason = match self.turns() {
             Ok(reason) => reason,
-            Err(error) => Reason::Lost(error.to_string()),
+            Err(error) => Reason::Lost(format!("wait for events: {error}")),
         };
         self.teardown(&reason);
         reason
     }
 
-    /// Turns until the link has ended. An error is the link's, or the poll's.
+    /// Turns until the link has ended. An error is the poll's.
     fn turns(&mut self) -> io::Result<Reason> {
         let mut events = Events::with_capacity(EVENTS);
         loop {
@@ -151,8 +204,8 @@ impl Reactor {
             }
             let now = Instant::now();
             self.note(&events, now);
-            self.turn(now)?;
-            if let Some(reason) = self.serve.ended() {
+            self.turn(now);
+            if let Some(reason) = self.wire.ended() {
                 return Ok(reason.clone());
             }
         }
@@ -160,35 +213,37 @@ impl Reactor {
 
     /// How long to sleep; nothing at all while a budget or a bound left work undone.
     fn timeout(&self, now: Instant) -> Option<Duration> {
-        let work_left = self.serve.has_work()
-            || (self.link.readable() && self.serve.wants_input())
-            || self
-                .programs
-                .iter()
+        let handlers = || self.known.iter().flat_map(|known| &known.handlers);
+        let work_left = self.wire.has_work()
+            || (self.link.as_ref().is_some_and(Stream::readable) && self.wire.wants_input())
+            || handlers()
                 .enumerate()
-                .any(|(number, program)| program.has_work(self.serve.wants_answers_from(number)));
+                .any(|(number, handler)| handler.has_work(self.wire.wants_answers_from(number)));
         if work_left {
             return Some(Duration::ZERO);
         }
-        let deadlines = self.programs.iter().map(Program::deadline);
-        deadlines
-            .chain([self.serve.deadline(), self.ask_back.deadline()])
-            .flatten()
+        let ask_back = self.known.as_ref().and_then(|known| known.ask_back.deadline());
+        handlers()
+            .filter_map(Handler::deadline)
+            .chain([self.wire.deadline(), ask_back].into_iter().flatten())
             .min()
             .map(|deadline| deadline.saturating_duration_since(now))
     }
 
     fn note(&mut self, events: &Events, now: Instant) {
         for event in events {
-            match event.token() {
-                LINK => self.link.note(event),
-                CONTROL => self.control(now),
-                ASK_BACK => self.ask_back.note(event),
-                Token(number) => {
-                    if let Some(program) = self.programs.get_mut(number.wrapping_sub(FIRST_PROGRAM)) {
-                        program.note(event);
+            match (event.token(), &mut self.link, &mut self.known) {
+                (LINK, Some(link), _) => link.note(event),
+                (CONTROL, _, _) => self.control(now),
+                (ASK_BACK, _, Some(known)) => known.ask_back.note(event),
+                (Token(number), _, Some(known)) if number >= FIRST_HANDLER => {
+                    let number = number - FIRST_HANDLER;
+                    if let Some(handler) = known.handlers.get_mut(number / handlers::TOKENS) {
+                        handler.note(number % handlers::TOKENS, event);
                     }
                 }
+                // Of a socket that was closed meanwhile.
+                (Token(_), _, _) => {}
             }
         }
     }
@@ -200,8 +255,8 @@ impl Reactor {
             Ok(received) => {
                 for message in received.messages {
                     match message {
-                        ToServe::Drain => self.serve.finish(Reason::Drained, now),
-                        ToServe::Replaced => self.serve.finish(Reason::Replaced, now),
+                        ToServe::Drain => self.wire.finish(Reason::Drained, now),
+                        ToServe::Replaced => self.wire.finish(Reason::Replaced, now),
                     }
                 }
                 received.closed
@@ -213,45 +268,59 @@ impl Reactor {
         };
         if closed {
             // Said again with each event of a dead socket; only the first time counts.
-            self.serve.finish(Reason::Orphaned, now);
+            self.wire.finish(Reason::Orphaned, now);
         }
     }
 
     /// Does all that can be done now. Programs are read before they are written to, so that one that has closed its
     /// connection meanwhile is dialed anew rather than given a request to lose.
-    fn turn(&mut self, now: Instant) -> io::Result<()> {
-        self.serve.tick(now);
-        for (number, program) in self.programs.iter_mut().enumerate() {
-            let wanted = self.serve.wants_answers_from(number);
-            program.read(wanted, &mut self.scratch, now, &mut |ticket, answer| {
-                self.serve.answer(ticket, answer);
+    fn turn(&mut self, now: Instant) {
+        self.wire.tick(now);
+        let handlers = self.known.iter_mut().flat_map(|known| &mut known.handlers);
+        for (number, handler) in handlers.enumerate() {
+            let wanted = self.wire.wants_answers_from(number);
+            handler.read(wanted, &mut self.scratch, now, &mut |ticket, answer| {
+                self.wire.answer(ticket, answer);
             });
         }
-        self.take_requests(now)?;
-        for program in &mut self.programs {
-            program.write(self.poll.registry(), &mut self.scratch, now, &mut |ticket, answer| {
-                self.serve.answer(ticket, answer);
+        if let Err(error) = self.take_requests(now) {
+            self.wire.lost(&error);
+        }
+        if let Some(known) = &mut self.known {
+            for handler in &mut known.handlers {
+                handler.write(self.poll.registry(), &mut self.scratch, now, &mut |ticket, answer| {
+                    self.wire.answer(ticket, answer);
+                });
+            }
+            known.ask_back.work(self.poll.registry(), &mut self.scratch, now, &mut |ticket, answer| {
+                self.wire.asked_back(ticket, answer);
             });
         }
-        self.ask_back.work(self.poll.registry(), &mut self.scratch, now, &mut |ticket, answer| {
-            self.serve.asked_back(ticket, answer);
-        });
-        self.link.flush(self.serve.outgoing())?;
+        self.look_after_session(now);
+        if let Some(link) = &mut self.link
+            && let Err(error) = self.wire.flush(link, now)
+        {
+            self.wire.lost(&error);
+        }
+        if self.wire.is_cut() {
+            self.link = None;
+        }
         // Only now is it known what the buffers hold while the loop sleeps, and so whose time runs.
-        for (number, program) in self.programs.iter_mut().enumerate() {
-            program.pause(self.serve.wants_answers_from(number), now);
+        let handlers = self.known.iter_mut().flat_map(|known| &mut known.handlers);
+        for (number, handler) in handlers.enumerate() {
+            handler.pause(self.wire.wants_answers_from(number), now);
         }
-        Ok(())
     }
 
     fn take_requests(&mut self, now: Instant) -> io::Result<()> {
         self.carry_out(now)?;
         let mut budget = READ_BUDGET;
-        while budget > 0 && self.link.readable() && self.serve.wants_input() {
-            match self.link.read(&mut self.scratch)? {
+        while budget > 0 && self.wire.wants_input() {
+            let Some(link) = self.link.as_mut().filter(|link| link.readable()) else { break };
+            match link.read(&mut self.scratch)? {
                 ReadOutcome::Nothing => break,
-                ReadOutcome::Bytes(count) => self.serve.push(&self.scratch[..count]),
-                ReadOutcome::End => self.serve.end_of_input(),
+                ReadOutcome::Bytes(count) => self.receive(count, now),
+                ReadOutcome::End => self.wire.end_of_input(),
             }
             self.carry_out(now)?;
             budget -= 1;
@@ -259,53 +328,166 @@ impl Reactor {
         Ok(())
     }
 
+    /// Takes what was read into the buffer.
+    fn receive(&mut self, count: usize, now: Instant) {
+        let bytes = &self.scratch[..count];
+        match &mut self.wire {
+            Wire::Classic(serve) => serve.push(bytes),
+            Wire::Secure(link) => {
+                if let Some((caller, pin)) = link.receive(bytes, now) {
+                    self.authenticated(&caller, pin, now);
+                }
+            }
+        }
+    }
+
+    /// The caller has proved who it is: only now is there anything for it.
+    fn authenticated(&mut self, caller: &HostId, pin: Pin, now: Instant) {
+        let Wire::Secure(link) = &mut self.wire else { return };
+        let (config, lond) = (&self.config, &self.config.lond);
+        let Some(host) = config.hosts.get(caller) else {
+            return link.refuse(format!("{caller} is not in {}", config.hosts_file.display()), now);
+        };
+        logging::set_host(caller.as_str());
+        title::set(&format!("{caller} opening"));
+        let settings = secure::Settings {
+            service: service(config, host),
+            max_line: lond.max_line,
+            window: lond.window,
+            heartbeat: lond.heartbeat,
+            heartbeat_missed: lond.heartbeat_missed,
+            drain_timeout: lond.drain_timeout,
+        };
+        self.known = Some(Known::new(config, caller, Some(pin), now));
+        link.open(Secure::new(settings, self.opening_deadline, now), now);
+        // It holds what was just read, and all that was taken.
+        self.scratch = vec![0; READ_SIZE].into_boxed_slice();
+    }
+
+    /// What a session needs once a turn: the answers to critical messages recorded, the record let go of in time, the
+    /// caller tried when it is silent.
+    fn look_after_session(&mut self, now: Instant) {
+        let (Wire::Secure(link), Some(known)) = (&mut self.wire, &mut self.known) else { return };
+        let Some(session) = link.session() else { return };
+        if session.unrecorded().next().is_some() {
+            match known.keeper.add(session.unrecorded()) {
+                Ok(()) => session.recorded(),
+                Err(cause) => session.record_failed(&cause, now),
+            }
+        }
+        if session.is_done_with_record() {
+            known.keeper.close();
+        }
+        // What the kernel still holds is a sign of life.
+        if !self.link.as_ref().is_some_and(Stream::readable) {
+            session.beat(now);
+        }
+    }
+
     fn carry_out(&mut self, now: Instant) -> io::Result<()> {
-        while let Some(effect) = self.serve.step(now) {
-            match effect {
-                Effect::Opened => {
+        while let Some(effect) = self.wire.step(now) {
+            match (effect, &mut self.known) {
+                (Effect::Shut, _) => {
+                    self.wire.close();
+                    let Some(link) = &mut self.link else { continue };
+                    self.wire.flush(link, now)?;
+                    match link.socket().shutdown(Shutdown::Write) {
+                        // The caller was faster.
+                        Err(error) if error.kind() != io::ErrorKind::NotConnected => return Err(error),
+                        Ok(()) | Err(_) => {}
+                    }
+                }
+                (Effect::Opened, Some(known)) => {
                     log::info!("link open");
-                    title::set(&format!("{} serving", self.caller));
-                    let opened =
-                        FromServe::Opened { caller: self.caller.clone(), pin: None, wire: Wire::Classic };
+                    title::set(&format!("{} serving", known.caller));
+                    let opened = FromServe::Opened {
+                        caller: known.caller.clone(),
+                        pin: known.pin.as_ref().map(Pin::to_string),
+                        wire: match known.pin {
+                            Some(_) => crate::config::Wire::Secure,
+                            None => crate::config::Wire::Classic,
+                        },
+                    };
                     if let Err(error) = self.control.send(&opened) {
                         log::warn!("tell the supervisor that the link is open: {error}");
                     }
                 }
-                Effect::Ask { handler, ticket, request } => self.programs[handler].ask(ticket, request, now),
-                Effect::AskBack(ticket) => self.ask_back.ask(ticket),
-                Effect::Load(ticket) => {
+                (Effect::Ask { handler, ticket, order, request }, Some(known)) => {
+                    known.handlers[handler].ask(ticket, order, request, now);
+                }
+                (Effect::Withdraw { handler, ticket }, Some(known)) => {
+                    if known.handlers[handler].withdraw(ticket)
+                        && let Wire::Secure(link) = &mut self.wire
+                        && let Some(session) = link.session()
+                    {
+                        session.withdrawn(ticket);
+                    }
+                }
+                (Effect::AskBack(ticket), Some(known)) => known.ask_back.ask(ticket),
+                (Effect::Load(ticket), Some(_)) => {
                     // What cannot be read has no number in it, and is answered so.
                     let text = std::fs::read_to_string(LOADAVG).unwrap_or_default();
-                    self.serve.answer(ticket, builtin::load_answer(&text, self.full_load).as_bytes());
+                    let answer = builtin::load_answer(&text, self.config.lond.full_load);
+                    self.wire.answer(ticket, answer.as_bytes());
                 }
-                Effect::Log(text) => {
-                    crate::logging::always(format_args!(
-                        "log from {}: {}",
-                        self.caller,
-                        builtin::printable(text)
-                    ));
+                (Effect::Log(text), Some(known)) => {
+                    let shown = builtin::printable(text);
+                    logging::always(format_args!("log from {}: {shown}", known.caller));
                 }
-                Effect::Shut => match self.link.socket().shutdown(Shutdown::Write) {
-                    // The caller was faster.
-                    Err(error) if error.kind() != io::ErrorKind::NotConnected => return Err(error),
-                    Ok(()) | Err(_) => {}
-                },
+                (Effect::OpenRecord { epoch }, Some(known)) => {
+                    let opening = known.keeper.open(epoch);
+                    let Wire::Secure(link) = &mut self.wire else { continue };
+                    let Some(session) = link.session() else { continue };
+                    match opening {
+                        Opening::Open(mark) => session.record_opened(mark),
+                        Opening::Busy => session.record_busy(now),
+                        Opening::Failed(cause) => session.record_failed(&cause, now),
+                    }
+                }
+                (Effect::Recall { ticket, sequence, settled, running, key }, Some(known)) => {
+                    let found = known.keeper.recall(sequence, settled, running, key);
+                    if let Wire::Secure(link) = &mut self.wire
+                        && let Some(session) = link.session()
+                    {
+                        session.recalled(ticket, found, now);
+                    }
+                }
+                (
+                    Effect::Opened
+                    | Effect::Ask { .. }
+                    | Effect::Withdraw { .. }
+                    | Effect::AskBack(_)
+                    | Effect::Load(_)
+                    | Effect::Log(_)
+                    | Effect::OpenRecord { .. }
+                    | Effect::Recall { .. },
+                    None,
+                ) => debug_assert!(false, "an effect before the caller is known"),
             }
         }
         Ok(())
     }
 
     /// The one way to the end: says why; dropping the reactor closes all that it holds.
-    fn teardown(self, reason: &Reason) {
+    fn teardown(mut self, reason: &Reason) {
         match reason {
             Reason::CallerClosed | Reason::Exit | Reason::Drained | Reason::Replaced => {
                 log::info!("link closed: {reason}");
             }
-            Reason::Refused(_)
-            | Reason::OpeningTimeout
-            | Reason::Orphaned
+            // The supervisor says it, seldom enough that a crowd cannot fill the log.
+            Reason::Refused(_) | Reason::OpeningTimeout => {
+                let refused = FromServe::Refused { why: reason.to_string() };
+                if let Err(error) = self.control.send(&refused) {
+                    log::warn!("link closed: {reason} (the supervisor is not told: {error})");
+                }
+            }
+            Reason::Orphaned
             | Reason::DrainTimeout { .. }
-            | Reason::Lost(_) => log::warn!("link closed: {reason}"),
+            | Reason::Lost(_)
+            | Reason::Violation(_)
+            | Reason::CallerError(_)
+            | Reason::Silent(_)
+            | Reason::Record(_) => log::warn!("link closed: {reason}"),
         }
     }
 }

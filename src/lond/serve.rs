@@ -20,17 +20,16 @@
 //! Failures: bad input costs an `error:` answer once the link is open, and the link before that. Nothing panics.
 
 mod answers;
-mod reason;
 mod request;
 
-pub use reason::Reason;
-
-use crate::config::HostId;
+use super::Reason;
+use super::service::{Effect, Order, Service, Verdict, too_long_answer};
 use crate::handler::Ticket;
 use crate::handler::builtin::Builtin;
 use crate::wire::line::{Line, LineReader, Outgoing};
 use answers::{Answers, Seal};
 use request::is_enciphered;
+use std::io;
 use std::time::{Duration, Instant};
 
 /// Bytes of an unfinished line that are kept before the caller is known; more is `refused`. (No line of the opening
@@ -40,52 +39,15 @@ pub const MAX_OPENING_LINE: usize = 1024;
 /// How long a link lingers for the caller to read the last answers and close.
 pub const LINGER: Duration = Duration::from_secs(1);
 
-/// A handler of the configuration, as the caller of this link sees it. Its place in the list is its number.
-#[derive(Debug, Clone)]
-pub struct Route {
-    /// Request name.
-    pub name: String,
-    /// Whether this caller may use it.
-    pub allowed: bool,
-}
-
 /// What a link is served with.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// This host.
-    pub id: HostId,
-    /// The host that calls, as its address tells.
-    pub caller: HostId,
-    /// The handlers.
-    pub routes: Vec<Route>,
+    /// Whom, and what for. The caller is known by its address.
+    pub service: Service,
     /// Longest request in bytes.
     pub max_line: usize,
     /// How long in-flight requests may go on once the link is told to end.
     pub drain_timeout: Duration,
-}
-
-/// What the reactor is to do.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Effect<'a> {
-    /// The opening dialogue is done: tell the supervisor. Once a link.
-    Opened,
-    /// Pass the request to a handler and [`Serve::answer`] with what it says.
-    Ask {
-        /// Its number.
-        handler: usize,
-        /// For the answer.
-        ticket: Ticket,
-        /// The whole line.
-        request: &'a [u8],
-    },
-    /// Ping the caller through this host's own `lonc`; then [`Serve::asked_back`].
-    AskBack(Ticket),
-    /// Read the load average; then [`Serve::answer`].
-    Load(Ticket),
-    /// Append the text to the log. It was answered already.
-    Log(&'a [u8]),
-    /// Everything is said: shut the writing half.
-    Shut,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -217,7 +179,9 @@ impl Serve {
         };
         Some(match todo {
             Todo::Opened => Effect::Opened,
-            Todo::Ask { handler, ticket } => Effect::Ask { handler, ticket, request: &self.request },
+            Todo::Ask { handler, ticket } => {
+                Effect::Ask { handler, ticket, order: Order::Kept, request: &self.request }
+            }
             Todo::AskBack(ticket) => Effect::AskBack(ticket),
             Todo::Load(ticket) => Effect::Load(ticket),
             Todo::Log => match Builtin::parse(&self.request) {
@@ -234,8 +198,7 @@ impl Serve {
 
     /// What this host's own `lonc` answered to the ping; `None`: nothing.
     pub fn asked_back(&mut self, ticket: Ticket, answer: Option<&[u8]>) {
-        let id = self.settings.id.as_str().as_bytes();
-        self.answers.answer(ticket, &[id, b":", answer.unwrap_or(b"con_lost")].concat());
+        self.answers.answer(ticket, &self.settings.service.asked_back(answer));
     }
 
     /// The caller sends nothing more; it may still read.
@@ -278,6 +241,11 @@ impl Serve {
             State::Ended(_) => return,
         };
         self.enter(State::Ended(reason));
+    }
+
+    /// The connection broke.
+    pub fn lost(&mut self, cause: &io::Error) {
+        self.enter(State::Ended(Reason::Lost(cause.to_string())));
     }
 
     /// When [`Serve::tick`] has something to do.
@@ -357,31 +325,29 @@ impl Serve {
             State::Init | State::Challenged(_) => {
                 self.refuse("a line that is no part of the opening dialogue")
             }
-            State::Open | State::Finishing(_) => self.answers.give(&self.too_long_answer(), None),
+            State::Open | State::Finishing(_) => {
+                self.answers.give(&too_long_answer(self.settings.max_line), None)
+            }
             State::Leaving(_) | State::Lingering(_) | State::Ended(_) => {}
         }
     }
 
-    fn too_long_answer(&self) -> Vec<u8> {
-        format!("error:request longer than {} bytes", self.settings.max_line).into_bytes()
-    }
-
     fn refuse(&mut self, why: &'static str) {
         self.answers.give(b"refused", None);
-        self.enter(State::Leaving(Reason::Refused(why)));
+        self.enter(State::Leaving(Reason::Refused(why.into())));
     }
 
     fn enter(&mut self, state: State) {
         let (from, to) = (self.state.name(), state.name());
         match &state {
             State::Init | State::Challenged(_) | State::Open => {
-                log::debug!("link of {}: {from} -> {to}", self.settings.caller);
+                log::debug!("link of {}: {from} -> {to}", self.settings.service.caller);
             }
             State::Finishing(reason)
             | State::Leaving(reason)
             | State::Lingering(reason)
             | State::Ended(reason) => {
-                log::debug!("link of {}: {from} -> {to} ({reason})", self.settings.caller);
+                log::debug!("link of {}: {from} -> {to} ({reason})", self.settings.service.caller);
             }
         }
         self.state = state;

@@ -5,8 +5,7 @@
 //!
 //! ```text
 //! error:/etc/lonnet/hosts.tab:7: ...                        nothing was changed
-//! warning:/etc/lonnet/lonnet.toml:3: ...
-//! reloaded: 2 links replaced, 1 added, 0 removed, 3 kept    always the last line, where nothing is an error
+//! reloaded: 2 links replaced, 1 added, 0 removed, 3 kept    one line, where nothing is an error
 //! ```
 //!
 //! This host's own key is read with the configuration: a new one replaces every secure link, one that cannot be used
@@ -24,9 +23,7 @@ use std::collections::BTreeSet;
 
 /// What stands before a problem in the answer to `reload`.
 pub const ERROR: &str = "error:";
-/// What stands before a warning.
-pub const WARNING: &str = "warning:";
-/// What the last line begins with when nothing is an error.
+/// What the answer begins with when nothing is an error.
 pub const RELOADED: &str = "reloaded: ";
 
 /// A key that a running process cannot follow.
@@ -90,19 +87,20 @@ pub fn refused(problems: &[String]) -> String {
     lines.join("\n")
 }
 
-/// The answer where `config` was taken over, and what was `done` with it; it is in the log then too.
+/// The answer where `config` was taken over, and what was `done` with it; both that and the warnings are in the log then too.
 pub fn taken_over(config: &Config, done: &str) -> String {
-    let mut answer = String::new();
-    for warning in &config.warnings {
-        log::warn!("{warning}");
-        answer.push_str(&format!("{WARNING}{warning}\n"));
-    }
+    config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
     log::info!("{RELOADED}{done}");
-    answer + RELOADED + done
+    format!("{RELOADED}{done}")
 }
 
 fn complain(what: &str, problems: &[String]) {
     problems.iter().for_each(|problem| log::error!("{what}: {problem}; the old configuration stays"));
+}
+
+/// `1 link`, `2 links`.
+pub fn links(count: usize) -> String {
+    if count == 1 { "1 link".to_owned() } else { format!("{count} links") }
 }
 
 /// The pin of this host's own key; `None` where there is no key, or no other host has a pin: then nothing needs it.

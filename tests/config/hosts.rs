@@ -22,6 +22,10 @@ fn each_wrong_line_of_the_table_is_reported_with_its_line() {
         ),
         (b"..:msu:library:host:10.0.0.1".to_vec(), "host id \"..\" begins with a dot"),
         (
+            b"lond.sock:msu:library:host:10.0.0.1".to_vec(),
+            "host id \"lond.sock\" is the name of a file that the programs make for themselves",
+        ),
+        (
             b"lonc.pid:msu:library:host:10.0.0.1".to_vec(),
             "host id \"lonc.pid\" is the name of a file that the programs make for themselves",
         ),

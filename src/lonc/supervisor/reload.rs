@@ -36,7 +36,7 @@ impl Supervisor<'_> {
         let Plan { added, removed, changed, kept } = plan;
         let done = format!(
             "{} replaced, {} added, {} removed, {kept} kept",
-            links(changed.len()),
+            anew::links(changed.len()),
             added.len(),
             removed.len()
         );
@@ -87,10 +87,6 @@ impl Supervisor<'_> {
         title::set(self.board.doing());
         self.listen_where_missing(now);
     }
-}
-
-fn links(count: usize) -> String {
-    if count == 1 { "1 link".to_owned() } else { format!("{count} links") }
 }
 
 /// What the children of one configuration stand on.

@@ -1,4 +1,4 @@
-//! The reactor's hold on one handler: carries bytes between a local program's socket and the [`Conversation`] that
+//! The reactor's hold on one connection to a handler: carries bytes between a local program's socket and the [`Conversation`] that
 //! decides what they mean.
 //!
 //! Owns the connection. Whatever ends it ends in `drop_connection`, with the fault as its parameter; the conversation
@@ -17,7 +17,7 @@ use std::time::Instant;
 /// Reads of one program in one turn of the loop; then the others have theirs.
 const READ_BUDGET: usize = 4;
 
-/// One handler.
+/// One connection to a handler, or the place for one.
 #[derive(Debug)]
 pub struct Program {
     name: String,
@@ -28,7 +28,7 @@ pub struct Program {
 }
 
 impl Program {
-    /// A handler whose connection is made when the first request comes.
+    /// A place whose connection is made when the first request comes.
     pub fn new(name: &str, path: PathBuf, token: Token, conversation: Conversation) -> Program {
         Program { name: name.to_owned(), path, token, conversation, connection: None }
     }
@@ -43,6 +43,27 @@ impl Program {
     /// Passes a request on.
     pub fn ask(&mut self, ticket: Ticket, request: &[u8], now: Instant) {
         self.conversation.ask(ticket, request, now);
+    }
+
+    /// Forgets a request that was not passed on yet; whether it was there.
+    pub fn withdraw(&mut self, ticket: Ticket) -> bool {
+        self.conversation.withdraw(ticket)
+    }
+
+    /// Whether no request is open: neither waiting nor one whose late answer is still awaited.
+    pub fn is_free(&self) -> bool {
+        self.conversation.is_free()
+    }
+
+    /// Whether there is a connection.
+    pub fn is_connected(&self) -> bool {
+        self.connection.is_some()
+    }
+
+    /// Closes the connection, on which no request is open.
+    pub fn close(&mut self, now: Instant) {
+        debug_assert!(self.is_free());
+        self.drop_connection(&Fault::Idle, now, &mut |_, _| {});
     }
 
     /// When something is due.
@@ -140,9 +161,12 @@ impl Program {
     fn drop_connection(&mut self, fault: &Fault, now: Instant, answer: &mut impl FnMut(Ticket, &[u8])) {
         match fault {
             // A program that closes a connection with no request on it does as it likes.
-            Fault::Closed if !self.conversation.is_waiting() => log::debug!("handler {}: {fault}", self.name),
+            Fault::Idle | Fault::Closed if !self.conversation.is_waiting() => {
+                log::debug!("handler {}: {fault}", self.name)
+            }
             Fault::Away(_)
             | Fault::Busy(_)
+            | Fault::Idle
             | Fault::Broken(_)
             | Fault::Closed
             | Fault::Unasked

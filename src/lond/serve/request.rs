@@ -4,23 +4,20 @@
 //! is wrong with a request costs an `error:` answer, before the link is open the link.
 
 use super::answers::{Seal, Source};
-use super::{Reason, Serve, State, Todo};
-use crate::handler::builtin::{Builtin, VERSION_ANSWER};
+use super::{Reason, Serve, Service, State, Todo, Verdict, too_long_answer};
 use crate::wire::classic::{Cipher, make_buildkey};
 use std::rc::Rc;
 
 /// A line of the caller, by what is to be done with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Request<'a> {
+pub enum Request {
     /// Nothing: no request, and no answer.
     Blank,
     /// `init`: opens the dialogue; later it is as good as any unknown word.
     Init,
     /// `enc:...`: a request enciphered.
     Enciphered,
-    /// `lond` answers it itself.
-    Builtin(Builtin<'a>),
-    /// A handler's, or nobody's.
+    /// Anything else.
     Other,
 }
 
@@ -29,9 +26,9 @@ pub fn is_enciphered(line: &[u8]) -> bool {
     line.starts_with(b"enc:")
 }
 
-impl<'a> Request<'a> {
+impl Request {
     /// The kind of `line`.
-    pub fn parse(line: &'a [u8]) -> Request<'a> {
+    pub fn parse(line: &[u8]) -> Request {
         if line.is_empty() {
             Request::Blank
         } else if line == b"init" {
@@ -39,7 +36,7 @@ impl<'a> Request<'a> {
         } else if is_enciphered(line) {
             Request::Enciphered
         } else {
-            Builtin::parse(line).map_or(Request::Other, Request::Builtin)
+            Request::Other
         }
     }
 }
@@ -58,14 +55,11 @@ impl Serve {
                 self.enter(State::Challenged(challenge));
                 None
             }
-            (State::Init, Request::Enciphered | Request::Builtin(_) | Request::Other) => {
+            (State::Init, Request::Enciphered | Request::Other) => {
                 self.refuse("it did not begin with init");
                 None
             }
-            (
-                State::Challenged(challenge),
-                Request::Init | Request::Enciphered | Request::Builtin(_) | Request::Other,
-            ) => {
+            (State::Challenged(challenge), Request::Init | Request::Enciphered | Request::Other) => {
                 if line == challenge.as_bytes() {
                     self.answers.give(b"ok", None);
                     self.opened = true;
@@ -79,32 +73,24 @@ impl Serve {
             }
             (State::Open | State::Finishing(_), Request::Enciphered) => match self.decipher(&line) {
                 Ok(plain) if plain.len() > self.settings.max_line => {
-                    self.answers.give(&self.too_long_answer(), self.cipher.clone());
+                    self.answers.give(&too_long_answer(self.settings.max_line), self.cipher.clone());
                     None
                 }
                 Ok(plain) => {
                     line = plain;
-                    match Request::parse(&line) {
-                        Request::Builtin(builtin) => self.builtin(builtin, line.len(), self.cipher.clone()),
-                        // An `enc:` line is a request whatever is in it: nothing is not `Blank` here.
-                        Request::Blank | Request::Init | Request::Enciphered | Request::Other => {
-                            self.other(&line, self.cipher.clone())
-                        }
-                    }
+                    // An `enc:` line is a request whatever is in it: nothing is not `Blank` here.
+                    self.serve(&line, self.cipher.clone())
                 }
                 Err(answer) => {
                     self.answers.give(&answer, None);
                     None
                 }
             },
-            (State::Open | State::Finishing(_), Request::Builtin(builtin)) => {
-                self.builtin(builtin, line.len(), None)
-            }
-            (State::Open | State::Finishing(_), Request::Init | Request::Other) => self.other(&line, None),
+            (State::Open | State::Finishing(_), Request::Init | Request::Other) => self.serve(&line, None),
             // `step` takes no line in these.
             (
                 State::Leaving(_) | State::Lingering(_) | State::Ended(_),
-                Request::Blank | Request::Init | Request::Enciphered | Request::Builtin(_) | Request::Other,
+                Request::Blank | Request::Init | Request::Enciphered | Request::Other,
             ) => None,
         };
         self.request = line;
@@ -125,45 +111,29 @@ impl Serve {
         Ok(plain)
     }
 
-    fn builtin(&mut self, builtin: Builtin<'_>, bytes: usize, seal: Seal) -> Option<Todo> {
-        match builtin {
-            Builtin::Ping => self.answers.give(self.settings.id.as_str().as_bytes(), seal),
-            Builtin::Version => self.answers.give(VERSION_ANSWER.as_bytes(), seal),
-            Builtin::SetHost(id) => {
-                let ours = id == self.settings.id.as_str().as_bytes();
-                self.answers.give(if ours { b"ok" } else { b"refused" }, seal);
-            }
-            Builtin::Ekey => {
+    /// A request that is one, and whether its answer is to be enciphered.
+    fn serve(&mut self, request: &[u8], seal: Seal) -> Option<Todo> {
+        match self.settings.service.decide(request) {
+            Verdict::Answer(answer) => self.answers.give(answer, seal),
+            Verdict::AgreeCipher => {
                 let buildkey = make_buildkey(&mut self.random);
                 self.answers.give(buildkey.as_bytes(), seal);
-                self.cipher = Some(Rc::new(Cipher::agree(
-                    &self.settings.id,
-                    &self.settings.caller,
-                    buildkey.as_bytes(),
-                )));
+                let Service { id, caller, .. } = &self.settings.service;
+                self.cipher = Some(Rc::new(Cipher::agree(id, caller, buildkey.as_bytes())));
             }
-            Builtin::Exit => {
+            Verdict::Exit => {
                 self.answers.give(b"bye", seal);
                 self.enter(State::Leaving(Reason::Exit));
             }
-            Builtin::Log(_) => {
+            Verdict::Log(_) => {
                 self.answers.give(b"ok", seal);
                 return Some(Todo::Log);
             }
-            Builtin::Pong => return Some(Todo::AskBack(self.answers.owe(Source::Reactor, bytes, seal))),
-            Builtin::Load => return Some(Todo::Load(self.answers.owe(Source::Reactor, bytes, seal))),
-        }
-        None
-    }
-
-    /// A request that is not built in: a handler's, or nobody's.
-    fn other(&mut self, request: &[u8], seal: Seal) -> Option<Todo> {
-        let name = memchr::memchr(b':', request).map_or(request, |colon| &request[..colon]);
-        let handler = self.settings.routes.iter().position(|route| route.name.as_bytes() == name);
-        match handler.map(|at| (at, self.settings.routes[at].allowed)) {
-            None => self.answers.give(b"unknown_cmd", seal),
-            Some((_, false)) => self.answers.give(b"refused", seal),
-            Some((handler, true)) => {
+            Verdict::AskBack => {
+                return Some(Todo::AskBack(self.answers.owe(Source::Reactor, request.len(), seal)));
+            }
+            Verdict::Load => return Some(Todo::Load(self.answers.owe(Source::Reactor, request.len(), seal))),
+            Verdict::Ask(handler) => {
                 let ticket = self.answers.owe(Source::Handler(handler), request.len(), seal);
                 return Some(Todo::Ask { handler, ticket });
             }

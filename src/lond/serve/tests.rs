@@ -2,7 +2,9 @@
 
 mod requests;
 
+use super::super::service::Route;
 use super::*;
+use crate::config::HostId;
 use crate::handler::builtin::VERSION_ANSWER;
 use crate::wire::classic::Cipher;
 use std::rc::Rc;
@@ -32,9 +34,11 @@ impl Bench {
         let now = Instant::now();
         let route = |name: &str, allowed| Route { name: name.to_owned(), allowed };
         let settings = Settings {
-            id: id(OURS),
-            caller: id(CALLER),
-            routes: vec![route("echo", true), route("secret", false), route("other", true)],
+            service: Service {
+                id: id(OURS),
+                caller: id(CALLER),
+                routes: vec![route("echo", true), route("secret", false), route("other", true)],
+            },
             max_line,
             drain_timeout: Duration::from_secs(5),
         };
@@ -66,7 +70,8 @@ impl Bench {
         while let Some(effect) = self.serve.step(self.now) {
             self.effects.push(match effect {
                 Effect::Opened => "opened".to_owned(),
-                Effect::Ask { handler, ticket, request } => {
+                Effect::Ask { handler, ticket, order, request } => {
+                    assert_eq!(order, Order::Kept);
                     self.tickets.push(ticket);
                     format!("ask {handler} {}", String::from_utf8_lossy(request))
                 }
@@ -80,6 +85,9 @@ impl Bench {
                 }
                 Effect::Log(text) => format!("log {}", String::from_utf8_lossy(text)),
                 Effect::Shut => "shut".to_owned(),
+                Effect::Withdraw { .. } | Effect::OpenRecord { .. } | Effect::Recall { .. } => {
+                    panic!("not on this wire")
+                }
             });
         }
     }

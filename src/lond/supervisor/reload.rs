@@ -49,7 +49,7 @@ impl Supervisor<'_> {
         (self.callers, self.key) = (callers, key);
         self.board.touch();
         let (added, removed) = moved;
-        let mut done = format!("{} ended, {kept} kept", links(open - kept));
+        let mut done = format!("{} ended, {kept} kept", anew::links(open - kept));
         if added + removed > 0 {
             done.push_str(&format!("; addresses: {added} added, {removed} removed"));
         }
@@ -90,10 +90,6 @@ impl Supervisor<'_> {
         gone.into_iter().for_each(Listener::close);
         addresses
     }
-}
-
-fn links(count: usize) -> String {
-    if count == 1 { "1 link".to_owned() } else { format!("{count} links") }
 }
 
 /// What the children of one configuration stand on.

@@ -17,7 +17,6 @@ mod verify;
 
 pub use identity::{Admission, TlsIdentity};
 
-use super::key::KeyError;
 use crate::config::{HostId, Pin};
 use crate::wire::line::Outgoing;
 use rustls::{AlertDescription, CertificateError, Connection, ServerConnection};
@@ -102,12 +101,6 @@ impl TunnelError {
             | TunnelError::NotOpen
             | TunnelError::Broken(_) => false,
         }
-    }
-}
-
-impl From<KeyError> for TunnelError {
-    fn from(error: KeyError) -> TunnelError {
-        TunnelError::Own(error.to_string())
     }
 }
 

@@ -104,7 +104,9 @@ impl Rig {
         let (config, opening_deadline) =
             (self.config.clone(), Instant::now() + self.config.lond.opening_timeout);
         let child = std::thread::spawn(move || {
-            Reactor::new(&config, &host("msua1"), stream, theirs, opening_deadline).unwrap().run()
+            Reactor::new(config, Accepted::Classic(&host("msua1")), stream, theirs, opening_deadline)
+                .unwrap()
+                .run()
         });
         let answers = BufReader::new(caller.try_clone().unwrap());
         Running { caller, answers, supervisor: Channel::from_fd(ours).unwrap(), child }

@@ -1,12 +1,14 @@
 //! Why a link ended, for the log.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::time::Duration;
 
 /// Why a link ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reason {
     /// The opening dialogue went another way than it must.
-    Refused(&'static str),
+    Refused(Cow<'static, str>),
     /// The opening dialogue was not done in time.
     OpeningTimeout,
     /// The caller closed, or shut its writing half.
@@ -26,6 +28,14 @@ pub enum Reason {
     },
     /// The connection broke.
     Lost(String),
+    /// The caller did what it must not on an open link.
+    Violation(String),
+    /// The caller ended the link with these words.
+    CallerError(String),
+    /// Nothing was heard for so long.
+    Silent(Duration),
+    /// The record of critical messages could not be used for too long.
+    Record(String),
 }
 
 impl fmt::Display for Reason {
@@ -42,6 +52,10 @@ impl fmt::Display for Reason {
                 write!(f, "told to end, {unanswered} requests not answered in time")
             }
             Reason::Lost(cause) => write!(f, "lost: {cause}"),
+            Reason::Violation(what) => write!(f, "the caller broke the rules: {what}"),
+            Reason::CallerError(text) => write!(f, "the caller says: {text}"),
+            Reason::Silent(patience) => write!(f, "nothing was heard for {patience:?}"),
+            Reason::Record(why) => write!(f, "critical messages cannot be served: {why}"),
         }
     }
 }

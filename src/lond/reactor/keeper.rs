@@ -1,0 +1,104 @@
+//! The reactor's hold on the record of critical messages: the lock, the file, and what is asked of it.
+//!
+//! Owns both from when the first HELLO of the caller is there until nobody will be answered from the record any more.
+//! Fails as the record does, in words for the session, which then waits and has it tried again.
+
+use crate::config::HostId;
+use crate::disk::{FolderLock, RealDisk};
+use crate::lond::record::{self, Look, Record};
+use crate::lond::secure::Recalled;
+use crate::wire::secure::Key;
+use std::path::{Path, PathBuf};
+
+/// The record of one caller, while this process has it.
+#[derive(Debug)]
+pub struct Keeper {
+    dir: PathBuf,
+    /// In this order: the record is done with before the lock is given back.
+    held: Option<(Record<RealDisk>, FolderLock)>,
+    /// What failed last.
+    failure: String,
+}
+
+/// How opening the record went.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Opening {
+    /// It is open; its mark.
+    Open(u64),
+    /// Another process has it.
+    Busy,
+    /// It cannot be used, for this reason.
+    Failed(String),
+}
+
+impl Keeper {
+    /// The record of `caller`; nothing is touched yet.
+    pub fn new(spool_dir: &Path, caller: &HostId) -> Keeper {
+        Keeper { dir: record::folder(spool_dir, caller), held: None, failure: String::new() }
+    }
+
+    /// Opens it for an epoch of the caller's spool, or tries so again.
+    pub fn open(&mut self, epoch: &str) -> Opening {
+        if self.held.is_none() {
+            match FolderLock::try_acquire(&self.dir) {
+                Ok(Some(lock)) => self.held = Some((Record::open(RealDisk, &self.dir), lock)),
+                Ok(None) => return Opening::Busy,
+                Err(error) => return Opening::Failed(error.to_string()),
+            }
+        }
+        match self.held.as_mut().map(|(record, _)| record.begin_epoch(epoch)) {
+            Some(Ok(mark)) => Opening::Open(mark),
+            Some(Err(error)) => Opening::Failed(error.to_string()),
+            None => Opening::Busy,
+        }
+    }
+
+    /// What is known of a message; all sequences below `settled` are settled. `running`: others that are being run
+    /// or recorded.
+    pub fn recall(&mut self, sequence: u64, settled: u64, running: usize, key: Option<&Key>) -> Recalled<'_> {
+        let Some((record, _)) = &mut self.held else {
+            return Recalled::Failed("the record of critical messages is not open");
+        };
+        record.settled(settled);
+        let key = key.and_then(|key| record::Key::new(key.as_str().as_bytes()));
+        let new = record.look_up(sequence, key.as_ref()) == Look::Unknown;
+        // On a sick disk nothing is to be run in vain.
+        if let Some(error) = new.then(|| record.may_run(running).err()).flatten() {
+            self.failure = error.to_string();
+            return Recalled::Failed(&self.failure);
+        }
+        let record = &*record;
+        match (record.look_up(sequence, None), record.look_up(sequence, key.as_ref())) {
+            (Look::Answered(answer), _) => Recalled::Answered(answer),
+            (Look::SettledBefore, _) => Recalled::SettledBefore,
+            (Look::Unknown, Look::Answered(answer)) => Recalled::AnsweredByKey(answer),
+            (Look::Unknown, Look::Unknown) => Recalled::New,
+            (Look::Unknown, Look::SettledBefore | Look::NotReady) | (Look::NotReady, _) => {
+                Recalled::Failed("the record of critical messages is not ready")
+            }
+        }
+    }
+
+    /// Records answers, all with one sync.
+    pub fn add<'a>(
+        &mut self,
+        answers: impl Iterator<Item = (u64, Option<&'a Key>, &'a [u8])>,
+    ) -> Result<(), String> {
+        let Some((record, _)) = &mut self.held else {
+            return Err("the record of critical messages is not open".to_owned());
+        };
+        let answers: Vec<(u64, Option<record::Key>, &[u8])> = answers
+            .map(|(sequence, key, text)| {
+                (sequence, key.and_then(|key| record::Key::new(key.as_str().as_bytes())), text)
+            })
+            .collect();
+        let borrowed: Vec<(u64, Option<&record::Key>, &[u8])> =
+            answers.iter().map(|(sequence, key, text)| (*sequence, key.as_ref(), *text)).collect();
+        record.add(&borrowed).map_err(|error| error.to_string())
+    }
+
+    /// Lets go of it.
+    pub fn close(&mut self) {
+        self.held = None;
+    }
+}

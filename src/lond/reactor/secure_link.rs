@@ -1,0 +1,234 @@
+//! The secure wire as the reactor holds it: the tunnel, and the session in it once the caller has proved who it is.
+//!
+//! Until then nothing but the tunnel exists: no handler, no record, and of the caller's bytes at most what the tunnel
+//! takes ([`crate::wire::secure::MAX_HANDSHAKE`]). A caller that is turned away gets the alert that says why; the
+//! link lingers for a moment, since closing it with bytes unread would take that back.
+
+use super::stream::Stream;
+use crate::config::{HostId, Pin};
+use crate::lond::Reason;
+use crate::lond::secure::{LINGER, Secure};
+use crate::lond::service::Effect;
+use crate::wire::secure::Tunnel;
+use mio::net::TcpStream;
+use std::io;
+use std::time::Instant;
+
+/// Bytes of ciphertext that may wait for the caller. At the bound nothing more is enciphered.
+const OUT_FULL: usize = 256 * 1024;
+
+/// One secure link.
+#[derive(Debug)]
+pub struct SecureLink {
+    tunnel: Tunnel,
+    stage: Stage,
+    /// Plaintext that came and was not looked at yet.
+    plain: Vec<u8>,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// It is not known who calls; by then it must be.
+    Handshake(Instant),
+    /// It is.
+    Session(Box<Secure>),
+    /// The caller is turned away. `until` then it may take in why.
+    Refused { reason: Reason, until: Instant, shut: bool },
+    /// It is over.
+    Ended(Reason),
+}
+
+impl SecureLink {
+    /// A link on which the caller begins to prove who it is.
+    pub fn new(tunnel: Tunnel, opening_deadline: Instant) -> SecureLink {
+        SecureLink { tunnel, stage: Stage::Handshake(opening_deadline), plain: Vec::new() }
+    }
+
+    /// Takes what was read. When the caller has just proved who it is: who, and by which key; then
+    /// [`SecureLink::open`] or [`SecureLink::refuse`] must follow.
+    pub fn receive(&mut self, ciphertext: &[u8], now: Instant) -> Option<(HostId, Pin)> {
+        match &mut self.stage {
+            Stage::Handshake(_) => match self.tunnel.feed(ciphertext, &mut self.plain) {
+                Ok(()) => return self.tunnel.peer().cloned(),
+                Err(error) => self.refuse(error.to_string(), now),
+            },
+            Stage::Session(session) => {
+                session.heard(now);
+                let fed = self.tunnel.feed(ciphertext, &mut self.plain);
+                session.push(&self.plain, now);
+                self.plain.clear();
+                match fed {
+                    Ok(()) if self.tunnel.peer_closed() => session.end_of_input(),
+                    Ok(()) => {}
+                    Err(error) => session.lost(error.to_string()),
+                }
+            }
+            Stage::Refused { .. } | Stage::Ended(_) => {}
+        }
+        None
+    }
+
+    /// The caller is known: from here on there is a session.
+    pub fn open(&mut self, mut session: Secure, now: Instant) {
+        session.push(&self.plain, now);
+        self.plain.clear();
+        self.stage = Stage::Session(Box::new(session));
+    }
+
+    /// Turns the caller away.
+    pub fn refuse(&mut self, why: String, now: Instant) {
+        self.tunnel.close();
+        self.stage = Stage::Refused { reason: Reason::Refused(why.into()), until: now + LINGER, shut: false };
+    }
+
+    /// The session, once there is one.
+    pub fn session(&mut self) -> Option<&mut Secure> {
+        match &mut self.stage {
+            Stage::Session(session) => Some(session),
+            Stage::Handshake(_) | Stage::Refused { .. } | Stage::Ended(_) => None,
+        }
+    }
+
+    /// The next thing to do.
+    pub fn step(&mut self, now: Instant) -> Option<Effect<'_>> {
+        let written = self.tunnel.out().is_empty();
+        match &mut self.stage {
+            Stage::Session(session) => session.step(now, written),
+            Stage::Refused { shut: shut @ false, .. } if written => {
+                *shut = true;
+                Some(Effect::Shut)
+            }
+            Stage::Refused { .. } | Stage::Handshake(_) | Stage::Ended(_) => None,
+        }
+    }
+
+    /// Says that nothing more will be said.
+    pub fn close(&mut self) {
+        self.tunnel.close();
+    }
+
+    /// Writes what there is to say, as far as the socket takes it.
+    ///
+    /// # Errors
+    /// What the socket said.
+    pub fn flush(&mut self, link: &mut Stream<TcpStream>, now: Instant) -> io::Result<()> {
+        loop {
+            let mut sealed = false;
+            if let Stage::Session(session) = &mut self.stage
+                && self.tunnel.out().len() < OUT_FULL
+            {
+                session.fill(now);
+                let frames = session.outgoing();
+                if !frames.is_empty() {
+                    // It fails only where the tunnel is gone, and then so is the session.
+                    self.tunnel.seal(frames.bytes()).map_err(io::Error::other)?;
+                    frames.clear();
+                    sealed = true;
+                }
+            }
+            link.flush(self.tunnel.out())?;
+            // The caller's window bounds how often this goes round.
+            if !sealed || !self.tunnel.out().is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The caller sends nothing more.
+    pub fn end_of_input(&mut self) {
+        match &mut self.stage {
+            Stage::Handshake(_) => self.stage = Stage::Ended(Reason::CallerClosed),
+            Stage::Session(session) => session.end_of_input(),
+            Stage::Refused { reason, .. } => self.stage = Stage::Ended(reason.clone()),
+            Stage::Ended(_) => {}
+        }
+    }
+
+    /// The connection broke.
+    pub fn lost(&mut self, cause: &io::Error) {
+        match &mut self.stage {
+            Stage::Handshake(_) => self.stage = Stage::Ended(Reason::Lost(cause.to_string())),
+            Stage::Session(session) => session.lost(cause.to_string()),
+            Stage::Refused { reason, .. } => self.stage = Stage::Ended(reason.clone()),
+            Stage::Ended(_) => {}
+        }
+    }
+
+    /// Ends the link.
+    pub fn finish(&mut self, reason: Reason, now: Instant) {
+        match &mut self.stage {
+            Stage::Handshake(_) => self.stage = Stage::Ended(reason),
+            Stage::Session(session) => session.finish(reason, now),
+            Stage::Refused { .. } | Stage::Ended(_) => {}
+        }
+    }
+
+    /// Does what is due.
+    pub fn tick(&mut self, now: Instant) {
+        match &mut self.stage {
+            Stage::Handshake(deadline) if *deadline <= now => {
+                self.stage = Stage::Ended(Reason::OpeningTimeout);
+            }
+            Stage::Refused { reason, until, .. } if *until <= now => {
+                self.stage = Stage::Ended(reason.clone());
+            }
+            Stage::Session(session) => session.tick(now),
+            Stage::Handshake(_) | Stage::Refused { .. } | Stage::Ended(_) => {}
+        }
+    }
+
+    /// When [`SecureLink::tick`] has something to do.
+    pub fn deadline(&self) -> Option<Instant> {
+        match &self.stage {
+            Stage::Handshake(deadline) => Some(*deadline),
+            Stage::Session(session) => session.deadline(),
+            Stage::Refused { until, .. } => Some(*until),
+            Stage::Ended(_) => None,
+        }
+    }
+
+    /// Whether the caller is to be read now.
+    pub fn wants_input(&self) -> bool {
+        match &self.stage {
+            Stage::Handshake(_) | Stage::Refused { .. } => true,
+            Stage::Session(session) => session.wants_input(),
+            Stage::Ended(_) => false,
+        }
+    }
+
+    /// Whether answers of handlers are to be taken now.
+    pub fn wants_answers(&self) -> bool {
+        match &self.stage {
+            Stage::Session(session) => session.wants_answers(),
+            Stage::Handshake(_) | Stage::Refused { .. } | Stage::Ended(_) => true,
+        }
+    }
+
+    /// Whether [`SecureLink::step`] has something to do.
+    pub fn has_work(&self) -> bool {
+        let written = !self.tunnel.wants_write();
+        match &self.stage {
+            Stage::Session(session) => session.has_work(written),
+            Stage::Refused { shut, .. } => written && !shut,
+            Stage::Handshake(_) | Stage::Ended(_) => false,
+        }
+    }
+
+    /// Whether there is nobody at the other end any more, though work may be left.
+    pub fn is_cut(&self) -> bool {
+        match &self.stage {
+            Stage::Session(session) => session.is_cut(),
+            Stage::Handshake(_) | Stage::Refused { .. } => false,
+            Stage::Ended(_) => true,
+        }
+    }
+
+    /// Why the link ended, once it has.
+    pub fn ended(&self) -> Option<&Reason> {
+        match &self.stage {
+            Stage::Session(session) => session.ended(),
+            Stage::Ended(reason) => Some(reason),
+            Stage::Handshake(_) | Stage::Refused { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! The wire of a link, as the reactor's loop sees it: one face for both.
+
+use super::secure_link::SecureLink;
+use super::stream::Stream;
+use crate::handler::Ticket;
+use crate::lond::Reason;
+use crate::lond::serve::Serve;
+use crate::lond::service::Effect;
+use mio::net::TcpStream;
+use std::io;
+use std::time::Instant;
+
+/// What is spoken on the link.
+#[derive(Debug)]
+pub enum Wire {
+    /// Lines in the clear.
+    Classic(Box<Serve>),
+    /// Frames in a tunnel.
+    Secure(Box<SecureLink>),
+}
+
+impl Wire {
+    /// The next thing to do.
+    pub fn step(&mut self, now: Instant) -> Option<Effect<'_>> {
+        match self {
+            Wire::Classic(serve) => serve.step(now),
+            Wire::Secure(link) => link.step(now),
+        }
+    }
+
+    /// The answer to a request.
+    pub fn answer(&mut self, ticket: Ticket, answer: &[u8]) {
+        match self {
+            Wire::Classic(serve) => serve.answer(ticket, answer),
+            Wire::Secure(link) => {
+                if let Some(session) = link.session() {
+                    session.answer(ticket, answer);
+                }
+            }
+        }
+    }
+
+    /// What this host's own `lonc` answered to the ping; `None`: nothing.
+    pub fn asked_back(&mut self, ticket: Ticket, answer: Option<&[u8]>) {
+        match self {
+            Wire::Classic(serve) => serve.asked_back(ticket, answer),
+            Wire::Secure(link) => {
+                if let Some(session) = link.session() {
+                    session.asked_back(ticket, answer);
+                }
+            }
+        }
+    }
+
+    /// Says that nothing more will be said, where the wire has words for it.
+    pub fn close(&mut self) {
+        match self {
+            Wire::Classic(_) => {}
+            Wire::Secure(link) => link.close(),
+        }
+    }
+
+    /// Writes what there is to say, as far as the socket takes it.
+    ///
+    /// # Errors
+    /// What the socket said.
+    pub fn flush(&mut self, link: &mut Stream<TcpStream>, now: Instant) -> io::Result<()> {
+        match self {
+            Wire::Classic(serve) => link.flush(serve.outgoing()),
+            Wire::Secure(secure) => secure.flush(link, now),
+        }
+    }
+
+    /// The caller sends nothing more.
+    pub fn end_of_input(&mut self) {
+        match self {
+            Wire::Classic(serve) => serve.end_of_input(),
+            Wire::Secure(link) => link.end_of_input(),
+        }
+    }
+
+    /// The connection broke.
+    pub fn lost(&mut self, cause: &io::Error) {
+        match self {
+            Wire::Classic(serve) => serve.lost(cause),
+            Wire::Secure(link) => link.lost(cause),
+        }
+    }
+
+    /// Ends the link.
+    pub fn finish(&mut self, reason: Reason, now: Instant) {
+        match self {
+            Wire::Classic(serve) => serve.finish(reason, now),
+            Wire::Secure(link) => link.finish(reason, now),
+        }
+    }
+
+    /// Does what is due.
+    pub fn tick(&mut self, now: Instant) {
+        match self {
+            Wire::Classic(serve) => serve.tick(now),
+            Wire::Secure(link) => link.tick(now),
+        }
+    }
+
+    /// When [`Wire::tick`] has something to do.
+    pub fn deadline(&self) -> Option<Instant> {
+        match self {
+            Wire::Classic(serve) => serve.deadline(),
+            Wire::Secure(link) => link.deadline(),
+        }
+    }
+
+    /// Whether the caller is to be read now.
+    pub fn wants_input(&self) -> bool {
+        match self {
+            Wire::Classic(serve) => serve.wants_input(),
+            Wire::Secure(link) => link.wants_input(),
+        }
+    }
+
+    /// Whether answers of this handler are to be taken now.
+    pub fn wants_answers_from(&self, handler: usize) -> bool {
+        match self {
+            Wire::Classic(serve) => serve.wants_answers_from(handler),
+            Wire::Secure(link) => link.wants_answers(),
+        }
+    }
+
+    /// Whether [`Wire::step`] has something to do.
+    pub fn has_work(&self) -> bool {
+        match self {
+            Wire::Classic(serve) => serve.has_work(),
+            Wire::Secure(link) => link.has_work(),
+        }
+    }
+
+    /// Whether there is nobody at the other end any more, though work may be left.
+    pub fn is_cut(&self) -> bool {
+        match self {
+            Wire::Classic(serve) => serve.ended().is_some(),
+            Wire::Secure(link) => link.is_cut(),
+        }
+    }
+
+    /// Why the link ended, once it has.
+    pub fn ended(&self) -> Option<&Reason> {
+        match self {
+            Wire::Classic(serve) => serve.ended(),
+            Wire::Secure(link) => link.ended(),
+        }
+    }
+}

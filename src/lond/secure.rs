@@ -1,0 +1,670 @@
+//! What one secure link's frames mean: the opening, requests and their answers, flow control, heartbeat, the end.
+//!
+//! Pure, as `serve` is for the classic wire. The reactor pushes in what the tunnel gives out, takes
+//! [`Effect`]s out with [`Secure::step`] until there are none, carries them out, gives the answers in, has the answers
+//! to critical messages recorded ([`Secure::unrecorded`], once a turn), and sends [`Secure::fill`]'s frames through the
+//! tunnel. The tunnel has proved who calls before any of this exists.
+//!
+//! ```text
+//!          HELLO          told to end: GOAWAY; caller's end of input        all is answered
+//!   Hello ------> Open ----------------------------------------> Draining -----------------+
+//!     |             |       what must not be: ERROR                  |                     v
+//!     +-------------+------------------------------------------------+----------------> Leaving
+//!                   |                                                |                     | all is sent
+//!                   |   the connection broke, silence, deadline      |     EOF, deadline   v
+//!                   +--------------------> Settling <----------------+---------------- Lingering
+//!                                             | no critical message is being run
+//!                                             v
+//!                                           Ended
+//! ```
+//!
+//! Every request is answered exactly once unless it was cancelled or the link ends before, in whatever order the
+//! answers come. A link that broke *settles*: a critical message that a handler has got is waited for and recorded, since
+//! the caller will send it again over the next link, whose process cannot serve critical ones before this one has let
+//! go of the record. Told to end meanwhile, at the drain timeout what was not answered is recorded as an error: it
+//! may have been done, and is not to be done twice.
+//!
+//! Memory: requests are within the window that our HELLO gives ([`Settings::window`]), answers within
+//! [`sending::MAX_ANSWER_BYTES`] and [`sending::OUT_FULL`]; of PINGs that come faster than PONGs leave the newest is
+//! answered. So the link is always read, and a PING is answered however busy it is.
+//!
+//! Failures: what must not be costs the link, which ends with an ERROR frame. Nothing panics.
+
+mod credit;
+mod critical;
+mod frames;
+mod heartbeat;
+mod requests;
+mod sending;
+
+pub use critical::Recalled;
+
+use super::Reason;
+use super::service::{Effect, Order, Service, Verdict};
+use crate::handler::Ticket;
+use crate::wire::line::Outgoing;
+use crate::wire::secure::{
+    Assembler, CalledHello, FrameReader, Hello, Key, Versions, put_error, put_go_away, put_ping, put_pong,
+    put_window,
+};
+use credit::Credit;
+use critical::RecordState;
+use frames::Unfinished;
+use heartbeat::{Beat, Heartbeat};
+use requests::{Request, Requests};
+use sending::{Answer, MAX_ANSWER_BYTES, Sending};
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+pub use super::serve::LINGER;
+
+/// What our HELLO says that we run.
+const PROGRAM: &str = concat!("lond/", env!("CARGO_PKG_VERSION"));
+
+/// What a link is served with.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Whom, and what for. The caller is known by its key.
+    pub service: Service,
+    /// Longest request in bytes.
+    pub max_line: usize,
+    /// Bytes of requests that the caller may have sent and not got back.
+    pub window: u32,
+    /// Silence after which the caller is tried.
+    pub heartbeat: Duration,
+    /// PINGs in a row that may stay unheard.
+    pub heartbeat_missed: u32,
+    /// How long in-flight requests may go on once the link is told to end.
+    pub drain_timeout: Duration,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum State {
+    /// The caller's HELLO is to come.
+    Hello,
+    /// Requests are answered.
+    Open,
+    /// No new request is taken; those that were are still answered.
+    Draining(Reason),
+    /// What was encoded still goes out.
+    Leaving(Reason),
+    /// All is said; what still comes is thrown away.
+    Lingering(Reason),
+    /// There is no link any more; critical messages that are being run are waited for.
+    Settling(Reason),
+    /// The process can go.
+    Ended(Reason),
+}
+
+impl State {
+    fn name(&self) -> &'static str {
+        match self {
+            State::Hello => "waiting for HELLO",
+            State::Open => "open",
+            State::Draining(_) => "draining",
+            State::Leaving(_) => "leaving",
+            State::Lingering(_) => "lingering",
+            State::Settling(_) => "settling",
+            State::Ended(_) => "ended",
+        }
+    }
+}
+
+/// An [`Effect`] before it borrows what it is about.
+#[derive(Debug)]
+enum Todo {
+    Opened,
+    OpenRecord,
+    Recall,
+    Ask { handler: usize, id: u64, order: Order, text: Box<[u8]> },
+    Withdraw { handler: usize, id: u64 },
+    AskBack(u64),
+    Load(u64),
+    Log(Box<[u8]>),
+    Shut,
+}
+
+/// The called side of one secure link.
+#[derive(Debug)]
+pub struct Secure {
+    settings: Settings,
+    state: State,
+    /// When [`Secure::tick`] changes the state: the opening's, the drain's or the linger's end.
+    deadline: Option<Instant>,
+    /// By when the link was told to end, if it was.
+    drain_deadline: Option<Instant>,
+    /// Of the caller's spool, as its HELLO says.
+    epoch: String,
+    /// Our HELLO was said; before it nothing else is.
+    greeted: bool,
+    /// The caller sends nothing more.
+    input_ended: bool,
+    reader: FrameReader,
+    assembler: Assembler,
+    /// What the chunks of each unfinished request cost.
+    unfinished: HashMap<u64, Unfinished>,
+    /// The highest request id that came.
+    last_id: u64,
+    credit: Credit,
+    sending: Sending,
+    heartbeat: Heartbeat,
+    /// A PING of ours is to be sent; its number.
+    ping: Option<u64>,
+    pings: u64,
+    /// The caller's PING that is to be answered.
+    pong: Option<Vec<u8>>,
+    /// Requests above this id are not taken; whether the caller was told.
+    go_away: Option<(u64, bool)>,
+    requests: Requests,
+    record: RecordState,
+    /// The critical message that is being looked up.
+    recalling: Option<Request>,
+    todo: VecDeque<Todo>,
+    /// What the effect that was given out last borrows.
+    current: Box<[u8]>,
+    /// At the end of settling, what is still being run is recorded as an error.
+    giving_up: bool,
+}
+
+impl Secure {
+    /// A link whose tunnel has just been made.
+    pub fn new(settings: Settings, opening_deadline: Instant, now: Instant) -> Secure {
+        Secure {
+            state: State::Hello,
+            deadline: Some(opening_deadline),
+            drain_deadline: None,
+            epoch: String::new(),
+            greeted: false,
+            input_ended: false,
+            reader: FrameReader::new(),
+            assembler: Assembler::new(settings.max_line),
+            unfinished: HashMap::new(),
+            last_id: 0,
+            credit: Credit::new(settings.window),
+            sending: Sending::new(0, 0),
+            heartbeat: Heartbeat::new(settings.heartbeat, settings.heartbeat_missed, now),
+            ping: None,
+            pings: 0,
+            pong: None,
+            go_away: None,
+            requests: Requests::default(),
+            record: RecordState::Closed,
+            recalling: None,
+            todo: VecDeque::new(),
+            current: Box::default(),
+            giving_up: false,
+            settings,
+        }
+    }
+
+    /// The next thing to do; `None` when more bytes, answers or room for answers are needed. `written`: nothing that
+    /// was taken from [`Secure::outgoing`] waits any more.
+    pub fn step(&mut self, now: Instant, written: bool) -> Option<Effect<'_>> {
+        while self.todo.is_empty() && self.advance(now, written) {}
+        Some(match self.todo.pop_front()? {
+            Todo::Opened => Effect::Opened,
+            Todo::OpenRecord => Effect::OpenRecord { epoch: &self.epoch },
+            Todo::Recall => {
+                let (request, head) =
+                    self.recalling.as_ref().and_then(|request| Some((request, request.head.as_ref()?)))?;
+                Effect::Recall {
+                    ticket: Ticket(request.id),
+                    sequence: head.sequence,
+                    settled: head.settled,
+                    running: self.requests.critical_open(),
+                    key: head.key.as_ref(),
+                }
+            }
+            Todo::Ask { handler, id, order, text } => {
+                self.current = text;
+                Effect::Ask { handler, ticket: Ticket(id), order, request: &self.current }
+            }
+            Todo::Withdraw { handler, id } => Effect::Withdraw { handler, ticket: Ticket(id) },
+            Todo::AskBack(id) => Effect::AskBack(Ticket(id)),
+            Todo::Load(id) => Effect::Load(Ticket(id)),
+            Todo::Log(text) => {
+                self.current = text;
+                Effect::Log(&self.current)
+            }
+            Todo::Shut => Effect::Shut,
+        })
+    }
+
+    /// Does the next thing that can be done; whether there was any.
+    fn advance(&mut self, now: Instant, written: bool) -> bool {
+        match &self.state {
+            State::Hello | State::Lingering(_) | State::Ended(_) => false,
+            State::Open | State::Draining(_) => {
+                if self.wants_record(now) {
+                    self.todo.push_back(Todo::OpenRecord);
+                    return true;
+                }
+                if self.can_take() {
+                    match self.requests.plain.pop_front() {
+                        Some(request) => self.run(request),
+                        None => return self.take_critical(),
+                    }
+                    return true;
+                }
+                if let Some(reason) = self.drained() {
+                    self.enter(State::Leaving(reason));
+                    return true;
+                }
+                false
+            }
+            State::Leaving(reason) if written && self.sending.is_taken() => {
+                let reason = reason.clone();
+                if self.input_ended {
+                    self.break_off(reason);
+                } else {
+                    self.todo.push_back(Todo::Shut);
+                    self.deadline = Some(now + LINGER);
+                    self.enter(State::Lingering(reason));
+                }
+                true
+            }
+            State::Leaving(_) => false,
+            State::Settling(_) if self.wants_record(now) => {
+                self.todo.push_back(Todo::OpenRecord);
+                true
+            }
+            State::Settling(reason) if !self.requests.has_critical() => {
+                let reason = reason.clone();
+                self.enter(State::Ended(reason));
+                true
+            }
+            State::Settling(_) if self.giving_up => {
+                self.giving_up = false;
+                self.give_up();
+                true
+            }
+            State::Settling(_) => false,
+        }
+    }
+
+    /// Whether a request is to be taken now.
+    fn can_take(&self) -> bool {
+        !self.is_full()
+            && (!self.requests.plain.is_empty()
+                || (self.record.is_open() && !self.requests.critical.is_empty()))
+    }
+
+    fn is_full(&self) -> bool {
+        self.sending.is_full() || self.requests.unrecorded_bytes() >= MAX_ANSWER_BYTES
+    }
+
+    /// Why the link can be left, once everything is answered.
+    fn drained(&self) -> Option<Reason> {
+        match &self.state {
+            State::Draining(reason)
+                if self.requests.open() == 0
+                    && self.unfinished.is_empty()
+                    && self.sending.is_empty()
+                    && self.go_away.is_none_or(|(_, told)| told) =>
+            {
+                Some(reason.clone())
+            }
+            State::Draining(_)
+            | State::Hello
+            | State::Open
+            | State::Leaving(_)
+            | State::Lingering(_)
+            | State::Settling(_)
+            | State::Ended(_) => None,
+        }
+    }
+
+    /// Runs a request: answers it, or says who is to.
+    fn run(&mut self, request: Request) {
+        let Request { id, cost, head, text } = request;
+        let verdict = self.settings.service.decide(&text);
+        let (answer, last): (&[u8], bool) = match verdict {
+            Verdict::Answer(answer) => (answer, false),
+            Verdict::Exit => (b"bye", true),
+            // This wire has no cipher of its own.
+            Verdict::AgreeCipher => (b"unknown_cmd", false),
+            Verdict::Log(text) => {
+                self.todo.push_back(Todo::Log(text.into()));
+                (b"ok", false)
+            }
+            Verdict::AskBack => {
+                self.todo.push_back(Todo::AskBack(id));
+                return self.requests.start(id, cost, None, head);
+            }
+            Verdict::Load => {
+                self.todo.push_back(Todo::Load(id));
+                return self.requests.start(id, cost, None, head);
+            }
+            Verdict::Ask(handler) => {
+                let order = if head.is_some() { Order::Kept } else { Order::Free };
+                self.todo.push_back(Todo::Ask { handler, id, order, text });
+                return self.requests.start(id, cost, Some(handler), head);
+            }
+        };
+        match head {
+            None => {
+                self.sending.push(Answer { id, cost, cancellable: true, last, text: answer.into() });
+            }
+            Some(head) => {
+                let critical = requests::Critical::alone(head);
+                self.requests.answered(id, cost, critical, answer, last);
+            }
+        }
+    }
+
+    /// The answer to a request.
+    pub fn answer(&mut self, ticket: Ticket, answer: &[u8]) {
+        let Some(flight) = self.requests.land(ticket.0) else {
+            debug_assert!(self.is_gone(), "{ticket:?} was answered before");
+            return;
+        };
+        match flight.critical {
+            Some(critical) => self.requests.answered(ticket.0, flight.cost, critical, answer, false),
+            None if flight.cancelled => self.credit.give_back(flight.cost),
+            None => self.send(Answer {
+                id: ticket.0,
+                cost: flight.cost,
+                cancellable: true,
+                last: false,
+                text: answer.into(),
+            }),
+        }
+    }
+
+    /// What this host's own `lonc` answered to the ping; `None`: nothing.
+    pub fn asked_back(&mut self, ticket: Ticket, answer: Option<&[u8]>) {
+        let answer = self.settings.service.asked_back(answer);
+        self.answer(ticket, &answer);
+    }
+
+    /// The handler had not got this request, and will not.
+    pub fn withdrawn(&mut self, ticket: Ticket) {
+        let Some(flight) = self.requests.land(ticket.0) else { return };
+        if let Some(critical) = &flight.critical {
+            self.requests.forget(critical);
+        }
+        self.credit.give_back(flight.cost);
+    }
+
+    fn send(&mut self, answer: Answer) {
+        if self.is_gone() {
+            self.credit.give_back(answer.cost);
+        } else {
+            self.sending.push(answer);
+        }
+    }
+
+    /// Whether answers reach nobody any more.
+    fn is_gone(&self) -> bool {
+        match &self.state {
+            State::Hello | State::Open | State::Draining(_) => false,
+            State::Leaving(_) | State::Lingering(_) | State::Settling(_) | State::Ended(_) => true,
+        }
+    }
+
+    /// Encodes what there is room for.
+    pub fn fill(&mut self, now: Instant) {
+        if !self.greeted || self.is_gone() {
+            return;
+        }
+        self.fill_control();
+        if self.sending.fill(&mut self.credit) {
+            self.finish(Reason::Exit, now);
+        }
+        self.fill_control();
+    }
+
+    /// Encodes what is no answer. Each of these waits in a place of its own, so none can pile up.
+    fn fill_control(&mut self) {
+        if !self.sending.has_room() {
+            return;
+        }
+        let out = self.sending.out().tail();
+        if let Some(ping) = self.pong.take() {
+            put_pong(out, &ping);
+        }
+        if let Some(token) = self.ping.take() {
+            put_ping(out, token);
+        }
+        if let Some(due) = self.credit.due() {
+            put_window(out, due.get());
+            self.credit.told(due);
+        }
+        if let Some((last, told @ false)) = &mut self.go_away {
+            *told = true;
+            put_go_away(out, *last);
+        }
+    }
+
+    /// The frames that wait to go through the tunnel.
+    pub fn outgoing(&mut self) -> &mut Outgoing {
+        self.sending.out()
+    }
+
+    /// A byte came over the link, whatever it meant.
+    pub fn heard(&mut self, now: Instant) {
+        self.heartbeat.heard(now);
+    }
+
+    /// Tries the caller if it was silent for long. To be called when all that came was read.
+    pub fn beat(&mut self, now: Instant) {
+        match &self.state {
+            State::Open | State::Draining(_) => match self.heartbeat.beat(now) {
+                Beat::None => {}
+                Beat::Ping => {
+                    self.pings += 1;
+                    self.ping = Some(self.pings);
+                }
+                Beat::Dead => self.break_off(Reason::Silent(self.heartbeat.patience())),
+            },
+            State::Hello | State::Leaving(_) | State::Lingering(_) | State::Settling(_) | State::Ended(_) => {
+            }
+        }
+    }
+
+    /// The caller sends nothing more; it may still read.
+    pub fn end_of_input(&mut self) {
+        self.input_ended = true;
+        // What was begun will not be ended.
+        self.assembler = Assembler::new(self.settings.max_line);
+        self.unfinished.clear();
+        match &self.state {
+            State::Hello => self.enter(State::Leaving(Reason::CallerClosed)),
+            State::Open => {
+                // There is nobody to be told that no further request is taken.
+                self.go_away = Some((self.last_id, true));
+                self.enter(State::Draining(Reason::CallerClosed));
+            }
+            State::Draining(_) | State::Leaving(_) | State::Settling(_) | State::Ended(_) => {}
+            State::Lingering(reason) => self.break_off(reason.clone()),
+        }
+    }
+
+    /// Ends the link: answers what was taken, within the drain timeout.
+    pub fn finish(&mut self, reason: Reason, now: Instant) {
+        let deadline = self.drain_deadline.unwrap_or(now + self.settings.drain_timeout);
+        self.drain_deadline = Some(deadline);
+        match &self.state {
+            State::Hello => self.enter(State::Leaving(reason)),
+            State::Open => {
+                self.go_away = Some((self.last_id, false));
+                self.enter(State::Draining(reason));
+            }
+            State::Draining(_) | State::Leaving(_) | State::Settling(_) => {}
+            State::Lingering(_) | State::Ended(_) => return,
+        }
+        self.deadline = Some(self.deadline.map_or(deadline, |earlier| earlier.min(deadline)));
+    }
+
+    /// The connection broke.
+    pub fn lost(&mut self, cause: String) {
+        if !self.is_cut() {
+            self.break_off(Reason::Lost(cause));
+        }
+    }
+
+    /// What came must not be: says so, and leaves.
+    fn fail(&mut self, text: &str, reason: Reason, now: Instant) {
+        self.sending.clear();
+        put_error(self.sending.out().tail(), text);
+        self.leave(reason, now);
+    }
+
+    /// Drops what was not begun to be run and leaves.
+    fn leave(&mut self, reason: Reason, now: Instant) {
+        self.drop_requests();
+        self.deadline = Some(now + self.settings.drain_timeout);
+        self.enter(State::Leaving(reason));
+    }
+
+    /// There is no link any more. Critical messages that a handler has got are waited for.
+    fn break_off(&mut self, reason: Reason) {
+        self.drop_requests();
+        self.sending.out().clear();
+        self.deadline = self.drain_deadline;
+        if self.requests.has_critical() {
+            let withdraw = self
+                .requests
+                .flying()
+                .filter_map(|(id, flight)| flight.handler.map(|handler| Todo::Withdraw { handler, id }));
+            self.todo.extend(withdraw);
+            self.enter(State::Settling(reason));
+        } else {
+            self.enter(State::Ended(reason));
+        }
+    }
+
+    /// Drops the requests that were not begun to be run, and the answers that were not encoded.
+    fn drop_requests(&mut self) {
+        self.sending.clear();
+        self.requests.plain.clear();
+        self.requests.critical.clear();
+        self.recalling = None;
+        for todo in std::mem::take(&mut self.todo) {
+            match todo {
+                Todo::Ask { id, .. } | Todo::AskBack(id) | Todo::Load(id) => self.withdrawn(Ticket(id)),
+                // It was answered.
+                Todo::Log(_) => self.todo.push_back(todo),
+                Todo::Opened | Todo::OpenRecord | Todo::Recall | Todo::Withdraw { .. } | Todo::Shut => {}
+            }
+        }
+    }
+
+    /// Does what is due.
+    pub fn tick(&mut self, now: Instant) {
+        self.check_patience(now);
+        if self.deadline.is_none_or(|deadline| now < deadline) {
+            return;
+        }
+        match &self.state {
+            State::Hello => self.break_off(Reason::OpeningTimeout),
+            State::Open => {}
+            State::Leaving(reason) if !self.greeted => self.break_off(reason.clone()),
+            State::Draining(_) | State::Leaving(_) => {
+                let unanswered = self.requests.open() + self.sending.unsent();
+                self.break_off(Reason::DrainTimeout { unanswered });
+                self.giving_up = true;
+            }
+            State::Lingering(reason) => self.break_off(reason.clone()),
+            State::Settling(_) => {
+                self.deadline = None;
+                self.giving_up = true;
+            }
+            State::Ended(_) => {}
+        }
+    }
+
+    /// When [`Secure::tick`] or [`Secure::beat`] has something to do.
+    pub fn deadline(&self) -> Option<Instant> {
+        let beats = matches!(self.state, State::Open | State::Draining(_));
+        let beat = beats.then(|| self.heartbeat.deadline());
+        let ended = matches!(self.state, State::Ended(_));
+        let deadlines = [self.deadline, beat, self.record_deadline()];
+        deadlines.into_iter().flatten().min().filter(|_| !ended)
+    }
+
+    /// Whether the caller is to be read now.
+    pub fn wants_input(&self) -> bool {
+        match self.state {
+            State::Hello | State::Open | State::Draining(_) => !self.input_ended,
+            State::Leaving(_) | State::Settling(_) | State::Ended(_) => false,
+            State::Lingering(_) => true,
+        }
+    }
+
+    /// Whether answers of handlers are to be taken now. Those of a link that is no more are: they cost nothing.
+    pub fn wants_answers(&self) -> bool {
+        !self.is_full()
+    }
+
+    /// Whether [`Secure::step`] has something to do.
+    pub fn has_work(&self, written: bool) -> bool {
+        !self.todo.is_empty()
+            || match self.state {
+                State::Open | State::Draining(_) => self.can_take() || self.drained().is_some(),
+                State::Leaving(_) => written && self.sending.is_taken(),
+                State::Settling(_) => self.giving_up || !self.requests.has_critical(),
+                State::Hello | State::Lingering(_) | State::Ended(_) => false,
+            }
+    }
+
+    /// Whether nobody will be answered from the record any more, so that the next link's process may have it.
+    pub fn is_done_with_record(&self) -> bool {
+        self.is_gone() && !self.requests.has_critical()
+    }
+
+    /// Whether there is no link any more.
+    pub fn is_cut(&self) -> bool {
+        match &self.state {
+            State::Settling(_) | State::Ended(_) => true,
+            State::Hello | State::Open | State::Draining(_) | State::Leaving(_) | State::Lingering(_) => {
+                false
+            }
+        }
+    }
+
+    /// Why the link ended, once it has.
+    pub fn ended(&self) -> Option<&Reason> {
+        match &self.state {
+            State::Ended(reason) => Some(reason),
+            State::Hello
+            | State::Open
+            | State::Draining(_)
+            | State::Leaving(_)
+            | State::Lingering(_)
+            | State::Settling(_) => None,
+        }
+    }
+
+    /// Says our HELLO; `mark`: the record's.
+    fn greet(&mut self, mark: u64) {
+        if self.greeted || self.is_gone() {
+            return;
+        }
+        self.greeted = true;
+        let hello = Hello {
+            versions: Versions::OURS,
+            id: self.settings.service.id.clone(),
+            window: self.settings.window,
+            max_line: u32::try_from(self.settings.max_line).unwrap_or(u32::MAX),
+            program: PROGRAM.to_owned(),
+        };
+        CalledHello { hello, mark }.put(self.sending.out().tail());
+    }
+
+    fn enter(&mut self, state: State) {
+        let (caller, from, to) = (&self.settings.service.caller, self.state.name(), state.name());
+        match &state {
+            State::Hello | State::Open => log::debug!("link of {caller}: {from} -> {to}"),
+            State::Draining(reason)
+            | State::Leaving(reason)
+            | State::Lingering(reason)
+            | State::Settling(reason)
+            | State::Ended(reason) => log::debug!("link of {caller}: {from} -> {to} ({reason})"),
+        }
+        self.state = state;
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,227 @@
+//! Critical messages: run once, whatever happens to links and processes.
+//!
+//! Each is looked up in the record before it is run, and its answer is in the record before it is sent. The record
+//! is on disk and belongs to one process at a time: while an older link of the same caller still has it, critical
+//! messages wait here, and nothing else does.
+
+use super::requests::{Critical, Meeting, Request, Unrecorded};
+use super::sending::Answer;
+use super::{Key, Reason, Secure, State, Todo};
+use crate::handler::Ticket;
+use crate::wire::secure::CriticalHead;
+use std::time::{Duration, Instant};
+
+/// Pause before the record is asked for again while an older link has it.
+pub const BUSY_RETRY: Duration = Duration::from_millis(20);
+
+/// Pause before it is tried again after a failure.
+pub const BROKEN_RETRY: Duration = Duration::from_secs(1);
+
+/// How much longer than the drain timeout, within which an older link must have let go, critical messages wait for
+/// the record. Then the link ends with an ERROR: an answer would mean that the message was delivered, and so its
+/// caller keeps it and dials anew.
+pub const RECORD_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What an answer says that never came.
+const NO_ANSWER: &[u8] = b"error:the link ended before the handler answered; it is not known what was done";
+
+/// How it stands with the record.
+#[derive(Debug)]
+pub enum RecordState {
+    /// Not asked for yet.
+    Closed,
+    /// It is open.
+    Open,
+    /// It cannot be used just now.
+    Waiting {
+        /// Why.
+        why: String,
+        /// It is tried again then, if a message waits for it.
+        retry: Instant,
+        /// The oldest such message has waited since.
+        since: Option<Instant>,
+    },
+}
+
+impl RecordState {
+    /// Whether it can be used.
+    pub fn is_open(&self) -> bool {
+        match self {
+            RecordState::Open => true,
+            RecordState::Closed | RecordState::Waiting { .. } => false,
+        }
+    }
+}
+
+/// What the record has of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recalled<'a> {
+    /// Nothing: it is to be run.
+    New,
+    /// The answer under its sequence.
+    Answered(&'a [u8]),
+    /// The answer to another message with the same key.
+    AnsweredByKey(&'a [u8]),
+    /// The caller itself has settled this sequence before.
+    SettledBefore,
+    /// It cannot be used, for this reason; nothing may be run.
+    Failed(&'a str),
+}
+
+impl Critical {
+    /// One that nobody follows.
+    pub fn alone(head: CriticalHead) -> Critical {
+        Critical { sequence: head.sequence, key: head.key, followers: Vec::new() }
+    }
+}
+
+impl Secure {
+    /// The record is open for the caller's epoch; `mark` is its mark.
+    pub fn record_opened(&mut self, mark: u64) {
+        self.record = RecordState::Open;
+        self.greet(mark);
+    }
+
+    /// An older link has the record. The caller is told no mark, which is always true.
+    pub fn record_busy(&mut self, now: Instant) {
+        let why = "an older link of yours does not end, and has the record of critical messages";
+        self.wait_for_record(why, now + BUSY_RETRY, now);
+    }
+
+    /// The record cannot be used.
+    pub fn record_failed(&mut self, cause: &str, now: Instant) {
+        self.wait_for_record(cause, now + BROKEN_RETRY, now);
+    }
+
+    fn wait_for_record(&mut self, why: &str, retry: Instant, now: Instant) {
+        let since = match self.record {
+            RecordState::Waiting { since, .. } => since,
+            RecordState::Closed | RecordState::Open => None,
+        };
+        let since = since.or(self.needs_record().then_some(now));
+        self.record = RecordState::Waiting { why: why.to_owned(), retry, since };
+        self.greet(0);
+    }
+
+    /// Whether a message waits for the record.
+    fn needs_record(&self) -> bool {
+        !self.requests.critical.is_empty() || self.requests.has_unrecorded()
+    }
+
+    /// Whether the record is to be asked for again.
+    pub(super) fn wants_record(&self, now: Instant) -> bool {
+        self.record_deadline().is_some_and(|retry| retry <= now)
+    }
+
+    /// When it is to be asked for again.
+    pub(super) fn record_deadline(&self) -> Option<Instant> {
+        match (&self.state, &self.record) {
+            (State::Open | State::Draining(_) | State::Settling(_), RecordState::Waiting { retry, .. })
+                if self.needs_record() =>
+            {
+                Some(*retry)
+            }
+            (
+                State::Hello
+                | State::Open
+                | State::Draining(_)
+                | State::Leaving(_)
+                | State::Lingering(_)
+                | State::Settling(_)
+                | State::Ended(_),
+                RecordState::Waiting { .. } | RecordState::Closed | RecordState::Open,
+            ) => None,
+        }
+    }
+
+    /// Ends what has waited for the record too long.
+    pub(super) fn check_patience(&mut self, now: Instant) {
+        let patience = self.settings.drain_timeout + RECORD_PATIENCE;
+        let RecordState::Waiting { why, since: Some(since), .. } = &self.record else { return };
+        if !self.needs_record() || now.saturating_duration_since(*since) < patience {
+            return;
+        }
+        match &self.state {
+            State::Open | State::Draining(_) => {
+                let why = why.clone();
+                self.fail(&why, Reason::Record(why.clone()), now);
+            }
+            State::Settling(reason) => {
+                let (reason, why) = (reason.clone(), why.clone());
+                let lost = self.requests.take_unrecorded().len();
+                log::error!("record {lost} answers to critical messages: {why}; those will be run again");
+                self.enter(State::Ended(reason));
+            }
+            State::Hello | State::Leaving(_) | State::Lingering(_) | State::Ended(_) => {}
+        }
+    }
+
+    /// Takes the next critical message; whether it could be.
+    pub(super) fn take_critical(&mut self) -> bool {
+        match self.requests.meet() {
+            Meeting::Follows => true,
+            Meeting::Waits => false,
+            Meeting::Alone => {
+                self.recalling = self.requests.critical.pop_front();
+                self.todo.push_back(Todo::Recall);
+                self.recalling.is_some()
+            }
+        }
+    }
+
+    /// What the record has of the message that was to be looked up. To be called before the next step.
+    pub fn recalled(&mut self, ticket: Ticket, found: Recalled<'_>, now: Instant) {
+        let Some(request) = self.recalling.take_if(|request| request.id == ticket.0) else {
+            debug_assert!(false, "{ticket:?} is not being looked up");
+            return;
+        };
+        let text: &[u8] = match found {
+            Recalled::New => return self.run(request),
+            Recalled::AnsweredByKey(answer) => {
+                // It is an answer to this sequence from now on, however soon the key is forgotten.
+                let Request { id, cost, head, .. } = request;
+                if let Some(head) = head {
+                    let critical = Critical { key: None, ..Critical::alone(head) };
+                    self.requests.answered(id, cost, critical, answer, false);
+                }
+                return;
+            }
+            Recalled::Answered(answer) => answer,
+            Recalled::SettledBefore => b"error:settled before",
+            Recalled::Failed(cause) => {
+                self.requests.critical.push_front(request);
+                return self.record_failed(cause, now);
+            }
+        };
+        let Request { id, cost, .. } = request;
+        self.sending.push(Answer { id, cost, cancellable: false, last: false, text: text.into() });
+    }
+
+    /// Answers that must be in the record before they are sent: each with its sequence and its client's key. None
+    /// while the record cannot be used.
+    pub fn unrecorded(&self) -> impl Iterator<Item = (u64, Option<&Key>, &[u8])> {
+        let usable = self.record.is_open();
+        self.requests.unrecorded().filter(move |_| usable)
+    }
+
+    /// They are in the record.
+    pub fn recorded(&mut self) {
+        for answer in self.requests.take_unrecorded() {
+            let Unrecorded { id, cost, last, text, .. } = answer;
+            self.send(Answer { id, cost, cancellable: false, last, text });
+        }
+    }
+
+    /// The time is up: what handlers have not answered is recorded as an error.
+    pub(super) fn give_up(&mut self) {
+        let ids: Vec<u64> = self
+            .requests
+            .flying()
+            .filter(|(_, flight)| flight.critical.is_some())
+            .map(|(id, _)| id)
+            .collect();
+        for id in ids {
+            self.answer(Ticket(id), NO_ANSWER);
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! What each frame of the caller means.
+//!
+//! Frames are taken as they come, however busy the link is; what they bring is bounded by the window. A frame that
+//! must not be, or not now, is a [`Violation`] and ends the link with an ERROR that says what was wrong.
+
+use super::requests::{Critical, Request};
+use super::sending::{Answer, Sending};
+use super::{Reason, Secure, State, Todo};
+use crate::handler::builtin::printable;
+use crate::lond::service::too_long_answer;
+use crate::wire::secure::{
+    CallerHello, Frame, FrameError, FrameReader, HelloError, Kind, Taken, Versions, cost,
+};
+use std::time::Instant;
+
+/// Bytes of the caller's ERROR that are shown in the log.
+const MAX_ERROR_SHOWN: usize = 512;
+
+/// What the caller must not do.
+#[derive(Debug, thiserror::Error)]
+pub enum Violation {
+    /// Bytes that are no frame, or chunks that are no message.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// It speaks no version that we speak.
+    #[error("no common version: this is {}", Versions::OURS)]
+    Version,
+    /// Its HELLO makes no sense.
+    #[error(transparent)]
+    Hello(HelloError),
+    /// It says that it is another host than its key proves.
+    #[error("your key is not that of {claimed}")]
+    WrongId {
+        /// Who it says that it is.
+        claimed: String,
+    },
+    /// It called another host.
+    #[error("this is {ours}, not {meant}")]
+    WrongHost {
+        /// This host.
+        ours: String,
+        /// Whom it meant.
+        meant: String,
+    },
+    /// A frame that cannot come in this state, or never from a caller.
+    #[error("a {0:?} frame is not for the caller to send now")]
+    Misplaced(Kind),
+    /// More than the window lets it send.
+    #[error("sent beyond the window")]
+    Window,
+    /// A window that grows beyond all bounds.
+    #[error("the window has more than 32 bits")]
+    TooWide,
+    /// Ids go up, and each is used once.
+    #[error("request id {0} is used twice or out of order")]
+    Id(u64),
+    /// A CANCEL of what cannot be cancelled.
+    #[error("request {0} cannot be cancelled: it is critical, or was never sent")]
+    Cancel(u64),
+}
+
+/// What the chunks of an unfinished request cost.
+#[derive(Debug, Clone, Copy)]
+pub struct Unfinished {
+    cost: usize,
+    critical: bool,
+}
+
+impl Secure {
+    /// Plaintext from the caller. Call [`Secure::step`] until it returns `None` before the next.
+    pub fn push(&mut self, bytes: &[u8], now: Instant) {
+        match &self.state {
+            State::Hello | State::Open | State::Draining(_) => self.reader.push(bytes),
+            State::Leaving(_) | State::Lingering(_) | State::Settling(_) | State::Ended(_) => return,
+        }
+        // Frames borrow the reader; it is put back.
+        let mut reader = std::mem::take(&mut self.reader);
+        while let Some(frame) = reader.next_frame() {
+            let taken = frame.map_err(Violation::from).and_then(|frame| self.frame(frame, now));
+            if let Err(violation) = taken {
+                let reason = match self.state {
+                    State::Hello => Reason::Refused(violation.to_string().into()),
+                    State::Open
+                    | State::Draining(_)
+                    | State::Leaving(_)
+                    | State::Lingering(_)
+                    | State::Settling(_)
+                    | State::Ended(_) => Reason::Violation(violation.to_string()),
+                };
+                self.fail(&violation.to_string(), reason, now);
+            }
+            if self.is_gone() {
+                reader = FrameReader::new();
+                break;
+            }
+        }
+        self.reader = reader;
+    }
+
+    fn frame(&mut self, frame: Frame<'_>, now: Instant) -> Result<(), Violation> {
+        match (&self.state, frame) {
+            (State::Hello, Frame::Hello(body)) => self.hello(body),
+            (State::Hello | State::Open | State::Draining(_), Frame::Error(text)) => {
+                let shown = &text[..text.len().min(MAX_ERROR_SHOWN)];
+                self.leave(Reason::CallerError(printable(shown)), now);
+                Ok(())
+            }
+            (State::Hello, Frame::Request { .. }) => Err(Violation::Misplaced(Kind::Request)),
+            (State::Hello, Frame::Critical { .. }) => Err(Violation::Misplaced(Kind::Critical)),
+            (State::Hello, Frame::Cancel { .. }) => Err(Violation::Misplaced(Kind::Cancel)),
+            (State::Hello, Frame::Ping(_)) => Err(Violation::Misplaced(Kind::Ping)),
+            (State::Hello, Frame::Pong(_)) => Err(Violation::Misplaced(Kind::Pong)),
+            (State::Hello, Frame::Window(_)) => Err(Violation::Misplaced(Kind::Window)),
+            (State::Open | State::Draining(_), Frame::Hello(_)) => Err(Violation::Misplaced(Kind::Hello)),
+            (State::Hello | State::Open | State::Draining(_), Frame::Answer { .. }) => {
+                Err(Violation::Misplaced(Kind::Answer))
+            }
+            (State::Hello | State::Open | State::Draining(_), Frame::GoAway { .. }) => {
+                Err(Violation::Misplaced(Kind::GoAway))
+            }
+            (State::Open | State::Draining(_), Frame::Request { id, more, body }) => {
+                self.chunk(id, more, body, false)
+            }
+            (State::Open | State::Draining(_), Frame::Critical { id, more, body }) => {
+                self.chunk(id, more, body, true)
+            }
+            (State::Open | State::Draining(_), Frame::Cancel { id }) => self.cancel(id),
+            (State::Open | State::Draining(_), Frame::Ping(token)) => {
+                self.pong = Some(token.to_vec());
+                Ok(())
+            }
+            // That it came is what counts.
+            (State::Open | State::Draining(_), Frame::Pong(_)) => Ok(()),
+            (State::Open | State::Draining(_), Frame::Window(bytes)) => {
+                if self.sending.widen(bytes) {
+                    Ok(())
+                } else {
+                    Err(Violation::TooWide)
+                }
+            }
+            // `push` takes nothing in these.
+            (State::Leaving(_) | State::Lingering(_) | State::Settling(_) | State::Ended(_), _) => Ok(()),
+        }
+    }
+
+    fn hello(&mut self, body: &[u8]) -> Result<(), Violation> {
+        let CallerHello { hello, to, epoch } = CallerHello::parse(body).map_err(|error| match error {
+            HelloError::NoCommonVersion { .. } => Violation::Version,
+            HelloError::TooLong(_)
+            | HelloError::NotHello
+            | HelloError::Missing(_)
+            | HelloError::Twice(_)
+            | HelloError::Value(_)
+            | HelloError::SmallWindow { .. } => Violation::Hello(error),
+        })?;
+        let service = &self.settings.service;
+        if hello.id != service.caller {
+            return Err(Violation::WrongId { claimed: hello.id.to_string() });
+        }
+        if to != service.id {
+            return Err(Violation::WrongHost { ours: service.id.to_string(), meant: to.to_string() });
+        }
+        log::debug!("link of {}: it runs {}", service.caller, hello.program);
+        self.epoch = epoch;
+        self.sending = Sending::new(hello.window, hello.max_line);
+        self.deadline = None;
+        // In this order: the supervisor tells an older link to end, which has the record perhaps.
+        self.todo.extend([Todo::Opened, Todo::OpenRecord]);
+        self.enter(State::Open);
+        Ok(())
+    }
+
+    fn chunk(&mut self, id: u64, more: bool, body: &[u8], critical: bool) -> Result<(), Violation> {
+        let chunk_cost = cost(body.len());
+        if !self.credit.take(chunk_cost) {
+            return Err(Violation::Window);
+        }
+        if id > self.last_id {
+            if self.go_away.is_some() {
+                // It will hear, or has heard, that this is not run.
+                self.credit.give_back(chunk_cost);
+                return Ok(());
+            }
+            self.last_id = id;
+        } else if !self.assembler.has_begun(id) {
+            return Err(Violation::Id(id));
+        }
+        let cost = chunk_cost + self.unfinished.remove(&id).map_or(0, |unfinished| unfinished.cost);
+        let taken = if critical {
+            self.assembler.critical(id, more, body)?
+        } else {
+            self.assembler.request(id, more, body)?
+        };
+        match taken {
+            Taken::Unfinished => drop(self.unfinished.insert(id, Unfinished { cost, critical })),
+            Taken::Whole { head, text } => {
+                let queue = if critical { &mut self.requests.critical } else { &mut self.requests.plain };
+                queue.push_back(Request { id, cost, head, text: text.into() });
+            }
+            Taken::TooLong { .. } => {
+                let text = too_long_answer(self.settings.max_line).into();
+                self.sending.push(Answer { id, cost, cancellable: !critical, last: false, text });
+            }
+            Taken::Skipped => self.credit.give_back(cost),
+        }
+        Ok(())
+    }
+
+    fn cancel(&mut self, id: u64) -> Result<(), Violation> {
+        if id > self.last_id {
+            // After GOAWAY what is above its id may be cancelled as well as sent: neither is taken.
+            return if self.go_away.is_some() { Ok(()) } else { Err(Violation::Cancel(id)) };
+        }
+        if let Some(Unfinished { cost, critical }) = self.unfinished.get(&id).copied() {
+            if critical {
+                return Err(Violation::Cancel(id));
+            }
+            self.unfinished.remove(&id);
+            self.credit.give_back(cost);
+        }
+        self.assembler.forget(id);
+        if let Some(at) = self.requests.plain.iter().position(|request| request.id == id) {
+            let cost = self.requests.plain.remove(at).map_or(0, |request| request.cost);
+            self.credit.give_back(cost);
+        } else if self.requests.critical.iter().any(|request| request.id == id) {
+            return Err(Violation::Cancel(id));
+        } else if let Some(flight) = self.requests.flight(id) {
+            match (&flight.critical, flight.handler) {
+                (Some(Critical { .. }), _) => return Err(Violation::Cancel(id)),
+                (None, _) if flight.cancelled => {}
+                (None, handler) => {
+                    flight.cancelled = true;
+                    self.todo.extend(handler.map(|handler| Todo::Withdraw { handler, id }));
+                }
+            }
+        } else if let Some(cost) = self.sending.cancel(id) {
+            self.credit.give_back(cost);
+        }
+        Ok(())
+    }
+}

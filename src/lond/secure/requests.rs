@@ -1,0 +1,240 @@
+//! The requests of one link, from when they are whole until they are answered.
+//!
+//! Owns those that wait to be taken, those that are being run, and the answers to critical ones that must be in the
+//! record before they may be sent. A critical message is known by its sequence and by its client's key; one that
+//! comes while the same is being run *follows* it and shares its answer.
+//!
+//! All of it is within the window that the caller was given.
+
+use crate::wire::secure::{CriticalHead, Key};
+use std::collections::{HashMap, VecDeque};
+
+/// A request that is whole.
+#[derive(Debug)]
+pub struct Request {
+    /// Its id, which is also its ticket.
+    pub id: u64,
+    /// What it cost of the window.
+    pub cost: usize,
+    /// What makes it critical.
+    pub head: Option<CriticalHead>,
+    /// Its text.
+    pub text: Box<[u8]>,
+}
+
+/// A request that is being run.
+#[derive(Debug)]
+pub struct Flight {
+    /// What it cost of the window.
+    pub cost: usize,
+    /// The handler that has it; `None`: the reactor.
+    pub handler: Option<usize>,
+    /// Nobody waits for its answer.
+    pub cancelled: bool,
+    /// What makes it critical.
+    pub critical: Option<Critical>,
+}
+
+/// A critical message that is being run.
+#[derive(Debug)]
+pub struct Critical {
+    /// Its sequence.
+    pub sequence: u64,
+    /// Its client's key.
+    pub key: Option<Key>,
+    /// Who else waits for its answer.
+    pub followers: Vec<Follower>,
+}
+
+/// A critical message that came while the same was being run.
+#[derive(Debug)]
+pub struct Follower {
+    id: u64,
+    cost: usize,
+    sequence: u64,
+}
+
+/// An answer to a critical message that is not in the record yet.
+#[derive(Debug)]
+pub struct Unrecorded {
+    /// The request's id.
+    pub id: u64,
+    /// What it cost of the window.
+    pub cost: usize,
+    /// Its sequence.
+    pub sequence: u64,
+    /// Its client's key, if that is not recorded yet.
+    pub key: Option<Key>,
+    /// Its text.
+    pub text: Box<[u8]>,
+    /// After it the link says GOAWAY.
+    pub last: bool,
+    /// It shares its sequence with one before it, which is recorded for both.
+    same: bool,
+}
+
+/// How far a critical message has come that is not in the record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// It is being run under this id.
+    Running(u64),
+    /// Its answer is to be recorded.
+    Answered,
+}
+
+/// What is to be done with a critical message that was not looked up yet.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Meeting {
+    /// The same is not being run.
+    Alone,
+    /// The same is being run: this one follows it.
+    Follows,
+    /// The same is about to be recorded: this one must wait for that.
+    Waits,
+}
+
+/// The requests of one link.
+#[derive(Debug, Default)]
+pub struct Requests {
+    /// Plain ones that were not taken yet.
+    pub plain: VecDeque<Request>,
+    /// Critical ones that were not taken yet, in the order of their sequences.
+    pub critical: VecDeque<Request>,
+    flights: HashMap<u64, Flight>,
+    /// How many of them are critical.
+    critical_flights: usize,
+    sequences: HashMap<u64, Stage>,
+    keys: HashMap<Key, Stage>,
+    unrecorded: Vec<Unrecorded>,
+    /// Bytes of texts in `unrecorded`.
+    unrecorded_bytes: usize,
+}
+
+impl Requests {
+    /// Sets a request under way.
+    pub fn start(&mut self, id: u64, cost: usize, handler: Option<usize>, head: Option<CriticalHead>) {
+        let critical = head.map(|CriticalHead { sequence, key, .. }| {
+            self.sequences.insert(sequence, Stage::Running(id));
+            if let Some(key) = &key {
+                self.keys.insert(key.clone(), Stage::Running(id));
+            }
+            Critical { sequence, key, followers: Vec::new() }
+        });
+        self.critical_flights += usize::from(critical.is_some());
+        self.flights.insert(id, Flight { cost, handler, cancelled: false, critical });
+    }
+
+    /// Whether the message at the front of `critical` is the same as one that is under way; then it is taken from
+    /// there if it can follow.
+    pub fn meet(&mut self) -> Meeting {
+        let Some(head) = self.critical.front().and_then(|request| request.head.as_ref()) else {
+            return Meeting::Alone;
+        };
+        let by_key = || head.key.as_ref().and_then(|key| self.keys.get(key));
+        match self.sequences.get(&head.sequence).or_else(by_key).copied() {
+            None => Meeting::Alone,
+            Some(Stage::Answered) => Meeting::Waits,
+            Some(Stage::Running(id)) => {
+                let sequence = head.sequence;
+                let leader = self.flights.get_mut(&id).and_then(|flight| flight.critical.as_mut());
+                if let (Some(leader), Some(Request { id: follower, cost, .. })) =
+                    (leader, self.critical.pop_front())
+                {
+                    leader.followers.push(Follower { id: follower, cost, sequence });
+                    self.sequences.entry(sequence).or_insert(Stage::Running(id));
+                }
+                Meeting::Follows
+            }
+        }
+    }
+
+    /// A request that is being run.
+    pub fn flight(&mut self, id: u64) -> Option<&mut Flight> {
+        self.flights.get_mut(&id)
+    }
+
+    /// Takes a request that was being run out; it is for the caller to answer it.
+    pub fn land(&mut self, id: u64) -> Option<Flight> {
+        let flight = self.flights.remove(&id)?;
+        self.critical_flights -= usize::from(flight.critical.is_some());
+        Some(flight)
+    }
+
+    /// A critical message was not run after all, and may be run again.
+    pub fn forget(&mut self, critical: &Critical) {
+        self.sequences.remove(&critical.sequence);
+        for follower in &critical.followers {
+            self.sequences.remove(&follower.sequence);
+        }
+        if let Some(key) = &critical.key {
+            self.keys.remove(key);
+        }
+    }
+
+    /// The answer to a critical message, to be recorded; those that follow share it.
+    pub fn answered(&mut self, id: u64, cost: usize, critical: Critical, text: &[u8], last: bool) {
+        let Critical { sequence, key, followers } = critical;
+        self.sequences.insert(sequence, Stage::Answered);
+        if let Some(key) = &key {
+            self.keys.insert(key.clone(), Stage::Answered);
+        }
+        self.unrecorded_bytes += text.len() * (1 + followers.len());
+        self.unrecorded.push(Unrecorded { id, cost, sequence, key, text: text.into(), last, same: false });
+        for follower in followers {
+            let same = self.sequences.insert(follower.sequence, Stage::Answered) == Some(Stage::Answered);
+            let Follower { id, cost, sequence } = follower;
+            self.unrecorded.push(Unrecorded { id, cost, sequence, key: None, text: text.into(), last, same });
+        }
+    }
+
+    /// The answers that must be recorded before they may be sent.
+    pub fn unrecorded(&self) -> impl Iterator<Item = (u64, Option<&Key>, &[u8])> {
+        let each = self.unrecorded.iter().filter(|answer| !answer.same);
+        each.map(|answer| (answer.sequence, answer.key.as_ref(), &*answer.text))
+    }
+
+    /// They were recorded, or never will be: takes them out.
+    pub fn take_unrecorded(&mut self) -> Vec<Unrecorded> {
+        for answer in &self.unrecorded {
+            self.sequences.remove(&answer.sequence);
+            if let Some(key) = &answer.key {
+                self.keys.remove(key);
+            }
+        }
+        self.unrecorded_bytes = 0;
+        std::mem::take(&mut self.unrecorded)
+    }
+
+    /// Bytes of the answers that are to be recorded.
+    pub fn unrecorded_bytes(&self) -> usize {
+        self.unrecorded_bytes
+    }
+
+    /// Whether a critical message is being run or its answer to be recorded.
+    pub fn has_critical(&self) -> bool {
+        self.critical_open() > 0
+    }
+
+    /// How many there are of both.
+    pub fn critical_open(&self) -> usize {
+        self.critical_flights + self.unrecorded.len()
+    }
+
+    /// Whether there is an answer to be recorded.
+    pub fn has_unrecorded(&self) -> bool {
+        !self.unrecorded.is_empty()
+    }
+
+    /// Ids of the requests that are being run.
+    pub fn flying(&self) -> impl Iterator<Item = (u64, &Flight)> {
+        self.flights.iter().map(|(id, flight)| (*id, flight))
+    }
+
+    /// How many requests are still to be answered.
+    pub fn open(&self) -> usize {
+        let flying = self.flights.values().filter(|flight| !flight.cancelled);
+        let waited_for: usize =
+            flying.map(|flight| 1 + flight.critical.as_ref().map_or(0, |c| c.followers.len())).sum();
+        waited_for + self.plain.len() + self.critical.len() + self.unrecorded.len()
+    }
+}

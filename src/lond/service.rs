@@ -1,0 +1,149 @@
+//! What a request means, whichever wire it came over: its answer, or who is to give it.
+//!
+//! Pure. Both wires ask [`Service::decide`], and say in an [`Effect`] what the reactor is to do about it.
+//! Nothing here fails: what nobody knows is `unknown_cmd`, what the caller may not use is `refused`.
+
+use crate::config::HostId;
+use crate::handler::Ticket;
+use crate::handler::builtin::{Builtin, VERSION_ANSWER};
+use crate::wire::secure::Key;
+
+/// A handler of the configuration, as the caller of this link sees it. Its place in the list is its number.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// Request name.
+    pub name: String,
+    /// Whether this caller may use it.
+    pub allowed: bool,
+}
+
+/// What one caller is served with.
+#[derive(Debug, Clone)]
+pub struct Service {
+    /// This host.
+    pub id: HostId,
+    /// The host that calls.
+    pub caller: HostId,
+    /// The handlers.
+    pub routes: Vec<Route>,
+}
+
+/// What a request means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict<'a> {
+    /// This is the answer.
+    Answer(&'a [u8]),
+    /// `ok` is the answer, and the text goes to the log.
+    Log(&'a [u8]),
+    /// `bye` is the answer, and the link ends.
+    Exit,
+    /// A new cipher is to be agreed on, where the wire has one.
+    AgreeCipher,
+    /// The caller is to be asked back; then [`Service::asked_back`] is the answer.
+    AskBack,
+    /// The load average is to be read.
+    Load,
+    /// The handler with this number is to be asked.
+    Ask(usize),
+}
+
+/// What the reactor is to do.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Effect<'a> {
+    /// The opening is done: tell the supervisor. Once a link.
+    Opened,
+    /// Pass the request to a handler and give its answer.
+    Ask {
+        /// Its number.
+        handler: usize,
+        /// For the answer.
+        ticket: Ticket,
+        /// How it is to be passed on.
+        order: Order,
+        /// The whole request.
+        request: &'a [u8],
+    },
+    /// Nobody waits for the answer to this request: if the handler has not got it yet, it is not to get it, which
+    /// is to be told (`withdrawn`); else its answer is to be given as ever.
+    Withdraw {
+        /// The handler's number.
+        handler: usize,
+        /// Of the request.
+        ticket: Ticket,
+    },
+    /// Ping the caller through this host's own `lonc`, and give its answer.
+    AskBack(Ticket),
+    /// Read the load average and give the answer.
+    Load(Ticket),
+    /// Append the text to the log. It was answered already.
+    Log(&'a [u8]),
+    /// Open the record of what this caller was answered, for this epoch of its spool, and tell how that went.
+    OpenRecord {
+        /// Of the caller's spool.
+        epoch: &'a str,
+    },
+    /// Look a critical message up in the record and tell what is there.
+    Recall {
+        /// For the answer.
+        ticket: Ticket,
+        /// Its sequence in the caller's spool.
+        sequence: u64,
+        /// The caller has settled every sequence below this.
+        settled: u64,
+        /// How many others are being run or recorded.
+        running: usize,
+        /// The key that its client gave it.
+        key: Option<&'a Key>,
+    },
+    /// Everything is said: shut the writing half.
+    Shut,
+}
+
+/// How a request is passed to its handler.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// After all others of this link that were passed so.
+    Kept,
+    /// As soon as it can be, beside others.
+    Free,
+}
+
+impl Service {
+    /// What `request` means.
+    pub fn decide<'a>(&'a self, request: &'a [u8]) -> Verdict<'a> {
+        let Some(builtin) = Builtin::parse(request) else {
+            return self.route(request);
+        };
+        let id = self.id.as_str().as_bytes();
+        match builtin {
+            Builtin::Ping => Verdict::Answer(id),
+            Builtin::Version => Verdict::Answer(VERSION_ANSWER.as_bytes()),
+            Builtin::SetHost(meant) => Verdict::Answer(if meant == id { b"ok" } else { b"refused" }),
+            Builtin::Ekey => Verdict::AgreeCipher,
+            Builtin::Exit => Verdict::Exit,
+            Builtin::Log(text) => Verdict::Log(text),
+            Builtin::Pong => Verdict::AskBack,
+            Builtin::Load => Verdict::Load,
+        }
+    }
+
+    /// A request that is not built in: a handler's, or nobody's.
+    fn route(&self, request: &[u8]) -> Verdict<'static> {
+        let name = memchr::memchr(b':', request).map_or(request, |colon| &request[..colon]);
+        match self.routes.iter().position(|route| route.name.as_bytes() == name) {
+            None => Verdict::Answer(b"unknown_cmd"),
+            Some(at) if !self.routes[at].allowed => Verdict::Answer(b"refused"),
+            Some(at) => Verdict::Ask(at),
+        }
+    }
+
+    /// The answer to `pong`, from what this host's own `lonc` answered to the ping; `None`: nothing.
+    pub fn asked_back(&self, answer: Option<&[u8]>) -> Vec<u8> {
+        [self.id.as_str().as_bytes(), b":", answer.unwrap_or(b"con_lost")].concat()
+    }
+}
+
+/// The answer to a request that is longer than it may be.
+pub fn too_long_answer(max_line: usize) -> Vec<u8> {
+    format!("error:request longer than {max_line} bytes").into_bytes()
+}
