@@ -13,7 +13,7 @@ use crate::config::{Config, Host, HostId, Pins};
 use crate::logging;
 use crate::supervise::control::{Channel, FromServe, ToServe};
 use crate::supervise::title;
-use crate::wire::secure::{Admission, HostKey, TlsIdentity, Tunnel, TunnelError};
+use crate::wire::secure::{Admission, HostKey, KeyError, TlsIdentity, Tunnel, TunnelError};
 use socket2::{SockRef, TcpKeepalive};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -28,6 +28,17 @@ const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
 const KEEPALIVE_TRIES: u32 = 5;
 /// How long written bytes may stay unacknowledged, or the caller's receive window shut, before the link ends.
 const USER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Why a secure link cannot be served, whoever calls.
+#[derive(Debug, thiserror::Error)]
+enum SecureError {
+    /// This host's key cannot be used.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// There can be no tunnel with it.
+    #[error(transparent)]
+    Tunnel(#[from] TunnelError),
+}
 
 /// What a link child is born with.
 #[derive(Debug)]
@@ -99,12 +110,12 @@ fn serve(seed: Seed) -> Result<(), SetupError> {
 }
 
 /// The called end of a tunnel that takes the hosts which are both in the table and in the pins.
-fn tunnel(config: &Config) -> Result<Tunnel, TunnelError> {
+fn tunnel(config: &Config) -> Result<Tunnel, SecureError> {
     let identity = TlsIdentity::new(&HostKey::load(&config.key_dir)?)?;
     // This host does not call itself: who shows its key does not belong here.
     let others = config.hosts.iter().filter(|host| host.id != config.id);
     let pins = others.flat_map(|host| config.pins.of(&host.id).iter().map(|pin| (host.id.clone(), *pin)));
-    Tunnel::called(&Admission::new(&identity, Pins::from_pairs(pins))?)
+    Ok(Tunnel::called(&Admission::new(&identity, Pins::from_pairs(pins))?)?)
 }
 
 /// The supervisor counts it, and says it in the log.
