@@ -53,7 +53,7 @@ fn a_peer_that_falls_silent_is_found_and_dialled_anew() {
     pair.host.wait_link(CALLED, "up");
     assert_eq!(pair.ask("ping"), CALLED);
     let error = pair.host.status(CALLED).expect("a status")["last_error"].to_string();
-    assert!(error.contains("heartbeat"), "{error}");
+    assert!(error.contains("nothing heard"), "{error}");
 }
 
 #[test]

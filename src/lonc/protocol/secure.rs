@@ -14,7 +14,7 @@ use crate::wire::secure::{
     Versions, message_cost, put_cancel, put_critical, put_error, put_ping, put_pong, put_request, put_window,
 };
 use std::borrow::Cow;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::ControlFlow;
 
 /// Messages that wait for room in the peer's window; at this mark requests stay with their programs.
@@ -55,11 +55,11 @@ pub struct Secure {
     give_back_at: u32,
     /// Bytes of answers that the peer may still send: to see that it keeps to it.
     allowed: u64,
-    /// The numbers of the requests begun, by their ids on the wire; 0: answered or cancelled. Ids are given when a request
-    /// is begun, since on the wire they must go up, and a short request may overtake a long one that came before it.
-    begun: VecDeque<u64>,
-    /// The id of the first of them.
-    first_id: u64,
+    /// The numbers of the requests begun that have no answer, by their ids on the wire. Ids are given when a request is
+    /// begun, since on the wire they must go up, and a short request may overtake a long one that came before it.
+    begun: BTreeMap<u64, u64>,
+    /// The id given last.
+    last_id: u64,
     /// Requests that wait to be begun.
     waiting: VecDeque<Outbound>,
     /// Critical ones, in their order.
@@ -130,8 +130,8 @@ impl Secure {
             owed: 0,
             give_back_at: terms.window / 4,
             allowed: u64::from(terms.window),
-            begun: VecDeque::new(),
-            first_id: 1,
+            begun: BTreeMap::new(),
+            last_id: 0,
             waiting: VecDeque::new(),
             waiting_critical: VecDeque::new(),
             sending: VecDeque::new(),
@@ -192,14 +192,15 @@ impl Secure {
                             Err(error) => return fault(out, error.to_string()),
                         },
                     };
-                    match text.map(|text| (text, take(&mut self.begun, &mut self.first_id, id))) {
-                        Some((text, Whose::Request(number))) => {
+                    if id == 0 || id > self.last_id {
+                        return fault(out, "an answer to no request".to_owned());
+                    }
+                    match text.map(|text| (text, self.begun.remove(&id))) {
+                        Some((text, Some(number))) => {
                             tell(Heard::Answer { number: Some(number), text: one_line(text) })
                         }
-                        Some((_, Whose::Nobodys)) | None => ControlFlow::Continue(()),
-                        Some((_, Whose::Unknown)) => {
-                            return fault(out, "an answer to no request".to_owned());
-                        }
+                        // To one that was cancelled.
+                        Some((_, None)) | None => ControlFlow::Continue(()),
                     }
                 }
                 Frame::Ping(body) => {
@@ -312,10 +313,9 @@ impl Secure {
             }
             self.sending[at].cancelled = true;
         }
-        let Some(at) = self.begun.iter().position(|begun| *begun == number) else { return };
-        let id = self.first_id + at as u64;
+        let Some(id) = self.begun.iter().find(|(_, begun)| **begun == number).map(|(id, _)| *id) else { return };
         // An answer that is under way already is nobody's.
-        take(&mut self.begun, &mut self.first_id, id);
+        self.begun.remove(&id);
         if !self.sending.iter().any(|message| message.number == number) {
             put_cancel(out.tail(), id);
         }
@@ -323,14 +323,14 @@ impl Secure {
 
     /// The id on the wire of a request that is begun now.
     fn next_id(&mut self, number: u64) -> u64 {
-        self.begun.push_back(number);
-        self.first_id + self.begun.len() as u64 - 1
+        self.last_id += 1;
+        self.begun.insert(self.last_id, number);
+        self.last_id
     }
 
     /// The numbers of the requests that are not run when `last` is the last id that is.
     fn not_run(&self, last: u64) -> Vec<u64> {
-        let beyond = usize::try_from(last.saturating_add(1).saturating_sub(self.first_id)).unwrap_or(usize::MAX);
-        let begun = self.begun.iter().skip(beyond).copied().filter(|number| *number != 0);
+        let begun = self.begun.iter().filter(|(id, _)| **id > last).map(|(_, number)| *number);
         let unbegun = self.sending.iter().filter(|message| message.id == 0);
         let unbegun = unbegun.chain(&self.waiting).chain(&self.waiting_critical);
         let mut numbers: Vec<u64> = begun.chain(unbegun.map(|message| message.number)).collect();
@@ -345,32 +345,6 @@ impl Secure {
     pub(super) fn has_room(&self) -> bool {
         self.waiting.len() + self.waiting_critical.len() < MAX_WAITING
     }
-}
-
-/// Whose an answer is.
-enum Whose {
-    /// That of the request with this number.
-    Request(u64),
-    /// That of a request which had one already.
-    Nobodys,
-    /// That of a request which was never sent.
-    Unknown,
-}
-
-/// Takes the request with this id on the wire out of those begun.
-fn take(begun: &mut VecDeque<u64>, first_id: &mut u64, id: u64) -> Whose {
-    let Some(at) = id.checked_sub(*first_id) else {
-        return if id == 0 { Whose::Unknown } else { Whose::Nobodys };
-    };
-    let Some(number) = usize::try_from(at).ok().and_then(|at| begun.get_mut(at)) else {
-        return Whose::Unknown;
-    };
-    let number = std::mem::take(number);
-    while begun.front() == Some(&0) {
-        begun.pop_front();
-        *first_id += 1;
-    }
-    if number == 0 { Whose::Nobodys } else { Whose::Request(number) }
 }
 
 /// An answer as a line: a peer's newline must not become two answers.
