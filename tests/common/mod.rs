@@ -20,6 +20,7 @@ pub mod secure_caller;
 pub mod secure_link;
 pub mod secure_lond;
 pub mod secure_pair;
+pub mod tally;
 pub mod wait;
 
 /// Says that a test could not be done on this machine, where a person sees it: the harness keeps what a passing test

@@ -19,6 +19,8 @@ mod listening_limits;
 mod many_hosts;
 mod restarts;
 mod secure_heartbeat;
+mod secure_identity;
+mod secure_once;
 mod secure_requests;
 mod secure_slow;
 mod soak;
