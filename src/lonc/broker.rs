@@ -51,7 +51,7 @@ const CON_FAILED: &[u8] = b"con_failed";
 pub enum Effect {
     /// Make a connection to the peer.
     Dial,
-    /// Close the connection to the peer, if there is one.
+    /// Close the connection to the peer, if there is one, and clear what is for it.
     HangUp,
     /// A stored message was delivered: note it in the permanent log.
     Delivered {
@@ -442,7 +442,6 @@ impl<D: Disk> Broker<D> {
             Some(Action::Dial) => self.effects.push(Effect::Dial),
             Some(Action::HangUp) => {
                 self.effects.push(Effect::HangUp);
-                self.link.out.clear();
                 self.leaving = false;
                 self.give_up_pending(now);
             }

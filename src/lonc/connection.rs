@@ -170,6 +170,15 @@ impl Connection {
         }
         Ok(before - out.len())
     }
+
+    /// The connection ends: on the secure wire the peer is told why, as far as there is room for it. On the classic one
+    /// nothing more is said, since what waits there can only be requests.
+    pub fn last_words(&mut self, out: &mut Outgoing) {
+        if self.tunnel.is_some() {
+            // Nothing depends on it, and a connection that is lost takes nothing.
+            let _ = self.write(out);
+        }
+    }
 }
 
 impl Drop for Connection {

@@ -12,7 +12,7 @@
 use super::session::ClientId;
 use crate::config::Wire;
 use crate::spool::Sequence;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 /// Requests in flight on a link; at this mark no more are taken from the programs.
@@ -92,13 +92,12 @@ pub enum Found {
 /// The entries of one link.
 #[derive(Debug)]
 pub struct Pending {
-    /// `None`: answered before an earlier one. The first is never `None`.
-    entries: VecDeque<Option<(Instant, Entry)>>,
-    /// Number of the first in `entries`.
-    first: u64,
-    /// Entries at the front that were looked at by `expire` already; all later ones have later deadlines.
-    expired: usize,
-    count: usize,
+    /// By their numbers. One that is answered late leaves no gap behind it that would count towards a bound.
+    entries: BTreeMap<u64, (Instant, Entry)>,
+    /// The number that is given next.
+    next: u64,
+    /// Entries with lower numbers were looked at by `expire` already; all later ones have later deadlines.
+    expired: u64,
     bytes: usize,
     replayed: usize,
     replayed_bytes: usize,
@@ -113,10 +112,9 @@ impl Pending {
     /// None yet; each may take `timeout`.
     pub fn new(timeout: Duration, wire: Wire) -> Pending {
         Pending {
-            entries: VecDeque::new(),
-            first: 1,
-            expired: 0,
-            count: 0,
+            entries: BTreeMap::new(),
+            next: 1,
+            expired: 1,
             bytes: 0,
             replayed: 0,
             replayed_bytes: 0,
@@ -129,12 +127,12 @@ impl Pending {
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.count
+        self.entries.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.count == 0
+        self.entries.is_empty()
     }
 
     /// Whether the programs' requests must wait.
@@ -163,24 +161,25 @@ impl Pending {
 
     /// The number that [`Pending::push`] gives next.
     pub fn next_number(&self) -> u64 {
-        self.first + self.entries.len() as u64
+        self.next
     }
 
     /// Notes that something was sent under [`Pending::next_number`].
     pub fn push(&mut self, entry: Entry, now: Instant) {
         self.tally(&entry, true);
         let allowed = if entry.purpose == Purpose::Probe { PROBE_TIMEOUT } else { self.timeout };
-        self.entries.push_back(Some((now + allowed, entry)));
+        self.entries.insert(self.next, (now + allowed, entry));
+        self.next += 1;
     }
 
     /// Takes the entry that has waited longest: on the classic wire the next answer is its.
     pub fn answered_first(&mut self, now: Instant) -> Option<Entry> {
-        let (_, entry) = self.entries.front_mut()?.take()?;
-        self.took(&entry);
-        if let Some(Some((deadline, next))) = self.entries.front_mut()
-            && next.purpose == Purpose::Probe
+        let (_, (_, entry)) = self.entries.pop_first()?;
+        self.tally(&entry, false);
+        if let Some(mut first) = self.entries.first_entry()
+            && first.get().1.purpose == Purpose::Probe
         {
-            *deadline = now + PROBE_TIMEOUT;
+            first.get_mut().0 = now + PROBE_TIMEOUT;
         }
         Some(entry)
     }
@@ -190,30 +189,17 @@ impl Pending {
         if number == 0 || number >= self.next_number() {
             return Found::Unknown;
         }
-        let Some(at) = number.checked_sub(self.first).and_then(|at| usize::try_from(at).ok()) else {
-            return Found::Late;
-        };
-        match self.entries.get_mut(at).and_then(Option::take) {
+        match self.entries.remove(&number) {
             Some((_, entry)) => {
-                self.took(&entry);
+                self.tally(&entry, false);
                 Found::Entry(entry)
             }
             None => Found::Late,
         }
     }
 
-    fn took(&mut self, entry: &Entry) {
-        self.tally(entry, false);
-        while let Some(None) = self.entries.front() {
-            self.entries.pop_front();
-            self.first += 1;
-            self.expired = self.expired.saturating_sub(1);
-        }
-    }
-
-    /// Takes the entries with a higher number than `last`: they will not be answered.
-    pub fn take_above(&mut self, last: u64) -> Vec<Entry> {
-        let numbers: Vec<u64> = (last.saturating_add(1).max(self.first)..self.next_number()).collect();
+    /// Takes the entries with these numbers: they will not be answered.
+    pub fn take_each(&mut self, numbers: Vec<u64>) -> Vec<Entry> {
         let take = |number| match self.answered(number) {
             Found::Entry(entry) => Some(entry),
             Found::Late | Found::Unknown => None,
@@ -225,7 +211,7 @@ impl Pending {
     pub fn take_all(&mut self) -> impl Iterator<Item = Entry> + use<> {
         let entries = std::mem::take(&mut self.entries);
         *self = Pending::new(self.timeout, self.wire);
-        entries.into_iter().flatten().map(|(_, entry)| entry)
+        entries.into_values().map(|(_, entry)| entry)
     }
 
     /// Has the critical requests that are not in the spool stored, in the order in which they were sent, and notes
@@ -236,7 +222,7 @@ impl Pending {
     ) -> Option<Sequence> {
         let mut requests = Vec::new();
         let mut places = Vec::new();
-        for (_, entry) in self.entries.iter_mut().flatten() {
+        for (_, entry) in self.entries.values_mut() {
             match &mut entry.purpose {
                 // One that was given up (answered `con_failed`) has no owner: nobody was told that it would arrive.
                 Purpose::Critical { request, sequence, stored: stored @ false } if entry.owner.is_some() => {
@@ -265,9 +251,8 @@ impl Pending {
 
     /// Whether a critical request's time is over while it is not in the spool.
     pub fn unstored_overdue(&self, now: Instant) -> bool {
-        let overdue =
-            self.entries.range(self.expired..).flatten().take_while(|(deadline, _)| *deadline <= now);
-        overdue.into_iter().any(|(_, entry)| {
+        let unseen = self.entries.range(self.expired..).map(|(_, entry)| entry);
+        unseen.take_while(|(deadline, _)| *deadline <= now).any(|(_, entry)| {
             entry.owner.is_some() && matches!(entry.purpose, Purpose::Critical { stored: false, .. })
         })
     }
@@ -276,22 +261,18 @@ impl Pending {
     pub fn expire(&mut self, now: Instant) -> Vec<Overdue> {
         let mut overdue = Vec::new();
         let mut cancelled = Vec::new();
-        while let Some(place) = self.entries.get_mut(self.expired) {
-            if let Some((deadline, entry)) = place {
-                if entry.purpose != Purpose::Probe && *deadline > now {
-                    break;
-                }
-                if let Some(owner) = entry.owner.take() {
-                    let (critical, leaves) = match &entry.purpose {
-                        Purpose::Critical { stored, .. } => (Some(*stored), false),
-                        Purpose::Plain | Purpose::Probe => (None, self.wire == Wire::Secure),
-                    };
-                    let number = self.first + self.expired as u64;
-                    cancelled.extend(leaves.then_some(number));
-                    overdue.push(Overdue { owner, critical, cancelled: leaves.then_some(number) });
-                }
+        for (&number, (deadline, entry)) in self.entries.range_mut(self.expired..) {
+            if entry.purpose != Purpose::Probe && *deadline > now {
+                break;
             }
-            self.expired += 1;
+            self.expired = number + 1;
+            let Some(owner) = entry.owner.take() else { continue };
+            let (critical, leaves) = match &entry.purpose {
+                Purpose::Critical { stored, .. } => (Some(*stored), false),
+                Purpose::Plain | Purpose::Probe => (None, self.wire == Wire::Secure),
+            };
+            cancelled.extend(leaves.then_some(number));
+            overdue.push(Overdue { owner, critical, cancelled: leaves.then_some(number) });
         }
         for number in cancelled {
             self.answered(number);
@@ -303,14 +284,14 @@ impl Pending {
     pub fn next_overdue(&self) -> Option<Instant> {
         let waits =
             |(deadline, entry): &(Instant, Entry)| (entry.purpose != Purpose::Probe).then_some(*deadline);
-        self.entries.range(self.expired..).flatten().find_map(waits)
+        self.entries.range(self.expired..).find_map(|(_, entry)| waits(entry))
     }
 
     /// On the classic wire, when the link is to be given up, unless an answer comes: a heartbeat's time is over, or the
     /// peer has been silent for another `request_timeout` after the first request in flight became overdue. The
     /// secure wire has heartbeats that do not wait behind requests.
     pub fn dead_at(&self, last_heard: Instant) -> Option<Instant> {
-        let (deadline, entry) = self.entries.front()?.as_ref().filter(|_| self.wire == Wire::Classic)?;
+        let (_, (deadline, entry)) = self.entries.first_key_value().filter(|_| self.wire == Wire::Classic)?;
         Some(match entry.purpose {
             Purpose::Probe => *deadline,
             // A heartbeat waits behind a request: that it is still unanswered when its time is over says enough.
@@ -323,7 +304,6 @@ impl Pending {
         let change = |counter: &mut usize, by: usize| {
             *counter = if added { *counter + by } else { counter.saturating_sub(by) };
         };
-        change(&mut self.count, 1);
         change(&mut self.bytes, entry.size);
         match &entry.purpose {
             Purpose::Critical { stored: true, .. } => {
@@ -420,6 +400,21 @@ mod tests {
         assert_eq!(pending.insure(|_| unreachable!("all are stored")), None);
         let overdue: Vec<_> = pending.expire(start + TIMEOUT).iter().map(|one| one.critical).collect();
         assert_eq!(overdue, [Some(true), None]);
+    }
+
+    #[test]
+    fn one_that_takes_long_keeps_no_room_but_its_own() {
+        let now = Instant::now();
+        let mut pending = Pending::new(TIMEOUT, Wire::Secure);
+        pending.push(entry(Purpose::Plain, None), now);
+        for number in 2..3 * MAX_IN_FLIGHT as u64 {
+            assert!(!pending.full());
+            pending.push(entry(Purpose::Plain, None), now);
+            assert!(matches!(pending.answered(number), Found::Entry(_)));
+        }
+        assert_eq!(pending.len(), 1);
+        assert!(matches!(pending.answered(1), Found::Entry(_)));
+        assert!(matches!(pending.answered(1), Found::Late));
     }
 
     #[test]

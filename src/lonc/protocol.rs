@@ -34,10 +34,10 @@ pub enum Heard<'a> {
     },
     /// The peer is there.
     Pong,
-    /// The peer takes no more requests, and will not run those with a number above this.
+    /// The peer takes no more requests.
     Leaving {
-        /// The last that is served.
-        last: u64,
+        /// The numbers of those that it will not run, in their order.
+        not_run: Vec<u64>,
     },
 }
 

@@ -469,7 +469,10 @@ impl<D: Disk> Reactor<D> {
 
     /// The one place where the connection to the peer ends.
     fn hang_up(&mut self) {
-        self.link = None;
+        if let Some(mut link) = self.link.take() {
+            link.last_words(self.broker.link_out());
+        }
+        self.broker.link_out().clear();
     }
 }
 

@@ -18,12 +18,17 @@ pub struct Load {
 impl Load {
     /// Sends `critical:log:<name>-<number>` until told to stop.
     pub fn start(socket: &Path, name: &str) -> Load {
+        Load::start_as(socket, &format!("critical:log:{name}-"))
+    }
+
+    /// Sends `<request><number>` until told to stop.
+    pub fn start_as(socket: &Path, request: &str) -> Load {
         let stop = Arc::new(AtomicBool::new(false));
         let acknowledged = Arc::new(AtomicU64::new(0));
         let thread = std::thread::spawn({
             let (stop, acknowledged, socket) = (stop.clone(), acknowledged.clone(), socket.to_owned());
-            let name = name.to_owned();
-            move || send(&stop, &acknowledged, &socket, &name)
+            let request = request.to_owned();
+            move || send(&stop, &acknowledged, &socket, &request)
         });
         Load { stop, acknowledged, thread }
     }
@@ -46,7 +51,7 @@ impl Load {
     }
 }
 
-fn send(stop: &AtomicBool, acknowledged: &AtomicU64, socket: &Path, name: &str) -> Vec<u64> {
+fn send(stop: &AtomicBool, acknowledged: &AtomicU64, socket: &Path, request: &str) -> Vec<u64> {
     let mut kept = Vec::new();
     let mut connection: Option<Local> = None;
     for number in 0.. {
@@ -61,7 +66,7 @@ fn send(stop: &AtomicBool, acknowledged: &AtomicU64, socket: &Path, name: &str) 
             }
             continue;
         };
-        match open.try_ask(&format!("critical:log:{name}-{number}")).as_deref() {
+        match open.try_ask(&format!("{request}{number}")).as_deref() {
             Ok("ok" | "con_delayed") => {
                 kept.push(number);
                 acknowledged.fetch_add(1, Ordering::SeqCst);

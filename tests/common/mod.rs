@@ -6,13 +6,21 @@
 pub mod caller;
 pub mod cipher;
 pub mod fake_lond;
+pub mod frames;
 pub mod handler;
+pub mod keys;
 pub mod load;
 pub mod local;
 pub mod network;
 pub mod pair;
 pub mod process;
 pub mod program;
+pub mod relay;
+pub mod secure_caller;
+pub mod secure_link;
+pub mod secure_lond;
+pub mod secure_pair;
+pub mod tally;
 pub mod wait;
 
 /// Says that a test could not be done on this machine, where a person sees it: the harness keeps what a passing test

@@ -3,6 +3,7 @@
 //! Everything is below one temporary folder: `hosts.tab` and a folder a host. A program is stopped with TERM when
 //! its guard is dropped, and must obey; a network that goes away must not leave a process behind.
 
+use super::keys::Key;
 use super::local::Local;
 use super::program::Program;
 use super::{process, wait};
@@ -28,13 +29,24 @@ pub struct Network {
     dir: TempDir,
     places: BTreeMap<String, SocketAddr>,
     table: String,
+    /// The hosts' keys; none: the network speaks the classic wire.
+    keys: Option<BTreeMap<String, Key>>,
 }
 
 impl Network {
-    /// A network of these hosts.
+    /// A network of these hosts that speaks the classic wire.
     pub fn new<S: AsRef<str>>(ids: &[S]) -> Network {
+        Network::of(ids, None)
+    }
+
+    /// A network of these hosts that speaks the secure wire: each has a key, and all pins are known to all.
+    pub fn secure<S: AsRef<str>>(ids: &[S]) -> Network {
+        Network::of(ids, Some(BTreeMap::new()))
+    }
+
+    fn of<S: AsRef<str>>(ids: &[S], keys: Option<BTreeMap<String, Key>>) -> Network {
         let dir = tempfile::Builder::new().prefix("lonnet").tempdir().expect("make a folder");
-        let mut network = Network { dir, places: BTreeMap::new(), table: String::new() };
+        let mut network = Network { dir, places: BTreeMap::new(), table: String::new(), keys };
         for id in ids {
             network.add(id.as_ref());
         }
@@ -48,6 +60,26 @@ impl Network {
         self.table.push_str(&format!("{id}:test:{role}:{id}.example:{}\n", address.ip()));
         self.places.insert(id.to_owned(), address);
         self.write_table(&self.table);
+        if let Some(keys) = &mut self.keys {
+            keys.insert(id.to_owned(), Key::new());
+            self.write_pins(&self.pins());
+        }
+    }
+
+    /// The key of a host of a secure network.
+    pub fn key(&self, id: &str) -> Key {
+        self.keys.as_ref().expect("a secure network")[id].clone()
+    }
+
+    /// The text of the shared `hosts.pins`: each host's pin.
+    pub fn pins(&self) -> String {
+        let keys = self.keys.iter().flatten();
+        keys.map(|(id, key)| format!("{id} {}\n", key.pin())).collect()
+    }
+
+    /// Replaces the text of the shared `hosts.pins`.
+    pub fn write_pins(&self, text: &str) {
+        fs::write(self.dir.path().join("hosts.pins"), text).expect("write hosts.pins");
     }
 
     /// Replaces the table's text.
@@ -76,13 +108,21 @@ impl Network {
             host.put("", "user", "\"root\"");
         }
         host.put("lonc", "bind", &quoted(&host.address.ip().to_string()));
-        host.put("lonc", "wire", "\"classic\"");
         host.put("lonc", "connect_timeout", "\"2s\"");
         host.put("lonc", "opening_timeout", "\"3s\"");
         host.put("lonc", "drain_timeout", "\"1s\"");
         host.put("lond", "listen", &format!("[\"{}\"]", host.address));
-        host.put("lond", "classic", "\"allow\"");
         host.put("lond", "drain_timeout", "\"1s\"");
+        match &self.keys {
+            Some(keys) => {
+                host.put("", "pins", "\"../hosts.pins\"");
+                keys[id].write(&host.dir.join("keys"));
+            }
+            None => {
+                host.put("lonc", "wire", "\"classic\"");
+                host.put("lond", "classic", "\"allow\"");
+            }
+        }
         for (other, address) in self.places.iter().filter(|(other, _)| *other != id) {
             host.put(&format!("host.{other}"), "address", &quoted(&address.to_string()));
         }
@@ -203,10 +243,22 @@ impl Host {
 
     /// What `lon status --json` says of a peer just now; nothing when it says nothing.
     pub fn status(&self, peer: &str) -> Option<serde_json::Value> {
+        peer_of(&self.whole_status()?, peer)
+    }
+
+    /// What `lon status --json` says just now; nothing when no broker answers.
+    fn whole_status(&self) -> Option<serde_json::Value> {
         let output = self.lon(&["status", "--json"]);
         // With no broker to ask, it shows what the last one wrote.
         let said = output.status.success().then_some(output.stdout)?;
-        peer_of(&serde_json::from_slice(&said).expect("the status is JSON"), peer)
+        Some(serde_json::from_slice(&said).expect("the status is JSON"))
+    }
+
+    /// What `lond` says of itself just now through its admin socket; nothing when it does not answer.
+    pub fn lond_status(&self) -> Option<serde_json::Value> {
+        let mut socket = Local::try_connect(&self.dir.join("run/lond.sock")).ok()?;
+        let said = socket.try_ask("status").ok()?;
+        Some(serde_json::from_str(&said).expect("the status is JSON"))
     }
 
     /// What `status.json` says of a peer.

@@ -73,7 +73,7 @@ impl<D: Disk> Broker<D> {
                         }
                     }
                     Heard::Pong => ponged = true,
-                    Heard::Leaving { last } => leaving = Some(last),
+                    Heard::Leaving { not_run } => leaving = Some(not_run),
                 }
                 ControlFlow::Continue(())
             });
@@ -86,8 +86,8 @@ impl<D: Disk> Broker<D> {
             if ponged {
                 self.link.ponged();
             }
-            if let Some(last) = leaving {
-                self.leave(last, now);
+            if let Some(not_run) = leaving {
+                self.leave(not_run, now);
             }
             if let Err(why) = heard {
                 self.link_event(Event::Lost(why), now);
@@ -106,11 +106,11 @@ impl<D: Disk> Broker<D> {
     }
 
     /// The peer takes no more requests: what it will still answer is waited for, what it will not is settled here.
-    fn leave(&mut self, last: u64, now: Now) {
+    fn leave(&mut self, not_run: Vec<u64>, now: Now) {
         log::info!("the peer takes no more requests on this connection");
         self.leaving = true;
         self.insure(now);
-        for entry in self.pending.take_above(last) {
+        for entry in self.pending.take_each(not_run) {
             let Some(owner) = entry.owner else { continue };
             let answer = match entry.purpose {
                 Purpose::Plain | Purpose::Probe => CON_LOST,

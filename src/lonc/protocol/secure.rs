@@ -14,7 +14,7 @@ use crate::wire::secure::{
     Versions, message_cost, put_cancel, put_critical, put_error, put_ping, put_pong, put_request, put_window,
 };
 use std::borrow::Cow;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::ControlFlow;
 
 /// Messages that wait for room in the peer's window; at this mark requests stay with their programs.
@@ -55,6 +55,11 @@ pub struct Secure {
     give_back_at: u32,
     /// Bytes of answers that the peer may still send: to see that it keeps to it.
     allowed: u64,
+    /// The numbers of the requests begun that have no answer, by their ids on the wire. Ids are given when a request is
+    /// begun, since on the wire they must go up, and a short request may overtake a long one that came before it.
+    begun: BTreeMap<u64, u64>,
+    /// The id given last.
+    last_id: u64,
     /// Requests that wait to be begun.
     waiting: VecDeque<Outbound>,
     /// Critical ones, in their order.
@@ -67,6 +72,8 @@ pub struct Secure {
 #[derive(Debug)]
 struct Outbound {
     number: u64,
+    /// Its id on the wire; 0 until it is begun.
+    id: u64,
     head: Option<CriticalHead>,
     text: Box<[u8]>,
     sent: usize,
@@ -86,12 +93,12 @@ impl Outbound {
         let end = self.text.len().min(self.sent + room);
         let (chunk, more) = (&self.text[self.sent..end], end < self.text.len());
         match &self.head {
-            Some(_) => put_critical(out.tail(), self.number, more, head, chunk),
-            None => put_request(out.tail(), self.number, more, chunk),
+            Some(_) => put_critical(out.tail(), self.id, more, head, chunk),
+            None => put_request(out.tail(), self.id, more, chunk),
         }
         self.sent = end;
         if !more && self.cancelled {
-            put_cancel(out.tail(), self.number);
+            put_cancel(out.tail(), self.id);
         }
         !more
     }
@@ -123,6 +130,8 @@ impl Secure {
             owed: 0,
             give_back_at: terms.window / 4,
             allowed: u64::from(terms.window),
+            begun: BTreeMap::new(),
+            last_id: 0,
             waiting: VecDeque::new(),
             waiting_critical: VecDeque::new(),
             sending: VecDeque::new(),
@@ -183,9 +192,15 @@ impl Secure {
                             Err(error) => return fault(out, error.to_string()),
                         },
                     };
-                    match text {
-                        Some(text) => tell(Heard::Answer { number: Some(id), text: one_line(text) }),
-                        None => ControlFlow::Continue(()),
+                    if id == 0 || id > self.last_id {
+                        return fault(out, "an answer to no request".to_owned());
+                    }
+                    match text.map(|text| (text, self.begun.remove(&id))) {
+                        Some((text, Some(number))) => {
+                            tell(Heard::Answer { number: Some(number), text: one_line(text) })
+                        }
+                        // To one that was cancelled.
+                        Some((_, None)) | None => ControlFlow::Continue(()),
                     }
                 }
                 Frame::Ping(body) => {
@@ -197,7 +212,7 @@ impl Secure {
                     self.credit = self.credit.saturating_add(u64::from(bytes));
                     ControlFlow::Continue(())
                 }
-                Frame::GoAway { last } => tell(Heard::Leaving { last }),
+                Frame::GoAway { last } => tell(Heard::Leaving { not_run: self.not_run(last) }),
                 Frame::Request { .. } | Frame::Critical { .. } | Frame::Cancel { .. } => {
                     return fault(out, "a frame that only a caller sends".to_owned());
                 }
@@ -238,15 +253,16 @@ impl Secure {
         };
         if nothing_before && length <= MAX_BODY && cost <= self.credit {
             self.credit -= cost;
+            let id = self.next_id(message.number);
             match &head {
-                Some(_) => put_critical(out.tail(), message.number, false, head.as_ref(), payload.bytes),
-                None => put_request(out.tail(), message.number, false, payload.bytes),
+                Some(_) => put_critical(out.tail(), id, false, head.as_ref(), payload.bytes),
+                None => put_request(out.tail(), id, false, payload.bytes),
             }
             return;
         }
         let queue = if head.is_some() { &mut self.waiting_critical } else { &mut self.waiting };
         let text = payload.bytes.into();
-        queue.push_back(Outbound { number: message.number, head, text, sent: 0, cancelled: false });
+        queue.push_back(Outbound { number: message.number, id: 0, head, text, sent: 0, cancelled: false });
         self.begin_waiting();
         self.carry_on(out);
     }
@@ -259,6 +275,9 @@ impl Secure {
         while out.len() < CHUNKS_UNTIL {
             self.begin_waiting();
             let Some(mut message) = self.sending.pop_front() else { return };
+            if message.id == 0 {
+                message.id = self.next_id(message.number);
+            }
             if !message.put_chunk(out) {
                 self.sending.push_back(message);
             }
@@ -287,10 +306,36 @@ impl Secure {
         if self.waiting.len() < before {
             return;
         }
-        match self.sending.iter_mut().find(|message| message.number == number) {
-            Some(message) => message.cancelled = true,
-            None => put_cancel(out.tail(), number),
+        if let Some(at) = self.sending.iter().position(|message| message.number == number) {
+            if self.sending[at].id == 0 {
+                self.credit += self.sending.remove(at).map_or(0, |message| message.cost());
+                return;
+            }
+            self.sending[at].cancelled = true;
         }
+        let Some(id) = self.begun.iter().find(|(_, begun)| **begun == number).map(|(id, _)| *id) else { return };
+        // An answer that is under way already is nobody's.
+        self.begun.remove(&id);
+        if !self.sending.iter().any(|message| message.number == number) {
+            put_cancel(out.tail(), id);
+        }
+    }
+
+    /// The id on the wire of a request that is begun now.
+    fn next_id(&mut self, number: u64) -> u64 {
+        self.last_id += 1;
+        self.begun.insert(self.last_id, number);
+        self.last_id
+    }
+
+    /// The numbers of the requests that are not run when `last` is the last id that is.
+    fn not_run(&self, last: u64) -> Vec<u64> {
+        let begun = self.begun.iter().filter(|(id, _)| **id > last).map(|(_, number)| *number);
+        let unbegun = self.sending.iter().filter(|message| message.id == 0);
+        let unbegun = unbegun.chain(&self.waiting).chain(&self.waiting_critical);
+        let mut numbers: Vec<u64> = begun.chain(unbegun.map(|message| message.number)).collect();
+        numbers.sort_unstable();
+        numbers
     }
 
     pub(super) fn ping(&mut self, out: &mut Outgoing) {

@@ -62,7 +62,7 @@ impl Rig {
                     format!("{}: {}", number.unwrap(), String::from_utf8_lossy(&text))
                 }
                 Heard::Pong => "pong".to_owned(),
-                Heard::Leaving { last } => format!("leaving {last}"),
+                Heard::Leaving { not_run } => format!("leaving without {not_run:?}"),
             });
             ControlFlow::Continue(())
         })?;
@@ -73,6 +73,14 @@ impl Rig {
         let once =
             once.map(|(sequence, settled)| Once { sequence: Sequence(sequence), settled: Sequence(settled) });
         self.secure.send(Message { number, text, once }, &mut self.out);
+    }
+
+    /// Sends short requests with these numbers; what is sent for them is of no interest.
+    fn ask(&mut self, numbers: std::ops::RangeInclusive<u64>) {
+        for number in numbers {
+            self.send(number, b"x", None);
+        }
+        self.sent();
     }
 
     /// All that is sent, as fast as it can be written.
@@ -142,12 +150,13 @@ fn long_messages_take_turns_chunk_by_chunk_and_short_ones_pass_between() {
     rig.send(3, b"short", None);
     let sent = rig.sent();
     let chunks = |number| sent.iter().filter(|got| got.1 == number).count();
-    assert_eq!((chunks(1), chunks(2), chunks(3)), (10, 10, 1));
-    let place = sent.iter().position(|got| got.1 == 3).unwrap();
+    // The short one is begun before the second long one, and so has its id.
+    assert_eq!((chunks(1), chunks(3), chunks(2)), (10, 10, 1));
+    let place = sent.iter().position(|got| got.1 == 2).unwrap();
     assert!(place <= CHUNKS_UNTIL / MAX_BODY + 1, "{place}");
     let later = &sent[place + 1..place + 11];
     assert!(later.windows(2).all(|pair| pair[0].1 != pair[1].1), "they take turns: {later:?}");
-    assert!(sent.iter().filter(|got| got.1 < 3).all(|got| got.3 == MAX_BODY));
+    assert!(sent.iter().filter(|got| got.1 != 2).all(|got| got.3 == MAX_BODY));
     assert_eq!(sent.iter().filter(|got| !got.2).count(), 3, "the last of each says that it is");
 }
 
@@ -194,10 +203,10 @@ fn critical_messages_keep_their_order_whatever_their_length() {
     rig.send(3, b"plain", None);
     let sent = rig.sent();
     let last_of_first = sent.iter().rposition(|got| got.1 == 1).unwrap();
-    let second = sent.iter().position(|got| got.1 == 2).unwrap();
-    let plain = sent.iter().position(|got| got.1 == 3).unwrap();
+    let second = sent.iter().position(|got| got.1 == 3).unwrap();
+    let plain = sent.iter().position(|got| got.0 == Kind::Request).unwrap();
     assert!(second > last_of_first && plain < last_of_first, "{sent:?}");
-    assert_eq!(sent[second], Got(Kind::Critical, 2, false, 17 + 1 + 5));
+    assert_eq!(sent[second], Got(Kind::Critical, 3, false, 17 + 1 + 5));
     assert_eq!(sent.iter().filter(|got| got.1 == 1).map(|got| got.3).sum::<usize>(), 17 + 10 * MAX_BODY);
 }
 
@@ -229,13 +238,14 @@ fn a_cancelled_request_is_not_sent_if_it_waits_and_is_told_of_if_it_was_begun() 
 #[test]
 fn answers_in_chunks_are_put_together_and_their_bytes_given_back() {
     let mut rig = Rig::open(big());
+    rig.ask(1..=80);
     let chunk = [b'y'; MAX_BODY];
     let mut given = 0;
     let mut heard = Words::new();
     for round in 1..=40 {
         let words = rig.hear(|out| {
             put_answer(out, round, true, &chunk);
-            put_answer(out, 1000 + round, false, b"between");
+            put_answer(out, 40 + round, false, b"between");
             for _ in 0..3 {
                 put_answer(out, round, true, &chunk);
             }
@@ -253,6 +263,7 @@ fn answers_in_chunks_are_put_together_and_their_bytes_given_back() {
 #[test]
 fn an_answer_too_long_or_of_two_lines_fails_alone() {
     let mut rig = Rig::open(big());
+    rig.ask(1..=3);
     let chunk = [b'y'; MAX_BODY];
     let mut heard = Words::new();
     for _ in 0..=MAX_LINE as usize / MAX_BODY {
@@ -274,7 +285,8 @@ fn an_answer_too_long_or_of_two_lines_fails_alone() {
 #[test]
 fn a_peer_that_breaks_the_rules_is_told_so_and_given_up() {
     type Put = fn(&mut Vec<u8>);
-    let cases: [(Put, &str); 6] = [
+    let cases: [(Put, &str); 7] = [
+        (|out| put_answer(out, 1, false, b"x"), "no request"),
         (|out| hello("msul1", big()).put(out), "second HELLO"),
         (|out| put_request(out, 1, false, b"x"), "only a caller"),
         (|out| put_cancel(out, 1), "only a caller"),
@@ -293,6 +305,7 @@ fn a_peer_that_breaks_the_rules_is_told_so_and_given_up() {
         let mut rig = Rig::open(big());
         if why == "longer" {
             // Too much for one answer, and yet within the window, which is given back as it is taken.
+            rig.ask(1..=1);
             assert!(rig.hear(put).is_ok());
             continue;
         }
@@ -305,11 +318,13 @@ fn a_peer_that_breaks_the_rules_is_told_so_and_given_up() {
 #[test]
 fn a_peer_that_sends_beyond_our_window_is_given_up() {
     let mut rig = Rig::open(big());
+    rig.ask(1..=1000);
     rig.secure.give_back_at = u32::MAX;
     let mut result = Ok(Words::new());
-    let mut sent = 0;
+    let (mut sent, mut id) = (0, 0);
     while result.is_ok() {
-        result = rig.hear(|out| put_answer(out, 1, false, &[b'x'; MAX_BODY]));
+        id += 1;
+        result = rig.hear(|out| put_answer(out, id, false, &[b'x'; MAX_BODY]));
         sent += MAX_BODY + 64;
     }
     assert!(result.unwrap_err().contains("beyond the window"));
@@ -336,15 +351,41 @@ fn the_opening_frame_must_be_the_peer_s_and_of_a_version_in_common() {
 }
 
 #[test]
+fn ids_go_up_on_the_link_whatever_overtakes_what_and_answers_find_their_requests() {
+    let mut rig = Rig::open(u32::MAX);
+    let long = vec![b'x'; 12 * MAX_BODY];
+    for number in (1..=20).step_by(4) {
+        rig.send(number, &long, None);
+        rig.send(number + 1, &long, Some((number, number)));
+        rig.send(number + 2, b"short", None);
+        rig.send(number + 3, b"short", Some((number + 1, number)));
+    }
+    let mut first = Vec::new();
+    for got in rig.sent() {
+        if !first.contains(&got.1) {
+            first.push(got.1);
+        }
+    }
+    assert_eq!(first, (1..=20).collect::<Vec<_>>());
+    let answered = rig.hear(|out| (1..=20).for_each(|id| put_answer(out, id, false, b"")));
+    let mut numbers: Vec<u64> =
+        answered.unwrap().iter().map(|words| words.trim_end_matches(": ").parse().unwrap()).collect();
+    assert!(!numbers.is_sorted(), "some were overtaken");
+    numbers.sort_unstable();
+    assert_eq!(numbers, (1..=20).collect::<Vec<_>>());
+}
+
+#[test]
 fn heartbeats_are_answered_and_kinds_of_a_later_version_are_passed_over() {
     let mut rig = Rig::open(big());
+    rig.ask(1..=5);
     let heard = rig.hear(|out| {
         put_ping(out, 7);
         out.extend_from_slice(&[0x90, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 9, 1, 2, 3]);
         put_pong(out, b"");
-        put_go_away(out, 41);
+        put_go_away(out, 3);
     });
-    assert_eq!(heard.unwrap(), ["pong", "leaving 41"]);
+    assert_eq!(heard.unwrap(), ["pong", "leaving without [4, 5]"]);
     assert_eq!(rig.sent(), [Got(Kind::Pong, 0, false, 8)]);
 }
 
