@@ -76,7 +76,12 @@ pub enum Accepted<'a> {
     /// It speaks the classic wire, and is this host by its address.
     Classic(&'a Host),
     /// It speaks TLS, and is to prove who it is.
-    Secure(Box<Tunnel>),
+    Secure {
+        /// The called end.
+        tunnel: Box<Tunnel>,
+        /// Who it may be, for the log line of a key that is not taken.
+        hint: String,
+    },
 }
 
 /// The loop and all that it holds.
@@ -154,8 +159,8 @@ impl Reactor {
             .register(&mut control, CONTROL, Interest::READABLE | Interest::WRITABLE)
             .map_err(fail("watch control socket"))?;
         let (wire, known) = match accepted {
-            Accepted::Secure(tunnel) => {
-                (Wire::Secure(Box::new(SecureLink::new(*tunnel, opening_deadline))), None)
+            Accepted::Secure { tunnel, hint } => {
+                (Wire::Secure(Box::new(SecureLink::new(*tunnel, hint, opening_deadline))), None)
             }
             Accepted::Classic(caller) => {
                 let seed = getrandom::u64().map_err(io::Error::other).map_err(fail("read random numbers"))?;

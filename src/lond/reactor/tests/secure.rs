@@ -368,3 +368,22 @@ fn a_message_longer_than_a_chunk_comes_through_the_record_too() {
     let text = "x".repeat(MAX_BODY - 50);
     assert_eq!(link.critical(1, &format!("echo:{text}")), text);
 }
+
+#[test]
+fn a_caller_that_says_nothing_is_waited_for_asleep() {
+    let rig = SecureRig::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let _silent = StdStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (stream, _) = listener.accept().unwrap();
+    let (_supervisor, control) = crate::supervise::control::pair().unwrap();
+    let pins = crate::config::Pins::from_pairs([(id("msua1"), rig.caller.pin())]);
+    let admission = crate::wire::secure::Admission::new(&rig.ours, pins).unwrap();
+    let tunnel = Box::new(Tunnel::called(&admission).unwrap());
+    let now = Instant::now();
+    let deadline = now + Duration::from_secs(10);
+    let accepted = Accepted::Secure { tunnel, hint: String::new() };
+    let mut reactor = Reactor::new(rig.rig.config.clone(), accepted, stream, control, deadline).unwrap();
+    reactor.turn(now);
+    assert_eq!(reactor.timeout(now), Some(Duration::from_secs(10)));
+    assert!(reactor.scratch.len() <= 16 * 1024);
+}

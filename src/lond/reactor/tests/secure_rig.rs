@@ -81,7 +81,15 @@ impl SecureRig {
         let pins = Pins::from_pairs([(id("msua1"), self.caller.pin())]);
         let tunnel = Tunnel::called(&Admission::new(&self.ours, pins).unwrap()).unwrap();
         let child = std::thread::spawn(move || {
-            Reactor::new(config, Accepted::Secure(Box::new(tunnel)), stream, theirs, deadline).unwrap().run()
+            Reactor::new(
+                config,
+                Accepted::Secure { tunnel: Box::new(tunnel), hint: "a hint".to_owned() },
+                stream,
+                theirs,
+                deadline,
+            )
+            .unwrap()
+            .run()
         });
         Link {
             socket,
