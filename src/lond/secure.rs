@@ -36,6 +36,7 @@ mod critical;
 mod ending;
 mod frames;
 mod heartbeat;
+mod ids;
 mod requests;
 mod sending;
 
@@ -50,8 +51,10 @@ use crate::wire::secure::{
 };
 use credit::Credit;
 use critical::RecordState;
+use ending::GoAway;
 use frames::Unfinished;
 use heartbeat::{Beat, Heartbeat};
+use ids::Ids;
 use requests::{Request, Requests};
 use sending::{Answer, MAX_ANSWER_BYTES, Sending};
 use std::collections::{HashMap, VecDeque};
@@ -144,8 +147,8 @@ pub struct Secure {
     assembler: Assembler,
     /// What the chunks of each unfinished request cost.
     unfinished: HashMap<u64, Unfinished>,
-    /// The highest request id that came.
-    last_id: u64,
+    /// Which request ids have come.
+    ids: Ids,
     credit: Credit,
     sending: Sending,
     heartbeat: Heartbeat,
@@ -154,8 +157,8 @@ pub struct Secure {
     pings: u64,
     /// The caller's PING that is to be answered.
     pong: Option<Vec<u8>>,
-    /// Requests above this id are not taken; whether the caller was told.
-    go_away: Option<(u64, bool)>,
+    /// The caller is to send no more requests: see [`GoAway`].
+    go_away: Option<GoAway>,
     requests: Requests,
     record: RecordState,
     /// Whose turn it is.
@@ -182,7 +185,7 @@ impl Secure {
             reader: FrameReader::new(),
             assembler: Assembler::new(settings.max_line),
             unfinished: HashMap::new(),
-            last_id: 0,
+            ids: Ids::default(),
             credit: Credit::new(settings.window),
             sending: Sending::new(0, 0),
             heartbeat: Heartbeat::new(settings.heartbeat, settings.heartbeat_missed, now),
@@ -416,7 +419,7 @@ impl Secure {
             put_window(out, due.get());
             self.credit.told(due);
         }
-        if let Some((last, told @ false)) = &mut self.go_away {
+        if let Some(GoAway { last, told: told @ false }) = &mut self.go_away {
             *told = true;
             put_go_away(out, *last);
         }

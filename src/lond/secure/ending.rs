@@ -1,6 +1,8 @@
 //! The ways a link ends, and what becomes of its requests then.
 //!
-//! Told to end, or when the caller says no more, the link *drains*: what was taken is answered. What must not be makes
+//! Told to end, or when the caller says no more, the link *drains*: what was taken is answered. A caller that is told to go
+//! away (GOAWAY) stops sending when it hears that; what it has sent by then is taken too, and it closes when it has its
+//! answers, so that nothing is lost on the way. What must not be makes
 //! it *leave* at once, with an ERROR. When there is no link any more, it is *broken off*, and settles. Each way has
 //! its reason, which is the first one: what follows from it changes nothing.
 
@@ -8,6 +10,18 @@ use super::{Reason, Secure, State, Todo};
 use crate::handler::Ticket;
 use crate::wire::secure::{Assembler, put_error};
 use std::time::Instant;
+
+/// In a GOAWAY: whatever the caller has sent by the time it reads this is taken.
+pub(super) const EVERYTHING: u64 = u64::MAX;
+
+/// What the caller is told when the link ends in order.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct GoAway {
+    /// Requests above this id are not taken.
+    pub last: u64,
+    /// Whether it was told.
+    pub told: bool,
+}
 
 impl Secure {
     /// The caller sends nothing more; it may still read.
@@ -20,7 +34,7 @@ impl Secure {
             State::Hello => self.enter(State::Leaving(Reason::CallerClosed)),
             State::Open => {
                 // There is nobody to be told that no further request is taken.
-                self.go_away = Some((self.last_id, true));
+                self.go_away = Some(GoAway { last: self.ids.highest(), told: true });
                 self.enter(State::Draining(Reason::CallerClosed));
             }
             State::Draining(_) | State::Leaving(_) | State::Settling(_) | State::Ended(_) => {}
@@ -35,7 +49,11 @@ impl Secure {
         match &self.state {
             State::Hello => self.enter(State::Leaving(reason)),
             State::Open => {
-                self.go_away = Some((self.last_id, false));
+                // A caller that has a newer link sends nothing over this one, and that link waits for its end. Any other
+                // may have sent requests that are on their way: they are taken, and the caller closes.
+                let by_caller = matches!(reason, Reason::Replaced | Reason::Exit);
+                let last = if by_caller { self.ids.highest() } else { EVERYTHING };
+                self.go_away = Some(GoAway { last, told: false });
                 self.enter(State::Draining(reason));
             }
             State::Draining(_) | State::Leaving(_) | State::Settling(_) => {}
@@ -131,7 +149,9 @@ impl Secure {
                 if self.requests.open() == 0
                     && self.unfinished.is_empty()
                     && self.sending.is_empty()
-                    && self.go_away.is_none_or(|(_, told)| told) =>
+                    && self
+                        .go_away
+                        .is_none_or(|away| away.told && (away.last < EVERYTHING || self.input_ended)) =>
             {
                 Some(reason.clone())
             }

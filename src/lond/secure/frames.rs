@@ -52,7 +52,7 @@ pub enum Violation {
     #[error("the window has more than 32 bits")]
     TooWide,
     /// Ids go up, and each is used once.
-    #[error("request id {0} is used twice or out of order")]
+    #[error("request id {0} is used twice, or far from the one before")]
     Id(u64),
     /// A CANCEL of what cannot be cancelled.
     #[error("request {0} cannot be cancelled: it is critical, or was never sent")]
@@ -175,15 +175,15 @@ impl Secure {
         if !self.credit.take(chunk_cost) {
             return Err(Violation::Window);
         }
-        if id > self.last_id {
-            if self.go_away.is_some() {
+        if !self.assembler.has_begun(id) {
+            if self.go_away.is_some_and(|away| id > away.last) {
                 // It will hear, or has heard, that this is not run.
                 self.credit.give_back(chunk_cost);
                 return Ok(());
             }
-            self.last_id = id;
-        } else if !self.assembler.has_begun(id) {
-            return Err(Violation::Id(id));
+            if !self.ids.begin(id) {
+                return Err(Violation::Id(id));
+            }
         }
         let cost = chunk_cost + self.unfinished.remove(&id).map_or(0, |unfinished| unfinished.cost);
         let taken = if critical {
@@ -207,7 +207,7 @@ impl Secure {
     }
 
     fn cancel(&mut self, id: u64) -> Result<(), Violation> {
-        if id > self.last_id {
+        if !self.ids.has_begun(id) {
             // After GOAWAY what is above its id may be cancelled as well as sent: neither is taken.
             return if self.go_away.is_some() { Ok(()) } else { Err(Violation::Cancel(id)) };
         }

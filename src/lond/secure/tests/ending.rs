@@ -3,42 +3,60 @@
 use super::*;
 
 #[test]
-fn told_to_end_it_says_so_answers_what_it_took_and_leaves() {
-    for reason in [Reason::Drained, Reason::Replaced, Reason::Orphaned] {
+fn told_to_end_it_answers_what_the_caller_has_sent_until_it_closes() {
+    for reason in [Reason::Drained, Reason::Orphaned] {
         let mut bench = Bench::open();
         bench.request(1, b"echo:1");
-        let mut bytes = Vec::new();
-        put_request(&mut bytes, 2, true, b"ec");
-        bench.send(&bytes);
         bench.finish(reason.clone());
-        assert_eq!(bench.read(), "GOAWAY 2");
-        bench.request(3, b"echo:3");
-        let mut bytes = Vec::new();
-        put_request(&mut bytes, 4, true, b"echo:4");
-        put_request(&mut bytes, 4, false, b"more");
-        put_request(&mut bytes, 2, false, b"ho:2");
-        put_cancel(&mut bytes, 3);
-        bench.send(&bytes);
-        assert_eq!(bench.effects(), ["ask 0 echo:1", "ask 0 echo:2"], "what is above is not run");
-        bench.answer(1, b"two");
-        assert_eq!(bench.read(), "ANSWER 2 two");
-        assert!(!bench.record.let_go);
+        assert_eq!(bench.read(), format!("GOAWAY {}", u64::MAX));
+        bench.request(2, b"echo:2");
         bench.answer(0, b"one");
         assert_eq!(bench.read(), "ANSWER 1 one");
-        assert_eq!(bench.effects(), ["shut"]);
-        assert!(bench.record.let_go, "at once, for the link that came after this one");
-        assert!(bench.session.wants_input(), "lingering");
-        bench.wait(LINGER.as_secs_f64());
+        assert_eq!(bench.effects(), ["ask 0 echo:1", "ask 0 echo:2"], "it was on its way");
+        bench.answer(1, b"two");
+        assert_eq!(bench.read(), "ANSWER 2 two");
+        assert_eq!(bench.effects(), [""; 0], "more may come");
+        bench.end_of_input();
         assert_eq!(bench.ended(), Some(reason.to_string()));
     }
 }
 
 #[test]
-fn an_idle_link_that_is_told_to_end_still_says_goaway() {
+fn replaced_it_says_so_answers_what_it_took_and_leaves() {
+    let reason = Reason::Replaced;
+    let mut bench = Bench::open();
+    bench.request(1, b"echo:1");
+    let mut bytes = Vec::new();
+    put_request(&mut bytes, 2, true, b"ec");
+    bench.send(&bytes);
+    bench.finish(reason.clone());
+    assert_eq!(bench.read(), "GOAWAY 2");
+    bench.request(3, b"echo:3");
+    let mut bytes = Vec::new();
+    put_request(&mut bytes, 4, true, b"echo:4");
+    put_request(&mut bytes, 4, false, b"more");
+    put_request(&mut bytes, 2, false, b"ho:2");
+    put_cancel(&mut bytes, 3);
+    bench.send(&bytes);
+    assert_eq!(bench.effects(), ["ask 0 echo:1", "ask 0 echo:2"], "what is above is not run");
+    bench.answer(1, b"two");
+    assert_eq!(bench.read(), "ANSWER 2 two");
+    assert!(!bench.record.let_go);
+    bench.answer(0, b"one");
+    assert_eq!(bench.read(), "ANSWER 1 one");
+    assert_eq!(bench.effects(), ["shut"]);
+    assert!(bench.record.let_go, "at once, for the link that came after this one");
+    assert!(bench.session.wants_input(), "lingering");
+    bench.wait(LINGER.as_secs_f64());
+    assert_eq!(bench.ended(), Some(reason.to_string()));
+}
+
+#[test]
+fn an_idle_link_that_is_replaced_still_says_goaway() {
     let mut bench = Bench::open();
     bench.request(1, b"ping");
     bench.read();
-    bench.finish(Reason::Drained);
+    bench.finish(Reason::Replaced);
     assert_eq!(bench.read(), "GOAWAY 1");
     assert_eq!(bench.effects(), ["shut"]);
 }

@@ -174,13 +174,28 @@ fn a_cancel_of_what_was_never_sent_or_is_critical_ends_the_link() {
 }
 
 #[test]
+fn a_request_may_begin_after_one_with_a_higher_number() {
+    let mut bench = Bench::open();
+    bench.request(7, b"ping");
+    bench.critical(3, 1, None, "ping");
+    bench.request(2, b"ping");
+    let saw = bench.read();
+    for id in [7, 3, 2] {
+        assert!(saw.contains(&format!("ANSWER {id} msul1")), "{saw}");
+    }
+}
+
+#[test]
 fn what_must_not_be_on_an_open_link_ends_it_with_its_name() {
     for (sent, error) in [
         (hello(window()), "a Hello frame is not for the caller to send now"),
         (raw(4, 1, b"x"), "a Answer frame is not for the caller to send now"),
         (raw(9, 0, &[0; 8]), "a GoAway frame is not for the caller to send now"),
-        ([raw(2, 7, b"ping"), raw(2, 7, b"ping")].concat(), "request id 7 is used twice or out of order"),
-        ([raw(2, 7, b"ping"), raw(2, 6, b"ping")].concat(), "request id 6 is used twice or out of order"),
+        (
+            [raw(2, 7, b"ping"), raw(2, 7, b"ping")].concat(),
+            "request id 7 is used twice, or far from the one before",
+        ),
+        (raw(2, 10_000, b"ping"), "request id 10000 is used twice, or far from the one before"),
         (raw(3, 1, b"short"), "read a critical request: 5 bytes end within its head"),
         (raw(2, 0, b"ping"), "read a Request frame: it cannot have the id 0"),
         (raw(5, 1, b"x"), "read a Cancel frame: it cannot have 1 bytes"),
