@@ -194,7 +194,9 @@ fn pass(mut from: &TcpStream, mut to: &TcpStream, inner: &Inner) -> std::io::Res
                 to.write_all(&held)?;
                 held.clear();
             }
-            Manner::Pass | Manner::Flip | Manner::Drop | Manner::Repeat | Manner::Reorder => to.write_all(piece)?,
+            Manner::Pass | Manner::Flip | Manner::Drop | Manner::Repeat | Manner::Reorder => {
+                to.write_all(piece)?
+            }
         }
     }
 }

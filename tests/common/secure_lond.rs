@@ -207,7 +207,8 @@ impl SecureLond {
 
     /// Says this on every link.
     pub fn say(&self, frame: &Frame) {
-        for writer in self.inner.live.lock().expect("live").values().filter_map(|(_, writer)| writer.as_ref()) {
+        for writer in self.inner.live.lock().expect("live").values().filter_map(|(_, writer)| writer.as_ref())
+        {
             let _ = writer.frame(frame);
         }
     }
@@ -254,7 +255,14 @@ impl SecureLond {
 
     /// Frames received that are neither HELLO nor requests.
     pub fn control(&self, kind: u8) -> Vec<Frame> {
-        self.inner.control.lock().expect("control").iter().filter(|frame| frame.kind == kind).cloned().collect()
+        self.inner
+            .control
+            .lock()
+            .expect("control")
+            .iter()
+            .filter(|frame| frame.kind == kind)
+            .cloned()
+            .collect()
     }
 
     /// Why connections failed, as far as the TLS library says.
@@ -349,7 +357,8 @@ fn serve(tcp: TcpStream, number: usize, inner: &Inner) -> io::Result<()> {
         Opening::Deaf => {
             wait::until_true("a connection that nobody reads to be cut", || {
                 let mut byte = [0];
-                raw.peek(&mut byte).is_err() || inner.stopping.load(Ordering::SeqCst)
+                raw.peek(&mut byte).is_err()
+                    || inner.stopping.load(Ordering::SeqCst)
                     || *inner.opening.lock().expect("opening") != Opening::Deaf
             });
             talk(&mut reader, &writer, number, inner)

@@ -106,7 +106,8 @@ fn a_key_is_one_host_and_its_word_about_another_is_not_believed() {
     for (name, value, why) in [("id", CALLER, "key"), ("to", "msua3", CALLED), ("id", "nobody", "key")] {
         let mut hello = secure_caller::hello("msua3", CALLED);
         hello.insert(name.to_owned(), value.to_owned());
-        let error = SecureCaller::open_with(&key, other.address, &hello).err().expect("a refusal").to_string();
+        let error =
+            SecureCaller::open_with(&key, other.address, &hello).err().expect("a refusal").to_string();
         assert!(error.contains(why), "{name}={value}: {error}");
     }
     assert_eq!(SecureCaller::open(&key, other.address, "msua3", CALLED).ask("ping"), CALLED);
@@ -123,15 +124,21 @@ fn a_caller_without_a_key_and_one_that_speaks_no_tls_reach_no_handler() {
     let lond = both.other.lond();
     let to = both.other.address;
     // TLS without a certificate.
-    let refused = secure_link::call(TcpStream::connect(to).expect("connect"), keys::nobody())
-        .and_then(|(mut reader, writer)| {
+    let refused = secure_link::call(TcpStream::connect(to).expect("connect"), keys::nobody()).and_then(
+        |(mut reader, writer)| {
             writer.frame(&frames::hello(&secure_caller::hello(CALLER, CALLED)))?;
             writer.frame(&Frame::new(frames::REQUEST, 1, "echo:x"))?;
             reader.frame()
-        });
+        },
+    );
     assert!(!matches!(refused, Ok(Some(_))), "{refused:?}");
     // Bytes that begin like TLS and are none, and others.
-    for garbage in [&b"\x16\x03\x01\x40\x00\x01garbage that is no hello"[..], b"\x16\xff\xff\xff\xff", b"GET / HTTP/1.0\r\n\r\n", &[0; 1000]] {
+    for garbage in [
+        &b"\x16\x03\x01\x40\x00\x01garbage that is no hello"[..],
+        b"\x16\xff\xff\xff\xff",
+        b"GET / HTTP/1.0\r\n\r\n",
+        &[0; 1000],
+    ] {
         let mut stream = TcpStream::connect(to).expect("connect");
         stream.set_read_timeout(Some(wait::PATIENCE)).expect("limit reading");
         let _ = stream.write_all(garbage);

@@ -4,12 +4,12 @@ use crate::common::frames::{self, Head};
 use crate::common::handler::Program;
 use crate::common::load::Load;
 use crate::common::pair::{CALLED, CALLER};
+use crate::common::process;
 use crate::common::program;
 use crate::common::secure_caller::{self, SecureCaller};
 use crate::common::secure_pair::{SecurePair, TwoHosts};
 use crate::common::tally::Tally;
 use crate::common::wait::{self, Gate};
-use crate::common::process;
 use nix::sys::signal::Signal;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -195,7 +195,9 @@ fn a_clients_own_key_makes_its_own_retries_run_once() {
     assert_eq!(both.one.ask(CALLED, "critical;key=order-4712:do:paid"), "ok");
     assert_eq!(both.one.ask(CALLED, "critical:do:paid"), "ok");
     assert_eq!(both.counter.done().len(), 3);
-    for bad in ["critical;key=:do:x", "critical;key=a b:do:x", &format!("critical;key={}:do:x", "k".repeat(65))] {
+    for bad in
+        ["critical;key=:do:x", "critical;key=a b:do:x", &format!("critical;key={}:do:x", "k".repeat(65))]
+    {
         let answer = both.one.ask(CALLED, bad);
         assert!(answer.starts_with("error:"), "{bad}: {answer}");
     }

@@ -132,7 +132,8 @@ fn a_request_that_times_out_is_cancelled_at_the_peer_and_its_late_answer_given_t
     client.send(b"echo:slow\necho:fast\n");
     assert_eq!(client.answer(), "con_lost");
     assert_eq!(client.answer(), "echo:fast");
-    let cancels = wait::until("a CANCEL", || Some(pair.fake.control(frames::CANCEL)).filter(|all| !all.is_empty()));
+    let cancels =
+        wait::until("a CANCEL", || Some(pair.fake.control(frames::CANCEL)).filter(|all| !all.is_empty()));
     let (answerer, id) = held.lock().expect("held").take().expect("the slow request");
     assert_eq!(cancels.iter().map(|frame| frame.id).collect::<Vec<_>>(), [id]);
     answerer.answer(b"too late");

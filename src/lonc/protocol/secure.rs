@@ -313,7 +313,9 @@ impl Secure {
             }
             self.sending[at].cancelled = true;
         }
-        let Some(id) = self.begun.iter().find(|(_, begun)| **begun == number).map(|(id, _)| *id) else { return };
+        let Some(id) = self.begun.iter().find(|(_, begun)| **begun == number).map(|(id, _)| *id) else {
+            return;
+        };
         // An answer that is under way already is nobody's.
         self.begun.remove(&id);
         if !self.sending.iter().any(|message| message.number == number) {
