@@ -80,7 +80,8 @@ fn serve(seed: Seed) -> Result<(), SetupError> {
     match first_byte::wait(&stream, control.as_fd(), opening_deadline) {
         Ok(First::Tls) => match tunnel(&config) {
             Ok(tunnel) => {
-                let accepted = Accepted::Secure(tunnel);
+                let hint = hint(&config, caller.as_ref());
+                let accepted = Accepted::Secure { tunnel: Box::new(tunnel), hint };
                 Reactor::new(config, accepted, stream, control, opening_deadline)?.run();
             }
             Err(error) => tell_refused(control, format!("the secure wire cannot be served: {error}")),
@@ -116,6 +117,14 @@ fn tunnel(config: &Config) -> Result<Tunnel, SecureError> {
     let others = config.hosts.iter().filter(|host| host.id != config.id);
     let pins = others.flat_map(|host| config.pins.of(&host.id).iter().map(|pin| (host.id.clone(), *pin)));
     Ok(Tunnel::called(&Admission::new(&identity, Pins::from_pairs(pins))?)?)
+}
+
+/// Whose key was to be expected from this address: what a person looks for when a key was not taken.
+fn hint(config: &Config, by_address: Option<&HostId>) -> String {
+    let Some(id) = by_address else { return "the address is no host's either".to_owned() };
+    let pins: Vec<String> = config.pins.of(id).iter().map(ToString::to_string).collect();
+    let expected = if pins.is_empty() { "no pin is known".to_owned() } else { pins.join(" or ") };
+    format!("by the address it is {id}, of which was expected: {expected}")
 }
 
 /// The supervisor counts it, and says it in the log.
@@ -189,6 +198,107 @@ mod tests {
         assert_eq!(text, "refused\n");
         drop(caller);
         child.join().unwrap().unwrap();
+    }
+
+    /// A child that serves one connection with `config`; what the caller's end and the supervisor's are.
+    fn child(
+        config: Config,
+        by_address: bool,
+    ) -> (TcpStream, Channel<ToServe, FromServe>, std::thread::JoinHandle<()>) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let caller = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        caller.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let (stream, remote) = listener.accept().unwrap();
+        stream.set_nonblocking(true).unwrap();
+        let (ours, control) = crate::supervise::control::pair().unwrap();
+        let known = HostId::new("msua2").unwrap();
+        let seed = Seed { config, stream, remote, caller: by_address.then_some(known), control };
+        let child = std::thread::spawn(move || serve(seed).unwrap());
+        (caller, Channel::from_fd(ours).unwrap(), child)
+    }
+
+    fn config(dir: &std::path::Path, classic: &str, table: &str) -> Config {
+        let text = format!("id = \"msul1\"\n[lond]\nclassic = \"{classic}\"\nopening_timeout = \"20s\"\n");
+        std::fs::write(dir.join("lonnet.toml"), text).unwrap();
+        std::fs::write(dir.join("hosts.tab"), table).unwrap();
+        Config::load(&dir.join("lonnet.toml")).unwrap()
+    }
+
+    const TABLE: &str = "msul1:msu:library:a.example:127.0.0.2\nmsua1:msu:access:b.example:127.0.0.9\n";
+
+    #[test]
+    fn whom_neither_wire_is_for_is_refused_by_the_one_it_speaks() {
+        let dir = tempfile::tempdir().unwrap();
+        for (classic, why) in [("refuse", "the classic wire is refused"), ("allow", "that of no host")] {
+            let (mut caller, mut supervisor, child) = child(config(dir.path(), classic, TABLE), false);
+            caller.write_all(b"init\n").unwrap();
+            let mut text = String::new();
+            caller.read_to_string(&mut text).unwrap();
+            assert_eq!(text, "refused\n");
+            drop(caller);
+            child.join().unwrap();
+            let told = supervisor.receive(&mut [0; 1000]).unwrap().messages;
+            assert!(
+                matches!(&told[..], [FromServe::Refused { why: said }] if said.contains(why)),
+                "{told:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_caller_that_speaks_tls_is_known_by_its_key_wherever_it_calls_from() {
+        let dir = tempfile::tempdir().unwrap();
+        let (ours, theirs) = (dir.path().join("keys"), dir.path().join("theirs"));
+        let keys = [&ours, &theirs].map(|dir| {
+            std::fs::create_dir(dir).unwrap();
+            HostKey::make(dir).unwrap()
+        });
+        for (pinned, line) in [(true, format!("msua1 {}\n", keys[1].pin())), (false, String::new())] {
+            // The address is that of a host with another key.
+            let pins = format!("msua2 {}\n{line}", keys[0].pin());
+            std::fs::write(dir.path().join("hosts.pins"), pins).unwrap();
+            let (mut caller, mut supervisor, child) = child(config(dir.path(), "refuse", TABLE), true);
+            let identity = TlsIdentity::new(&keys[1]).unwrap();
+            let called = HostId::new("msul1").unwrap();
+            let mut tunnel = Tunnel::caller(&identity, &called, &[keys[0].pin()]).unwrap();
+            let mut buffer = [0; 4096];
+            while !tunnel.established() {
+                caller.write_all(tunnel.out().bytes()).unwrap();
+                tunnel.out().clear();
+                let count = caller.read(&mut buffer).unwrap();
+                tunnel.feed(&buffer[..count], &mut Vec::new()).unwrap();
+            }
+            caller.write_all(tunnel.out().bytes()).unwrap();
+            if pinned {
+                // Authenticated; the link ends before HELLO, as the test has it.
+                drop(caller);
+                child.join().unwrap();
+                assert_eq!(supervisor.receive(&mut buffer).unwrap().messages, []);
+            } else {
+                let refused = loop {
+                    let count = caller.read(&mut buffer).unwrap();
+                    assert!(count > 0, "closed without an alert");
+                    if let Err(error) = tunnel.feed(&buffer[..count], &mut Vec::new()) {
+                        break error;
+                    }
+                };
+                assert!(matches!(refused, TunnelError::Refused(_)), "{refused}");
+                drop(caller);
+                child.join().unwrap();
+                let told = supervisor.receive(&mut buffer).unwrap().messages;
+                let [FromServe::Refused { why }] = &told[..] else { panic!("{told:?}") };
+                assert!(why.contains(&format!("seen {}", keys[1].pin())), "{why}");
+                let expected = format!("it is msua2, of which was expected: {}", keys[0].pin());
+                assert!(why.ends_with(&expected), "{why}");
+            }
+        }
+        // A key that cannot be had is said; nothing is served with it.
+        std::fs::remove_file(ours.join("host.key")).unwrap();
+        let (mut caller, mut supervisor, child) = child(config(dir.path(), "refuse", TABLE), true);
+        caller.write_all(b"\x16\x03").unwrap();
+        child.join().unwrap();
+        let told = supervisor.receive(&mut [0; 1000]).unwrap().messages;
+        assert!(matches!(&told[..], [FromServe::Refused { why }] if why.contains("host.key")), "{told:?}");
     }
 
     #[test]

@@ -12,6 +12,7 @@
 //! that broke may leave the loop turning: see [`Secure`].
 
 mod ask_back;
+mod effects;
 mod handlers;
 mod keeper;
 mod program;
@@ -23,22 +24,20 @@ use super::Reason;
 use super::access;
 use super::secure::{self, Secure};
 use super::serve::{self, Serve};
-use super::service::{Effect, Route, Service};
+use super::service::{Route, Service};
 use crate::config::{Config, Host, HostId, Pin};
-use crate::handler::builtin;
 use crate::logging;
 use crate::supervise::control::{Channel, FromServe, ToServe};
 use crate::supervise::title;
 use crate::wire::line::READ_SIZE;
-use crate::wire::secure::Tunnel;
+use crate::wire::secure::{MAX_HANDSHAKE, Tunnel};
 use ask_back::AskBack;
 use handlers::Handler;
-use keeper::{Keeper, Opening};
+use keeper::Keeper;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use secure_link::SecureLink;
 use std::io;
-use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 use stream::{ReadOutcome, Stream};
@@ -59,8 +58,8 @@ const READ_BUDGET: usize = 4;
 /// Bytes that one read asks for until it is known who calls: what a stranger costs is bounded.
 const OPENING_READ: usize = 16 * 1024;
 
-/// Where the kernel tells the load average.
-const LOADAVG: &str = "/proc/loadavg";
+// All that a stranger can make this process hold: what one read brings, and what the tunnel takes.
+const _: () = assert!(OPENING_READ + MAX_HANDSHAKE <= 64 * 1024);
 
 /// Why a link could not be served.
 #[derive(Debug, thiserror::Error)]
@@ -77,7 +76,12 @@ pub enum Accepted<'a> {
     /// It speaks the classic wire, and is this host by its address.
     Classic(&'a Host),
     /// It speaks TLS, and is to prove who it is.
-    Secure(Tunnel),
+    Secure {
+        /// The called end.
+        tunnel: Box<Tunnel>,
+        /// Who it may be, for the log line of a key that is not taken.
+        hint: String,
+    },
 }
 
 /// The loop and all that it holds.
@@ -155,8 +159,8 @@ impl Reactor {
             .register(&mut control, CONTROL, Interest::READABLE | Interest::WRITABLE)
             .map_err(fail("watch control socket"))?;
         let (wire, known) = match accepted {
-            Accepted::Secure(tunnel) => {
-                (Wire::Secure(Box::new(SecureLink::new(tunnel, opening_deadline))), None)
+            Accepted::Secure { tunnel, hint } => {
+                (Wire::Secure(Box::new(SecureLink::new(*tunnel, hint, opening_deadline))), None)
             }
             Accepted::Classic(caller) => {
                 let seed = getrandom::u64().map_err(io::Error::other).map_err(fail("read random numbers"))?;
@@ -362,110 +366,6 @@ impl Reactor {
         link.open(Secure::new(settings, self.opening_deadline, now), now);
         // It holds what was just read, and all that was taken.
         self.scratch = vec![0; READ_SIZE].into_boxed_slice();
-    }
-
-    /// What a session needs once a turn: the answers to critical messages recorded, the record let go of in time, the
-    /// caller tried when it is silent.
-    fn look_after_session(&mut self, now: Instant) {
-        let (Wire::Secure(link), Some(known)) = (&mut self.wire, &mut self.known) else { return };
-        let Some(session) = link.session() else { return };
-        if session.unrecorded().next().is_some() {
-            match known.keeper.add(session.unrecorded()) {
-                Ok(()) => session.recorded(),
-                Err(cause) => session.record_failed(&cause, now),
-            }
-        }
-        if session.is_done_with_record() {
-            known.keeper.close();
-        }
-        // What the kernel still holds is a sign of life.
-        if !self.link.as_ref().is_some_and(Stream::readable) {
-            session.beat(now);
-        }
-    }
-
-    fn carry_out(&mut self, now: Instant) -> io::Result<()> {
-        while let Some(effect) = self.wire.step(now) {
-            match (effect, &mut self.known) {
-                (Effect::Shut, _) => {
-                    self.wire.close();
-                    let Some(link) = &mut self.link else { continue };
-                    self.wire.flush(link, now)?;
-                    match link.socket().shutdown(Shutdown::Write) {
-                        // The caller was faster.
-                        Err(error) if error.kind() != io::ErrorKind::NotConnected => return Err(error),
-                        Ok(()) | Err(_) => {}
-                    }
-                }
-                (Effect::Opened, Some(known)) => {
-                    log::info!("link open");
-                    title::set(&format!("{} serving", known.caller));
-                    let opened = FromServe::Opened {
-                        caller: known.caller.clone(),
-                        pin: known.pin.as_ref().map(Pin::to_string),
-                        wire: match known.pin {
-                            Some(_) => crate::config::Wire::Secure,
-                            None => crate::config::Wire::Classic,
-                        },
-                    };
-                    if let Err(error) = self.control.send(&opened) {
-                        log::warn!("tell the supervisor that the link is open: {error}");
-                    }
-                }
-                (Effect::Ask { handler, ticket, order, request }, Some(known)) => {
-                    known.handlers[handler].ask(ticket, order, request, now);
-                }
-                (Effect::Withdraw { handler, ticket }, Some(known)) => {
-                    if known.handlers[handler].withdraw(ticket)
-                        && let Wire::Secure(link) = &mut self.wire
-                        && let Some(session) = link.session()
-                    {
-                        session.withdrawn(ticket);
-                    }
-                }
-                (Effect::AskBack(ticket), Some(known)) => known.ask_back.ask(ticket),
-                (Effect::Load(ticket), Some(_)) => {
-                    // What cannot be read has no number in it, and is answered so.
-                    let text = std::fs::read_to_string(LOADAVG).unwrap_or_default();
-                    let answer = builtin::load_answer(&text, self.config.lond.full_load);
-                    self.wire.answer(ticket, answer.as_bytes());
-                }
-                (Effect::Log(text), Some(known)) => {
-                    let shown = builtin::printable(text);
-                    logging::always(format_args!("log from {}: {shown}", known.caller));
-                }
-                (Effect::OpenRecord { epoch }, Some(known)) => {
-                    let opening = known.keeper.open(epoch);
-                    let Wire::Secure(link) = &mut self.wire else { continue };
-                    let Some(session) = link.session() else { continue };
-                    match opening {
-                        Opening::Open(mark) => session.record_opened(mark),
-                        Opening::Busy => session.record_busy(now),
-                        Opening::Failed(cause) => session.record_failed(&cause, now),
-                    }
-                }
-                (Effect::Recall { ticket, sequence, settled, running, key }, Some(known)) => {
-                    let found = known.keeper.recall(sequence, settled, running, key);
-                    if let Wire::Secure(link) = &mut self.wire
-                        && let Some(session) = link.session()
-                    {
-                        session.recalled(ticket, found, now);
-                    }
-                }
-                (
-                    Effect::Opened
-                    | Effect::Ask { .. }
-                    | Effect::Withdraw { .. }
-                    | Effect::AskBack(_)
-                    | Effect::Load(_)
-                    | Effect::Log(_)
-                    | Effect::OpenRecord { .. }
-                    | Effect::Recall { .. },
-                    None,
-                ) => debug_assert!(false, "an effect before the caller is known"),
-            }
-        }
-        Ok(())
     }
 
     /// The one way to the end: says why; dropping the reactor closes all that it holds.

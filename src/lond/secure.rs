@@ -24,7 +24,8 @@
 //! go of the record. Told to end meanwhile, at the drain timeout what was not answered is recorded as an error: it
 //! may have been done, and is not to be done twice.
 //!
-//! Memory: requests are within the window that our HELLO gives ([`Settings::window`]), answers within
+//! Memory: requests are within the window that our HELLO gives ([`Settings::window`]; what is kept beside a small one
+//! is some times the 64 bytes that its frame costs, so a flood of them takes a few windows), answers within
 //! [`sending::MAX_ANSWER_BYTES`] and [`sending::OUT_FULL`]; of PINGs that come faster than PONGs leave the newest is
 //! answered. So the link is always read, and a PING is answered however busy it is.
 //!
@@ -32,6 +33,7 @@
 
 mod credit;
 mod critical;
+mod ending;
 mod frames;
 mod heartbeat;
 mod requests;
@@ -44,8 +46,7 @@ use super::service::{Effect, Order, Service, Verdict};
 use crate::handler::Ticket;
 use crate::wire::line::Outgoing;
 use crate::wire::secure::{
-    Assembler, CalledHello, FrameReader, Hello, Key, Versions, put_error, put_go_away, put_ping, put_pong,
-    put_window,
+    Assembler, CalledHello, FrameReader, Hello, Key, Versions, put_go_away, put_ping, put_pong, put_window,
 };
 use credit::Credit;
 use critical::RecordState;
@@ -157,6 +158,8 @@ pub struct Secure {
     go_away: Option<(u64, bool)>,
     requests: Requests,
     record: RecordState,
+    /// Whose turn it is.
+    critical_next: bool,
     /// The critical message that is being looked up.
     recalling: Option<Request>,
     todo: VecDeque<Todo>,
@@ -189,6 +192,7 @@ impl Secure {
             go_away: None,
             requests: Requests::default(),
             record: RecordState::Closed,
+            critical_next: false,
             recalling: None,
             todo: VecDeque::new(),
             current: Box::default(),
@@ -239,11 +243,7 @@ impl Secure {
                     self.todo.push_back(Todo::OpenRecord);
                     return true;
                 }
-                if self.can_take() {
-                    match self.requests.plain.pop_front() {
-                        Some(request) => self.run(request),
-                        None => return self.take_critical(),
-                    }
+                if self.can_take() && self.take() {
                     return true;
                 }
                 if let Some(reason) = self.drained() {
@@ -289,29 +289,23 @@ impl Secure {
                 || (self.record.is_open() && !self.requests.critical.is_empty()))
     }
 
-    fn is_full(&self) -> bool {
-        self.sending.is_full() || self.requests.unrecorded_bytes() >= MAX_ANSWER_BYTES
+    /// Takes a request, plain and critical ones in turn; whether there was one.
+    fn take(&mut self) -> bool {
+        self.critical_next = !self.critical_next;
+        if (self.critical_next || self.requests.plain.is_empty())
+            && self.record.is_open()
+            && self.take_critical()
+        {
+            return true;
+        }
+        let request = self.requests.plain.pop_front();
+        let taken = request.is_some();
+        request.into_iter().for_each(|request| self.run(request));
+        taken
     }
 
-    /// Why the link can be left, once everything is answered.
-    fn drained(&self) -> Option<Reason> {
-        match &self.state {
-            State::Draining(reason)
-                if self.requests.open() == 0
-                    && self.unfinished.is_empty()
-                    && self.sending.is_empty()
-                    && self.go_away.is_none_or(|(_, told)| told) =>
-            {
-                Some(reason.clone())
-            }
-            State::Draining(_)
-            | State::Hello
-            | State::Open
-            | State::Leaving(_)
-            | State::Lingering(_)
-            | State::Settling(_)
-            | State::Ended(_) => None,
-        }
+    fn is_full(&self) -> bool {
+        self.sending.is_full() || self.requests.unrecorded_bytes() >= MAX_ANSWER_BYTES
     }
 
     /// Runs a request: answers it, or says who is to.
@@ -394,14 +388,6 @@ impl Secure {
         }
     }
 
-    /// Whether answers reach nobody any more.
-    fn is_gone(&self) -> bool {
-        match &self.state {
-            State::Hello | State::Open | State::Draining(_) => false,
-            State::Leaving(_) | State::Lingering(_) | State::Settling(_) | State::Ended(_) => true,
-        }
-    }
-
     /// Encodes what there is room for.
     pub fn fill(&mut self, now: Instant) {
         if !self.greeted || self.is_gone() {
@@ -446,9 +432,11 @@ impl Secure {
         self.heartbeat.heard(now);
     }
 
-    /// Tries the caller if it was silent for long. To be called when all that came was read.
+    /// Tries the caller if it was silent for long. To be called when all that came was read. One that has said that
+    /// it says no more is left to the kernel's own timeouts.
     pub fn beat(&mut self, now: Instant) {
         match &self.state {
+            State::Open | State::Draining(_) if self.input_ended => {}
             State::Open | State::Draining(_) => match self.heartbeat.beat(now) {
                 Beat::None => {}
                 Beat::Ping => {
@@ -462,121 +450,9 @@ impl Secure {
         }
     }
 
-    /// The caller sends nothing more; it may still read.
-    pub fn end_of_input(&mut self) {
-        self.input_ended = true;
-        // What was begun will not be ended.
-        self.assembler = Assembler::new(self.settings.max_line);
-        self.unfinished.clear();
-        match &self.state {
-            State::Hello => self.enter(State::Leaving(Reason::CallerClosed)),
-            State::Open => {
-                // There is nobody to be told that no further request is taken.
-                self.go_away = Some((self.last_id, true));
-                self.enter(State::Draining(Reason::CallerClosed));
-            }
-            State::Draining(_) | State::Leaving(_) | State::Settling(_) | State::Ended(_) => {}
-            State::Lingering(reason) => self.break_off(reason.clone()),
-        }
-    }
-
-    /// Ends the link: answers what was taken, within the drain timeout.
-    pub fn finish(&mut self, reason: Reason, now: Instant) {
-        let deadline = self.drain_deadline.unwrap_or(now + self.settings.drain_timeout);
-        self.drain_deadline = Some(deadline);
-        match &self.state {
-            State::Hello => self.enter(State::Leaving(reason)),
-            State::Open => {
-                self.go_away = Some((self.last_id, false));
-                self.enter(State::Draining(reason));
-            }
-            State::Draining(_) | State::Leaving(_) | State::Settling(_) => {}
-            State::Lingering(_) | State::Ended(_) => return,
-        }
-        self.deadline = Some(self.deadline.map_or(deadline, |earlier| earlier.min(deadline)));
-    }
-
-    /// The connection broke.
-    pub fn lost(&mut self, cause: String) {
-        if !self.is_cut() {
-            self.break_off(Reason::Lost(cause));
-        }
-    }
-
-    /// What came must not be: says so, and leaves.
-    fn fail(&mut self, text: &str, reason: Reason, now: Instant) {
-        self.sending.clear();
-        put_error(self.sending.out().tail(), text);
-        self.leave(reason, now);
-    }
-
-    /// Drops what was not begun to be run and leaves.
-    fn leave(&mut self, reason: Reason, now: Instant) {
-        self.drop_requests();
-        self.deadline = Some(now + self.settings.drain_timeout);
-        self.enter(State::Leaving(reason));
-    }
-
-    /// There is no link any more. Critical messages that a handler has got are waited for.
-    fn break_off(&mut self, reason: Reason) {
-        self.drop_requests();
-        self.sending.out().clear();
-        self.deadline = self.drain_deadline;
-        if self.requests.has_critical() {
-            let withdraw = self
-                .requests
-                .flying()
-                .filter_map(|(id, flight)| flight.handler.map(|handler| Todo::Withdraw { handler, id }));
-            self.todo.extend(withdraw);
-            self.enter(State::Settling(reason));
-        } else {
-            self.enter(State::Ended(reason));
-        }
-    }
-
-    /// Drops the requests that were not begun to be run, and the answers that were not encoded.
-    fn drop_requests(&mut self) {
-        self.sending.clear();
-        self.requests.plain.clear();
-        self.requests.critical.clear();
-        self.recalling = None;
-        for todo in std::mem::take(&mut self.todo) {
-            match todo {
-                Todo::Ask { id, .. } | Todo::AskBack(id) | Todo::Load(id) => self.withdrawn(Ticket(id)),
-                // It was answered.
-                Todo::Log(_) => self.todo.push_back(todo),
-                Todo::Opened | Todo::OpenRecord | Todo::Recall | Todo::Withdraw { .. } | Todo::Shut => {}
-            }
-        }
-    }
-
-    /// Does what is due.
-    pub fn tick(&mut self, now: Instant) {
-        self.check_patience(now);
-        if self.deadline.is_none_or(|deadline| now < deadline) {
-            return;
-        }
-        match &self.state {
-            State::Hello => self.break_off(Reason::OpeningTimeout),
-            State::Open => {}
-            State::Leaving(reason) if !self.greeted => self.break_off(reason.clone()),
-            State::Draining(_) | State::Leaving(_) => {
-                let unanswered = self.requests.open() + self.sending.unsent();
-                self.break_off(Reason::DrainTimeout { unanswered });
-                self.giving_up = true;
-            }
-            State::Lingering(reason) => self.break_off(reason.clone()),
-            State::Settling(_) => {
-                self.deadline = None;
-                self.giving_up = true;
-            }
-            State::Ended(_) => {}
-        }
-    }
-
     /// When [`Secure::tick`] or [`Secure::beat`] has something to do.
     pub fn deadline(&self) -> Option<Instant> {
-        let beats = matches!(self.state, State::Open | State::Draining(_));
+        let beats = matches!(self.state, State::Open | State::Draining(_)) && !self.input_ended;
         let beat = beats.then(|| self.heartbeat.deadline());
         let ended = matches!(self.state, State::Ended(_));
         let deadlines = [self.deadline, beat, self.record_deadline()];
@@ -606,34 +482,6 @@ impl Secure {
                 State::Settling(_) => self.giving_up || !self.requests.has_critical(),
                 State::Hello | State::Lingering(_) | State::Ended(_) => false,
             }
-    }
-
-    /// Whether nobody will be answered from the record any more, so that the next link's process may have it.
-    pub fn is_done_with_record(&self) -> bool {
-        self.is_gone() && !self.requests.has_critical()
-    }
-
-    /// Whether there is no link any more.
-    pub fn is_cut(&self) -> bool {
-        match &self.state {
-            State::Settling(_) | State::Ended(_) => true,
-            State::Hello | State::Open | State::Draining(_) | State::Leaving(_) | State::Lingering(_) => {
-                false
-            }
-        }
-    }
-
-    /// Why the link ended, once it has.
-    pub fn ended(&self) -> Option<&Reason> {
-        match &self.state {
-            State::Ended(reason) => Some(reason),
-            State::Hello
-            | State::Open
-            | State::Draining(_)
-            | State::Leaving(_)
-            | State::Lingering(_)
-            | State::Settling(_) => None,
-        }
     }
 
     /// Says our HELLO; `mark`: the record's.

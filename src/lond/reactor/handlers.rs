@@ -201,3 +201,117 @@ fn program(config: &crate::config::Handler, max_line: usize, token: usize, now: 
     let conversation = Conversation::new(&config.name, config.timeout, max_line, now);
     Program::new(&config.name, config.socket.clone(), Token(token), conversation)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lond::reactor::tests::rig::PATIENCE;
+    use mio::{Events, Poll};
+    use std::io::{BufRead, BufReader, Read, Write};
+    use std::os::unix::net::{UnixListener, UnixStream};
+
+    /// A handler on a clock that the test moves, and its program.
+    struct Bench {
+        handler: Handler,
+        listener: UnixListener,
+        poll: Poll,
+        now: Instant,
+        answers: Vec<(u64, String)>,
+        _dir: tempfile::TempDir,
+    }
+
+    impl Bench {
+        fn new() -> Bench {
+            let dir = tempfile::tempdir().unwrap();
+            let socket = dir.path().join("echo.sock");
+            let listener = UnixListener::bind(&socket).unwrap();
+            let now = Instant::now();
+            let config = crate::config::Handler {
+                name: "echo".to_owned(),
+                socket,
+                allow: Vec::new(),
+                timeout: Duration::from_secs(60),
+            };
+            let handler = Handler::new(&config, 1000, 100, now);
+            Bench { handler, listener, poll: Poll::new().unwrap(), now, answers: Vec::new(), _dir: dir }
+        }
+
+        fn ask(&mut self, ticket: u64) {
+            self.handler.ask(Ticket(ticket), Order::Free, ticket.to_string().as_bytes(), self.now);
+        }
+
+        fn turn(&mut self) {
+            let mut events = Events::with_capacity(64);
+            self.poll.poll(&mut events, Some(Duration::from_millis(1))).unwrap();
+            for event in &events {
+                self.handler.note(event.token().0 - 100, event);
+            }
+            let answers = &mut self.answers;
+            let mut answer = |ticket: Ticket, text: &[u8]| {
+                answers.push((ticket.0, String::from_utf8_lossy(text).into_owned()));
+            };
+            self.handler.read(true, &mut [0; 1000], self.now, &mut answer);
+            self.handler.write(self.poll.registry(), &mut [0; 1000], self.now, &mut answer);
+        }
+
+        fn accept(&self) -> BufReader<UnixStream> {
+            let (connection, _) = self.listener.accept().unwrap();
+            connection.set_read_timeout(Some(PATIENCE)).unwrap();
+            BufReader::new(connection)
+        }
+
+        /// The program answers a request on this connection, and the answer is taken.
+        fn serve(&mut self, connection: &mut BufReader<UnixStream>) -> String {
+            let mut line = String::new();
+            connection.read_line(&mut line).unwrap();
+            connection.get_mut().write_all(line.as_bytes()).unwrap();
+            let before = self.answers.len();
+            let deadline = Instant::now() + PATIENCE;
+            while self.answers.len() == before {
+                assert!(Instant::now() < deadline);
+                self.turn();
+            }
+            line.trim_end().to_owned()
+        }
+    }
+
+    #[test]
+    fn each_request_has_a_connection_of_its_own_and_those_beyond_the_pool_wait_for_the_first_that_is_free() {
+        let mut bench = Bench::new();
+        for ticket in 0..POOL as u64 + 2 {
+            bench.ask(ticket);
+        }
+        bench.turn();
+        let mut connections: Vec<_> = (0..POOL).map(|_| bench.accept()).collect();
+        bench.turn();
+        assert!(!bench.handler.has_work(true), "those that wait do so without a turn");
+        assert!(bench.handler.withdraw(Ticket(17)));
+        assert!(!bench.handler.withdraw(Ticket(3)), "the program has it");
+        assert_eq!(bench.serve(&mut connections[7]), "7");
+        assert_eq!(bench.serve(&mut connections[7]), "16");
+        assert_eq!(bench.answers, [(7, "7".to_owned()), (16, "16".to_owned())]);
+    }
+
+    #[test]
+    fn a_connection_that_is_not_used_is_closed_after_a_while_and_the_last_used_is_used_first() {
+        let mut bench = Bench::new();
+        bench.ask(1);
+        bench.ask(2);
+        bench.turn();
+        let (mut first, mut second) = (bench.accept(), bench.accept());
+        bench.serve(&mut first);
+        bench.now += Duration::from_secs(10);
+        bench.serve(&mut second);
+        assert_eq!(bench.handler.deadline(), Some(bench.now - Duration::from_secs(10) + IDLE));
+        bench.now += Duration::from_secs(10);
+        bench.ask(3);
+        bench.turn();
+        assert_eq!(bench.serve(&mut second), "3");
+        bench.now += Duration::from_secs(10);
+        bench.turn();
+        assert_eq!(first.read(&mut [0]).unwrap(), 0, "closed");
+        bench.ask(4);
+        bench.turn();
+        assert_eq!(bench.serve(&mut second), "4");
+    }
+}

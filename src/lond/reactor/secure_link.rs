@@ -21,6 +21,8 @@ const OUT_FULL: usize = 256 * 1024;
 #[derive(Debug)]
 pub struct SecureLink {
     tunnel: Tunnel,
+    /// Who the caller may be, for the log line of a key that is not taken.
+    hint: String,
     stage: Stage,
     /// Plaintext that came and was not looked at yet.
     plain: Vec<u8>,
@@ -40,8 +42,8 @@ enum Stage {
 
 impl SecureLink {
     /// A link on which the caller begins to prove who it is.
-    pub fn new(tunnel: Tunnel, opening_deadline: Instant) -> SecureLink {
-        SecureLink { tunnel, stage: Stage::Handshake(opening_deadline), plain: Vec::new() }
+    pub fn new(tunnel: Tunnel, hint: String, opening_deadline: Instant) -> SecureLink {
+        SecureLink { tunnel, hint, stage: Stage::Handshake(opening_deadline), plain: Vec::new() }
     }
 
     /// Takes what was read. When the caller has just proved who it is: who, and by which key; then
@@ -50,6 +52,7 @@ impl SecureLink {
         match &mut self.stage {
             Stage::Handshake(_) => match self.tunnel.feed(ciphertext, &mut self.plain) {
                 Ok(()) => return self.tunnel.peer().cloned(),
+                Err(error) if error.is_about_keys() => self.refuse(format!("{error}; {}", self.hint), now),
                 Err(error) => self.refuse(error.to_string(), now),
             },
             Stage::Session(session) => {

@@ -1,11 +1,14 @@
 //! The loop over real sockets: a caller, a supervisor's end of the control socket, and local programs as threads.
 
-mod rig;
+pub mod rig;
+mod secure;
+mod secure_rig;
 
 use super::*;
 use crate::supervise::control;
 use rig::*;
 use std::io::{BufRead, BufReader, Write};
+use std::net::Shutdown;
 use std::os::unix::net::UnixListener;
 
 #[test]

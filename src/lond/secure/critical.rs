@@ -158,6 +158,9 @@ impl Secure {
 
     /// Takes the next critical message; whether it could be.
     pub(super) fn take_critical(&mut self) -> bool {
+        if self.requests.critical.is_empty() {
+            return false;
+        }
         match self.requests.meet() {
             Meeting::Follows => true,
             Meeting::Waits => false,

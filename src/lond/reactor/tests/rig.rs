@@ -4,7 +4,7 @@ use super::super::*;
 use crate::config::{Allow, Hosts, Lond, Role};
 use crate::supervise::control;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, mpsc};

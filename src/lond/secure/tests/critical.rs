@@ -209,3 +209,19 @@ fn told_to_end_it_gives_a_handler_the_drain_timeout_and_then_records_that_it_is_
         assert!(bench.record.let_go);
     }
 }
+
+#[test]
+fn plain_and_critical_requests_take_turns_when_both_wait() {
+    let mut bench = Bench::open();
+    let mut bytes = Vec::new();
+    for id in 1..=3 {
+        put_request(&mut bytes, id, false, format!("echo:plain{id}").as_bytes());
+    }
+    for id in 4..=6 {
+        let head = CriticalHead { sequence: id, settled: 1, key: None };
+        put_critical(&mut bytes, id, false, Some(&head), format!("echo:once{id}").as_bytes());
+    }
+    bench.send(&bytes);
+    let first: Vec<bool> = bench.effects().iter().take(4).map(|effect| effect.contains("order")).collect();
+    assert_eq!(first.iter().filter(|critical| **critical).count(), 2, "{first:?}");
+}

@@ -78,7 +78,29 @@ fn a_caller_that_says_no_more_gets_its_answers() {
     bench.send(&bytes);
     bench.end_of_input();
     assert!(!bench.session.wants_input());
+    assert_eq!(bench.session.deadline(), None);
+    bench.wait(600.0);
     bench.answer(0, b"one");
-    assert_eq!(bench.read(), "ANSWER 1 one");
+    assert_eq!(bench.read(), "ANSWER 1 one", "and no PING: it has said that it answers none");
     assert_eq!(bench.ended().as_deref(), Some("closed by the caller"));
+}
+
+#[test]
+fn the_first_reason_is_the_one_that_is_told() {
+    let mut bench = Bench::open();
+    bench.send(&raw(0x0b, 0, b""));
+    bench.finish(Reason::Drained);
+    bench.session.lost("reset".to_owned());
+    bench.work();
+    assert_eq!(
+        bench.ended().as_deref(),
+        Some("the caller broke the rules: read a frame: its kind 0x0b is unknown")
+    );
+    // A caller that does not even take the ERROR.
+    let mut bench = Bench::open();
+    bench.session.push(&raw(0x0b, 0, b""), bench.now);
+    assert_eq!(bench.session.step(bench.now, false), None, "it waits to be taken");
+    bench.now += DRAIN;
+    bench.session.tick(bench.now);
+    assert!(bench.ended().unwrap().starts_with("the caller broke the rules"));
 }

@@ -1,0 +1,126 @@
+//! What the wire decided, carried out.
+//!
+//! Fails where the link's socket does; whatever else goes wrong is told to whom it concerns.
+
+use super::Reactor;
+use super::keeper::Opening;
+use super::stream::Stream;
+use super::wire::Wire;
+use crate::config::Pin;
+use crate::handler::builtin;
+use crate::logging;
+use crate::lond::service::Effect;
+use crate::supervise::control::FromServe;
+use crate::supervise::title;
+use std::io;
+use std::net::Shutdown;
+use std::time::Instant;
+
+/// Where the kernel tells the load average.
+const LOADAVG: &str = "/proc/loadavg";
+
+impl Reactor {
+    pub(super) fn carry_out(&mut self, now: Instant) -> io::Result<()> {
+        while let Some(effect) = self.wire.step(now) {
+            match (effect, &mut self.known) {
+                (Effect::Shut, _) => {
+                    self.wire.close();
+                    let Some(link) = &mut self.link else { continue };
+                    self.wire.flush(link, now)?;
+                    match link.socket().shutdown(Shutdown::Write) {
+                        // The caller was faster.
+                        Err(error) if error.kind() != io::ErrorKind::NotConnected => return Err(error),
+                        Ok(()) | Err(_) => {}
+                    }
+                }
+                (Effect::Opened, Some(known)) => {
+                    log::info!("link open");
+                    title::set(&format!("{} serving", known.caller));
+                    let opened = FromServe::Opened {
+                        caller: known.caller.clone(),
+                        pin: known.pin.as_ref().map(Pin::to_string),
+                        wire: match known.pin {
+                            Some(_) => crate::config::Wire::Secure,
+                            None => crate::config::Wire::Classic,
+                        },
+                    };
+                    if let Err(error) = self.control.send(&opened) {
+                        log::warn!("tell the supervisor that the link is open: {error}");
+                    }
+                }
+                (Effect::Ask { handler, ticket, order, request }, Some(known)) => {
+                    known.handlers[handler].ask(ticket, order, request, now);
+                }
+                (Effect::Withdraw { handler, ticket }, Some(known)) => {
+                    if known.handlers[handler].withdraw(ticket)
+                        && let Wire::Secure(link) = &mut self.wire
+                        && let Some(session) = link.session()
+                    {
+                        session.withdrawn(ticket);
+                    }
+                }
+                (Effect::AskBack(ticket), Some(known)) => known.ask_back.ask(ticket),
+                (Effect::Load(ticket), Some(_)) => {
+                    // What cannot be read has no number in it, and is answered so.
+                    let text = std::fs::read_to_string(LOADAVG).unwrap_or_default();
+                    let answer = builtin::load_answer(&text, self.config.lond.full_load);
+                    self.wire.answer(ticket, answer.as_bytes());
+                }
+                (Effect::Log(text), Some(known)) => {
+                    let shown = builtin::printable(text);
+                    logging::always(format_args!("log from {}: {shown}", known.caller));
+                }
+                (Effect::OpenRecord { epoch }, Some(known)) => {
+                    let opening = known.keeper.open(epoch);
+                    let Wire::Secure(link) = &mut self.wire else { continue };
+                    let Some(session) = link.session() else { continue };
+                    match opening {
+                        Opening::Open(mark) => session.record_opened(mark),
+                        Opening::Busy => session.record_busy(now),
+                        Opening::Failed(cause) => session.record_failed(&cause, now),
+                    }
+                }
+                (Effect::Recall { ticket, sequence, settled, running, key }, Some(known)) => {
+                    let found = known.keeper.recall(sequence, settled, running, key);
+                    if let Wire::Secure(link) = &mut self.wire
+                        && let Some(session) = link.session()
+                    {
+                        session.recalled(ticket, found, now);
+                    }
+                }
+                (
+                    Effect::Opened
+                    | Effect::Ask { .. }
+                    | Effect::Withdraw { .. }
+                    | Effect::AskBack(_)
+                    | Effect::Load(_)
+                    | Effect::Log(_)
+                    | Effect::OpenRecord { .. }
+                    | Effect::Recall { .. },
+                    None,
+                ) => debug_assert!(false, "an effect before the caller is known"),
+            }
+        }
+        Ok(())
+    }
+
+    /// What a session needs once a turn: the answers to critical messages recorded, the record let go of in time, the
+    /// caller tried when it is silent.
+    pub(super) fn look_after_session(&mut self, now: Instant) {
+        let (Wire::Secure(link), Some(known)) = (&mut self.wire, &mut self.known) else { return };
+        let Some(session) = link.session() else { return };
+        if session.unrecorded().next().is_some() {
+            match known.keeper.add(session.unrecorded()) {
+                Ok(()) => session.recorded(),
+                Err(cause) => session.record_failed(&cause, now),
+            }
+        }
+        if session.is_done_with_record() {
+            known.keeper.close();
+        }
+        // What the kernel still holds is a sign of life.
+        if !self.link.as_ref().is_some_and(Stream::readable) {
+            session.beat(now);
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! The ways a link ends, and what becomes of its requests then.
+//!
+//! Told to end, or when the caller says no more, the link *drains*: what was taken is answered. What must not be makes
+//! it *leave* at once, with an ERROR. When there is no link any more, it is *broken off*, and settles. Each way has
+//! its reason, which is the first one: what follows from it changes nothing.
+
+use super::{Reason, Secure, State, Todo};
+use crate::handler::Ticket;
+use crate::wire::secure::{Assembler, put_error};
+use std::time::Instant;
+
+impl Secure {
+    /// The caller sends nothing more; it may still read.
+    pub fn end_of_input(&mut self) {
+        self.input_ended = true;
+        // What was begun will not be ended.
+        self.assembler = Assembler::new(self.settings.max_line);
+        self.unfinished.clear();
+        match &self.state {
+            State::Hello => self.enter(State::Leaving(Reason::CallerClosed)),
+            State::Open => {
+                // There is nobody to be told that no further request is taken.
+                self.go_away = Some((self.last_id, true));
+                self.enter(State::Draining(Reason::CallerClosed));
+            }
+            State::Draining(_) | State::Leaving(_) | State::Settling(_) | State::Ended(_) => {}
+            State::Lingering(reason) => self.break_off(reason.clone()),
+        }
+    }
+
+    /// Ends the link: answers what was taken, within the drain timeout.
+    pub fn finish(&mut self, reason: Reason, now: Instant) {
+        let deadline = self.drain_deadline.unwrap_or(now + self.settings.drain_timeout);
+        self.drain_deadline = Some(deadline);
+        match &self.state {
+            State::Hello => self.enter(State::Leaving(reason)),
+            State::Open => {
+                self.go_away = Some((self.last_id, false));
+                self.enter(State::Draining(reason));
+            }
+            State::Draining(_) | State::Leaving(_) | State::Settling(_) => {}
+            State::Lingering(_) | State::Ended(_) => return,
+        }
+        self.deadline = Some(self.deadline.map_or(deadline, |earlier| earlier.min(deadline)));
+    }
+
+    /// The connection broke.
+    pub fn lost(&mut self, cause: String) {
+        match &self.state {
+            State::Hello | State::Open | State::Draining(_) => self.break_off(Reason::Lost(cause)),
+            State::Leaving(reason) | State::Lingering(reason) => self.break_off(reason.clone()),
+            State::Settling(_) | State::Ended(_) => {}
+        }
+    }
+
+    /// What came must not be: says so, and leaves.
+    pub(super) fn fail(&mut self, text: &str, reason: Reason, now: Instant) {
+        self.sending.clear();
+        put_error(self.sending.out().tail(), text);
+        self.leave(reason, now);
+    }
+
+    /// Drops what was not begun to be run and leaves.
+    pub(super) fn leave(&mut self, reason: Reason, now: Instant) {
+        self.drop_requests();
+        let deadline = now + self.settings.drain_timeout;
+        self.deadline = Some(self.drain_deadline.map_or(deadline, |earlier| earlier.min(deadline)));
+        self.enter(State::Leaving(reason));
+    }
+
+    /// There is no link any more. Critical messages that a handler has got are waited for.
+    pub(super) fn break_off(&mut self, reason: Reason) {
+        self.drop_requests();
+        self.sending.out().clear();
+        self.deadline = self.drain_deadline;
+        if self.requests.has_critical() {
+            let withdraw = self
+                .requests
+                .flying()
+                .filter_map(|(id, flight)| flight.handler.map(|handler| Todo::Withdraw { handler, id }));
+            self.todo.extend(withdraw);
+            self.enter(State::Settling(reason));
+        } else {
+            self.enter(State::Ended(reason));
+        }
+    }
+
+    /// Drops the requests that were not begun to be run, and the answers that were not encoded.
+    fn drop_requests(&mut self) {
+        self.sending.clear();
+        self.requests.plain.clear();
+        self.requests.critical.clear();
+        self.recalling = None;
+        for todo in std::mem::take(&mut self.todo) {
+            match todo {
+                Todo::Ask { id, .. } | Todo::AskBack(id) | Todo::Load(id) => self.withdrawn(Ticket(id)),
+                // It was answered.
+                Todo::Log(_) => self.todo.push_back(todo),
+                Todo::Opened | Todo::OpenRecord | Todo::Recall | Todo::Withdraw { .. } | Todo::Shut => {}
+            }
+        }
+    }
+
+    /// Does what is due.
+    pub fn tick(&mut self, now: Instant) {
+        self.check_patience(now);
+        if self.deadline.is_none_or(|deadline| now < deadline) {
+            return;
+        }
+        match &self.state {
+            State::Hello => self.break_off(Reason::OpeningTimeout),
+            State::Open => {}
+            State::Leaving(reason) | State::Lingering(reason) => self.break_off(reason.clone()),
+            State::Draining(_) => {
+                let unanswered = self.requests.open() + self.sending.unsent();
+                self.break_off(Reason::DrainTimeout { unanswered });
+                self.giving_up = true;
+            }
+            State::Settling(_) => {
+                self.deadline = None;
+                self.giving_up = true;
+            }
+            State::Ended(_) => {}
+        }
+    }
+
+    /// Why the link can be left, once everything is answered.
+    pub(super) fn drained(&self) -> Option<Reason> {
+        match &self.state {
+            State::Draining(reason)
+                if self.requests.open() == 0
+                    && self.unfinished.is_empty()
+                    && self.sending.is_empty()
+                    && self.go_away.is_none_or(|(_, told)| told) =>
+            {
+                Some(reason.clone())
+            }
+            State::Draining(_)
+            | State::Hello
+            | State::Open
+            | State::Leaving(_)
+            | State::Lingering(_)
+            | State::Settling(_)
+            | State::Ended(_) => None,
+        }
+    }
+
+    /// Whether nobody will be answered from the record any more, so that the next link's process may have it.
+    pub fn is_done_with_record(&self) -> bool {
+        self.is_gone() && !self.requests.has_critical()
+    }
+
+    /// Whether answers reach nobody any more.
+    pub(super) fn is_gone(&self) -> bool {
+        match &self.state {
+            State::Hello | State::Open | State::Draining(_) => false,
+            State::Leaving(_) | State::Lingering(_) | State::Settling(_) | State::Ended(_) => true,
+        }
+    }
+
+    /// Whether there is no link any more.
+    pub fn is_cut(&self) -> bool {
+        match &self.state {
+            State::Settling(_) | State::Ended(_) => true,
+            State::Hello | State::Open | State::Draining(_) | State::Leaving(_) | State::Lingering(_) => {
+                false
+            }
+        }
+    }
+
+    /// Why the link ended, once it has.
+    pub fn ended(&self) -> Option<&Reason> {
+        match &self.state {
+            State::Ended(reason) => Some(reason),
+            State::Hello
+            | State::Open
+            | State::Draining(_)
+            | State::Leaving(_)
+            | State::Lingering(_)
+            | State::Settling(_) => None,
+        }
+    }
+}
