@@ -10,6 +10,8 @@
 //! a line. A panic is logged at error level, with its place, before it goes on.
 //! A record that cannot be written is lost: there is no one to tell. [`init`] fails if the file cannot be opened.
 
+pub mod repeats;
+
 use jiff::Zoned;
 use log::{LevelFilter, Log, Metadata, Record};
 use std::backtrace::{Backtrace, BacktraceStatus};
@@ -228,6 +230,13 @@ mod tests {
         let line = ours("on purpose, in logging's test").remove(0);
         assert!(line.contains(" ERROR ") && line.contains("logging.rs:"), "{line}");
         assert!(std::fs::read_to_string(&file).unwrap().starts_with("before\n"));
+
+        log::set_max_level(LevelFilter::Warn);
+        log::info!("too quiet of logging's test");
+        always(format_args!("asked for of logging's test"));
+        log::set_max_level(LevelFilter::Info);
+        assert_eq!(ours("too quiet of logging's test").len(), 0);
+        assert!(ours("asked for of logging's test").remove(0).contains(" INFO "));
 
         let long = format!("{}{}", "é".repeat(LAST_LINE), "of logging's test");
         voice(|voice| voice.last.clear());

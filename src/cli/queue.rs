@@ -6,9 +6,11 @@
 
 use super::{Failure, known_peer, print};
 use crate::config::{Config, HostId};
+use crate::lonc::inbox_owner::inbox_owner;
 use crate::spool::{self, Listing};
 use crate::status::{Head, ago, columns, cut, set_aside};
 use jiff::Timestamp;
+use std::collections::BTreeMap;
 
 /// Characters of a line where nothing says how wide the terminal is.
 const WIDTH: usize = 80;
@@ -31,27 +33,34 @@ const MESSAGES_HEADS: [Head; 4] =
 
 pub(super) fn run(config: &Config, peer: Option<&str>, full: bool) -> Result<u8, Failure> {
     let now = Timestamp::now();
+    let dropped_in = dropped_in(config)?;
+    let listing = |peer: &HostId| {
+        spool::inspect(&config.spool_dir, peer, dropped_in.get(peer).map_or(&[][..], Vec::as_slice))
+            .map_err(|error| Failure::did("list", config.spool_path(peer).display(), error))
+    };
     let text = match peer {
         None => {
             let mut waiting = Vec::new();
             for peer in &config.peers {
-                waiting.push((&peer.host.id, listing(config, &peer.host.id)?));
+                waiting.push((&peer.host.id, listing(&peer.host.id)?));
             }
             hosts(&waiting, now)
         }
         Some(peer) => {
             let peer = known_peer(config, peer)?;
             let width = if full { usize::MAX } else { terminal_width() };
-            messages(&peer, &listing(config, &peer)?, now, width)
+            messages(&peer, &listing(&peer)?, now, width)
         }
     };
     print(text.as_bytes())?;
     Ok(0)
 }
 
-fn listing(config: &Config, peer: &HostId) -> Result<Listing, Failure> {
-    spool::inspect(&config.spool_dir, peer)
-        .map_err(|error| Failure::did("list", config.spool_path(peer).display(), error))
+/// The files that were dropped into the delayed directory, by whose they are as the broker sees it.
+fn dropped_in(config: &Config) -> Result<BTreeMap<&HostId, Vec<String>>, Failure> {
+    let host = |id: &str| HostId::new(id).ok().and_then(|id| config.hosts.get(&id)).map(|host| &host.id);
+    spool::dropped_in(&config.spool_dir, |name| inbox_owner(name, |id| host(id).is_some()).and_then(host))
+        .map_err(|error| Failure::did("list", config.spool_dir.display(), error))
 }
 
 fn terminal_width() -> usize {
@@ -178,6 +187,26 @@ mod tests {
             corrupt: 1,
             unreadable: 0,
         }
+    }
+
+    #[test]
+    fn a_dropped_file_is_listed_for_the_one_host_whose_broker_takes_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("lonnet.toml");
+        std::fs::write(&file, "id = \"msua1\"\n[lonc]\nwire = \"classic\"\n").unwrap();
+        let line = |id: &str| format!("{id}:msu:library:localhost:127.0.0.1\n");
+        let table: String = ["msua1", "msul1", "a.msul1"].map(line).concat();
+        std::fs::write(folder.path().join("hosts.tab"), table).unwrap();
+        let config = Config::load(&file).unwrap();
+        assert!(dropped_in(&config).unwrap().is_empty(), "without the folder nothing is in it");
+        std::fs::create_dir(&config.spool_dir).unwrap();
+        for name in ["2.msul1", "1.msul1", "3.a.msul1", "4.stranger", ".5.msul1", "msul1"] {
+            std::fs::write(config.spool_dir.join(name), "ping\n").unwrap();
+        }
+        let files = dropped_in(&config).unwrap();
+        assert_eq!(files[&id("msul1")], ["1.msul1", "2.msul1"]);
+        assert_eq!(files[&id("a.msul1")], ["3.a.msul1"]);
+        assert_eq!(files.len(), 2);
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! in the spool is the order in which the requests were taken.
 
 mod delivery;
+mod held;
 mod sending;
 #[cfg(test)]
 mod tests;
@@ -20,10 +21,12 @@ use super::protocol::{Message, Terms};
 use super::request::{self, Request};
 use super::session::{ClientId, Session, Sessions};
 use crate::config::{Config, HostId, Hosts, Peer, Wire};
+use crate::logging::repeats::Repeats;
 use crate::spool::{Disk, Spool};
 use crate::status::{LinkState, PeerStatus};
 use crate::wire::line::Line;
 use delivery::Store;
+use held::Held;
 use sending::{Kept, answer_to, enqueue, forward_request};
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -97,6 +100,8 @@ pub struct Broker<D: Disk> {
     /// Critical requests gathered for the next sync.
     stores: Vec<Store>,
     stores_bytes: usize,
+    /// Critical requests that wait so that the backlog can shrink.
+    held: Held,
     /// Programs wait for a dial to end.
     grace: Option<Grace>,
     /// The peer takes no more requests on this connection.
@@ -111,6 +116,7 @@ pub struct Broker<D: Disk> {
     forced: bool,
     counters: Counters,
     spool_error: Option<(String, jiff::Timestamp)>,
+    spool_repeats: Repeats,
     effects: Vec<Effect>,
     /// The state changed in a way that the supervisor is to hear of at once.
     changed: bool,
@@ -149,6 +155,7 @@ impl<D: Disk> Broker<D> {
             spool,
             stores: Vec::new(),
             stores_bytes: 0,
+            held: Held::new(),
             grace: Some(Grace { until: now.mono + DIAL_GRACE, attempts: 0 }),
             leaving: false,
             take_in_at: Some(now.mono),
@@ -158,6 +165,7 @@ impl<D: Disk> Broker<D> {
             forced: false,
             counters: Counters::default(),
             spool_error: None,
+            spool_repeats: Repeats::default(),
             effects: Vec::new(),
             changed: true,
             reported: (0, 0, 0),
@@ -219,7 +227,18 @@ impl<D: Disk> Broker<D> {
 
     /// The connection to the peer, or the attempt to make one, failed.
     pub fn link_lost(&mut self, why: String, now: Now) {
-        self.link_event(Event::Lost(why), now);
+        if self.leaving {
+            // It said that it would.
+            self.left(now);
+        } else {
+            self.link_event(Event::Lost(why), now);
+        }
+    }
+
+    /// The peer has gone in order, and is dialled anew at once; programs wait for that.
+    fn left(&mut self, now: Now) {
+        self.grace = Some(Grace { until: now.mono + DIAL_GRACE, attempts: self.link.attempts_ended() });
+        self.link_event(Event::Left, now);
     }
 
     /// USR1: dial now, or try the link with a heartbeat.
@@ -262,6 +281,7 @@ impl<D: Disk> Broker<D> {
         self.take_in(now);
         // Each round may make room for the next: a failed store fills slots, which lets a program's lines be served.
         loop {
+            self.release_held(now);
             self.serve(now);
             self.commit(now);
             self.see_epoch(now);
@@ -309,6 +329,7 @@ impl<D: Disk> Broker<D> {
         self.draining.is_some()
             && self.pending.is_empty()
             && self.queue.is_empty()
+            && self.held.is_empty()
             && self.stores.is_empty()
             && (self.sessions.is_empty() || self.forced)
     }
@@ -325,6 +346,7 @@ impl<D: Disk> Broker<D> {
             self.grace.map(|grace| grace.until),
             self.take_in_at,
             self.replay_at,
+            self.held.deadline(),
             self.draining.filter(|_| !self.forced),
             report,
         ]
@@ -393,8 +415,7 @@ impl<D: Disk> Broker<D> {
             self.link_event(Event::Lost("the peer has stopped answering".into()), now);
         }
         if self.leaving && self.pending.is_empty() {
-            self.grace = Some(Grace { until: now.mono + DIAL_GRACE, attempts: self.link.attempts_ended() });
-            self.link_event(Event::Left, now);
+            self.left(now);
         }
         if !self.forced && self.draining.is_some_and(|deadline| deadline <= now.mono) {
             self.forced = true;
@@ -438,7 +459,10 @@ impl<D: Disk> Broker<D> {
     fn serve(&mut self, now: Now) {
         while !self.blocked(now) && self.stores_bytes < STORE_BATCH {
             let Some(id) = self.queue.pop_front() else { return };
-            let Broker { sessions, link, pending, spool, stores, stores_bytes, counters, queue, .. } = self;
+            let Broker {
+                sessions, link, pending, spool, stores, stores_bytes, counters, queue, held, ..
+            } = self;
+            let may_hold = self.draining.is_none();
             let Some(session) = sessions.get(id) else { continue };
             session.queued = false;
             let mut exit = false;
@@ -474,7 +498,15 @@ impl<D: Disk> Broker<D> {
                                 counters.lost += 1;
                                 Verdict::Answer(format!("error:{why}").into_bytes())
                             }
+                            Kept::ToStore if may_hold && link.is_up() && held.must_wait() => {
+                                held.hold(owner, forward.text, now);
+                                session.holding = true;
+                                Verdict::Wait
+                            }
                             Kept::ToStore => {
+                                if link.is_up() {
+                                    held.spend();
+                                }
                                 *stores_bytes += forward.text.len();
                                 let request = forward.text.into();
                                 stores.push(Store { owner: Some(owner), sequence: None, request });
@@ -516,7 +548,8 @@ impl<D: Disk> Broker<D> {
 
     fn end_drain(&mut self, now: Now) {
         // Stored messages in flight are waited for too, so that they need not be sent again.
-        if self.draining.is_some() && self.pending.is_empty() && self.queue.is_empty() {
+        if self.draining.is_some() && self.pending.is_empty() && self.queue.is_empty() && self.held.is_empty()
+        {
             self.link_event(Event::Stop, now);
         }
     }

@@ -345,11 +345,13 @@ impl Link {
 
     /// The one place where the state changes; logs it.
     fn enter(&mut self, state: State, why: Option<&str>, now: Now) {
-        let before = self.state();
+        let (before, was_up) = (self.state(), self.is_up());
         let repeated =
             why.is_some() && why == self.last_error.as_ref().map(|(text, _)| &**text) && self.failures > 1;
         self.state = state;
-        self.since = now.wall;
+        if was_up != self.is_up() {
+            self.since = now.wall;
+        }
         self.changed = true;
         if let Some(why) = why {
             self.last_error = Some((why.to_owned(), now.wall));
@@ -432,7 +434,7 @@ impl Link {
         }
     }
 
-    /// When the state was entered.
+    /// Since when the link is up, or is not.
     pub fn since(&self) -> Timestamp {
         self.since
     }

@@ -53,6 +53,8 @@ pub struct Session {
     pub has_lines: bool,
     /// Whether it stands in the broker's queue of sessions to serve.
     pub queued: bool,
+    /// Whether a request of it is held back, and its later ones with it.
+    pub holding: bool,
     in_high_water: usize,
     /// No more lines come: the program shut its writing half, or the child drains.
     closed: bool,
@@ -120,6 +122,7 @@ impl Session {
             answers: Answers::default(),
             has_lines: false,
             queued: false,
+            holding: false,
             in_high_water: IN_HIGH_WATER.max(max_line + 1),
             closed: false,
         }
@@ -143,7 +146,7 @@ impl Session {
 
     /// Whether its lines can be processed now.
     pub fn can_serve(&self) -> bool {
-        self.has_lines && !self.answers.full()
+        self.has_lines && !self.holding && !self.answers.full()
     }
 
     /// Whether nothing more will happen: the connection is to be closed.

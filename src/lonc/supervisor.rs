@@ -140,7 +140,8 @@ impl<'a> Supervisor<'a> {
             .map_err(SupervisorError::Admin)?;
         // What is wrong with the key is for the children to say, who need it; a reload refuses such a key.
         let key = anew::own_pin(config).unwrap_or_default();
-        let watch = watch_folder(&config.spool_dir, poll.registry());
+        let left_watch = left.as_ref().and_then(|left| left.watch);
+        let watch = watch_folder(left_watch, &mut take, &config.spool_dir, poll.registry());
         let started = left.as_ref().map_or_else(Timestamp::now, |left| left.started);
         let board = Board::new(config, started, now);
         let mut supervisor = Supervisor {

@@ -8,6 +8,7 @@ use super::record::{MAX_REQUEST, Sequence};
 use super::segment::{self, Found, MAX_SEGMENT_BYTES, Scan};
 use crate::config::HostId;
 use jiff::Timestamp;
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
@@ -62,11 +63,31 @@ pub struct Listing {
     pub unreadable: u64,
 }
 
-/// Lists what waits for `peer` in the delayed directory. A peer without a folder has nothing.
+/// Names of the files that were dropped into the delayed directory, in order, for each that they belong to. `owner`
+/// tells whose a file is. Read once for all peers: the folder may hold as many files as there are peers.
+///
+/// # Errors
+/// The folder cannot be listed.
+pub fn dropped_in<'a>(
+    delayed: &Path,
+    owner: impl Fn(&str) -> Option<&'a HostId>,
+) -> io::Result<BTreeMap<&'a HostId, Vec<String>>> {
+    let mut files: BTreeMap<&HostId, Vec<String>> = BTreeMap::new();
+    for name in visible_names(delayed)? {
+        if let Some(peer) = owner(&name) {
+            files.entry(peer).or_default().push(name);
+        }
+    }
+    files.values_mut().for_each(|names| names.sort());
+    Ok(files)
+}
+
+/// Lists what waits for `peer` in the delayed directory: its folder, and the files `dropped_in` for it. A peer
+/// without a folder has nothing there.
 ///
 /// # Errors
 /// A folder cannot be listed. A segment that cannot be read is counted instead.
-pub fn inspect(delayed: &Path, peer: &HostId) -> io::Result<Listing> {
+pub fn inspect(delayed: &Path, peer: &HostId, dropped_in: &[String]) -> io::Result<Listing> {
     let folder = delayed.join(peer.as_str());
     let mut listing = Listing {
         failed: visible_names(&folder.join(FAILED))?.len() as u64,
@@ -90,7 +111,7 @@ pub fn inspect(delayed: &Path, peer: &HostId) -> io::Result<Listing> {
             Err(_) => listing.unreadable += 1,
         }
     }
-    listing.inbox = list_inbox(delayed, peer)?;
+    listing.inbox = list_inbox(delayed, dropped_in);
     Ok(listing)
 }
 
@@ -120,21 +141,18 @@ fn list_segment(bytes: &[u8], name: Sequence, bound: Sequence, listing: &mut Lis
     }
 }
 
-fn list_inbox(delayed: &Path, peer: &HostId) -> io::Result<Vec<InboxFile>> {
-    let ending = format!(".{peer}");
-    let mut names = visible_names(delayed)?;
-    names.retain(|name| name.ends_with(&ending));
-    names.sort();
+fn list_inbox(delayed: &Path, names: &[String]) -> Vec<InboxFile> {
     let mut files = Vec::new();
-    for name in names.into_iter().take(LISTED_MOST) {
+    for name in names.iter().take(LISTED_MOST) {
         // A file that was taken in meanwhile is no error.
-        let Ok(found) = fs::symlink_metadata(delayed.join(&name)) else { continue };
+        let Ok(found) = fs::symlink_metadata(delayed.join(name)) else { continue };
         if found.is_file() {
             let modified = found.modified().ok().and_then(|time| Timestamp::try_from(time).ok());
-            files.push(InboxFile { name, length: found.len(), modified: modified.unwrap_or(Timestamp::MIN) });
+            let modified = modified.unwrap_or(Timestamp::MIN);
+            files.push(InboxFile { name: name.clone(), length: found.len(), modified });
         }
     }
-    Ok(files)
+    files
 }
 
 /// Names in a folder that do not begin with a dot; none if there is no such folder.
@@ -227,7 +245,7 @@ mod tests {
     fn what_waits_is_listed_and_what_was_answered_is_not() {
         let folder = tempfile::tempdir().unwrap();
         let delayed = folder.path();
-        assert_eq!(inspect(delayed, &peer()).unwrap(), Listing::default());
+        assert_eq!(inspect(delayed, &peer(), &[]).unwrap(), Listing::default());
         let mut spool = Spool::open(RealDisk, &delayed.join("msul1"), LIMITS);
         let long = vec![b'x'; 1000];
         spool.store(&[b"one", b"two", &long], at(1_700_000_000));
@@ -238,7 +256,9 @@ mod tests {
         spool.set_aside(Sequence(2), b"two", b"refused", at(1)).unwrap();
         drop_in_file(delayed, &peer(), b"dropped", at(5), 7).unwrap();
         fs::write(delayed.join("1.msul2"), "for another").unwrap();
-        let listing = inspect(delayed, &peer()).unwrap();
+        let peer = peer();
+        let files = dropped_in(delayed, |name| name.ends_with(".msul1").then_some(&peer)).unwrap();
+        let listing = inspect(delayed, &peer, &files[&peer]).unwrap();
         let waits = &listing.messages[0];
         assert_eq!((listing.waiting, listing.bytes, listing.failed, listing.corrupt), (1, 1000, 1, 0));
         assert_eq!((waits.sequence, waits.length, waits.stored_at), (Sequence(3), 1000, at(1_700_000_000)));
@@ -267,13 +287,13 @@ mod tests {
             });
             let mut listings = 0;
             while !done.load(Ordering::Acquire) || listings < 1 {
-                let listing = inspect(folder.path(), &peer()).unwrap();
+                let listing = inspect(folder.path(), &peer(), &[]).unwrap();
                 assert!(listing.messages.is_sorted_by_key(|message| message.sequence));
                 assert!(listing.messages.iter().all(|message| message.length == 300));
                 listings += 1;
             }
         });
-        assert_eq!(inspect(folder.path(), &peer()).unwrap().waiting, 300);
+        assert_eq!(inspect(folder.path(), &peer(), &[]).unwrap().waiting, 300);
     }
 
     #[test]

@@ -38,7 +38,9 @@ mod store;
 
 pub use crate::disk::{Disk, FolderLock as SpoolLock, Kind, Metadata, RealDisk, StepError as SpoolError};
 pub use inbox::{TAKE_IN_MOST, TakenIn, WRITER_PAUSE};
-pub use inspect::{InboxFile, LISTED_MOST, Listed, Listing, PREVIEW_BYTES, drop_in_file, inspect};
+pub use inspect::{
+    InboxFile, LISTED_MOST, Listed, Listing, PREVIEW_BYTES, drop_in_file, dropped_in, inspect,
+};
 pub use record::{MAX_REQUEST, Sequence};
 pub use segment::SEGMENT_BYTES;
 pub use store::{Full, StoreError};

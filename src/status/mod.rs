@@ -59,7 +59,7 @@ pub struct PeerStatus {
     pub pid: u32,
     /// Where the link stands.
     pub state: LinkState,
-    /// When it came to stand there.
+    /// Since when it is up, or since when it is not: dialling in vain does not make an outage younger.
     pub since: Timestamp,
     /// What the child does, in words (`up`, `connecting to 127.0.0.2:5663`, `down, next dial in 4 s`).
     pub doing: String,

@@ -101,6 +101,17 @@ fn a_handler_that_is_away_is_an_error_for_its_requests_only_and_is_found_when_it
 }
 
 #[test]
+fn a_handler_that_stays_away_is_logged_once_however_many_requests_come() {
+    let serving = serving(&[]);
+    let mut caller = serving.open();
+    for number in 0..50 {
+        assert!(caller.ask(&format!("echo:{number}")).starts_with("error:"));
+    }
+    let log = serving.host.log("lond.log");
+    assert_eq!(log.lines().filter(|line| line.contains("handler echo")).count(), 1, "{log}");
+}
+
+#[test]
 fn a_handler_that_is_restarted_fails_what_was_in_flight_and_serves_what_comes_after() {
     let serving = serving(&[]);
     let mut caller = serving.open();

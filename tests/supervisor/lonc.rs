@@ -369,6 +369,16 @@ fn a_dropped_file_is_told() {
     std::fs::write(world.path("delayed/1234_1.stranger"), "log:x\n").unwrap();
     world.wait("its child was told", || world.status_of("msul2")["doing"] == "up, 0 probes, 1 files");
     assert_eq!(world.status_of("msul1")["doing"], "up, 0 probes, 0 files");
+
+    // The watch outlives a restart.
+    let child = world.child_of("msul2");
+    world.signal(Signal::SIGHUP);
+    world.wait("a new child is up", || {
+        let status = world.status_of("msul2");
+        status["pid"] != child && status["doing"] == "up, 0 probes, 0 files"
+    });
+    std::fs::write(world.path("delayed/1234_2.msul2"), "log:x\n").unwrap();
+    world.wait("the new child was told", || world.status_of("msul2")["doing"] == "up, 0 probes, 1 files");
 }
 
 fn what_is_not_a_socket_costs_its_peer() {

@@ -95,6 +95,7 @@ impl<D: Disk> Broker<D> {
                 self.link_event(Event::Lost("the peer sent an answer to no request".into()), now);
             } else if opened {
                 self.take_in_at = Some(now.mono);
+                self.held.supply();
                 self.link_event(Event::Opened, now);
                 continue;
             } else if progressed {
@@ -123,6 +124,7 @@ impl<D: Disk> Broker<D> {
 
     /// A stored message was answered.
     fn close_stored(&mut self, sequence: Sequence, request: Box<[u8]>, outcome: Outcome, now: Now) {
+        self.held.earn();
         match outcome {
             Outcome::ToItsProgram => self.spool.settle(sequence),
             Outcome::Delivered => {
@@ -180,6 +182,8 @@ impl<D: Disk> Broker<D> {
 
     /// The link is gone: what was in flight gets no answer from it.
     pub(super) fn give_up_pending(&mut self, now: Now) {
+        // What was gathered in this turn is newer than what was in flight.
+        let gathered = std::mem::take(&mut self.stores);
         for entry in self.pending.take_all() {
             match (entry.purpose, entry.owner) {
                 (Purpose::Plain, Some(owner)) => {
@@ -194,8 +198,18 @@ impl<D: Disk> Broker<D> {
                 (Purpose::Plain | Purpose::Critical { .. }, None) | (Purpose::Probe, _) => {}
             }
         }
+        self.stores.extend(gathered);
         self.spool.rewind();
         self.commit(now);
+    }
+
+    /// Gathers a critical request for the next sync.
+    pub(super) fn gather(&mut self, owner: Owner, text: &[u8]) {
+        if self.link.is_up() {
+            self.held.spend();
+        }
+        self.stores_bytes += text.len();
+        self.stores.push(Store { owner: Some(owner), sequence: None, request: text.into() });
     }
 
     /// Stores what was gathered: one sync for all.
@@ -289,9 +303,12 @@ impl<D: Disk> Broker<D> {
     }
 
     fn note_spool_error(&mut self, error: &dyn std::error::Error, now: Now) {
-        log::error!("{error}");
-        self.spool_error = Some((error.to_string(), now.wall));
-        self.changed = true;
+        let text = error.to_string();
+        if let Some(line) = self.spool_repeats.line(&text, now.mono) {
+            log::error!("{line}");
+            self.changed = true;
+        }
+        self.spool_error = Some((text, now.wall));
     }
 }
 

@@ -363,6 +363,45 @@ fn a_full_spool_says_con_failed_and_the_status_says_why() {
 }
 
 #[test]
+fn a_spool_that_stays_full_is_told_once_a_minute_not_once_a_request() {
+    let mut peer = peer();
+    peer.spool.messages = 0;
+    let mut rig = Rig::with(peer);
+    rig.lose_link();
+    rig.broker.take_changed();
+    let mut told = 0;
+    let mut id = rig.program(&["critical:first"]);
+    assert!(rig.broker.take_changed());
+    for _ in 0..100 {
+        id = rig.program(&["critical:again"]);
+        told += usize::from(rig.broker.take_changed());
+    }
+    assert_eq!(rig.got(id), ["con_failed"]);
+    assert_eq!(told, 0);
+    rig.now.mono += Duration::from_secs(60);
+    rig.program(&["critical:again"]);
+    assert!(rig.broker.take_changed());
+}
+
+#[test]
+fn an_outage_is_as_old_as_the_loss_of_the_link_however_often_it_is_dialled_meanwhile() {
+    let mut rig = Rig::new();
+    rig.come_up();
+    rig.wait(10.0);
+    rig.lose_link();
+    let lost = rig.now.wall;
+    for _ in 0..5 {
+        rig.wait(61.0);
+        assert!(rig.took(&Effect::Dial));
+        assert_eq!(rig.broker.status(rig.now).since, lost, "while it dials");
+        rig.lose_link();
+        assert_eq!(rig.broker.status(rig.now).since, lost, "between two dials");
+    }
+    rig.come_up();
+    assert_eq!(rig.broker.status(rig.now).since, rig.now.wall);
+}
+
+#[test]
 fn an_answer_to_no_request_ends_the_link() {
     let mut rig = Rig::new();
     rig.come_up();
@@ -617,4 +656,82 @@ fn nothing_to_do_means_no_deadline() {
     rig.wait(2.0);
     rig.broker.status(rig.now);
     assert_eq!(rig.broker.deadline(), None);
+}
+
+#[test]
+fn a_flood_of_critical_requests_does_not_keep_the_backlog_of_an_outage_from_shrinking() {
+    let mut peer = peer();
+    peer.spool.messages = 100_000;
+    let mut rig = Rig::with(peer);
+    rig.lose_link();
+    let programs: Vec<ClientId> = (0..50).map(|_| rig.program(&[])).collect();
+    for round in 0..60 {
+        for &id in &programs {
+            rig.ask(id, &[&format!("critical:{round}")]);
+            assert_eq!(rig.got(id), ["con_delayed"]);
+        }
+    }
+    rig.come_up();
+    let plain = rig.program(&[]);
+    // Each program sends its next request as soon as it is answered; the peer answers 64 a round.
+    let mut asked: Vec<bool> = vec![false; programs.len()];
+    let mut backlog = Vec::new();
+    let mut longest_hold = 0;
+    for round in 0..400 {
+        rig.wait(0.01);
+        for (at, &id) in programs.iter().enumerate() {
+            if !rig.got(id).is_empty() {
+                asked[at] = false;
+            }
+            if !asked[at] {
+                asked[at] = true;
+                rig.ask(id, &["critical:flood"]);
+            }
+        }
+        longest_hold = longest_hold.max(asked.iter().filter(|waits| **waits).count());
+        rig.ask(plain, &["plain"]);
+        let sent = rig.sent();
+        assert!(sent.contains(&"plain".to_owned()), "plain requests of others pass");
+        rig.say(&vec!["ok"; sent.len()]);
+        assert_eq!(rig.got(plain), ["ok"]);
+        if round % 50 == 0 {
+            backlog.push(rig.broker.spool.waiting().messages);
+        }
+        if rig.broker.spool.is_empty() {
+            break;
+        }
+    }
+    assert!(longest_hold > 0, "the flood was held back");
+    assert!(rig.broker.spool.is_empty(), "the backlog at every 50th round: {backlog:?}");
+    rig.ask(programs[0], &["critical:direct"]);
+}
+
+#[test]
+fn a_critical_request_is_not_held_back_for_long_when_the_peer_is_stuck() {
+    let mut peer = peer();
+    peer.spool.messages = 100_000;
+    let mut rig = Rig::with(peer);
+    rig.lose_link();
+    let id = rig.program(&["critical:1"]);
+    rig.got(id);
+    rig.come_up();
+    let mut stored = 0;
+    loop {
+        rig.ask(id, &["critical:x"]);
+        if rig.got(id).is_empty() {
+            break;
+        }
+        stored += 1;
+        assert!(stored < 10_000, "the supply has an end");
+    }
+    rig.ask(id, &["behind"]);
+    rig.wait(0.9);
+    assert!(rig.got(id).is_empty());
+    rig.wait(0.2);
+    assert_eq!(rig.got(id), ["con_delayed"]);
+    assert!(rig.sent().contains(&"behind".to_owned()));
+    let held = rig.program(&["critical:y"]);
+    rig.lose_link();
+    rig.turn();
+    assert_eq!(rig.got(held), ["con_delayed"], "with the link down there is nothing to wait for");
 }

@@ -3,6 +3,7 @@
 //! Nothing is let go before the new program has it: a configuration that is not sound, or an `exec` that fails, leaves
 //! the old program as it was.
 
+use super::watch::{LeftWatch, Watch};
 use super::{GRACE, Replace, Supervisor, next};
 use crate::config::HostId;
 use crate::status::PeerStatus;
@@ -26,6 +27,8 @@ pub struct Left {
     pub started: Timestamp,
     /// The socket that `lon status` asks on.
     pub admin: Option<RawFd>,
+    /// The watch over the delayed directory.
+    pub watch: Option<LeftWatch>,
     /// The local sockets.
     pub listeners: Vec<(HostId, RawFd)>,
     /// Every child that was not reaped.
@@ -65,6 +68,7 @@ impl Supervisor<'_> {
         let listeners = self.listeners.values().map(AsFd::as_fd);
         let mut open: Vec<BorrowedFd<'_>> = vec![self.start.lock.as_fd(), self.admin.as_fd()];
         open.extend(listeners.chain(self.children.descriptors()));
+        open.extend(self.watch.as_ref().map(Watch::as_fd));
         let stayed = handoff::exec(&self.start.image, &left, &open, &mut self.signals);
         if let Some(error) = stayed.error {
             log::error!("restart: {error}; the old program goes on");
@@ -83,6 +87,7 @@ impl Supervisor<'_> {
             },
             started: self.board.started(),
             admin: Some(self.admin.as_fd().as_raw_fd()),
+            watch: self.watch.as_ref().map(Watch::leave),
             listeners: self
                 .listeners
                 .iter()

@@ -72,7 +72,7 @@ impl Supervisor<'_> {
         log::set_max_level(config.log_level);
         raise_descriptor_limit(config.peers.len());
         if config.spool_dir != before.spool_dir || self.watch.is_none() {
-            self.watch = watch_folder(&config.spool_dir, self.poll.registry());
+            self.watch = watch_folder(None, |_| None, &config.spool_dir, self.poll.registry());
             self.watch_again = self.watch.is_some();
         }
         for peer in self.listeners.keys().filter_map(|id| config.peer(id)) {

@@ -2,6 +2,9 @@
 //!
 //! What is noticed is the name of the peer; its child looks for itself. When the kernel's queue overflows, every
 //! peer's child is to look ([`Noticed::All`]): nothing is missed.
+//!
+//! At HUP the watch is handed over ([`Watch::leave`], [`Watch::take_over`]): the kernel may take seconds to end one, and
+//! `exec` would wait for that with every signal blocked. It also keeps what was noticed meanwhile.
 
 use super::{Supervisor, WATCH};
 use crate::config::HostId;
@@ -11,9 +14,11 @@ use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Instant;
 
@@ -24,6 +29,21 @@ const BUDGET: usize = 64;
 #[derive(Debug)]
 pub struct Watch {
     inotify: Inotify,
+    folder: Identity,
+}
+
+/// Tells a folder from another one that has come to stand in its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+/// What a program leaves to the next one.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct LeftWatch {
+    descriptor: RawFd,
+    folder: Identity,
 }
 
 /// Who has files waiting.
@@ -42,10 +62,48 @@ impl Watch {
     /// When the folder is away, or the system has no more watches.
     pub fn new(folder: &Path, registry: &Registry, token: Token) -> io::Result<Watch> {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
-        inotify.add_watch(folder, AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_MOVED_TO)?;
-        let fd = inotify.as_fd().as_raw_fd();
-        registry.register(&mut SourceFd(&fd), token, Interest::READABLE)?;
-        Ok(Watch { inotify })
+        let identity = Identity::of(folder)?;
+        let what = AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_ONLYDIR;
+        inotify.add_watch(folder, what)?;
+        Watch { inotify, folder: identity }.register(registry, token)
+    }
+
+    /// Goes on with what the program before this one watched, if that is `folder` still; else watches `folder`
+    /// anew. `take`: gives a descriptor that was left.
+    ///
+    /// # Errors
+    /// As [`Watch::new`].
+    pub fn take_over(
+        left: Option<LeftWatch>,
+        take: impl FnOnce(RawFd) -> Option<OwnedFd>,
+        folder: &Path,
+        registry: &Registry,
+        token: Token,
+    ) -> io::Result<Watch> {
+        let same = left.filter(|left| Identity::of(folder).is_ok_and(|identity| identity == left.folder));
+        match same.and_then(|left| take(left.descriptor)) {
+            Some(fd) => {
+                // SAFETY: the program before this one described it as its inotify descriptor.
+                let inotify = unsafe { Inotify::from_owned_fd(fd) };
+                Watch { inotify, folder: Identity::of(folder)? }.register(registry, token)
+            }
+            None => Watch::new(folder, registry, token),
+        }
+    }
+
+    fn register(self, registry: &Registry, token: Token) -> io::Result<Watch> {
+        registry.register(&mut SourceFd(&self.as_fd().as_raw_fd()), token, Interest::READABLE)?;
+        Ok(self)
+    }
+
+    /// What the next program needs; the descriptor is to stay open.
+    pub fn leave(&self) -> LeftWatch {
+        LeftWatch { descriptor: self.as_fd().as_raw_fd(), folder: self.folder }
+    }
+
+    /// The descriptor.
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.inotify.as_fd()
     }
 
     /// Who has files since the last call, and whether there is more to read at once.
@@ -79,8 +137,13 @@ impl Watch {
 }
 
 /// The watch over the delayed directory; where there can be none, the links are served without.
-pub fn watch_folder(folder: &Path, registry: &Registry) -> Option<Watch> {
-    let watch = Watch::new(folder, registry, WATCH);
+pub fn watch_folder(
+    left: Option<LeftWatch>,
+    take: impl FnOnce(RawFd) -> Option<OwnedFd>,
+    folder: &Path,
+    registry: &Registry,
+) -> Option<Watch> {
+    let watch = Watch::take_over(left, take, folder, registry, WATCH);
     let watch = watch.inspect_err(|error| {
         let folder = folder.display();
         log::error!("watch {folder}: {error}; files dropped there wait until their link's child starts anew");
@@ -114,9 +177,49 @@ impl Supervisor<'_> {
     }
 }
 
+impl Identity {
+    fn of(folder: &Path) -> io::Result<Identity> {
+        let found = folder.metadata()?;
+        Ok(Identity { device: found.dev(), inode: found.ino() })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_noticed_during_a_handover_is_kept_and_another_folder_in_its_place_is_watched_anew() {
+        let above = tempfile::tempdir().unwrap();
+        let folder = above.path().join("delayed");
+        std::fs::create_dir(&folder).unwrap();
+        let poll = mio::Poll::new().unwrap();
+        let msul1 = || Noticed::Some([HostId::new("msul1").unwrap()].into());
+        let drop_in = || std::fs::write(folder.join("1.msul1"), "ping\n").unwrap();
+
+        let old = Watch::new(&folder, poll.registry(), Token(0)).unwrap();
+        drop_in();
+        let left = old.leave();
+        let copy = old.as_fd().try_clone_to_owned().unwrap();
+        let mut taken = None;
+        let take = |number| {
+            taken = Some(number);
+            Some(copy)
+        };
+        // A registry of its own, as the next program has.
+        let next = mio::Poll::new().unwrap();
+        let new = Watch::take_over(Some(left), take, &folder, next.registry(), Token(0)).unwrap();
+        assert_eq!(taken, Some(left.descriptor));
+        assert_eq!(new.read(|_| true).unwrap().0, msul1());
+        assert_eq!(new.leave().folder, left.folder);
+
+        std::fs::rename(&folder, above.path().join("old")).unwrap();
+        std::fs::create_dir(&folder).unwrap();
+        let never = |_| unreachable!("it watches another folder");
+        let anew = Watch::take_over(Some(left), never, &folder, poll.registry(), Token(1)).unwrap();
+        drop_in();
+        assert_eq!(anew.read(|_| true).unwrap().0, msul1());
+    }
 
     #[test]
     fn files_that_are_written_or_moved_in_are_noticed_for_their_peer() {
@@ -138,6 +241,7 @@ mod tests {
         }
         assert_eq!(noticed(), Noticed::Some([HostId::new("msul3").unwrap()].into()));
         assert!(Watch::new(&folder.path().join("missing"), poll.registry(), Token(1)).is_err());
+        assert!(Watch::new(&folder.path().join("1.msul1"), poll.registry(), Token(1)).is_err(), "a file");
         std::fs::remove_dir_all(folder.path()).unwrap();
         assert!(watch.read(is_peer).is_err());
     }

@@ -7,6 +7,7 @@
 use super::stream::{ReadOutcome, Stream};
 use crate::handler::Ticket;
 use crate::handler::socket::{Conversation, Fault};
+use crate::logging::repeats::Repeats;
 use mio::event::Event;
 use mio::net::UnixStream;
 use mio::{Registry, Token};
@@ -25,12 +26,20 @@ pub struct Program {
     token: Token,
     conversation: Conversation,
     connection: Option<Stream<UnixStream>>,
+    repeats: Repeats,
 }
 
 impl Program {
     /// A place whose connection is made when the first request comes.
     pub fn new(name: &str, path: PathBuf, token: Token, conversation: Conversation) -> Program {
-        Program { name: name.to_owned(), path, token, conversation, connection: None }
+        Program {
+            name: name.to_owned(),
+            path,
+            token,
+            conversation,
+            connection: None,
+            repeats: Repeats::default(),
+        }
     }
 
     /// Takes note of an event.
@@ -170,7 +179,12 @@ impl Program {
             | Fault::Broken(_)
             | Fault::Closed
             | Fault::Unasked
-            | Fault::Stuck(_) => log::warn!("handler {} ({}): {fault}", self.name, self.path.display()),
+            | Fault::Stuck(_) => {
+                let text = format!("handler {} ({}): {fault}", self.name, self.path.display());
+                if let Some(line) = self.repeats.line(&text, now) {
+                    log::warn!("{line}");
+                }
+            }
         }
         // Closing a socket takes it out of the poll; there is no other descriptor for it.
         self.connection = None;

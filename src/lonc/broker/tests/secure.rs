@@ -59,6 +59,14 @@ impl Rig {
         assert!(self.broker.link.is_up());
     }
 
+    /// The dial that follows at once.
+    fn come_up_secure_anew(&mut self) {
+        self.turn();
+        assert!(self.took(&Effect::Dial) || self.broker.link.deadline() == Some(self.now.mono));
+        self.effects.push(Effect::Dial);
+        self.come_up_secure();
+    }
+
     fn put(&mut self, put: impl FnOnce(&mut Vec<u8>)) {
         let mut bytes = Vec::new();
         put(&mut bytes);
@@ -235,6 +243,22 @@ fn a_peer_that_asks_to_be_dialled_anew_costs_no_request() {
     rig.come_up_secure();
     rig.turn();
     assert_eq!(rig.frames(), [request(1, "b"), Got::critical(2, 1, 1, "c")]);
+}
+
+#[test]
+fn a_leaving_peer_that_closes_first_is_dialled_at_once_all_the_same() {
+    let mut rig = rig();
+    rig.come_up_secure();
+    rig.put(|out| put_go_away(out, 0));
+    rig.effects.clear();
+    rig.come_up_secure_anew();
+    rig.put(|out| put_go_away(out, u64::MAX));
+    rig.broker.link_lost("closed by the peer".into(), rig.now);
+    rig.turn();
+    let id = rig.program(&["waits"]);
+    assert!(rig.got(id).is_empty());
+    rig.come_up_secure_anew();
+    assert_eq!(rig.frames(), [request(1, "waits")]);
 }
 
 #[test]
