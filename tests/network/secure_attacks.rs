@@ -254,9 +254,9 @@ fn openssls_server_with_a_pinned_key_hears_lonc_and_one_with_another_key_does_no
         let mut server =
             Ended(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("run openssl"));
         let _open = server.0.stdin.take();
-        let mut said = BufReader::new(server.0.stdout.take().expect("its output")).split(b'
-');
-        let mut line = || said.next().and_then(|line| Some(String::from_utf8_lossy(&line.ok()?).into_owned()));
+        let mut said = BufReader::new(server.0.stdout.take().expect("its output")).split(b'\n');
+        let mut line =
+            || said.next().and_then(|line| Some(String::from_utf8_lossy(&line.ok()?).into_owned()));
         let address =
             std::iter::from_fn(&mut line).find_map(|line| line.strip_prefix("ACCEPT ").map(str::to_owned));
         let address = address.expect("openssl says where it listens");
