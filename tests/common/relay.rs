@@ -4,7 +4,7 @@ use socket2::{Domain, Socket, Type};
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
@@ -37,7 +37,6 @@ struct Inner {
     /// One piece of this many is spoilt.
     seldom: AtomicU64,
     spoilt: AtomicU64,
-    connections: AtomicUsize,
     seen: Mutex<Vec<u8>>,
     live: Mutex<Vec<TcpStream>>,
     stopping: AtomicBool,
@@ -61,7 +60,6 @@ impl Relay {
             manner: Mutex::new(Manner::Pass),
             seldom: AtomicU64::new(20),
             spoilt: AtomicU64::new(0),
-            connections: AtomicUsize::new(0),
             seen: Mutex::default(),
             live: Mutex::default(),
             stopping: AtomicBool::new(false),
@@ -89,11 +87,6 @@ impl Relay {
     /// Pieces spoilt so far.
     pub fn spoilt(&self) -> u64 {
         self.inner.spoilt.load(Ordering::SeqCst)
-    }
-
-    /// Connections so far.
-    pub fn connections(&self) -> usize {
-        self.inner.connections.load(Ordering::SeqCst)
     }
 
     /// Closes every connection.
@@ -132,7 +125,6 @@ fn accept(listener: &TcpListener, inner: &Arc<Inner>) {
         }
         // Where nobody listens behind it, it closes, too.
         let Ok(far) = connect(inner.to) else { continue };
-        inner.connections.fetch_add(1, Ordering::SeqCst);
         let clone = |stream: &TcpStream| stream.try_clone().expect("clone a connection");
         inner.live.lock().expect("live").extend([clone(&near), clone(&far)]);
         for (from, to) in [(clone(&near), clone(&far)), (far, near)] {

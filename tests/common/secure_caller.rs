@@ -161,3 +161,28 @@ impl SecureCaller {
         }
     }
 }
+
+#[test]
+fn the_tests_own_secure_caller_and_the_tests_own_secure_lond_understand_each_other() {
+    let network = super::network::Network::secure(&["msua1", "msul1"]);
+    let to = network.address("msul1");
+    let mut fake = super::secure_lond::SecureLond::away("msul1", network.key("msul1"), to);
+    fake.listen();
+    let mut caller = SecureCaller::open(&network.key("msua1"), to, "msua1", "msul1");
+    assert_eq!(caller.reader.peer_pin(), network.key("msul1").pin());
+    assert_eq!(fake.pins(), [network.key("msua1").pin()]);
+    assert_eq!(caller.ask("ping"), "msul1");
+    let long = format!("echo:{}", "x".repeat(100_000));
+    assert_eq!(caller.ask(&long), long);
+    for _ in 0..3 {
+        assert_eq!(caller.ask_critical(7, 7, "", "log:once"), "ok");
+        assert_eq!(caller.ask_critical(8, 7, "key", "log:by key"), "ok");
+    }
+    assert_eq!(caller.ask_critical(9, 7, "key", "log:by key"), "ok");
+    assert_eq!((fake.received("log:").len(), fake.repeats()), (2, 5));
+    fake.forget();
+    assert_eq!(caller.ask_critical(9, 7, "key", "log:by key"), "ok");
+    assert_eq!(fake.received("log:").len(), 3);
+    fake.stop();
+    assert!(caller.frame().expect("read").is_none());
+}

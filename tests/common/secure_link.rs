@@ -7,7 +7,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection};
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
 
 struct Shared {
@@ -115,11 +115,6 @@ impl Reader {
         let tls = self.shared.tls.lock().expect("tls");
         keys::pin_in(&tls.peer_certificates().expect("certificates")[0])
     }
-
-    /// How long the other side may be silent.
-    pub fn patience(&self, time: std::time::Duration) {
-        self.shared.tcp.set_read_timeout(Some(time)).expect("limit reading");
-    }
 }
 
 impl Writer {
@@ -166,20 +161,5 @@ impl Writer {
     pub fn give_back(&self, bytes: u64) -> io::Result<()> {
         let bytes = u32::try_from(bytes).expect("a window");
         self.frame(&Frame::new(WINDOW, 0, bytes.to_be_bytes()))
-    }
-
-    /// Closes in order.
-    pub fn close(&self) {
-        if let Ok(mut tls) = self.0.tls.lock() {
-            tls.send_close_notify();
-            // The other side may be gone already.
-            let _ = self.0.flush(&mut tls);
-        }
-        self.cut();
-    }
-
-    /// Closes at once.
-    pub fn cut(&self) {
-        let _ = self.0.tcp.shutdown(Shutdown::Both);
     }
 }

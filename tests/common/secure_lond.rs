@@ -63,11 +63,6 @@ impl Answerer {
         let _ = self.writer.queue(Frame::message(frames::ANSWER, self.id, text));
         let _ = self.writer.give_back(self.taken);
     }
-
-    /// The link, for what no lond should say.
-    pub fn writer(&self) -> &Writer {
-        &self.writer
-    }
 }
 
 type Script = dyn Fn(&Asked, &Answerer) -> Said + Send + Sync;
@@ -163,11 +158,6 @@ impl SecureLond {
         self.inner.hello.lock().expect("hello").push((name.to_owned(), value.to_owned()));
     }
 
-    /// From now on, HELLO is as it should be.
-    pub fn say_a_plain_hello(&self) {
-        self.inner.hello.lock().expect("hello").clear();
-    }
-
     /// From now on, it shows another key.
     pub fn show(&self, key: Key) {
         *self.inner.key.lock().expect("key") = key;
@@ -216,11 +206,6 @@ impl SecureLond {
     /// Connections accepted so far.
     pub fn connections(&self) -> usize {
         self.inner.connections.load(Ordering::SeqCst)
-    }
-
-    /// Connections that are open.
-    pub fn open_links(&self) -> usize {
-        self.inner.live.lock().expect("live").len()
     }
 
     /// Every HELLO received.

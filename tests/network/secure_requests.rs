@@ -9,6 +9,9 @@ use crate::common::{process, wait};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+/// Requests that a lond keeps, and what answers them.
+type Held = Arc<Mutex<Vec<(Answerer, Vec<u8>)>>>;
+
 /// Longest line, as configured by default.
 const MAX_LINE: usize = 1 << 20;
 
@@ -35,7 +38,7 @@ fn a_request_crosses_the_secure_link_and_the_status_says_that_it_is_private() {
 #[test]
 fn answers_that_come_in_any_order_reach_each_program_in_the_order_of_its_requests() {
     let pair = SecurePair::up();
-    let held: Arc<Mutex<Vec<(Answerer, Vec<u8>)>>> = Arc::default();
+    let held: Held = Arc::default();
     let keep = held.clone();
     pair.fake.answer_with(move |asked, answerer| {
         let mut held = keep.lock().expect("held");
@@ -179,7 +182,7 @@ fn no_more_is_sent_than_the_peers_window_takes() {
             fake.listen();
         },
     );
-    let held: Arc<Mutex<Vec<(Answerer, Vec<u8>)>>> = Arc::default();
+    let held: Held = Arc::default();
     let (open, keep) = (crate::common::wait::Gate::default(), held.clone());
     let opened = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let through = opened.clone();
