@@ -182,7 +182,7 @@ impl Link {
             (State::Up { .. }, Event::Left) => {
                 // No failure of anybody's: dialled at once, and the pauses are left as they are.
                 self.protocol = None;
-                self.enter(State::Down { until: now.mono }, Some("the peer asked to be dialled anew"), now);
+                self.enter(State::Down { until: now.mono }, None, now);
                 Some(Action::HangUp)
             }
             (State::Up { since, .. }, Event::Lost(why)) => {
