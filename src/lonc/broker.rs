@@ -10,6 +10,7 @@
 //! in the spool is the order in which the requests were taken.
 
 mod delivery;
+mod handing;
 mod held;
 mod sending;
 #[cfg(test)]
@@ -26,6 +27,7 @@ use crate::spool::{Disk, Spool};
 use crate::status::{LinkState, PeerStatus};
 use crate::wire::line::Line;
 use delivery::Store;
+use handing::Handing;
 use held::Held;
 use sending::{Kept, answer_to, enqueue, forward_request};
 use std::collections::VecDeque;
@@ -112,6 +114,8 @@ pub struct Broker<D: Disk> {
     drain_timeout: Duration,
     /// No new requests; by then everything is over.
     draining: Option<Instant>,
+    /// The programs go to the next child.
+    handing: Option<Handing>,
     /// That time has passed: what a program has not read by now it will not get.
     forced: bool,
     counters: Counters,
@@ -162,6 +166,7 @@ impl<D: Disk> Broker<D> {
             replay_at: None,
             drain_timeout: peer.drain_timeout,
             draining: None,
+            handing: None,
             forced: false,
             counters: Counters::default(),
             spool_error: None,
@@ -257,7 +262,7 @@ impl<D: Disk> Broker<D> {
         self.take_in_at = Some(now.mono);
     }
 
-    /// Takes no more requests than have been read, and ends when these are answered or `drain_timeout` is over.
+    /// Takes no more requests than have been read, closes the programs' connections, and ends when these are answered or `drain_timeout` is over.
     pub fn drain(&mut self, now: Now) {
         self.drain_by(now.mono + self.drain_timeout);
     }

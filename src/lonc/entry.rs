@@ -1,10 +1,12 @@
 //! Where a link child begins.
 //!
 //! Takes the peer's spool lock before anything else, so that two children never serve one peer: a child that replaces
-//! another waits here until that one has ended. Where there can be no lock because the delayed directory cannot be used,
+//! another waits here until that one has ended. Then it takes over the programs that the one before it has left.
+//! Where there can be no lock because the delayed directory cannot be used,
 //! plain requests are served all the same and critical ones that would have to be stored are answered `con_failed`.
 
 use super::broker::Broker;
+use super::handover::Passage;
 use super::link::Now;
 use super::permlog::PermLog;
 use super::reactor::Reactor;
@@ -29,6 +31,8 @@ pub struct Seed {
     pub listener: UnixListener,
     /// The child's end of the control socket: receives `ToLink`, sends `FromLink`.
     pub control: OwnedFd,
+    /// Where the programs of the child before this one are, and where this one's go.
+    pub passage: Passage,
 }
 
 /// Serves one peer until told to stop; exits 0 then.
@@ -44,7 +48,7 @@ pub fn run(seed: Seed) -> ! {
 }
 
 fn serve(seed: Seed) -> Result<(), Box<dyn Error>> {
-    let Seed { config, peer, listener, control } = seed;
+    let Seed { config, peer, listener, control, passage } = seed;
     crate::logging::set_host(peer.host.id.as_str());
     title::set(&format!("{} starting", peer.host.id));
     let dir = config.spool_path(&peer.host.id);
@@ -60,7 +64,7 @@ fn serve(seed: Seed) -> Result<(), Box<dyn Error>> {
     let broker = Broker::new(&config, &peer, spool, barred.as_deref(), getrandom::u64()?, now);
     let control = Channel::from_fd(control)?;
     let permlog = PermLog::new(&config.log_dir);
-    Reactor::new(peer, keys, broker, listener, control, permlog)?.run()?;
+    Reactor::new(peer, keys, broker, listener, control, passage, permlog)?.run()?;
     Ok(())
 }
 

@@ -7,6 +7,7 @@
 
 use super::broker::{Broker, Effect};
 use super::connection::Connection;
+use super::handover::{Handover, PER_MESSAGE, Passage};
 use super::link::Now;
 use super::permlog::PermLog;
 use super::resolve::Resolver;
@@ -22,6 +23,7 @@ use mio::net::{UnixListener, UnixStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 use std::io::{self, ErrorKind, Read};
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -60,6 +62,8 @@ pub struct Reactor<D: Disk> {
     accept_again_at: Option<Instant>,
     control: Channel<FromLink, ToLink>,
     supervised: bool,
+    /// Where programs go when the next child is to serve them.
+    handover: Handover,
     link: Option<Connection>,
     /// What the peer is shown and what it is to show, on the secure wire.
     keys: Option<(TlsIdentity, Vec<Pin>)>,
@@ -75,16 +79,17 @@ pub struct Reactor<D: Disk> {
 }
 
 impl<D: Disk> Reactor<D> {
-    /// A reactor for `broker`, over sockets that are non-blocking already.
+    /// A reactor for `broker`, over sockets that are non-blocking already, with the programs that are in `passage`.
     ///
     /// # Errors
-    /// The system has no poll to give.
+    /// The system has no poll to give, or too few descriptors for those programs; the process is to end then.
     pub fn new(
         peer: Peer,
         keys: Option<(TlsIdentity, Vec<Pin>)>,
-        broker: Broker<D>,
+        mut broker: Broker<D>,
         listener: std::os::unix::net::UnixListener,
         mut control: Channel<FromLink, ToLink>,
+        passage: Passage,
         permlog: PermLog,
     ) -> io::Result<Reactor<D>> {
         let poll = Poll::new()?;
@@ -92,13 +97,15 @@ impl<D: Disk> Reactor<D> {
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
         poll.registry().register(&mut control, CONTROL, Interest::READABLE | Interest::WRITABLE)?;
         let resolver = Resolver::new(Arc::new(Waker::new(poll.registry(), RESOLVER)?));
-        Ok(Reactor {
+        let programs = take_over(&passage, &mut broker)?;
+        let mut reactor = Reactor {
             poll,
             listener,
             accept_ready: true,
             accept_again_at: None,
             control,
             supervised: true,
+            handover: passage.into_handover(),
             link: None,
             keys,
             clients: Vec::new(),
@@ -109,7 +116,11 @@ impl<D: Disk> Reactor<D> {
             peer,
             broker,
             scratch: vec![0; READ_SIZE],
-        })
+        };
+        for (id, stream) in programs {
+            reactor.add_client(id, stream);
+        }
+        Ok(reactor)
     }
 
     /// Runs until the broker is over.
@@ -158,8 +169,21 @@ impl<D: Disk> Reactor<D> {
         deadline.map(|at| at.saturating_duration_since(Instant::now()))
     }
 
-    /// Lets the broker carry on, does what it says, writes what there is.
+    /// Lets the broker carry on, does what it says, writes what there is, hands over who can go.
     fn carry_on(&mut self, now: Now) {
+        self.advance(now);
+        while self.hand_over() {
+            self.advance(now);
+        }
+        if self.broker.take_changed() {
+            self.report(None, now);
+        }
+        if let Err(error) = self.control.flush() {
+            log::debug!("control socket: {error}");
+        }
+    }
+
+    fn advance(&mut self, now: Now) {
         self.broker.turn(now);
         let mut effects = self.broker.take_effects();
         while !effects.is_empty() {
@@ -177,12 +201,6 @@ impl<D: Disk> Reactor<D> {
         self.write_link(now);
         for id in self.broker.take_touched() {
             self.write_client(id);
-        }
-        if self.broker.take_changed() {
-            self.report(None, now);
-        }
-        if let Err(error) = self.control.flush() {
-            log::debug!("control socket: {error}");
         }
     }
 
@@ -203,6 +221,8 @@ impl<D: Disk> Reactor<D> {
                     match message {
                         ToLink::Probe => self.broker.probe(now),
                         ToLink::Drain => self.drain(now),
+                        // What programs have sent and was not read is the next child's to read.
+                        ToLink::HandOver => self.broker.hand_over(now),
                         ToLink::Report(number) => self.report(Some(number), now),
                         ToLink::TakeIn => self.broker.files_appeared(now),
                     }
@@ -252,7 +272,10 @@ impl<D: Disk> Reactor<D> {
                 return;
             }
             match self.listener.accept() {
-                Ok((stream, _)) => self.add_client(stream),
+                Ok((stream, _)) => {
+                    let id = self.broker.client_connected();
+                    self.add_client(id, stream);
+                }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.accept_ready = false,
                 Err(error)
                     if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => {}
@@ -264,8 +287,7 @@ impl<D: Disk> Reactor<D> {
         }
     }
 
-    fn add_client(&mut self, mut stream: UnixStream) {
-        let id = self.broker.client_connected();
+    fn add_client(&mut self, id: ClientId, mut stream: UnixStream) {
         let token = Token(FIRST_CLIENT + id.index());
         if let Err(error) =
             self.poll.registry().register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)
@@ -373,6 +395,40 @@ impl<D: Disk> Reactor<D> {
         self.list_for_reading(id);
     }
 
+    /// Hands over the programs that can go to the next child; whether some could not after all, and are served here.
+    fn hand_over(&mut self) -> bool {
+        let going = self.broker.take_going();
+        let mut some_stay = false;
+        for group in going.chunks(PER_MESSAGE) {
+            let clients = group.iter().filter_map(|id| self.clients.get(id.index())?.as_ref());
+            let programs: Vec<_> = clients
+                .filter_map(|client| Some((client.stream.as_fd(), self.broker.rest(client.id)?)))
+                .collect();
+            let sent = self.handover.send(&programs);
+            if let Err(error) = &sent {
+                log::warn!("hand {} programs over: {error}; they are served to the end here", group.len());
+                some_stay = true;
+            }
+            for &id in group {
+                match sent {
+                    Ok(()) => self.let_go(id),
+                    Err(_) => self.broker.client_stays(id),
+                }
+            }
+        }
+        some_stay
+    }
+
+    /// A program is the next child's. Its connection stays open, in the passage, and so it would in the poll.
+    fn let_go(&mut self, id: ClientId) {
+        if let Some(Some(client)) = self.clients.get_mut(id.index())
+            && let Err(error) = self.poll.registry().deregister(&mut client.stream)
+        {
+            log::debug!("deregister a program's connection: {error}");
+        }
+        self.close_client(id);
+    }
+
     fn close_client(&mut self, id: ClientId) {
         if let Some(place) = self.clients.get_mut(id.index())
             && place.as_ref().is_some_and(|client| client.id == id)
@@ -474,6 +530,20 @@ impl<D: Disk> Reactor<D> {
         }
         self.broker.link_out().clear();
     }
+}
+
+/// Takes the programs out of the passage.
+fn take_over<D: Disk>(passage: &Passage, broker: &mut Broker<D>) -> io::Result<Vec<(ClientId, UnixStream)>> {
+    let mut programs = Vec::new();
+    while let Some(handed) = passage.receive()? {
+        for (stream, rest) in handed {
+            programs.push((broker.client_handed(&rest), UnixStream::from_std(stream)));
+        }
+    }
+    if !programs.is_empty() {
+        log::info!("took {} connected programs over", programs.len());
+    }
+    Ok(programs)
 }
 
 fn now() -> Now {

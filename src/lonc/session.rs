@@ -6,6 +6,7 @@
 //! for a program that left finds nobody, rather than another.
 
 use crate::wire::line::{LineReader, Outgoing};
+use std::borrow::Cow;
 use std::collections::VecDeque;
 
 /// Unanswered requests of one program; more of its lines wait in its buffer.
@@ -58,6 +59,22 @@ pub struct Session {
     in_high_water: usize,
     /// No more lines come: the program shut its writing half, or the child drains.
     closed: bool,
+    /// It goes to the next child as soon as all that was taken of its requests is answered: nothing more is read or
+    /// taken here.
+    parked: bool,
+}
+
+/// What the next child must have of a program beside its connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rest<'a> {
+    /// What was read and not taken as a request.
+    pub unread: Cow<'a, [u8]>,
+    /// `unread` begins within a line that was answered as too long.
+    pub skipping: bool,
+    /// Answers that were not written yet; the first may have been in part.
+    pub unsent: Cow<'a, [u8]>,
+    /// The program has shut its writing half.
+    pub ended: bool,
 }
 
 /// What a program is owed and what waits to be written to it.
@@ -125,7 +142,42 @@ impl Session {
             holding: false,
             in_high_water: IN_HIGH_WATER.max(max_line + 1),
             closed: false,
+            parked: false,
         }
+    }
+
+    /// What a child before this one had of a program.
+    fn resume(rest: &Rest<'_>, max_line: usize) -> Session {
+        let mut session = Session::new(max_line);
+        session.reader = LineReader::resume(max_line, &rest.unread, rest.skipping);
+        session.has_lines = !rest.unread.is_empty();
+        session.answers.out.tail().extend_from_slice(&rest.unsent);
+        session.closed = rest.ended;
+        session
+    }
+
+    /// What a child after this one is to have of the program.
+    pub fn rest(&self) -> Rest<'_> {
+        let (unread, skipping) = self.reader.rest();
+        let unsent = self.answers.out.bytes();
+        Rest { unread: unread.into(), skipping, unsent: unsent.into(), ended: self.closed }
+    }
+
+    /// From now on it is neither read nor served: the next child will.
+    pub fn park(&mut self) {
+        self.parked = true;
+        self.queued = false;
+    }
+
+    /// It cannot go after all: what was read is served here, and that is the end.
+    pub fn unpark(&mut self) {
+        self.parked = false;
+        self.closed = true;
+    }
+
+    /// Whether it may go to the next child now: it is parked, and owed no answer.
+    pub fn ready_to_go(&self) -> bool {
+        self.parked && self.answers.slots.is_empty() && !self.finished()
     }
 
     /// Takes bytes that the program sent.
@@ -141,12 +193,12 @@ impl Session {
 
     /// Whether the program's socket is to be read.
     pub fn wants_read(&self) -> bool {
-        !self.closed && self.reader.len() < self.in_high_water
+        !self.closed && !self.parked && self.reader.len() < self.in_high_water
     }
 
     /// Whether its lines can be processed now.
     pub fn can_serve(&self) -> bool {
-        self.has_lines && !self.holding && !self.answers.full()
+        self.has_lines && !self.holding && !self.parked && !self.answers.full()
     }
 
     /// Whether nothing more will happen: the connection is to be closed.
@@ -180,9 +232,17 @@ impl Sessions {
         self.count == 0
     }
 
-    /// Adds one.
+    /// Adds one that has just connected.
     pub fn add(&mut self) -> ClientId {
-        let session = Session::new(self.max_line);
+        self.put(Session::new(self.max_line))
+    }
+
+    /// Adds one that a child before this one had.
+    pub fn resume(&mut self, rest: &Rest<'_>) -> ClientId {
+        self.put(Session::resume(rest, self.max_line))
+    }
+
+    fn put(&mut self, session: Session) -> ClientId {
         self.count += 1;
         match self.free.pop() {
             Some(index) => {
@@ -214,6 +274,14 @@ impl Sessions {
     pub fn get(&mut self, id: ClientId) -> Option<&mut Session> {
         match self.places.get_mut(id.index()) {
             Some((generation, session)) if *generation == id.generation => session.as_mut(),
+            Some(_) | None => None,
+        }
+    }
+
+    /// One, if it is still there, to be looked at.
+    pub fn peek(&self, id: ClientId) -> Option<&Session> {
+        match self.places.get(id.index()) {
+            Some((generation, session)) if *generation == id.generation => session.as_ref(),
             Some(_) | None => None,
         }
     }

@@ -11,6 +11,7 @@
 mod board;
 mod children;
 mod left;
+mod passages;
 mod reload;
 mod stop;
 mod watch;
@@ -31,6 +32,7 @@ use board::Board;
 use children::Children;
 use jiff::Timestamp;
 use mio::{Events, Interest, Poll, Token};
+use passages::Passages;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::AsRawFd;
@@ -47,7 +49,9 @@ pub const GRACE: Duration = Duration::from_secs(2);
 const LAST_WAIT: Duration = Duration::from_secs(2);
 /// Children forked, told or killed in one turn of the loop, so that signals are heard while thousands start.
 const ACTIONS_A_TURN: usize = 64;
-/// Descriptors that the supervisor needs beside two for each peer.
+/// Descriptors that the supervisor needs for each peer: its socket, a control socket, the two ends of a passage.
+const DESCRIPTORS_A_PEER: u64 = 4;
+/// Descriptors that the supervisor needs beside those.
 const OTHER_DESCRIPTORS: u64 = 64;
 
 const SIGNALS: Token = Token(0);
@@ -104,6 +108,7 @@ struct Supervisor<'a> {
     signals: Signals,
     children: Children,
     listeners: BTreeMap<HostId, UnixListener>,
+    passages: Passages,
     board: Board,
     admin: Admin,
     /// The pin of this host's own key, where there is one.
@@ -151,6 +156,7 @@ impl<'a> Supervisor<'a> {
             signals,
             children: Children::default(),
             listeners: BTreeMap::new(),
+            passages: Passages::default(),
             board,
             admin,
             key,
@@ -319,7 +325,8 @@ impl<'a> Supervisor<'a> {
                     self.tell(peer, Event::StartFailed, now);
                 }
             },
-            Action::TellDrain => self.send(peer, &ToLink::Drain, now),
+            Action::TellHandOver if self.passages.has(peer) => self.send(peer, &ToLink::HandOver, now),
+            Action::TellDrain | Action::TellHandOver => self.send(peer, &ToLink::Drain, now),
             Action::Kill(pid) => {
                 log::warn!("{peer}: killing child {pid}: it did not end or answer in time");
                 spawn::kill_now(pid);
@@ -332,14 +339,16 @@ impl<'a> Supervisor<'a> {
             return Err(io::Error::new(io::ErrorKind::NotFound, "it has no socket"));
         };
         let (peer, listener) = (peer.clone(), listener.try_clone()?);
+        let passage = self.passages.for_child(id)?;
         let token = next(&mut self.next_token);
         let control = self.children.open_control(id, token, self.poll.registry())?;
-        let keep = vec![listener.as_raw_fd(), control.as_raw_fd()];
+        let mut keep = vec![listener.as_raw_fd(), control.as_raw_fd()];
+        keep.extend(passage.ends().map(|end| end.as_raw_fd()));
         let (entry, config) = (self.entry, &mut self.start.config);
         let forked = spawn::spawn(keep, move || {
             crate::logging::set_host(peer.host.id.as_str());
             title::set(&format!("{} starting", peer.host.id));
-            entry(Seed { config: config.take(), peer, listener, control })
+            entry(Seed { config: config.take(), peer, listener, control, passage })
         });
         if forked.is_err() {
             self.children.close_control(id, self.poll.registry());
@@ -459,10 +468,10 @@ fn next(token: &mut usize) -> Token {
     Token(*token)
 }
 
-/// Two descriptors a peer: the default limit of 1,024 is reached with 500 of them.
+/// The default limit of 1,024 is reached with 240 peers.
 fn raise_descriptor_limit(peers: usize) {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    let needed = peers as u64 * 2 + OTHER_DESCRIPTORS;
+    let needed = peers as u64 * DESCRIPTORS_A_PEER + OTHER_DESCRIPTORS;
     let raised = getrlimit(Resource::RLIMIT_NOFILE)
         .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map(|()| hard));
     match raised {

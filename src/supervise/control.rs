@@ -39,6 +39,9 @@ pub enum ToLink {
     Probe,
     /// Take no new clients, answer what is there (bounded by `drain_timeout`), exit 0.
     Drain,
+    /// Another child will follow: take no new clients and no more requests, answer those that were taken (bounded by
+    /// `drain_timeout`), hand the programs' connections over, exit 0.
+    HandOver,
     /// Send a status with this number back. Numbers grow; a later report answers earlier ones too.
     Report(u64),
     /// Files for this peer appeared in the delayed directory: take them in.
@@ -100,7 +103,9 @@ impl Message for ToLink {
     fn supersedes(&self, earlier: &Self) -> bool {
         match (self, earlier) {
             (ToLink::Report(_), ToLink::Report(_)) => true,
-            (ToLink::Probe | ToLink::Drain | ToLink::TakeIn | ToLink::Report(_), _) => self == earlier,
+            (ToLink::Probe | ToLink::Drain | ToLink::HandOver | ToLink::TakeIn | ToLink::Report(_), _) => {
+                self == earlier
+            }
         }
     }
 }

@@ -105,8 +105,10 @@ pub enum Event {
 pub enum Action {
     /// Fork the child, then tell [`Event::Started`] or [`Event::StartFailed`].
     Start,
-    /// Tell it to end, through its control socket.
+    /// Tell it to end, through its control socket; nothing follows it.
     TellDrain,
+    /// Tell it to end and to leave its clients to the child that follows it.
+    TellHandOver,
     /// Send SIGKILL.
     Kill(u32),
 }
@@ -193,7 +195,7 @@ impl<K: Ord + Clone> Table<K> {
 
             (State::Running { pid, since }, Event::Drain { deadline }) => {
                 go(State::Draining { pid, since, deadline, told: true }, streak, wanted);
-                Some(Action::TellDrain)
+                Some(Action::TellHandOver)
             }
             (State::Running { pid, since }, Event::Retire { deadline }) => {
                 go(State::Draining { pid, since, deadline, told: true }, streak, false);
@@ -396,7 +398,7 @@ mod tests {
         for pid in 1..20 {
             start(&mut table, pid, now);
             let deadline = now + Duration::from_secs(7);
-            assert_eq!(table.tell(&KEY, Event::Drain { deadline }, now), Some(Action::TellDrain));
+            assert_eq!(table.tell(&KEY, Event::Drain { deadline }, now), Some(Action::TellHandOver));
             assert_eq!(table.tell(&KEY, Event::Drain { deadline }, now), None);
             if pid % 2 == 0 {
                 assert_eq!(table.next_deadline(), Some(deadline));
@@ -503,7 +505,9 @@ mod tests {
                             alive.insert(next_pid, (key, false));
                             table.tell(&key, Event::Started { pid: next_pid }, now);
                         }
-                        Action::TellDrain => assert!(alive.values().any(|(of, _)| *of == key)),
+                        Action::TellDrain | Action::TellHandOver => {
+                            assert!(alive.values().any(|(of, _)| *of == key))
+                        }
                         Action::Kill(pid) => {
                             let (of, killed) = alive.get_mut(&pid).unwrap();
                             assert_eq!(*of, key);

@@ -37,6 +37,16 @@ impl LineReader {
         LineReader { buffer: Vec::new(), start: 0, searched: 0, max_line, skipping: false }
     }
 
+    /// A reader that goes on where another one stopped, with what that one had ([`LineReader::rest`]).
+    pub fn resume(max_line: usize, rest: &[u8], skipping: bool) -> LineReader {
+        LineReader { buffer: rest.to_vec(), skipping, ..LineReader::new(max_line) }
+    }
+
+    /// The bytes held that no line was made of yet, and whether they begin within a line that is being skipped.
+    pub fn rest(&self) -> (&[u8], bool) {
+        (&self.buffer[self.start..], self.skipping)
+    }
+
     /// Bytes held that no line was made of yet.
     pub fn len(&self) -> usize {
         self.buffer.len() - self.start
@@ -212,6 +222,21 @@ mod tests {
             });
         }
         found
+    }
+
+    #[test]
+    fn a_reader_goes_on_where_another_stopped_within_a_line_that_is_too_long_too() {
+        let text = b"first\nsecond line\n0123456789 far too long 0123456789\nlast\n";
+        for cut in 0..text.len() {
+            let mut reader = LineReader::new(16);
+            reader.push(&text[..cut]);
+            let mut found = lines(&mut reader);
+            let (rest, skipping) = reader.rest();
+            let mut next = LineReader::resume(16, rest, skipping);
+            next.push(&text[cut..]);
+            found.extend(lines(&mut next));
+            assert_eq!(found, ["first", "second line", "<too long>", "last"], "cut at {cut}");
+        }
     }
 
     #[test]

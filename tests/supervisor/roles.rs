@@ -73,7 +73,7 @@ fn link(seed: LinkSeed) -> ! {
         let received = control.receive(&mut [0; 4096]).unwrap();
         for message in received.messages {
             match message {
-                ToLink::Drain => std::process::exit(0),
+                ToLink::Drain | ToLink::HandOver => std::process::exit(0),
                 ToLink::Probe => probes += 1,
                 ToLink::TakeIn => files += 1,
                 ToLink::Report(_) => {}

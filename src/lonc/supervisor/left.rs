@@ -3,6 +3,7 @@
 //! Nothing is let go before the new program has it: a configuration that is not sound, or an `exec` that fails, leaves
 //! the old program as it was.
 
+use super::passages::LeftPassage;
 use super::watch::{LeftWatch, Watch};
 use super::{GRACE, Replace, Supervisor, next};
 use crate::config::HostId;
@@ -31,6 +32,9 @@ pub struct Left {
     pub watch: Option<LeftWatch>,
     /// The local sockets.
     pub listeners: Vec<(HostId, RawFd)>,
+    /// The ways of connected programs to the next child; an older program has none.
+    #[serde(default)]
+    pub passages: Vec<LeftPassage>,
     /// Every child that was not reaped.
     pub children: Vec<LeftChild>,
     /// The last status of each link.
@@ -68,6 +72,7 @@ impl Supervisor<'_> {
         let listeners = self.listeners.values().map(AsFd::as_fd);
         let mut open: Vec<BorrowedFd<'_>> = vec![self.start.lock.as_fd(), self.admin.as_fd()];
         open.extend(listeners.chain(self.children.descriptors()));
+        open.extend(self.passages.descriptors());
         open.extend(self.watch.as_ref().map(Watch::as_fd));
         let stayed = handoff::exec(&self.start.image, &left, &open, &mut self.signals);
         if let Some(error) = stayed.error {
@@ -93,6 +98,7 @@ impl Supervisor<'_> {
                 .iter()
                 .map(|(peer, socket)| (peer.clone(), socket.as_raw_fd()))
                 .collect(),
+            passages: self.passages.leave(),
             children: self.children.leave(now)?,
             statuses: self.board.peers().to_vec(),
         })
@@ -121,6 +127,8 @@ impl Supervisor<'_> {
             }
             self.listeners.insert(id, socket.into());
         }
+        let config = &self.start.config;
+        self.passages.adopt(left.passages, &mut take, |peer| config.peer(peer).is_some());
         for child in left.children {
             let control = child.control.and_then(|(number, carried)| Some((take(number)?, carried)));
             let (peer, token) = (child.peer, next(&mut self.next_token));

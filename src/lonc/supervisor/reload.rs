@@ -50,6 +50,7 @@ impl Supervisor<'_> {
             if self.listeners.remove(peer).is_some() {
                 sockets::remove(&self.start.config.socket_path(peer));
             }
+            self.passages.close(peer);
             let deadline = now + self.drain_timeout(peer) + GRACE;
             self.tell(peer, Event::Retire { deadline }, now);
         }

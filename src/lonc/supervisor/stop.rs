@@ -47,6 +47,7 @@ impl Supervisor<'_> {
         for id in std::mem::take(&mut self.listeners).keys() {
             sockets::remove(&self.start.config.socket_path(id));
         }
+        self.passages.close_all();
         self.admin.close(self.poll.registry());
     }
 

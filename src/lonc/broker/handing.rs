@@ -1,0 +1,98 @@
+//! The broker's part when the next child is to go on with the programs.
+//!
+//! Nothing more is read then, and no more requests are taken: what was read and not taken goes to the next child as it
+//! is. A program that is owed no answer goes at once; one that is owed answers goes when it has got them, or they wait to
+//! be written, at the latest when `drain_timeout` is over and they were given as `con_lost` or stored.
+//! What goes along has the bound [`HANDED_BYTES`]; a program beyond it is served and closed as by [`Broker::drain`], and
+//! so is one that the reactor could not hand over ([`Broker::client_stays`]).
+
+use super::Broker;
+use super::sending::enqueue;
+use crate::lonc::link::Now;
+use crate::lonc::session::{ClientId, Rest};
+use crate::spool::Disk;
+
+/// Bytes of requests not taken and answers not written that go to the next child with all programs together.
+const HANDED_BYTES: usize = 256 << 20;
+/// Programs that became ready one by one go together when there are so many, or when they are the last: a message for
+/// each of thousands would fill the passage.
+const GATHERED: usize = 64;
+
+/// The programs go to the next child.
+#[derive(Debug)]
+pub(super) struct Handing {
+    /// What is left of [`HANDED_BYTES`].
+    room: usize,
+    /// Those that could go at once have gone.
+    begun: bool,
+}
+
+impl<D: Disk> Broker<D> {
+    /// Takes no more requests, and leaves the programs to the next child; ends when the requests that were taken are
+    /// answered or `drain_timeout` is over.
+    pub fn hand_over(&mut self, now: Now) {
+        if self.draining.is_some() {
+            return;
+        }
+        self.draining = Some(now.mono + self.drain_timeout);
+        self.changed = true;
+        self.grace = None;
+        let mut room = HANDED_BYTES;
+        for id in self.sessions.ids() {
+            let Some(session) = self.sessions.get(id) else { continue };
+            match room.checked_sub(session.reader.len()) {
+                Some(left) => {
+                    room = left;
+                    session.park();
+                }
+                None => self.client_closed_input(id),
+            }
+        }
+        let sessions = &mut self.sessions;
+        self.queue.retain(|&id| sessions.get(id).is_some_and(|session| session.queued));
+        self.handing = Some(Handing { room, begun: false });
+    }
+
+    /// A program that the child before this one had.
+    pub fn client_handed(&mut self, rest: &Rest<'_>) -> ClientId {
+        let id = self.sessions.resume(rest);
+        if let Some(session) = self.sessions.get(id) {
+            enqueue(&mut self.queue, id, session);
+        }
+        self.touched.push(id);
+        id
+    }
+
+    /// The programs that are to be handed over now. Each is to be forgotten then, or told to stay.
+    pub fn take_going(&mut self) -> Vec<ClientId> {
+        let Some(handing) = &mut self.handing else { return Vec::new() };
+        let mut room = handing.room;
+        let fits = |id: &ClientId| {
+            let ready = self.sessions.peek(*id).filter(|session| session.ready_to_go());
+            let left = ready.and_then(|session| room.checked_sub(session.answers.out.len()));
+            room = left.unwrap_or(room);
+            left.is_some()
+        };
+        let going: Vec<_> = self.sessions.ids().into_iter().filter(fits).collect();
+        let last = going.len() == self.sessions.len() || self.forced;
+        if handing.begun && !last && going.len() < GATHERED {
+            return Vec::new();
+        }
+        *handing = Handing { room, begun: true };
+        going
+    }
+
+    /// What the next child must have of a program.
+    pub fn rest(&self, id: ClientId) -> Option<Rest<'_>> {
+        Some(self.sessions.peek(id)?.rest())
+    }
+
+    /// A program could not be handed over: what was read of it is served here.
+    pub fn client_stays(&mut self, id: ClientId) {
+        if let Some(session) = self.sessions.get(id) {
+            session.unpark();
+            enqueue(&mut self.queue, id, session);
+            self.touched.push(id);
+        }
+    }
+}
