@@ -14,7 +14,7 @@ mod handing;
 mod held;
 mod sending;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use super::link::{Action, Event, Link, Now};
 use super::pending::{Entry, Owner, Pending, Purpose};

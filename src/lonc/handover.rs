@@ -227,8 +227,7 @@ mod tests {
         drop((handed, passage));
         assert_eq!(program.read(&mut [0; 1]).unwrap(), 0);
         let (_program, ours) = UnixStream::pair().unwrap();
-        let error = child.send(&[(ours.as_fd(), rest(b"", b"", false, false))]).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::BrokenPipe);
+        child.send(&[(ours.as_fd(), rest(b"", b"", false, false))]).unwrap_err();
     }
 
     #[test]

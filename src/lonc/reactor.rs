@@ -1,13 +1,18 @@
 //! The link child's loop: the only place of it that has sockets and a clock.
 //!
-//! Owns the poll, the local socket, each program's stream, the stream to the peer and the control socket. All sockets
+//! Owns the poll, the local socket, each program's stream, the stream to the peer, the control socket and the end of the
+//! passage through which programs go to the next child. All sockets
 //! are registered once, for both directions, edge-triggered; whether one is read depends on what the broker's buffers
 //! hold at that moment. What was readable and is not read now stays on a list, so that no edge is ever lost.
 //! One turn: wait, read (a bounded amount from each), let the broker carry on, write.
 
+mod handing;
+#[cfg(test)]
+mod tests;
+
 use super::broker::{Broker, Effect};
 use super::connection::Connection;
-use super::handover::{Handover, PER_MESSAGE, Passage};
+use super::handover::{Handover, Passage};
 use super::link::Now;
 use super::permlog::PermLog;
 use super::resolve::Resolver;
@@ -23,7 +28,6 @@ use mio::net::{UnixListener, UnixStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 use std::io::{self, ErrorKind, Read};
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -97,7 +101,7 @@ impl<D: Disk> Reactor<D> {
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
         poll.registry().register(&mut control, CONTROL, Interest::READABLE | Interest::WRITABLE)?;
         let resolver = Resolver::new(Arc::new(Waker::new(poll.registry(), RESOLVER)?));
-        let programs = take_over(&passage, &mut broker)?;
+        let programs = handing::take_over(&passage, &mut broker)?;
         let mut reactor = Reactor {
             poll,
             listener,
@@ -395,40 +399,6 @@ impl<D: Disk> Reactor<D> {
         self.list_for_reading(id);
     }
 
-    /// Hands over the programs that can go to the next child; whether some could not after all, and are served here.
-    fn hand_over(&mut self) -> bool {
-        let going = self.broker.take_going();
-        let mut some_stay = false;
-        for group in going.chunks(PER_MESSAGE) {
-            let clients = group.iter().filter_map(|id| self.clients.get(id.index())?.as_ref());
-            let programs: Vec<_> = clients
-                .filter_map(|client| Some((client.stream.as_fd(), self.broker.rest(client.id)?)))
-                .collect();
-            let sent = self.handover.send(&programs);
-            if let Err(error) = &sent {
-                log::warn!("hand {} programs over: {error}; they are served to the end here", group.len());
-                some_stay = true;
-            }
-            for &id in group {
-                match sent {
-                    Ok(()) => self.let_go(id),
-                    Err(_) => self.broker.client_stays(id),
-                }
-            }
-        }
-        some_stay
-    }
-
-    /// A program is the next child's. Its connection stays open, in the passage, and so it would in the poll.
-    fn let_go(&mut self, id: ClientId) {
-        if let Some(Some(client)) = self.clients.get_mut(id.index())
-            && let Err(error) = self.poll.registry().deregister(&mut client.stream)
-        {
-            log::debug!("deregister a program's connection: {error}");
-        }
-        self.close_client(id);
-    }
-
     fn close_client(&mut self, id: ClientId) {
         if let Some(place) = self.clients.get_mut(id.index())
             && place.as_ref().is_some_and(|client| client.id == id)
@@ -530,20 +500,6 @@ impl<D: Disk> Reactor<D> {
         }
         self.broker.link_out().clear();
     }
-}
-
-/// Takes the programs out of the passage.
-fn take_over<D: Disk>(passage: &Passage, broker: &mut Broker<D>) -> io::Result<Vec<(ClientId, UnixStream)>> {
-    let mut programs = Vec::new();
-    while let Some(handed) = passage.receive()? {
-        for (stream, rest) in handed {
-            programs.push((broker.client_handed(&rest), UnixStream::from_std(stream)));
-        }
-    }
-    if !programs.is_empty() {
-        log::info!("took {} connected programs over", programs.len());
-    }
-    Ok(programs)
 }
 
 fn now() -> Now {

@@ -13,6 +13,7 @@ mod delayed;
 mod delayed_trouble;
 mod dropped_in;
 mod handlers;
+mod handover;
 mod known_failures;
 mod listening;
 mod listening_limits;

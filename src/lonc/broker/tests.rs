@@ -4,8 +4,10 @@ use super::*;
 use crate::config::{Host, Hosts, Lond, Role, SpoolLimits, Target};
 use crate::spool::RealDisk;
 use crate::wire::classic::Cipher;
+use std::path::Path;
 use tempfile::TempDir;
 
+mod handing;
 mod secure;
 
 const BUILDKEY: &str = "41342A79EAFBE8FC990EFC7D2928";
@@ -28,7 +30,8 @@ fn host(id: &str) -> Host {
     }
 }
 
-fn peer() -> Peer {
+/// `msul1`, on the classic wire.
+pub(in crate::lonc) fn peer() -> Peer {
     Peer {
         host: host("msul1"),
         target: Target::Lookup { name: "localhost".into(), port: 1 },
@@ -47,6 +50,40 @@ fn peer() -> Peer {
     }
 }
 
+/// A configuration with one peer, in `dir`.
+pub(in crate::lonc) fn config(dir: &Path, peer: &Peer) -> Config {
+    Config {
+        file: dir.join("lonnet.toml"),
+        id: HostId::new("msua1").unwrap(),
+        hosts: Hosts::default(),
+        hosts_file: dir.join("hosts.tab"),
+        pins: crate::config::Pins::default(),
+        pins_file: dir.join("hosts.pins"),
+        key_dir: dir.join("keys"),
+        run_dir: dir.join("run"),
+        spool_dir: dir.join("delayed"),
+        log_dir: dir.join("log"),
+        status_dir: dir.join("status"),
+        user: None,
+        log_level: log::LevelFilter::Info,
+        peers: vec![peer.clone()],
+        lond: Lond {
+            listen: Vec::new(),
+            classic: true,
+            max_opening: 1,
+            opening_timeout: Duration::from_secs(10),
+            max_line: 1 << 20,
+            heartbeat: Duration::from_secs(15),
+            heartbeat_missed: 3,
+            window: 4 << 20,
+            full_load: 1.0,
+            drain_timeout: Duration::from_secs(5),
+        },
+        handlers: Vec::new(),
+        warnings: Vec::new(),
+    }
+}
+
 impl Rig {
     fn new() -> Rig {
         Rig::with(peer())
@@ -59,37 +96,8 @@ impl Rig {
     fn barred(peer: Peer, barred: Option<&str>) -> Rig {
         let dir = tempfile::tempdir().unwrap();
         let now = Now { mono: Instant::now(), wall: jiff::Timestamp::from_second(1_000_000_000).unwrap() };
+        let config = config(dir.path(), &peer);
         let spool_dir = dir.path().join("delayed");
-        let config = Config {
-            file: dir.path().join("lonnet.toml"),
-            id: HostId::new("msua1").unwrap(),
-            hosts: Hosts::default(),
-            hosts_file: dir.path().join("hosts.tab"),
-            pins: crate::config::Pins::default(),
-            pins_file: dir.path().join("hosts.pins"),
-            key_dir: dir.path().join("keys"),
-            run_dir: dir.path().join("run"),
-            spool_dir: spool_dir.clone(),
-            log_dir: dir.path().join("log"),
-            status_dir: dir.path().join("status"),
-            user: None,
-            log_level: log::LevelFilter::Info,
-            peers: vec![peer.clone()],
-            lond: Lond {
-                listen: Vec::new(),
-                classic: true,
-                max_opening: 1,
-                opening_timeout: Duration::from_secs(10),
-                max_line: 1 << 20,
-                heartbeat: Duration::from_secs(15),
-                heartbeat_missed: 3,
-                window: 4 << 20,
-                full_load: 1.0,
-                drain_timeout: Duration::from_secs(5),
-            },
-            handlers: Vec::new(),
-            warnings: Vec::new(),
-        };
         let spool = Spool::open(RealDisk, &spool_dir.join("msul1"), peer.spool);
         let mut rig =
             Rig { broker: Broker::new(&config, &peer, spool, barred, 7, now), now, dir, effects: Vec::new() };
