@@ -48,7 +48,7 @@ fn of_two_hundred_hosts_the_fifty_that_are_there_are_served_and_the_others_cost_
             host.log("lonc.log")
         );
     }
-    assert_eq!(lonc.children().len(), HOSTS);
+    wait::until_true("a child for each host", || lonc.children().len() == HOSTS);
     for id in &ids[..THERE] {
         assert_eq!(host.ask(id, "ping"), *id);
     }
