@@ -4,6 +4,7 @@
 //! It becomes ready once: when the TCP connection is made and the tunnel, if there is one, is established. Every error is
 //! final; whoever gets one drops the connection.
 
+use crate::config::Pin;
 use crate::wire::line::Outgoing;
 use crate::wire::secure::Tunnel;
 use mio::event::Event;
@@ -68,6 +69,11 @@ impl Connection {
     pub fn note(&mut self, event: &Event) {
         self.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
         self.ends |= event.is_read_closed() || event.is_error();
+    }
+
+    /// The pin of the key that the peer has proved to have.
+    pub fn peer_pin(&self) -> Option<Pin> {
+        Some(self.tunnel.as_ref()?.peer()?.1)
     }
 
     /// Whether a read may find something.

@@ -205,6 +205,7 @@ impl<D: Disk> Reactor<D> {
                         ToLink::Drain => self.drain(now),
                         ToLink::Report(number) => self.report(Some(number), now),
                         ToLink::TakeIn => self.broker.files_appeared(now),
+                        ToLink::Pins(pins) => self.pin(&pins, now),
                     }
                 }
                 received.closed
@@ -218,6 +219,20 @@ impl<D: Disk> Reactor<D> {
             self.supervised = false;
             log::warn!("the supervisor is gone: answering what is there, then ending");
             self.drain(now);
+        }
+    }
+
+    /// The peer is known by these pins from now on. A link to a key that is among them stays; any other ends, and so
+    /// does one whose key is not known yet, since it is judged by the pins of before.
+    fn pin(&mut self, pins: &[String], now: Now) {
+        let Some((_, known)) = &mut self.keys else { return };
+        match pins.iter().map(|pin| pin.parse()).collect() {
+            Ok(pins) => *known = pins,
+            Err(error) => return log::error!("take the new pins: {error}; the old ones stay"),
+        }
+        let Some(link) = &self.link else { return };
+        if !link.peer_pin().is_some_and(|pin| known.contains(&pin)) {
+            self.link_down("the pin of its key is not in hosts.pins any more".to_owned(), now);
         }
     }
 

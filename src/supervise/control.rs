@@ -43,6 +43,8 @@ pub enum ToLink {
     Report(u64),
     /// Files for this peer appeared in the delayed directory: take them in.
     TakeIn,
+    /// The pins of this peer from now on, as `hosts.pins` has them. A link to a key that is not among them ends.
+    Pins(Vec<String>),
 }
 
 /// A link child to `lonc`.
@@ -99,8 +101,10 @@ pub trait Message: Serialize + Clone {
 impl Message for ToLink {
     fn supersedes(&self, earlier: &Self) -> bool {
         match (self, earlier) {
-            (ToLink::Report(_), ToLink::Report(_)) => true,
-            (ToLink::Probe | ToLink::Drain | ToLink::TakeIn | ToLink::Report(_), _) => self == earlier,
+            (ToLink::Report(_), ToLink::Report(_)) | (ToLink::Pins(_), ToLink::Pins(_)) => true,
+            (ToLink::Probe | ToLink::Drain | ToLink::TakeIn | ToLink::Report(_) | ToLink::Pins(_), _) => {
+                self == earlier
+            }
         }
     }
 }

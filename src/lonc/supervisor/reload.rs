@@ -10,6 +10,7 @@ use super::watch::watch_folder;
 use super::{GRACE, Replace, Supervisor, raise_descriptor_limit};
 use crate::config::{Config, Host, HostId, Peer, Pin, Wire};
 use crate::supervise::anew;
+use crate::supervise::control::ToLink;
 use crate::supervise::table::{Event, State};
 use crate::supervise::{sockets, title};
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -33,7 +34,8 @@ impl Supervisor<'_> {
         self.replace(&plan.changed, &config);
         self.key = key;
         self.take_over(config, now);
-        let Plan { added, removed, changed, kept } = plan;
+        self.repin(&plan.repinned, now);
+        let Plan { added, removed, changed, kept, repinned: _ } = plan;
         let done = format!(
             "{} replaced, {} added, {} removed, {kept} kept",
             anew::links(changed.len()),
@@ -63,6 +65,17 @@ impl Supervisor<'_> {
             let next = config.peer(peer).map(|peer| peer.drain_timeout).unwrap_or_default();
             let drain = self.drain_timeout(peer).max(next);
             self.replacing.push_back(Replace { peer: peer.clone(), pid, drain });
+        }
+    }
+
+    /// Children whose peers have other pins: each sees for itself whether its link stays valid. Those that are yet
+    /// to be started begin with the new pins.
+    fn repin(&mut self, repinned: &[HostId], now: Instant) {
+        for peer in repinned {
+            if let Some(State::Running { .. }) = self.children.table.state(peer) {
+                let pins = anew::pins_of(&self.start.config, peer);
+                self.send(peer, &ToLink::Pins(pins.iter().map(Pin::to_string).collect()), now);
+            }
         }
     }
 
@@ -123,11 +136,20 @@ impl<'a> Footing<'a> {
         let (Some(a), Some(b)) = (self.config.peer(peer), other.config.peer(peer)) else { return false };
         let same_keys = match b.wire {
             Wire::Classic => true,
-            Wire::Secure => {
-                self.key == other.key && anew::pins_of(self.config, peer) == anew::pins_of(other.config, peer)
-            }
+            // A child without any pin has no key either.
+            Wire::Secure => self.key == other.key && self.has_pins(peer) == other.has_pins(peer),
         };
         alike(a, b) && same_keys && self.longer.get(peer.as_str()) == other.longer.get(peer.as_str())
+    }
+
+    fn has_pins(&self, peer: &HostId) -> bool {
+        !self.config.pins.of(peer).is_empty()
+    }
+
+    /// Whether a child that stays must be told other pins.
+    fn repins(&self, other: &Footing<'_>, peer: &HostId) -> bool {
+        other.config.peer(peer).is_some_and(|peer| peer.wire == Wire::Secure)
+            && anew::pins_of(self.config, peer) != anew::pins_of(other.config, peer)
     }
 }
 
@@ -143,6 +165,8 @@ struct Plan {
     added: Vec<HostId>,
     removed: Vec<HostId>,
     changed: Vec<HostId>,
+    /// Of those that are kept: with other pins.
+    repinned: Vec<HostId>,
     kept: usize,
 }
 
@@ -152,7 +176,13 @@ impl Plan {
         let (before, after) = (ids(old.config), ids(new.config));
         let (had, has) = (before.iter().collect::<HashSet<_>>(), after.iter().collect::<HashSet<_>>());
         let all = old.differs(new);
-        let mut plan = Plan { added: Vec::new(), removed: Vec::new(), changed: Vec::new(), kept: 0 };
+        let mut plan = Plan {
+            added: Vec::new(),
+            removed: Vec::new(),
+            changed: Vec::new(),
+            repinned: Vec::new(),
+            kept: 0,
+        };
         for peer in &after {
             if !had.contains(peer) {
                 plan.added.push(peer.clone());
@@ -160,6 +190,9 @@ impl Plan {
                 plan.changed.push(peer.clone());
             } else {
                 plan.kept += 1;
+                if old.repins(new, peer) {
+                    plan.repinned.push(peer.clone());
+                }
             }
         }
         plan.removed = before.iter().filter(|peer| !has.contains(peer)).cloned().collect();
@@ -223,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peers_pins_are_a_set_that_its_secure_link_depends_on() {
+    fn a_link_whose_peer_has_other_pins_is_told_and_one_without_any_before_or_after_is_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let [x, y, z] = [b"x", b"y", b"z"].map(|key| Pin::of(key));
         let with = |pins: &str| {
@@ -231,14 +264,17 @@ mod tests {
             config(folder.path(), HOSTS, "[host.c]\nwire = \"classic\"\n")
         };
         let old = with(&format!("b {x}\nb {y}\n"));
-        for (pins, changed) in [
-            (format!("# moved\nb {y}\nb {x}\n"), None),
-            (format!("b {x}\nb {y}\nc {z}\n"), None),
-            (format!("b {x}\n"), Some("b")),
-            (format!("b {x}\nb {y}\na.c {z}\n"), Some("a.c")),
+        for (pins, repinned, changed) in [
+            (format!("# moved\nb {y}\nb {x}\n"), None, None),
+            (format!("b {x}\nb {y}\nc {z}\n"), None, None),
+            (format!("b {x}\n"), Some("b"), None),
+            (format!("b {x}\nb {y}\nb {z}\n"), Some("b"), None),
+            (format!("b {x}\nb {y}\na.c {z}\n"), None, Some("a.c")),
+            (String::new(), None, Some("b")),
         ] {
             let new = with(&pins);
             let plan = Plan::between(&Footing::of(&old, None), &Footing::of(&new, None));
+            assert_eq!(plan.repinned.first().map(HostId::as_str), repinned, "{pins}");
             assert_eq!(plan.changed.first().map(HostId::as_str), changed, "{pins}");
             assert_eq!(plan.kept, 3 - usize::from(changed.is_some()), "{pins}");
         }
