@@ -110,7 +110,8 @@ fn a_key_is_one_host_and_its_word_about_another_is_not_believed() {
             SecureCaller::open_with(&key, other.address, &hello).err().expect("a refusal").to_string();
         assert!(error.contains(why), "{name}={value}: {error}");
     }
-    assert_eq!(SecureCaller::open(&key, other.address, "msua3", CALLED).ask("ping"), CALLED);
+    let mut link = SecureCaller::open(&key, other.address, "msua3", CALLED);
+    assert_eq!(link.ask("ping"), CALLED);
     // From any address: here from 127.0.0.1, which is in no table.
     let links = other.lond_status().expect("a status")["links"].clone();
     assert_eq!(links[0]["caller"], "msua3", "{links}");
