@@ -2,9 +2,9 @@
 //!
 //! | step | what happens here | what people do then, on every host |
 //! | --- | --- | --- |
-//! | `--prepare` | `host.key.new` is made | add its line to `hosts.pins`, HUP |
-//! | `--switch` | `host.key` becomes `host.key.old`, `host.key.new` becomes `host.key` | HUP, here only |
-//! | `--finish` | `host.key.old` is removed | remove its line from `hosts.pins`, HUP |
+//! | `--prepare` | `host.key.new` is made | add its line to `hosts.pins`, `lon reload` |
+//! | `--switch` | `host.key` becomes `host.key.old`, `host.key.new` becomes `host.key` | `lon reload`, here only |
+//! | `--finish` | `host.key.old` is removed | remove its line from `hosts.pins`, `lon reload` |
 //!
 //! Where it stands is read from the files alone, so any step may be cut off anywhere: at each moment there is a whole
 //! `host.key`, and the same command goes on where it stopped. `--undo` takes back `--prepare` or `--switch`.
@@ -18,6 +18,9 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+
+/// What has the running programs take a step over; links that stay valid stay.
+const RELOAD: &str = "lon reload";
 
 #[derive(Debug, clap::Args)]
 #[group(multiple = false)]
@@ -171,7 +174,7 @@ impl<'a> Rotation<'a> {
             "undone: the old key is host.key again, the new one waits in host.key.new.\n\
              next, on this host:  {}\n\
              then:  lon rotate --switch to go on, or lon rotate --undo to drop the new key\n",
-            self.hup()
+            RELOAD
         ))
     }
 
@@ -186,7 +189,7 @@ impl<'a> Rotation<'a> {
             }
             Stage::Prepared { new } if self.knows(new.pin()) => format!(
                 "step 1 of 3 is done: a new key waits. It is in this host's {}:\n  {}\
-                 next, once it is in that file on every host and they were sent HUP:  lon rotate --switch\n",
+                 next, once it is in that file on every host and it was reloaded:  lon rotate --switch\n",
                 self.config.pins_file.display(),
                 line(self.config, new),
             ),
@@ -208,7 +211,7 @@ impl<'a> Rotation<'a> {
              and on every host:  {}\n\
              then, on this host:  lon rotate --switch\n",
             line(self.config, new),
-            self.hup()
+            RELOAD
         )
     }
 
@@ -217,7 +220,7 @@ impl<'a> Rotation<'a> {
             "next, on this host:  {}\n\
              then see that all links are up (lon status, here and on the others), and:  lon rotate --finish\n\
              If they are not:  lon rotate --undo\n",
-            self.hup()
+            RELOAD
         )
     }
 
@@ -228,13 +231,8 @@ impl<'a> Rotation<'a> {
         format!(
             "next: remove this line from hosts.pins on EVERY host:\n  {}and on every host:  {}\n",
             line(self.config, key),
-            self.hup()
+            RELOAD
         )
-    }
-
-    fn hup(&self) -> String {
-        let pid = |name| self.config.run_dir.join(name).display().to_string();
-        format!("kill -HUP $(cat {} {})", pid("lonc.pid"), pid("lond.pid"))
     }
 
     /// Whether our own `hosts.pins` has it for this host.

@@ -161,11 +161,16 @@ impl<'a> Supervisor<'a> {
             next_token: FIRST_FREE,
             scratch: vec![0; crate::wire::line::READ_SIZE],
         };
-        match left {
-            Some(left) => supervisor.adopt(left, take, now),
-            None => log::info!("started, {} links", supervisor.start.config.peers.len()),
+        let anew = left.is_some();
+        if let Some(left) = left {
+            supervisor.adopt(left, take, now);
         }
         supervisor.listen_where_missing(now);
+        // Said when every socket is there: whoever waits for this line finds them.
+        if !anew {
+            let links = supervisor.start.config.peers.len();
+            log::info!("started, {links} link{}", if links == 1 { "" } else { "s" });
+        }
         // Of those that ended during an `exec` no signal may be left.
         supervisor.reap(now);
         supervisor.board.write_if_due();

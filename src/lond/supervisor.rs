@@ -121,6 +121,8 @@ struct Supervisor<'a> {
     failures: Hush,
     /// No accepting before this.
     accept_again: Option<Instant>,
+    /// In this turn those that have not opened were heard already, for want of room.
+    heard_unopened: bool,
     /// `lonc` is to be signalled then.
     greet_at: Option<Instant>,
     last_greeting: Option<Instant>,
@@ -174,6 +176,7 @@ impl<'a> Supervisor<'a> {
             crowd: Hush::default(),
             failures: Hush::default(),
             accept_again: None,
+            heard_unopened: false,
             greet_at: None,
             last_greeting: None,
             stopping: None,
@@ -325,7 +328,7 @@ impl<'a> Supervisor<'a> {
     }
 
     /// A child's control socket is ready.
-    fn hear(&mut self, token: Token, now: Instant) {
+    pub(super) fn hear(&mut self, token: Token, now: Instant) {
         // An event of this turn may be for a socket that was closed earlier in the turn.
         let Some(pid) = self.tokens.get(&token).copied() else { return };
         match self.listen_to(pid, now) {

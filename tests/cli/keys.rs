@@ -94,7 +94,7 @@ fn a_key_changes_over_in_three_steps_that_say_what_is_next() {
     assert!(step(&place, &[]).contains("lon rotate --switch"));
 
     let said = step(&place, &["--switch"]);
-    assert!(said.contains("kill -HUP") && said.contains("--finish"), "{said}");
+    assert!(said.contains("lon reload") && said.contains("--finish"), "{said}");
     assert_eq!(place.run(&["pin"]).out, new_line);
     assert_eq!(names(&keys), ["host.key", "host.key.old"]);
     assert!(refused(&place, "--switch").contains("in use already"));

@@ -31,6 +31,7 @@ impl Supervisor<'_> {
     /// Takes connections in from every socket that has some, as far as the budgets go.
     pub(super) fn accept(&mut self, now: Instant) {
         let mut forks = 0;
+        self.heard_unopened = false;
         for place in 0..self.listeners.len() {
             for _ in 0..ACCEPTS_A_TURN {
                 let Some(listener) = self.listeners.get_mut(place).filter(|listener| listener.ready) else {
@@ -69,6 +70,16 @@ impl Supervisor<'_> {
                 return false;
             }
         };
+        if self.links.unopened() >= config.lond.max_opening && !self.heard_unopened {
+            // Some may have opened by now and have told so; this caller must not be turned away for them.
+            self.heard_unopened = true;
+            for pid in self.links.unopened_pids() {
+                if let Some(token) = self.controls.get(&pid).map(|(token, _)| *token) {
+                    self.hear(token, now);
+                }
+            }
+        }
+        let config = &self.start.config;
         let unopened = self.links.unopened();
         if unopened >= config.lond.max_opening {
             self.board.counts.crowded += 1;

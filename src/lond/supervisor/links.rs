@@ -223,6 +223,11 @@ impl Links {
         self.unopened
     }
 
+    /// The processes of these connections.
+    pub fn unopened_pids(&self) -> Vec<u32> {
+        self.links.iter().filter(|(_, link)| link.opened.is_none()).map(|(pid, _)| *pid).collect()
+    }
+
     /// How many hosts have an open link.
     pub fn open(&self) -> usize {
         self.newest.len()

@@ -5,7 +5,7 @@ use super::*;
 use crate::config::Pins;
 use crate::wire::secure::{HostKey, KeyFile};
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -19,7 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 fn have_openssl() -> bool {
     let here = Command::new("openssl").arg("version").output().is_ok_and(|output| output.status.success());
     if !here {
-        eprintln!("SKIPPED: openssl is not installed");
+        // Past the harness, which keeps what a passing test prints; `scripts/test` counts these lines.
+        let _ = writeln!(std::io::stderr(), "skipped: openssl is not installed");
     }
     here
 }
