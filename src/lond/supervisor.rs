@@ -120,6 +120,8 @@ struct Supervisor<'a> {
     /// links that cannot be started.
     strangers: Hush,
     unknown: Hush,
+    /// As `unknown`, from the address of a host of the table: what is said of these no crowd of strangers drowns.
+    misfits: Hush,
     crowd: Hush,
     failures: Hush,
     /// No accepting before this.
@@ -181,6 +183,7 @@ impl<'a> Supervisor<'a> {
             board: Board::new(started, counts, now),
             strangers: Hush::default(),
             unknown: Hush::default(),
+            misfits: Hush::default(),
             crowd: Hush::default(),
             failures: Hush::default(),
             accept_again: None,
