@@ -4,6 +4,7 @@
 //! It becomes ready once: when the TCP connection is made and the tunnel, if there is one, is established. Every error is
 //! final; whoever gets one drops the connection.
 
+use crate::config::Pin;
 use crate::wire::line::Outgoing;
 use crate::wire::secure::Tunnel;
 use mio::event::Event;
@@ -169,6 +170,12 @@ impl Connection {
             }
         }
         Ok(before - out.len())
+    }
+
+    /// Whether the peer's key has one of these pins. Not before it has shown one.
+    pub fn is_with_one_of(&self, pins: &[Pin]) -> bool {
+        let peer = self.tunnel.as_ref().and_then(|tunnel| tunnel.peer());
+        peer.is_some_and(|(_, pin)| pins.contains(pin))
     }
 
     /// The connection ends: on the secure wire the peer is told why, as far as there is room for it. On the classic one

@@ -229,6 +229,7 @@ impl<D: Disk> Reactor<D> {
                         ToLink::HandOver => self.broker.hand_over(now),
                         ToLink::Report(number) => self.report(Some(number), now),
                         ToLink::TakeIn => self.broker.files_appeared(now),
+                        ToLink::Pins(pins) => self.repin(&pins, now),
                     }
                 }
                 received.closed
@@ -242,6 +243,18 @@ impl<D: Disk> Reactor<D> {
             self.supervised = false;
             log::warn!("the supervisor is gone: answering what is there, then ending");
             self.drain(now);
+        }
+    }
+
+    /// The peer's pins are others: they count for the next call, and for the link if its key is no longer among them.
+    fn repin(&mut self, pins: &[String], now: Now) {
+        let pins: Vec<Pin> = pins.iter().filter_map(|pin| pin.parse().ok()).collect();
+        let stays = self.link.as_ref().is_none_or(|link| link.is_with_one_of(&pins));
+        if let Some((_, known)) = &mut self.keys {
+            *known = pins;
+        }
+        if !stays {
+            self.link_down("its key is no longer in hosts.pins".to_owned(), now);
         }
     }
 

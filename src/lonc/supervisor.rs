@@ -80,6 +80,9 @@ pub enum SupervisorError {
     /// The admin socket cannot be made.
     #[error("open the status socket: {0}")]
     Admin(io::Error),
+    /// This host's key cannot be used, or others may have read it.
+    #[error("{0}")]
+    Key(String),
 }
 
 /// Serves until told to stop.
@@ -140,11 +143,19 @@ impl<'a> Supervisor<'a> {
         let mut take = |number| descriptors.as_mut().and_then(|left| left.take(number));
         let config = &start.config;
         raise_descriptor_limit(config.peers.len());
+        let key = match anew::own_pin(config) {
+            Ok(key) => key,
+            // Refused at the start, where somebody looks; a program that serves already goes on.
+            Err(problems) if left.is_none() => return Err(SupervisorError::Key(problems.join("; "))),
+            Err(problems) => {
+                problems.iter().for_each(|problem| log::error!("{problem}; no secure link can be made"));
+                None
+            }
+        };
         let admin_fd = left.as_ref().and_then(|left| left.admin).and_then(&mut take);
         let admin = Admin::new(&config.run_dir.join("lonc.sock"), admin_fd, poll.registry(), ADMIN)
             .map_err(SupervisorError::Admin)?;
         // What is wrong with the key is for the children to say, who need it; a reload refuses such a key.
-        let key = anew::own_pin(config).unwrap_or_default();
         let left_watch = left.as_ref().and_then(|left| left.watch);
         let watch = watch_folder(left_watch, &mut take, &config.spool_dir, poll.registry());
         let started = left.as_ref().map_or_else(Timestamp::now, |left| left.started);

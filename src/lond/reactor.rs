@@ -222,7 +222,7 @@ impl Reactor {
             || (self.link.as_ref().is_some_and(Stream::readable) && self.wire.wants_input())
             || handlers()
                 .enumerate()
-                .any(|(number, handler)| handler.has_work(self.wire.wants_answers_from(number)));
+                .any(|(number, handler)| handler.has_work(self.wire.wants_answers_from(number), now));
         if work_left {
             return Some(Duration::ZERO);
         }
@@ -290,8 +290,12 @@ impl Reactor {
         if let Err(error) = self.take_requests(now) {
             self.wire.lost(&error);
         }
+        // Before a handler gets the next critical message.
+        self.record_answers(now);
+        let unrecorded = self.wire.has_unrecorded();
         if let Some(known) = &mut self.known {
             for handler in &mut known.handlers {
+                handler.hold_critical(unrecorded);
                 handler.write(self.poll.registry(), &mut self.scratch, now, &mut |ticket, answer| {
                     self.wire.answer(ticket, answer);
                 });
@@ -300,6 +304,8 @@ impl Reactor {
                 self.wire.asked_back(ticket, answer);
             });
         }
+        // Those that a handler could not be asked.
+        self.record_answers(now);
         self.look_after_session(now);
         if let Some(link) = &mut self.link
             && let Err(error) = self.wire.flush(link, now)

@@ -333,7 +333,7 @@ impl Secure {
                 return self.requests.start(id, cost, None, head);
             }
             Verdict::Ask(handler) => {
-                let order = if head.is_some() { Order::Kept } else { Order::Free };
+                let order = if head.is_some() { Order::Once } else { Order::Free };
                 self.todo.push_back(Todo::Ask { handler, id, order, text });
                 return self.requests.start(id, cost, Some(handler), head);
             }

@@ -104,6 +104,8 @@ pub enum Effect<'a> {
 pub enum Order {
     /// After all others of this link that were passed so.
     Kept,
+    /// Likewise, and only when the one before it was answered and its answer recorded.
+    Once,
     /// As soon as it can be, beside others.
     Free,
 }

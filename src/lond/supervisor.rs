@@ -85,6 +85,9 @@ pub enum SupervisorError {
     /// The admin socket cannot be made.
     #[error("open the status socket: {0}")]
     Admin(io::Error),
+    /// This host's key cannot be used, or others may have read it.
+    #[error("{0}")]
+    Key(String),
 }
 
 /// Serves until told to stop.
@@ -117,6 +120,8 @@ struct Supervisor<'a> {
     /// links that cannot be started.
     strangers: Hush,
     unknown: Hush,
+    /// As `unknown`, from the address of a host of the table: what is said of these no crowd of strangers drowns.
+    misfits: Hush,
     crowd: Hush,
     failures: Hush,
     /// No accepting before this.
@@ -147,16 +152,21 @@ impl<'a> Supervisor<'a> {
             None => (None, None),
         };
         let config = &start.config;
+        let key = match anew::own_pin(config) {
+            Ok(key) => key,
+            // Refused at the start, where somebody looks; a program that serves already goes on.
+            Err(problems) if left.is_none() => return Err(SupervisorError::Key(problems.join("; "))),
+            Err(problems) => {
+                problems.iter().for_each(|problem| log::error!("{problem}; the secure wire is not served"));
+                None
+            }
+        };
         let admin_fd = left.as_ref().and_then(|left: &Left| left.admin);
         let admin_fd = admin_fd.and_then(|number| descriptors.as_mut()?.take(number));
         let admin = Admin::new(&config.run_dir.join("lond.sock"), admin_fd, poll.registry(), ADMIN)
             .map_err(SupervisorError::Admin)?;
         let started = left.as_ref().and_then(|left| left.started).unwrap_or_else(Timestamp::now);
         let counts = left.as_ref().map(|left| left.counts).unwrap_or_default();
-        let key = anew::own_pin(config).unwrap_or_else(|problems| {
-            problems.iter().for_each(|problem| log::error!("{problem}; the secure wire is not served"));
-            None
-        });
         let callers = Callers::new(config, key);
         let mut supervisor = Supervisor {
             start,
@@ -173,6 +183,7 @@ impl<'a> Supervisor<'a> {
             board: Board::new(started, counts, now),
             strangers: Hush::default(),
             unknown: Hush::default(),
+            misfits: Hush::default(),
             crowd: Hush::default(),
             failures: Hush::default(),
             accept_again: None,

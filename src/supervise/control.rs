@@ -46,6 +46,8 @@ pub enum ToLink {
     Report(u64),
     /// Files for this peer appeared in the delayed directory: take them in.
     TakeIn,
+    /// The peer's pins are these now. A link to a key that is not among them ends; another stays.
+    Pins(Vec<String>),
 }
 
 /// A link child to `lonc`.
@@ -102,10 +104,16 @@ pub trait Message: Serialize + Clone {
 impl Message for ToLink {
     fn supersedes(&self, earlier: &Self) -> bool {
         match (self, earlier) {
-            (ToLink::Report(_), ToLink::Report(_)) => true,
-            (ToLink::Probe | ToLink::Drain | ToLink::HandOver | ToLink::TakeIn | ToLink::Report(_), _) => {
-                self == earlier
-            }
+            (ToLink::Report(_), ToLink::Report(_)) | (ToLink::Pins(_), ToLink::Pins(_)) => true,
+            (
+                ToLink::Probe
+                | ToLink::Drain
+                | ToLink::HandOver
+                | ToLink::TakeIn
+                | ToLink::Report(_)
+                | ToLink::Pins(_),
+                _,
+            ) => self == earlier,
         }
     }
 }

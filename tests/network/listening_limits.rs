@@ -82,6 +82,8 @@ fn beyond_max_opening_new_connections_are_closed_at_once_and_open_links_go_on() 
     for caller in &mut waiting {
         assert_eq!(caller.hear(), None);
     }
+    // Each counts until its process is gone.
+    wait::until_true("only the open link's child to be left", || limited.lond.children().len() == 1);
     assert_eq!(limited.open().ask("ping"), CALLED);
 }
 

@@ -23,6 +23,8 @@ mod secure_attacks;
 mod secure_heartbeat;
 mod secure_identity;
 mod secure_once;
+mod secure_pins;
+mod secure_programs;
 mod secure_reload;
 mod secure_requests;
 mod secure_slow;

@@ -40,9 +40,15 @@ fn of_two_hundred_hosts_the_fifty_that_are_there_are_served_and_the_others_cost_
     let now = states();
     assert_eq!(now.iter().map(|(id, _)| id.clone()).collect::<Vec<_>>(), ids, "in the order of hosts.tab");
     for (number, (id, state)) in now.iter().enumerate() {
-        assert_eq!(number < THERE, state == "up", "{id} is {state}");
+        assert_eq!(
+            number < THERE,
+            state == "up",
+            "{id} is {state}: {:?}; {}",
+            host.status(id),
+            host.log("lonc.log")
+        );
     }
-    assert_eq!(lonc.children().len(), HOSTS);
+    wait::until_true("a child for each host", || lonc.children().len() == HOSTS);
     for id in &ids[..THERE] {
         assert_eq!(host.ask(id, "ping"), *id);
     }

@@ -1,5 +1,6 @@
 //! A change of keys under load, pins that go, and `lon reload`, which touches only what changed.
 
+use crate::common::keys::Key;
 use crate::common::load::Load;
 use crate::common::network::{Host, Network};
 use crate::common::pair::{CALLED, CALLER};
@@ -135,6 +136,36 @@ fn a_pin_that_is_removed_closes_its_link_at_the_next_reload_and_no_other() {
     programs[2].signal(nix::sys::signal::Signal::SIGUSR1);
     three.third.wait_link(CALLED, "up");
     assert_eq!(three.third.ask(CALLED, "ping"), CALLED);
+}
+
+#[test]
+fn a_pin_that_comes_or_goes_beside_the_one_in_use_leaves_the_callers_link_alone() {
+    let three = Three::new();
+    let [_lond, lonc, _third] = three.start();
+    let link = three.link_of(CALLER);
+    let mut client = three.one.connect(CALLED);
+    let next = Key::new();
+    let [with, only_next] = [
+        format!("{}{CALLED} {}\n", three.network.pins(), next.pin()),
+        format!("{CALLER} {}\n{CALLED} {}\n", three.network.key(CALLER).pin(), next.pin()),
+    ];
+    for pins in [&with, &three.network.pins(), &with] {
+        three.network.write_pins(pins);
+        let said = lon(&three.one, &["reload"]);
+        assert!(said.contains("0 links replaced") && said.contains("2 kept"), "{said}");
+        assert_eq!(client.ask("ping"), CALLED, "on the same connection");
+        assert_eq!(three.link_of(CALLER), link);
+    }
+    // The key in use is taken away: the link ends, and what is called next must have the other key.
+    three.network.write_pins(&only_next);
+    lon(&three.one, &["reload"]);
+    wait::until_true("the link to end", || three.link_of(CALLER).is_none());
+    assert_eq!(three.one.ask(CALLED, "ping"), "con_lost");
+    next.write(&three.other.dir.join("keys"));
+    lon(&three.other, &["reload"]);
+    lonc.signal(nix::sys::signal::Signal::SIGUSR1);
+    three.one.wait_link(CALLED, "up");
+    assert_eq!(client.ask("ping"), CALLED);
 }
 
 #[test]

@@ -291,14 +291,13 @@ fn a_peer_that_breaks_the_wires_rules_loses_the_link_and_no_program_gets_a_wrong
     for (count, (what, breach)) in breaches.into_iter().enumerate() {
         assert_eq!(pair.ask("echo:before"), "echo:before");
         pair.fake.say(&breach);
-        wait::until_true(&format!("another link after {what}"), || {
-            pair.lonc.signal(nix::sys::signal::Signal::SIGUSR1);
-            pair.fake.connections() == count + 2
-        });
+        // Not hurried by USR1: its PING would be answered to a socket that is closed, and the reset take the ERROR away.
+        wait::until_true(&format!("another link after {what}"), || pair.fake.connections() == count + 2);
         pair.host.wait_link(CALLED, "up");
     }
-    let error = pair.fake.control(frames::ERROR);
-    assert_eq!(error.len(), 4, "each breach is told, an ERROR is not answered: {error:?}");
+    // Each breach is told; an ERROR is not answered.
+    wait::until_true("the ERRORs", || pair.fake.control(frames::ERROR).len() >= 4);
+    assert_eq!(pair.fake.control(frames::ERROR).len(), 4);
     // Kinds that a later version may have are passed over.
     let links = pair.fake.connections();
     pair.fake.say(&Frame::new(0x80, 7, "something new"));

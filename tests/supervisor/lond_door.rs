@@ -13,6 +13,10 @@ pub const TESTS: &[Test] = &[
     ("without_a_key_or_any_pin_a_stranger_is_refused_at_once", without_key_or_pin_strangers_are_refused),
     ("a_newer_link_replaces_the_older_whatever_their_wires", a_newer_link_replaces_across_wires),
     ("a_refused_handshake_is_counted_and_said_once_a_minute", a_refused_handshake_is_counted),
+    (
+        "a_wrong_key_from_a_host_of_the_table_is_said_among_any_number_of_strangers",
+        a_host_s_wrong_key_is_said_among_strangers,
+    ),
     ("a_thousand_connections_that_never_authenticate_leave_a_link_its_speed", a_thousand_connections),
     ("lond_tells_its_links_and_counts_on_its_socket_and_in_its_file", lond_tells_its_links),
     ("counts_and_links_cross_hup", counts_cross_hup),
@@ -67,6 +71,24 @@ fn a_refused_handshake_is_counted() {
     assert_eq!(log.matches("expected sha256:A for h2, seen sha256:B").count(), 1, "{log}");
     called.world.wait("none is left", || called.status()["opening"] == 0);
     assert!(!log.contains("child"), "nothing else is said of them: {log}");
+}
+
+fn a_host_s_wrong_key_is_said_among_strangers() {
+    let called = Called::start_secure("");
+    let refused = |number: u8, why: &str| {
+        let mut stream = called.call(number);
+        hello(&mut stream);
+        stream.write_all(format!("refuse {why}").as_bytes()).unwrap();
+        assert_eq!(rest(&stream), "");
+    };
+    for number in 100..150 {
+        refused(number, "a stranger");
+    }
+    refused(2, "expected sha256:A, seen sha256:B");
+    called.world.wait("all are counted", || called.status()["unauthenticated"] == 51);
+    let log = called.world.log();
+    assert!(log.matches("a stranger").count() < 50, "strangers are said seldom");
+    assert!(log.contains("expected sha256:A, seen sha256:B"), "{log}");
 }
 
 fn a_thousand_connections() {

@@ -76,7 +76,7 @@ fn link(seed: LinkSeed) -> ! {
                 ToLink::Drain | ToLink::HandOver => std::process::exit(0),
                 ToLink::Probe => probes += 1,
                 ToLink::TakeIn => files += 1,
-                ToLink::Report(_) => {}
+                ToLink::Report(_) | ToLink::Pins(_) => {}
             }
             let report = if let ToLink::Report(number) = message { Some(number) } else { None };
             say(&mut control, report, probes, files);

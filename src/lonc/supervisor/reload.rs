@@ -1,7 +1,7 @@
 //! `lon reload`: the configuration is read anew, and only the links that it changes are touched.
 //!
 //! A child has a copy of the whole configuration, of which it uses what [`Footing`] compares: where that is the
-//! same, the child stays, its TCP connection and its clients with it. Where it differs, the child is told to drain and
+//! same, the child stays, its TCP connection and its clients with it; that its peer has other pins it is told. Where it differs, the child is told to drain and
 //! the next one goes on with the same listening socket, so that no `connect` fails meanwhile.
 //! A configuration that is not sound changes nothing. Of one that is, only a new peer's socket can fail: that is an
 //! error in the log and in the status, as it is at the start.
@@ -10,6 +10,7 @@ use super::watch::watch_folder;
 use super::{GRACE, Replace, Supervisor, raise_descriptor_limit};
 use crate::config::{Config, Host, HostId, Peer, Pin, Wire};
 use crate::supervise::anew;
+use crate::supervise::control::ToLink;
 use crate::supervise::table::{Event, State};
 use crate::supervise::{sockets, title};
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -31,9 +32,13 @@ impl Supervisor<'_> {
         let plan = Plan::between(&Footing::of(current, self.key), &Footing::of(&config, key));
         self.retire(&plan.removed, now);
         self.replace(&plan.changed, &config);
+        for peer in &plan.repinned {
+            let pins = config.pins.of(peer).iter().map(ToString::to_string).collect();
+            self.send(peer, &ToLink::Pins(pins), now);
+        }
         self.key = key;
         self.take_over(config, now);
-        let Plan { added, removed, changed, kept } = plan;
+        let Plan { added, removed, changed, repinned: _, kept } = plan;
         let done = format!(
             "{} replaced, {} added, {} removed, {kept} kept",
             anew::links(changed.len()),
@@ -119,16 +124,25 @@ impl<'a> Footing<'a> {
             || (&a.key_dir, a.log_level) != (&b.key_dir, b.log_level)
     }
 
-    /// Whether a child of `peer` stands on the same ground in both, but for what [`Footing::differs`] tells.
+    /// Whether a child of `peer` stands on the same ground in both, but for what [`Footing::differs`] tells, and for
+    /// which pins the peer has.
     fn same_for(&self, other: &Footing<'_>, peer: &HostId) -> bool {
         let (Some(a), Some(b)) = (self.config.peer(peer), other.config.peer(peer)) else { return false };
         let same_keys = match b.wire {
             Wire::Classic => true,
+            // Without a pin there is no link at all, and a child that knows why.
             Wire::Secure => {
-                self.key == other.key && anew::pins_of(self.config, peer) == anew::pins_of(other.config, peer)
+                let has_pins = |config: &Config| !config.pins.of(peer).is_empty();
+                self.key == other.key && has_pins(self.config) == has_pins(other.config)
             }
         };
         alike(a, b) && same_keys && self.longer.get(peer.as_str()) == other.longer.get(peer.as_str())
+    }
+
+    /// Whether `peer` is called by other pins.
+    fn repins(&self, other: &Footing<'_>, peer: &HostId) -> bool {
+        let secure = other.config.peer(peer).is_some_and(|peer| peer.wire == Wire::Secure);
+        secure && anew::pins_of(self.config, peer) != anew::pins_of(other.config, peer)
     }
 }
 
@@ -139,11 +153,13 @@ fn alike(a: &Peer, b: &Peer) -> bool {
 }
 
 /// What a reload does to the links.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 struct Plan {
     added: Vec<HostId>,
     removed: Vec<HostId>,
     changed: Vec<HostId>,
+    /// Of those kept: their children are told the peers' new pins.
+    repinned: Vec<HostId>,
     kept: usize,
 }
 
@@ -153,13 +169,14 @@ impl Plan {
         let (before, after) = (ids(old.config), ids(new.config));
         let (had, has) = (before.iter().collect::<HashSet<_>>(), after.iter().collect::<HashSet<_>>());
         let all = old.differs(new);
-        let mut plan = Plan { added: Vec::new(), removed: Vec::new(), changed: Vec::new(), kept: 0 };
+        let mut plan = Plan::default();
         for peer in &after {
             if !had.contains(peer) {
                 plan.added.push(peer.clone());
             } else if all || !old.same_for(new, peer) {
                 plan.changed.push(peer.clone());
             } else {
+                plan.repinned.extend(old.repins(new, peer).then(|| peer.clone()));
                 plan.kept += 1;
             }
         }
@@ -174,6 +191,10 @@ mod tests {
     use std::path::Path;
 
     const HOSTS: &str = "me:d:r:h:127.0.0.1\nb:d:r:h:127.0.0.2\nc:d:r:h:127.0.0.3\na.c:d:r:h:127.0.0.4\n";
+
+    fn id(text: &str) -> HostId {
+        HostId::new(text).unwrap()
+    }
 
     fn config(folder: &Path, hosts: &str, more: &str) -> Config {
         std::fs::write(folder.join("hosts.tab"), hosts).unwrap();
@@ -235,13 +256,15 @@ mod tests {
         for (pins, changed) in [
             (format!("# moved\nb {y}\nb {x}\n"), None),
             (format!("b {x}\nb {y}\nc {z}\n"), None),
-            (format!("b {x}\n"), Some("b")),
+            (format!("b {x}\n"), None),
             (format!("b {x}\nb {y}\na.c {z}\n"), Some("a.c")),
         ] {
             let new = with(&pins);
             let plan = Plan::between(&Footing::of(&old, None), &Footing::of(&new, None));
             assert_eq!(plan.changed.first().map(HostId::as_str), changed, "{pins}");
             assert_eq!(plan.kept, 3 - usize::from(changed.is_some()), "{pins}");
+            let told = anew::pins_of(&new, &id("b")) != anew::pins_of(&old, &id("b"));
+            assert_eq!(plan.repinned, if told { vec![id("b")] } else { Vec::new() }, "{pins}");
         }
     }
 

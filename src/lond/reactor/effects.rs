@@ -104,9 +104,8 @@ impl Reactor {
         Ok(())
     }
 
-    /// What a session needs once a turn: the answers to critical messages recorded, the record let go of in time, the
-    /// caller tried when it is silent.
-    pub(super) fn look_after_session(&mut self, now: Instant) {
+    /// Records the answers to critical messages, with one sync, so that they may be sent.
+    pub(super) fn record_answers(&mut self, now: Instant) {
         let (Wire::Secure(link), Some(known)) = (&mut self.wire, &mut self.known) else { return };
         let Some(session) = link.session() else { return };
         if session.unrecorded().next().is_some() {
@@ -115,6 +114,12 @@ impl Reactor {
                 Err(cause) => session.record_failed(&cause, now),
             }
         }
+    }
+
+    /// What a session needs once a turn: the record let go of in time, the caller tried when it is silent.
+    pub(super) fn look_after_session(&mut self, now: Instant) {
+        let (Wire::Secure(link), Some(known)) = (&mut self.wire, &mut self.known) else { return };
+        let Some(session) = link.session() else { return };
         if session.is_done_with_record() {
             known.keeper.close();
         }

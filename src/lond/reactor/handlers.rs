@@ -1,10 +1,18 @@
 //! One handler and all connections to it that this link has.
 //!
-//! A request comes to a handler in one of two ways. Where the order counts ([`Order::Kept`]: the classic wire, and
-//! critical messages) all go one after the other over one connection that is there for nothing else. Where it does
-//! not, each has a connection to itself while it is being answered: an idle one, else a new one, up to [`POOL`];
-//! beyond that requests wait here for the first connection that is done. None is ever passed on behind another that
-//! is unanswered, since that one may take a minute, and nobody can know before.
+//! A request comes to a handler in one of three ways. On the classic wire ([`Order::Kept`]) all go one after the other
+//! over one connection. Critical messages ([`Order::Once`]) have a connection to themselves too, and each is passed on
+//! only when the one before it was answered and [`Handler::ask`]'s caller has recorded that: whenever this process
+//! dies, it is one message at most that was run and is not in the record. Others ([`Order::Free`]) have a connection
+//! each while they are being answered: an idle one, else a new one, up to [`POOL`]; beyond that they wait here for the
+//! first connection that is done. None is ever passed on behind another that is unanswered, since that one may take
+//! a minute, and nobody can know before.
+//!
+//! A program may serve one connection until its end before it comes to the next. That is noticed by a connection from
+//! which it has read *nothing* for [`STARVED`] while another is idle: then the idle one is closed, oldest first. When
+//! the program came to the other connection after that, it gets its requests one at a time over one connection for the
+//! rest of the link, and that is closed as soon as it is idle, so that other links come to it as well. A program that
+//! was seen to answer on a connection while an older one was open is never treated so: it has merely too few workers.
 //!
 //! Bounded: [`POOL`] connections and one; the requests that wait here are within the link's flow-control window.
 //! A connection that had nothing to do for [`IDLE`] is closed.
@@ -24,27 +32,73 @@ pub const POOL: usize = 16;
 /// How long such a connection is kept without a request.
 pub const IDLE: Duration = Duration::from_secs(30);
 
+/// How long a connection that the program does not read may wait beside one that is idle; and how long one is kept
+/// idle for a program that serves one at a time.
+pub const STARVED: Duration = Duration::from_millis(100);
+
+/// How long such a connection may wait beside others that are busy; then those get nothing new until it was served.
+pub const PASSED_OVER: Duration = Duration::from_secs(1);
+
 /// Tokens that a handler takes.
 pub const TOKENS: usize = POOL + 1;
+
+/// Place of the connection for requests whose order counts; the pool has those after it.
+const ORDERED: usize = 0;
 
 /// A handler of the configuration, as one link uses it.
 #[derive(Debug)]
 pub struct Handler {
     config: crate::config::Handler,
     max_line: usize,
-    /// Token of the ordered connection; the pool has those after it.
+    /// Token of the first lane; the others have those after it.
     first_token: usize,
-    ordered: Program,
-    /// At most [`POOL`]; a place whose connection was closed is used again.
-    pool: Vec<Lane>,
-    /// Requests that wait for a connection of the pool. Not empty only while each has one to answer.
-    waiting: VecDeque<(Ticket, Box<[u8]>)>,
+    /// [`ORDERED`], and at most [`POOL`] more; a place whose connection was closed is used again.
+    lanes: Vec<Lane>,
+    habit: Habit,
+    /// Critical messages that wait for those before them.
+    critical: VecDeque<Waiting>,
+    /// An answer to one is not recorded.
+    holds_critical: bool,
+    /// Other requests that wait for a connection.
+    waiting: VecDeque<Waiting>,
+    /// When a connection was last closed for the sake of another.
+    relieved: Instant,
+}
+
+/// What is known of how the program serves its connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Habit {
+    /// Nothing.
+    Unknown,
+    /// It has answered on a connection while an older one was open.
+    Beside,
+    /// It comes to a connection when the one before it was closed.
+    OneByOne,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    ticket: Ticket,
+    request: Box<[u8]>,
 }
 
 #[derive(Debug)]
 struct Lane {
     program: Program,
+    /// When it was last busy.
     used: Instant,
+    /// When its open request came.
+    asked: Instant,
+    /// Another was closed so that the program may come to this one.
+    helped: bool,
+}
+
+/// A connection that starves, and the idle one whose end may help it.
+#[derive(Debug)]
+struct Relief {
+    starved: usize,
+    idle: usize,
+    due: Instant,
 }
 
 impl Handler {
@@ -56,59 +110,66 @@ impl Handler {
         now: Instant,
     ) -> Handler {
         Handler {
-            ordered: program(config, max_line, first_token, now),
+            lanes: vec![Lane::new(config, max_line, first_token, now)],
             config: config.clone(),
             max_line,
             first_token,
-            pool: Vec::new(),
+            habit: Habit::Unknown,
+            critical: VecDeque::new(),
+            holds_critical: false,
             waiting: VecDeque::new(),
+            relieved: now,
         }
     }
 
     /// Takes note of an event for the connection with this number, which is its token less the first.
     pub fn note(&mut self, number: usize, event: &Event) {
-        match number.checked_sub(1) {
-            None => self.ordered.note(event),
-            Some(at) => {
-                if let Some(lane) = self.pool.get_mut(at) {
-                    lane.program.note(event);
-                }
-            }
+        if let Some(lane) = self.lanes.get_mut(number) {
+            lane.program.note(event);
         }
     }
 
-    /// Passes a request on.
+    /// Passes a request on, now or in [`Handler::write`].
     pub fn ask(&mut self, ticket: Ticket, order: Order, request: &[u8], now: Instant) {
-        match order {
-            Order::Kept => self.ordered.ask(ticket, request, now),
-            Order::Free => match self.free_lane(now) {
-                Some(lane) => lane.ask(ticket, request, now),
-                None => self.waiting.push_back((ticket, request.into())),
-            },
+        match (order, self.habit) {
+            (Order::Kept, _) => self.lanes[ORDERED].ask(ticket, request, now),
+            (Order::Once, _) => self.critical.push_back(Waiting { ticket, request: request.into() }),
+            (Order::Free, Habit::Unknown | Habit::Beside) if self.waiting.is_empty() => {
+                match self.free_place(now) {
+                    Some(at) => self.lanes[at].ask(ticket, request, now),
+                    None => self.waiting.push_back(Waiting { ticket, request: request.into() }),
+                }
+            }
+            (Order::Free, Habit::Unknown | Habit::Beside | Habit::OneByOne) => {
+                self.waiting.push_back(Waiting { ticket, request: request.into() });
+            }
         }
     }
 
     /// Forgets a request that was not passed on yet; whether it was there.
     pub fn withdraw(&mut self, ticket: Ticket) -> bool {
-        let before = self.waiting.len();
-        self.waiting.retain(|(waiting, _)| *waiting != ticket);
-        self.waiting.len() < before
-            || self.ordered.withdraw(ticket)
-            || self.pool.iter_mut().any(|lane| lane.program.withdraw(ticket))
+        let before = self.waiting.len() + self.critical.len();
+        self.waiting.retain(|waiting| waiting.ticket != ticket);
+        self.critical.retain(|waiting| waiting.ticket != ticket);
+        self.waiting.len() + self.critical.len() < before
+            || self.lanes.iter_mut().any(|lane| lane.program.withdraw(ticket))
     }
 
     /// When something is due.
     pub fn deadline(&self) -> Option<Instant> {
-        self.programs().filter_map(Program::deadline).chain(self.pool.iter().filter_map(Lane::closes)).min()
+        let programs = self.lanes.iter().filter_map(|lane| lane.program.deadline());
+        let closes = self.lanes.iter().filter_map(|lane| lane.closes(self.habit));
+        programs.chain(closes).chain(self.relief().map(|relief| relief.due)).min()
     }
 
     /// Whether there is something to read, if answers are `wanted`, or to pass on.
-    pub fn has_work(&self, wanted: bool) -> bool {
-        let room = || self.pool.iter().any(|lane| lane.program.is_free());
-        self.programs().any(|program| program.has_work(wanted)) || (!self.waiting.is_empty() && room())
+    pub fn has_work(&self, wanted: bool, now: Instant) -> bool {
+        self.lanes.iter().any(|lane| lane.program.has_work(wanted))
+            || (!self.critical.is_empty() && self.ordered_place().is_some())
+            || (!self.waiting.is_empty() && self.idle_place(now).is_some())
     }
 
-    /// First half of a turn: reads answers, if they are `wanted`, and says which requests are overdue.
+    /// First part of a turn: reads answers, if they are `wanted`, and says which requests are overdue.
     pub fn read(
         &mut self,
         wanted: bool,
@@ -116,19 +177,30 @@ impl Handler {
         now: Instant,
         answer: &mut impl FnMut(Ticket, &[u8]),
     ) {
-        self.ordered.read(wanted, scratch, now, answer);
-        for lane in &mut self.pool {
+        let mut heard = Vec::new();
+        for (at, lane) in self.lanes.iter_mut().enumerate() {
             let was_free = lane.program.is_free();
-            lane.program.read(wanted, scratch, now, answer);
+            if lane.program.read(wanted, scratch, now, answer) {
+                heard.push(at);
+            }
             if !was_free {
                 lane.used = now;
-            } else if lane.closes().is_some_and(|at| at <= now) {
+            } else if lane.closes(self.habit).is_some_and(|at| at <= now) {
                 lane.program.close(now);
             }
         }
+        for at in heard {
+            self.learn(at, now);
+        }
+        self.relieve(now);
     }
 
-    /// Second half of a turn: passes on what waited, dials where need be, and writes requests.
+    /// Whether there is an answer to a critical message that could not be recorded: then no other is passed on.
+    pub fn hold_critical(&mut self, hold: bool) {
+        self.holds_critical = hold;
+    }
+
+    /// Last part of a turn: passes on what waited, dials where need be, and writes requests.
     pub fn write(
         &mut self,
         registry: &Registry,
@@ -136,14 +208,8 @@ impl Handler {
         now: Instant,
         answer: &mut impl FnMut(Ticket, &[u8]),
     ) {
-        while !self.waiting.is_empty() {
-            let Some(at) = self.free_place(now) else { break };
-            if let Some((ticket, request)) = self.waiting.pop_front() {
-                self.lane(at, now).ask(ticket, &request, now);
-            }
-        }
-        self.ordered.write(registry, scratch, now, answer);
-        for lane in &mut self.pool {
+        self.pass_on(now);
+        for lane in &mut self.lanes {
             lane.program.write(registry, scratch, now, answer);
         }
     }
@@ -151,55 +217,161 @@ impl Handler {
     /// End of a turn: whether the connections will be read in the next one. While they are not, the program's time
     /// stands still.
     pub fn pause(&mut self, wanted: bool, now: Instant) {
-        self.ordered.pause(wanted, now);
-        for lane in &mut self.pool {
+        for lane in &mut self.lanes {
             lane.program.pause(wanted, now);
         }
     }
 
-    fn programs(&self) -> impl Iterator<Item = &Program> {
-        std::iter::once(&self.ordered).chain(self.pool.iter().map(|lane| &lane.program))
-    }
-
-    /// A connection for a request that has come just now; none while older ones wait.
-    fn free_lane(&mut self, now: Instant) -> Option<&mut Program> {
-        if !self.waiting.is_empty() {
-            return None;
+    /// Passes on what can be. Where both kinds wait for one connection, the older goes first.
+    fn pass_on(&mut self, now: Instant) {
+        loop {
+            let critical = self.critical.front().map(|waiting| waiting.ticket);
+            let critical = critical.and_then(|ticket| Some((ticket, self.ordered_place()?)));
+            let free = self.waiting.front().map(|waiting| waiting.ticket);
+            let free = free.and_then(|ticket| Some((ticket, self.free_place(now)?)));
+            let (from, at) = match (critical, free) {
+                (Some((first, at)), Some((second, _))) if first < second => (&mut self.critical, at),
+                (_, Some((_, at))) => (&mut self.waiting, at),
+                (Some((_, at)), None) => (&mut self.critical, at),
+                (None, None) => return,
+            };
+            if let Some(Waiting { ticket, request }) = from.pop_front() {
+                self.lanes[at].ask(ticket, &request, now);
+            }
         }
-        let at = self.free_place(now)?;
-        Some(self.lane(at, now))
     }
 
-    /// Of the idle connections the one that was used last, so that the others grow old; else a place for a new one.
+    /// The place for the next critical message, if it may be passed on.
+    fn ordered_place(&self) -> Option<usize> {
+        match self.habit {
+            _ if self.holds_critical => None,
+            Habit::Unknown | Habit::Beside => self.lanes[ORDERED].program.is_free().then_some(ORDERED),
+            Habit::OneByOne => self.only_place(),
+        }
+    }
+
+    /// The place for the next other request: one that is idle, else a new one.
     fn free_place(&mut self, now: Instant) -> Option<usize> {
-        let free = self.pool.iter().enumerate().filter(|(_, lane)| lane.program.is_free());
-        let best = free.max_by_key(|(_, lane)| (lane.program.is_connected(), lane.used)).map(|(at, _)| at);
-        if best.is_none() && self.pool.len() < POOL {
-            let token = self.first_token + 1 + self.pool.len();
-            let program = program(&self.config, self.max_line, token, now);
-            self.pool.push(Lane { program, used: now });
-            return Some(self.pool.len() - 1);
+        let best = self.idle_place(now);
+        let may_grow = match self.habit {
+            Habit::Unknown | Habit::Beside => self.lanes.len() <= POOL && !self.passes_over(now),
+            Habit::OneByOne => false,
+        };
+        if best.is_none() && may_grow {
+            let token = self.first_token + self.lanes.len();
+            self.lanes.push(Lane::new(&self.config, self.max_line, token, now));
+            return Some(self.lanes.len() - 1);
         }
         best
     }
 
-    fn lane(&mut self, at: usize, now: Instant) -> &mut Program {
-        let lane = &mut self.pool[at];
-        lane.used = now;
-        &mut lane.program
+    /// Of the idle connections of the pool the one that was used last, so that the others grow old.
+    fn idle_place(&self, now: Instant) -> Option<usize> {
+        match self.habit {
+            Habit::OneByOne => self.only_place(),
+            Habit::Unknown | Habit::Beside if self.passes_over(now) => None,
+            Habit::Unknown | Habit::Beside => {
+                let pool = self.lanes.iter().enumerate().skip(ORDERED + 1);
+                let free = pool.filter(|(_, lane)| lane.program.is_free());
+                free.max_by_key(|(_, lane)| (lane.program.is_connected(), lane.used)).map(|(at, _)| at)
+            }
+        }
+    }
+
+    /// For a program that serves one at a time: a place, once nothing is open on any.
+    fn only_place(&self) -> Option<usize> {
+        if self.lanes.iter().any(|lane| !lane.program.is_free()) {
+            return None;
+        }
+        Some(self.lanes.iter().position(|lane| lane.program.is_connected()).unwrap_or(ORDERED))
+    }
+
+    /// Whether the program is busy on others while it has long not come to one.
+    fn passes_over(&self, now: Instant) -> bool {
+        self.lanes.iter().any(|lane| lane.is_starved() && lane.asked + PASSED_OVER <= now)
+    }
+
+    /// What an answer on this connection tells of the program.
+    fn learn(&mut self, at: usize, now: Instant) {
+        let lane = &mut self.lanes[at];
+        let (helped, dialed) = (std::mem::take(&mut lane.helped), (lane.program.dialed(), at));
+        if self.habit != Habit::Unknown {
+            return;
+        }
+        // One that has something to read may be at its end.
+        let beside_older = self.lanes.iter().enumerate().any(|(other, lane)| {
+            let open = lane.program.is_connected() && !lane.program.has_work(true);
+            open && (lane.program.dialed(), other) < dialed
+        });
+        if beside_older {
+            self.habit = Habit::Beside;
+        } else if helped || self.passes_over(now) {
+            log::info!("handler {}: serves one connection at a time, and so gets one", self.config.name);
+            self.habit = Habit::OneByOne;
+        }
+    }
+
+    /// Closes an idle connection for the sake of one that starves.
+    fn relieve(&mut self, now: Instant) {
+        // Asked of the kernel only now, since it seldom comes to this.
+        for lane in &mut self.lanes {
+            if lane.is_starved() && lane.asked + STARVED <= now {
+                lane.program.look_whether_read();
+            }
+        }
+        if let Some(Relief { starved, idle, due }) = self.relief()
+            && due <= now
+        {
+            self.lanes[idle].program.close(now);
+            self.lanes[starved].helped = true;
+            self.relieved = now;
+        }
+    }
+
+    /// Which connection starves, and what is to be closed for it, and when.
+    fn relief(&self) -> Option<Relief> {
+        let lanes = || self.lanes.iter().enumerate();
+        let (starved, waits) =
+            lanes().filter(|(_, lane)| lane.is_starved()).min_by_key(|(_, lane)| lane.asked)?;
+        let (idle, rests) = lanes()
+            .filter(|(_, lane)| lane.program.is_free() && lane.program.is_connected())
+            .min_by_key(|(at, lane)| (lane.program.dialed(), *at))?;
+        let due = match self.habit {
+            Habit::OneByOne => rests.used,
+            Habit::Unknown | Habit::Beside => waits.asked.max(rests.used).max(self.relieved) + STARVED,
+        };
+        Some(Relief { starved, idle, due })
     }
 }
 
 impl Lane {
-    /// When its connection is closed if nothing comes.
-    fn closes(&self) -> Option<Instant> {
-        (self.program.is_free() && self.program.is_connected()).then(|| self.used + IDLE)
+    fn new(config: &crate::config::Handler, max_line: usize, token: usize, now: Instant) -> Lane {
+        let conversation = Conversation::new(&config.name, config.timeout, max_line, now);
+        let program = Program::new(&config.name, config.socket.clone(), Token(token), conversation);
+        Lane { program, used: now, asked: now, helped: false }
     }
-}
 
-fn program(config: &crate::config::Handler, max_line: usize, token: usize, now: Instant) -> Program {
-    let conversation = Conversation::new(&config.name, config.timeout, max_line, now);
-    Program::new(&config.name, config.socket.clone(), Token(token), conversation)
+    fn ask(&mut self, ticket: Ticket, request: &[u8], now: Instant) {
+        if self.program.is_free() {
+            (self.asked, self.helped) = (now, false);
+        }
+        self.used = now;
+        self.program.ask(ticket, request, now);
+    }
+
+    /// Whether a request is open of which the program, as far as is known, has read nothing.
+    fn is_starved(&self) -> bool {
+        !self.program.is_free() && !self.program.was_read()
+    }
+
+    /// When its connection is closed if nothing comes.
+    fn closes(&self, habit: Habit) -> Option<Instant> {
+        let idle = match habit {
+            Habit::Unknown | Habit::Beside => IDLE,
+            Habit::OneByOne => STARVED,
+        };
+        (self.program.is_free() && self.program.is_connected()).then(|| self.used + idle)
+    }
 }
 
 #[cfg(test)]
@@ -240,6 +412,18 @@ mod tests {
             self.handler.ask(Ticket(ticket), Order::Free, ticket.to_string().as_bytes(), self.now);
         }
 
+        fn ask_in_order(&mut self, ticket: u64) {
+            self.handler.ask(Ticket(ticket), Order::Once, ticket.to_string().as_bytes(), self.now);
+        }
+
+        fn until(&mut self, so: impl Fn(&Bench) -> bool) {
+            let deadline = Instant::now() + PATIENCE;
+            while !so(self) {
+                assert!(Instant::now() < deadline);
+                self.turn();
+            }
+        }
+
         fn turn(&mut self) {
             let mut events = Events::with_capacity(64);
             self.poll.poll(&mut events, Some(Duration::from_millis(1))).unwrap();
@@ -266,11 +450,7 @@ mod tests {
             connection.read_line(&mut line).unwrap();
             connection.get_mut().write_all(line.as_bytes()).unwrap();
             let before = self.answers.len();
-            let deadline = Instant::now() + PATIENCE;
-            while self.answers.len() == before {
-                assert!(Instant::now() < deadline);
-                self.turn();
-            }
+            self.until(|bench| bench.answers.len() > before);
             line.trim_end().to_owned()
         }
     }
@@ -284,7 +464,7 @@ mod tests {
         bench.turn();
         let mut connections: Vec<_> = (0..POOL).map(|_| bench.accept()).collect();
         bench.turn();
-        assert!(!bench.handler.has_work(true), "those that wait do so without a turn");
+        assert!(!bench.handler.has_work(true, bench.now), "those that wait do so without a turn");
         assert!(bench.handler.withdraw(Ticket(17)));
         assert!(!bench.handler.withdraw(Ticket(3)), "the program has it");
         assert_eq!(bench.serve(&mut connections[7]), "7");
@@ -313,5 +493,136 @@ mod tests {
         bench.ask(4);
         bench.turn();
         assert_eq!(bench.serve(&mut second), "4");
+    }
+
+    #[test]
+    fn a_program_that_serves_one_connection_at_a_time_comes_to_all_requests_and_gets_one_connection_from_then_on()
+     {
+        let mut bench = Bench::new();
+        for ticket in 1..=3 {
+            bench.ask(ticket);
+        }
+        bench.ask_in_order(4);
+        bench.turn();
+        // The program does not look at the others while this one is open.
+        let mut first = bench.accept();
+        bench.serve(&mut first);
+        bench.turn();
+        assert!(
+            bench.handler.deadline().is_some_and(|at| at <= bench.now + STARVED),
+            "it is looked at in time"
+        );
+        bench.now += STARVED;
+        bench.turn();
+        assert_eq!(first.read(&mut [0]).unwrap(), 0, "closed for the sake of the others");
+        // It came to one, so that none is kept waiting for the next.
+        for _ in 0..3 {
+            let mut next = bench.accept();
+            bench.serve(&mut next);
+            bench.turn();
+            bench.ask(10 + bench.answers.len() as u64);
+            if bench.answers.len() < 4 {
+                assert_eq!(next.read(&mut [0]).unwrap(), 0, "closed for the sake of the others");
+            } else {
+                bench.ask_in_order(20);
+                bench.turn();
+                // Those that waited meanwhile, in their order over the connection that is left.
+                let served: Vec<_> = (0..4).map(|_| bench.serve(&mut next)).collect();
+                assert_eq!(served, ["12", "13", "14", "20"]);
+                bench.now += STARVED;
+                bench.turn();
+                assert_eq!(next.read(&mut [0]).unwrap(), 0, "closed for the sake of other links");
+            }
+        }
+        let mut served: Vec<_> = bench.answers.iter().map(|(ticket, _)| *ticket).collect();
+        served[..4].sort_unstable();
+        assert_eq!(served, [1, 2, 3, 4, 12, 13, 14, 20]);
+        bench.listener.set_nonblocking(true).unwrap();
+        assert!(bench.listener.accept().is_err(), "no connection beside");
+    }
+
+    #[test]
+    fn a_program_that_is_slow_on_one_connection_and_answers_on_others_keeps_them() {
+        let mut bench = Bench::new();
+        bench.ask(1);
+        bench.ask(2);
+        bench.turn();
+        let (mut slow, mut fast) = (bench.accept(), bench.accept());
+        let mut line = String::new();
+        slow.read_line(&mut line).unwrap();
+        bench.serve(&mut fast);
+        for ticket in 3..20 {
+            bench.now += STARVED;
+            bench.turn();
+            bench.ask(ticket);
+            bench.turn();
+            assert_eq!(bench.serve(&mut fast), ticket.to_string(), "not closed, and not behind the slow one");
+        }
+    }
+
+    #[test]
+    fn a_program_that_takes_long_over_its_first_request_costs_an_idle_connection_nothing() {
+        let mut bench = Bench::new();
+        bench.ask(1);
+        bench.ask(2);
+        bench.turn();
+        let (mut fast, mut slow) = (bench.accept(), bench.accept());
+        bench.serve(&mut fast);
+        let mut line = String::new();
+        slow.read_line(&mut line).unwrap();
+        bench.now += 5 * STARVED;
+        bench.turn();
+        bench.ask(3);
+        bench.turn();
+        assert_eq!(bench.serve(&mut fast), "3");
+        slow.get_mut().write_all(b"2\n").unwrap();
+        bench.until(|bench| bench.answers.len() == 3);
+        assert_eq!(bench.handler.habit, Habit::Beside);
+    }
+
+    #[test]
+    fn a_connection_that_a_busy_program_passes_over_is_come_to_all_the_same() {
+        let mut bench = Bench::new();
+        bench.ask(1);
+        bench.ask(2);
+        bench.turn();
+        let mut first = bench.accept();
+        // Always busy on the one.
+        let mut ticket = 3;
+        while bench.handler.habit == Habit::Unknown {
+            assert!(ticket < 100, "passed over for {:?}", STARVED * ticket as u32);
+            bench.ask_in_order(ticket);
+            bench.now += STARVED / 2;
+            bench.serve(&mut first);
+            bench.ask(ticket + 1);
+            ticket += 2;
+            bench.turn();
+            if bench.handler.lanes[1].program.is_free() {
+                bench.turn();
+            }
+        }
+        assert_eq!(bench.handler.habit, Habit::OneByOne);
+    }
+
+    #[test]
+    fn a_critical_message_is_passed_on_when_the_one_before_it_was_answered_and_recorded() {
+        let mut bench = Bench::new();
+        for ticket in 1..=3 {
+            bench.ask_in_order(ticket);
+        }
+        bench.turn();
+        let mut connection = bench.accept();
+        bench.handler.hold_critical(true);
+        assert_eq!(bench.serve(&mut connection), "1");
+        assert!(!bench.handler.has_work(true, bench.now), "what is held back is waited for without a turn");
+        connection.get_ref().set_nonblocking(true).unwrap();
+        assert!(connection.read(&mut [0]).is_err(), "the next came before the answer was recorded");
+        connection.get_ref().set_nonblocking(false).unwrap();
+        bench.handler.hold_critical(false);
+        bench.turn();
+        connection.get_ref().set_nonblocking(true).unwrap();
+        let mut got = [0; 10];
+        assert_eq!(connection.read(&mut got).unwrap(), 2, "one at a time");
+        assert_eq!(&got[..2], b"2\n");
     }
 }

@@ -12,6 +12,7 @@ use mio::event::Event;
 use mio::net::UnixStream;
 use mio::{Registry, Token};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -26,6 +27,10 @@ pub struct Program {
     token: Token,
     conversation: Conversation,
     connection: Option<Stream<UnixStream>>,
+    /// When the connection was made.
+    dialed: Option<Instant>,
+    /// The program is known to have read something of what it was sent on this connection.
+    was_read: bool,
     repeats: Repeats,
 }
 
@@ -38,6 +43,8 @@ impl Program {
             token,
             conversation,
             connection: None,
+            dialed: None,
+            was_read: false,
             repeats: Repeats::default(),
         }
     }
@@ -69,6 +76,26 @@ impl Program {
         self.connection.is_some()
     }
 
+    /// When the connection that there is, or was last, was made.
+    pub fn dialed(&self) -> Option<Instant> {
+        self.dialed
+    }
+
+    /// Whether the program is known to have read something on this connection, and so to serve it.
+    pub fn was_read(&self) -> bool {
+        self.was_read
+    }
+
+    /// Looks whether the program has read all that it was sent. What was sent must be one request, and all of it: a
+    /// program may read as it likes what comes later.
+    pub fn look_whether_read(&mut self) {
+        if let Some(connection) = &self.connection
+            && self.conversation.outgoing().is_empty()
+        {
+            self.was_read |= unread(connection.socket()) == Some(0);
+        }
+    }
+
     /// Closes the connection, on which no request is open.
     pub fn close(&mut self, now: Instant) {
         debug_assert!(self.is_free());
@@ -85,21 +112,24 @@ impl Program {
         wanted && self.connection.as_ref().is_some_and(Stream::readable)
     }
 
-    /// First half of a turn: reads answers, if they are `wanted`, and says which requests are overdue.
+    /// First half of a turn: reads answers, if they are `wanted`, and says which requests are overdue. Whether the
+    /// program has said anything.
     pub fn read(
         &mut self,
         wanted: bool,
         scratch: &mut [u8],
         now: Instant,
         answer: &mut impl FnMut(Ticket, &[u8]),
-    ) {
+    ) -> bool {
         let mut budget = READ_BUDGET;
         while wanted && budget > 0 && self.read_once(scratch, now, answer) {
             budget -= 1;
         }
+        let heard = budget < READ_BUDGET;
         if let Err(fault) = self.conversation.overdue(now, answer) {
             self.drop_connection(&fault, now, answer);
         }
+        heard
     }
 
     /// Second half of a turn: dials if need be, and writes requests.
@@ -142,6 +172,7 @@ impl Program {
         let fault = match connection.read(scratch) {
             Ok(ReadOutcome::Nothing) => return false,
             Ok(ReadOutcome::Bytes(count)) => {
+                self.was_read = true;
                 match self.conversation.received(&scratch[..count], now, answer) {
                     Ok(()) => return true,
                     Err(fault) => fault,
@@ -160,6 +191,7 @@ impl Program {
         match dialed {
             Ok(connection) => {
                 self.connection = Some(connection);
+                (self.dialed, self.was_read) = (Some(now), false);
                 self.conversation.dialed(now);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.conversation.busy(now),
@@ -188,6 +220,15 @@ impl Program {
         }
         // Closing a socket takes it out of the poll; there is no other descriptor for it.
         self.connection = None;
+        self.was_read = false;
         self.conversation.failed(fault, now, answer);
     }
+}
+
+/// What the other end of a socket has not read of what was sent to it; not a number of bytes, but 0 when it is nothing.
+fn unread(socket: &UnixStream) -> Option<libc::c_int> {
+    let mut unread = 0;
+    // SAFETY: the descriptor is open as long as the socket is borrowed, and the request writes one int where it is told.
+    let done = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut unread) };
+    (done == 0).then_some(unread)
 }

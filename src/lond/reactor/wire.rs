@@ -135,6 +135,14 @@ impl Wire {
         }
     }
 
+    /// Whether an answer to a critical message is still to be recorded.
+    pub fn has_unrecorded(&mut self) -> bool {
+        match self {
+            Wire::Classic(_) => false,
+            Wire::Secure(link) => link.session().is_some_and(|session| session.has_unrecorded()),
+        }
+    }
+
     /// Whether there is nobody at the other end any more, though work may be left.
     pub fn is_cut(&self) -> bool {
         match self {

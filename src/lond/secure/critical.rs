@@ -207,6 +207,11 @@ impl Secure {
         self.requests.unrecorded().filter(move |_| usable)
     }
 
+    /// Whether there are any, be the record usable or not.
+    pub fn has_unrecorded(&self) -> bool {
+        self.requests.has_unrecorded()
+    }
+
     /// They are in the record.
     pub fn recorded(&mut self) {
         for answer in self.requests.take_unrecorded() {

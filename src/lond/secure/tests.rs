@@ -158,7 +158,7 @@ impl Bench {
                     Effect::Opened => "opened".to_owned(),
                     Effect::Ask { handler, ticket, order, request } => {
                         self.asked.push(ticket);
-                        let way = if order == Order::Kept { "ask in order" } else { "ask" };
+                        let way = if order == Order::Once { "ask in order" } else { "ask" };
                         format!(
                             "{way} {handler} {}",
                             String::from_utf8_lossy(&request[..request.len().min(20)])

@@ -124,7 +124,8 @@ impl Supervisor<'_> {
         let Some(link) = self.links.get(pid) else { return };
         let remote = link.remote;
         self.board.counts.unauthenticated += 1;
-        if let Some(unsaid) = self.unknown.say(remote.ip(), now) {
+        let hush = if link.caller.is_some() { &mut self.misfits } else { &mut self.unknown };
+        if let Some(unsaid) = hush.say(remote.ip(), now) {
             log::warn!("refused {remote}: {why}{unsaid}");
         }
     }
