@@ -182,6 +182,7 @@ impl World {
         let life = Rc::new(Life::default());
         let disk = self.disk(this, &life);
         let spool = Spool::open_with_segments(disk, &dir, peer.spool, self.scenario.segment_bytes);
+        self.trace(|_| format!("link {number}: epoch {}, {:?}", spool.epoch(), spool.waiting()));
         let (seed, now) = (self.random.u64(..), self.clock());
         let broker = Broker::new(&config(this, peer.clone()), &peer, spool, None, seed, now);
         self.links[number].process = Some((Box::new(broker), life));

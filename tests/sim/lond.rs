@@ -340,6 +340,10 @@ impl World {
                     let Wire::Secure(session) = &mut child.wire else { continue };
                     let found = child.keeper.recall(sequence, settled, running, key.as_ref());
                     child.trouble |= matches!(found, Recalled::Failed(_));
+                    if self.trace {
+                        let time = self.now as f64 / 1e6;
+                        println!("{time:>11.6} child {number}: {sequence}, settled below {settled}: {found:?}");
+                    }
                     session.recalled(ticket, found, now);
                 }
                 Do::Shut => {
@@ -361,6 +365,7 @@ impl World {
 
     fn open_record(&mut self, child: &mut Child, epoch: &str) {
         let now = self.clock().mono;
+        self.trace(|_| format!("a link of h{} begins with epoch {epoch}", child.caller));
         let mut disk = self.disk(child.host, &child.life);
         let locks = self.hosts[child.host].locks.clone();
         let (ignored, step) = (self.sabotage == Sabotage::LockIgnored, self.scenario.record_step);
