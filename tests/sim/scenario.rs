@@ -98,6 +98,13 @@ impl Scenario {
             let trouble = Self::trouble(random, hosts, links.len());
             troubles.push((at, trouble));
         }
+        if sabotage == Sabotage::FailedSyncSwallowed {
+            // A sync must fail while something is stored, and the machine die before it is sent.
+            let at = random.u64(2 * SECOND..8 * SECOND);
+            troubles.push((SECOND, Trouble::ListenerDown(links[0].1, 20 * SECOND)));
+            troubles.push((at, Trouble::DiskSick(links[0].0, SECOND, libc::EIO)));
+            troubles.push((at + SECOND + SECOND / 10, Trouble::MachineDies(links[0].0)));
+        }
         let slow = !calm && random.u32(..10) < 3;
         let base = random.u64(1..=40) * MILLI;
         Scenario {
