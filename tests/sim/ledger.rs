@@ -31,6 +31,8 @@ pub struct Attempt {
     pub connection: u64,
     pub at: Time,
     pub acknowledged: Option<Time>,
+    /// It was answered `con_failed`. It may be on its way all the same, and then it has no place in the order.
+    pub refused: bool,
 }
 
 #[derive(Debug)]
@@ -140,7 +142,8 @@ impl Ledger {
         self.counts.run += 1;
         if message.is_run() {
             self.counts.repeated += 1;
-            let orphaned = |run: &&Run| self.gone.contains(&run.child) && !message.recorded.contains(&run.child);
+            let orphaned =
+                |run: &&Run| self.gone.contains(&run.child) && !message.recorded.contains(&run.child);
             let same = message.runs.iter().any(|run| run.child == child);
             let mut runs: Vec<&Run> = message.runs.iter().filter(|run| !orphaned(run)).collect();
             let now = Run { child };
@@ -161,7 +164,9 @@ impl Ledger {
     /// Nothing that the sender sent later may have been run before.
     fn check_order(&self, id: usize) -> Checked {
         let message = &self.messages[id];
-        let Some(first) = message.attempts.first() else { return Err(format!("message {id} was never sent")) };
+        let Some(first) = message.attempts.first() else {
+            return Err(format!("message {id} was never sent"));
+        };
         if message.given_up {
             // The link ended before its handler came to it; what the handler does afterwards is its own affair.
             return Ok(());
@@ -177,22 +182,28 @@ impl Ledger {
         for (other_id, other) in later {
             let Some(begun) = other.attempts.first() else { continue };
             // What was refused, or whose fate the program never heard, has no place in the order.
-            let before = message
-                .attempts
-                .iter()
-                .any(|attempt| attempt.acknowledged.is_some_and(|at| at <= begun.at));
-            let same = message.attempts.len() == 1 && other.attempts.len() == 1 && first.connection == begun.connection;
+            let before =
+                message.attempts.iter().any(|attempt| attempt.acknowledged.is_some_and(|at| at <= begun.at));
+            let same = !first.refused
+                && message.attempts.len() == 1
+                && other.attempts.len() == 1
+                && first.connection == begun.connection;
             if before || same {
-                return Err(format!("message {id} ran after {other_id}, which was sent later: {message:?} {other:?}"));
+                return Err(format!(
+                    "message {id} ran after {other_id}, which was sent later: {message:?} {other:?}"
+                ));
             }
         }
         Ok(())
     }
 
-    pub fn recorded(&mut self, id: usize, child: usize, answer: &[u8]) {
-        let message = &mut self.messages[id];
-        message.recorded.insert(child);
-        message.given_up |= answer.starts_with(b"error:the link ended");
+    /// `child` is about to record this answer: perhaps that nobody knows what a handler did.
+    pub fn give_up(&mut self, id: usize, answer: &[u8]) {
+        self.messages[id].given_up |= answer.starts_with(b"error:the link ended");
+    }
+
+    pub fn recorded(&mut self, id: usize, child: usize) {
+        self.messages[id].recorded.insert(child);
     }
 
     /// A child of `lond` came to its end in order: what it ran is recorded, unless its disk was sick.
@@ -203,7 +214,9 @@ impl Ledger {
                 && message.runs.iter().any(|run| run.child == child)
                 && !message.recorded.contains(&child)
         });
-        missing.map_or(Ok(()), |id| Err(format!("child {child} ended in order and had not recorded message {id}")))
+        missing.map_or(Ok(()), |id| {
+            Err(format!("child {child} ended in order and had not recorded message {id}"))
+        })
     }
 
     /// A program got an answer to its oldest open request.
@@ -223,6 +236,7 @@ impl Ledger {
             }
             "con_failed" if message.kind.is_critical() && !calm => {
                 self.counts.failed += 1;
+                message.attempts[attempt].refused = true;
                 false
             }
             "con_lost" if !message.kind.is_critical() && !calm => {
@@ -244,7 +258,9 @@ impl Ledger {
         let missing = self.messages.iter().enumerate().find(|(_, message)| {
             message.kind != Kind::Ping && message.is_acknowledged() && !message.is_run() && !message.given_up
         });
-        missing.map_or(Ok(()), |(id, message)| Err(format!("message {id} was acknowledged and never arrived: {message:?}")))
+        missing.map_or(Ok(()), |(id, message)| {
+            Err(format!("message {id} was acknowledged and never arrived: {message:?}"))
+        })
     }
 }
 

@@ -257,7 +257,8 @@ impl World {
         for _ in 0..1000 {
             broker.turn(now);
             let mut effects = broker.take_effects();
-            let gone = |world: &World| life.dead.get() || world.hosts[world.links[number].host].disk.is_dead();
+            let gone =
+                |world: &World| life.dead.get() || world.hosts[world.links[number].host].disk.is_dead();
             if gone(self) {
                 return Ok(());
             }
@@ -323,7 +324,10 @@ impl World {
             }
             let count = self.random.usize(1..=self.conns[conn].to_caller.arrived.len());
             let mut bytes: Vec<u8> = self.conns[conn].to_caller.arrived.drain(..count).collect();
-            if self.sabotage == Sabotage::AnswerTwice && !self.links[number].secure && self.random.u32(..8) == 0 {
+            if self.sabotage == Sabotage::AnswerTwice
+                && !self.links[number].secure
+                && self.random.u32(..8) == 0
+            {
                 let whole = bytes.iter().position(|byte| *byte == b'\n').map(|at| bytes[..=at].to_vec());
                 if let Some(line) = whole.filter(|line| line.starts_with(b"done:")) {
                     bytes.splice(0..0, line);
@@ -399,7 +403,8 @@ impl World {
                 self.programs[program].line.push(byte);
                 continue;
             }
-            let line = String::from_utf8_lossy(&std::mem::take(&mut self.programs[program].line)).into_owned();
+            let line =
+                String::from_utf8_lossy(&std::mem::take(&mut self.programs[program].line)).into_owned();
             let Some((message, attempt)) = self.programs[program].open.pop_front() else {
                 return Err(format!("program {program} got {line:?} and had asked nothing"));
             };
@@ -468,7 +473,8 @@ impl World {
         let mut input = LinkInput::Turn;
         if wants && !self.programs[program].unsent.is_empty() {
             let unsent = &mut self.programs[program].unsent;
-            let count = if self.random.u32(..4) == 0 { self.random.usize(1..=unsent.len()) } else { unsent.len() };
+            let count =
+                if self.random.u32(..4) == 0 { self.random.usize(1..=unsent.len()) } else { unsent.len() };
             input = LinkInput::Sent(client, unsent.drain(..count).collect());
         } else if self.programs[program].unsent.is_empty() && !self.programs[program].shut {
             match self.random.u32(..40) {
@@ -488,9 +494,7 @@ impl World {
         {
             // It has read, so there is room for more answers.
             let touched = broker.session(client).is_some_and(|session| !session.answers.out.is_empty());
-            if touched
-                && let Some((mut broker, life)) = self.links[number].process.take()
-            {
+            if touched && let Some((mut broker, life)) = self.links[number].process.take() {
                 let written = self.write_answers(number, client, &mut broker);
                 if self.links[number].process.is_none() {
                     self.links[number].process = Some((broker, life));
@@ -508,7 +512,7 @@ impl World {
     fn ask(&mut self, program: usize, message: usize) {
         let connection = self.programs[program].connection;
         let it = &mut self.ledger.messages[message];
-        it.attempts.push(Attempt { connection, at: self.now, acknowledged: None });
+        it.attempts.push(Attempt { connection, at: self.now, acknowledged: None, refused: false });
         let attempt = it.attempts.len() - 1;
         let line = it.line.clone();
         let early = self.sabotage == Sabotage::AcknowledgedEarly && it.kind.is_critical();
@@ -525,7 +529,9 @@ impl World {
     pub fn unsettled(&mut self) -> Option<String> {
         let now = self.clock();
         for (number, link) in self.links.iter_mut().enumerate() {
-            let Some((broker, _)) = &mut link.process else { return Some(format!("link {number} has no process")) };
+            let Some((broker, _)) = &mut link.process else {
+                return Some(format!("link {number} has no process"));
+            };
             let status = broker.status(now);
             if status.state != LinkState::Up || status.delayed > 0 || status.in_flight > 0 {
                 return Some(format!("link {number}: {status:?}"));

@@ -214,6 +214,12 @@ impl World {
         if session.unrecorded().next().is_some() {
             let answers: Vec<(u64, Vec<u8>)> =
                 session.unrecorded().map(|(sequence, _, text)| (sequence, text.to_vec())).collect();
+            // Even if the process dies before it hears that this is recorded.
+            for (sequence, text) in &answers {
+                if let Some(message) = child.by_sequence.get(sequence) {
+                    self.ledger.give_up(*message, text);
+                }
+            }
             let added = match self.sabotage {
                 Sabotage::NotRecorded => Ok(()),
                 _ => child.keeper.add(session.unrecorded()),
@@ -223,9 +229,9 @@ impl World {
             }
             match added {
                 Ok(()) => {
-                    for (sequence, text) in answers {
+                    for (sequence, _) in answers {
                         if let Some(message) = child.by_sequence.get(&sequence) {
-                            self.ledger.recorded(*message, number, &text);
+                            self.ledger.recorded(*message, number);
                         }
                     }
                     session.recorded();
@@ -299,7 +305,8 @@ impl World {
                     }
                 }
                 Do::Ask { ticket, order, text } => {
-                    if let (Some(sequence), Some(message)) = (child.sequences.get(&ticket), message_of(&text)) {
+                    if let (Some(sequence), Some(message)) = (child.sequences.get(&ticket), message_of(&text))
+                    {
                         child.by_sequence.insert(*sequence, message);
                     }
                     match order {
@@ -342,7 +349,9 @@ impl World {
                     child.trouble |= matches!(found, Recalled::Failed(_));
                     if self.trace {
                         let time = self.now as f64 / 1e6;
-                        println!("{time:>11.6} child {number}: {sequence}, settled below {settled}: {found:?}");
+                        println!(
+                            "{time:>11.6} child {number}: {sequence}, settled below {settled}: {found:?}"
+                        );
                     }
                     session.recalled(ticket, found, now);
                 }

@@ -37,13 +37,17 @@ fn number(name: &str) -> Option<u64> {
 fn run(seed: u64, sabotage: Sabotage, trace: bool) -> Result<Counts, String> {
     catch_unwind(AssertUnwindSafe(|| world::run(seed, sabotage, trace))).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
-        Err(format!("panic: {}", text.or(panic.downcast_ref::<&str>().map(|&t| t.to_owned())).unwrap_or_default()))
+        Err(format!(
+            "panic: {}",
+            text.or(panic.downcast_ref::<&str>().map(|&t| t.to_owned())).unwrap_or_default()
+        ))
     })
 }
 
 #[test]
 fn whatever_fails_every_acknowledged_message_arrives_once_in_order_and_everything_comes_back() {
-    let (first, seeds) = (number("LONNET_SIM_FIRST").unwrap_or(0), number("LONNET_SIM_SEEDS").unwrap_or(SEEDS));
+    let (first, seeds) =
+        (number("LONNET_SIM_FIRST").unwrap_or(0), number("LONNET_SIM_SEEDS").unwrap_or(SEEDS));
     let next = AtomicU64::new(first);
     let found = Mutex::new((Vec::new(), Counts::default()));
     let workers = std::thread::available_parallelism().map_or(2, usize::from);
@@ -75,7 +79,10 @@ fn whatever_fails_every_acknowledged_message_arrives_once_in_order_and_everythin
     assert!(failed.is_empty(), "{} seeds failed", failed.len());
     if seeds >= SEEDS {
         let Counts { answered, delayed, failed, lost, unknown, run, repeated } = counts;
-        assert!([answered, delayed, failed, lost, unknown, run, repeated].iter().all(|count| *count > 0), "too tame");
+        assert!(
+            [answered, delayed, failed, lost, unknown, run, repeated].iter().all(|count| *count > 0),
+            "too tame"
+        );
     }
 }
 
@@ -84,6 +91,17 @@ fn one_seed() {
     let Some(seed) = number("LONNET_SIM_SEED") else { return };
     let result = world::run(seed, Sabotage::None, true);
     assert!(result.is_ok(), "seed {seed}: {result:?}");
+}
+
+/// Runs a seed that failed once.
+fn holds(seed: u64) {
+    let result = run(seed, Sabotage::None, false);
+    assert!(result.is_ok(), "seed {seed}: {result:?}");
+}
+
+#[test]
+fn a_caller_that_cannot_read_its_epoch_does_not_make_its_peer_forget_the_old_one() {
+    holds(167);
 }
 
 #[test]

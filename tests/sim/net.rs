@@ -76,7 +76,13 @@ pub struct Conn {
 }
 
 impl Conn {
-    pub fn new(caller: usize, called: usize, capacity: usize, delay: (Time, Time), fate: Option<Fate>) -> Conn {
+    pub fn new(
+        caller: usize,
+        called: usize,
+        capacity: usize,
+        delay: (Time, Time),
+        fate: Option<Fate>,
+    ) -> Conn {
         Conn {
             caller,
             called,

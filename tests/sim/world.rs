@@ -186,7 +186,8 @@ impl World {
 
     pub fn time_of(&self, instant: Instant) -> Time {
         // Rounded up, so that what is due then is due.
-        u64::try_from(instant.saturating_duration_since(self.base).as_nanos().div_ceil(1000)).unwrap_or(u64::MAX)
+        u64::try_from(instant.saturating_duration_since(self.base).as_nanos().div_ceil(1000))
+            .unwrap_or(u64::MAX)
     }
 
     fn live(&mut self) -> Checked {
@@ -199,7 +200,10 @@ impl World {
                 match self.unsettled() {
                     None => return self.ledger.arrived(),
                     Some(why) if self.now >= FAULTS_END + SETTLED_WITHIN => {
-                        return Err(format!("not settled {} s after the last fault: {why}", SETTLED_WITHIN / SECOND));
+                        return Err(format!(
+                            "not settled {} s after the last fault: {why}",
+                            SETTLED_WITHIN / SECOND
+                        ));
                     }
                     Some(_) => self.at(self.now + SECOND, Event::Check),
                 }
@@ -266,7 +270,8 @@ impl World {
     }
 
     fn parted(&self, from: usize, to: usize) -> Option<Time> {
-        let parted = self.partitions.iter().filter(|(a, b, until)| *a == from && *b == to && *until > self.now);
+        let parted =
+            self.partitions.iter().filter(|(a, b, until)| *a == from && *b == to && *until > self.now);
         parted.map(|(_, _, until)| *until).max()
     }
 
@@ -286,10 +291,12 @@ impl World {
             return Ok(());
         }
         match end {
-            End::Called => match self.children.iter().position(|c| c.as_ref().is_some_and(|c| c.conn == Some(conn))) {
-                Some(child) => self.child_turn(child),
-                None => Ok(()),
-            },
+            End::Called => {
+                match self.children.iter().position(|c| c.as_ref().is_some_and(|c| c.conn == Some(conn))) {
+                    Some(child) => self.child_turn(child),
+                    None => Ok(()),
+                }
+            }
             End::Caller => match self.links.iter().position(|link| link.conn == Some(conn)) {
                 Some(link) => self.link_step(link, LinkInput::Readable),
                 None => Ok(()),
@@ -343,7 +350,10 @@ impl World {
             return Ok(());
         }
         let (caller, called, secure) = (it.host, it.peer, it.secure);
-        if self.parted(caller, called).is_some() || self.parted(called, caller).is_some() || !self.hosts[called].up {
+        if self.parted(caller, called).is_some()
+            || self.parted(called, caller).is_some()
+            || !self.hosts[called].up
+        {
             // Nothing comes back; the caller's own deadline ends it.
             return Ok(());
         }

@@ -10,8 +10,9 @@ use crate::config::HostId;
 use crate::lonc::request;
 use crate::wire::line::Outgoing;
 use crate::wire::secure::{
-    Assembler, CalledHello, CallerHello, CriticalHead, Frame, FrameReader, Hello, Key, MAX_BODY, NO_EPOCH, Taken,
-    Versions, message_cost, put_cancel, put_critical, put_error, put_ping, put_pong, put_request, put_window,
+    Assembler, CalledHello, CallerHello, CriticalHead, Frame, FrameReader, Hello, Key, MAX_BODY, NO_EPOCH,
+    Taken, Versions, message_cost, put_cancel, put_critical, put_error, put_ping, put_pong, put_request,
+    put_window,
 };
 use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
