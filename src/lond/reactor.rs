@@ -14,7 +14,7 @@
 mod ask_back;
 mod effects;
 mod handlers;
-mod keeper;
+pub mod keeper;
 mod program;
 mod secure_link;
 mod stream;

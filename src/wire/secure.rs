@@ -25,6 +25,8 @@ pub use frame::{
     FRAME_COST, Frame, FrameError, FrameReader, HEADER, Kind, MAX_BODY, cost, message_cost, put_answer,
     put_cancel, put_critical, put_error, put_go_away, put_ping, put_pong, put_request, put_window,
 };
-pub use hello::{CalledHello, CallerHello, Hello, HelloError, MAX_HELLO, VERSION, Versions, least_window};
+pub use hello::{
+    CalledHello, CallerHello, Hello, HelloError, MAX_HELLO, NO_EPOCH, VERSION, Versions, least_window,
+};
 pub use key::{HostKey, KeyError, KeyFile, sync_folder};
 pub use tls::{Admission, MAX_HANDSHAKE, TlsIdentity, Tunnel, TunnelError};

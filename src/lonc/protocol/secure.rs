@@ -10,8 +10,9 @@ use crate::config::HostId;
 use crate::lonc::request;
 use crate::wire::line::Outgoing;
 use crate::wire::secure::{
-    Assembler, CalledHello, CallerHello, CriticalHead, Frame, FrameReader, Hello, Key, MAX_BODY, Taken,
-    Versions, message_cost, put_cancel, put_critical, put_error, put_ping, put_pong, put_request, put_window,
+    Assembler, CalledHello, CallerHello, CriticalHead, Frame, FrameReader, Hello, Key, MAX_BODY, NO_EPOCH,
+    Taken, Versions, message_cost, put_cancel, put_critical, put_error, put_ping, put_pong, put_request,
+    put_window,
 };
 use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
@@ -107,7 +108,7 @@ impl Outbound {
 impl Secure {
     /// Begins with our HELLO.
     pub fn begin(terms: &Terms, out: &mut Outgoing) -> Secure {
-        let epoch = if terms.epoch.is_empty() { "0".repeat(32) } else { terms.epoch.clone() };
+        let epoch = if terms.epoch.is_empty() { NO_EPOCH.to_owned() } else { terms.epoch.clone() };
         let hello = CallerHello {
             hello: Hello {
                 versions: Versions::OURS,

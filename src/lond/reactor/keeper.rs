@@ -4,18 +4,18 @@
 //! Fails as the record does, in words for the session, which then waits and has it tried again.
 
 use crate::config::HostId;
-use crate::disk::{FolderLock, RealDisk};
+use crate::disk::{Disk, FolderLock, RealDisk, StepError};
 use crate::lond::record::{self, Look, Record};
 use crate::lond::secure::Recalled;
 use crate::wire::secure::Key;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// The record of one caller, while this process has it.
-#[derive(Debug)]
-pub struct Keeper {
+/// The record of one caller, while this process has it: on a disk `D`, under a lock `L`.
+pub struct Keeper<D: Disk = RealDisk, L = FolderLock> {
     dir: PathBuf,
     /// In this order: the record is done with before the lock is given back.
-    held: Option<(Record<RealDisk>, FolderLock)>,
+    held: Option<(Record<D>, L)>,
     /// What failed last.
     failure: String,
 }
@@ -32,16 +32,30 @@ pub enum Opening {
 }
 
 impl Keeper {
+    /// Opens it for an epoch of the caller's spool, or tries so again.
+    pub fn open(&mut self, epoch: &str) -> Opening {
+        self.open_with(epoch, |dir| {
+            let lock = FolderLock::try_acquire(dir)?;
+            Ok(lock.map(|lock| (Record::open(RealDisk, dir), lock)))
+        })
+    }
+}
+
+impl<D: Disk, L> Keeper<D, L> {
     /// The record of `caller`; nothing is touched yet.
-    pub fn new(spool_dir: &Path, caller: &HostId) -> Keeper {
+    pub fn new(spool_dir: &Path, caller: &HostId) -> Keeper<D, L> {
         Keeper { dir: record::folder(spool_dir, caller), held: None, failure: String::new() }
     }
 
-    /// Opens it for an epoch of the caller's spool, or tries so again.
-    pub fn open(&mut self, epoch: &str) -> Opening {
+    /// [`Keeper::open`], with the lock and the record that `acquire` has for the folder; `None`: another process has it.
+    pub fn open_with(
+        &mut self,
+        epoch: &str,
+        acquire: impl FnOnce(&Path) -> Result<Option<(Record<D>, L)>, StepError>,
+    ) -> Opening {
         if self.held.is_none() {
-            match FolderLock::try_acquire(&self.dir) {
-                Ok(Some(lock)) => self.held = Some((Record::open(RealDisk, &self.dir), lock)),
+            match acquire(&self.dir) {
+                Ok(Some(held)) => self.held = Some(held),
                 Ok(None) => return Opening::Busy,
                 Err(error) => return Opening::Failed(error.to_string()),
             }
@@ -100,5 +114,11 @@ impl Keeper {
     /// Lets go of it.
     pub fn close(&mut self) {
         self.held = None;
+    }
+}
+
+impl<D: Disk, L> fmt::Debug for Keeper<D, L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keeper").field("dir", &self.dir).field("open", &self.held.is_some()).finish()
     }
 }

@@ -9,7 +9,7 @@ use super::{Reason, Secure, State, Todo};
 use crate::handler::builtin::printable;
 use crate::lond::service::too_long_answer;
 use crate::wire::secure::{
-    CallerHello, Frame, FrameError, FrameReader, HelloError, Kind, Taken, Versions, cost,
+    CallerHello, Frame, FrameError, FrameReader, HelloError, Kind, NO_EPOCH, Taken, Versions, cost,
 };
 use std::time::Instant;
 
@@ -121,6 +121,9 @@ impl Secure {
             (State::Open | State::Draining(_), Frame::Request { id, more, body }) => {
                 self.chunk(id, more, body, false)
             }
+            (State::Open | State::Draining(_), Frame::Critical { .. }) if self.epoch == NO_EPOCH => {
+                Err(Violation::Misplaced(Kind::Critical))
+            }
             (State::Open | State::Draining(_), Frame::Critical { id, more, body }) => {
                 self.chunk(id, more, body, true)
             }
@@ -164,9 +167,15 @@ impl Secure {
         self.epoch = epoch;
         self.sending = Sending::new(hello.window, hello.max_line);
         self.deadline = None;
-        // In this order: the supervisor tells an older link to end, which has the record perhaps.
-        self.todo.extend([Todo::Opened, Todo::OpenRecord]);
+        self.todo.push_back(Todo::Opened);
         self.enter(State::Open);
+        if self.epoch == NO_EPOCH {
+            // Not the beginning of another epoch: what is known of the last one is still needed.
+            self.greet(0);
+        } else {
+            // In this order: the supervisor tells an older link to end, which has the record perhaps.
+            self.todo.push_back(Todo::OpenRecord);
+        }
         Ok(())
     }
 

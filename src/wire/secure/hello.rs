@@ -24,6 +24,9 @@ const MAX_VALUE: usize = 128;
 /// What a HELLO begins with.
 const MAGIC: &str = "lonnet\n";
 
+/// The epoch of a caller whose spool cannot be used just now: it sends no critical messages on this link.
+pub const NO_EPOCH: &str = "00000000000000000000000000000000";
+
 /// Digits of a spool's epoch.
 const EPOCH_DIGITS: usize = 32;
 
@@ -93,7 +96,7 @@ pub struct CallerHello {
     pub hello: Hello,
     /// Whom it means to have called.
     pub to: HostId,
-    /// Its spool's epoch: 32 hex digits.
+    /// Its spool's epoch: 32 hex digits; [`NO_EPOCH`] if that is not known.
     pub epoch: String,
 }
 

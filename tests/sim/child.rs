@@ -1,0 +1,187 @@
+//! A link child of `lond` in the simulation: the part that its reactor has in the real program.
+
+use crate::disk::{Life, SimDisk};
+use crate::net::Time;
+use lonnet::handler::Ticket;
+use lonnet::lond::Reason;
+use lonnet::lond::reactor::keeper::Keeper;
+use lonnet::lond::secure::Secure;
+use lonnet::lond::serve::Serve;
+use lonnet::lond::service::{Effect, Order};
+use lonnet::wire::secure::Key;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::io;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Instant;
+
+/// The locks that processes of a host hold.
+pub type Locks = Rc<RefCell<HashSet<PathBuf>>>;
+
+/// A lock; given back when its process lets go or dies.
+#[derive(Debug)]
+pub struct Guard {
+    pub locks: Locks,
+    pub path: PathBuf,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.locks.borrow_mut().remove(&self.path);
+    }
+}
+
+#[derive(Debug)]
+pub enum Wire {
+    Secure(Box<Secure>),
+    Classic(Box<Serve>),
+}
+
+/// An [`Effect`] that borrows nothing.
+#[derive(Debug)]
+pub enum Do {
+    Opened,
+    Ask { ticket: Ticket, order: Order, text: String },
+    Withdraw(Ticket),
+    AskBack(Ticket),
+    Load(Ticket),
+    Log(String),
+    OpenRecord(String),
+    Recall { ticket: Ticket, sequence: u64, settled: u64, running: usize, key: Option<Key> },
+    Shut,
+}
+
+#[derive(Debug)]
+pub struct Child {
+    pub host: usize,
+    pub caller: usize,
+    /// `None`: closed.
+    pub conn: Option<usize>,
+    pub wire: Wire,
+    pub keeper: Keeper<SimDisk, Guard>,
+    pub life: Rc<Life>,
+    /// What was taken from the session and waits to be written.
+    pub out: VecDeque<u8>,
+    pub opened: bool,
+    pub replaced: bool,
+    pub wake: Option<Time>,
+    /// Its end of input was told.
+    pub end_told: bool,
+    /// The message under each sequence and each ticket, as far as this child has learnt them.
+    pub by_sequence: HashMap<u64, usize>,
+    pub sequences: BTreeMap<Ticket, u64>,
+    /// The critical message that was looked up last: `log:` is run before another is.
+    pub logging: Option<Ticket>,
+    /// When the handler will have run what it was given in order.
+    pub handler_busy_until: Time,
+    /// Recording failed some time.
+    pub trouble: bool,
+    /// Critical requests that the handler has not been given, and those that it has.
+    pub waiting: VecDeque<(Ticket, String)>,
+    pub passed: VecDeque<usize>,
+}
+
+impl Child {
+    pub fn step(&mut self, now: Instant) -> Option<Do> {
+        let written = self.out.is_empty();
+        let effect = match &mut self.wire {
+            Wire::Secure(session) => session.step(now, written)?,
+            Wire::Classic(serve) => serve.step(now)?,
+        };
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Some(match effect {
+            Effect::Opened => Do::Opened,
+            Effect::Ask { ticket, order, request, .. } => Do::Ask { ticket, order, text: text(request) },
+            Effect::Withdraw { ticket, .. } => Do::Withdraw(ticket),
+            Effect::AskBack(ticket) => Do::AskBack(ticket),
+            Effect::Load(ticket) => Do::Load(ticket),
+            Effect::Log(bytes) => Do::Log(text(bytes)),
+            Effect::OpenRecord { epoch } => Do::OpenRecord(epoch.to_owned()),
+            Effect::Recall { ticket, sequence, settled, running, key } => {
+                Do::Recall { ticket, sequence, settled, running, key: key.cloned() }
+            }
+            Effect::Shut => Do::Shut,
+        })
+    }
+
+    pub fn push(&mut self, bytes: &[u8], now: Instant) {
+        match &mut self.wire {
+            Wire::Secure(session) => {
+                session.heard(now);
+                session.push(bytes, now);
+            }
+            Wire::Classic(serve) => serve.push(bytes),
+        }
+    }
+
+    pub fn end_of_input(&mut self) {
+        match &mut self.wire {
+            Wire::Secure(session) => session.end_of_input(),
+            Wire::Classic(serve) => serve.end_of_input(),
+        }
+    }
+
+    pub fn lost(&mut self) {
+        match &mut self.wire {
+            Wire::Secure(session) => session.lost("reset".to_owned()),
+            Wire::Classic(serve) => serve.lost(&io::ErrorKind::ConnectionReset.into()),
+        }
+    }
+
+    pub fn finish(&mut self, reason: Reason, now: Instant) {
+        match &mut self.wire {
+            Wire::Secure(session) => session.finish(reason, now),
+            Wire::Classic(serve) => serve.finish(reason, now),
+        }
+    }
+
+    pub fn tick(&mut self, now: Instant) {
+        match &mut self.wire {
+            Wire::Secure(session) => session.tick(now),
+            Wire::Classic(serve) => serve.tick(now),
+        }
+    }
+
+    pub fn answer(&mut self, ticket: Ticket, answer: &[u8]) {
+        match &mut self.wire {
+            Wire::Secure(session) => session.answer(ticket, answer),
+            Wire::Classic(serve) => serve.answer(ticket, answer),
+        }
+    }
+
+    pub fn wants_input(&self) -> bool {
+        match &self.wire {
+            Wire::Secure(session) => session.wants_input(),
+            Wire::Classic(serve) => serve.wants_input(),
+        }
+    }
+
+    pub fn has_work(&self) -> bool {
+        match &self.wire {
+            Wire::Secure(session) => session.has_work(self.out.is_empty()),
+            Wire::Classic(serve) => serve.has_work(),
+        }
+    }
+
+    pub fn is_cut(&self) -> bool {
+        match &self.wire {
+            Wire::Secure(session) => session.is_cut(),
+            Wire::Classic(serve) => serve.ended().is_some(),
+        }
+    }
+
+    pub fn ended(&self) -> Option<&Reason> {
+        match &self.wire {
+            Wire::Secure(session) => session.ended(),
+            Wire::Classic(serve) => serve.ended(),
+        }
+    }
+
+    pub fn deadline(&self) -> Option<Instant> {
+        match &self.wire {
+            Wire::Secure(session) => session.deadline(),
+            Wire::Classic(serve) => serve.deadline(),
+        }
+    }
+}

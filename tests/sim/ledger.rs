@@ -1,0 +1,277 @@
+//! What was sent, run and answered, and the promises that must hold: every violation is found here or in `world`.
+//!
+//! A message's *run* is *orphaned* when the child of `lond` that had it, or its machine, died before the answer was in
+//! the record: only then may the message run again on the secure wire.
+
+use crate::net::Time;
+use std::collections::HashSet;
+
+/// What a request is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// `ping`, answered by `lond` itself.
+    Ping,
+    /// To a handler.
+    Plain,
+    /// To a handler.
+    Critical,
+    /// `log:`, run by `lond` itself.
+    Log,
+}
+
+impl Kind {
+    pub fn is_critical(self) -> bool {
+        matches!(self, Kind::Critical | Kind::Log)
+    }
+}
+
+/// One try of a program to send a message.
+#[derive(Debug)]
+pub struct Attempt {
+    pub connection: u64,
+    pub at: Time,
+    pub acknowledged: Option<Time>,
+    /// It was answered `con_failed`. It may be on its way all the same, and then it has no place in the order.
+    pub refused: bool,
+}
+
+#[derive(Debug)]
+struct Run {
+    child: usize,
+}
+
+#[derive(Debug)]
+pub struct Message {
+    pub kind: Kind,
+    pub secure: bool,
+    /// Who sends it, and its place among that one's messages.
+    pub program: usize,
+    pub place: usize,
+    pub target: usize,
+    /// What it is answered when it is run.
+    pub answer: String,
+    /// The request as the handler gets it.
+    pub request: String,
+    pub line: String,
+    pub attempts: Vec<Attempt>,
+    runs: Vec<Run>,
+    /// Children that have recorded an answer to it.
+    recorded: HashSet<usize>,
+    /// A handler had it, and it is recorded that nobody knows what became of it.
+    pub given_up: bool,
+}
+
+impl Message {
+    pub fn is_run(&self) -> bool {
+        !self.runs.is_empty()
+    }
+
+    pub fn is_acknowledged(&self) -> bool {
+        self.attempts.iter().any(|attempt| attempt.acknowledged.is_some())
+    }
+}
+
+/// Counts over a run, to see that things do happen.
+#[derive(Debug, Default, Clone)]
+pub struct Counts {
+    pub answered: u64,
+    pub delayed: u64,
+    pub failed: u64,
+    pub lost: u64,
+    pub unknown: u64,
+    pub run: u64,
+    pub repeated: u64,
+}
+
+#[derive(Debug, Default)]
+pub struct Ledger {
+    pub messages: Vec<Message>,
+    /// Children of `lond` that are no more.
+    pub gone: HashSet<usize>,
+    pub counts: Counts,
+}
+
+pub type Checked = Result<(), String>;
+
+impl Ledger {
+    pub fn add(
+        &mut self,
+        kind: Kind,
+        secure: bool,
+        program: usize,
+        place: usize,
+        target: usize,
+        padding: usize,
+        key: bool,
+    ) -> usize {
+        let id = self.messages.len();
+        let padding = "x".repeat(padding);
+        let (request, answer) = match kind {
+            Kind::Ping => ("ping".to_owned(), format!("h{target}")),
+            Kind::Plain | Kind::Critical => (format!("do:{id}:{padding}"), format!("done:{id}:{padding}")),
+            Kind::Log => (format!("log:{id}"), "ok".to_owned()),
+        };
+        let line = match (kind.is_critical(), key) {
+            (true, true) => format!("critical;key=k{id}:{request}"),
+            (true, false) => format!("critical:{request}"),
+            (false, _) => request.clone(),
+        };
+        self.messages.push(Message {
+            kind,
+            secure,
+            program,
+            place,
+            target,
+            answer,
+            request,
+            line,
+            attempts: Vec::new(),
+            runs: Vec::new(),
+            recorded: HashSet::new(),
+            given_up: false,
+        });
+        id
+    }
+
+    /// A message is run by a handler, or by `child` itself.
+    pub fn run(&mut self, id: usize, child: usize, host: usize) -> Checked {
+        let message = &self.messages[id];
+        if message.target != host {
+            return Err(format!("message {id} ran on another host: {host}"));
+        }
+        self.counts.run += 1;
+        if message.is_run() {
+            self.counts.repeated += 1;
+            let orphaned =
+                |run: &&Run| self.gone.contains(&run.child) && !message.recorded.contains(&run.child);
+            let same = message.runs.iter().any(|run| run.child == child);
+            let mut runs: Vec<&Run> = message.runs.iter().filter(|run| !orphaned(run)).collect();
+            let now = Run { child };
+            if !orphaned(&&now) {
+                runs.push(&now);
+            }
+            let once = !message.kind.is_critical() || message.secure;
+            if once && (runs.len() > 1 || same || !message.kind.is_critical()) {
+                return Err(format!("message {id} ({:?}) ran more than once: {message:?}", message.kind));
+            }
+        } else if message.kind.is_critical() {
+            self.check_order(id)?;
+        }
+        self.messages[id].runs.push(Run { child });
+        Ok(())
+    }
+
+    /// Nothing that the sender sent later may have been run before.
+    fn check_order(&self, id: usize) -> Checked {
+        let message = &self.messages[id];
+        let Some(first) = message.attempts.first() else {
+            return Err(format!("message {id} was never sent"));
+        };
+        if message.given_up {
+            // The link ended before its handler came to it; what the handler does afterwards is its own affair.
+            return Ok(());
+        }
+        let later = self.messages.iter().enumerate().filter(|(_, other)| {
+            other.program == message.program
+                && other.target == message.target
+                // A handler's requests keep their order; `log:` is run by another, `lond` itself.
+                && other.kind == message.kind
+                && other.place > message.place
+                && other.is_run()
+        });
+        for (other_id, other) in later {
+            let Some(begun) = other.attempts.first() else { continue };
+            // What was refused, or whose fate the program never heard, has no place in the order.
+            let before =
+                message.attempts.iter().any(|attempt| attempt.acknowledged.is_some_and(|at| at <= begun.at));
+            let same = !first.refused
+                && message.attempts.len() == 1
+                && other.attempts.len() == 1
+                && first.connection == begun.connection;
+            if before || same {
+                return Err(format!(
+                    "message {id} ran after {other_id}, which was sent later: {message:?} {other:?}"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// `child` is about to record this answer: perhaps that nobody knows what a handler did.
+    pub fn give_up(&mut self, id: usize, answer: &[u8]) {
+        self.messages[id].given_up |= answer.starts_with(b"error:the link ended");
+    }
+
+    pub fn recorded(&mut self, id: usize, child: usize) {
+        self.messages[id].recorded.insert(child);
+    }
+
+    /// A child of `lond` came to its end in order: what it ran is recorded, unless its disk was sick.
+    pub fn ended_in_order(&self, child: usize) -> Checked {
+        let missing = self.messages.iter().position(|message| {
+            message.secure
+                && message.kind.is_critical()
+                && message.runs.iter().any(|run| run.child == child)
+                && !message.recorded.contains(&child)
+        });
+        missing.map_or(Ok(()), |id| {
+            Err(format!("child {child} ended in order and had not recorded message {id}"))
+        })
+    }
+
+    /// A program got an answer to its oldest open request.
+    pub fn answered(&mut self, id: usize, attempt: usize, line: &str, now: Time, calm: bool) -> Checked {
+        let message = &mut self.messages[id];
+        let acknowledged = match line {
+            _ if line == message.answer => {
+                self.counts.answered += 1;
+                if message.kind != Kind::Ping && !message.is_run() {
+                    return Err(format!("message {id} was answered and never run: {message:?}"));
+                }
+                true
+            }
+            "con_delayed" if message.kind.is_critical() => {
+                self.counts.delayed += 1;
+                true
+            }
+            "con_failed" if message.kind.is_critical() && !calm => {
+                self.counts.failed += 1;
+                message.attempts[attempt].refused = true;
+                false
+            }
+            "con_lost" if !message.kind.is_critical() && !calm => {
+                self.counts.lost += 1;
+                false
+            }
+            // Not known what was done, and recorded so.
+            _ if line.starts_with("error:the link ended") && message.given_up => false,
+            _ => return Err(format!("message {id} was answered {line:?}, calm: {calm}: {message:?}")),
+        };
+        if acknowledged {
+            message.attempts[attempt].acknowledged = Some(now);
+        }
+        Ok(())
+    }
+
+    /// At the end: what was acknowledged has arrived.
+    pub fn arrived(&self) -> Checked {
+        let missing = self.messages.iter().enumerate().find(|(_, message)| {
+            message.kind != Kind::Ping && message.is_acknowledged() && !message.is_run() && !message.given_up
+        });
+        missing.map_or(Ok(()), |(id, message)| {
+            Err(format!("message {id} was acknowledged and never arrived: {message:?}"))
+        })
+    }
+}
+
+impl Counts {
+    pub fn add(&mut self, other: &Counts) {
+        self.answered += other.answered;
+        self.delayed += other.delayed;
+        self.failed += other.failed;
+        self.lost += other.lost;
+        self.unknown += other.unknown;
+        self.run += other.run;
+        self.repeated += other.repeated;
+    }
+}

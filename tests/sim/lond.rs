@@ -1,0 +1,471 @@
+//! `lond` in the simulation: its children's turns, as the reactor does them, and the handler that they ask.
+//!
+//! The handler is a program of its own: what it was given it may still run when the child that gave it is dead.
+
+use crate::child::{Child, Do, Guard, Wire};
+use crate::disk::Life;
+use crate::ledger::Checked;
+use crate::link::id_of;
+use crate::net::{End, Time};
+use crate::sabotage::Sabotage;
+use crate::scenario::*;
+use crate::world::{Event, Job, World};
+use lonnet::disk::Disk;
+use lonnet::handler::Ticket;
+use lonnet::lond::Reason;
+use lonnet::lond::reactor::keeper::{Keeper, Opening};
+use lonnet::lond::record::Record;
+use lonnet::lond::secure::{self, Recalled, Secure};
+use lonnet::lond::serve::{self, Serve};
+use lonnet::lond::service::{Order, Route, Service};
+use lonnet::wire::secure::least_window;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// The most that a child may have waiting for its caller: the cores' own mark, and a frame or an answer beyond it.
+const MOST_OUT: usize = (1 << 20) + 2 * MAX_LINE + (256 << 10);
+/// Bytes taken from a session that may wait to be written.
+const OUT_FULL: usize = 256 * 1024;
+
+impl World {
+    /// A connection has come, and a child is forked for it.
+    pub fn accept(&mut self, conn: usize, caller: usize, host: usize, secure: bool) {
+        let now = self.clock().mono;
+        let service = Service {
+            id: id_of(host),
+            caller: id_of(caller),
+            routes: vec![Route { name: "do".to_owned(), allowed: true }],
+        };
+        let opening = now + Duration::from_micros(OPENING_TIMEOUT);
+        let drain_timeout = Duration::from_micros(DRAIN_TIMEOUT);
+        let wire = if secure {
+            let settings = secure::Settings {
+                service,
+                max_line: MAX_LINE,
+                window: least_window(MAX_LINE) as u32,
+                heartbeat: Duration::from_micros(HEARTBEAT),
+                heartbeat_missed: HEARTBEAT_MISSED,
+                drain_timeout,
+            };
+            Wire::Secure(Box::new(Secure::new(settings, opening, now)))
+        } else {
+            let settings = serve::Settings { service, max_line: MAX_LINE, drain_timeout };
+            let random = fastrand::Rng::with_seed(self.random.u64(..));
+            Wire::Classic(Box::new(Serve::new(settings, random, opening)))
+        };
+        self.children.push(Some(Child {
+            host,
+            caller,
+            conn: Some(conn),
+            wire,
+            keeper: Keeper::new(Path::new("/spool"), &id_of(caller)),
+            life: Rc::new(Life::default()),
+            out: VecDeque::new(),
+            opened: false,
+            replaced: false,
+            wake: None,
+            end_told: false,
+            by_sequence: HashMap::new(),
+            sequences: BTreeMap::new(),
+            logging: None,
+            handler_busy_until: 0,
+            trouble: false,
+            waiting: VecDeque::new(),
+            passed: VecDeque::new(),
+        }));
+        let child = self.children.len() - 1;
+        self.wake_child(child, self.now);
+    }
+
+    pub fn finish_child(&mut self, number: usize, reason: Reason) -> Checked {
+        let now = self.clock().mono;
+        let Some(child) = self.children[number].as_mut() else { return Ok(()) };
+        child.finish(reason, now);
+        self.child_turn(number)
+    }
+
+    /// The process is gone; what the handler has of it may be run, or not.
+    pub fn kill_child(&mut self, number: usize) {
+        let Some(child) = self.children[number].take() else { return };
+        self.trace(|_| format!("child {number} is gone"));
+        self.ledger.gone.insert(number);
+        if let Some(conn) = child.conn {
+            self.close(conn, End::Called, true);
+        }
+        let host = child.host;
+        drop(child);
+        if self.random.bool() {
+            for job in self.jobs.iter_mut().filter(|job| job.child == number) {
+                job.alive = false;
+            }
+        }
+        if self.sabotage == Sabotage::RecordDropped {
+            let disk = &self.hosts[host].disk;
+            for path in disk.files().into_keys().filter(|path| path.ends_with("answers")) {
+                disk.take_away(&path);
+            }
+        }
+    }
+
+    /// Whether the child's process, or its machine, died just now.
+    fn died(&self, child: &Child) -> bool {
+        child.life.dead.get() || self.hosts[child.host].disk.is_dead()
+    }
+
+    /// A turn of the child's loop.
+    pub fn child_turn(&mut self, number: usize) -> Checked {
+        let Some(mut child) = self.children[number].take() else { return Ok(()) };
+        let turned = self.turns(number, &mut child);
+        let (dead, sick) = (child.life.dead.get(), self.hosts[child.host].disk.is_dead());
+        let ended = child.ended().cloned();
+        let deadline = child.deadline().map(|at| self.time_of(at));
+        let trouble = child.trouble;
+        self.children[number] = Some(child);
+        turned?;
+        if dead {
+            self.kill_child(number);
+        } else if sick {
+            // The machine is about to be found dead.
+        } else if let Some(reason) = ended {
+            self.trace(|_| format!("child {number} ends: {reason}"));
+            match reason {
+                Reason::Violation(_) | Reason::CallerError(_) => {
+                    return Err(format!("child {number}: {reason}, on a wire that changes nothing"));
+                }
+                _ => {}
+            }
+            if !trouble && self.sabotage != Sabotage::RecordDropped {
+                self.ledger.ended_in_order(number)?;
+            }
+            self.kill_child(number);
+        } else if let Some(at) = deadline {
+            self.wake_child(number, at);
+        }
+        Ok(())
+    }
+
+    fn turns(&mut self, number: usize, child: &mut Child) -> Checked {
+        let now = self.clock().mono;
+        child.tick(now);
+        for _ in 0..1000 {
+            self.carry_out(number, child)?;
+            if self.died(child) {
+                return Ok(());
+            }
+            let read = self.read_child(number, child)?;
+            self.record(number, child);
+            if self.died(child) {
+                return Ok(());
+            }
+            self.write_child(child)?;
+            if child.is_cut()
+                && let Some(conn) = child.conn.take()
+            {
+                self.close(conn, End::Called, false);
+            }
+            if child.ended().is_some() || (!read && !child.has_work()) {
+                return Ok(());
+            }
+        }
+        // The rest of the work waits for the next event.
+        self.children[number] = None;
+        Err(format!("child {number} turns and turns: {child:?}"))
+    }
+
+    /// Whether anything was read.
+    fn read_child(&mut self, number: usize, child: &mut Child) -> Result<bool, String> {
+        let now = self.clock().mono;
+        let mut any = false;
+        while let Some(conn) = child.conn.filter(|_| child.wants_input()) {
+            let pipe = self.conns[conn].input(End::Called);
+            if pipe.reset {
+                child.conn = None;
+                self.close(conn, End::Called, false);
+                child.lost();
+                return Ok(true);
+            }
+            if pipe.arrived.is_empty() {
+                if pipe.ended && !child.end_told {
+                    child.end_told = true;
+                    child.end_of_input();
+                    any = true;
+                }
+                break;
+            }
+            let count = self.random.usize(1..=pipe.arrived.len());
+            let bytes: Vec<u8> = self.conns[conn].to_called.arrived.drain(..count).collect();
+            child.push(&bytes, now);
+            any = true;
+            self.room_made(conn, End::Caller);
+            self.carry_out(number, child)?;
+            if self.died(child) {
+                break;
+            }
+        }
+        Ok(any)
+    }
+
+    /// What a session needs once a turn.
+    fn record(&mut self, number: usize, child: &mut Child) {
+        let now = self.clock().mono;
+        let Wire::Secure(session) = &mut child.wire else { return };
+        if session.unrecorded().next().is_some() {
+            let answers: Vec<(u64, Vec<u8>)> =
+                session.unrecorded().map(|(sequence, _, text)| (sequence, text.to_vec())).collect();
+            // Even if the process dies before it hears that this is recorded.
+            for (sequence, text) in &answers {
+                if let Some(message) = child.by_sequence.get(sequence) {
+                    self.ledger.give_up(*message, text);
+                }
+            }
+            let added = match self.sabotage {
+                Sabotage::NotRecorded => Ok(()),
+                _ => child.keeper.add(session.unrecorded()),
+            };
+            if child.life.dead.get() || self.hosts[child.host].disk.is_dead() {
+                return;
+            }
+            match added {
+                Ok(()) => {
+                    for (sequence, _) in answers {
+                        if let Some(message) = child.by_sequence.get(&sequence) {
+                            self.ledger.recorded(*message, number);
+                        }
+                    }
+                    session.recorded();
+                }
+                Err(cause) => {
+                    child.trouble = true;
+                    session.record_failed(&cause, now);
+                }
+            }
+        }
+        if session.is_done_with_record() {
+            child.keeper.close();
+        }
+        session.beat(now);
+    }
+
+    fn write_child(&mut self, child: &mut Child) -> Checked {
+        let now = self.clock().mono;
+        loop {
+            if let Wire::Secure(session) = &mut child.wire
+                && child.out.len() < OUT_FULL
+            {
+                session.fill(now);
+                let frames = session.outgoing();
+                child.out.extend(frames.bytes());
+                frames.clear();
+            }
+            let Some(conn) = child.conn else { return Ok(()) };
+            let room = self.conns[conn].room(End::Called);
+            let (bytes, left): (Vec<u8>, usize) = match &mut child.wire {
+                Wire::Secure(_) => {
+                    let count = child.out.len().min(room);
+                    (child.out.drain(..count).collect(), child.out.len())
+                }
+                Wire::Classic(serve) => {
+                    let out = serve.outgoing();
+                    let count = out.len().min(room);
+                    let bytes = out.bytes()[..count].to_vec();
+                    out.wrote(count);
+                    (bytes, out.len())
+                }
+            };
+            if left > MOST_OUT {
+                return Err(format!("{left} bytes wait for the caller"));
+            }
+            if bytes.is_empty() {
+                return Ok(());
+            }
+            let (time, random) = (self.now, &mut self.random);
+            self.conns[conn].send(End::Called, &bytes, time, random);
+            self.plan(conn);
+        }
+    }
+
+    fn carry_out(&mut self, number: usize, child: &mut Child) -> Checked {
+        let now = self.clock().mono;
+        while let Some(what) = child.step(now) {
+            match what {
+                Do::Opened => {
+                    child.opened = true;
+                    for (other, older) in self.children.iter_mut().enumerate() {
+                        let Some(older) = older else { continue };
+                        let same = older.host == child.host && older.caller == child.caller;
+                        if same && older.opened && !older.replaced {
+                            older.replaced = true;
+                            self.replace_later.push(other);
+                        }
+                    }
+                    for other in std::mem::take(&mut self.replace_later) {
+                        self.after(100, 50 * MILLI, Event::Replaced(other));
+                    }
+                }
+                Do::Ask { ticket, order, text } => {
+                    if let (Some(sequence), Some(message)) = (child.sequences.get(&ticket), message_of(&text))
+                    {
+                        child.by_sequence.insert(*sequence, message);
+                    }
+                    match order {
+                        Order::Kept => {
+                            child.waiting.push_back((ticket, text));
+                            self.pass_on(number, child);
+                        }
+                        Order::Free => {
+                            let job = self.job(number, child.host, ticket, text, false);
+                            let due = self.now + self.handler_pause();
+                            self.at(due, Event::Run(job));
+                        }
+                    }
+                }
+                Do::Withdraw(ticket) => {
+                    let before = child.waiting.len();
+                    child.waiting.retain(|(waiting, _)| *waiting != ticket);
+                    if let Wire::Secure(session) = &mut child.wire
+                        && child.waiting.len() < before
+                    {
+                        session.withdrawn(ticket);
+                    }
+                }
+                Do::AskBack(ticket) | Do::Load(ticket) => child.answer(ticket, b"0"),
+                Do::Log(text) => {
+                    let message = text.parse().map_err(|_| format!("log of {text:?}"))?;
+                    self.trace(|_| format!("child {number} logs message {message}"));
+                    self.ledger.run(message, number, child.host)?;
+                    let sequence = child.logging.and_then(|ticket| child.sequences.get(&ticket));
+                    if let Some(sequence) = sequence.copied() {
+                        child.by_sequence.insert(sequence, message);
+                    }
+                }
+                Do::OpenRecord(epoch) => self.open_record(child, &epoch),
+                Do::Recall { ticket, sequence, settled, running, key } => {
+                    child.sequences.insert(ticket, sequence);
+                    child.logging = Some(ticket);
+                    let Wire::Secure(session) = &mut child.wire else { continue };
+                    let found = child.keeper.recall(sequence, settled, running, key.as_ref());
+                    child.trouble |= matches!(found, Recalled::Failed(_));
+                    if self.trace {
+                        let time = self.now as f64 / 1e6;
+                        println!(
+                            "{time:>11.6} child {number}: {sequence}, settled below {settled}: {found:?}"
+                        );
+                    }
+                    session.recalled(ticket, found, now);
+                }
+                Do::Shut => {
+                    // The last words go first.
+                    self.write_child(child)?;
+                    if let Some(conn) = child.conn {
+                        let (time, random) = (self.now, &mut self.random);
+                        self.conns[conn].shut(End::Called, time, random);
+                        self.plan(conn);
+                    }
+                }
+            }
+            if self.died(child) {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn open_record(&mut self, child: &mut Child, epoch: &str) {
+        let now = self.clock().mono;
+        self.trace(|_| format!("a link of h{} begins with epoch {epoch}", child.caller));
+        let mut disk = self.disk(child.host, &child.life);
+        let locks = self.hosts[child.host].locks.clone();
+        let (ignored, step) = (self.sabotage == Sabotage::LockIgnored, self.scenario.record_step);
+        let opening = child.keeper.open_with(epoch, |dir| {
+            if !locks.borrow_mut().insert(dir.to_owned()) && !ignored {
+                return Ok(None);
+            }
+            let guard = Guard { locks: locks.clone(), path: dir.to_owned() };
+            // As the lock does. What fails here, the record finds out.
+            let _ = dir.parent().map(|above| disk.make_folder(above));
+            let _ = disk.make_folder(dir);
+            Ok(Some((Record::open_with_step(disk, dir, step), guard)))
+        });
+        let Wire::Secure(session) = &mut child.wire else { return };
+        match opening {
+            Opening::Open(mark) => session.record_opened(mark),
+            Opening::Busy => session.record_busy(now),
+            Opening::Failed(cause) => {
+                child.trouble = true;
+                session.record_failed(&cause, now);
+            }
+        }
+    }
+
+    // The handler.
+
+    fn handler_pause(&mut self) -> Time {
+        let (least, most) = self.scenario.handler_delay;
+        if self.now < FAULTS_END && self.random.u32(..100) < self.scenario.slow_percent {
+            self.random.u64(SECOND / 2..REQUEST_TIMEOUT * 5 / 4)
+        } else {
+            self.random.u64(least..=most.max(least))
+        }
+    }
+
+    fn job(&mut self, child: usize, host: usize, ticket: Ticket, text: String, ordered: bool) -> usize {
+        self.jobs.push(Job { child, host, ticket, text, ordered, alive: true });
+        self.jobs.len() - 1
+    }
+
+    /// Gives the handler what it takes ahead.
+    fn pass_on(&mut self, number: usize, child: &mut Child) {
+        while child.passed.len() < self.scenario.handler_depth {
+            let Some((ticket, text)) = child.waiting.pop_front() else { return };
+            let job = self.job(number, child.host, ticket, text, true);
+            child.passed.push_back(job);
+            // One after the other: none before those that it was given earlier.
+            let due = (self.now + self.handler_pause()).max(child.handler_busy_until);
+            child.handler_busy_until = due;
+            self.at(due, Event::Run(job));
+        }
+    }
+
+    pub fn run_job(&mut self, job: usize) -> Checked {
+        let Job { child, host, text, alive, .. } = &self.jobs[job];
+        if !alive {
+            return Ok(());
+        }
+        let (child, host) = (*child, *host);
+        let message = message_of(text).ok_or_else(|| format!("a handler got {text:?}"))?;
+        if *text != self.ledger.messages[message].request {
+            return Err(format!("message {message} came as {text:?}"));
+        }
+        self.trace(|_| format!("message {message} runs, asked by child {child}"));
+        self.ledger.run(message, child, host)?;
+        self.after(0, MILLI, Event::Answer(job));
+        Ok(())
+    }
+
+    pub fn answer_job(&mut self, job: usize) -> Checked {
+        let Job { child: number, ticket, ordered, .. } = self.jobs[job];
+        let Some(mut child) = self.children[number].take() else { return Ok(()) };
+        if ordered && child.passed.front() != Some(&job) {
+            // Answers come in the order of the requests: it comes when the one before has.
+            self.children[number] = Some(child);
+            self.after(10, MILLI, Event::Answer(job));
+            return Ok(());
+        }
+        if ordered {
+            child.passed.pop_front();
+        }
+        let Some(message) = message_of(&self.jobs[job].text) else { return Ok(()) };
+        let answer = self.ledger.messages[message].answer.clone();
+        child.answer(ticket, answer.as_bytes());
+        self.pass_on(number, &mut child);
+        self.children[number] = Some(child);
+        self.child_turn(number)
+    }
+}
+
+/// The number of the message that a request is.
+fn message_of(text: &str) -> Option<usize> {
+    text.split(':').nth(1)?.parse().ok()
+}

@@ -1,0 +1,155 @@
+//! What a seed stands for: the network, its load, and the faults that come over it.
+
+use crate::net::Time;
+use crate::sabotage::Sabotage;
+
+pub const SECOND: Time = 1_000_000;
+pub const MILLI: Time = 1_000;
+
+/// When the last fault ends.
+pub const FAULTS_END: Time = 30 * SECOND;
+/// How long after that every link is up, every request answered and every spool empty: the longest pause before a
+/// redial (60 s), the time in which a silent link is found (twice `request_timeout` on the classic wire, 16 s),
+/// connecting and opening (5 s each), the drain timeout and the patience with a record (2 s + 5 s), and 17 s to carry
+/// out what waited.
+pub const SETTLED_WITHIN: Time = 110 * SECOND;
+
+pub const REQUEST_TIMEOUT: Time = 8 * SECOND;
+pub const CONNECT_TIMEOUT: Time = 5 * SECOND;
+pub const OPENING_TIMEOUT: Time = 5 * SECOND;
+pub const DRAIN_TIMEOUT: Time = 2 * SECOND;
+pub const HEARTBEAT: Time = 2 * SECOND;
+pub const HEARTBEAT_MISSED: u32 = 2;
+pub const MAX_LINE: usize = 40_000;
+
+/// A fault, when its time comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Trouble {
+    /// `kill -9` of a link's process; `Some`: at its nth disk operation from now.
+    KillLink(usize, Option<u32>),
+    /// The same of one of the host's serving children.
+    KillChild(usize, Option<u32>),
+    /// A link's process is told to end, and started anew.
+    DrainLink(usize),
+    /// The host's serving children are told to end.
+    DrainChildren(usize),
+    /// Nobody listens on that host for so long.
+    ListenerDown(usize, Time),
+    MachineDies(usize),
+    /// The nth disk operation from now fails, so.
+    DiskFails(usize, usize, i32),
+    /// The machine dies at the nth disk operation from now, in the middle of it, as far as it can.
+    DiskDies(usize, usize, usize),
+    /// Everything that changes the disk fails for so long.
+    DiskSick(usize, Time, i32),
+    /// No space is left for so long.
+    DiskFull(usize, Time),
+    /// Nothing passes from the one to the other for so long.
+    Partition(usize, usize, Time),
+    /// A connection of the host breaks or, `true`, swallows what it is given.
+    Cut(usize, bool),
+    Probe(usize),
+}
+
+#[derive(Debug)]
+pub struct Scenario {
+    pub hosts: usize,
+    /// Caller, called, secure.
+    pub links: Vec<(usize, usize, bool)>,
+    pub programs_per_link: usize,
+    pub messages_per_program: usize,
+    pub critical_percent: u32,
+    pub key_percent: u32,
+    /// No fault at all: then nothing may be lost, late or refused.
+    pub calm: bool,
+    pub troubles: Vec<(Time, Trouble)>,
+    pub delay: (Time, Time),
+    pub capacity: usize,
+    /// Percent of connections that break after some bytes, and that swallow them.
+    pub breaking_percent: u32,
+    pub swallowing_percent: u32,
+    pub handler_delay: (Time, Time),
+    pub slow_percent: u32,
+    /// Requests that a handler is given ahead of its answers.
+    pub handler_depth: usize,
+    pub long_percent: u32,
+    pub spool_messages: u64,
+    pub segment_bytes: u64,
+    pub record_step: u64,
+}
+
+impl Scenario {
+    pub fn of(random: &mut fastrand::Rng, sabotage: Sabotage) -> Scenario {
+        let calm = sabotage == Sabotage::None && random.u32(..10) == 0;
+        let hosts = if random.u32(..10) < 7 { 2 } else { 3 };
+        let mut links = Vec::new();
+        let secure_percent = if sabotage == Sabotage::AnswerTwice { 0 } else { 75 };
+        for caller in 0..hosts {
+            for called in 0..hosts {
+                if caller != called && (links.is_empty() || random.u32(..10) < 4) {
+                    links.push((caller, called, random.u32(..100) < secure_percent));
+                }
+            }
+        }
+        let mut troubles: Vec<(Time, Trouble)> = Vec::new();
+        let count = if calm { 0 } else { random.usize(1..12) };
+        for _ in 0..count {
+            let at = random.u64(..FAULTS_END * 9 / 10);
+            let trouble = Self::trouble(random, hosts, links.len());
+            troubles.push((at, trouble));
+        }
+        if sabotage == Sabotage::FailedSyncSwallowed {
+            // A sync must fail while something is stored, and the machine die before it is sent.
+            let at = random.u64(2 * SECOND..8 * SECOND);
+            troubles.push((SECOND, Trouble::ListenerDown(links[0].1, 20 * SECOND)));
+            troubles.push((at, Trouble::DiskSick(links[0].0, SECOND, libc::EIO)));
+            troubles.push((at + SECOND + SECOND / 10, Trouble::MachineDies(links[0].0)));
+        }
+        let slow = !calm && random.u32(..10) < 3;
+        let base = random.u64(1..=40) * MILLI;
+        Scenario {
+            hosts,
+            programs_per_link: random.usize(1..=3),
+            messages_per_program: random.usize(3..=18),
+            critical_percent: random.u32(40..=90),
+            key_percent: if random.bool() { 25 } else { 0 },
+            calm,
+            troubles,
+            delay: (50, base),
+            capacity: if random.u32(..4) == 0 { random.usize(2000..8000) } else { 65_536 },
+            breaking_percent: if calm { 0 } else { random.u32(..4) * 15 },
+            swallowing_percent: if calm { 0 } else { random.u32(..3) * 8 },
+            handler_delay: (100, random.u64(1..=100) * MILLI),
+            slow_percent: if slow { random.u32(..15) } else { 0 },
+            handler_depth: random.usize(1..=4),
+            long_percent: if random.u32(..5) == 0 { 6 } else { 0 },
+            spool_messages: if !calm && random.u32(..8) == 0 { random.u64(3..10) } else { 1000 },
+            segment_bytes: random.u64(4096..16384),
+            record_step: random.u64(200..4000),
+            links,
+        }
+    }
+
+    fn trouble(random: &mut fastrand::Rng, hosts: usize, links: usize) -> Trouble {
+        let host = random.usize(..hosts);
+        let link = random.usize(..links);
+        let errno = *random.choice(&[libc::EIO, libc::ENOSPC]).unwrap_or(&libc::EIO);
+        let time = random.u64(SECOND / 10..8 * SECOND);
+        let fuse = random.bool().then(|| random.u32(..8));
+        match random.u32(..18) {
+            0 | 1 => Trouble::KillLink(link, fuse),
+            2..=4 => Trouble::KillChild(host, fuse),
+            5 => Trouble::DrainLink(link),
+            6 => Trouble::DrainChildren(host),
+            7 => Trouble::ListenerDown(host, time),
+            8 => Trouble::MachineDies(host),
+            9 => Trouble::DiskFails(host, random.usize(..12), errno),
+            10 => Trouble::DiskDies(host, random.usize(..12), random.usize(..700)),
+            11 => Trouble::DiskSick(host, time, errno),
+            12 => Trouble::DiskFull(host, time),
+            13 | 14 => Trouble::Partition(host, (host + random.usize(1..hosts)) % hosts, time),
+            15 | 16 => Trouble::Cut(host, random.u32(..3) == 0),
+            _ => Trouble::Probe(link),
+        }
+    }
+}

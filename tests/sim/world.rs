@@ -1,0 +1,516 @@
+//! The simulated network: hosts, their processes, and the clock that moves from event to event.
+//!
+//! Everything that is random comes from the seed. After every event the bounds are checked; promises about messages
+//! are checked by the ledger as things happen.
+
+use crate::child::{Child, Locks};
+use crate::disk::{Life, SimDisk};
+use crate::ledger::{Checked, Kind, Ledger};
+use crate::link::{LinkInput, LinkProcess, Program};
+use crate::net::{Conn, End, Fate, Time};
+use crate::sabotage::Sabotage;
+use crate::scenario::*;
+use lonnet::disk::{Fault, FaultyDisk, Keep};
+use lonnet::lonc::link::Now;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashSet};
+use std::path::Path;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+/// Events of one seed; more means that something turns round and round.
+const MAX_EVENTS: usize = 200_000;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Event {
+    Deliver(usize, bool),
+    WakeLink(usize),
+    WakeChild(usize),
+    /// The network has decided about a dial.
+    Dialled(usize, u64),
+    StartLink(usize),
+    Program(usize),
+    /// A handler runs a request; it answers it.
+    Run(usize),
+    Answer(usize),
+    /// A newer link from this child's caller is open.
+    Replaced(usize),
+    Trouble(Trouble),
+    MachineUp(usize),
+    DiskWell(usize),
+    Check,
+}
+
+pub struct Host {
+    pub disk: FaultyDisk,
+    pub up: bool,
+    /// Until then nobody listens.
+    pub listens_at: Time,
+    pub locks: Locks,
+    /// The disk may have failed since the beginning.
+    pub trouble: bool,
+}
+
+/// A request that a handler has.
+pub struct Job {
+    pub child: usize,
+    pub host: usize,
+    pub ticket: lonnet::handler::Ticket,
+    pub text: String,
+    pub ordered: bool,
+    pub alive: bool,
+}
+
+pub struct World {
+    pub scenario: Scenario,
+    pub sabotage: Sabotage,
+    pub random: fastrand::Rng,
+    pub now: Time,
+    pub base: Instant,
+    events: BinaryHeap<Reverse<(Time, u64, Event)>>,
+    counter: u64,
+    pub hosts: Vec<Host>,
+    pub links: Vec<LinkProcess>,
+    pub programs: Vec<Program>,
+    pub children: Vec<Option<Child>>,
+    pub conns: Vec<Conn>,
+    /// Deliveries that are planned.
+    planned: HashSet<(usize, bool, Time)>,
+    pub jobs: Vec<Job>,
+    pub ledger: Ledger,
+    /// From, to, until.
+    partitions: Vec<(usize, usize, Time)>,
+    pub replace_later: Vec<usize>,
+    pub trace: bool,
+}
+
+/// Runs one seed to its end.
+///
+/// # Errors
+/// The promise that was broken.
+pub fn run(seed: u64, sabotage: Sabotage, trace: bool) -> Result<crate::ledger::Counts, String> {
+    let mut world = World::new(seed, sabotage, trace);
+    world.live()?;
+    Ok(world.ledger.counts)
+}
+
+impl World {
+    fn new(seed: u64, sabotage: Sabotage, trace: bool) -> World {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let scenario = Scenario::of(&mut random, sabotage);
+        let host = |_| Host {
+            disk: FaultyDisk::new(&[Path::new("/spool")]),
+            up: true,
+            listens_at: 0,
+            locks: Locks::default(),
+            trouble: false,
+        };
+        let mut world = World {
+            sabotage,
+            random,
+            now: 0,
+            base: Instant::now(),
+            events: BinaryHeap::new(),
+            counter: 0,
+            hosts: (0..scenario.hosts).map(host).collect(),
+            links: Vec::new(),
+            programs: Vec::new(),
+            children: Vec::new(),
+            conns: Vec::new(),
+            planned: HashSet::new(),
+            jobs: Vec::new(),
+            ledger: Ledger::default(),
+            partitions: Vec::new(),
+            replace_later: Vec::new(),
+            trace,
+            scenario,
+        };
+        world.trace(|world| format!("{:?}", world.scenario));
+        for (number, (caller, called, secure)) in world.scenario.links.clone().into_iter().enumerate() {
+            world.links.push(LinkProcess::new(caller, called, secure));
+            world.at(world.now, Event::StartLink(number));
+            for _ in 0..world.scenario.programs_per_link {
+                let program = world.programs.len();
+                let mut todo = std::collections::VecDeque::new();
+                for place in 0..world.scenario.messages_per_program {
+                    todo.push_back(world.message(program, place, called, secure));
+                }
+                world.programs.push(Program::new(number, todo));
+                let begin = world.random.u64(..5 * SECOND);
+                world.at(begin, Event::Program(program));
+            }
+        }
+        for (at, trouble) in world.scenario.troubles.clone() {
+            world.at(at, Event::Trouble(trouble));
+        }
+        world.at(FAULTS_END, Event::Check);
+        world
+    }
+
+    fn message(&mut self, program: usize, place: usize, target: usize, secure: bool) -> usize {
+        let critical = self.random.u32(..100) < self.scenario.critical_percent;
+        let kind = match (critical, self.random.u32(..8)) {
+            (true, 0) => Kind::Log,
+            (true, _) => Kind::Critical,
+            (false, 0) => Kind::Ping,
+            (false, _) => Kind::Plain,
+        };
+        let long = self.random.u32(..100) < self.scenario.long_percent;
+        let padding = if long { self.random.usize(10_000..MAX_LINE - 100) } else { self.random.usize(..60) };
+        let key = secure && self.random.u32(..100) < self.scenario.key_percent;
+        self.ledger.add(kind, secure, program, place, target, padding, key)
+    }
+
+    pub fn at(&mut self, time: Time, event: Event) {
+        self.counter += 1;
+        self.events.push(Reverse((time.max(self.now), self.counter, event)));
+    }
+
+    pub fn after(&mut self, least: Time, most: Time, event: Event) {
+        let pause = self.random.u64(least..=most);
+        self.at(self.now + pause, event);
+    }
+
+    pub fn trace(&self, text: impl FnOnce(&World) -> String) {
+        if self.trace {
+            println!("{:>11.6} {}", self.now as f64 / 1e6, text(self));
+        }
+    }
+
+    /// The clock as the cores see it.
+    pub fn clock(&self) -> Now {
+        let passed = Duration::from_micros(self.now);
+        let begin = jiff::Timestamp::from_second(1_700_000_000).unwrap_or_default();
+        Now { mono: self.base + passed, wall: begin + passed }
+    }
+
+    pub fn time_of(&self, instant: Instant) -> Time {
+        // Rounded up, so that what is due then is due.
+        u64::try_from(instant.saturating_duration_since(self.base).as_nanos().div_ceil(1000))
+            .unwrap_or(u64::MAX)
+    }
+
+    fn live(&mut self) -> Checked {
+        for _ in 0..MAX_EVENTS {
+            let Some(Reverse((time, _, event))) = self.events.pop() else {
+                return Err("the simulation came to a standstill".to_owned());
+            };
+            self.now = self.now.max(time);
+            if event == Event::Check {
+                match self.unsettled() {
+                    None => return self.ledger.arrived(),
+                    Some(why) if self.now >= FAULTS_END + SETTLED_WITHIN => {
+                        return Err(format!(
+                            "not settled {} s after the last fault: {why}",
+                            SETTLED_WITHIN / SECOND
+                        ));
+                    }
+                    Some(_) => self.at(self.now + SECOND, Event::Check),
+                }
+                continue;
+            }
+            self.trace(|_| format!("{event:?}"));
+            self.happen(event)?;
+            for host in 0..self.hosts.len() {
+                if self.hosts[host].up && self.hosts[host].disk.is_dead() {
+                    self.machine_dies(host);
+                }
+            }
+        }
+        Err(format!("more than {MAX_EVENTS} events"))
+    }
+
+    fn happen(&mut self, event: Event) -> Checked {
+        match event {
+            Event::Deliver(conn, called) => self.deliver(conn, called),
+            Event::WakeLink(link) => match self.links[link].wake {
+                Some(at) if at <= self.now => {
+                    self.links[link].wake = None;
+                    self.link_step(link, LinkInput::Turn)
+                }
+                Some(_) | None => Ok(()),
+            },
+            Event::WakeChild(child) => match self.children[child].as_mut() {
+                Some(it) if it.wake.is_some_and(|at| at <= self.now) => {
+                    it.wake = None;
+                    self.child_turn(child)
+                }
+                Some(_) | None => Ok(()),
+            },
+            Event::Dialled(link, dial) => self.dialled(link, dial),
+            Event::StartLink(link) => self.start_link(link),
+            Event::Program(program) => self.program(program),
+            Event::Run(job) => self.run_job(job),
+            Event::Answer(job) => self.answer_job(job),
+            Event::Replaced(child) => self.finish_child(child, lonnet::lond::Reason::Replaced),
+            Event::Trouble(trouble) => self.trouble(trouble),
+            Event::MachineUp(host) => self.machine_up(host),
+            Event::DiskWell(host) => {
+                self.hosts[host].disk.heal();
+                self.hosts[host].disk.set_free_space(u64::MAX);
+                Ok(())
+            }
+            Event::Check => Ok(()),
+        }
+    }
+
+    // The network.
+
+    /// Plans the deliveries of a connection.
+    pub fn plan(&mut self, conn: usize) {
+        for called in [false, true] {
+            let end = if called { End::Called } else { End::Caller };
+            let due = self.conns[conn].input(end).travelling.front().map(|(due, _)| *due);
+            if let Some(due) = due
+                && self.planned.insert((conn, called, due))
+            {
+                self.at(due, Event::Deliver(conn, called));
+            }
+        }
+    }
+
+    fn parted(&self, from: usize, to: usize) -> Option<Time> {
+        let parted =
+            self.partitions.iter().filter(|(a, b, until)| *a == from && *b == to && *until > self.now);
+        parted.map(|(_, _, until)| *until).max()
+    }
+
+    fn deliver(&mut self, conn: usize, called: bool) -> Checked {
+        self.planned.retain(|(of, to, due)| *of != conn || *to != called || *due > self.now);
+        let end = if called { End::Called } else { End::Caller };
+        let (caller, called_host) = (self.conns[conn].caller, self.conns[conn].called);
+        let (from, to) = if called { (caller, called_host) } else { (called_host, caller) };
+        if let Some(until) = self.parted(from, to) {
+            // The kernels send it again until it passes.
+            self.at(until + 200 * MILLI, Event::Deliver(conn, called));
+            return Ok(());
+        }
+        let any = self.conns[conn].deliver(end, self.now);
+        self.plan(conn);
+        if !any {
+            return Ok(());
+        }
+        match end {
+            End::Called => {
+                match self.children.iter().position(|c| c.as_ref().is_some_and(|c| c.conn == Some(conn))) {
+                    Some(child) => self.child_turn(child),
+                    None => Ok(()),
+                }
+            }
+            End::Caller => match self.links.iter().position(|link| link.conn == Some(conn)) {
+                Some(link) => self.link_step(link, LinkInput::Readable),
+                None => Ok(()),
+            },
+        }
+    }
+
+    /// The other end has read, so there is room: whoever waits to write is woken.
+    pub fn room_made(&mut self, conn: usize, writer: End) {
+        let at = self.now + 100;
+        match writer {
+            End::Caller => {
+                if let Some(link) = self.links.iter().position(|link| link.conn == Some(conn)) {
+                    self.wake_link(link, at);
+                }
+            }
+            End::Called => {
+                if let Some(child) =
+                    self.children.iter().position(|c| c.as_ref().is_some_and(|c| c.conn == Some(conn)))
+                {
+                    self.wake_child(child, at);
+                }
+            }
+        }
+    }
+
+    pub fn wake_link(&mut self, link: usize, at: Time) {
+        if self.links[link].wake.is_none_or(|planned| planned > at) {
+            self.links[link].wake = Some(at);
+            self.at(at, Event::WakeLink(link));
+        }
+    }
+
+    pub fn wake_child(&mut self, child: usize, at: Time) {
+        let Some(it) = self.children[child].as_mut() else { return };
+        if it.wake.is_none_or(|planned| planned > at) {
+            it.wake = Some(at);
+            self.at(at, Event::WakeChild(child));
+        }
+    }
+
+    pub fn close(&mut self, conn: usize, end: End, reset: bool) {
+        let (now, random) = (self.now, &mut self.random);
+        self.conns[conn].close(end, reset, now, random);
+        self.plan(conn);
+    }
+
+    fn dialled(&mut self, link: usize, dial: u64) -> Checked {
+        let it = &self.links[link];
+        if it.dial != dial || it.process.is_none() || it.conn.is_some() {
+            return Ok(());
+        }
+        let (caller, called, secure) = (it.host, it.peer, it.secure);
+        if self.parted(caller, called).is_some()
+            || self.parted(called, caller).is_some()
+            || !self.hosts[called].up
+        {
+            // Nothing comes back; the caller's own deadline ends it.
+            return Ok(());
+        }
+        if self.hosts[called].listens_at > self.now {
+            return self.link_step(link, LinkInput::Lost("refused".to_owned()));
+        }
+        let mut fate = None;
+        if self.now < FAULTS_END {
+            let breaks = self.random.u32(..100) < self.scenario.breaking_percent;
+            let swallows = self.random.u32(..100) < self.scenario.swallowing_percent;
+            if breaks || swallows {
+                let from = if self.random.bool() { End::Caller } else { End::Called };
+                let bytes = self.random.usize(1..3000);
+                let one_way = self.random.bool();
+                fate = Some(Fate { from, bytes, silent: !breaks, one_way });
+            }
+        }
+        let conn = self.conns.len();
+        self.conns.push(Conn::new(caller, called, self.scenario.capacity, self.scenario.delay, fate));
+        self.links[link].conn = Some(conn);
+        self.accept(conn, caller, called, secure);
+        self.link_step(link, LinkInput::Connected)
+    }
+
+    // Faults.
+
+    fn trouble(&mut self, trouble: Trouble) -> Checked {
+        match trouble {
+            Trouble::KillLink(link, None) => self.kill_link(link, true),
+            Trouble::KillLink(link, fuse) => {
+                if let Some((_, life)) = &self.links[link].process {
+                    life.fuse.set(fuse);
+                }
+            }
+            Trouble::KillChild(host, fuse) => {
+                let alive: Vec<usize> = self.children_of(host);
+                if !alive.is_empty() {
+                    let child = alive[self.random.usize(..alive.len())];
+                    match (fuse, &self.children[child]) {
+                        (Some(_), Some(it)) => it.life.fuse.set(fuse),
+                        (None, _) | (_, None) => self.kill_child(child),
+                    }
+                }
+            }
+            Trouble::DrainLink(link) => return self.link_step(link, LinkInput::Drain),
+            Trouble::DrainChildren(host) => {
+                for child in self.children_of(host) {
+                    self.finish_child(child, lonnet::lond::Reason::Drained)?;
+                }
+            }
+            Trouble::ListenerDown(host, time) => {
+                self.hosts[host].listens_at = (self.now + time).min(FAULTS_END);
+                for child in self.children_of(host) {
+                    self.finish_child(child, lonnet::lond::Reason::Orphaned)?;
+                }
+            }
+            Trouble::MachineDies(host) => self.machine_dies(host),
+            Trouble::DiskFails(host, operation, errno) => {
+                let disk = &self.hosts[host].disk;
+                disk.plan(disk.operations().len() + operation, Fault::Fail(errno));
+                self.hosts[host].trouble = true;
+                self.at(FAULTS_END, Event::DiskWell(host));
+            }
+            Trouble::DiskDies(host, operation, bytes) => {
+                let disk = &self.hosts[host].disk;
+                disk.plan(disk.operations().len() + operation, Fault::Torn(bytes));
+                self.at(FAULTS_END, Event::DiskWell(host));
+            }
+            Trouble::DiskSick(host, time, errno) => {
+                let disk = &self.hosts[host].disk;
+                disk.plan(disk.operations().len(), Fault::FailFrom(errno));
+                self.hosts[host].trouble = true;
+                self.at((self.now + time).min(FAULTS_END), Event::DiskWell(host));
+            }
+            Trouble::DiskFull(host, time) => {
+                self.hosts[host].disk.set_free_space(1000);
+                self.at((self.now + time).min(FAULTS_END), Event::DiskWell(host));
+            }
+            Trouble::Partition(from, to, time) => {
+                let until = (self.now + time).min(FAULTS_END);
+                self.partitions.push((from, to, until));
+                if self.random.bool() {
+                    self.partitions.push((to, from, until));
+                }
+            }
+            Trouble::Cut(host, silent) => {
+                let open = |(number, link): (usize, &LinkProcess)| (link.host == host).then_some(number);
+                let links: Vec<usize> = self.links.iter().enumerate().filter_map(open).collect();
+                for link in links {
+                    let Some(conn) = self.links[link].conn else { continue };
+                    if silent {
+                        self.conns[conn].to_called.swallows = true;
+                        self.conns[conn].to_caller.swallows = true;
+                    } else {
+                        self.close(conn, End::Called, true);
+                        let (now, random) = (self.now, &mut self.random);
+                        // The called side hears of it in its own time.
+                        self.conns[conn].close(End::Caller, true, now, random);
+                        self.plan(conn);
+                    }
+                }
+            }
+            Trouble::Probe(link) => return self.link_step(link, LinkInput::Probe),
+        }
+        Ok(())
+    }
+
+    pub fn children_of(&self, host: usize) -> Vec<usize> {
+        let of = |(number, child): (usize, &Option<Child>)| {
+            child.as_ref().filter(|child| child.host == host).map(|_| number)
+        };
+        self.children.iter().enumerate().filter_map(of).collect()
+    }
+
+    /// Power is lost: every process is gone, and what was not synced perhaps too.
+    pub fn machine_dies(&mut self, host: usize) {
+        if !std::mem::replace(&mut self.hosts[host].up, false) {
+            return;
+        }
+        let silent = self.random.bool();
+        for conn in &mut self.conns {
+            if silent && (conn.caller == host || conn.called == host) {
+                conn.to_called.swallows = true;
+                conn.to_caller.swallows = true;
+            }
+        }
+        for link in 0..self.links.len() {
+            if self.links[link].host == host {
+                self.kill_link(link, false);
+            }
+        }
+        for child in self.children_of(host) {
+            self.kill_child(child);
+        }
+        for job in self.jobs.iter_mut().filter(|job| job.host == host) {
+            job.alive = false;
+        }
+        self.after(SECOND / 10, 5 * SECOND, Event::MachineUp(host));
+    }
+
+    fn machine_up(&mut self, host: usize) -> Checked {
+        let keep = match self.random.u32(..4) {
+            0 => Keep::Nothing,
+            1 => Keep::All,
+            _ => Keep::Some(self.random.u64(..)),
+        };
+        self.hosts[host].disk.restart(keep);
+        self.hosts[host].up = true;
+        for link in 0..self.links.len() {
+            if self.links[link].host == host {
+                self.after(0, SECOND, Event::StartLink(link));
+            }
+        }
+        Ok(())
+    }
+
+    pub fn disk(&self, host: usize, life: &Rc<Life>) -> SimDisk {
+        SimDisk { disk: self.hosts[host].disk.clone(), life: life.clone(), sabotage: self.sabotage }
+    }
+}
