@@ -310,7 +310,7 @@ impl World {
                         child.by_sequence.insert(*sequence, message);
                     }
                     match order {
-                        Order::Kept => {
+                        Order::Kept | Order::Once => {
                             child.waiting.push_back((ticket, text));
                             self.pass_on(number, child);
                         }
