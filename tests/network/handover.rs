@@ -120,8 +120,8 @@ fn under_load(pair: &mut Pair, times: usize, mut restart: impl FnMut(&mut Pair, 
 #[test]
 fn a_hundred_programs_that_send_ahead_keep_their_connections_through_a_hundred_restarts() {
     let mut pair = Pair::up_with(patient);
-    // Ninety, and ten more in the middle of one before.
-    under_load(&mut pair, 90, |pair, number| {
+    // Every ninth has another one in its middle.
+    under_load(&mut pair, 100, |pair, number| {
         pair.lonc.signal(Signal::SIGHUP);
         if number % 9 == 0 {
             // Once more in the middle of the first.
