@@ -14,8 +14,9 @@
 //!         answers HUP, USR1, TERM, child deaths   │
 //! ```
 //!
-//! Data flows one way: `reactor -> broker -> {session, pending, link, spool} -> wire`. The rooms on the right
-//! of an arrow know nothing of those on its left; siblings don't call each other.
+//! Data flows one way: `reactor -> broker -> {session, pending, link -> protocol, spool} -> wire` in `lonc`'s child, and
+//! `reactor -> {serve, secure} -> service -> wire` in `lond`'s. The rooms on the right of an arrow know nothing of those on
+//! its left; siblings don't call each other. At HUP the programs of a `lonc` child pass to the next one (`lonc::handover`).
 //!
 //! | room | what it owns | sockets, clock, files? |
 //! | --- | --- | --- |
