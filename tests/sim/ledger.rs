@@ -94,6 +94,7 @@ pub struct Ledger {
 pub type Checked = Result<(), String>;
 
 impl Ledger {
+    #[expect(clippy::too_many_arguments, reason = "each is one thing that is drawn from the seed")]
     pub fn add(
         &mut self,
         kind: Kind,

@@ -25,7 +25,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Seeds of `cargo test`, unless said otherwise.
-const SEEDS: u64 = 2_000;
+const SEEDS: u64 = 10_000;
 /// Seeds within which each sabotage must be caught.
 const CAUGHT_WITHIN: u64 = 2_000;
 

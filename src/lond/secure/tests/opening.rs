@@ -1,6 +1,7 @@
 //! HELLO, and what comes instead of it.
 
 use super::*;
+use crate::wire::secure::NO_EPOCH;
 
 fn altered(from: &str, to: &str) -> Vec<u8> {
     let bytes = hello(window());
@@ -88,4 +89,17 @@ fn a_caller_that_never_says_hello_is_let_go_at_the_deadline() {
     told.end_of_input();
     assert_eq!(told.ended().as_deref(), Some("told to end"));
     assert_eq!(told.read(), "", "nothing is said before HELLO");
+}
+
+#[test]
+fn a_caller_without_an_epoch_is_served_and_its_record_is_left_alone_and_no_critical_message_is_taken() {
+    let mut bench = Bench::new();
+    bench.caller.theirs = window().into();
+    bench.send(&altered(&format!("epoch={EPOCH}"), &format!("epoch={NO_EPOCH}")));
+    assert_eq!(bench.effects(), ["opened"]);
+    assert_eq!(bench.read(), "HELLO mark 0");
+    bench.request(1, b"ping");
+    assert_eq!(bench.read(), "ANSWER 1 msul1");
+    bench.send(&raw(3, 2, &[0; 17]));
+    assert!(bench.read().contains("a Critical frame is not for the caller to send now"));
 }
