@@ -249,6 +249,13 @@ impl Pending {
         last
     }
 
+    /// Whether a critical request that somebody waits for is not in the spool.
+    pub fn has_unstored(&self) -> bool {
+        self.entries.values().any(|(_, entry)| {
+            entry.owner.is_some() && matches!(entry.purpose, Purpose::Critical { stored: false, .. })
+        })
+    }
+
     /// Whether a critical request's time is over while it is not in the spool.
     pub fn unstored_overdue(&self, now: Instant) -> bool {
         let unseen = self.entries.range(self.expired..).map(|(_, entry)| entry);

@@ -17,7 +17,7 @@
 //! | `left` | HUP: another program, under the same pid |
 //!
 //! Fails to start when an address cannot be listened on, or the admin socket not be made. Afterwards nothing is fatal but `Poll` itself: with no
-//! descriptors left it pauses accepting for [`ACCEPT_PAUSE`]; a child that garbles its control socket is killed.
+//! descriptors left it pauses accepting for a second; a child that garbles its control socket is killed.
 
 mod accept;
 mod board;

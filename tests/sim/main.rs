@@ -105,6 +105,12 @@ fn a_caller_that_cannot_read_its_epoch_does_not_make_its_peer_forget_the_old_one
 }
 
 #[test]
+fn what_was_in_flight_when_the_spool_was_full_is_not_overtaken_by_what_is_stored_later() {
+    holds(25633);
+    holds(21301);
+}
+
+#[test]
 fn the_same_seed_is_the_same_run() {
     for seed in 0..20 {
         let counts = || format!("{:?}", run(seed, Sabotage::None, false));

@@ -212,9 +212,21 @@ impl<D: Disk> Broker<D> {
         self.stores.push(Store { owner: Some(owner), sequence: None, request: text.into() });
     }
 
-    /// Stores what was gathered: one sync for all.
+    /// Stores what was gathered: one sync for all. What is in flight is older: where it could not be stored when the
+    /// first of these was, it goes first now, and while it cannot, nothing newer is kept before it.
     pub(super) fn commit(&mut self, now: Now) {
         if self.stores.is_empty() {
+            return;
+        }
+        self.insure(now);
+        if self.pending.has_unstored() {
+            self.stores_bytes = 0;
+            for store in std::mem::take(&mut self.stores) {
+                self.counters.lost += 1;
+                if let Some(owner) = store.owner {
+                    self.answer(owner, CON_FAILED);
+                }
+            }
             return;
         }
         let stores = std::mem::take(&mut self.stores);
