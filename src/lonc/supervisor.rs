@@ -230,6 +230,7 @@ impl<'a> Supervisor<'a> {
 
     /// What is to be done because of the time, or is left over from the turn before.
     fn turn(&mut self, now: Instant) {
+        self.restart(now);
         if self.watch_again {
             self.look_for_files(now);
         }
@@ -257,6 +258,7 @@ impl<'a> Supervisor<'a> {
             self.children.table.next_deadline(),
             self.admin.deadline(),
             self.board.deadline(),
+            self.start.restarts.deadline(),
             self.stopping,
         ];
         deadlines.into_iter().flatten().min().map(|at| at.saturating_duration_since(now))
@@ -266,7 +268,9 @@ impl<'a> Supervisor<'a> {
         match signal {
             Signal::Child => self.reap(now),
             Signal::Probe => self.probe(now),
-            Signal::Restart => self.restart(now),
+            // In its turn: the other signals that came with it must not be forgotten by an `exec`.
+            Signal::Restart if self.stopping.is_none() => self.start.restarts.want(),
+            Signal::Restart => {}
             Signal::Stop if self.stopping.is_some() => self.quit(now),
             Signal::Stop => self.stop(now),
             Signal::Quit => self.quit(now),
@@ -427,6 +431,9 @@ impl<'a> Supervisor<'a> {
 
     fn reap(&mut self, now: Instant) {
         while let Some((pid, end)) = spawn::reap() {
+            if self.start.restarts.ended(&self.start.image, pid, end, now) {
+                continue;
+            }
             let Some(peer) = self.children.table.key_of(pid).cloned() else {
                 log::debug!("process {pid}, which is no child of ours, {end}");
                 continue;

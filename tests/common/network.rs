@@ -19,6 +19,9 @@ use tempfile::TempDir;
 /// Ports below those that the kernel hands out by itself, so that nothing else takes one meanwhile.
 const PORTS: std::ops::Range<u16> = 10_000..30_000;
 
+/// Has programs be tried for 20 ms at HUP: most tests are not about the second that it takes otherwise.
+pub const TRIAL_LIFE: (&str, &str) = ("LONNET_TRIAL_LIFE", "20");
+
 /// Whether the tests run as root; the programs then have to be told that this is meant.
 pub fn root() -> bool {
     nix::unistd::geteuid().is_root()
@@ -287,6 +290,7 @@ impl Host {
     fn command_of(&self, path: &OsStr) -> Command {
         let mut command = Command::new(path);
         command.arg("--config").arg(self.config()).stdin(Stdio::null());
+        command.env(TRIAL_LIFE.0, TRIAL_LIFE.1);
         command
     }
 

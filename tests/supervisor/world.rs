@@ -2,6 +2,7 @@
 
 use crate::ROLE;
 use lonnet::config::Pin;
+use lonnet::supervise::restart::LIFE_VARIABLE;
 use lonnet::wire::secure::HostKey;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -64,6 +65,8 @@ impl World {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.env(ROLE, self.role).env("LONNET_TEST_RUN", self.path("run")).arg("--config");
         command.arg(self.path("lonnet.toml")).args(arguments).stdin(Stdio::null());
+        // Most tests are not about the second that a program is tried for at HUP.
+        command.env(LIFE_VARIABLE, "20");
         command
     }
 

@@ -6,7 +6,7 @@
 use crate::config::{Config, HostId, Peer};
 use crate::logging;
 use crate::status::{self, LinkState, PeerStatus, Snapshot};
-use crate::supervise::publish::{Pace, replace};
+use crate::supervise::publish::{self, Pace, replace};
 use jiff::{Timestamp, tz::TimeZone};
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -19,6 +19,8 @@ pub struct Board {
     id: HostId,
     started: Timestamp,
     doing: String,
+    /// Why the last restart came to nothing.
+    failure: Option<String>,
     /// In the order of `hosts.tab`.
     peers: Vec<PeerStatus>,
     places: HashMap<HostId, usize>,
@@ -37,6 +39,7 @@ impl Board {
             id: config.id.clone(),
             started,
             doing: format!("supervisor, {} links", peers.len()),
+            failure: None,
             peers,
             places,
             pace: Pace::new(now),
@@ -68,6 +71,14 @@ impl Board {
     pub fn set_doing(&mut self, doing: &str) {
         doing.clone_into(&mut self.doing);
         self.pace.changed();
+    }
+
+    /// Says why the last restart came to nothing, if it did.
+    pub fn set_failure(&mut self, failure: Option<&str>) {
+        if self.failure.as_deref() != failure {
+            self.failure = failure.map(str::to_owned);
+            self.pace.changed();
+        }
     }
 
     /// The statuses.
@@ -159,7 +170,7 @@ impl Board {
             pid: std::process::id(),
             started: self.started,
             written: now,
-            doing: self.doing.clone(),
+            doing: publish::doing(&self.doing, self.failure.as_deref()),
             last_log: logging::last_line(),
             peers: self.peers.clone(),
         }

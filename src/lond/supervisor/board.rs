@@ -9,7 +9,7 @@ use super::listeners::Listener;
 use crate::config::Config;
 use crate::logging;
 use crate::status::{CallerStatus, ServeSnapshot, json};
-use crate::supervise::publish::{Pace, replace};
+use crate::supervise::publish::{self, Pace, replace};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
@@ -37,6 +37,8 @@ pub struct Board {
     pub counts: Counts,
     started: Timestamp,
     doing: &'static str,
+    /// Why the last restart came to nothing.
+    failure: Option<String>,
     pace: Pace,
     /// The last write failed, and it was said.
     failing: bool,
@@ -45,7 +47,7 @@ pub struct Board {
 impl Board {
     /// Goes on from what another program counted, if there was one.
     pub fn new(started: Timestamp, counts: Counts, now: Instant) -> Board {
-        Board { counts, started, doing: "serving", pace: Pace::new(now), failing: false }
+        Board { counts, started, doing: "serving", failure: None, pace: Pace::new(now), failing: false }
     }
 
     /// When the first program under this pid started.
@@ -57,6 +59,14 @@ impl Board {
     pub fn set_doing(&mut self, doing: &'static str) {
         self.doing = doing;
         self.pace.changed();
+    }
+
+    /// Says why the last restart came to nothing, if it did.
+    pub fn set_failure(&mut self, failure: Option<&str>) {
+        if self.failure.as_deref() != failure {
+            self.failure = failure.map(str::to_owned);
+            self.pace.changed();
+        }
     }
 
     /// Has the file written: a link has opened or closed, or someone wants it.
@@ -114,7 +124,7 @@ impl Board {
             pid: std::process::id(),
             started: self.started,
             written: Timestamp::now(),
-            doing: self.doing.to_owned(),
+            doing: publish::doing(self.doing, self.failure.as_deref()),
             last_log: logging::last_line(),
             listen: listeners.iter().map(|listener| listener.address).collect(),
             links: callers,
