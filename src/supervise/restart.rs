@@ -241,10 +241,10 @@ fn judge(said: &str, end: End, lived: Duration, life: Duration) -> Result<String
     let word = said.lines().next().and_then(|line| line.strip_prefix(WORD)?.strip_prefix(' '));
     match (word, end) {
         (Some(version), End::Exited(0)) if lived >= life => Ok(version.to_owned()),
-        (Some(_), _) => Err(vec![format!("it {end} {lived:.1?} after its start")]),
-        (None, _) => {
-            Err(vec![format!("it {end} {lived:.1?} after its start, and did not say that it can start")])
-        }
+        (Some(_), _) => Err(vec![format!("it ended {lived:.1?} after its start ({end})")]),
+        (None, _) => Err(vec![format!(
+            "it ended {lived:.1?} after its start ({end}) and did not say that it can start"
+        )]),
     }
 }
 
@@ -317,7 +317,7 @@ mod tests {
             [("", End::Exited(0)), ("hello\n", End::Exited(0)), (&word, End::Exited(1)), (&word, killed)]
         {
             let why = judged(said, end).unwrap_err();
-            assert!(why.starts_with(&format!("it {end} 1.0s after its start")), "{why}");
+            assert!(why.starts_with(&format!("it ended 1.0s after its start ({end})")), "{why}");
         }
     }
 
