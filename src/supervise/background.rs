@@ -137,12 +137,11 @@ pub fn can_make_folders(config: &Config) -> Result<(), BackgroundError> {
     let folders = [&config.run_dir, &config.status_dir, &config.spool_dir, &config.log_dir];
     folders.into_iter().try_for_each(|folder| {
         let Some(there) = folder.ancestors().find(|path| path.exists()) else { return Ok(()) };
-        let cause = match unistd::access(there, AccessFlags::W_OK | AccessFlags::X_OK) {
-            Ok(()) if there.is_dir() => return Ok(()),
-            Ok(()) => io::ErrorKind::NotADirectory.into(),
-            Err(errno) => errno.into(),
+        let usable = match unistd::access(there, AccessFlags::W_OK | AccessFlags::X_OK) {
+            _ if !there.is_dir() => Err(io::ErrorKind::NotADirectory.into()),
+            access => access.map_err(io::Error::from),
         };
-        Err(BackgroundError::Closed { path: there.to_owned(), cause })
+        usable.map_err(|cause| BackgroundError::Closed { path: there.to_owned(), cause })
     })
 }
 

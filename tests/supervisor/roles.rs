@@ -31,15 +31,24 @@ pub fn play(role: &str) -> ExitCode {
         // Versions of `lonc` that HUP must not start.
         "reads another form" => startup::main("lonc", |_: &mut Start<AnotherForm>| unreachable("serve")),
         "panics" => startup::main("lonc", |_: &mut Start<Panics>| unreachable("serve")),
-        "crashes in its first second" => {
-            std::thread::spawn(|| {
-                std::thread::sleep(Duration::from_millis(300));
-                std::process::abort()
-            });
+        "lonc that crashes" => {
+            crash_soon();
             startup::main("lonc", |start| lonc::supervisor::serve(start, link))
+        }
+        "lond that crashes" => {
+            crash_soon();
+            startup::main("lond", |start| lond::supervisor::serve(start, serve))
         }
         other => panic!("no such role: {other}"),
     }
+}
+
+/// Within the first second, but after the start.
+fn crash_soon() {
+    std::thread::spawn(|| {
+        std::thread::sleep(Duration::from_millis(400));
+        std::process::abort()
+    });
 }
 
 fn unreachable(what: &str) -> Result<(), String> {

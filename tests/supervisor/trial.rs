@@ -54,7 +54,7 @@ fn refused(world: &World, number: usize, before: &[u32], why: &str) {
 }
 
 /// Everything that can be wrong with a program file and shows at once or within a second.
-fn everything_wrong(world: &World, serves: &mut dyn FnMut(), status: &dyn Fn() -> String) {
+fn everything_wrong(world: &World, crashing: &str, serves: &mut dyn FnMut(), status: &dyn Fn() -> String) {
     let good = std::env::current_exe().unwrap();
     serves();
     status();
@@ -73,7 +73,7 @@ fn everything_wrong(world: &World, serves: &mut dyn FnMut(), status: &dyn Fn() -
         (r#"echo '+can start 9' > /proc/$$/fd/"$(echo $LONNET_TRIAL | cut -d: -f3)""#, "(exited with 0)"),
         (&as_another("reads another form"), "read what was handed over: missing field `moons`"),
         (&as_another("panics"), "(panicked)"),
-        (&as_another("crashes in its first second"), "(killed by SIGABRT)"),
+        (&as_another(crashing), "(killed by SIGABRT)"),
     ];
     let mut number = 0;
     let mut check = |why: &str| {
@@ -125,7 +125,7 @@ fn lonc_that_cannot_start() {
     let child = world.child_of("msul1");
     all_serve(&world);
     let mut serves = || assert_eq!(world.child_of("msul1"), child);
-    everything_wrong(&world, &mut serves, &|| world.ask("lonc.sock", "status").unwrap());
+    everything_wrong(&world, "lonc that crashes", &mut serves, &|| world.ask("lonc.sock", "status").unwrap());
     world.wait("the child is a new one", || world.child_of("msul1") != child);
 }
 
@@ -142,7 +142,9 @@ fn lond_that_cannot_start() {
     called.serve();
     let (mut link, child) = called.open(2);
     let mut serves = || ping(&mut link);
-    everything_wrong(&called.world, &mut serves, &|| called.world.ask("lond.sock", "status").unwrap());
+    everything_wrong(&called.world, "lond that crashes", &mut serves, &|| {
+        called.world.ask("lond.sock", "status").unwrap()
+    });
     called.world.wait("the link has ended", || !is_alive(child));
     called.open(3);
 }
