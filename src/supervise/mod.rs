@@ -15,12 +15,14 @@
 //! | `admin` | the socket on which `lon status` and `lon reload` ask |
 //! | `publish` | files of the status: when they are written, and how |
 //! | `anew` | what a reload reads, and what it cannot change |
+//! | `insist` | steps that a process which serves already tries again |
 
 pub mod admin;
 pub mod anew;
 pub mod background;
 pub mod control;
 pub mod handoff;
+pub mod insist;
 pub mod lock;
 pub mod publish;
 pub mod signals;
