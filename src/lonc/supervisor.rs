@@ -2,7 +2,7 @@
 //!
 //! Owns every listening Unix socket for as long as it runs, through any number of HUPs and reloads: a child that dies or is
 //! replaced leaves its peer's socket open, and who connects meanwhile waits for the next child. A peer whose socket
-//! cannot be made is an error in the log and in the status; the others are served. One thread, one `Poll`; with
+//! cannot be made is an error in the log and in the status, and tried again; the others are served. One thread, one `Poll`; with
 //! nothing to do it sleeps without a timeout.
 //!
 //! Fails to start when `Poll`, the signals or the admin socket cannot be had. Afterwards nothing is fatal but

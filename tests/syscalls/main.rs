@@ -21,18 +21,29 @@ fn walk() {
     let mut faults = Vec::new();
     for tested in [Tested::Lonc, Tested::Lond] {
         if let Some(one) = only.as_deref().and_then(Fault::parse) {
-            if one.tested == tested { faults.push(one); }
+            if one.tested == tested {
+                faults.push(one);
+            }
             continue;
         }
         let began = Instant::now();
         let outcome = story::tell(tested, None);
         eprintln!("{} unharmed: {:?} in {:?}", tested.name(), outcome.problems, began.elapsed());
         for role in 0..3 {
-            let counts: Vec<String> = CALLS.iter().enumerate().map(|(n, call)| (outcome.seen.count(role, n), call.name))
-                .filter(|(count, _)| *count > 0).map(|(count, name)| format!("{name} {count}")).collect();
+            let counts: Vec<String> = CALLS
+                .iter()
+                .enumerate()
+                .map(|(n, call)| (outcome.seen.count(role, n), call.name))
+                .filter(|(count, _)| *count > 0)
+                .map(|(count, name)| format!("{name} {count}"))
+                .collect();
             eprintln!("  {}: {}", ROLES[role], counts.join(", "));
         }
-        faults.extend(if only.as_deref() == Some("all") { plan::every(tested, &outcome.seen) } else { plan::sample(tested, &outcome.seen) });
+        faults.extend(if only.as_deref() == Some("all") {
+            plan::every(tested, &outcome.seen)
+        } else {
+            plan::sample(tested, &outcome.seen)
+        });
     }
     eprintln!("{} faults", faults.len());
     let next = AtomicUsize::new(0);
@@ -45,10 +56,32 @@ fn walk() {
                     match catch_unwind(AssertUnwindSafe(|| story::tell(fault.tested, Some(fault)))) {
                         Ok(outcome) => {
                             let hit = if outcome.seen.hit() { &outcome.seen.text } else { "-" };
-                            if !outcome.problems.is_empty() { *failed.lock().unwrap() += 1; }
-                            eprintln!("{:5.1} {fault}: {hit}{}: {:?}", began.elapsed().as_secs_f32(), if outcome.refused {" REFUSED"} else {""}, outcome.problems);
+                            if !outcome.problems.is_empty() {
+                                *failed.lock().unwrap() += 1;
+                            }
+                            eprintln!(
+                                "{:5.1} {fault}: {hit}{}: {:?}",
+                                began.elapsed().as_secs_f32(),
+                                if outcome.refused { " REFUSED" } else { "" },
+                                outcome.problems
+                            );
+                            if only.as_deref().is_some_and(|o| o != "all")
+                                || !outcome.problems.is_empty() && std::env::var("LONNET_LOGS").is_ok()
+                            {
+                                eprintln!(
+                                    "{}",
+                                    outcome
+                                        .said
+                                        .lines()
+                                        .map(|l| format!("        | {l}\n"))
+                                        .collect::<String>()
+                                );
+                            }
                         }
-                        Err(_) => { *failed.lock().unwrap() += 1; eprintln!("{:5.1} {fault}: PANIC", began.elapsed().as_secs_f32()) },
+                        Err(_) => {
+                            *failed.lock().unwrap() += 1;
+                            eprintln!("{:5.1} {fault}: PANIC", began.elapsed().as_secs_f32())
+                        }
                     }
                 }
             });

@@ -43,7 +43,10 @@ pub const CALLS: [Call; 47] = [
     Call { name: "socketpair", errors: DESCRIPTORS },
     Call { name: "bind", errors: &[libc::EADDRINUSE, libc::ENOMEM] },
     Call { name: "listen", errors: &[libc::EADDRINUSE] },
-    Call { name: "accept", errors: &[libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ECONNABORTED, libc::EINTR] },
+    Call {
+        name: "accept",
+        errors: &[libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ECONNABORTED, libc::EINTR],
+    },
     Call { name: "connect", errors: &[libc::EADDRNOTAVAIL, libc::ECONNREFUSED, libc::EAGAIN] },
     Call { name: "setsockopt", errors: &[libc::ENOMEM] },
     Call { name: "shutdown", errors: &[libc::ENOTCONN] },
@@ -105,7 +108,8 @@ pub struct Fault {
 impl Fault {
     /// The error's text, as a log line has it; none where the call is to be made again, or goes on, without a word.
     pub fn words(&self) -> Option<String> {
-        let later = self.error == libc::EAGAIN && !matches!(CALLS[self.call].name, "fork" | "thread" | "connect");
+        let later =
+            self.error == libc::EAGAIN && !matches!(CALLS[self.call].name, "fork" | "thread" | "connect");
         if later || matches!(self.error, SHORT | libc::EINTR) {
             return None;
         }
@@ -177,7 +181,9 @@ fn at(tested: Tested, seen: &Seen, times: impl Fn(usize, u32) -> Vec<u32>) -> Ve
 
 #[test]
 fn a_fault_is_found_again_by_what_it_is_called() {
-    for text in ["lonc child pwrite ENOSPC 3", "lond supervisor accept EMFILE 1", "lon supervisor write short 12"] {
+    for text in
+        ["lonc child pwrite ENOSPC 3", "lond supervisor accept EMFILE 1", "lon supervisor write short 12"]
+    {
         assert_eq!(Fault::parse(text).expect("a fault").to_string(), text);
     }
     for text in ["lonc child", "lonc child read ENOSPC 3", "lonc child pwrite ENOSPC x", ""] {

@@ -9,12 +9,12 @@
 //! - what fails is said in the log, by its system's words.
 
 use crate::common::local::Local;
+use crate::common::network::Host;
 use crate::common::pair::CALLED;
 use crate::common::program::Program;
 use crate::common::secure_pair::TwoHosts;
 use crate::common::tally::Tally;
 use crate::common::wait;
-use crate::common::network::Host;
 use crate::plan::{Fault, Tested};
 use crate::shim::{Control, Seen};
 use nix::sys::signal::Signal;
@@ -40,13 +40,22 @@ pub struct Outcome {
     pub problems: Vec<String>,
     /// The first start was refused, as it may be.
     pub refused: bool,
+    /// What the tested program has said.
+    pub said: String,
 }
 
 /// Tells the story with a fault, or with none, in one of the two programs.
 pub fn tell(tested: Tested, fault: Option<&Fault>) -> Outcome {
     let hosts = prepare();
     let control = Control::new(hosts.network.dir().join("shim"), fault);
-    let teller = Teller { tested, fault, hosts: &hosts, control: &control, problems: RefCell::default(), refused: Cell::new(false) };
+    let teller = Teller {
+        tested,
+        fault,
+        hosts: &hosts,
+        control: &control,
+        problems: RefCell::default(),
+        refused: Cell::new(false),
+    };
     teller.tell()
 }
 
@@ -72,7 +81,7 @@ struct Teller<'a> {
 impl Teller<'_> {
     fn tell(self) -> Outcome {
         let mut lond = self.start(Tested::Lond);
-        let mut lonc = self.start(Tested::Lonc);
+        let lonc = self.start(Tested::Lonc);
         let mut sender = Sender::new(self.hosts.one.socket(CALLED));
         self.until("the link to be up", || self.link_is("up"));
         sender.send(3);
@@ -81,16 +90,23 @@ impl Teller<'_> {
         self.stop(lond, "lond");
         sender.send(3);
         self.drop_file();
+        if self.tested == Tested::Lonc {
+            // The next child begins with what the one before it has stored.
+            self.reload(&lonc);
+            sender.send(1);
+        }
         lond = self.start(Tested::Lond);
         lonc.signal(Signal::SIGUSR1);
         self.until("the link to be up after the outage", || self.link_is("up"));
         sender.send(1);
 
-        self.reload(&lonc, &lond);
-        sender.send(1);
         match self.tested {
-            Tested::Lonc => self.hang_up(&mut lonc),
-            Tested::Lond => self.hang_up(&mut lond),
+            Tested::Lonc => self.hang_up(&lonc),
+            Tested::Lond => {
+                self.reload(&lond);
+                sender.send(1);
+                self.hang_up(&lond);
+            }
             Tested::Lon => unreachable!("it has a story of its own"),
         }
         sender.send(2);
@@ -100,13 +116,15 @@ impl Teller<'_> {
         self.until("the spool to drain", || self.peer()["delayed"] == 0);
         self.ask_plain();
         self.until("everything acknowledged to arrive", || self.tally(&sender).lost == 0);
-        self.until("the dropped file to arrive", || self.hosts.counter.done().iter().any(|line| line == DROPPED));
+        self.until("the dropped file to arrive", || {
+            self.hosts.counter.done().iter().any(|line| line == DROPPED)
+        });
         self.judge(&sender);
         self.stop(lonc, "lonc");
         self.stop(lond, "lond");
         let seen = self.control.seen();
-        self.judge_logs(&seen);
-        Outcome { seen, problems: self.problems.take(), refused: self.refused.get() }
+        let said = self.judge_logs(&seen);
+        Outcome { seen, problems: self.problems.take(), refused: self.refused.get(), said }
     }
 
     fn complain(&self, problem: String) {
@@ -186,9 +204,9 @@ impl Teller<'_> {
         std::fs::rename(&hidden, &name).expect("drop a file");
     }
 
-    /// Changes the tested host's configuration, and has it taken over.
-    fn reload(&self, lonc: &Program, lond: &Program) {
-        let before = self.pids(lonc, lond);
+    /// Changes the tested host's configuration, and has it taken over, which replaces the children.
+    fn reload(&self, program: &Program) {
+        let before = program.children();
         let host = self.host_of(self.tested);
         let config = host.config();
         let text = std::fs::read_to_string(&config).expect("read lonnet.toml");
@@ -198,30 +216,23 @@ impl Teller<'_> {
         self.until("a reload to be done", || {
             ask(&socket, "reload").is_some_and(|said| said.starts_with("reloaded: "))
         });
-        if self.tested == Tested::Lonc {
-            self.until("the link to be replaced", || self.pids(lonc, lond) != before && self.link_is("up"));
-        }
+        self.until("the children to be others", || others(&before, &program.children()));
     }
 
     /// HUP, until the children are others: one that fails leaves the old program, and the next one works.
-    fn hang_up(&self, program: &mut Program) {
+    fn hang_up(&self, program: &Program) {
         let before = program.children();
         for _ in 0..3 {
             program.signal(Signal::SIGHUP);
             let until = Instant::now() + HUP_PATIENCE;
             while Instant::now() < until {
-                let now = program.children();
-                if !now.is_empty() && now.iter().all(|child| !before.contains(child)) {
+                if others(&before, &program.children()) {
                     return;
                 }
                 wait::let_pass(Duration::from_millis(10));
             }
         }
         self.complain("three times HUP, and the children are the same".to_owned());
-    }
-
-    fn pids(&self, lonc: &Program, lond: &Program) -> Vec<u32> {
-        if self.tested == Tested::Lonc { lonc.children() } else { lond.children() }
     }
 
     fn tally(&self, sender: &Sender) -> Tally {
@@ -231,12 +242,16 @@ impl Teller<'_> {
     fn judge(&self, sender: &Sender) {
         let tally = self.tally(sender);
         if tally != (Tally { messages: sender.acknowledged.len(), ..Tally::default() }) {
-            self.complain(format!("{tally:?}: acknowledged {:?}, done {:?}", sender.acknowledged, self.hosts.counter.done()));
+            self.complain(format!(
+                "{tally:?}: acknowledged {:?}, done {:?}",
+                sender.acknowledged,
+                self.hosts.counter.done()
+            ));
         }
         sender.problems.iter().for_each(|problem| self.complain(problem.clone()));
     }
 
-    fn judge_logs(&self, seen: &Seen) {
+    fn judge_logs(&self, seen: &Seen) -> String {
         let mut said = String::new();
         for (host, name) in [(&self.hosts.one, "lonc"), (&self.hosts.other, "lond")] {
             let errors = std::fs::read(host.dir.join(format!("{name}.stderr"))).unwrap_or_default();
@@ -254,7 +269,13 @@ impl Teller<'_> {
         {
             self.complain(format!("not said: {words}"));
         }
+        said
     }
+}
+
+/// Whether there are children, and none of those that were before.
+fn others(before: &[u32], now: &[u32]) -> bool {
+    !now.is_empty() && now.iter().all(|child| !before.contains(child))
 }
 
 /// One request on a connection of its own; none when there was no answer.
