@@ -3,8 +3,7 @@
 //! The lock is on an open file, so it is gone with the process, however that ends, and nothing stale can be left.
 
 use super::{Context, StepError};
-use nix::fcntl::{Flock, FlockArg};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -12,10 +11,10 @@ use std::path::Path;
 /// File in the folder that is locked.
 pub(crate) const LOCK: &str = "lock";
 
-/// The right to use one folder; given back when dropped.
+/// The right to use one folder; given back when dropped, by closing the file, which cannot fail as unlocking it could.
 #[derive(Debug)]
 pub struct FolderLock {
-    _held: Flock<File>,
+    _held: File,
 }
 
 impl FolderLock {
@@ -25,13 +24,12 @@ impl FolderLock {
     /// # Errors
     /// The folder or the file cannot be made, or not locked.
     pub fn acquire_blocking(dir: &Path) -> Result<FolderLock, StepError> {
-        let path = dir.join(LOCK);
-        let mut file = open(dir)?;
+        let file = open(dir)?;
         loop {
-            match Flock::lock(file, FlockArg::LockExclusive) {
-                Ok(held) => return Ok(FolderLock { _held: held }),
-                Err((again, nix::Error::EINTR)) => file = again,
-                Err((_, cause)) => return Err(io::Error::from(cause)).context("lock", &path),
+            match file.lock() {
+                Ok(()) => return Ok(FolderLock { _held: file }),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error).context("lock", &dir.join(LOCK)),
             }
         }
     }
@@ -41,10 +39,14 @@ impl FolderLock {
     /// # Errors
     /// The folder or the file cannot be made, or not locked.
     pub fn try_acquire(dir: &Path) -> Result<Option<FolderLock>, StepError> {
-        match Flock::lock(open(dir)?, FlockArg::LockExclusiveNonblock) {
-            Ok(held) => Ok(Some(FolderLock { _held: held })),
-            Err((_, nix::Error::EWOULDBLOCK)) => Ok(None),
-            Err((_, cause)) => Err(io::Error::from(cause)).context("lock", &dir.join(LOCK)),
+        let file = open(dir)?;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(Some(FolderLock { _held: file })),
+                Err(TryLockError::WouldBlock) => return Ok(None),
+                Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(TryLockError::Error(error)) => return Err(error).context("lock", &dir.join(LOCK)),
+            }
         }
     }
 }

@@ -3,13 +3,15 @@
 //! A test puts [`FaultyDisk`] in the place of [`RealDisk`] and fails, tears or loses each step. Nothing
 //! here retries, and nothing is durable but what was synced: bytes and length by [`Disk::sync_data`] on their
 //! file, names by [`Disk::sync_dir`] on their folder. A step that fails becomes a [`StepError`]; a [`FolderLock`]
-//! keeps other processes away from the files.
+//! keeps other processes away from the files, and [`Guarded`] has the files be used under it alone.
 
 mod faulty;
+mod guarded;
 mod lock;
 mod step;
 
 pub use faulty::{Fault, FaultyDisk, Keep, Operation};
+pub use guarded::Guarded;
 pub use lock::FolderLock;
 pub(crate) use lock::LOCK;
 pub(crate) use step::Context;

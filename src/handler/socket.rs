@@ -140,7 +140,7 @@ impl Conversation {
         }
     }
 
-    /// `connect` found the program's queue of connections full.
+    /// `connect` found the program's queue of connections full, or this host short of what it takes.
     pub fn busy(&mut self, now: Instant) {
         match self.state {
             State::Dialing { since, .. } => {

@@ -3,7 +3,8 @@
 //! Takes the peer's spool lock before anything else, so that two children never serve one peer: a child that replaces
 //! another waits here until that one has ended. Then it takes over the programs that the one before it has left.
 //! Where there can be no lock because the delayed directory cannot be used,
-//! plain requests are served all the same and critical ones that would have to be stored are answered `con_failed`.
+//! plain requests are served all the same and critical ones that would have to be stored are answered `con_failed`, until
+//! there can be one.
 
 use super::broker::Broker;
 use super::handover::Passage;
@@ -11,14 +12,20 @@ use super::link::Now;
 use super::permlog::PermLog;
 use super::reactor::Reactor;
 use crate::config::{Config, Peer, Pin, Wire};
-use crate::spool::{RealDisk, Spool, SpoolLock};
+use crate::disk::{Guarded, RealDisk};
+use crate::spool::{Spool, SpoolLock};
 use crate::supervise::control::Channel;
 use crate::supervise::title;
-use crate::wire::secure::{HostKey, TlsIdentity};
+use crate::wire::secure::{HostKey, KeyError, TlsIdentity};
 use std::error::Error;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// Times that a key which the system does not let us read is tried again.
+const KEY_TRIES: u32 = 10;
+/// Pause between two of them.
+const KEY_PAUSE: Duration = Duration::from_millis(100);
 
 /// What a link child is born with.
 #[derive(Debug)]
@@ -52,10 +59,10 @@ fn serve(seed: Seed) -> Result<(), Box<dyn Error>> {
     crate::logging::set_host(peer.host.id.as_str());
     title::set(&format!("{} starting", peer.host.id));
     let dir = config.spool_path(&peer.host.id);
-    let _lock = SpoolLock::acquire_blocking(&dir).inspect_err(|error| {
+    let lock = SpoolLock::acquire_blocking(&dir).inspect_err(|error| {
         log::error!("{error}; critical requests are kept nowhere until that is put right")
     });
-    let spool = Spool::open(RealDisk, &dir, peer.spool);
+    let spool = Spool::open(Guarded::new(RealDisk, &dir, lock.ok()), &dir, peer.spool);
     let now = Now { mono: Instant::now(), wall: jiff::Timestamp::now() };
     let (keys, barred) = match keys(&config, &peer) {
         Ok(keys) => (keys, None),
@@ -81,7 +88,15 @@ fn keys(config: &Config, peer: &Peer) -> Result<Option<(TlsIdentity, Vec<Pin>)>,
     if pins.is_empty() {
         return Err(format!("no pin for {} in {}", peer.host.id, config.pins_file.display()));
     }
-    let key = HostKey::load(&config.key_dir).map_err(|error| error.to_string())?;
+    // A link that cannot be made for want of it waits for a reload: a moment's want is not to cost that.
+    let mut key = HostKey::load(&config.key_dir);
+    for _ in 0..KEY_TRIES {
+        let Err(error @ KeyError::Read { .. }) = &key else { break };
+        log::warn!("{error}; tried again");
+        std::thread::sleep(KEY_PAUSE);
+        key = HostKey::load(&config.key_dir);
+    }
+    let key = key.map_err(|error| error.to_string())?;
     let identity = TlsIdentity::new(&key).map_err(|error| error.to_string())?;
     Ok(Some((identity, pins)))
 }

@@ -2,7 +2,7 @@
 //!
 //! Owns every listening Unix socket for as long as it runs, through any number of HUPs and reloads: a child that dies or is
 //! replaced leaves its peer's socket open, and who connects meanwhile waits for the next child. A peer whose socket
-//! cannot be made is an error in the log and in the status; the others are served. One thread, one `Poll`; with
+//! cannot be made is an error in the log and in the status, and tried again; the others are served. One thread, one `Poll`; with
 //! nothing to do it sleeps without a timeout.
 //!
 //! Fails to start when `Poll`, the signals or the admin socket cannot be had. Afterwards nothing is fatal but
@@ -20,10 +20,12 @@ pub use left::Left;
 
 use super::entry::{self, Seed};
 use crate::config::{HostId, Pin};
+use crate::logging::repeats::Repeats;
 use crate::status::LinkState;
 use crate::supervise::admin::{Admin, Asked};
 use crate::supervise::anew;
 use crate::supervise::control::ToLink;
+use crate::supervise::insist::insist;
 use crate::supervise::signals::{Signal, Signals};
 use crate::supervise::startup::{self, Start};
 use crate::supervise::table::{Action, Event, State};
@@ -45,6 +47,8 @@ use watch::{Watch, watch_folder};
 pub const REPLACED_AT_ONCE: usize = 16;
 /// How much longer than `drain_timeout` a child may take to end before it is killed.
 pub const GRACE: Duration = Duration::from_secs(2);
+/// When a local socket that could not be made is tried again.
+const LISTEN_PAUSE: Duration = Duration::from_secs(2);
 /// How long killed children may take to be gone when the supervisor stops.
 const LAST_WAIT: Duration = Duration::from_secs(2);
 /// Children forked, told or killed in one turn of the loop, so that signals are heard while thousands start.
@@ -122,6 +126,10 @@ struct Supervisor<'a> {
     watch_again: bool,
     /// Children that are to be replaced, if they have not ended before.
     replacing: VecDeque<Replace>,
+    /// A local socket could not be made; then it is tried again.
+    listen_again: Option<Instant>,
+    /// What is wrong with such a socket is said once a minute.
+    unmade: Repeats,
     /// The supervisor was told to stop; by then it gives up waiting for children.
     stopping: Option<Instant>,
     next_token: usize,
@@ -131,11 +139,14 @@ struct Supervisor<'a> {
 impl<'a> Supervisor<'a> {
     fn new(start: &'a mut Start<Left>, entry: Entry) -> Result<Self, SupervisorError> {
         let now = Instant::now();
-        let poll = Poll::new().map_err(SupervisorError::Poll)?;
-        let mut signals = Signals::new().map_err(SupervisorError::Signals)?;
-        poll.registry()
-            .register(&mut signals, SIGNALS, Interest::READABLE)
-            .map_err(SupervisorError::Signals)?;
+        let anew = start.legacy.is_some();
+        let poll = insist(anew, "make a poll", Poll::new).map_err(SupervisorError::Poll)?;
+        let signals = insist(anew, "take signals", || {
+            let mut signals = Signals::new()?;
+            poll.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
+            Ok(signals)
+        });
+        let signals = signals.map_err(SupervisorError::Signals)?;
         let (left, mut descriptors) = match start.legacy.take() {
             Some((left, descriptors)) => (Some(left), Some(descriptors)),
             None => (None, None),
@@ -152,9 +163,13 @@ impl<'a> Supervisor<'a> {
                 None
             }
         };
-        let admin_fd = left.as_ref().and_then(|left| left.admin).and_then(&mut take);
-        let admin = Admin::new(&config.run_dir.join("lonc.sock"), admin_fd, poll.registry(), ADMIN)
-            .map_err(SupervisorError::Admin)?;
+        let mut admin_fd = left.as_ref().and_then(|left| left.admin).and_then(&mut take);
+        // A descriptor that was tried is gone; then the socket is made anew.
+        let admin_path = config.run_dir.join("lonc.sock");
+        let admin = insist(anew, "open the status socket", || {
+            Admin::new(&admin_path, admin_fd.take(), poll.registry(), ADMIN)
+        });
+        let admin = admin.map_err(SupervisorError::Admin)?;
         // What is wrong with the key is for the children to say, who need it; a reload refuses such a key.
         let left_watch = left.as_ref().and_then(|left| left.watch);
         let watch = watch_folder(left_watch, &mut take, &config.spool_dir, poll.registry());
@@ -174,11 +189,12 @@ impl<'a> Supervisor<'a> {
             watch,
             watch_again: false,
             replacing: VecDeque::new(),
+            listen_again: None,
+            unmade: Repeats::default(),
             stopping: None,
             next_token: FIRST_FREE,
             scratch: vec![0; crate::wire::line::READ_SIZE],
         };
-        let anew = left.is_some();
         if let Some(left) = left {
             supervisor.adopt(left, take, now);
         }
@@ -205,17 +221,17 @@ impl<'a> Supervisor<'a> {
             }
             match self.poll.poll(&mut events, self.timeout(Instant::now())) {
                 Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                    // By a signal, most often; the poll tells of it too, but for where the handler was short of memory.
+                    self.hear_signals(Instant::now());
+                    continue;
+                }
                 Err(error) => return Err(SupervisorError::Poll(error)),
             }
             let now = Instant::now();
             for event in &events {
                 match event.token() {
-                    SIGNALS => {
-                        for signal in self.signals.pending() {
-                            self.signal(signal, now);
-                        }
-                    }
+                    SIGNALS => self.hear_signals(now),
                     ADMIN => {
                         let token = &mut self.next_token;
                         self.admin.accept(self.poll.registry(), now, || next(token));
@@ -234,6 +250,9 @@ impl<'a> Supervisor<'a> {
         if self.watch_again {
             self.look_for_files(now);
         }
+        if self.stopping.is_none() && self.listen_again.is_some_and(|at| at <= now) {
+            self.listen_where_missing(now);
+        }
         while !self.replacing.is_empty() && self.children.leaving() < REPLACED_AT_ONCE {
             let Some(Replace { peer, pid, drain }) = self.replacing.pop_front() else { break };
             if self.children.table.key_of(pid) == Some(&peer) {
@@ -245,6 +264,8 @@ impl<'a> Supervisor<'a> {
             let Some((peer, action)) = self.children.table.due(now) else { break };
             self.act(&peer, action, now);
         }
+        let token = &mut self.next_token;
+        self.admin.accept_if_due(self.poll.registry(), now, || next(token));
         let board = &self.board;
         self.admin.turn(now, || crate::status::json(&board.snapshot(Timestamp::now())));
         self.board.write_if_due();
@@ -259,9 +280,16 @@ impl<'a> Supervisor<'a> {
             self.admin.deadline(),
             self.board.deadline(),
             self.start.restarts.deadline(),
+            self.listen_again.filter(|_| self.stopping.is_none()),
             self.stopping,
         ];
         deadlines.into_iter().flatten().min().map(|at| at.saturating_duration_since(now))
+    }
+
+    fn hear_signals(&mut self, now: Instant) {
+        for signal in self.signals.pending() {
+            self.signal(signal, now);
+        }
     }
 
     fn signal(&mut self, signal: Signal, now: Instant) {
@@ -291,8 +319,10 @@ impl<'a> Supervisor<'a> {
         self.board.touch();
     }
 
-    /// Makes the sockets that are not there, and wants a child for each peer that has one.
+    /// Makes the sockets that are not there, and wants a child for each peer that has one. What cannot be made is tried
+    /// again after [`LISTEN_PAUSE`].
     fn listen_where_missing(&mut self, now: Instant) {
+        self.listen_again = None;
         let config = &self.start.config;
         for peer in &config.peers {
             let id = &peer.host.id;
@@ -302,7 +332,12 @@ impl<'a> Supervisor<'a> {
             match sockets::listen(&config.socket_path(id), peer.socket_mode) {
                 Ok(socket) => drop(self.listeners.insert(id.clone(), socket)),
                 Err(error) => {
-                    log::error!("{id}: {error}; the link is not served");
+                    self.listen_again = Some(now + LISTEN_PAUSE);
+                    if let Some(line) =
+                        self.unmade.line(&format!("{id}: {error}; the link is not served"), now)
+                    {
+                        log::error!("{line}");
+                    }
                     let doing = "not served: no local socket";
                     self.board.unserved(
                         id,

@@ -45,6 +45,7 @@ pub use critical::Recalled;
 use super::Reason;
 use super::service::{Effect, Order, Service, Verdict};
 use crate::handler::Ticket;
+use crate::logging::repeats::Repeats;
 use crate::wire::line::Outgoing;
 use crate::wire::secure::{
     Assembler, CalledHello, FrameReader, Hello, Key, Versions, put_go_away, put_ping, put_pong, put_window,
@@ -161,6 +162,8 @@ pub struct Secure {
     go_away: Option<GoAway>,
     requests: Requests,
     record: RecordState,
+    /// What is wrong with the record is said once a minute.
+    record_repeats: Repeats,
     /// Whose turn it is.
     critical_next: bool,
     /// The critical message that is being looked up.
@@ -195,6 +198,7 @@ impl Secure {
             go_away: None,
             requests: Requests::default(),
             record: RecordState::Closed,
+            record_repeats: Repeats::default(),
             critical_next: false,
             recalling: None,
             todo: VecDeque::new(),

@@ -35,6 +35,7 @@ use crate::status;
 use crate::supervise::admin::{Admin, Asked};
 use crate::supervise::anew;
 use crate::supervise::control::{Channel, FromServe, ToServe};
+use crate::supervise::insist::insist;
 use crate::supervise::signals::{Signal, Signals};
 use crate::supervise::startup::{self, Start};
 use crate::supervise::{lock, spawn, title};
@@ -142,11 +143,14 @@ struct Supervisor<'a> {
 impl<'a> Supervisor<'a> {
     fn new(start: &'a mut Start<Left>, entry: Entry) -> Result<Self, SupervisorError> {
         let now = Instant::now();
-        let poll = Poll::new().map_err(SupervisorError::Poll)?;
-        let mut signals = Signals::new().map_err(SupervisorError::Signals)?;
-        poll.registry()
-            .register(&mut signals, SIGNALS, Interest::READABLE)
-            .map_err(SupervisorError::Signals)?;
+        let anew = start.legacy.is_some();
+        let poll = insist(anew, "make a poll", Poll::new).map_err(SupervisorError::Poll)?;
+        let signals = insist(anew, "take signals", || {
+            let mut signals = Signals::new()?;
+            poll.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
+            Ok(signals)
+        });
+        let signals = signals.map_err(SupervisorError::Signals)?;
         let (left, mut descriptors) = match start.legacy.take() {
             Some((left, descriptors)) => (Some(left), Some(descriptors)),
             None => (None, None),
@@ -162,9 +166,13 @@ impl<'a> Supervisor<'a> {
             }
         };
         let admin_fd = left.as_ref().and_then(|left: &Left| left.admin);
-        let admin_fd = admin_fd.and_then(|number| descriptors.as_mut()?.take(number));
-        let admin = Admin::new(&config.run_dir.join("lond.sock"), admin_fd, poll.registry(), ADMIN)
-            .map_err(SupervisorError::Admin)?;
+        let mut admin_fd = admin_fd.and_then(|number| descriptors.as_mut()?.take(number));
+        // A descriptor that was tried is gone; then the socket is made anew.
+        let admin_path = config.run_dir.join("lond.sock");
+        let admin = insist(anew, "open the status socket", || {
+            Admin::new(&admin_path, admin_fd.take(), poll.registry(), ADMIN)
+        });
+        let admin = admin.map_err(SupervisorError::Admin)?;
         let started = left.as_ref().and_then(|left| left.started).unwrap_or_else(Timestamp::now);
         let counts = left.as_ref().map(|left| left.counts).unwrap_or_default();
         let callers = Callers::new(config, key);
@@ -222,17 +230,17 @@ impl<'a> Supervisor<'a> {
             }
             match self.poll.poll(&mut events, self.timeout(Instant::now())) {
                 Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                    // By a signal, most often; the poll tells of it too, but for where the handler was short of memory.
+                    self.hear_signals(Instant::now());
+                    continue;
+                }
                 Err(error) => return Err(SupervisorError::Poll(error)),
             }
             let now = Instant::now();
             for event in &events {
                 match event.token() {
-                    SIGNALS => {
-                        for signal in self.signals.pending() {
-                            self.signal(signal, now);
-                        }
-                    }
+                    SIGNALS => self.hear_signals(now),
                     ADMIN => {
                         let token = &mut self.next_token;
                         self.admin.accept(self.poll.registry(), now, || next(token));
@@ -260,6 +268,8 @@ impl<'a> Supervisor<'a> {
         if self.greet_at.is_some_and(|at| at <= now) {
             self.signal_lonc(now);
         }
+        let token = &mut self.next_token;
+        self.admin.accept_if_due(self.poll.registry(), now, || next(token));
         let (board, config) = (&mut self.board, &self.start.config);
         self.admin.turn(now, || status::json(&board.snapshot(config, &self.listeners, &self.links)));
         board.write_if_due(config, &self.listeners, &self.links);
@@ -284,6 +294,12 @@ impl<'a> Supervisor<'a> {
             self.stopping,
         ];
         deadlines.into_iter().flatten().min().map(|at| at.saturating_duration_since(now))
+    }
+
+    fn hear_signals(&mut self, now: Instant) {
+        for signal in self.signals.pending() {
+            self.signal(signal, now);
+        }
     }
 
     fn signal(&mut self, signal: Signal, now: Instant) {

@@ -128,7 +128,10 @@ impl<D: Disk> Spool<D> {
         loop {
             let read = self.disk.open(path, false).and_then(|file| self.disk.read_at(&file, 0, most));
             match read {
-                Err(cause) if cause.kind() != io::ErrorKind::NotFound && tries < READ_TRIES => tries += 1,
+                Err(cause) if cause.kind() != io::ErrorKind::NotFound && tries < READ_TRIES => {
+                    self.warn(format!("read {}: {cause}; read again", path.display()));
+                    tries += 1;
+                }
                 read => return read,
             }
         }

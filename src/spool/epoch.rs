@@ -48,7 +48,8 @@ impl<D: Disk> Spool<D> {
     pub(super) fn take_reserved(&mut self) -> Result<Sequence, SpoolError> {
         if self.queue.next_sequence() >= self.reserved {
             let reserved = self.block_end();
-            self.write_epoch(&self.epoch.clone(), reserved)?;
+            let written = self.write_epoch(&self.epoch.clone(), reserved);
+            written.inspect_err(|error| self.warn(format!("reserve sequences: {error}")))?;
             self.reserved = reserved;
         }
         Ok(self.queue.take_sequence())

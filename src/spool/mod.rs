@@ -120,6 +120,8 @@ pub struct Spool<D: Disk> {
     corrupt: u64,
     /// Names in the inbox that were taken in or found unusable and could not be moved away.
     stuck: BTreeSet<OsString>,
+    /// What [`Spool::warn`] said last.
+    warned: String,
 }
 
 impl<D: Disk> Spool<D> {
@@ -154,6 +156,7 @@ impl<D: Disk> Spool<D> {
             failed: 0,
             corrupt: 0,
             stuck: BTreeSet::new(),
+            warned: String::new(),
         };
         if let Err(error) = spool.make_ready() {
             log::error!("{error}; nothing can be delayed until that is put right");
@@ -203,6 +206,15 @@ impl<D: Disk> Spool<D> {
 
     fn segment_path(&self, name: Sequence) -> PathBuf {
         self.dir.join(segment::file_name(name))
+    }
+
+    /// Says what went wrong and was put right, or will be: a disk in trouble is a person's affair. The same thing again
+    /// and again is said once, or a flood of messages would be one of lines.
+    fn warn(&mut self, text: String) {
+        if self.warned != text {
+            log::warn!("{text}");
+            self.warned = text;
+        }
     }
 
     fn parent(&self) -> &Path {

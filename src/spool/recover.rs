@@ -151,7 +151,8 @@ impl<D: Disk> Spool<D> {
     fn read_to_examine(&mut self, name: Sequence, size: &mut u64) -> Result<Vec<u8>, SpoolError> {
         let path = self.segment_path(name);
         let mut found = self.disk.metadata(&path);
-        if found.is_err() {
+        if let Err(cause) = &found {
+            self.warn(format!("read {}: {cause}; read again", path.display()));
             found = self.disk.metadata(&path);
         }
         let found = found.context("read", &path)?;

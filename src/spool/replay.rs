@@ -246,7 +246,10 @@ impl<D: Disk> Spool<D> {
             });
             match read {
                 Ok(bytes) => return Ok(bytes),
-                Err(_) if tries < READ_TRIES => tries += 1,
+                Err(cause) if tries < READ_TRIES => {
+                    self.warn(format!("read {}: {cause}; read again", path.display()));
+                    tries += 1;
+                }
                 Err(cause) => return Err(cause).context("read", &path),
             }
         }
@@ -265,7 +268,7 @@ impl<D: Disk> Spool<D> {
             Ok(())
         });
         if let Err(cause) = marked {
-            log::debug!("mark {}: {cause}; a message may be sent again", path.display());
+            self.warn(format!("mark what was answered in {}: {cause}; it may be sent again", path.display()));
         }
     }
 

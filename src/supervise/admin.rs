@@ -9,7 +9,7 @@
 //! | any other | `error:...` |
 //!
 //! At most [`MAX_CLIENTS`] are served at a time, more are closed at once; one that is not done within [`STAY`] is
-//! closed.
+//! closed. With no descriptors left nobody is taken in for [`ACCEPT_PAUSE`], and then those who have come meanwhile are.
 
 use super::sockets;
 use crate::config::HostId;
@@ -26,6 +26,8 @@ use std::time::{Duration, Instant};
 pub const MAX_CLIENTS: usize = 16;
 /// How long the children may take to report.
 pub const WAIT: Duration = Duration::from_secs(1);
+/// How long accepting rests when there are no descriptors.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 /// How long a client may stay.
 pub const STAY: Duration = Duration::from_secs(10);
 /// Longest line of a client.
@@ -41,6 +43,8 @@ pub struct Admin {
     listener: UnixListener,
     clients: BTreeMap<Token, Client>,
     last_number: u64,
+    /// Who waits is to be taken in then: the poll says so once only.
+    accept_again: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -85,17 +89,37 @@ impl Admin {
         };
         let mut listener = UnixListener::from_std(listener);
         registry.register(&mut listener, token, Interest::READABLE)?;
-        Ok(Admin { path: path.to_owned(), listener, clients: BTreeMap::new(), last_number: 0 })
+        Ok(Admin {
+            path: path.to_owned(),
+            listener,
+            clients: BTreeMap::new(),
+            last_number: 0,
+            accept_again: None,
+        })
+    }
+
+    /// Takes in who waited for descriptors, if it is time; `token` gives a new token.
+    pub fn accept_if_due(&mut self, registry: &Registry, now: Instant, token: impl FnMut() -> Token) {
+        if self.accept_again.is_some_and(|at| at <= now) {
+            self.accept(registry, now, token);
+        }
     }
 
     /// Takes in who connects; `token` gives a new token.
     pub fn accept(&mut self, registry: &Registry, now: Instant, mut token: impl FnMut() -> Token) {
+        self.accept_again = None;
         loop {
             let mut stream = match self.listener.accept() {
                 Ok((stream, _)) => stream,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                // No more wait; or no descriptors are left, then they are taken in when the next one connects.
-                Err(_) => return,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                // Its client was gone again; the next one may be there.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
+                Err(error) => {
+                    log::error!("accept on {}: {error}; clients wait", self.path.display());
+                    self.accept_again = Some(now + ACCEPT_PAUSE);
+                    return;
+                }
             };
             if self.clients.len() >= MAX_CLIENTS {
                 continue;
@@ -190,15 +214,13 @@ impl Admin {
         self.clients.retain(|_, client| client.leaves > now);
     }
 
-    /// When [`Admin::turn`] has something to do.
+    /// When [`Admin::turn`] or [`Admin::accept_if_due`] has something to do.
     pub fn deadline(&self) -> Option<Instant> {
-        self.clients
-            .values()
-            .map(|client| match &client.stage {
-                Stage::Waiting { until, .. } => client.leaves.min(*until),
-                Stage::Asking | Stage::Held | Stage::Answering => client.leaves,
-            })
-            .min()
+        let clients = self.clients.values().map(|client| match &client.stage {
+            Stage::Waiting { until, .. } => client.leaves.min(*until),
+            Stage::Asking | Stage::Held | Stage::Answering => client.leaves,
+        });
+        clients.chain(self.accept_again).min()
     }
 
     /// Removes the socket and closes every connection.

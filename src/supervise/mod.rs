@@ -18,6 +18,7 @@
 //! | `admin` | the socket on which `lon status` and `lon reload` ask |
 //! | `publish` | files of the status: when they are written, and how |
 //! | `anew` | what a reload reads, and what it cannot change |
+//! | `insist` | steps that a process which serves already tries again |
 
 pub mod admin;
 pub mod anew;
@@ -25,6 +26,7 @@ pub mod background;
 pub mod control;
 pub mod handoff;
 pub mod image;
+pub mod insist;
 pub mod lock;
 pub mod publish;
 pub mod restart;

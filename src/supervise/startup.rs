@@ -238,8 +238,11 @@ fn start_first<L>(
     // From here on others find this process and may signal it; its handlers will stand a little later.
     let told = signals::block().map_err(|cause| LockError::File { path: pid_file(program, &config), cause });
     if let Err(error) = told.and_then(|_| lock.write_pid()) {
-        ready.fail(&StartError::Lock(error).to_string());
-        std::process::exit(1);
+        let error = StartError::Lock(error);
+        if ready.fail(&error.to_string()) {
+            std::process::exit(1);
+        }
+        return Err(error);
     }
     let (config, restarts) = (Inherited::new(config), Restarts::new(restart::life(), false));
     Ok(Start { program, config, load, lock, ready, image, restarts, legacy: None })

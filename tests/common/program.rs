@@ -22,15 +22,33 @@ pub struct Program {
 impl Program {
     /// Starts `command` and waits until the pid file names it; what it says goes to the file `errors`.
     pub fn start(command: &mut Command, name: &'static str, errors: PathBuf, pid_file: PathBuf) -> Program {
+        let started = Program::try_start(command, name, errors, pid_file, |_| true);
+        started.unwrap_or_else(|(status, said)| panic!("{name} ended: {status}\n{said}"))
+    }
+
+    /// Starts `command` and waits until the pid file names it and it `serves`; an error when it ends before, with what
+    /// it said.
+    pub fn try_start(
+        command: &mut Command,
+        name: &'static str,
+        errors: PathBuf,
+        pid_file: PathBuf,
+        serves: impl Fn(&Program) -> bool,
+    ) -> Result<Program, (ExitStatus, String)> {
         let file = fs::File::options().append(true).create(true).open(&errors).expect("make a log");
         command.stdout(file.try_clone().expect("clone a file")).stderr(file);
         let child = command.spawn().expect("start a program");
         let mut program = Program { child, name, errors, pid_file };
-        wait::until_true(&format!("the pid file {}", program.pid_file.display()), || {
-            program.assert_running();
-            pid_in(&program.pid_file) == Some(program.pid())
+        let what = format!("{name} to serve, or to end");
+        let ended = wait::until(&what, || match program.child.try_wait().expect("wait for a program") {
+            Some(status) => Some(Some(status)),
+            None if pid_in(&program.pid_file) == Some(program.pid()) && serves(&program) => Some(None),
+            None => None,
         });
-        program
+        match ended {
+            Some(status) => Err((status, program.said())),
+            None => Ok(program),
+        }
     }
 
     /// The supervisor's pid.

@@ -195,6 +195,14 @@ impl Program {
                 self.conversation.dialed(now);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.conversation.busy(now),
+            // Nothing of the request has left us, and the want is ours and may pass: no answer yet, as for a full queue.
+            Err(error) if is_shortage(&error) => {
+                let text = format!("handler {}: connect: {error}; tried again", self.name);
+                if let Some(line) = self.repeats.line(&text, now) {
+                    log::warn!("{line}");
+                }
+                self.conversation.busy(now);
+            }
             Err(error) => self.drop_connection(&Fault::Away(error), now, answer),
         }
     }
@@ -223,6 +231,20 @@ impl Program {
         self.was_read = false;
         self.conversation.failed(fault, now, answer);
     }
+}
+
+/// Whether it is this host that lacks something just now, descriptors or memory, and not the program that is away.
+fn is_shortage(error: &io::Error) -> bool {
+    let shortages = [
+        libc::EMFILE,
+        libc::ENFILE,
+        libc::ENOMEM,
+        libc::ENOBUFS,
+        libc::ENOSPC,
+        libc::EADDRNOTAVAIL,
+        libc::EINTR,
+    ];
+    error.raw_os_error().is_some_and(|code| shortages.contains(&code))
 }
 
 /// What the other end of a socket has not read of what was sent to it; not a number of bytes, but 0 when it is nothing.

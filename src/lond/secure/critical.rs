@@ -90,6 +90,9 @@ impl Secure {
 
     /// The record cannot be used.
     pub fn record_failed(&mut self, cause: &str, now: Instant) {
+        if let Some(line) = self.record_repeats.line(cause, now) {
+            log::warn!("{line}; critical messages wait");
+        }
         self.wait_for_record(cause, now + BROKEN_RETRY, now);
     }
 
