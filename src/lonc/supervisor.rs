@@ -11,6 +11,7 @@
 mod board;
 mod children;
 mod left;
+mod listening;
 mod passages;
 mod reload;
 mod stop;
@@ -27,7 +28,7 @@ use crate::supervise::control::ToLink;
 use crate::supervise::signals::{Signal, Signals};
 use crate::supervise::startup::{self, Start};
 use crate::supervise::table::{Action, Event, State};
-use crate::supervise::{sockets, spawn, title};
+use crate::supervise::{spawn, title};
 use board::Board;
 use children::Children;
 use jiff::Timestamp;
@@ -111,6 +112,8 @@ struct Supervisor<'a> {
     signals: Signals,
     children: Children,
     listeners: BTreeMap<HostId, UnixListener>,
+    /// Some peer has no socket: when it is tried again.
+    listen_again: Option<Instant>,
     passages: Passages,
     board: Board,
     admin: Admin,
@@ -167,6 +170,7 @@ impl<'a> Supervisor<'a> {
             signals,
             children: Children::default(),
             listeners: BTreeMap::new(),
+            listen_again: None,
             passages: Passages::default(),
             board,
             admin,
@@ -233,6 +237,9 @@ impl<'a> Supervisor<'a> {
         if self.watch_again {
             self.look_for_files(now);
         }
+        if self.listen_again.is_some_and(|at| at <= now) {
+            self.listen_where_missing(now);
+        }
         while !self.replacing.is_empty() && self.children.leaving() < REPLACED_AT_ONCE {
             let Some(Replace { peer, pid, drain }) = self.replacing.pop_front() else { break };
             if self.children.table.key_of(pid) == Some(&peer) {
@@ -257,6 +264,7 @@ impl<'a> Supervisor<'a> {
             self.children.table.next_deadline(),
             self.admin.deadline(),
             self.board.deadline(),
+            self.listen_again,
             self.stopping,
         ];
         deadlines.into_iter().flatten().min().map(|at| at.saturating_duration_since(now))
@@ -285,34 +293,6 @@ impl<'a> Supervisor<'a> {
             self.send(&peer, &ToLink::Probe, now);
         }
         self.board.touch();
-    }
-
-    /// Makes the sockets that are not there, and wants a child for each peer that has one.
-    fn listen_where_missing(&mut self, now: Instant) {
-        let config = &self.start.config;
-        for peer in &config.peers {
-            let id = &peer.host.id;
-            if self.listeners.contains_key(id) {
-                continue;
-            }
-            match sockets::listen(&config.socket_path(id), peer.socket_mode) {
-                Ok(socket) => drop(self.listeners.insert(id.clone(), socket)),
-                Err(error) => {
-                    log::error!("{id}: {error}; the link is not served");
-                    let doing = "not served: no local socket";
-                    self.board.unserved(
-                        id,
-                        LinkState::Down,
-                        doing,
-                        Some(error.to_string()),
-                        Timestamp::now(),
-                    );
-                }
-            }
-        }
-        for id in self.listeners.keys() {
-            self.children.table.want(id.clone(), now);
-        }
     }
 
     fn tell(&mut self, peer: &HostId, event: Event, now: Instant) {

@@ -146,12 +146,16 @@ impl Field {
         }
     }
 
-    /// Nothing befalls anybody any more; waits until all is well by itself.
-    pub fn recover(&mut self, all_done: impl Fn(&[End; 2]) -> bool) {
+    /// Nothing befalls anybody any more.
+    pub fn relieve(&mut self) {
         let now = Instant::now();
         self.stopped.iter_mut().for_each(|(until, _)| *until = now);
         self.full.iter_mut().for_each(|(until, _, _)| *until = now);
         self.pass(Duration::ZERO);
+    }
+
+    /// Waits until all is well by itself.
+    pub fn recover(&mut self, all_done: impl Fn(&[End; 2]) -> bool) {
         self.wait_until("every link to be up", |end| end.status("state").is_some_and(|state| state == "up"));
         self.wait_until("every spool to be empty", |end| {
             end.status("delayed").is_some_and(|count| count == 0)

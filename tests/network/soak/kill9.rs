@@ -56,9 +56,10 @@ fn run(wire: &str, mut field: Field, may_mount: bool) -> Story {
         field.pass(pause);
         field.suffer(mishap);
     }
+    field.relieve();
+    let began = Instant::now();
     // What is sent goes to the other host's programs.
     let left = traffic.map(Traffic::finish);
-    let began = Instant::now();
     field.recover(|ends| left[0].all_done(&ends[1].deeds) && left[1].all_done(&ends[0].deeds));
     let recovered = began.elapsed();
 
