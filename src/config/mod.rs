@@ -138,7 +138,7 @@ pub struct SpoolLimits {
     pub messages: u64,
     /// Most bytes of segments on disk (default 1 GiB).
     pub bytes: u64,
-    /// Bytes that must stay free on the file system (default 64 MiB).
+    /// Bytes that must stay free on the file system (default 64 MiB, or a sixteenth of a smaller file system).
     pub keep_free: u64,
 }
 

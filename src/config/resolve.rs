@@ -10,6 +10,7 @@ use super::section::Report;
 use super::settings::{DEFAULT_HOSTS, HandlerSettings, Overlay, Settings};
 use super::value::MAX_SOCKET_PATH;
 use super::{Allow, Config, Handler, Host, HostId, Hosts, Peer, PinFile, Target};
+use nix::sys::statvfs::statvfs;
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{self, Read};
@@ -174,7 +175,8 @@ fn resolve(
     let damaged = !problems.is_empty();
     report.problems.extend(problems);
     let id = settings.id.as_ref()?.value.clone();
-    let peers = peers(&settings, &hosts, &id);
+    let disk = size_of_disk(&base.join(&settings.spool_dir));
+    let peers = peers(&settings, &hosts, &id, disk);
     doubts::refuse_small_windows(&settings, &peers, report);
     if !damaged {
         doubts::warn_of_pins(&settings, &peers, pins.as_ref().map(|file| &file.pins), report);
@@ -267,7 +269,7 @@ fn check_ids(settings: &Settings, table: &Table, report: &mut Report) {
 }
 
 /// Every host but this one, with what holds for it.
-fn peers(settings: &Settings, hosts: &Hosts, own: &HostId) -> Vec<Peer> {
+fn peers(settings: &Settings, hosts: &Hosts, own: &HostId, disk: u64) -> Vec<Peer> {
     let own_keys: HashMap<&HostId, &Overlay> =
         settings.host.iter().map(|(id, keys)| (&id.value, keys)).collect();
     let no_keys = Overlay::default();
@@ -287,10 +289,17 @@ fn peers(settings: &Settings, hosts: &Hosts, own: &HostId) -> Vec<Peer> {
             heartbeat: keys.heartbeat(),
             heartbeat_missed: keys.heartbeat_missed(),
             window: keys.window(),
-            spool: keys.spool(),
+            spool: keys.spool(disk),
         }
     };
     hosts.iter().filter(|host| host.id != *own).map(peer).collect()
+}
+
+/// Bytes of the file system that this folder is on, or will be when it is made; one without a bound where that cannot be
+/// told.
+fn size_of_disk(folder: &Path) -> u64 {
+    let found = folder.ancestors().find_map(|path| statvfs(path).ok());
+    found.map_or(u64::MAX, |disk| disk.blocks().saturating_mul(disk.fragment_size()))
 }
 
 fn target(host: &Host, keys: &Overlay) -> Target {

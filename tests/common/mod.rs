@@ -20,6 +20,7 @@ pub mod secure_caller;
 pub mod secure_link;
 pub mod secure_lond;
 pub mod secure_pair;
+pub mod small_disk;
 pub mod tally;
 pub mod wait;
 

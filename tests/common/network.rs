@@ -204,7 +204,9 @@ impl Host {
                 text.push_str(&format!("{key} = {value}\n"));
             }
         }
-        fs::write(self.config(), text).expect("write lonnet.toml");
+        // At one stroke: a program that is being started may read it just now.
+        let new = self.dir.join(".lonnet.toml.new");
+        fs::write(&new, text).and_then(|()| fs::rename(&new, self.config())).expect("write lonnet.toml");
     }
 
     /// The path of the configuration.

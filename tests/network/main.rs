@@ -5,6 +5,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod backlog;
 mod bad_peers;
 mod calling;
 mod clients;
@@ -12,6 +13,7 @@ mod crashes;
 mod delayed;
 mod delayed_trouble;
 mod dropped_in;
+mod full_disks;
 mod handlers;
 mod handover;
 mod known_failures;

@@ -1,7 +1,7 @@
 //! The last status of each link, and the status files that show them.
 //!
 //! The files are written when a state has changed (a mere counter is no state), no more often than [`Pace`] allows.
-//! A file that cannot be written is logged once and tried again with the next change.
+//! A file that cannot be written is logged once and tried again every few seconds.
 
 use crate::config::{Config, HostId, Peer};
 use crate::logging;
@@ -97,6 +97,11 @@ impl Board {
         *old = status;
     }
 
+    /// What went wrong last with the link to `peer`.
+    pub fn last_error(&self, peer: &HostId) -> Option<&String> {
+        self.places.get(peer).and_then(|place| self.peers.get(*place))?.last_error.as_ref()
+    }
+
     /// Notes that no child serves `peer`, and why if something went wrong. What waits in its spool still does.
     pub fn unserved(
         &mut self,
@@ -139,7 +144,10 @@ impl Board {
         let begun = Instant::now();
         if self.deadline().is_some_and(|at| at <= begun) {
             self.write();
-            self.pace.wrote(begun, Instant::now());
+            match self.failing {
+                true => self.pace.failed(Instant::now()),
+                false => self.pace.wrote(begun, Instant::now()),
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! The file is written when a link opens or closes, no more often than [`Pace`] allows; a count alone is no reason to
 //! write, so that a crowd at the door does not cost disk writes. A file that cannot be written is logged once and
-//! tried again with the next change.
+//! tried again every few seconds.
 
 use super::links::Links;
 use super::listeners::Listener;
@@ -84,7 +84,10 @@ impl Board {
         let begun = Instant::now();
         if self.deadline().is_some_and(|at| at <= begun) {
             self.write(config, listeners, links);
-            self.pace.wrote(begun, Instant::now());
+            match self.failing {
+                true => self.pace.failed(Instant::now()),
+                false => self.pace.wrote(begun, Instant::now()),
+            }
         }
     }
 
