@@ -44,18 +44,32 @@ impl Network {
         Network::of(ids, Some(BTreeMap::new()))
     }
 
+    /// A network of hosts at these addresses, which need not be this machine's; `secure` or classic.
+    pub fn placed(hosts: &[(&str, SocketAddr)], secure: bool) -> Network {
+        let mut network = Network::empty(secure.then(BTreeMap::new));
+        hosts.iter().for_each(|(id, address)| network.add_at(id, *address));
+        network
+    }
+
     fn of<S: AsRef<str>>(ids: &[S], keys: Option<BTreeMap<String, Key>>) -> Network {
-        let dir = tempfile::Builder::new().prefix("lonnet").tempdir().expect("make a folder");
-        let mut network = Network { dir, places: BTreeMap::new(), table: String::new(), keys };
+        let mut network = Network::empty(keys);
         for id in ids {
             network.add(id.as_ref());
         }
         network
     }
 
+    fn empty(keys: Option<BTreeMap<String, Key>>) -> Network {
+        let dir = tempfile::Builder::new().prefix("lonnet").tempdir().expect("make a folder");
+        Network { dir, places: BTreeMap::new(), table: String::new(), keys }
+    }
+
     /// Puts one more host into the table.
     pub fn add(&mut self, id: &str) {
-        let address = free_address();
+        self.add_at(id, free_address());
+    }
+
+    fn add_at(&mut self, id: &str, address: SocketAddr) {
         let role = if id.contains('l') { "library" } else { "access" };
         self.table.push_str(&format!("{id}:test:{role}:{id}.example:{}\n", address.ip()));
         self.places.insert(id.to_owned(), address);
