@@ -1,8 +1,7 @@
 //! Packets vanish: both ways, or one way only. Nobody says so, and only silence tells.
 
-use crate::common::wait;
-use crate::world::{CONNECT_TIMEOUT, FOUND_WITHIN, ONE_IP, OTHER_IP, World};
-use std::time::{Duration, Instant};
+use crate::world::{CONNECT_TIMEOUT, ONE_IP, OTHER_IP, World};
+use std::time::Instant;
 
 /// Lines that each log may have after one outage: a start, two links, a loss, a few dials in vain.
 const LOG_LINES: usize = 40;

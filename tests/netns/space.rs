@@ -31,7 +31,11 @@ fn tried() -> Result<(), String> {
         return Err("they need root".to_owned());
     }
     let (one, other) = (Space::try_new()?, Space::try_new()?);
-    one.attempt("ip", &["-batch", "-"], &format!("link add name a1 type veth peer name b1 netns {}", other.pid()))?;
+    one.attempt(
+        "ip",
+        &["-batch", "-"],
+        &format!("link add name a1 type veth peer name b1 netns {}", other.pid()),
+    )?;
     one.attempt("nft", &["-f", "-"], "table inet faults\n").map(drop)
 }
 

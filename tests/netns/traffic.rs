@@ -2,7 +2,7 @@
 
 use crate::common::local::Local;
 use crate::common::wait;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -27,32 +27,44 @@ pub struct Answers {
 #[derive(Default)]
 struct Shared {
     stop: AtomicBool,
+    may_break: AtomicBool,
     done: AtomicU64,
     delayed: AtomicU64,
     answered: AtomicU64,
     lost: AtomicU64,
 }
 
+/// Critical messages that were sent.
+#[derive(Debug, Default)]
+pub struct Sent {
+    /// The numbers of those that were acknowledged, in their order.
+    pub acknowledged: Vec<u64>,
+    /// The number of the next.
+    pub next: u64,
+}
+
 /// A running load.
 pub struct Traffic {
     shared: Arc<Shared>,
-    critical: JoinHandle<Vec<u64>>,
+    critical: JoinHandle<Sent>,
     plain: JoinHandle<()>,
 }
 
 impl Traffic {
-    /// Sends `critical:do:<number>` and `echo:<number>` to a peer's socket, each one after the other, until told to stop.
-    pub fn start(socket: &Path) -> Traffic {
+    /// Sends `critical:do:<number>`, from where it ended `before`, and `echo:<number>` to a peer's socket, each one after
+    /// the other, until told to stop.
+    pub fn start(socket: &Path, before: Sent) -> Traffic {
         let shared = Arc::<Shared>::default();
-        let critical = std::thread::spawn({
-            let (shared, mut link) = (shared.clone(), Local::connect(socket));
-            move || send_critical(&shared, &mut link)
-        });
-        let plain = std::thread::spawn({
-            let (shared, mut link) = (shared.clone(), Local::connect(socket));
-            move || send_plain(&shared, &mut link)
-        });
+        let sender = || Sender { shared: shared.clone(), socket: socket.to_owned(), link: None };
+        let (critical, plain) = (sender(), sender());
+        let critical = std::thread::spawn(move || critical.send_critical(before));
+        let plain = std::thread::spawn(move || plain.send_plain());
         Traffic { shared, critical, plain }
+    }
+
+    /// The broker will be killed: from now on the programs' connections may break, and are made anew.
+    pub fn may_break(&self) {
+        self.shared.may_break.store(true, Ordering::SeqCst);
     }
 
     /// What was answered so far.
@@ -80,40 +92,69 @@ impl Traffic {
         });
     }
 
-    /// Ends it; gives the numbers of the critical messages that were acknowledged, in their order.
-    pub fn finish(self) -> Vec<u64> {
+    /// Ends it; gives what was sent in all.
+    pub fn finish(self) -> Sent {
         self.shared.stop.store(true, Ordering::SeqCst);
         self.plain.join().expect("the plain requests");
         self.critical.join().expect("the critical messages")
     }
 }
 
-fn numbers(shared: &Shared) -> impl Iterator<Item = u64> {
-    let goes_on = |_: &u64| !shared.stop.load(Ordering::SeqCst);
-    (0..).take_while(goes_on).inspect(|_| wait::let_pass(PACE))
+/// A local program.
+struct Sender {
+    shared: Arc<Shared>,
+    socket: PathBuf,
+    link: Option<Local>,
 }
 
-fn send_critical(shared: &Shared, link: &mut Local) -> Vec<u64> {
-    let mut acknowledged = Vec::new();
-    for number in numbers(shared) {
-        match link.ask(&format!("critical:do:{number}")).as_str() {
-            "ok" => shared.done.fetch_add(1, Ordering::SeqCst),
-            "con_delayed" => shared.delayed.fetch_add(1, Ordering::SeqCst),
-            other => panic!("a critical message was answered {other:?}"),
+impl Sender {
+    /// The answer to a request; nothing where a connection broke that may.
+    fn ask(&mut self, request: &str) -> Option<String> {
+        let asked = match &mut self.link {
+            Some(link) => link.try_ask(request),
+            None => Local::try_connect(&self.socket).and_then(|link| self.link.insert(link).try_ask(request)),
         };
-        acknowledged.push(number);
+        match asked {
+            Ok(answer) => return Some(answer),
+            Err(_) if self.shared.may_break.load(Ordering::SeqCst) => self.link = None,
+            Err(error) => panic!("{request}: {error}"),
+        }
+        None
     }
-    acknowledged
-}
 
-/// Each request is another, so an answer too many or too few would be seen by the next.
-fn send_plain(shared: &Shared, link: &mut Local) {
-    for number in numbers(shared) {
-        let request = format!("echo:{number}");
-        match link.ask(&request).as_str() {
-            "con_lost" => shared.lost.fetch_add(1, Ordering::SeqCst),
-            answer if answer == request => shared.answered.fetch_add(1, Ordering::SeqCst),
-            other => panic!("{request} was answered {other:?}"),
-        };
+    fn goes_on(&self) -> bool {
+        wait::let_pass(PACE);
+        !self.shared.stop.load(Ordering::SeqCst)
+    }
+
+    fn send_critical(mut self, mut sent: Sent) -> Sent {
+        while self.goes_on() {
+            let number = sent.next;
+            sent.next += 1;
+            let Some(answer) = self.ask(&format!("critical:do:{number}")) else { continue };
+            match answer.as_str() {
+                "ok" => self.shared.done.fetch_add(1, Ordering::SeqCst),
+                "con_delayed" => self.shared.delayed.fetch_add(1, Ordering::SeqCst),
+                other => panic!("a critical message was answered {other:?}"),
+            };
+            sent.acknowledged.push(number);
+        }
+        sent
+    }
+
+    /// Each request is another, so an answer too many or too few would be seen by the next.
+    fn send_plain(mut self) {
+        for number in 0u64.. {
+            if !self.goes_on() {
+                return;
+            }
+            let request = format!("echo:{number}");
+            let Some(answer) = self.ask(&request) else { continue };
+            match answer.as_str() {
+                "con_lost" => self.shared.lost.fetch_add(1, Ordering::SeqCst),
+                answer if answer == request => self.shared.answered.fetch_add(1, Ordering::SeqCst),
+                other => panic!("{request} was answered {other:?}"),
+            };
+        }
     }
 }

@@ -6,6 +6,7 @@
 //!
 //! Each host runs `lonc` and `lond` and calls the other, with timers so short that a fault is found in seconds.
 
+use crate::clock::Clock;
 use crate::common::counter::Counter;
 use crate::common::handler;
 use crate::common::network::{Host, Network};
@@ -14,7 +15,7 @@ use crate::common::program::Program;
 use crate::common::tally::Tally;
 use crate::common::wait;
 use crate::space::{self, Space};
-use crate::traffic::Traffic;
+use crate::traffic::{Sent, Traffic};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::fs;
@@ -60,8 +61,10 @@ pub struct World {
     /// Both links are used.
     traffic: Option<(Traffic, Traffic)>,
     pub middle: Space,
-    pub network: Network,
+    network: Network,
     secure: bool,
+    /// Messages that a power failure may have done twice.
+    repeats: usize,
 }
 
 /// One host: its programs, and its place in the network. Fields are dropped in this order.
@@ -74,6 +77,10 @@ pub struct Site {
     pub space: Space,
     /// Whom it calls.
     pub peer: &'static str,
+    /// By the loads that have ended.
+    sent: Sent,
+    /// A clock of its own, where the test has one.
+    pub clock: Option<Clock>,
 }
 
 impl World {
@@ -102,7 +109,7 @@ impl World {
         middle.must("sh", &["-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"], "");
         let one = Site::new(&network, ONE, OTHER, &middle);
         let other = Site::new(&network, OTHER, ONE, &middle);
-        Some(World { one, other, traffic: None, middle, network, secure })
+        Some(World { one, other, traffic: None, middle, network, secure, repeats: 0 })
     }
 
     /// Starts everything, and the load when both links are up.
@@ -119,7 +126,7 @@ impl World {
 
     /// Puts load on both links.
     pub fn load(&mut self) {
-        self.traffic = Some((self.one.traffic(), self.other.traffic()));
+        self.traffic = Some((self.one.begin_traffic(), self.other.begin_traffic()));
     }
 
     /// The load on the links of the first host and the other.
@@ -156,13 +163,49 @@ impl World {
         assert!(took < healed_within(outage), "after {outage:?} the links were up in {took:?}");
     }
 
-    /// Ends the load. Then every message that was acknowledged is done, in order, and on the secure wire once; nothing
-    /// panicked or is worth a person's look; and the logs of each host have at most so many lines.
+    /// Ends the load. Then every message that was acknowledged is done, in order, and on the secure wire once.
+    pub fn rest(&mut self) {
+        let (one, other) = self.traffic.take().expect("a load");
+        let repeats = if self.secure { self.repeats } else { usize::MAX };
+        (self.one.sent, self.other.sent) = (one.finish(), other.finish());
+        self.one.settle(&self.other.counter, repeats);
+        self.other.settle(&self.one.counter, repeats);
+    }
+
+    /// The other host loses its power: no packet leaves it any more, its processes are gone, its network too.
+    pub fn power_off_the_other(&mut self) {
+        self.traffic()[1].may_break();
+        self.middle.faults("drop");
+        let programs =
+            [self.other.lonc.take(), self.other.lond.take()].map(|program| program.expect("it runs"));
+        let children: Vec<u32> = programs.iter().flat_map(Program::children).collect();
+        programs.into_iter().for_each(Program::kill);
+        children.iter().for_each(|&child| process::signal(child, Signal::SIGKILL));
+        wait::until_true("its children to be gone", || !children.iter().any(|&child| process::alive(child)));
+        self.middle.ip("link del to2\n");
+        self.other.space = Space::new();
+        // The one message that was in the handler and not in the record.
+        self.repeats += 1;
+    }
+
+    /// It has power again: another kernel, the same address.
+    pub fn power_on_the_other(&mut self) {
+        self.other.plug_in(&self.middle);
+        self.middle.faults("");
+        self.other.start_lond();
+        self.other.start_lonc();
+    }
+
+    /// Replaces the text of the `hosts.tab` that both hosts read.
+    pub fn write_table(&self, text: &str) {
+        self.network.write_table(text);
+    }
+
+    /// Ends the load, as [`World::rest`] does. Nothing panicked or is worth a person's look, and the logs of each host
+    /// have at most so many lines.
     pub fn finish(mut self, log_lines: usize) {
         self.flows();
-        let (one, other) = self.traffic.take().expect("a load");
-        self.one.settle(&one.finish(), &self.other.counter, self.secure);
-        self.other.settle(&other.finish(), &self.one.counter, self.secure);
+        self.rest();
         for site in [&self.one, &self.other] {
             site.quiet_logs(log_lines);
         }
@@ -183,7 +226,8 @@ impl Site {
         let counter = Counter::start(&mut host);
         let echo = handler::Program::echo(&host.handler("echo"));
         let space = Space::new();
-        let site = Site { lonc: None, lond: None, host, counter, _echo: echo, space, peer };
+        let (sent, clock) = (Sent::default(), None);
+        let site = Site { lonc: None, lond: None, host, counter, _echo: echo, space, peer, sent, clock };
         site.plug_in(middle);
         site
     }
@@ -230,11 +274,12 @@ impl Site {
     fn start(&self, name: &'static str, path: &str) -> Program {
         let mut command = self.space.command(path);
         command.arg("--config").arg(self.host.config()).stdin(Stdio::null());
+        self.clock.iter().for_each(|clock| clock.set_before(&mut command));
         self.host.start(command, name)
     }
 
-    fn traffic(&self) -> Traffic {
-        Traffic::start(&self.host.socket(self.peer))
+    fn begin_traffic(&mut self) -> Traffic {
+        Traffic::start(&self.host.socket(self.peer), std::mem::take(&mut self.sent))
     }
 
     /// Tells `lonc` to dial now.
@@ -268,7 +313,8 @@ impl Site {
 
     /// The ports of the connections that it has made to the other host and that stand.
     pub fn dialled_from(&self) -> Vec<u16> {
-        let table = fs::read_to_string(format!("/proc/{}/net/tcp", self.space.pid())).expect("read connections");
+        let table =
+            fs::read_to_string(format!("/proc/{}/net/tcp", self.space.pid())).expect("read connections");
         let port = |address: &str| u16::from_str_radix(address.rsplit(':').next().unwrap_or(""), 16).ok();
         let made = table.lines().skip(1).filter_map(|line| {
             let words: Vec<&str> = line.split_whitespace().collect();
@@ -278,14 +324,15 @@ impl Site {
         made.collect()
     }
 
-    fn settle(&self, acknowledged: &[u64], done_there: &Counter, secure: bool) {
+    fn settle(&self, done_there: &Counter, repeats: usize) {
+        let acknowledged = &self.sent.acknowledged;
         assert!(!acknowledged.is_empty(), "nothing was acknowledged");
         let count = || Tally::of("do:", acknowledged, &done_there.done());
         wait::until_true("all that was acknowledged to arrive", || count().lost == 0);
         let tally = count();
-        let expected = Tally { messages: acknowledged.len(), ..Tally::default() };
-        let repeated = if secure { 0 } else { tally.repeated };
-        assert_eq!(tally, Tally { repeated, ..expected }, "from {}", self.host.address);
+        let expected = Tally { messages: acknowledged.len(), repeated: tally.repeated, ..Tally::default() };
+        assert_eq!(tally, expected, "from {}", self.host.address);
+        assert!(tally.repeated <= repeats, "{tally:?} from {}", self.host.address);
         wait::until_true("an empty spool", || self.status()["delayed"] == 0);
     }
 
@@ -298,9 +345,4 @@ impl Site {
             assert!(lines <= at_most, "{name} of {} has {lines} lines:\n{log}", self.host.address);
         }
     }
-}
-
-/// Asserts that a program's processes are there still: none was replaced.
-pub fn assert_same_child(program: &Program, child: u32) {
-    assert!(program.children().contains(&child) && process::alive(child), "the child {child} was replaced");
 }
