@@ -226,6 +226,7 @@ impl<'a> Supervisor<'a> {
                 Err(error) => return Err(SupervisorError::Poll(error)),
             }
             let now = Instant::now();
+            self.board.see_clock(&mut self.links, now);
             for event in &events {
                 match event.token() {
                     SIGNALS => {

@@ -5,7 +5,7 @@
 
 use crate::config::{Config, HostId, Peer};
 use crate::logging;
-use crate::status::{self, LinkState, PeerStatus, Snapshot};
+use crate::status::{self, LinkState, PeerStatus, Snapshot, WallClock, in_words, moved};
 use crate::supervise::publish::{Pace, replace};
 use jiff::{Timestamp, tz::TimeZone};
 use std::collections::HashMap;
@@ -19,6 +19,7 @@ pub struct Board {
     id: HostId,
     started: Timestamp,
     doing: String,
+    clock: WallClock,
     /// In the order of `hosts.tab`.
     peers: Vec<PeerStatus>,
     places: HashMap<HostId, usize>,
@@ -37,6 +38,7 @@ impl Board {
             id: config.id.clone(),
             started,
             doing: format!("supervisor, {} links", peers.len()),
+            clock: WallClock::new(now, Timestamp::now()),
             peers,
             places,
             pace: Pace::new(now),
@@ -51,6 +53,18 @@ impl Board {
         (self.peers, self.places) = (anew.peers, anew.places);
         (self.folder, self.id, self.doing) = (anew.folder, anew.id, anew.doing);
         before.into_iter().for_each(|status| self.note(status));
+        self.pace.changed();
+    }
+
+    /// Puts right the times that were noted before the machine's clock was set, if it was. To be called before each turn.
+    pub fn see_clock(&mut self, now: Instant) {
+        let Some(step) = self.clock.look(now, Timestamp::now()) else { return };
+        log::info!("the clock of this machine was set {}", in_words(step));
+        self.started = moved(self.started, step);
+        for status in &mut self.peers {
+            status.since = moved(status.since, step);
+            status.last_error_at = status.last_error_at.map(|at| moved(at, step));
+        }
         self.pace.changed();
     }
 
