@@ -36,32 +36,21 @@ pub struct Network {
 impl Network {
     /// A network of these hosts that speaks the classic wire.
     pub fn new<S: AsRef<str>>(ids: &[S]) -> Network {
-        Network::of(ids, None)
+        Network::placed(&anywhere(ids), false)
     }
 
     /// A network of these hosts that speaks the secure wire: each has a key, and all pins are known to all.
     pub fn secure<S: AsRef<str>>(ids: &[S]) -> Network {
-        Network::of(ids, Some(BTreeMap::new()))
+        Network::placed(&anywhere(ids), true)
     }
 
-    /// A network of hosts at these addresses, which need not be this machine's; `secure` or classic.
+    /// A network of hosts at these addresses, which need not be this machine's; secure or classic.
     pub fn placed(hosts: &[(&str, SocketAddr)], secure: bool) -> Network {
-        let mut network = Network::empty(secure.then(BTreeMap::new));
+        let dir = tempfile::Builder::new().prefix("lonnet").tempdir().expect("make a folder");
+        let keys = secure.then(BTreeMap::new);
+        let mut network = Network { dir, places: BTreeMap::new(), table: String::new(), keys };
         hosts.iter().for_each(|(id, address)| network.add_at(id, *address));
         network
-    }
-
-    fn of<S: AsRef<str>>(ids: &[S], keys: Option<BTreeMap<String, Key>>) -> Network {
-        let mut network = Network::empty(keys);
-        for id in ids {
-            network.add(id.as_ref());
-        }
-        network
-    }
-
-    fn empty(keys: Option<BTreeMap<String, Key>>) -> Network {
-        let dir = tempfile::Builder::new().prefix("lonnet").tempdir().expect("make a folder");
-        Network { dir, places: BTreeMap::new(), table: String::new(), keys }
     }
 
     /// Puts one more host into the table.
@@ -155,6 +144,11 @@ impl Drop for Network {
             process::signal(pid, Signal::SIGKILL);
         }
     }
+}
+
+/// Each host at an address of its own on this machine.
+fn anywhere<S: AsRef<str>>(ids: &[S]) -> Vec<(&str, SocketAddr)> {
+    ids.iter().map(|id| (id.as_ref(), free_address())).collect()
 }
 
 /// An address in 127.0.0.0/8 with a port that nothing listens on; random, so that tests don't meet.
