@@ -213,6 +213,11 @@ impl<D: Disk> Broker<D> {
         }
     }
 
+    /// Whether a connection to the peer is wanted and not made.
+    pub fn is_dialling(&self) -> bool {
+        self.link.state() == LinkState::Connecting
+    }
+
     /// The connection to the peer is made.
     pub fn link_connected(&mut self, now: Now) {
         self.link.set_epoch(self.spool.epoch());

@@ -1,6 +1,7 @@
 //! Addresses that change or go away, at either end of a link.
 
-use crate::world::{ONE, OTHER, OTHER_IP, PORT, World};
+use crate::preload;
+use crate::world::{CONNECT_TIMEOUT, ONE, OTHER, OTHER_IP, PORT, World};
 use std::time::Instant;
 
 /// Lines that each log may have.
@@ -37,27 +38,43 @@ fn a_host_that_moves_to_another_address_is_reached_there_after_a_reload() {
     world.finish(LOG_LINES);
 }
 
+/// The first host knows the other by its name alone from now on, which has this address there.
+fn by_name(world: &mut World, ip: &str) {
+    world.write_table(&format!("{ONE}:test:access:{ONE}.example:\n{OTHER}:test:library:{OTHER}.example:\n"));
+    world.one.host.unset(&format!("host.{OTHER}"), "address");
+    name_is(world, ip);
+}
+
+fn name_is(world: &World, ip: &str) {
+    let folder = world.one.host.dir.clone();
+    world.one.space.instead_of("/etc/hosts", &format!("{ip} {OTHER}.example\n"), &folder);
+}
+
 #[test]
 fn a_host_that_is_known_by_name_is_reached_at_its_new_address_unaided() {
-    let known = |world: &World, ip: &str| {
-        let folder = world.one.host.dir.clone();
-        world.one.space.instead_of("/etc/hosts", &format!("{ip} {OTHER}.example\n"), &folder);
-    };
-    let Some(world) = World::up_with(true, |world| {
+    let configure = |world: &mut World| {
         anywhere(world);
-        world.write_table(&format!(
-            "{ONE}:test:access:{ONE}.example:\n{OTHER}:test:library:{OTHER}.example:\n"
-        ));
-        world.one.host.unset(&format!("host.{OTHER}"), "address");
-        known(world, OTHER_IP);
-    }) else {
-        return;
+        by_name(world, OTHER_IP);
     };
+    let Some(world) = World::up_with(true, configure) else { return };
     let began = Instant::now();
     move_the_other(&world);
     world.found_dead(began);
-    known(&world, "10.77.2.3");
+    name_is(&world, "10.77.2.3");
     world.healed(began.elapsed());
+    world.finish(LOG_LINES);
+}
+
+#[test]
+fn a_host_whose_name_takes_longer_to_look_up_than_a_dial_may_take_is_linked_all_the_same() {
+    let Some(mut world) = World::prepare(true) else { return };
+    let Some(library) = preload::library("slow_names.c", &world.one.host.dir) else { return };
+    by_name(&mut world, OTHER_IP);
+    let takes = CONNECT_TIMEOUT.as_millis() * 5 / 2;
+    world.one.environment =
+        vec![("LD_PRELOAD", library), ("LONNET_TEST_LOOKUP_TAKES", takes.to_string().into())];
+    world.start();
+    world.flows();
     world.finish(LOG_LINES);
 }
 

@@ -3,14 +3,14 @@
 //!
 //! The machine's clock is never touched: `clock.c` stands between the programs and the C library.
 
-use crate::common::skip::skipped;
 use crate::common::wait;
+use crate::preload;
 use crate::world::{Site, World};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 /// Lines that each log may have.
@@ -21,48 +21,32 @@ const YEAR: i64 = 365 * 24 * HOUR;
 const LONG_AGO: i64 = HOUR / 2;
 
 /// The clock of one host, as far ahead of the machine's as was said last.
-pub struct Clock {
-    library: PathBuf,
-    file: PathBuf,
-}
+struct Clock(PathBuf);
 
 impl Clock {
-    /// Right at first; its files are kept in a folder. Nothing where there is no C compiler.
-    fn new(folder: &Path) -> Option<Clock> {
-        let clock = Clock { library: folder.join("clock.so"), file: folder.join("clock") };
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/netns/clock.c");
-        let mut compiler = Command::new("cc");
-        compiler.args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"]).arg(&clock.library).arg(source);
-        match compiler.status() {
-            Ok(status) => assert!(status.success(), "{compiler:?}"),
-            Err(error) => {
-                skipped(&format!("clocks of a test's own: cc: {error}"));
-                return None;
-            }
-        }
-        fs::write(&clock.file, 0i64.to_ne_bytes()).expect("write a clock");
+    /// The programs of a host go by it from now on. Nothing where there can be none.
+    fn of(site: &mut Site) -> Option<Clock> {
+        let library = preload::library("clock.c", &site.host.dir)?;
+        let clock = Clock(site.host.dir.join("clock"));
+        fs::write(&clock.0, 0i64.to_ne_bytes()).expect("write a clock");
+        site.environment = vec![("LD_PRELOAD", library), ("LONNET_TEST_CLOCK", clock.0.clone())];
         Some(clock)
-    }
-
-    /// Has a program go by this clock.
-    pub fn set_before(&self, command: &mut Command) {
-        command.env("LD_PRELOAD", &self.library).env("LONNET_TEST_CLOCK", &self.file);
     }
 
     /// Sets it so many seconds ahead.
     fn set(&self, ahead: i64) {
-        let file = File::options().write(true).open(&self.file).expect("open a clock");
+        let file = File::options().write(true).open(&self.0).expect("open a clock");
         file.write_all_at(&ahead.to_ne_bytes(), 0).expect("set a clock");
     }
 }
 
 /// Both hosts with clocks of their own, set so far ahead; nothing where that cannot be.
-fn with_clocks(ahead: [i64; 2]) -> Option<World> {
+fn with_clocks(ahead: [i64; 2]) -> Option<(World, [Clock; 2])> {
     let mut world = World::prepare(true)?;
-    for (site, ahead) in [&mut world.one, &mut world.other].into_iter().zip(ahead) {
-        let clock = Clock::new(&site.host.dir)?;
+    let clocks = [Clock::of(&mut world.one)?, Clock::of(&mut world.other)?];
+    for (site, (clock, ahead)) in [&mut world.one, &mut world.other].into_iter().zip(clocks.iter().zip(ahead))
+    {
         clock.set(ahead);
-        site.clock = Some(clock);
         for section in ["lonc", "lond"] {
             // None of these links is to be lost, on a busy machine neither.
             site.host.set(section, "heartbeat", "\"5s\"");
@@ -71,19 +55,15 @@ fn with_clocks(ahead: [i64; 2]) -> Option<World> {
     }
     world.start();
     world.flows();
-    Some(world)
-}
-
-fn set(site: &Site, ahead: i64) {
-    site.clock.as_ref().expect("a clock").set(ahead);
+    Some((world, clocks))
 }
 
 /// What `lon` prints on a host, by that host's clock.
 fn lon(site: &Site, arguments: &[&str]) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lon"));
     command.arg("--config").arg(site.host.config()).args(arguments).stdin(Stdio::null());
-    site.clock.as_ref().expect("a clock").set_before(&mut command);
-    let output = command.output().expect("run lon");
+    let output = command.envs(site.environment.iter().map(|(name, value)| (*name, value))).output();
+    let output = output.expect("run lon");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("text")
 }
@@ -109,14 +89,13 @@ fn tells_true_ages(site: &Site, ahead: i64) {
 
 #[test]
 fn steps_of_the_clock_by_hours_and_years_are_noticed_by_no_link_no_timer_and_no_program() {
-    let Some(world) = with_clocks([0, 0]) else { return };
+    let Some((world, clocks)) = with_clocks([0, 0]) else { return };
     let sites = [&world.one, &world.other];
     let links = sites.map(|site| site.dialled_from());
     // Beyond 2038 and 2106, and before 1970, too.
     for ahead in [HOUR, -2 * HOUR, 15 * YEAR, 85 * YEAR, -60 * YEAR, -10 * YEAR, 0] {
-        for (site, ahead) in sites.into_iter().zip([ahead, -ahead]) {
-            set(site, ahead);
-        }
+        clocks[0].set(ahead);
+        clocks[1].set(-ahead);
         world.flows();
         for (site, ahead) in sites.into_iter().zip([ahead, -ahead]) {
             tells_true_ages(site, ahead);
@@ -132,11 +111,11 @@ fn steps_of_the_clock_by_hours_and_years_are_noticed_by_no_link_no_timer_and_no_
 
 #[test]
 fn messages_stored_under_clocks_that_jump_go_out_in_order_and_hosts_in_any_year_start_and_restart() {
-    let Some(mut world) = with_clocks([-60 * YEAR, 85 * YEAR]) else { return };
+    let Some((mut world, clocks)) = with_clocks([-60 * YEAR, 85 * YEAR]) else { return };
     world.other.lond = None;
     world.one.last_error("Connection refused");
     for ahead in [85 * YEAR, -30 * YEAR, 0, -60 * YEAR, HOUR] {
-        set(&world.one, ahead);
+        clocks[0].set(ahead);
         let delayed = || world.traffic()[0].answers().delayed;
         let before = delayed();
         wait::until_true("messages stored", || delayed() > before + 10);
@@ -144,7 +123,7 @@ fn messages_stored_under_clocks_that_jump_go_out_in_order_and_hosts_in_any_year_
         assert!(queue.contains("messages wait"), "{queue}");
     }
     // A file without a newline may still be being written, unless it is old; by this clock it is of the future.
-    set(&world.one, -60 * YEAR);
+    clocks[0].set(-60 * YEAR);
     fs::write(world.one.host.dir.join("delayed").join(format!("1.{}", world.one.peer)), "do:dropped")
         .expect("drop a file");
     // The program that follows goes by the same clock.

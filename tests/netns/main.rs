@@ -14,6 +14,7 @@ mod flapping;
 mod loss;
 mod middleboxes;
 mod power;
+mod preload;
 mod resets;
 mod space;
 mod traffic;

@@ -6,7 +6,6 @@
 //!
 //! Each host runs `lonc` and `lond` and calls the other, with timers so short that a fault is found in seconds.
 
-use crate::clock::Clock;
 use crate::common::counter::Counter;
 use crate::common::handler;
 use crate::common::network::{Host, Network};
@@ -20,6 +19,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::fs;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -79,8 +79,8 @@ pub struct Site {
     pub peer: &'static str,
     /// By the loads that have ended.
     sent: Sent,
-    /// A clock of its own, where the test has one.
-    pub clock: Option<Clock>,
+    /// What its programs find in their environment.
+    pub environment: Vec<(&'static str, PathBuf)>,
 }
 
 impl World {
@@ -226,8 +226,9 @@ impl Site {
         let counter = Counter::start(&mut host);
         let echo = handler::Program::echo(&host.handler("echo"));
         let space = Space::new();
-        let (sent, clock) = (Sent::default(), None);
-        let site = Site { lonc: None, lond: None, host, counter, _echo: echo, space, peer, sent, clock };
+        let (sent, environment) = (Sent::default(), Vec::new());
+        let site =
+            Site { lonc: None, lond: None, host, counter, _echo: echo, space, peer, sent, environment };
         site.plug_in(middle);
         site
     }
@@ -274,7 +275,7 @@ impl Site {
     fn start(&self, name: &'static str, path: &str) -> Program {
         let mut command = self.space.command(path);
         command.arg("--config").arg(self.host.config()).stdin(Stdio::null());
-        self.clock.iter().for_each(|clock| clock.set_before(&mut command));
+        command.envs(self.environment.iter().map(|(name, value)| (*name, value)));
         self.host.start(command, name)
     }
 
