@@ -1,6 +1,7 @@
 //! Packets vanish: both ways, or one way only. Nobody says so, and only silence tells.
 
-use crate::world::{CONNECT_TIMEOUT, ONE_IP, OTHER_IP, World};
+use crate::world::{CONNECT_TIMEOUT, ONE_IP, OTHER_IP, World, time_of};
+use jiff::Timestamp;
 use std::time::Instant;
 
 /// Lines that each log may have after one outage: a start, two links, a loss, a few dials in vain.
@@ -9,10 +10,12 @@ const LOG_LINES: usize = 40;
 /// Makes the fault, sees it found, held up, shown, and healed.
 fn outage(secure: bool, rules: &str) {
     let Some(world) = World::up(secure) else { return };
-    let began = Instant::now();
+    let (began, fault) = (Instant::now(), Timestamp::now());
     world.middle.faults(rules);
     for status in world.found_dead(began) {
-        assert!(status["last_error"].is_string(), "{status}");
+        let why = status["last_error"].as_str().expect("a reason");
+        assert!(!why.is_empty() && time_of(&status["last_error_at"]) >= fault, "{status}");
+        assert!(time_of(&status["since"]) >= fault, "down since before the fault: {status}");
     }
     world.traffic().iter().for_each(|traffic| traffic.is_held_up());
     // New dials fare no better, and say so.

@@ -5,7 +5,7 @@
 
 use crate::common::wait;
 use crate::preload;
-use crate::world::{Site, World};
+use crate::world::{Site, World, time_of};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::fs::{self, File};
@@ -68,22 +68,17 @@ fn lon(site: &Site, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
-fn seconds(time: &Value) -> i64 {
-    let time: jiff::Timestamp = time.as_str().expect("a time").parse().expect("a time");
-    time.as_second()
-}
-
 /// Waits until the status of a host's links tells times of today, whatever day its clock says that it is.
 fn tells_true_ages(site: &Site, ahead: i64) {
     let machine = jiff::Timestamp::now().as_second();
     wait::until_true("a status with true ages", || {
         let status: Value = serde_json::from_str(&lon(site, &["status", "--json"])).expect("JSON");
-        let written = seconds(&status["written"]);
+        let written = time_of(&status["written"]).as_second();
         assert!((written - machine - ahead).abs() < LONG_AGO, "written {}", status["written"]);
         let lond = &status["lond"];
         let times =
             [&status["started"], &status["peers"][0]["since"], &lond["started"], &lond["links"][0]["since"]];
-        times.iter().all(|time| (0..LONG_AGO).contains(&(written - seconds(time))))
+        times.iter().all(|time| (0..LONG_AGO).contains(&(written - time_of(time).as_second())))
     });
 }
 

@@ -347,3 +347,8 @@ impl Site {
         }
     }
 }
+
+/// A time in a status.
+pub fn time_of(field: &Value) -> jiff::Timestamp {
+    field.as_str().expect("a time").parse().expect("a time")
+}
