@@ -119,7 +119,7 @@ pub struct Broker<D: Disk> {
     /// That time has passed: what a program has not read by now it will not get.
     forced: bool,
     counters: Counters,
-    spool_error: Option<(String, jiff::Timestamp)>,
+    spool_error: Option<(String, Now)>,
     spool_repeats: Repeats,
     effects: Vec<Effect>,
     /// The state changed in a way that the supervisor is to hear of at once.
@@ -211,6 +211,11 @@ impl<D: Disk> Broker<D> {
         if let Some(session) = self.sessions.get(id) {
             enqueue(&mut self.queue, id, session);
         }
+    }
+
+    /// Whether a connection to the peer is wanted and not made.
+    pub fn is_dialling(&self) -> bool {
+        self.link.state() == LinkState::Connecting
     }
 
     /// The connection to the peer is made.
@@ -371,7 +376,7 @@ impl<D: Disk> Broker<D> {
         self.reported = (waiting.messages, waiting.failed, waiting.corrupt);
         self.reported_at = now.mono;
         let last_error = match (self.link.last_error(), &self.spool_error) {
-            (Some(link), Some(spool)) => Some(if spool.1 > link.1 { spool } else { link }),
+            (Some(link), Some(spool)) => Some(if spool.1.mono > link.1.mono { spool } else { link }),
             (link, spool) => link.or(spool.as_ref()),
         };
         let draining = self.draining.is_some();
@@ -379,7 +384,7 @@ impl<D: Disk> Broker<D> {
             peer: self.peer.clone(),
             pid: std::process::id(),
             state: if draining { LinkState::Draining } else { self.link.state() },
-            since: self.link.since(),
+            since: self.link.since().told(now),
             doing: if draining {
                 "answering what is there, then ending".into()
             } else {
@@ -400,7 +405,7 @@ impl<D: Disk> Broker<D> {
             failed: waiting.failed,
             corrupt: waiting.corrupt,
             last_error: last_error.map(|(text, _)| text.clone()),
-            last_error_at: last_error.map(|(_, at)| *at),
+            last_error_at: last_error.map(|(_, at)| at.told(now)),
             last_log: crate::logging::last_line(),
         }
     }

@@ -428,17 +428,18 @@ impl<D: Disk> Reactor<D> {
     fn dial(&mut self, now: Now) {
         match &self.peer.target {
             Target::Address(address) => self.connect(*address, now),
-            Target::Lookup { name, port } => {
-                if let Err(why) = self.resolver.begin(name, *port) {
-                    self.broker.link_lost(why, now);
-                }
-            }
+            Target::Lookup { name, port } => match self.resolver.begin(name, *port) {
+                Ok(Some(address)) => self.connect(address, now),
+                Ok(None) => {}
+                Err(why) => self.broker.link_lost(why, now),
+            },
         }
     }
 
     fn resolved(&mut self, now: Now) {
         match self.resolver.ended() {
-            Some(Ok(address)) => self.connect(address, now),
+            Some(Ok(address)) if self.broker.is_dialling() => self.connect(address, now),
+            Some(Ok(address)) => self.resolver.keep(address),
             Some(Err(why)) => self.broker.link_lost(why, now),
             None => {}
         }

@@ -224,6 +224,7 @@ impl<'a> Supervisor<'a> {
                 Err(error) => return Err(SupervisorError::Poll(error)),
             }
             let now = Instant::now();
+            self.board.see_clock(now);
             for event in &events {
                 match event.token() {
                     SIGNALS => self.hear_signals(now),

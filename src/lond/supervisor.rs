@@ -238,6 +238,7 @@ impl<'a> Supervisor<'a> {
                 Err(error) => return Err(SupervisorError::Poll(error)),
             }
             let now = Instant::now();
+            self.board.see_clock(&mut self.links, now);
             for event in &events {
                 match event.token() {
                     SIGNALS => self.hear_signals(now),

@@ -6,11 +6,13 @@
 
 mod callers;
 mod classic;
+mod clock;
 mod columns;
 mod table;
 
 pub use callers::{CallerStatus, ServeSnapshot, callers};
 pub use classic::classic_text;
+pub use clock::{WallClock, in_words, moved, put_right};
 pub use columns::{Head, columns, cut};
 pub use table::{ago, set_aside, table};
 

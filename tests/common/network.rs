@@ -39,26 +39,29 @@ pub struct Network {
 impl Network {
     /// A network of these hosts that speaks the classic wire.
     pub fn new<S: AsRef<str>>(ids: &[S]) -> Network {
-        Network::of(ids, None)
+        Network::placed(&anywhere(ids), false)
     }
 
     /// A network of these hosts that speaks the secure wire: each has a key, and all pins are known to all.
     pub fn secure<S: AsRef<str>>(ids: &[S]) -> Network {
-        Network::of(ids, Some(BTreeMap::new()))
+        Network::placed(&anywhere(ids), true)
     }
 
-    fn of<S: AsRef<str>>(ids: &[S], keys: Option<BTreeMap<String, Key>>) -> Network {
+    /// A network of hosts at these addresses, which need not be this machine's; secure or classic.
+    pub fn placed(hosts: &[(&str, SocketAddr)], secure: bool) -> Network {
         let dir = tempfile::Builder::new().prefix("lonnet").tempdir().expect("make a folder");
+        let keys = secure.then(BTreeMap::new);
         let mut network = Network { dir, places: BTreeMap::new(), table: String::new(), keys };
-        for id in ids {
-            network.add(id.as_ref());
-        }
+        hosts.iter().for_each(|(id, address)| network.add_at(id, *address));
         network
     }
 
     /// Puts one more host into the table.
     pub fn add(&mut self, id: &str) {
-        let address = free_address();
+        self.add_at(id, free_address());
+    }
+
+    fn add_at(&mut self, id: &str, address: SocketAddr) {
         let role = if id.contains('l') { "library" } else { "access" };
         self.table.push_str(&format!("{id}:test:{role}:{id}.example:{}\n", address.ip()));
         self.places.insert(id.to_owned(), address);
@@ -144,6 +147,11 @@ impl Drop for Network {
             process::signal(pid, Signal::SIGKILL);
         }
     }
+}
+
+/// Each host at an address of its own on this machine.
+fn anywhere<S: AsRef<str>>(ids: &[S]) -> Vec<(&str, SocketAddr)> {
+    ids.iter().map(|id| (id.as_ref(), free_address())).collect()
 }
 
 /// An address in 127.0.0.0/8 with a port that nothing listens on; random, so that tests don't meet.

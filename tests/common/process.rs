@@ -86,9 +86,14 @@ pub fn with_files_in(folder: &Path) -> Vec<u32> {
 
 /// Whether some socket listens on this IPv4 address.
 pub fn listens(address: std::net::SocketAddr) -> bool {
+    listens_where(std::process::id(), address)
+}
+
+/// Whether some socket listens on this IPv4 address in the network that a process has.
+pub fn listens_where(pid: u32, address: std::net::SocketAddr) -> bool {
     let std::net::IpAddr::V4(ip) = address.ip() else { panic!("an IPv4 address is asked for: {address}") };
     let wanted = format!("{:08X}:{:04X}", u32::from_le_bytes(ip.octets()), address.port());
-    let table = fs::read_to_string("/proc/net/tcp").expect("read /proc/net/tcp");
+    let table = fs::read_to_string(format!("/proc/{pid}/net/tcp")).unwrap_or_default();
     table.lines().any(|line| {
         let mut words = line.split_whitespace().skip(1);
         words.next() == Some(&wanted) && words.nth(1) == Some("0A")

@@ -320,7 +320,7 @@ impl<D: Disk> Broker<D> {
             log::error!("{line}");
             self.changed = true;
         }
-        self.spool_error = Some((text, now.wall));
+        self.spool_error = Some((text, now));
     }
 }
 

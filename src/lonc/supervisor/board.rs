@@ -5,7 +5,7 @@
 
 use crate::config::{Config, HostId, Peer};
 use crate::logging;
-use crate::status::{self, LinkState, PeerStatus, Snapshot};
+use crate::status::{self, LinkState, PeerStatus, Snapshot, WallClock, in_words, moved};
 use crate::supervise::publish::{self, Pace, replace};
 use jiff::{Timestamp, tz::TimeZone};
 use std::collections::HashMap;
@@ -21,6 +21,7 @@ pub struct Board {
     doing: String,
     /// Why the last restart came to nothing.
     failure: Option<String>,
+    clock: WallClock,
     /// In the order of `hosts.tab`.
     peers: Vec<PeerStatus>,
     places: HashMap<HostId, usize>,
@@ -40,6 +41,7 @@ impl Board {
             started,
             doing: format!("supervisor, {} links", peers.len()),
             failure: None,
+            clock: WallClock::new(now, Timestamp::now()),
             peers,
             places,
             pace: Pace::new(now),
@@ -54,6 +56,18 @@ impl Board {
         (self.peers, self.places) = (anew.peers, anew.places);
         (self.folder, self.id, self.doing) = (anew.folder, anew.id, anew.doing);
         before.into_iter().for_each(|status| self.note(status));
+        self.pace.changed();
+    }
+
+    /// Puts right the times that were noted before the machine's clock was set, if it was. To be called before each turn.
+    pub fn see_clock(&mut self, now: Instant) {
+        let Some(step) = self.clock.look(now, Timestamp::now()) else { return };
+        log::info!("the clock of this machine was set {}", in_words(step));
+        self.started = moved(self.started, step);
+        for status in &mut self.peers {
+            status.since = moved(status.since, step);
+            status.last_error_at = status.last_error_at.map(|at| moved(at, step));
+        }
         self.pace.changed();
     }
 

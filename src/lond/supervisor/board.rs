@@ -8,7 +8,7 @@ use super::links::Links;
 use super::listeners::Listener;
 use crate::config::Config;
 use crate::logging;
-use crate::status::{CallerStatus, ServeSnapshot, json};
+use crate::status::{CallerStatus, ServeSnapshot, WallClock, in_words, json, moved};
 use crate::supervise::publish::{self, Pace, replace};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -39,6 +39,7 @@ pub struct Board {
     doing: &'static str,
     /// Why the last restart came to nothing.
     failure: Option<String>,
+    clock: WallClock,
     pace: Pace,
     /// The last write failed, and it was said.
     failing: bool,
@@ -47,7 +48,26 @@ pub struct Board {
 impl Board {
     /// Goes on from what another program counted, if there was one.
     pub fn new(started: Timestamp, counts: Counts, now: Instant) -> Board {
-        Board { counts, started, doing: "serving", failure: None, pace: Pace::new(now), failing: false }
+        Board {
+            counts,
+            started,
+            doing: "serving",
+            failure: None,
+            clock: WallClock::new(now, Timestamp::now()),
+            pace: Pace::new(now),
+            failing: false,
+        }
+    }
+
+    /// Puts right the times that were noted before the machine's clock was set, if it was. To be called before each turn.
+    pub fn see_clock(&mut self, links: &mut Links, now: Instant) {
+        let Some(step) = self.clock.look(now, Timestamp::now()) else { return };
+        log::info!("the clock of this machine was set {}", in_words(step));
+        self.started = moved(self.started, step);
+        for opened in links.opened_mut() {
+            opened.since = moved(opened.since, step);
+        }
+        self.pace.changed();
     }
 
     /// When the first program under this pid started.

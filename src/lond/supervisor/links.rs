@@ -248,6 +248,11 @@ impl Links {
         self.links.iter().map(|(pid, link)| (*pid, link))
     }
 
+    /// What is known of those that are open or were.
+    pub fn opened_mut(&mut self) -> impl Iterator<Item = &mut Opened> {
+        self.links.values_mut().filter_map(|link| link.opened.as_mut())
+    }
+
     fn has_opened(&mut self, pid: u32, caller: HostId, opened: Opened) -> Action {
         if let Some(link) = self.remove(pid) {
             let (caller, opened) = (Some(caller.clone()), Some(opened));
