@@ -76,7 +76,8 @@ mod tests {
     #[test]
     fn a_time_beyond_every_clock_is_over_now() {
         let now = Instant::now();
-        let text = format!(r#"{{"pid":2,"age":{0},"stage":{{"Draining":{{"left":{0},"told":true}}}}}}"#, MOST);
+        let text =
+            format!(r#"{{"pid":2,"age":{0},"stage":{{"Draining":{{"left":{0},"told":true}}}}}}"#, MOST);
         let state = serde_json::from_str::<Carried>(&text).unwrap().state(now);
         assert_eq!(state, State::Draining { pid: 2, since: now, deadline: now, told: true });
     }
