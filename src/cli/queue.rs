@@ -240,7 +240,7 @@ mod tests {
         let Delayed { files, strays, strangers } = delayed(&config).unwrap();
         assert_eq!(
             (strays, strangers),
-            (vec!["4.stranger".to_owned(), "6.msua1".to_owned()], vec![id("gone")])
+            (["4.stranger", "6.msua1", "msul1"].map(str::to_owned).to_vec(), vec![id("gone")])
         );
         assert_eq!(files[&id("msul1")], ["1.msul1", "2.msul1"]);
         assert_eq!(files[&id("a.msul1")], ["3.a.msul1"]);
