@@ -27,6 +27,7 @@ mod value;
 pub use hosts::{Host, HostId, Hosts, Role};
 pub use pins::{Pin, PinFile, Pins};
 pub use problem::{ConfigErrors, Problem};
+pub use resolve::{MAX_FILE, Source};
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;

@@ -20,10 +20,13 @@ use std::path::Path;
 use toml::de::{DeTable, DeValue};
 
 /// Longest file that is read: 5,000 hosts are half a megabyte; beyond this it is not one of ours.
-const MAX_FILE: u64 = 16 * 1024 * 1024;
+pub const MAX_FILE: u64 = 16 * 1024 * 1024;
 
 /// The longest name that `lonc` gives a socket of its own in `run_dir`.
 const OWN_SOCKET: &str = "lonc.sock";
+
+/// Where the files come from.
+pub type Source<'a> = &'a dyn Fn(&Path) -> io::Result<Vec<u8>>;
 
 impl Config {
     /// Reads and checks `file`, and the table and the pins that it names.
@@ -31,7 +34,16 @@ impl Config {
     /// # Errors
     /// Every problem of all files, in the order of the files.
     pub fn load(file: &Path) -> Result<Config, ConfigErrors> {
-        let mut problems = match load(file) {
+        Config::load_from(file, &attempt)
+    }
+
+    /// [`Config::load`] with the files from elsewhere than the disk: `source` gives the first [`MAX_FILE`] bytes of each,
+    /// and one more where there are more.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn load_from(file: &Path, source: Source<'_>) -> Result<Config, ConfigErrors> {
+        let mut problems = match load(file, source) {
             Ok(config) => return Ok(config),
             Err(problems) => problems,
         };
@@ -43,8 +55,8 @@ impl Config {
     }
 }
 
-fn load(file: &Path) -> Result<Config, Vec<Problem>> {
-    let bytes = read(file).map_err(|problem| vec![problem])?;
+fn load(file: &Path, source: Source<'_>) -> Result<Config, Vec<Problem>> {
+    let bytes = read(file, source).map_err(|problem| vec![problem])?;
     let text = str::from_utf8(&bytes).map_err(|error| {
         let line = 1 + memchr::memchr_iter(b'\n', &bytes[..error.valid_up_to()]).count();
         vec![Problem::at(file, line, "the line is not UTF-8 text")]
@@ -56,15 +68,15 @@ fn load(file: &Path) -> Result<Config, Vec<Problem>> {
     if !errors.is_empty() {
         let lines = report_syntax(&mut report, &errors);
         if let Some(hosts) = hosts_beside_errors(document, &report, &lines) {
-            let table = Table::parse_file(&folder(file).join(hosts));
+            let table = Table::parse_file(&folder(file).join(hosts), source);
             report.problems.extend(table.map_or_else(|problem| vec![problem], |table| table.problems));
         }
         return Err(report.problems);
     }
     let settings = Settings::read(document, &mut report);
-    let table = Table::parse_file(&folder(file).join(&settings.hosts));
+    let table = Table::parse_file(&folder(file).join(&settings.hosts), source);
     let pins_file = folder(file).join(&settings.pins);
-    let pins = read_pins(&pins_file, table.as_ref().ok());
+    let pins = read_pins(&pins_file, source, table.as_ref().ok());
     let config = resolve(settings, file, table, pins, &mut report);
     report.problems.sort_by_key(|problem| (problem.file != file, problem.file == pins_file, problem.line));
     match config {
@@ -74,8 +86,8 @@ fn load(file: &Path) -> Result<Config, Vec<Problem>> {
 }
 
 /// The whole file, unless it is too long for one of ours.
-fn read(file: &Path) -> Result<Vec<u8>, Problem> {
-    bounded(file, attempt(file))
+fn read(file: &Path, source: Source<'_>) -> Result<Vec<u8>, Problem> {
+    bounded(file, source(file))
 }
 
 fn attempt(file: &Path) -> io::Result<Vec<u8>> {
@@ -95,8 +107,8 @@ fn bounded(file: &Path, read: io::Result<Vec<u8>>) -> Result<Vec<u8>, Problem> {
 }
 
 /// `hosts.pins`; `None`: it is not there, which may be as it should.
-fn read_pins(file: &Path, table: Option<&Table>) -> Option<PinFile> {
-    let read = attempt(file);
+fn read_pins(file: &Path, source: Source<'_>, table: Option<&Table>) -> Option<PinFile> {
+    let read = source(file);
     if read.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
         return None;
     }
@@ -107,8 +119,8 @@ fn read_pins(file: &Path, table: Option<&Table>) -> Option<PinFile> {
 }
 
 impl Table {
-    fn parse_file(file: &Path) -> Result<Table, Problem> {
-        Ok(Table::parse(file, &read(file)?))
+    fn parse_file(file: &Path, source: Source<'_>) -> Result<Table, Problem> {
+        Ok(Table::parse(file, &read(file, source)?))
     }
 }
 

@@ -28,10 +28,12 @@
 //! Where the record refuses, the caller must not get an answer: to it any answer, an `error:` too, means that the message
 //! was delivered. The link is ended instead, and the message stays in the caller's spool.
 
+mod check;
 mod kept;
 mod line;
 mod recover;
 
+pub use check::{RecordTally, check};
 pub use kept::{ANSWER_MOST, ANSWERS_BYTES_MOST, ANSWERS_MOST, KEYS_BYTES_MOST, KEYS_MOST, NOT_KEPT};
 
 use crate::config::HostId;

@@ -22,10 +22,13 @@
 //!       ── recover  what is found at the start            │
 //!       ── epoch    the numbers that may be given out     │
 //!       ── aside    failed/ and corrupt/                  │
+//!       ── survey   reading for all of them               │
 //!       ── inbox    files of the original's kind          ┘
+//! check, inspect: the spool as those see it who only look
 //! ```
 
 mod aside;
+mod check;
 mod epoch;
 mod inbox;
 mod inspect;
@@ -35,11 +38,14 @@ mod recover;
 mod replay;
 mod segment;
 mod store;
+mod survey;
 
 pub use crate::disk::{Disk, FolderLock as SpoolLock, Kind, Metadata, RealDisk, StepError as SpoolError};
+pub use check::{Finding, Tally, Told, check, check_dropped};
 pub use inbox::{TAKE_IN_MOST, TakenIn, WRITER_PAUSE};
 pub use inspect::{
-    InboxFile, LISTED_MOST, Listed, Listing, PREVIEW_BYTES, drop_in_file, dropped_in, inspect,
+    Delayed, FULL_BYTES, InboxFile, LISTED_MOST, Listed, Listing, PREVIEW_BYTES, delayed, drop_in_file,
+    inspect,
 };
 pub use record::{MAX_REQUEST, Sequence};
 pub use segment::SEGMENT_BYTES;

@@ -7,12 +7,10 @@
 use super::queue::{Cursor, Located};
 use super::record::{self, ANSWERED, MARK_AT, Sequence};
 use super::segment::{Found, Scan};
+use super::survey::READ_TRIES;
 use super::{Context, Disk, Message, Spool, SpoolError};
 use jiff::Timestamp;
 use std::io;
-
-/// How often a read is tried before what it was for is passed over: unlike a sync, it may be tried again.
-pub(super) const READ_TRIES: usize = 2;
 
 /// Bytes of one segment that are being read: all that the cursor has not passed.
 #[derive(Debug, Default)]

@@ -157,15 +157,31 @@ pub fn receive<T: DeserializeOwned>() -> Result<Option<(T, Descriptors)>, Handof
     // SAFETY: the descriptor is the nameless file of the program before this one, which left its number to this
     // process alone; nothing else in this program knows it.
     let file = File::from(unsafe { OwnedFd::from_raw_fd(file) });
-    let envelope = read::<T>(file)?;
+    let (numbers, legacy) = parse(io::BufReader::new(file))?;
     let mut left = Descriptors(BTreeSet::new());
-    for number in envelope.descriptors {
+    for number in numbers {
         // SAFETY: only looked at; the kernel says if the number is not open.
         let fd = unsafe { BorrowedFd::borrow_raw(number) };
         set_close_on_exec(fd, true).map_err(|errno| HandoffError::Read(errno.into()))?;
         left.0.insert(number);
     }
-    Ok(Some((envelope.legacy, left)))
+    Ok(Some((legacy, left)))
+}
+
+/// Reads a description: the numbers of the descriptors that were left, and the rest.
+///
+/// # Errors
+/// It is none.
+pub fn parse<T: DeserializeOwned>(description: impl io::Read) -> Result<(Vec<RawFd>, T), HandoffError> {
+    let envelope: Envelope<T> =
+        serde_json::from_reader(description).map_err(|error| HandoffError::Read(error.into()))?;
+    match envelope.descriptors.iter().find(|number| **number < 0) {
+        Some(number) => {
+            let cause = format!("{number} is no descriptor");
+            Err(HandoffError::Read(io::Error::new(io::ErrorKind::InvalidData, cause)))
+        }
+        None => Ok((envelope.descriptors, envelope.legacy)),
+    }
 }
 
 /// What is described in `file`; of the descriptors it has the numbers, nothing more.
@@ -173,11 +189,7 @@ pub fn receive<T: DeserializeOwned>() -> Result<Option<(T, Descriptors)>, Handof
 /// # Errors
 /// When this program does not understand it.
 pub(super) fn look_at<T: DeserializeOwned>(file: File) -> Result<T, HandoffError> {
-    read(file).map(|envelope| envelope.legacy)
-}
-
-fn read<T: DeserializeOwned>(file: File) -> Result<Envelope<T>, HandoffError> {
-    serde_json::from_reader(io::BufReader::new(file)).map_err(|error| HandoffError::Read(error.into()))
+    parse(io::BufReader::new(file)).map(|(_, legacy)| legacy)
 }
 
 fn addressed_to_us(text: &str) -> Option<RawFd> {

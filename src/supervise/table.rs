@@ -16,7 +16,7 @@
 
 mod carried;
 
-pub use carried::Carried;
+pub use carried::{Carried, deadline};
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
