@@ -111,6 +111,8 @@ pub struct Broker<D: Disk> {
     /// When the delayed directory is to be looked at again, or the spool to be read again after an error.
     take_in_at: Option<Instant>,
     replay_at: Option<Instant>,
+    /// When what was passed over in the spool is to be tried again.
+    reread_at: Option<Instant>,
     drain_timeout: Duration,
     /// No new requests; by then everything is over.
     draining: Option<Instant>,
@@ -164,6 +166,7 @@ impl<D: Disk> Broker<D> {
             leaving: false,
             take_in_at: Some(now.mono),
             replay_at: None,
+            reread_at: None,
             drain_timeout: peer.drain_timeout,
             draining: None,
             handing: None,
@@ -284,6 +287,7 @@ impl<D: Disk> Broker<D> {
     pub fn turn(&mut self, now: Now) {
         self.keep_time(now);
         self.take_in(now);
+        self.reread(now);
         // Each round may make room for the next: a failed store fills slots, which lets a program's lines be served.
         loop {
             self.release_held(now);
@@ -351,6 +355,7 @@ impl<D: Disk> Broker<D> {
             self.grace.map(|grace| grace.until),
             self.take_in_at,
             self.replay_at,
+            self.reread_at,
             self.held.deadline(),
             self.draining.filter(|_| !self.forced),
             report,
