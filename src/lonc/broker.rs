@@ -353,7 +353,8 @@ impl<D: Disk> Broker<D> {
             self.pending.next_overdue(),
             self.pending.dead_at(self.link.last_heard()),
             self.grace.map(|grace| grace.until),
-            self.take_in_at,
+            // Files are left to the next child.
+            self.take_in_at.filter(|_| self.draining.is_none()),
             self.replay_at,
             self.reread_at,
             self.held.deadline(),
