@@ -90,6 +90,10 @@ impl Program {
         }
     }
 
+    pub fn link(&self) -> usize {
+        self.link
+    }
+
     fn is_done(&self) -> bool {
         self.todo.is_empty() && self.open.is_empty() && self.unsent.is_empty() && self.socket.is_empty()
     }
@@ -371,6 +375,7 @@ impl World {
         let Some(program) = self.programs.iter().position(of) else { return Ok(()) };
         let Some(session) = broker.session(client) else { return Ok(()) };
         let out = &mut session.answers.out;
+        self.note_refusals(program, out.bytes());
         let receiver = if self.sabotage == Sabotage::AnswerToAnother && self.random.u32(..10) == 0 {
             let other = |it: &Program| it.link == number && it.client.is_some_and(|other| other != client);
             self.programs.iter().position(other).unwrap_or(program)
@@ -394,6 +399,17 @@ impl World {
             self.disconnect(program);
         }
         Ok(())
+    }
+
+    /// What is refused has no place in the order from when that is said, whether or not the program lives to read it.
+    fn note_refusals(&mut self, program: usize, unwritten: &[u8]) {
+        let it = &self.programs[program];
+        let said = [it.line.as_slice(), &it.socket, unwritten].concat();
+        for (line, (message, attempt)) in said.split(|byte| *byte == b'\n').zip(&it.open) {
+            if line == b"con_failed" {
+                self.ledger.messages[*message].attempts[*attempt].refused = true;
+            }
+        }
     }
 
     fn read_answers(&mut self, program: usize) -> Checked {
@@ -428,8 +444,9 @@ impl World {
         it.unsent.clear();
         it.socket.clear();
         it.line.clear();
-        for (message, _) in std::mem::take(&mut it.open).into_iter().rev() {
+        for (message, attempt) in std::mem::take(&mut it.open).into_iter().rev() {
             self.ledger.counts.unknown += 1;
+            self.ledger.messages[message].attempts[attempt].unheard = true;
             if self.ledger.messages[message].line.starts_with("critical;key=") {
                 it.todo.push_front(message);
             }
@@ -512,7 +529,7 @@ impl World {
     fn ask(&mut self, program: usize, message: usize) {
         let connection = self.programs[program].connection;
         let it = &mut self.ledger.messages[message];
-        it.attempts.push(Attempt { connection, at: self.now, acknowledged: None, refused: false });
+        it.attempts.push(Attempt { connection, at: self.now, acknowledged: None, refused: false, unheard: false });
         let attempt = it.attempts.len() - 1;
         let line = it.line.clone();
         let early = self.sabotage == Sabotage::AcknowledgedEarly && it.kind.is_critical();
