@@ -233,6 +233,11 @@ impl<D: Disk> Broker<D> {
         self.link.carry_on();
     }
 
+    /// What had to wait was written to the peer, in part at least: it takes what it was sent, be it slowly.
+    pub fn link_moved(&mut self, now: Now) {
+        self.link.moved(now);
+    }
+
     /// The connection to the peer, or the attempt to make one, failed.
     pub fn link_lost(&mut self, why: String, now: Now) {
         if self.leaving {

@@ -118,7 +118,7 @@ impl Scenario {
             calm,
             troubles,
             delay: (50, base),
-            capacity: if random.u32(..4) == 0 { random.usize(2000..8000) } else { 65_536 },
+            capacity: if random.u32(..4) == 0 { random.usize(100..4000) } else { 65_536 },
             breaking_percent: if calm { 0 } else { random.u32(..4) * 15 },
             swallowing_percent: if calm { 0 } else { random.u32(..3) * 8 },
             handler_delay: (100, random.u64(1..=100) * MILLI),
