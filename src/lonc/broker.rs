@@ -111,6 +111,8 @@ pub struct Broker<D: Disk> {
     /// When the delayed directory is to be looked at again, or the spool to be read again after an error.
     take_in_at: Option<Instant>,
     replay_at: Option<Instant>,
+    /// When what was passed over in the spool is to be tried again.
+    reread_at: Option<Instant>,
     drain_timeout: Duration,
     /// No new requests; by then everything is over.
     draining: Option<Instant>,
@@ -164,6 +166,7 @@ impl<D: Disk> Broker<D> {
             leaving: false,
             take_in_at: Some(now.mono),
             replay_at: None,
+            reread_at: None,
             drain_timeout: peer.drain_timeout,
             draining: None,
             handing: None,
@@ -235,6 +238,11 @@ impl<D: Disk> Broker<D> {
         self.link.carry_on();
     }
 
+    /// What had to wait was written to the peer, in part at least: it takes what it was sent, be it slowly.
+    pub fn link_moved(&mut self, now: Now) {
+        self.link.moved(now);
+    }
+
     /// The connection to the peer, or the attempt to make one, failed.
     pub fn link_lost(&mut self, why: String, now: Now) {
         if self.leaving {
@@ -289,6 +297,7 @@ impl<D: Disk> Broker<D> {
     pub fn turn(&mut self, now: Now) {
         self.keep_time(now);
         self.take_in(now);
+        self.reread(now);
         // Each round may make room for the next: a failed store fills slots, which lets a program's lines be served.
         loop {
             self.release_held(now);
@@ -354,8 +363,10 @@ impl<D: Disk> Broker<D> {
             self.pending.next_overdue(),
             self.pending.dead_at(self.link.last_heard()),
             self.grace.map(|grace| grace.until),
-            self.take_in_at,
+            // Files are left to the next child.
+            self.take_in_at.filter(|_| self.draining.is_none()),
             self.replay_at,
+            self.reread_at,
             self.held.deadline(),
             self.draining.filter(|_| !self.forced),
             report,

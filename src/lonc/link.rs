@@ -93,7 +93,7 @@ pub struct Link {
     protocol: Option<Protocol>,
     /// What is for the peer.
     pub out: Outgoing,
-    /// When bytes last came.
+    /// The last sign of life: bytes came, or bytes that had to wait went on their way.
     last_heard: Instant,
     /// Heartbeats sent since then.
     unheard: u32,
@@ -288,6 +288,16 @@ impl Link {
         }
     }
 
+    /// Bytes that had to wait were written. Behind many of them a heartbeat waits too, and so does its answer, though the
+    /// link does what it can: not until nothing goes either way is it given up.
+    pub fn moved(&mut self, now: Now) {
+        self.last_heard = now.mono;
+        self.unheard = 0;
+        if let Some(until) = &mut self.probe {
+            *until = now.mono + PROBE_TIMEOUT;
+        }
+    }
+
     /// Tells what the peer has said: see [`Protocol::hear`].
     ///
     /// # Errors
@@ -390,7 +400,7 @@ impl Link {
         self.out.len() >= OUT_HIGH_WATER || !self.protocol.as_ref().is_none_or(Protocol::has_room)
     }
 
-    /// When bytes last came.
+    /// The last sign of life.
     pub fn last_heard(&self) -> Instant {
         self.last_heard
     }

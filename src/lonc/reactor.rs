@@ -491,7 +491,11 @@ impl<D: Disk> Reactor<D> {
     fn write_link(&mut self, now: Now) {
         loop {
             let Some(link) = &mut self.link else { return };
-            match link.write(self.broker.link_out()) {
+            let written = link.write(self.broker.link_out());
+            if link.take_moved(self.broker.link_out()) {
+                self.broker.link_moved(now);
+            }
+            match written {
                 Ok(0) => return,
                 Ok(_) => self.broker.link_wrote(),
                 Err(why) => {

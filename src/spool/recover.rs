@@ -91,18 +91,23 @@ impl<D: Disk> Spool<D> {
     fn examine(&mut self, name: Sequence, bound: Sequence) -> Examined {
         let mut segment = Segment::empty(name, 0);
         let path = self.segment_path(name);
-        let bytes = match survey::read_segment(&mut self.disk, &path, &mut segment.size) {
-            Ok(bytes) => bytes,
+        match survey::read_segment(&mut self.disk, &path, &mut segment.size) {
+            Ok(bytes) => self.count_lines(segment, &bytes, bound),
             Err(error) => {
-                log::error!("{error}; it is passed over until the next start");
+                log::error!("{error}; it is tried again when its turn comes");
                 segment.pinned = true;
-                segment.withheld = true;
+                segment.unknown = true;
                 let most = segment::most_records(segment.size.max(self.segment_bytes));
-                return Examined { segment, next: Sequence(name.0.saturating_add(most)), empty: false };
+                Examined { segment, next: Sequence(name.0.saturating_add(most)), empty: false }
             }
-        };
+        }
+    }
+
+    /// Keeps copies of a segment's damage and counts what waits in it.
+    fn count_lines(&mut self, mut segment: Segment, bytes: &[u8], bound: Sequence) -> Examined {
+        let name = segment.name;
         let mut next = name;
-        let mut scan = Scan::new(&bytes, name, bound);
+        let mut scan = Scan::new(bytes, name, bound);
         let mut empty = true;
         loop {
             let start = scan.at() as u64;
@@ -125,6 +130,17 @@ impl<D: Disk> Spool<D> {
         segment.end = scan.at() as u64;
         segment.unread = segment.waiting;
         Examined { segment, next, empty }
+    }
+
+    /// The segment whose turn it is could not be read at the start: another try.
+    pub(super) fn examine_again(&mut self, name: Sequence, bound: Sequence) -> Result<(), SpoolError> {
+        let mut segment = Segment::empty(name, 0);
+        let path = self.segment_path(name);
+        let bytes = survey::read_segment(&mut self.disk, &path, &mut segment.size)?;
+        let found = self.count_lines(segment, &bytes, bound);
+        self.queue.skip_to(found.next);
+        self.queue.known_here(found.segment);
+        Ok(())
     }
 
     fn prepare_once(&mut self) -> Result<(), SpoolError> {

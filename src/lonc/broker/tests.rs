@@ -633,6 +633,18 @@ fn a_drain_answers_what_is_there_and_is_over_when_all_is_written() {
 }
 
 #[test]
+fn a_drain_with_files_to_be_taken_in_waits_rather_than_turns() {
+    let mut rig = Rig::new();
+    rig.come_up();
+    rig.program(&["a"]);
+    rig.broker.files_appeared(rig.now);
+    rig.broker.drain(rig.now);
+    rig.turn();
+    rig.broker.status(rig.now);
+    assert!(rig.broker.deadline().is_some_and(|at| at > rig.now.mono), "the files are the next child's");
+}
+
+#[test]
 fn a_drain_s_end_stores_what_is_critical_and_does_not_wait_for_a_program_that_reads_nothing() {
     let mut rig = Rig::new();
     rig.come_up();
