@@ -59,8 +59,17 @@ pub fn descriptors(pid: u32) -> usize {
 
 /// Most memory that a process ever had resident, in KiB; nothing when it is gone.
 pub fn peak_memory(pid: u32) -> Option<u64> {
+    kibibytes(pid, "VmHWM:")
+}
+
+/// Memory that a process has resident, in KiB; nothing when it is gone.
+pub fn memory(pid: u32) -> Option<u64> {
+    kibibytes(pid, "VmRSS:")
+}
+
+fn kibibytes(pid: u32, name: &str) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     Some(line.trim().trim_end_matches(" kB").trim().parse().expect("a number of KiB"))
 }
 

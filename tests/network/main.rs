@@ -14,6 +14,7 @@ mod delayed_trouble;
 mod dropped_in;
 mod handlers;
 mod handover;
+mod hundred_hups;
 mod known_failures;
 mod listening;
 mod listening_limits;
