@@ -3,7 +3,7 @@
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Sends a signal; a process that is gone already is no mistake.
 pub fn signal(pid: u32, which: Signal) {
@@ -55,6 +55,15 @@ pub fn ticks(pid: u32) -> u64 {
 /// Descriptors that a process has open.
 pub fn descriptors(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
+}
+
+/// What a process has open, as the kernel names it.
+pub fn open_files(pid: u32) -> Vec<PathBuf> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd"));
+    entries.map_or_else(
+        |_| Vec::new(),
+        |entries| entries.flatten().filter_map(|entry| fs::read_link(entry.path()).ok()).collect(),
+    )
 }
 
 /// Most memory that a process ever had resident, in KiB; nothing when it is gone.
