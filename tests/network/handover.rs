@@ -231,7 +231,7 @@ fn an_answer_that_comes_in_time_is_waited_for_and_its_program_stays_connected() 
 }
 
 /// The fake answers `echo:slow` only when the gate is open.
-fn hold_slow_answers(pair: &Pair) -> Gate {
+pub fn hold_slow_answers(pair: &Pair) -> Gate {
     let gate = Gate::default();
     pair.fake.answer_with({
         let gate = gate.clone();

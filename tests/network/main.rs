@@ -32,4 +32,5 @@ mod secure_slow;
 mod soak;
 mod starting;
 mod timeouts;
+mod told_to_end;
 mod two_hosts;
