@@ -227,7 +227,10 @@ fn go_on<L: Legacy>(
         Some(fd) => PidLock::adopt(fd, &path),
         None => PidLock::take(&path)?,
     };
-    lock.write_pid()?;
+    if let Err(error) = lock.write_pid() {
+        // The number in the file is this one already.
+        log::error!("restart: {error}");
+    }
     let (config, ready) = (Inherited::new(config), Ready::nobody());
     Ok(Start { program, config, load, lock, ready, image, legacy: Some((legacy, descriptors)) })
 }
