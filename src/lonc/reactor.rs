@@ -190,7 +190,7 @@ impl<D: Disk> Reactor<D> {
             self.report(None, now);
         }
         if let Err(error) = self.control.flush() {
-            log::debug!("control socket: {error}");
+            log::warn!("tell the supervisor: {error}; tried again");
         }
     }
 
@@ -221,7 +221,7 @@ impl<D: Disk> Reactor<D> {
         let status = Box::new(self.broker.status(now));
         title::set(&format!("{} {}", status.peer, status.state.as_str()));
         if let Err(error) = self.control.send(&FromLink::Status { report, status }) {
-            log::debug!("control socket: {error}");
+            log::warn!("tell the supervisor: {error}; tried again");
         }
     }
 
@@ -400,7 +400,8 @@ impl<D: Disk> Reactor<D> {
                     return;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => {
+                Err(error) => {
+                    say_if_ours("read from", &error);
                     self.close_client(id);
                     return;
                 }
@@ -416,7 +417,8 @@ impl<D: Disk> Reactor<D> {
             return;
         }
         let waited = session.answers.out.len();
-        let gone = session.answers.out.flush_to(&mut client.stream).is_err();
+        let flushed = session.answers.out.flush_to(&mut client.stream);
+        let gone = flushed.inspect_err(|error| say_if_ours("write to", error)).is_err();
         let wrote = session.answers.out.len() < waited;
         if gone || session.finished() {
             self.close_client(id);
@@ -533,6 +535,14 @@ impl<D: Disk> Reactor<D> {
             link.last_words(self.broker.link_out());
         }
         self.broker.link_out().clear();
+    }
+}
+
+/// A program that goes away does as it likes; but what this host lacks is said.
+fn say_if_ours(verb: &str, error: &io::Error) {
+    match error.kind() {
+        ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => {}
+        _ => log::warn!("{verb} a program: {error}; its connection is closed"),
     }
 }
 

@@ -209,6 +209,8 @@ impl<'a> Supervisor<'a> {
     fn run(&mut self) -> Result<(), SupervisorError> {
         let mut events = Events::with_capacity(1024);
         loop {
+            // The poll tells of signals, too; but for those whose handler was short of memory to wake it.
+            self.hear_signals(Instant::now());
             self.turn(Instant::now());
             if self.stopping.is_some_and(|give_up| self.children.is_empty() || give_up <= Instant::now()) {
                 self.finish();
@@ -216,11 +218,7 @@ impl<'a> Supervisor<'a> {
             }
             match self.poll.poll(&mut events, self.timeout(Instant::now())) {
                 Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {
-                    // By a signal, most often; the poll tells of it too, but for where the handler was short of memory.
-                    self.hear_signals(Instant::now());
-                    continue;
-                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(SupervisorError::Poll(error)),
             }
             let now = Instant::now();

@@ -108,7 +108,10 @@ fn serve(seed: Seed) -> Result<(), SetupError> {
         },
         Ok(First::Deadline) => tell_refused(control, "it said nothing in time".to_owned()),
         Ok(First::End | First::Told) => {}
-        Err(error) => log::debug!("wait for the first byte from {remote}: {error}"),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+            log::debug!("wait for the first byte from {remote}: {error}");
+        }
+        Err(error) => log::warn!("wait for the first byte from {remote}: {error}; closed"),
     }
     Ok(())
 }

@@ -5,6 +5,7 @@
 mod common;
 
 mod plan;
+mod quiet;
 mod shim;
 mod story;
 

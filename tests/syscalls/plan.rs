@@ -108,8 +108,7 @@ pub struct Fault {
 impl Fault {
     /// The error's text, as a log line has it; none where the call is to be made again, or goes on, without a word.
     pub fn words(&self) -> Option<String> {
-        let later =
-            self.error == libc::EAGAIN && !matches!(CALLS[self.call].name, "fork" | "thread" | "connect");
+        let later = self.error == libc::EAGAIN && !matches!(CALLS[self.call].name, "fork" | "thread");
         if later || matches!(self.error, SHORT | libc::EINTR) {
             return None;
         }

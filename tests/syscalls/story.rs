@@ -16,6 +16,7 @@ use crate::common::secure_pair::TwoHosts;
 use crate::common::tally::Tally;
 use crate::common::wait;
 use crate::plan::{Fault, Tested};
+use crate::quiet::may_be_quiet;
 use crate::shim::{Control, Seen};
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -263,7 +264,9 @@ impl Teller<'_> {
                 said = text;
             }
         }
-        let words = self.fault.filter(|_| seen.hit()).and_then(Fault::words);
+        let object = seen.text.split_once(' ').map_or("", |(_, object)| object);
+        let hit = self.fault.filter(|fault| seen.hit() && !may_be_quiet(fault, object));
+        let words = hit.and_then(Fault::words);
         if let Some(words) = words
             && !said.contains(&words)
         {

@@ -169,7 +169,10 @@ impl<D: Disk> Record<D> {
         let mut tries = 1;
         let (kept, loaded) = loop {
             match self.read() {
-                Err(error) if !error.is_missing() && tries < READ_TRIES => tries += 1,
+                Err(error) if !error.is_missing() && tries < READ_TRIES => {
+                    log::warn!("{error}; read again");
+                    tries += 1;
+                }
                 Err(error) if error.is_missing() => break (Kept::default(), Loaded::Whole),
                 read => break read?,
             }
