@@ -132,6 +132,32 @@ fn hup_on_full_disks_keeps_lond_serving_and_what_it_could_not_record_is_done_onc
     });
 }
 
+#[test]
+fn a_disk_that_is_full_for_longer_than_lond_is_patient_has_nothing_run_again() {
+    only_with_own_mounts(|| {
+        let both = TwoHosts::new();
+        let disk = SmallDisk::mount(&both.other.dir.join("delayed/.received"), SMALL_BYTES);
+        let (_lonc, _lond) = both.start();
+        let load = Load::start_as(&both.one.socket(CALLED), "critical:do:");
+        for _ in 0..2 {
+            load.wait_for_more(50);
+            disk.fill();
+            let ended = || both.other.log("lond.log").matches("critical messages cannot be served").count();
+            let before = ended();
+            wait::until_true("lond to give the link up", || {
+                // What lond had set aside is used up, too.
+                disk.fill();
+                ended() > before
+            });
+            disk.free();
+        }
+        load.wait_for_more(50);
+        let acknowledged = load.finish();
+        let tally = settle("do:", &acknowledged, || both.counter.done());
+        assert_eq!(tally, Tally { messages: acknowledged.len(), ..Tally::default() });
+    });
+}
+
 fn pid_of(caller: &serde_json::Value) -> u32 {
     caller["pid"].as_u64().and_then(|pid| pid.try_into().ok()).expect("a pid")
 }
