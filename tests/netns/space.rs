@@ -36,7 +36,10 @@ fn tried() -> Result<(), String> {
         &["-batch", "-"],
         &format!("link add name a1 type veth peer name b1 netns {}", other.pid()),
     )?;
-    one.attempt("nft", &["-f", "-"], "table inet faults\n").map(drop)
+    // All that any test asks of the packet filter.
+    let rules = "numgen random mod 100 < 30 drop\nmeta length > 1100 drop\ntcp flags & (syn | ack) == syn counter\n\
+                 meta l4proto tcp reject with tcp reset\nreject with icmp type host-unreachable";
+    one.attempt("nft", &["-f", "-"], &table("faults", 0, rules)).map(drop)
 }
 
 impl Space {
@@ -106,17 +109,14 @@ impl Space {
     pub fn faults(&self, rules: &str) {
         let mut text = "table inet faults\ndelete table inet faults\n".to_owned();
         if !rules.is_empty() {
-            let hook = "type filter hook forward priority 0; policy accept;";
-            text.push_str(&format!("table inet faults {{\n chain way {{\n  {hook}\n{rules}\n }}\n}}\n"));
+            text.push_str(&table("faults", 0, rules));
         }
         self.must("nft", &["-f", "-"], &text);
     }
 
     /// Counts packets that pass through here and match, under a name; see [`Space::counted`].
     pub fn count(&self, name: &str, what: &str) {
-        let hook = "type filter hook forward priority -10; policy accept;";
-        let text = format!("table inet {name} {{\n chain way {{\n {hook}\n {what} counter\n }}\n}}\n");
-        self.must("nft", &["-f", "-"], &text);
+        self.must("nft", &["-f", "-"], &table(name, -10, &format!("{what} counter")));
     }
 
     /// How many packets were counted under this name.
@@ -136,6 +136,12 @@ impl Space {
             self.must("mount", &["--bind", &own.to_string_lossy(), file], "");
         }
     }
+}
+
+/// A table of the packet filter, with rules for what is passed on.
+fn table(name: &str, priority: i32, rules: &str) -> String {
+    let hook = format!("type filter hook forward priority {priority}; policy accept;");
+    format!("table inet {name} {{\n chain way {{\n{hook}\n{rules}\n }}\n}}\n")
 }
 
 impl Drop for Space {
