@@ -18,13 +18,14 @@ use crate::wire::secure::{HostKey, TlsIdentity};
 use std::error::Error;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// What a link child is born with.
 #[derive(Debug)]
 pub struct Seed {
     /// The whole configuration.
-    pub config: Config,
+    pub config: Arc<Config>,
     /// The peer to serve.
     pub peer: Peer,
     /// The peer's local socket, listening; non-blocking.

@@ -140,7 +140,9 @@ mod tests {
     fn a_name_counts_as_it_was_used_where_it_leads_to_the_file_that_runs() {
         let folder = tempfile::tempdir().unwrap();
         let [old, bin, other] = ["old", "bin", "other"].map(|name| folder.path().join(name));
-        [&old, &bin, &other].map(|path| std::fs::create_dir(path).unwrap());
+        for folder in [&old, &bin, &other] {
+            std::fs::create_dir(folder).unwrap();
+        }
         std::fs::write(old.join("lonc"), "").unwrap();
         std::fs::write(other.join("lonc"), "").unwrap();
         let link = bin.join("lonc");

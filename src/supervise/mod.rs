@@ -19,6 +19,9 @@
 //! | `publish` | files of the status: when they are written, and how |
 //! | `anew` | what a reload reads, and what it cannot change |
 
+// Whatever comes from outside, a supervisor goes on: nothing here may panic.
+#![deny(clippy::indexing_slicing, clippy::string_slice)]
+
 pub mod admin;
 pub mod anew;
 pub mod background;
