@@ -32,6 +32,11 @@
 //! | [`client`] | for Rust programs: one request, its answer; a critical message when the broker is away | yes |
 //! | [`cli`] | `lon`, a file a subcommand | yes |
 
+// What comes from outside is a value to be looked at, never a reason to panic; where a supervisor is involved, indexing
+// is denied as well.
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable, clippy::todo)]
+#![deny(clippy::unimplemented)]
+
 pub mod cli;
 pub mod client;
 pub mod config;

@@ -10,6 +10,9 @@
 //! a line. A panic is logged at error level, with its place, before it goes on.
 //! A record that cannot be written is lost: there is no one to tell. [`init`] fails if the file cannot be opened.
 
+// A supervisor runs this: nothing here may panic, whatever comes from outside.
+#![deny(clippy::indexing_slicing, clippy::string_slice)]
+
 pub mod repeats;
 
 use jiff::Zoned;
@@ -138,7 +141,7 @@ impl Log for FileLogger {
         let _ = write!(Escaping(&mut event), "{}", record.args());
         let line = voice(|voice| {
             voice.last.clear();
-            voice.last.push_str(&event[..event.floor_char_boundary(LAST_LINE)]);
+            voice.last.push_str(event.split_at(event.floor_char_boundary(LAST_LINE)).0);
             line(&Zoned::now(), self.program, std::process::id(), &voice.host, &event)
         });
         let _ = (&self.file).write_all(line.as_bytes());

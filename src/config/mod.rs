@@ -15,6 +15,9 @@
 //! | `pins` | `hosts.pins` |
 //! | `problem` | what is wrong, and where |
 
+// A supervisor runs this: nothing here may panic, whatever comes from outside.
+#![deny(clippy::indexing_slicing, clippy::string_slice)]
+
 mod doubts;
 mod hosts;
 mod pins;

@@ -58,7 +58,7 @@ impl Config {
 fn load(file: &Path, source: Source<'_>) -> Result<Config, Vec<Problem>> {
     let bytes = read(file, source).map_err(|problem| vec![problem])?;
     let text = str::from_utf8(&bytes).map_err(|error| {
-        let line = 1 + memchr::memchr_iter(b'\n', &bytes[..error.valid_up_to()]).count();
+        let line = 1 + memchr::memchr_iter(b'\n', bytes.split_at(error.valid_up_to()).0).count();
         vec![Problem::at(file, line, "the line is not UTF-8 text")]
     })?;
     let mut report = Report::new(file, text);

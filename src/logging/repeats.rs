@@ -27,10 +27,10 @@ impl Repeats {
     /// What to log of a fault that has just come about, if anything.
     pub fn line(&mut self, text: &str, now: Instant) -> Option<String> {
         let found = self.0.iter().position(|fault| same_but_for_digits(&fault.text, text));
-        if let Some(place) = found
-            && now.saturating_duration_since(self.0[place].logged_at) < REPEAT_AFTER
+        if let Some(fault) = found.and_then(|place| self.0.get_mut(place))
+            && now.saturating_duration_since(fault.logged_at) < REPEAT_AFTER
         {
-            self.0[place].unlogged += 1;
+            fault.unlogged += 1;
             return None;
         }
         let unlogged = match found {

@@ -20,6 +20,7 @@ use crate::wire::secure::{HostKey, KeyError, TlsIdentity};
 use std::error::Error;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Times that a key which the system does not let us read is tried again.
@@ -31,7 +32,7 @@ const KEY_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct Seed {
     /// The whole configuration.
-    pub config: Config,
+    pub config: Arc<Config>,
     /// The peer to serve.
     pub peer: Peer,
     /// The peer's local socket, listening; non-blocking.

@@ -404,7 +404,7 @@ mod tests {
             vec![Some(Sequence(7)), Some(Sequence(8))]
         });
         assert_eq!(last, Some(Sequence(8)));
-        assert_eq!(pending.insure(|_| unreachable!("all are stored")), None);
+        assert_eq!(pending.insure(|_| panic!("all are stored")), None);
         let overdue: Vec<_> = pending.expire(start + TIMEOUT).iter().map(|one| one.critical).collect();
         assert_eq!(overdue, [Some(true), None]);
     }

@@ -8,6 +8,9 @@
 //! Fails to start when `Poll`, the signals or the admin socket cannot be had. Afterwards nothing is fatal but
 //! `Poll` itself: a child that floods, garbles or does not read its control socket is killed and started anew.
 
+// Whatever comes from outside, a supervisor goes on: nothing here may panic.
+#![deny(clippy::indexing_slicing, clippy::string_slice)]
+
 mod board;
 mod children;
 mod left;
@@ -353,11 +356,11 @@ impl<'a> Supervisor<'a> {
         let control = self.children.open_control(id, token, self.poll.registry())?;
         let mut keep = vec![listener.as_raw_fd(), control.as_raw_fd()];
         keep.extend(passage.ends().map(|end| end.as_raw_fd()));
-        let (entry, config) = (self.entry, &mut self.start.config);
+        let (entry, config) = (self.entry, self.start.config.clone());
         let forked = spawn::spawn(keep, move || {
             crate::logging::set_host(peer.host.id.as_str());
             title::set(&format!("{} starting", peer.host.id));
-            entry(Seed { config: config.take(), peer, listener, control, passage })
+            entry(Seed { config, peer, listener, control, passage })
         });
         if forked.is_err() {
             self.children.close_control(id, self.poll.registry());

@@ -19,6 +19,7 @@ use socket2::{SockRef, TcpKeepalive};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Silence after which the kernel asks whether the caller is still there.
@@ -45,7 +46,7 @@ enum SecureError {
 #[derive(Debug)]
 pub struct Seed {
     /// The whole configuration.
-    pub config: Config,
+    pub config: Arc<Config>,
     /// The accepted connection; non-blocking.
     pub stream: TcpStream,
     /// Where it comes from.
@@ -218,7 +219,8 @@ mod tests {
         stream.set_nonblocking(true).unwrap();
         let (ours, control) = crate::supervise::control::pair().unwrap();
         let known = HostId::new("msua2").unwrap();
-        let seed = Seed { config, stream, remote, caller: by_address.then_some(known), control };
+        let seed =
+            Seed { config: config.into(), stream, remote, caller: by_address.then_some(known), control };
         let child = std::thread::spawn(move || serve(seed).unwrap());
         (caller, Channel::from_fd(ours).unwrap(), child)
     }

@@ -40,6 +40,7 @@ use mio::{Events, Interest, Poll, Token};
 use secure_link::SecureLink;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use stream::{ReadOutcome, Stream};
 use wire::Wire;
@@ -96,7 +97,7 @@ pub enum Accepted<'a> {
 /// The loop and all that it holds.
 #[derive(Debug)]
 pub struct Reactor {
-    config: Config,
+    config: Arc<Config>,
     poll: Poll,
     /// One buffer for every read; small until it is known who calls.
     scratch: Box<[u8]>,
@@ -153,7 +154,7 @@ impl Reactor {
     /// # Errors
     /// When the system gives no poll, no random numbers, or refuses a socket.
     pub fn new(
-        config: Config,
+        config: Arc<Config>,
         accepted: Accepted<'_>,
         stream: std::net::TcpStream,
         control: OwnedFd,

@@ -19,6 +19,9 @@
 //! Fails to start when an address cannot be listened on, or the admin socket not be made. Afterwards nothing is fatal but `Poll` itself: with no
 //! descriptors left it pauses accepting for a second; a child that garbles its control socket is killed.
 
+// Whatever comes from outside, a supervisor goes on: nothing here may panic.
+#![deny(clippy::indexing_slicing, clippy::string_slice)]
+
 mod accept;
 mod board;
 mod callers;

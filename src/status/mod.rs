@@ -4,6 +4,9 @@
 //! [`Snapshot`] and writes the views. `lond`'s has a [`ServeSnapshot`] of who calls. Nothing here reads a clock or a file: the time, and where on earth it is read,
 //! are arguments. A view never fails, and whatever a text holds, a line of a view stays one line.
 
+// A supervisor runs this: nothing here may panic, whatever comes from outside.
+#![deny(clippy::indexing_slicing, clippy::string_slice)]
+
 mod callers;
 mod classic;
 mod clock;
@@ -98,7 +101,9 @@ pub struct PeerStatus {
 
 /// A snapshot as one line of JSON, without a newline.
 pub fn json(snapshot: &impl Serialize) -> String {
-    serde_json::to_string(snapshot).expect("texts, numbers and times always have a JSON form")
+    // Texts, numbers and times always have a JSON form; should one not, that is told where it is looked for.
+    serde_json::to_string(snapshot)
+        .unwrap_or_else(|error| serde_json::json!({ "error": error.to_string() }).to_string())
 }
 
 /// The snapshot in the first line of what was written or answered; lines behind it are not looked at.

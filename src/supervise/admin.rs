@@ -275,7 +275,7 @@ impl Client {
             match self.stream.read(scratch) {
                 // A client that has shut its writing half after its line was heard already.
                 Ok(0) => return Heard::End,
-                Ok(count) => self.reader.push(&scratch[..count]),
+                Ok(count) => self.reader.push(scratch.get(..count).unwrap_or_default()),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Heard::Nothing,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(_) => return Heard::End,

@@ -270,7 +270,7 @@ impl<S: Message, R: DeserializeOwned> Channel<S, R> {
                     if taken > MAX_RECEIVED {
                         return Err(io::Error::new(ErrorKind::InvalidData, "the control socket is flooded"));
                     }
-                    self.reader.push(&scratch[..count]);
+                    self.reader.push(scratch.get(..count).unwrap_or_default());
                     self.decode(&mut messages)?;
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break false,

@@ -20,6 +20,9 @@
 //! | `anew` | what a reload reads, and what it cannot change |
 //! | `insist` | steps that a process which serves already tries again |
 
+// Whatever comes from outside, a supervisor goes on: nothing here may panic.
+#![deny(clippy::indexing_slicing, clippy::string_slice)]
+
 pub mod admin;
 pub mod anew;
 pub mod background;

@@ -14,8 +14,9 @@
 //!
 //! What a start on trial looks at: [`super::trial`].
 
-use super::handoff;
+use super::handoff::{self, Stayed};
 use super::image::Program;
+use super::signals::{self, Signals};
 use super::spawn::{self, End};
 use super::trial::{self, MAX_SAID, PROBLEMS, WORD};
 use nix::sys::prctl::set_pdeathsig;
@@ -52,12 +53,12 @@ enum BeginError {
     Fork(io::Error),
 }
 
-/// What the supervisor is to do now.
+/// What the supervisor is to do now, by [`Restarts::carry_out`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// Describe what would be left, and [`Restarts::try_out`].
+    /// Start the next program on trial.
     Try,
-    /// `exec`; if that comes back, [`Restarts::stayed`].
+    /// Become it.
     Exec,
 }
 
@@ -154,8 +155,34 @@ impl Restarts {
         }
     }
 
-    /// Starts `program` on trial, with what would be left to it.
-    pub fn try_out<T: Serialize>(
+    /// Carries out what [`Restarts::step`] told, with what is `left` to the next program and the `descriptors` that it may
+    /// take. Comes back unless the step was an `exec` that succeeded; gives the signals that came meanwhile and are
+    /// still to be answered.
+    pub fn carry_out<T: Serialize>(
+        &mut self,
+        step: Step,
+        program: &Program,
+        left: io::Result<T>,
+        descriptors: &[BorrowedFd<'_>],
+        signals: &mut Signals,
+        now: Instant,
+    ) -> Vec<signals::Signal> {
+        match (step, left) {
+            (_, Err(error)) => self.fail(program, &[error.to_string()]),
+            (Step::Try, Ok(left)) => self.try_out(program, &left, descriptors, now),
+            (Step::Exec, Ok(left)) => {
+                let Stayed { error, late } = handoff::exec(program, &left, descriptors, signals);
+                match error {
+                    Some(error) => self.fail(program, &[error.to_string()]),
+                    None => self.stage = Stage::Idle,
+                }
+                return late;
+            }
+        }
+        Vec::new()
+    }
+
+    fn try_out<T: Serialize>(
         &mut self,
         program: &Program,
         legacy: &T,
@@ -194,14 +221,6 @@ impl Restarts {
             Err(problems) => self.fail(program, &problems),
         }
         true
-    }
-
-    /// `exec` came back, with an error if it was tried.
-    pub fn stayed(&mut self, program: &Program, error: Option<String>) {
-        match error {
-            Some(error) => self.fail(program, &[error]),
-            None => self.stage = Stage::Idle,
-        }
     }
 
     /// The one place where a restart comes to nothing.

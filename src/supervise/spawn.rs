@@ -15,7 +15,6 @@ use nix::unistd::{ForkResult, Pid, fork};
 use std::convert::Infallible;
 use std::fmt;
 use std::io;
-use std::ops::Deref;
 use std::os::fd::RawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -72,7 +71,8 @@ fn close_all_but(mut keep: Vec<RawFd>) -> io::Result<()> {
     keep.extend(crate::logging::descriptor());
     keep.sort_unstable();
     keep.dedup();
-    let gaps = keep.windows(2).map(|pair| (pair[0] + 1, pair[1] - 1)).filter(|(first, last)| first <= last);
+    let gaps = keep.iter().zip(keep.iter().skip(1)).map(|(one, next)| (one + 1, next - 1));
+    let gaps = gaps.filter(|(first, last)| first <= last);
     let after = keep.last().map(|last| (last + 1, RawFd::MAX));
     for (first, last) in gaps.chain(after) {
         // SAFETY: the objects of the parent that own these descriptors lie in frames and fields that the child
@@ -81,45 +81,6 @@ fn close_all_but(mut keep: Vec<RawFd>) -> io::Result<()> {
         Errno::result(done)?;
     }
     Ok(())
-}
-
-/// What a supervisor has and each child takes over whole: a clone of a table of 5,000 hosts for each of 5,000
-/// children would cost gigabytes, while the child's copy of its parent's memory is there already, and shared until
-/// one of them writes to it.
-#[derive(Debug)]
-pub struct Inherited<T>(Option<T>);
-
-impl<T> Inherited<T> {
-    /// In the supervisor.
-    pub fn new(value: T) -> Inherited<T> {
-        Inherited(Some(value))
-    }
-
-    /// In the supervisor: puts another in its place, for the children that are yet to come; gives the one before.
-    ///
-    /// # Panics
-    /// In a child that took its heritage.
-    pub fn replace(&mut self, value: T) -> T {
-        self.0
-            .replace(value)
-            .expect("a child that took its heritage never comes back to the supervisor's code")
-    }
-
-    /// In a child: moves the value out of the child's copy of the supervisor.
-    ///
-    /// # Panics
-    /// The second time.
-    pub fn take(&mut self) -> T {
-        self.0.take().expect("a child inherits once")
-    }
-}
-
-impl<T> Deref for Inherited<T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        self.0.as_ref().expect("a child that took its heritage never comes back to the supervisor's code")
-    }
 }
 
 /// How a child ended.

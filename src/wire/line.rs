@@ -5,6 +5,9 @@
 //! A line ends in `\n`; the bytes before it are arbitrary. A line longer than the limit is reported once and then
 //! skipped up to its newline without being kept: memory stays below the limit plus one read.
 
+// A supervisor runs this: nothing here may panic, whatever comes from outside.
+#![deny(clippy::indexing_slicing, clippy::string_slice)]
+
 use std::io;
 
 /// Bytes that one read asks for, into a buffer that a reactor has for all its sockets.
@@ -44,7 +47,7 @@ impl LineReader {
 
     /// The bytes held that no line was made of yet, and whether they begin within a line that is being skipped.
     pub fn rest(&self) -> (&[u8], bool) {
-        (&self.buffer[self.start..], self.skipping)
+        (self.held(self.start), self.skipping)
     }
 
     /// Bytes held that no line was made of yet.
@@ -72,7 +75,7 @@ impl LineReader {
     /// The next line, or `None` when more bytes are needed.
     pub fn next_line(&mut self) -> Option<Line<'_>> {
         loop {
-            let newline = memchr::memchr(b'\n', &self.buffer[self.searched..]).map(|at| self.searched + at);
+            let newline = memchr::memchr(b'\n', self.held(self.searched)).map(|at| self.searched + at);
             if self.skipping {
                 match newline {
                     None => {
@@ -90,7 +93,7 @@ impl LineReader {
                 Some(at) if at - self.start <= self.max_line => {
                     let line = self.start..at;
                     self.consume_to(at + 1);
-                    Some(Line::Whole(&self.buffer[line]))
+                    Some(Line::Whole(self.buffer.get(line).unwrap_or_default()))
                 }
                 None if self.len() <= self.max_line => {
                     self.searched = self.buffer.len();
@@ -109,6 +112,11 @@ impl LineReader {
     pub fn reset(&mut self) {
         self.clear();
         self.skipping = false;
+    }
+
+    /// What lies at and after `from`, which is never behind the end.
+    fn held(&self, from: usize) -> &[u8] {
+        self.buffer.get(from..).unwrap_or_default()
     }
 
     fn consume_to(&mut self, at: usize) {
@@ -160,7 +168,7 @@ impl Outgoing {
 
     /// The bytes that wait.
     pub fn bytes(&self) -> &[u8] {
-        &self.buffer[self.start..]
+        self.buffer.get(self.start..).unwrap_or_default()
     }
 
     /// Adds a line and its newline.

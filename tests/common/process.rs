@@ -3,7 +3,7 @@
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Sends a signal; a process that is gone already is no mistake.
 pub fn signal(pid: u32, which: Signal) {
@@ -57,13 +57,13 @@ pub fn descriptors(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
 }
 
-/// What a process has open, as the kernel names it.
-pub fn open_files(pid: u32) -> Vec<PathBuf> {
+/// The same without the spool's segment, which a child has open if it, or one before it, had something to store.
+pub fn descriptors_but_segments(pid: u32) -> usize {
+    let is_segment = |entry: &fs::DirEntry| {
+        fs::read_link(entry.path()).is_ok_and(|file| file.extension().is_some_and(|end| end == "seg"))
+    };
     let entries = fs::read_dir(format!("/proc/{pid}/fd"));
-    entries.map_or_else(
-        |_| Vec::new(),
-        |entries| entries.flatten().filter_map(|entry| fs::read_link(entry.path()).ok()).collect(),
-    )
+    entries.map_or(0, |entries| entries.flatten().filter(|entry| !is_segment(entry)).count())
 }
 
 /// Most memory that a process ever had resident, in KiB; nothing when it is gone.

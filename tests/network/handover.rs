@@ -80,7 +80,17 @@ fn under_load(pair: &mut Pair, times: usize, mut restart: impl FnMut(&mut Pair, 
             wait::until_true("the load to go on", || {
                 busy() || programs.iter().any(std::thread::ScopedJoinHandle::is_finished)
             });
-            [pair.lonc.pid(), pair.lonc.only_child()].map(process::descriptors)
+        };
+        // With its link up and nothing on trial: each of these is a descriptor more or less.
+        let descriptors = |pair: &Pair| {
+            wait::until("a child that is up and nothing else", || {
+                let is_up = || pair.host.status(CALLED).is_some_and(|status| status["state"] == "up");
+                let (lonc, up) = (pair.lonc.pid(), is_up());
+                let children = process::children(lonc);
+                let [child] = children[..] else { return None };
+                let counts = [lonc, child].map(process::descriptors_but_segments);
+                (up && is_up() && process::children(lonc) == children).then_some(counts)
+            })
         };
         served(pair);
         let mut before = None;
@@ -91,16 +101,11 @@ fn under_load(pair: &mut Pair, times: usize, mut restart: impl FnMut(&mut Pair, 
                 "another child",
                 || matches!(pair.lonc.children()[..], [other] if other != child),
             );
-            let descriptors = served(pair);
-            // The first restart may open what stays open, as a watch does; a second HUP of its kind may be under way.
-            if process::children(pair.lonc.pid()).len() == 1 {
-                before.get_or_insert(descriptors);
-            }
+            served(pair);
+            // The first restart may open what stays open, as a watch does.
+            before.get_or_insert_with(|| descriptors(pair));
         }
-        // A child that is dialling again has one less or one more for a moment.
-        wait::until_true("as many descriptors as at first", || {
-            before.is_some_and(|before| served(pair) == before)
-        });
+        wait::until_true("as many descriptors as at first", || Some(descriptors(pair)) == before);
         drop(stopping);
         programs
             .into_iter()

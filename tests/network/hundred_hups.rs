@@ -95,11 +95,7 @@ impl Stage {
             let pids = [lonc, *link, lond, *serving];
             let clients = self.one.status(CALLED)?["clients"].as_u64()?;
             let held = Held {
-                // But for the spool's segment, which a child has open if another has stored something before it.
-                descriptors: pids.map(|pid| {
-                    let files = process::open_files(pid);
-                    files.iter().filter(|file| file.extension().is_none_or(|end| end != "seg")).count()
-                }),
+                descriptors: pids.map(process::descriptors_but_segments),
                 memory: pids.map(|pid| process::memory(pid).unwrap_or_default()),
             };
             (clients == PROGRAMS as u64).then_some(held)

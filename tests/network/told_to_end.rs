@@ -87,7 +87,7 @@ fn when_every_process_gets_term_at_once_nothing_that_was_taken_is_lost_and_nothi
         let mut program = pair.host.connect(CALLED);
         program.send(b"critical:log:in flight\n");
         pair.fake.wait_received("log:in flight", 1);
-        let mut all = vec![pair.lonc.pid(), pair.lonc.only_child()];
+        let mut all = [pair.lonc.pid(), pair.lonc.only_child()];
         if !supervisor_first {
             all.reverse();
         }

@@ -21,6 +21,7 @@ pub const TESTS: &[Test] = &[
     ("a_child_that_keeps_dying_waits_and_usr1_ends_the_wait", a_child_that_keeps_dying_waits),
     ("a_child_has_nothing_of_its_parents_but_what_it_needs", a_child_has_nothing_of_its_parents),
     ("a_panic_in_a_child_is_logged_and_the_child_replaced", a_panic_in_a_child_is_logged),
+    ("a_panic_in_the_supervisor_is_logged_with_its_place_and_its_children_end", a_panic_in_the_supervisor),
     ("hup_works_the_tenth_time_as_the_first_and_no_connect_fails", hup_works_the_tenth_time),
     ("hup_with_a_bad_configuration_keeps_the_old_and_a_good_one_is_followed", hup_follows_the_configuration),
     ("a_hung_child_is_killed_at_hup_and_replaced", a_hung_child_is_killed_at_hup),
@@ -139,6 +140,28 @@ fn a_panic_in_a_child_is_logged() {
     let log = world.log();
     assert!(log.contains(&format!("lonc[{first}] msul1 ERROR panicked at ")), "{log}");
     assert!(log.contains(&format!("msul1: child {first} panicked; starting anew")), "{log}");
+    world.wait("the status tells so", || {
+        world.status_of("msul1")["last_error"].as_str().is_some_and(|error| error == "the child panicked")
+    });
+}
+
+fn a_panic_in_the_supervisor() {
+    let mut world = world();
+    world.play("lonc that panics");
+    world.start();
+    let child = world.child_of("msul1");
+    std::fs::write(world.path("panic"), "").unwrap();
+    assert_eq!(world.ask("lonc.sock", "reload"), None);
+    assert_eq!(world.ended().code(), Some(101));
+    world.wait("its children end", || !is_alive(child));
+    let log = world.log();
+    let place = "ERROR panicked at tests/supervisor/roles.rs:";
+    assert!(log.lines().any(|line| line.contains(place) && line.contains("on purpose")), "{log}");
+    // Nothing is in the way of the next one.
+    std::fs::remove_file(world.path("panic")).unwrap();
+    std::fs::remove_file(world.path("log/lonc.log")).unwrap();
+    world.start();
+    assert_ne!(world.child_of("msul1"), child);
 }
 
 fn hup_works_the_tenth_time() {

@@ -19,6 +19,8 @@ pub const TESTS: &[Test] = &[
     ("beyond_max_opening_the_newest_is_closed_at_once", beyond_max_opening),
     ("a_child_that_does_not_open_in_time_is_killed", a_child_that_does_not_open),
     ("lonc_is_told_of_hosts_that_are_back_at_most_once_a_second", lonc_is_told),
+    ("a_panic_in_a_child_of_lond_is_logged_with_its_place_and_the_others_serve_on", a_panic_in_a_child),
+    ("a_panic_in_lond_itself_is_logged_with_its_place_and_its_children_end", a_panic_in_the_supervisor),
     ("lond_hup_works_the_tenth_time_as_the_first_and_no_connect_fails", hup_works_the_tenth_time),
     ("lond_hup_with_a_bad_configuration_keeps_the_old", hup_keeps_the_old),
     ("lond_term_ends_every_link_and_quit_does_so_at_once", term_ends_every_link),
@@ -268,6 +270,39 @@ impl Drop for Lonc {
         self.0.kill().unwrap();
         self.0.wait().unwrap();
     }
+}
+
+fn a_panic_in_a_child() {
+    let called = Called::start("");
+    let (mut link, child) = called.open(2);
+    let (mut other, _) = called.open(3);
+    link.write_all(b"panic\n").unwrap();
+    assert_eq!(rest(&link), "");
+    called
+        .world
+        .wait("its end is logged", || called.world.log().contains(&format!("child {child} panicked")));
+    let place = format!("lond[{child}] h2 ERROR panicked at tests/supervisor/roles.rs:");
+    assert!(called.world.log().contains(&place), "{}", called.world.log());
+    called.world.wait("the status tells so", || called.status()["links"].as_array().unwrap().len() == 1);
+    other.write_all(b"ping\n").unwrap();
+    let mut answer = [0; 4];
+    other.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"pong");
+    called.open(2);
+}
+
+fn a_panic_in_the_supervisor() {
+    let mut called = Called::new("");
+    called.world.play("lond that panics");
+    called.serve();
+    let (_link, child) = called.open(2);
+    std::fs::write(called.world.path("panic"), "").unwrap();
+    assert_eq!(called.world.ask("lond.sock", "reload"), None);
+    assert_eq!(called.world.ended().code(), Some(101));
+    called.world.wait("its child ends", || !is_alive(child));
+    let log = called.world.log();
+    let place = "ERROR panicked at tests/supervisor/roles.rs:";
+    assert!(log.lines().any(|line| line.contains(place) && line.contains("on purpose")), "{log}");
 }
 
 fn hup_works_the_tenth_time() {

@@ -1,21 +1,23 @@
 //! What a process of the test program is when it is not the tests: a supervisor with simple children.
 
+use clap::Parser;
 use jiff::Timestamp;
-use lonnet::config::{HostId, Wire};
+use lonnet::config::{Config, ConfigErrors, HostId, Wire};
 use lonnet::lonc::entry::Seed as LinkSeed;
 use lonnet::lond::entry::Seed as ServeSeed;
 use lonnet::status::{LinkState, PeerStatus};
 use lonnet::supervise::control::{Channel, FromLink, FromServe, ToLink, ToServe};
 use lonnet::supervise::lock::PidLock;
 use lonnet::supervise::signals::{Signal, Signals};
-use lonnet::supervise::startup::{self, Common, Legacy, Start};
+use lonnet::supervise::startup::{self, Arguments, Common, Legacy, Start};
 use lonnet::supervise::title;
 use lonnet::{lonc, lond};
 use mio::{Events, Interest, Poll, Token};
 use serde::Deserialize;
+use std::fmt::Display;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -28,6 +30,8 @@ pub fn play(role: &str) -> ExitCode {
         "lonc" => startup::main("lonc", |start| lonc::supervisor::serve(start, link)),
         "lond" => startup::main("lond", |start| lond::supervisor::serve(start, serve)),
         "greeted" => greeted(),
+        "lonc that panics" => panicking("lonc", |start| lonc::supervisor::serve(start, link)),
+        "lond that panics" => panicking("lond", |start| lond::supervisor::serve(start, serve)),
         // Versions of `lonc` that HUP must not start.
         "reads another form" => startup::main("lonc", |_: &mut Start<AnotherForm>| unreachable("serve")),
         "panics" => startup::main("lonc", |_: &mut Start<Panics>| unreachable("serve")),
@@ -41,6 +45,20 @@ pub fn play(role: &str) -> ExitCode {
         }
         other => panic!("no such role: {other}"),
     }
+}
+
+/// A supervisor that panics when it is to reload and a file `panic` lies beside its configuration.
+fn panicking<L: Legacy, E: Display>(
+    program: &'static str,
+    serve: impl FnOnce(&mut Start<L>) -> Result<(), E>,
+) -> ExitCode {
+    fn load(file: &Path) -> Result<Config, ConfigErrors> {
+        assert!(!file.with_file_name("panic").exists(), "on purpose, in a supervisor");
+        Config::load(file)
+    }
+    title::init(program);
+    let mut start = startup::begin(program, &Arguments::parse(), load).unwrap();
+    startup::finish(&mut start, serve)
 }
 
 /// Within the first second, but after the start.
@@ -201,6 +219,7 @@ fn serve(seed: ServeSeed) -> ! {
             Ok(count) => {
                 let said = String::from_utf8_lossy(&scratch[..count]).trim().to_owned();
                 match said.split_once(' ') {
+                    None if said == "panic" => panic!("told to panic"),
                     None if said == "ping" => stream.write_all(b"pong").unwrap(),
                     Some(("refuse", why)) => {
                         control.send(&FromServe::Refused { why: why.to_owned() }).unwrap();

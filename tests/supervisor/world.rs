@@ -20,6 +20,8 @@ pub struct World {
     folder: TempDir,
     role: &'static str,
     running: Option<Child>,
+    /// What the process is to be, beside what its `role` is called.
+    plays: &'static str,
     /// What is started.
     program: PathBuf,
     /// How long a program is tried at HUP; `None`: as long as it is for everybody.
@@ -32,6 +34,7 @@ impl World {
         let world = World {
             folder: tempfile::tempdir().unwrap(),
             role,
+            plays: role,
             running: None,
             program: std::env::current_exe().unwrap(),
             // Most tests are not about the second that it takes.
@@ -39,6 +42,11 @@ impl World {
         };
         world.configure(hosts, more);
         world
+    }
+
+    /// Has another role be played under the same name.
+    pub fn play(&mut self, role: &'static str) {
+        self.plays = role;
     }
 
     /// Has the program be started by way of a link that [`World::install`] switches, and be tried for as long as it is
@@ -100,7 +108,7 @@ impl World {
 
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
-        command.env(ROLE, self.role).env("LONNET_TEST_RUN", self.path("run")).arg("--config");
+        command.env(ROLE, self.plays).env("LONNET_TEST_RUN", self.path("run")).arg("--config");
         command.arg(self.path("lonnet.toml")).args(arguments).stdin(Stdio::null());
         match self.trial_life {
             Some(life) => command.env(LIFE_VARIABLE, life),

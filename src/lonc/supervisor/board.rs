@@ -100,11 +100,15 @@ impl Board {
         &self.peers
     }
 
-    /// Notes what a child said of its link.
-    pub fn note(&mut self, status: PeerStatus) {
+    /// Notes what a child said of its link. One that has had no error yet does not make the last one forgotten: that may
+    /// be why it had to be started.
+    pub fn note(&mut self, mut status: PeerStatus) {
         let Some(old) = self.places.get(&status.peer).and_then(|place| self.peers.get_mut(*place)) else {
             return;
         };
+        if status.last_error.is_none() {
+            (status.last_error, status.last_error_at) = (old.last_error.clone(), old.last_error_at);
+        }
         if is_change(old, &status) {
             self.pace.changed();
         }

@@ -8,10 +8,9 @@ use super::watch::{LeftWatch, Watch};
 use super::{GRACE, Replace, Supervisor, next};
 use crate::config::HostId;
 use crate::status::PeerStatus;
-use crate::supervise::restart::Step;
-use crate::supervise::startup::{Common, Legacy};
+use crate::supervise::startup::{Common, Legacy, Start};
 use crate::supervise::table::{self, Event};
-use crate::supervise::{control, handoff, sockets};
+use crate::supervise::{control, sockets};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::io;
@@ -61,27 +60,15 @@ impl Supervisor<'_> {
     /// What a HUP asks for, step by step: see [`crate::supervise::restart`].
     pub(super) fn restart(&mut self, now: Instant) {
         while let Some(step) = self.start.restarts.step(now) {
-            let left = match self.leave(now) {
-                Ok(left) => left,
-                Err(error) => {
-                    self.start.restarts.stayed(&self.start.image, Some(error.to_string()));
-                    continue;
-                }
-            };
+            let left = self.leave(now);
+            let Start { restarts, image, lock, .. } = &mut *self.start;
             let listeners = self.listeners.values().map(AsFd::as_fd);
-            let mut open: Vec<BorrowedFd<'_>> = vec![self.start.lock.as_fd(), self.admin.as_fd()];
+            let mut open: Vec<BorrowedFd<'_>> = vec![lock.as_fd(), self.admin.as_fd()];
             open.extend(listeners.chain(self.children.descriptors()));
             open.extend(self.passages.descriptors());
             open.extend(self.watch.as_ref().map(Watch::as_fd));
-            let image = &self.start.image;
-            match step {
-                Step::Try => self.start.restarts.try_out(image, &left, &open, now),
-                Step::Exec => {
-                    let stayed = handoff::exec(image, &left, &open, &mut self.signals);
-                    self.start.restarts.stayed(image, stayed.error.map(|error| error.to_string()));
-                    stayed.late.into_iter().for_each(|signal| self.signal(signal, now));
-                }
-            }
+            let late = restarts.carry_out(step, image, left, &open, &mut self.signals, now);
+            late.into_iter().for_each(|signal| self.signal(signal, now));
         }
         self.board.set_failure(self.start.restarts.failure());
     }

@@ -14,6 +14,7 @@ use crate::supervise::control::ToLink;
 use crate::supervise::table::{Event, State};
 use crate::supervise::{sockets, title};
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Instant;
 
 impl Supervisor<'_> {
@@ -73,7 +74,7 @@ impl Supervisor<'_> {
     }
 
     fn take_over(&mut self, config: Config, now: Instant) {
-        let before = self.start.config.replace(config);
+        let before = std::mem::replace(&mut self.start.config, Arc::new(config));
         let config = &self.start.config;
         log::set_max_level(config.log_level);
         raise_descriptor_limit(config.peers.len());
@@ -111,7 +112,8 @@ impl<'a> Footing<'a> {
         let mut longer: HashMap<_, BTreeSet<_>> = HashMap::new();
         for id in config.hosts.ids().map(HostId::as_str) {
             for (dot, _) in id.match_indices('.') {
-                longer.entry(&id[dot + 1..]).or_default().insert(id);
+                let end = id.get(dot + 1..).unwrap_or_default();
+                longer.entry(end).or_default().insert(id);
             }
         }
         Footing { config, key, longer }

@@ -215,7 +215,7 @@ mod tests {
 
         std::fs::rename(&folder, above.path().join("old")).unwrap();
         std::fs::create_dir(&folder).unwrap();
-        let never = |_| unreachable!("it watches another folder");
+        let never = |_| panic!("it watches another folder");
         let anew = Watch::take_over(Some(left), never, &folder, poll.registry(), Token(1)).unwrap();
         drop_in();
         assert_eq!(anew.read(|_| true).unwrap().0, msul1());

@@ -107,12 +107,12 @@ impl Supervisor<'_> {
         let token = next(&mut self.next_token);
         self.poll.registry().register(&mut channel, token, Interest::READABLE | Interest::WRITABLE)?;
         let keep = vec![stream.as_raw_fd(), theirs.as_raw_fd()];
-        let (entry, config) = (self.entry, &mut self.start.config);
+        let (entry, config) = (self.entry, self.start.config.clone());
         let pid = spawn::spawn(keep, move || {
             let name = caller.as_ref().map_or_else(|| remote.ip().to_string(), HostId::to_string);
             crate::logging::set_host(&name);
             title::set(&format!("{name} opening"));
-            entry(Seed { config: config.take(), stream, remote, caller, control: theirs })
+            entry(Seed { config, stream, remote, caller, control: theirs })
         })?;
         self.tokens.insert(token, pid);
         self.controls.insert(pid, (token, channel));

@@ -9,8 +9,7 @@ use super::listeners::Listener;
 use super::{Supervisor, addresses, next};
 use crate::supervise::control::{self, Channel};
 use crate::supervise::handoff;
-use crate::supervise::restart::Step;
-use crate::supervise::startup::{Common, Legacy};
+use crate::supervise::startup::{Common, Legacy, Start};
 use jiff::Timestamp;
 use mio::Interest;
 use serde::{Deserialize, Serialize};
@@ -49,25 +48,13 @@ impl Supervisor<'_> {
     /// What a HUP asks for, step by step: see [`crate::supervise::restart`].
     pub(super) fn restart(&mut self, now: Instant) {
         while let Some(step) = self.start.restarts.step(now) {
-            let left = match self.leave(now) {
-                Ok(left) => left,
-                Err(error) => {
-                    self.start.restarts.stayed(&self.start.image, Some(error.to_string()));
-                    continue;
-                }
-            };
-            let mut open: Vec<BorrowedFd<'_>> = vec![self.start.lock.as_fd(), self.admin.as_fd()];
+            let left = self.leave(now);
+            let Start { restarts, image, lock, .. } = &mut *self.start;
+            let mut open: Vec<BorrowedFd<'_>> = vec![lock.as_fd(), self.admin.as_fd()];
             open.extend(self.listeners.iter().map(AsFd::as_fd));
             open.extend(self.controls.values().map(|(_, channel)| channel.as_fd()));
-            let image = &self.start.image;
-            match step {
-                Step::Try => self.start.restarts.try_out(image, &left, &open, now),
-                Step::Exec => {
-                    let stayed = handoff::exec(image, &left, &open, &mut self.signals);
-                    self.start.restarts.stayed(image, stayed.error.map(|error| error.to_string()));
-                    stayed.late.into_iter().for_each(|signal| self.signal(signal, now));
-                }
-            }
+            let late = restarts.carry_out(step, image, left, &open, &mut self.signals, now);
+            late.into_iter().for_each(|signal| self.signal(signal, now));
         }
         self.board.set_failure(self.start.restarts.failure());
     }

@@ -13,6 +13,7 @@ use super::{GRACE, Supervisor, next};
 use crate::config::{Config, Host, HostId, Lond, Pin, Wire};
 use crate::supervise::anew;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 impl Supervisor<'_> {
@@ -45,7 +46,7 @@ impl Supervisor<'_> {
         }
         let kept = self.links.open();
         log::set_max_level(config.log_level);
-        self.start.config.replace(config);
+        self.start.config = Arc::new(config);
         (self.callers, self.key) = (callers, key);
         self.board.touch();
         let (added, removed) = moved;

@@ -106,9 +106,16 @@ impl Rig {
             (self.config.clone(), Instant::now() + self.config.lond.opening_timeout);
         let child = std::thread::spawn(move || {
             let told = ToldToEnd::new().unwrap();
-            Reactor::new(config, Accepted::Classic(&host("msua1")), stream, theirs, told, opening_deadline)
-                .unwrap()
-                .run()
+            Reactor::new(
+                config.into(),
+                Accepted::Classic(&host("msua1")),
+                stream,
+                theirs,
+                told,
+                opening_deadline,
+            )
+            .unwrap()
+            .run()
         });
         let answers = BufReader::new(caller.try_clone().unwrap());
         Running { caller, answers, supervisor: Channel::from_fd(ours).unwrap(), child }

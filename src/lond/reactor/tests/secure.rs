@@ -384,7 +384,7 @@ fn a_caller_that_says_nothing_is_waited_for_asleep() {
     let accepted = Accepted::Secure { tunnel, hint: String::new() };
     let told = ToldToEnd::new().unwrap();
     let mut reactor =
-        Reactor::new(rig.rig.config.clone(), accepted, stream, control, told, deadline).unwrap();
+        Reactor::new(rig.rig.config.clone().into(), accepted, stream, control, told, deadline).unwrap();
     reactor.turn(now);
     assert_eq!(reactor.timeout(now), Some(Duration::from_secs(10)));
     assert!(reactor.scratch.len() <= 16 * 1024);

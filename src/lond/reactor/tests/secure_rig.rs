@@ -83,7 +83,7 @@ impl SecureRig {
         let tunnel = Tunnel::called(&Admission::new(&self.ours, pins).unwrap()).unwrap();
         let child = std::thread::spawn(move || {
             Reactor::new(
-                config,
+                config.into(),
                 Accepted::Secure { tunnel: Box::new(tunnel), hint: "a hint".to_owned() },
                 stream,
                 theirs,
