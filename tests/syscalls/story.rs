@@ -30,6 +30,8 @@ const CRITICAL: &str = "do:c";
 const PLAIN: &str = "do:plain";
 /// What the dropped file asks.
 const DROPPED: &str = "do:dropped";
+/// How often a condition is looked at.
+const PAUSE: Duration = Duration::from_millis(30);
 /// How long a HUP may take to be seen before it is sent again: it may have failed, and the old program gone on.
 const HUP_PATIENCE: Duration = Duration::from_secs(4);
 
@@ -134,8 +136,13 @@ impl Teller<'_> {
 
     /// Waits; what does not come is a problem, and the story goes on.
     fn until(&self, what: &str, mut holds: impl FnMut() -> bool) {
-        if wait::patiently(|| holds().then_some(())).is_none() {
-            self.complain(format!("waited in vain for {what}"));
+        let deadline = Instant::now() + wait::PATIENCE;
+        while !holds() {
+            if Instant::now() >= deadline {
+                return self.complain(format!("waited in vain for {what}"));
+            }
+            // Each look may be a question to the program, and so calls of its own that are counted.
+            wait::let_pass(PAUSE);
         }
     }
 
@@ -152,8 +159,8 @@ impl Teller<'_> {
             let mut command = host.command(name);
             command.arg("--foreground");
             if program == self.tested {
-                // With no zone to be looked for in a hundred files, of which none would matter.
-                self.control.attach(command.env("TZ", "UTC"));
+                // With no zone to be looked for in a hundred folders, of which none would matter.
+                self.control.attach(command.env("TZ", "UTC").env("TZDIR", &host.dir));
             }
             let socket = host.dir.join(format!("run/{name}.sock"));
             let serves = |_: &Program| Local::try_connect(&socket).is_ok();
