@@ -162,6 +162,17 @@ pub fn sample(tested: Tested, seen: &Seen) -> Vec<Fault> {
     })
 }
 
+/// The calls that were counted, for a person.
+pub fn counts(seen: &Seen) -> String {
+    let of_role = |role: usize| {
+        let calls = CALLS.iter().enumerate().map(|(at, call)| (call.name, seen.count(role, at)));
+        let made: Vec<String> =
+            calls.filter(|(_, count)| *count > 0).map(|(name, count)| format!("{name} {count}")).collect();
+        (!made.is_empty()).then(|| format!("{}: {}", ROLES[role], made.join(", ")))
+    };
+    (0..ROLES.len()).filter_map(of_role).collect::<Vec<_>>().join("; ")
+}
+
 fn at(tested: Tested, seen: &Seen, times: impl Fn(usize, u32) -> Vec<u32>) -> Vec<Fault> {
     let mut faults = Vec::new();
     let mut turn = 0;

@@ -13,6 +13,7 @@ const QUIET: [Quiet; 7] = [
     Quiet {
         applies: |_, _, object| {
             ["/proc/", "/sys/", "/usr/share/", "/etc/", "/dev/"].iter().any(|at| object.starts_with(at))
+                || object.ends_with("/zones")
         },
         _why: "libraries look there for what they can do without: the time zone, the number of processors, a title",
     },
