@@ -15,6 +15,11 @@ use std::process::{Command, Output, Stdio};
 /// `lon` exits so when the message is kept: what interface.md says of `con_delayed`.
 const KEPT: i32 = 4;
 
+/// And so when it could not be kept.
+const NOT_KEPT: i32 = 5;
+/// And so when it did not come to that.
+const OUR_ERROR: i32 = 1;
+
 /// Tells the story with a fault or with none: one message that may fail to be kept, and one after it that must not.
 pub fn tell(fault: Option<&Fault>) -> Outcome {
     let hosts = TwoHosts::new();
@@ -28,7 +33,7 @@ pub fn tell(fault: Option<&Fault>) -> Outcome {
     let (seen, said) = (control.seen(), String::from_utf8_lossy(&output.stderr).into_owned());
     match output.status.code() {
         Some(KEPT) if output.stdout == b"con_delayed\n" => acknowledged.push(1),
-        Some(1) if seen.hit() => problems.extend(unsaid(fault, &seen, &said)),
+        Some(OUR_ERROR | NOT_KEPT) if seen.hit() => problems.extend(unsaid(fault, &seen, &said)),
         _ => problems.push(format!(
             "{} with {:?}: {said}",
             output.status,

@@ -106,9 +106,14 @@ pub struct Fault {
 }
 
 impl Fault {
+    /// The name of the call.
+    pub fn call(&self) -> &'static str {
+        CALLS[self.call].name
+    }
+
     /// The error's text, as a log line has it; none where the call is to be made again, or goes on, without a word.
     pub fn words(&self) -> Option<String> {
-        let later = self.error == libc::EAGAIN && !matches!(CALLS[self.call].name, "fork" | "thread");
+        let later = self.error == libc::EAGAIN && !matches!(self.call(), "fork" | "thread");
         if later || matches!(self.error, SHORT | libc::EINTR) {
             return None;
         }
@@ -135,8 +140,8 @@ impl Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (role, call) = (ROLES[self.role], CALLS[self.call].name);
-        write!(f, "{} {role} {call} {} {}", self.tested.name(), name_of(self.error), self.nth)
+        let (program, role) = (self.tested.name(), ROLES[self.role]);
+        write!(f, "{program} {role} {} {} {}", self.call(), name_of(self.error), self.nth)
     }
 }
 
