@@ -65,12 +65,24 @@ enum Command {
         json: bool,
     },
     /// Show what waits to be sent.
+    #[command(args_conflicts_with_subcommands = true)]
     Queue {
-        /// The messages of this host.
+        #[command(subcommand)]
+        command: Option<QueueCommand>,
+        /// The messages of this host; one with the id `check` stands behind `--`.
         peer: Option<String>,
-        /// Show as much of each request as there is at hand, not just what fits the line.
+        /// Show each request whole, not just what fits the line.
         #[arg(long, requires = "peer")]
         full: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum QueueCommand {
+    /// Read all that is stored and say what is damaged; touch nothing.
+    Check {
+        /// Only what is stored for this host, and what it was answered.
+        peer: Option<String>,
     },
 }
 
@@ -143,7 +155,12 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::Critical(asked) => critical::run(&Config::load(file)?, &asked),
         Command::Reload => reload::run(&Config::load(file)?),
         Command::Status { json } => status::run(&Config::load(file)?, json),
-        Command::Queue { peer, full } => queue::run(&Config::load(file)?, peer.as_deref(), full),
+        Command::Queue { command: Some(QueueCommand::Check { peer }), .. } => {
+            queue::check::run(&Config::load(file)?, peer.as_deref())
+        }
+        Command::Queue { command: None, peer, full } => {
+            queue::run(&Config::load(file)?, peer.as_deref(), full)
+        }
     }
 }
 

@@ -1,16 +1,18 @@
-//! `lon queue [PEER]`: what waits to be sent. Only reads; the broker may run or not.
+//! `lon queue [PEER]`: what waits to be sent. Only reads; the broker may run or not. `lon queue check` is in `check`.
 //!
-//! Without a host: a line for each that has something. With one: a line for each message, the oldest first, its
-//! request with unprintable bytes escaped and cut to the width of the terminal (`--full`: as much of it as a listing
-//! holds). A folder that cannot be read is an error, since "nothing waits" would be a guess.
+//! Without a host: a line for each that has something, hosts that are no longer in the table too. With one: a line for
+//! each message, the oldest first, its request with unprintable bytes escaped and cut to the width of the terminal
+//! (`--full`: the whole of it, as far as a listing holds it). A folder that cannot be read is an error, since "nothing
+//! waits" would be a guess.
 
-use super::{Failure, known_peer, print};
+pub(super) mod check;
+
+use super::{Failure, print};
 use crate::config::{Config, HostId};
 use crate::lonc::inbox_owner::inbox_owner;
-use crate::spool::{self, Listing};
-use crate::status::{Head, ago, columns, cut, set_aside};
+use crate::spool::{self, Delayed, Listing};
+use crate::status::{Head, ago, columns, cut, one_line, set_aside};
 use jiff::Timestamp;
-use std::collections::BTreeMap;
 
 /// Characters of a line where nothing says how wide the terminal is.
 const WIDTH: usize = 80;
@@ -31,35 +33,54 @@ const HOSTS_HEADS: [Head; 7] = [
 const MESSAGES_HEADS: [Head; 4] =
     [Head::right("SEQUENCE"), Head::left("AGE"), Head::right("BYTES"), Head::left("REQUEST")];
 
+/// What stands beside a host that has messages and no link.
+const NO_PEER: &str = "no longer in hosts.tab";
+
+/// Files for no host that are named; the rest is counted.
+const STRAYS_NAMED: usize = 5;
+
 pub(super) fn run(config: &Config, peer: Option<&str>, full: bool) -> Result<u8, Failure> {
     let now = Timestamp::now();
-    let dropped_in = dropped_in(config)?;
+    let delayed = delayed(config)?;
     let listing = |peer: &HostId| {
-        spool::inspect(&config.spool_dir, peer, dropped_in.get(peer).map_or(&[][..], Vec::as_slice))
+        let files = delayed.files.get(peer).map_or(&[][..], Vec::as_slice);
+        spool::inspect(&config.spool_dir, peer, files, full)
             .map_err(|error| Failure::did("list", config.spool_path(peer).display(), error))
     };
     let text = match peer {
         None => {
             let mut waiting = Vec::new();
             for peer in &config.peers {
-                waiting.push((&peer.host.id, listing(&peer.host.id)?));
+                waiting.push((peer.host.id.to_string(), listing(&peer.host.id)?));
             }
-            hosts(&waiting, now)
+            for stranger in &delayed.strangers {
+                waiting.push((format!("{stranger} ({NO_PEER})"), listing(stranger)?));
+            }
+            hosts(&waiting, &delayed.strays, now)
         }
         Some(peer) => {
-            let peer = known_peer(config, peer)?;
+            let peer = named(config, &delayed, peer)?;
             let width = if full { usize::MAX } else { terminal_width() };
-            messages(&peer, &listing(&peer)?, now, width)
+            messages(&peer, delayed.strangers.contains(&peer), &listing(&peer)?, now, width)
         }
     };
     print(text.as_bytes())?;
     Ok(0)
 }
 
-/// The files that were dropped into the delayed directory, by whose they are as the broker sees it.
-fn dropped_in(config: &Config) -> Result<BTreeMap<&HostId, Vec<String>>, Failure> {
+/// The host that an argument names: a peer, or one that is none any more and has a folder.
+fn named(config: &Config, delayed: &Delayed<'_>, text: &str) -> Result<HostId, Failure> {
+    match HostId::new(text) {
+        Ok(id) if delayed.strangers.contains(&id) => Ok(id),
+        Ok(_) | Err(_) => super::known_peer(config, text),
+    }
+}
+
+/// What stands in the delayed directory, by whose it is as the broker sees it.
+fn delayed(config: &Config) -> Result<Delayed<'_>, Failure> {
     let host = |id: &str| HostId::new(id).ok().and_then(|id| config.hosts.get(&id)).map(|host| &host.id);
-    spool::dropped_in(&config.spool_dir, |name| inbox_owner(name, |id| host(id).is_some()).and_then(host))
+    let peer = |id: &str| host(id).filter(|id| config.peer(id).is_some());
+    spool::delayed(&config.spool_dir, peer, |name| inbox_owner(name, |id| host(id).is_some()).and_then(peer))
         .map_err(|error| Failure::did("list", config.spool_dir.display(), error))
 }
 
@@ -67,14 +88,14 @@ fn terminal_width() -> usize {
     std::env::var(WIDTH_VARIABLE).ok().and_then(|width| width.parse().ok()).unwrap_or(WIDTH)
 }
 
-/// A line for each host that has something.
-fn hosts(waiting: &[(&HostId, Listing)], now: Timestamp) -> String {
+/// A line for each host that has something, and one for files that are nobody's.
+fn hosts(waiting: &[(String, Listing)], strays: &[String], now: Timestamp) -> String {
     let rows: Vec<Vec<String>> = waiting
         .iter()
         .filter(|(_, listing)| *listing != Listing::default())
         .map(|(peer, listing)| {
             vec![
-                peer.to_string(),
+                peer.clone(),
                 listing.waiting.to_string(),
                 listing.bytes.to_string(),
                 oldest(listing).map(|oldest| ago(oldest, now)).unwrap_or_else(|| "-".to_owned()),
@@ -84,11 +105,18 @@ fn hosts(waiting: &[(&HostId, Listing)], now: Timestamp) -> String {
             ]
         })
         .collect();
-    if rows.is_empty() { "nothing waits\n".to_owned() } else { columns(&HOSTS_HEADS, &rows) }
+    let mut text = if rows.is_empty() { "nothing waits\n".to_owned() } else { columns(&HOSTS_HEADS, &rows) };
+    if !strays.is_empty() {
+        let named: Vec<String> = strays.iter().take(STRAYS_NAMED).map(|name| one_line(name)).collect();
+        let more = if strays.len() > STRAYS_NAMED { ", ..." } else { "" };
+        let files = some(strays.len() as u64, "file");
+        text.push_str(&format!("{files} for no host of hosts.tab: {}{more}\n", named.join(", ")));
+    }
+    text
 }
 
 /// A head line, then a line for each message.
-fn messages(peer: &HostId, listing: &Listing, now: Timestamp, width: usize) -> String {
+fn messages(peer: &HostId, stranger: bool, listing: &Listing, now: Timestamp, width: usize) -> String {
     let mut head = match listing.waiting {
         0 if listing.inbox.is_empty() => format!("{peer}: nothing waits"),
         0 => format!("{peer}: no message stored"),
@@ -104,6 +132,9 @@ fn messages(peer: &HostId, listing: &Listing, now: Timestamp, width: usize) -> S
         if !text.is_empty() {
             head.push_str(&format!("; {text}{end}"));
         }
+    }
+    if stranger {
+        head.push_str(&format!("; {NO_PEER}: nobody sends it"));
     }
     head.push('\n');
     let stored = listing.messages.iter().map(|message| {
@@ -198,12 +229,19 @@ mod tests {
         let table: String = ["msua1", "msul1", "a.msul1"].map(line).concat();
         std::fs::write(folder.path().join("hosts.tab"), table).unwrap();
         let config = Config::load(&file).unwrap();
-        assert!(dropped_in(&config).unwrap().is_empty(), "without the folder nothing is in it");
+        assert_eq!(delayed(&config).unwrap(), Delayed::default(), "without the folder nothing is in it");
         std::fs::create_dir(&config.spool_dir).unwrap();
-        for name in ["2.msul1", "1.msul1", "3.a.msul1", "4.stranger", ".5.msul1", "msul1"] {
+        for name in ["2.msul1", "1.msul1", "3.a.msul1", "4.stranger", ".5.msul1", "msul1", "6.msua1"] {
             std::fs::write(config.spool_dir.join(name), "ping\n").unwrap();
         }
-        let files = dropped_in(&config).unwrap();
+        for name in ["gone", "a.msul1", ".received"] {
+            std::fs::create_dir(config.spool_dir.join(name)).unwrap();
+        }
+        let Delayed { files, strays, strangers } = delayed(&config).unwrap();
+        assert_eq!(
+            (strays, strangers),
+            (["4.stranger", "6.msua1", "msul1"].map(str::to_owned).to_vec(), vec![id("gone")])
+        );
         assert_eq!(files[&id("msul1")], ["1.msul1", "2.msul1"]);
         assert_eq!(files[&id("a.msul1")], ["3.a.msul1"]);
         assert_eq!(files.len(), 2);
@@ -211,20 +249,29 @@ mod tests {
 
     #[test]
     fn each_host_that_has_something_has_a_line() {
-        let (full, idle, aside) = (id("msul1"), id("msul2"), id("msul3"));
+        let [full, idle, aside] = ["msul1", "msul2", "msul3"].map(str::to_owned);
         let failed = Listing { failed: 1, ..Listing::default() };
         assert_eq!(
-            hosts(&[(&full, some_wait()), (&idle, Listing::default()), (&aside, failed)], time(NOW)),
+            hosts(
+                &[(full, some_wait()), (idle.clone(), Listing::default()), (aside, failed)],
+                &[],
+                time(NOW)
+            ),
             "PEER   WAITING  BYTES  OLDEST  DROPPED IN  SET ASIDE\n\
              msul1        5   1200  1 h     1 file      2 failed, 1 corrupt\n\
              msul3        0      0  -                   1 failed\n"
         );
-        assert_eq!(hosts(&[(&idle, Listing::default())], time(NOW)), "nothing waits\n");
+        assert_eq!(hosts(&[(idle, Listing::default())], &[], time(NOW)), "nothing waits\n");
+        let strays: Vec<String> = (1..=6).map(|n| format!("{n}.x\n")).collect();
+        assert_eq!(
+            hosts(&[], &strays, time(NOW)),
+            "nothing waits\n6 files for no host of hosts.tab: 1.x , 2.x , 3.x , 4.x , 5.x , ...\n"
+        );
     }
 
     #[test]
     fn each_message_of_a_host_has_a_line_that_fits() {
-        let text = messages(&id("msul1"), &some_wait(), time(NOW), 40);
+        let text = messages(&id("msul1"), false, &some_wait(), time(NOW), 40);
         assert_eq!(
             text,
             format!(
@@ -237,8 +284,15 @@ mod tests {
                 "x".repeat(15)
             )
         );
-        let text = messages(&id("msul1"), &some_wait(), time(NOW), usize::MAX);
+        let text = messages(&id("msul1"), false, &some_wait(), time(NOW), usize::MAX);
         assert!(text.contains(&format!("{}…\n", "x".repeat(100))), "{text}");
-        assert_eq!(messages(&id("msul2"), &Listing::default(), time(NOW), 80), "msul2: nothing waits\n");
+        assert_eq!(
+            messages(&id("msul2"), false, &Listing::default(), time(NOW), 80),
+            "msul2: nothing waits\n"
+        );
+        assert!(
+            messages(&id("gone"), true, &some_wait(), time(NOW), 80)
+                .contains("; no longer in hosts.tab: nobody sends it\n")
+        );
     }
 }

@@ -7,7 +7,7 @@
 use super::admin::{MAX_ANSWER, ask, is_away};
 use super::{Failure, complain, print};
 use crate::config::Config;
-use crate::status::{ServeSnapshot, Snapshot, ago, callers, json, table};
+use crate::status::{ServeSnapshot, Snapshot, ago, callers, json, parse, table};
 use jiff::{Timestamp, tz::TimeZone};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -67,17 +67,11 @@ fn show(
 }
 
 fn status<T: DeserializeOwned>(socket: &Path) -> io::Result<T> {
-    first_line(&ask(socket, "status")?)
+    parse(&ask(socket, "status")?).map_err(io::Error::from)
 }
 
 fn read<T: DeserializeOwned>(file: &Path) -> io::Result<T> {
     let mut bytes = Vec::new();
     File::open(file)?.take(MAX_ANSWER).read_to_end(&mut bytes)?;
-    first_line(&bytes)
-}
-
-/// The first line, as a snapshot.
-fn first_line<T: DeserializeOwned>(bytes: &[u8]) -> io::Result<T> {
-    let line = bytes.split(|&byte| byte == b'\n').next().unwrap_or_default();
-    serde_json::from_slice(line).map_err(io::Error::from)
+    parse(&bytes).map_err(io::Error::from)
 }

@@ -27,6 +27,7 @@ mod value;
 pub use hosts::{Host, HostId, Hosts, Role};
 pub use pins::{Pin, PinFile, Pins};
 pub use problem::{ConfigErrors, Problem};
+pub use resolve::{MAX_FILE, Source};
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -138,7 +139,7 @@ pub struct SpoolLimits {
     pub messages: u64,
     /// Most bytes of segments on disk (default 1 GiB).
     pub bytes: u64,
-    /// Bytes that must stay free on the file system (default 64 MiB).
+    /// Bytes that must stay free on the file system (default 64 MiB, or a sixteenth of a smaller file system).
     pub keep_free: u64,
 }
 

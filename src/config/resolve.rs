@@ -10,6 +10,7 @@ use super::section::Report;
 use super::settings::{DEFAULT_HOSTS, HandlerSettings, Overlay, Settings};
 use super::value::MAX_SOCKET_PATH;
 use super::{Allow, Config, Handler, Host, HostId, Hosts, Peer, PinFile, Target};
+use nix::sys::statvfs::statvfs;
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{self, Read};
@@ -19,10 +20,13 @@ use std::path::Path;
 use toml::de::{DeTable, DeValue};
 
 /// Longest file that is read: 5,000 hosts are half a megabyte; beyond this it is not one of ours.
-const MAX_FILE: u64 = 16 * 1024 * 1024;
+pub const MAX_FILE: u64 = 16 * 1024 * 1024;
 
 /// The longest name that `lonc` gives a socket of its own in `run_dir`.
 const OWN_SOCKET: &str = "lonc.sock";
+
+/// Where the files come from.
+pub type Source<'a> = &'a dyn Fn(&Path) -> io::Result<Vec<u8>>;
 
 impl Config {
     /// Reads and checks `file`, and the table and the pins that it names.
@@ -30,7 +34,16 @@ impl Config {
     /// # Errors
     /// Every problem of all files, in the order of the files.
     pub fn load(file: &Path) -> Result<Config, ConfigErrors> {
-        let mut problems = match load(file) {
+        Config::load_from(file, &attempt)
+    }
+
+    /// [`Config::load`] with the files from elsewhere than the disk: `source` gives the first [`MAX_FILE`] bytes of each,
+    /// and one more where there are more.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn load_from(file: &Path, source: Source<'_>) -> Result<Config, ConfigErrors> {
+        let mut problems = match load(file, source) {
             Ok(config) => return Ok(config),
             Err(problems) => problems,
         };
@@ -42,8 +55,8 @@ impl Config {
     }
 }
 
-fn load(file: &Path) -> Result<Config, Vec<Problem>> {
-    let bytes = read(file).map_err(|problem| vec![problem])?;
+fn load(file: &Path, source: Source<'_>) -> Result<Config, Vec<Problem>> {
+    let bytes = read(file, source).map_err(|problem| vec![problem])?;
     let text = str::from_utf8(&bytes).map_err(|error| {
         let line = 1 + memchr::memchr_iter(b'\n', &bytes[..error.valid_up_to()]).count();
         vec![Problem::at(file, line, "the line is not UTF-8 text")]
@@ -55,15 +68,15 @@ fn load(file: &Path) -> Result<Config, Vec<Problem>> {
     if !errors.is_empty() {
         let lines = report_syntax(&mut report, &errors);
         if let Some(hosts) = hosts_beside_errors(document, &report, &lines) {
-            let table = Table::parse_file(&folder(file).join(hosts));
+            let table = Table::parse_file(&folder(file).join(hosts), source);
             report.problems.extend(table.map_or_else(|problem| vec![problem], |table| table.problems));
         }
         return Err(report.problems);
     }
     let settings = Settings::read(document, &mut report);
-    let table = Table::parse_file(&folder(file).join(&settings.hosts));
+    let table = Table::parse_file(&folder(file).join(&settings.hosts), source);
     let pins_file = folder(file).join(&settings.pins);
-    let pins = read_pins(&pins_file, table.as_ref().ok());
+    let pins = read_pins(&pins_file, source, table.as_ref().ok());
     let config = resolve(settings, file, table, pins, &mut report);
     report.problems.sort_by_key(|problem| (problem.file != file, problem.file == pins_file, problem.line));
     match config {
@@ -73,8 +86,8 @@ fn load(file: &Path) -> Result<Config, Vec<Problem>> {
 }
 
 /// The whole file, unless it is too long for one of ours.
-fn read(file: &Path) -> Result<Vec<u8>, Problem> {
-    bounded(file, attempt(file))
+fn read(file: &Path, source: Source<'_>) -> Result<Vec<u8>, Problem> {
+    bounded(file, source(file))
 }
 
 fn attempt(file: &Path) -> io::Result<Vec<u8>> {
@@ -94,8 +107,8 @@ fn bounded(file: &Path, read: io::Result<Vec<u8>>) -> Result<Vec<u8>, Problem> {
 }
 
 /// `hosts.pins`; `None`: it is not there, which may be as it should.
-fn read_pins(file: &Path, table: Option<&Table>) -> Option<PinFile> {
-    let read = attempt(file);
+fn read_pins(file: &Path, source: Source<'_>, table: Option<&Table>) -> Option<PinFile> {
+    let read = source(file);
     if read.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
         return None;
     }
@@ -106,8 +119,8 @@ fn read_pins(file: &Path, table: Option<&Table>) -> Option<PinFile> {
 }
 
 impl Table {
-    fn parse_file(file: &Path) -> Result<Table, Problem> {
-        Ok(Table::parse(file, &read(file)?))
+    fn parse_file(file: &Path, source: Source<'_>) -> Result<Table, Problem> {
+        Ok(Table::parse(file, &read(file, source)?))
     }
 }
 
@@ -174,7 +187,8 @@ fn resolve(
     let damaged = !problems.is_empty();
     report.problems.extend(problems);
     let id = settings.id.as_ref()?.value.clone();
-    let peers = peers(&settings, &hosts, &id);
+    let disk = size_of_disk(&base.join(&settings.spool_dir));
+    let peers = peers(&settings, &hosts, &id, disk);
     doubts::refuse_small_windows(&settings, &peers, report);
     if !damaged {
         doubts::warn_of_pins(&settings, &peers, pins.as_ref().map(|file| &file.pins), report);
@@ -267,7 +281,7 @@ fn check_ids(settings: &Settings, table: &Table, report: &mut Report) {
 }
 
 /// Every host but this one, with what holds for it.
-fn peers(settings: &Settings, hosts: &Hosts, own: &HostId) -> Vec<Peer> {
+fn peers(settings: &Settings, hosts: &Hosts, own: &HostId, disk: u64) -> Vec<Peer> {
     let own_keys: HashMap<&HostId, &Overlay> =
         settings.host.iter().map(|(id, keys)| (&id.value, keys)).collect();
     let no_keys = Overlay::default();
@@ -287,10 +301,17 @@ fn peers(settings: &Settings, hosts: &Hosts, own: &HostId) -> Vec<Peer> {
             heartbeat: keys.heartbeat(),
             heartbeat_missed: keys.heartbeat_missed(),
             window: keys.window(),
-            spool: keys.spool(),
+            spool: keys.spool(disk),
         }
     };
     hosts.iter().filter(|host| host.id != *own).map(peer).collect()
+}
+
+/// Bytes of the file system that this folder is on, or will be when it is made; one without a bound where that cannot be
+/// told.
+fn size_of_disk(folder: &Path) -> u64 {
+    let found = folder.ancestors().find_map(|path| statvfs(path).ok());
+    found.map_or(u64::MAX, |disk| disk.blocks().saturating_mul(disk.fragment_size()))
 }
 
 fn target(host: &Host, keys: &Overlay) -> Target {

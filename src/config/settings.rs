@@ -21,6 +21,8 @@ const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 const DEFAULT_SOCKET_MODE: u32 = 0o660;
 const DEFAULT_MAX_LINE: usize = 1024 * 1024;
 const DEFAULT_SPOOL: SpoolLimits = SpoolLimits { messages: 1_000_000, bytes: 1 << 30, keep_free: 64 << 20 };
+/// By default no more than this part of a small file system is kept free: else nothing could be delayed on it at all.
+const KEPT_FREE_PART: u64 = 16;
 const DEFAULT_MAX_OPENING: usize = 64;
 const DEFAULT_ACCEPT_TIMEOUT: Duration = Duration::from_secs(10);
 const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(15);
@@ -231,11 +233,13 @@ impl Overlay {
         self.window.map_or_else(|| default_window(self.max_line()), |window| window.value)
     }
 
-    pub(super) fn spool(&self) -> SpoolLimits {
+    /// `disk` is the size of the file system that the spool is on.
+    pub(super) fn spool(&self, disk: u64) -> SpoolLimits {
+        let keep_free = DEFAULT_SPOOL.keep_free.min(disk / KEPT_FREE_PART);
         SpoolLimits {
             messages: self.spool_messages.unwrap_or(DEFAULT_SPOOL.messages),
             bytes: self.spool_bytes.unwrap_or(DEFAULT_SPOOL.bytes),
-            keep_free: self.spool_keep_free.unwrap_or(DEFAULT_SPOOL.keep_free),
+            keep_free: self.spool_keep_free.unwrap_or(keep_free),
         }
     }
 }

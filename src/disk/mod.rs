@@ -18,6 +18,8 @@ pub(crate) use step::Context;
 pub use step::StepError;
 
 use jiff::Timestamp;
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::statvfs::statvfs;
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
@@ -78,6 +80,16 @@ pub trait Disk {
     /// # Errors
     /// What the system said.
     fn write_at(&mut self, file: &Self::File, offset: u64, bytes: &[u8]) -> io::Result<()>;
+
+    /// Sets room aside for bytes that will be written behind `offset`, so that a full disk cannot refuse them. The file's
+    /// length stays. A file system that cannot do that promises nothing, and this is no error.
+    ///
+    /// # Errors
+    /// What the system said: there is no room.
+    fn reserve(&mut self, file: &Self::File, offset: u64, length: u64) -> io::Result<()> {
+        let _ = (file, offset, length);
+        Ok(())
+    }
 
     /// Makes what was written to the file durable. After an error it is unknown what is, and a later sync that
     /// succeeds proves nothing.
@@ -169,6 +181,18 @@ impl Disk for RealDisk {
 
     fn write_at(&mut self, file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
         file.write_all_at(bytes, offset)
+    }
+
+    fn reserve(&mut self, file: &File, offset: u64, length: u64) -> io::Result<()> {
+        let range = i64::try_from(offset).and_then(|offset| Ok((offset, i64::try_from(length)?)));
+        let (offset, length) = range.map_err(io::Error::other)?;
+        loop {
+            match fallocate(file, FallocateFlags::FALLOC_FL_KEEP_SIZE, offset, length) {
+                Ok(()) | Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => return Ok(()),
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
     }
 
     fn sync_data(&mut self, file: &File) -> io::Result<()> {

@@ -111,6 +111,8 @@ pub struct Broker<D: Disk> {
     /// When the delayed directory is to be looked at again, or the spool to be read again after an error.
     take_in_at: Option<Instant>,
     replay_at: Option<Instant>,
+    /// When what was passed over in the spool is to be tried again.
+    reread_at: Option<Instant>,
     drain_timeout: Duration,
     /// No new requests; by then everything is over.
     draining: Option<Instant>,
@@ -119,7 +121,7 @@ pub struct Broker<D: Disk> {
     /// That time has passed: what a program has not read by now it will not get.
     forced: bool,
     counters: Counters,
-    spool_error: Option<(String, jiff::Timestamp)>,
+    spool_error: Option<(String, Now)>,
     spool_repeats: Repeats,
     effects: Vec<Effect>,
     /// The state changed in a way that the supervisor is to hear of at once.
@@ -164,6 +166,7 @@ impl<D: Disk> Broker<D> {
             leaving: false,
             take_in_at: Some(now.mono),
             replay_at: None,
+            reread_at: None,
             drain_timeout: peer.drain_timeout,
             draining: None,
             handing: None,
@@ -213,6 +216,11 @@ impl<D: Disk> Broker<D> {
         }
     }
 
+    /// Whether a connection to the peer is wanted and not made.
+    pub fn is_dialling(&self) -> bool {
+        self.link.state() == LinkState::Connecting
+    }
+
     /// The connection to the peer is made.
     pub fn link_connected(&mut self, now: Now) {
         self.link.set_epoch(self.spool.epoch());
@@ -228,6 +236,11 @@ impl<D: Disk> Broker<D> {
     /// What was to be sent to the peer was written, in part at least.
     pub fn link_wrote(&mut self) {
         self.link.carry_on();
+    }
+
+    /// What had to wait was written to the peer, in part at least: it takes what it was sent, be it slowly.
+    pub fn link_moved(&mut self, now: Now) {
+        self.link.moved(now);
     }
 
     /// The connection to the peer, or the attempt to make one, failed.
@@ -284,6 +297,7 @@ impl<D: Disk> Broker<D> {
     pub fn turn(&mut self, now: Now) {
         self.keep_time(now);
         self.take_in(now);
+        self.reread(now);
         // Each round may make room for the next: a failed store fills slots, which lets a program's lines be served.
         loop {
             self.release_held(now);
@@ -349,8 +363,10 @@ impl<D: Disk> Broker<D> {
             self.pending.next_overdue(),
             self.pending.dead_at(self.link.last_heard()),
             self.grace.map(|grace| grace.until),
-            self.take_in_at,
+            // Files are left to the next child.
+            self.take_in_at.filter(|_| self.draining.is_none()),
             self.replay_at,
+            self.reread_at,
             self.held.deadline(),
             self.draining.filter(|_| !self.forced),
             report,
@@ -371,7 +387,7 @@ impl<D: Disk> Broker<D> {
         self.reported = (waiting.messages, waiting.failed, waiting.corrupt);
         self.reported_at = now.mono;
         let last_error = match (self.link.last_error(), &self.spool_error) {
-            (Some(link), Some(spool)) => Some(if spool.1 > link.1 { spool } else { link }),
+            (Some(link), Some(spool)) => Some(if spool.1.mono > link.1.mono { spool } else { link }),
             (link, spool) => link.or(spool.as_ref()),
         };
         let draining = self.draining.is_some();
@@ -379,7 +395,7 @@ impl<D: Disk> Broker<D> {
             peer: self.peer.clone(),
             pid: std::process::id(),
             state: if draining { LinkState::Draining } else { self.link.state() },
-            since: self.link.since(),
+            since: self.link.since().told(now),
             doing: if draining {
                 "answering what is there, then ending".into()
             } else {
@@ -400,7 +416,7 @@ impl<D: Disk> Broker<D> {
             failed: waiting.failed,
             corrupt: waiting.corrupt,
             last_error: last_error.map(|(text, _)| text.clone()),
-            last_error_at: last_error.map(|(_, at)| *at),
+            last_error_at: last_error.map(|(_, at)| at.told(now)),
             last_log: crate::logging::last_line(),
         }
     }

@@ -172,6 +172,15 @@ impl Connection {
         Ok(before - out.len())
     }
 
+    /// Whether something that had to wait was written since the last call: see [`Outgoing::take_moved`]. `out` is what
+    /// is given to [`Connection::write`].
+    pub fn take_moved(&mut self, out: &mut Outgoing) -> bool {
+        match &mut self.tunnel {
+            None => out.take_moved(),
+            Some(tunnel) => tunnel.out().take_moved(),
+        }
+    }
+
     /// Whether the peer's key has one of these pins. Not before it has shown one.
     pub fn is_with_one_of(&self, pins: &[Pin]) -> bool {
         let peer = self.tunnel.as_ref().and_then(|tunnel| tunnel.peer());

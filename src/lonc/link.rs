@@ -6,7 +6,7 @@
 
 use super::protocol::{Classic, Heard, Message, Protocol, Secure, Terms};
 use crate::config::{Peer, Wire};
-use crate::status::LinkState;
+use crate::status::{LinkState, put_right};
 use crate::wire::line::Outgoing;
 use jiff::Timestamp;
 use std::ops::ControlFlow;
@@ -30,6 +30,13 @@ pub struct Now {
     pub mono: Instant,
     /// For people.
     pub wall: Timestamp,
+}
+
+impl Now {
+    /// The wall clock's time of this moment as it is told `now`, when that clock may have been set since.
+    pub fn told(self, now: Now) -> Timestamp {
+        put_right(self.mono, self.wall, now.mono, now.wall)
+    }
 }
 
 #[derive(Debug)]
@@ -86,7 +93,7 @@ pub struct Link {
     protocol: Option<Protocol>,
     /// What is for the peer.
     pub out: Outgoing,
-    /// When bytes last came.
+    /// The last sign of life: bytes came, or bytes that had to wait went on their way.
     last_heard: Instant,
     /// Heartbeats sent since then.
     unheard: u32,
@@ -101,8 +108,8 @@ pub struct Link {
     failures: u32,
     answered_any: bool,
     random: fastrand::Rng,
-    since: Timestamp,
-    last_error: Option<(String, Timestamp)>,
+    since: Now,
+    last_error: Option<(String, Now)>,
     attempts_ended: u64,
     changed: bool,
 }
@@ -126,7 +133,7 @@ impl Link {
             failures: 0,
             answered_any: false,
             random: fastrand::Rng::with_seed(seed),
-            since: now.wall,
+            since: now,
             last_error: None,
             attempts_ended: 0,
             changed: true,
@@ -281,6 +288,16 @@ impl Link {
         }
     }
 
+    /// Bytes that had to wait were written. Behind many of them a heartbeat waits too, and so does its answer, though the
+    /// link does what it can: not until nothing goes either way is it given up.
+    pub fn moved(&mut self, now: Now) {
+        self.last_heard = now.mono;
+        self.unheard = 0;
+        if let Some(until) = &mut self.probe {
+            *until = now.mono + PROBE_TIMEOUT;
+        }
+    }
+
     /// Tells what the peer has said: see [`Protocol::hear`].
     ///
     /// # Errors
@@ -350,11 +367,11 @@ impl Link {
             why.is_some() && why == self.last_error.as_ref().map(|(text, _)| &**text) && self.failures > 1;
         self.state = state;
         if was_up != self.is_up() {
-            self.since = now.wall;
+            self.since = now;
         }
         self.changed = true;
         if let Some(why) = why {
-            self.last_error = Some((why.to_owned(), now.wall));
+            self.last_error = Some((why.to_owned(), now));
         }
         let (before, after) = (before.as_str(), self.doing(now));
         match (&self.state, why) {
@@ -383,7 +400,7 @@ impl Link {
         self.out.len() >= OUT_HIGH_WATER || !self.protocol.as_ref().is_none_or(Protocol::has_room)
     }
 
-    /// When bytes last came.
+    /// The last sign of life.
     pub fn last_heard(&self) -> Instant {
         self.last_heard
     }
@@ -435,12 +452,12 @@ impl Link {
     }
 
     /// Since when the link is up, or is not.
-    pub fn since(&self) -> Timestamp {
+    pub fn since(&self) -> Now {
         self.since
     }
 
     /// The last thing that went wrong, and when.
-    pub fn last_error(&self) -> Option<&(String, Timestamp)> {
+    pub fn last_error(&self) -> Option<&(String, Now)> {
         self.last_error.as_ref()
     }
 

@@ -20,6 +20,7 @@ use super::session::ClientId;
 use crate::config::{Peer, Pin, Target, Wire};
 use crate::spool::Disk;
 use crate::supervise::control::{Channel, FromLink, ToLink};
+use crate::supervise::signals::ToldToEnd;
 use crate::supervise::title;
 use crate::wire::line::READ_SIZE;
 use crate::wire::secure::{TlsIdentity, Tunnel};
@@ -35,7 +36,8 @@ const LISTENER: Token = Token(0);
 const CONTROL: Token = Token(1);
 const LINK: Token = Token(2);
 const RESOLVER: Token = Token(3);
-const FIRST_CLIENT: usize = 4;
+const SIGNALS: Token = Token(4);
+const FIRST_CLIENT: usize = 5;
 
 /// Programs connected at once; more wait in the socket's backlog until one leaves.
 const MAX_CLIENTS: usize = 4096;
@@ -66,6 +68,7 @@ pub struct Reactor<D: Disk> {
     accept_again_at: Option<Instant>,
     control: Channel<FromLink, ToLink>,
     supervised: bool,
+    told: ToldToEnd,
     /// Where programs go when the next child is to serve them.
     handover: Handover,
     link: Option<Connection>,
@@ -100,6 +103,8 @@ impl<D: Disk> Reactor<D> {
         let mut listener = UnixListener::from_std(listener);
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
         poll.registry().register(&mut control, CONTROL, Interest::READABLE | Interest::WRITABLE)?;
+        let mut told = ToldToEnd::new()?;
+        poll.registry().register(&mut told, SIGNALS, Interest::READABLE)?;
         let resolver = Resolver::new(Arc::new(Waker::new(poll.registry(), RESOLVER)?));
         let programs = handing::take_over(&passage, &mut broker)?;
         let mut reactor = Reactor {
@@ -109,6 +114,7 @@ impl<D: Disk> Reactor<D> {
             accept_again_at: None,
             control,
             supervised: true,
+            told,
             handover: passage.into_handover(),
             link: None,
             keys,
@@ -151,6 +157,7 @@ impl<D: Disk> Reactor<D> {
                         }
                     }
                     RESOLVER => self.resolved(now),
+                    SIGNALS => self.told_to_end(now),
                     Token(token) => self.client_event(token - FIRST_CLIENT, event),
                 }
             }
@@ -243,6 +250,15 @@ impl<D: Disk> Reactor<D> {
             self.supervised = false;
             log::warn!("the supervisor is gone: answering what is there, then ending");
             self.drain(now);
+        }
+    }
+
+    /// A signal that was meant for this process, or for all of the service. If it is not stopping, the next child goes on
+    /// with the programs; if it is, they see the end.
+    fn told_to_end(&mut self, now: Now) {
+        if self.told.take() {
+            log::info!("told by a signal to end");
+            self.broker.hand_over(now);
         }
     }
 
@@ -430,17 +446,18 @@ impl<D: Disk> Reactor<D> {
     fn dial(&mut self, now: Now) {
         match &self.peer.target {
             Target::Address(address) => self.connect(*address, now),
-            Target::Lookup { name, port } => {
-                if let Err(why) = self.resolver.begin(name, *port) {
-                    self.broker.link_lost(why, now);
-                }
-            }
+            Target::Lookup { name, port } => match self.resolver.begin(name, *port) {
+                Ok(Some(address)) => self.connect(address, now),
+                Ok(None) => {}
+                Err(why) => self.broker.link_lost(why, now),
+            },
         }
     }
 
     fn resolved(&mut self, now: Now) {
         match self.resolver.ended() {
-            Some(Ok(address)) => self.connect(address, now),
+            Some(Ok(address)) if self.broker.is_dialling() => self.connect(address, now),
+            Some(Ok(address)) => self.resolver.keep(address),
             Some(Err(why)) => self.broker.link_lost(why, now),
             None => {}
         }
@@ -492,7 +509,11 @@ impl<D: Disk> Reactor<D> {
     fn write_link(&mut self, now: Now) {
         loop {
             let Some(link) = &mut self.link else { return };
-            match link.write(self.broker.link_out()) {
+            let written = link.write(self.broker.link_out());
+            if link.take_moved(self.broker.link_out()) {
+                self.broker.link_moved(now);
+            }
+            match written {
                 Ok(0) => return,
                 Ok(_) => self.broker.link_wrote(),
                 Err(why) => {

@@ -1,7 +1,9 @@
 //! Looking a host name up without stopping the loop: one thread a look-up, never two at once.
 //!
-//! The system's resolver blocks, for half a minute where a name server is away. A look-up that is still under way when
-//! the next is wanted is not joined by another; that dial fails and says so.
+//! The system's resolver blocks, for half a minute where a name server is away: longer than a dial may take. A look-up
+//! that is still under way when the next is wanted serves that dial too, and one that ends between two dials serves the
+//! next; so a host is reached however long its name takes. What was found is used once, so that the address of a dial
+//! is no older than the pause before it.
 
 use mio::Waker;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -14,6 +16,8 @@ use std::thread;
 pub struct Resolver {
     waker: Arc<Waker>,
     running: Option<Receiver<Result<Vec<SocketAddr>, String>>>,
+    /// Found when no dial wanted it any more.
+    late: Option<SocketAddr>,
     /// Which of a name's addresses is next: each dial tries another.
     turn: usize,
 }
@@ -21,16 +25,16 @@ pub struct Resolver {
 impl Resolver {
     /// Wakes the loop through `waker` when a look-up has ended.
     pub fn new(waker: Arc<Waker>) -> Resolver {
-        Resolver { waker, running: None, turn: 0 }
+        Resolver { waker, running: None, late: None, turn: 0 }
     }
 
-    /// Begins a look-up.
+    /// Begins a look-up, unless one is under way. Gives the address if it is known already.
     ///
     /// # Errors
-    /// The last one has not ended, or no thread can be had.
-    pub fn begin(&mut self, name: &str, port: u16) -> Result<(), String> {
-        if self.running.is_some() {
-            return Err(format!("look up {name}: the last look-up has not ended"));
+    /// No thread can be had.
+    pub fn begin(&mut self, name: &str, port: u16) -> Result<Option<SocketAddr>, String> {
+        if self.late.is_some() || self.running.is_some() {
+            return Ok(self.late.take());
         }
         let (sender, receiver) = channel();
         let (name, waker) = (name.to_owned(), self.waker.clone());
@@ -45,7 +49,12 @@ impl Resolver {
             .spawn(look_up)
             .map_err(|error| format!("look up: start a thread: {error}"))?;
         self.running = Some(receiver);
-        Ok(())
+        Ok(None)
+    }
+
+    /// Keeps an address for the next dial, since none wants it now.
+    pub fn keep(&mut self, address: SocketAddr) {
+        self.late = Some(address);
     }
 
     /// What a look-up has found, if it has ended.

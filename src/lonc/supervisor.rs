@@ -11,6 +11,7 @@
 mod board;
 mod children;
 mod left;
+mod listening;
 mod passages;
 mod reload;
 mod stop;
@@ -20,7 +21,6 @@ pub use left::Left;
 
 use super::entry::{self, Seed};
 use crate::config::{HostId, Pin};
-use crate::logging::repeats::Repeats;
 use crate::status::LinkState;
 use crate::supervise::admin::{Admin, Asked};
 use crate::supervise::anew;
@@ -29,7 +29,7 @@ use crate::supervise::insist::insist;
 use crate::supervise::signals::{Signal, Signals};
 use crate::supervise::startup::{self, Start};
 use crate::supervise::table::{Action, Event, State};
-use crate::supervise::{sockets, spawn, title};
+use crate::supervise::{spawn, title};
 use board::Board;
 use children::Children;
 use jiff::Timestamp;
@@ -47,8 +47,6 @@ use watch::{Watch, watch_folder};
 pub const REPLACED_AT_ONCE: usize = 16;
 /// How much longer than `drain_timeout` a child may take to end before it is killed.
 pub const GRACE: Duration = Duration::from_secs(2);
-/// When a local socket that could not be made is tried again.
-const LISTEN_PAUSE: Duration = Duration::from_secs(2);
 /// How long killed children may take to be gone when the supervisor stops.
 const LAST_WAIT: Duration = Duration::from_secs(2);
 /// Children forked, told or killed in one turn of the loop, so that signals are heard while thousands start.
@@ -115,6 +113,8 @@ struct Supervisor<'a> {
     signals: Signals,
     children: Children,
     listeners: BTreeMap<HostId, UnixListener>,
+    /// Some peer has no socket: when it is tried again.
+    listen_again: Option<Instant>,
     passages: Passages,
     board: Board,
     admin: Admin,
@@ -126,10 +126,6 @@ struct Supervisor<'a> {
     watch_again: bool,
     /// Children that are to be replaced, if they have not ended before.
     replacing: VecDeque<Replace>,
-    /// A local socket could not be made; then it is tried again.
-    listen_again: Option<Instant>,
-    /// What is wrong with such a socket is said once a minute.
-    unmade: Repeats,
     /// The supervisor was told to stop; by then it gives up waiting for children.
     stopping: Option<Instant>,
     next_token: usize,
@@ -182,6 +178,7 @@ impl<'a> Supervisor<'a> {
             signals,
             children: Children::default(),
             listeners: BTreeMap::new(),
+            listen_again: None,
             passages: Passages::default(),
             board,
             admin,
@@ -189,8 +186,6 @@ impl<'a> Supervisor<'a> {
             watch,
             watch_again: false,
             replacing: VecDeque::new(),
-            listen_again: None,
-            unmade: Repeats::default(),
             stopping: None,
             next_token: FIRST_FREE,
             scratch: vec![0; crate::wire::line::READ_SIZE],
@@ -227,6 +222,7 @@ impl<'a> Supervisor<'a> {
                 Err(error) => return Err(SupervisorError::Poll(error)),
             }
             let now = Instant::now();
+            self.board.see_clock(now);
             for event in &events {
                 match event.token() {
                     SIGNALS => self.hear_signals(now),
@@ -244,10 +240,11 @@ impl<'a> Supervisor<'a> {
 
     /// What is to be done because of the time, or is left over from the turn before.
     fn turn(&mut self, now: Instant) {
+        self.restart(now);
         if self.watch_again {
             self.look_for_files(now);
         }
-        if self.stopping.is_none() && self.listen_again.is_some_and(|at| at <= now) {
+        if self.listen_again.is_some_and(|at| at <= now) {
             self.listen_where_missing(now);
         }
         while !self.replacing.is_empty() && self.children.leaving() < REPLACED_AT_ONCE {
@@ -276,7 +273,8 @@ impl<'a> Supervisor<'a> {
             self.children.table.next_deadline(),
             self.admin.deadline(),
             self.board.deadline(),
-            self.listen_again.filter(|_| self.stopping.is_none()),
+            self.start.restarts.deadline(),
+            self.listen_again,
             self.stopping,
         ];
         deadlines.into_iter().flatten().min().map(|at| at.saturating_duration_since(now))
@@ -292,7 +290,9 @@ impl<'a> Supervisor<'a> {
         match signal {
             Signal::Child => self.reap(now),
             Signal::Probe => self.probe(now),
-            Signal::Restart => self.restart(now),
+            // In its turn: the other signals that came with it must not be forgotten by an `exec`.
+            Signal::Restart if self.stopping.is_none() => self.start.restarts.want(),
+            Signal::Restart => {}
             Signal::Stop if self.stopping.is_some() => self.quit(now),
             Signal::Stop => self.stop(now),
             Signal::Quit => self.quit(now),
@@ -311,41 +311,6 @@ impl<'a> Supervisor<'a> {
             self.send(&peer, &ToLink::Probe, now);
         }
         self.board.touch();
-    }
-
-    /// Makes the sockets that are not there, and wants a child for each peer that has one. What cannot be made is tried
-    /// again after [`LISTEN_PAUSE`].
-    fn listen_where_missing(&mut self, now: Instant) {
-        self.listen_again = None;
-        let config = &self.start.config;
-        for peer in &config.peers {
-            let id = &peer.host.id;
-            if self.listeners.contains_key(id) {
-                continue;
-            }
-            match sockets::listen(&config.socket_path(id), peer.socket_mode) {
-                Ok(socket) => drop(self.listeners.insert(id.clone(), socket)),
-                Err(error) => {
-                    self.listen_again = Some(now + LISTEN_PAUSE);
-                    if let Some(line) =
-                        self.unmade.line(&format!("{id}: {error}; the link is not served"), now)
-                    {
-                        log::error!("{line}");
-                    }
-                    let doing = "not served: no local socket";
-                    self.board.unserved(
-                        id,
-                        LinkState::Down,
-                        doing,
-                        Some(error.to_string()),
-                        Timestamp::now(),
-                    );
-                }
-            }
-        }
-        for id in self.listeners.keys() {
-            self.children.table.want(id.clone(), now);
-        }
     }
 
     fn tell(&mut self, peer: &HostId, event: Event, now: Instant) {
@@ -460,6 +425,9 @@ impl<'a> Supervisor<'a> {
 
     fn reap(&mut self, now: Instant) {
         while let Some((pid, end)) = spawn::reap() {
+            if self.start.restarts.ended(&self.start.image, pid, end, now) {
+                continue;
+            }
             let Some(peer) = self.children.table.key_of(pid).cloned() else {
                 log::debug!("process {pid}, which is no child of ours, {end}");
                 continue;

@@ -12,6 +12,7 @@ use super::serve::LINGER;
 use crate::config::{Config, Host, HostId, Pins};
 use crate::logging;
 use crate::supervise::control::{Channel, FromServe, ToServe};
+use crate::supervise::signals::ToldToEnd;
 use crate::supervise::title;
 use crate::wire::secure::{Admission, HostKey, KeyError, TlsIdentity, Tunnel, TunnelError};
 use socket2::{SockRef, TcpKeepalive};
@@ -77,12 +78,14 @@ fn serve(seed: Seed) -> Result<(), SetupError> {
         // The link can do without, and if it is broken that will show.
         log::debug!("set options of the link from {remote}: {error}");
     }
-    match first_byte::wait(&stream, control.as_fd(), opening_deadline) {
+    // Before a name is looked up, which takes a thread.
+    let told = ToldToEnd::new().map_err(SetupError::at("take signals"))?;
+    match first_byte::wait(&stream, [control.as_fd(), told.as_fd()], opening_deadline) {
         Ok(First::Tls) => match tunnel(&config) {
             Ok(tunnel) => {
                 let hint = hint(&config, caller.as_ref());
                 let accepted = Accepted::Secure { tunnel: Box::new(tunnel), hint };
-                Reactor::new(config, accepted, stream, control, opening_deadline)?.run();
+                Reactor::new(config, accepted, stream, control, told, opening_deadline)?.run();
             }
             Err(error) => tell_refused(control, format!("the secure wire cannot be served: {error}")),
         },
@@ -95,7 +98,7 @@ fn serve(seed: Seed) -> Result<(), SetupError> {
                 logging::set_host(caller.id.as_str());
                 title::set(&format!("{} opening", caller.id));
                 let accepted = Accepted::Classic(&caller);
-                Reactor::new(config, accepted, stream, control, opening_deadline)?.run();
+                Reactor::new(config, accepted, stream, control, told, opening_deadline)?.run();
             }
             None => {
                 refuse(&stream);

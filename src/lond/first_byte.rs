@@ -1,7 +1,7 @@
 //! Which wire a caller speaks, by the first byte that it sends: one port serves both.
 //!
-//! Looks at the byte and leaves it there. There is nothing else to do meanwhile but to hear whether the supervisor
-//! wants the link to end, so this waits; until the deadline at the most. Fails when the system does not let it
+//! Looks at the byte and leaves it there. There is nothing else to do meanwhile but to hear whether the supervisor, or
+//! a signal, wants the link to end, so this waits; until the deadline at the most. Fails when the system does not let it
 //! wait, or the connection is broken.
 
 use nix::errno::Errno;
@@ -23,17 +23,17 @@ pub enum First {
     Other,
     /// The end of what the caller sends.
     End,
-    /// A word of the supervisor, or its end: the link is not wanted any more.
+    /// A word of the supervisor, its end, or a signal: the link is not wanted any more.
     Told,
     /// The deadline.
     Deadline,
 }
 
-/// Waits for what comes first.
+/// Waits for what comes first. `ends`: what is readable when the link is not wanted any more.
 ///
 /// # Errors
 /// What `poll` or `recv` said.
-pub fn wait(stream: &TcpStream, control: BorrowedFd<'_>, deadline: Instant) -> io::Result<First> {
+pub fn wait(stream: &TcpStream, ends: [BorrowedFd<'_>; 2], deadline: Instant) -> io::Result<First> {
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
@@ -41,14 +41,14 @@ pub fn wait(stream: &TcpStream, control: BorrowedFd<'_>, deadline: Instant) -> i
         }
         // Rounded up, so as not to wake just before the deadline again and again.
         let left = PollTimeout::try_from(left.as_millis() + 1).unwrap_or(PollTimeout::MAX);
-        let mut watched =
-            [PollFd::new(stream.as_fd(), PollFlags::POLLIN), PollFd::new(control, PollFlags::POLLIN)];
+        let [control, signals] = ends;
+        let mut watched = [stream.as_fd(), control, signals].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
         match poll(&mut watched, left) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
         }
-        let [caller, supervisor] = watched.map(|fd| fd.any().unwrap_or_default());
-        if supervisor {
+        let [caller, supervisor, signal] = watched.map(|fd| fd.any().unwrap_or_default());
+        if supervisor || signal {
             return Ok(First::Told);
         }
         let mut byte = [0];
@@ -80,11 +80,12 @@ mod tests {
     #[test]
     fn the_first_byte_tells_the_wires_apart_and_is_left_where_it_is() {
         let soon = Instant::now() + Duration::from_secs(20);
+        let (quiet, _nobody) = control::pair().unwrap();
         let (supervisor, control) = control::pair().unwrap();
         for (sent, first) in [(&b"\x16\x03\x01"[..], First::Tls), (b"init\n", First::Other)] {
             let (mut caller, mut stream) = ends();
             caller.write_all(sent).unwrap();
-            assert_eq!(wait(&stream, control.as_fd(), soon).unwrap(), first);
+            assert_eq!(wait(&stream, [control.as_fd(), quiet.as_fd()], soon).unwrap(), first);
             stream.set_nonblocking(false).unwrap();
             let mut read = vec![0; sent.len()];
             stream.read_exact(&mut read).unwrap();
@@ -92,12 +93,12 @@ mod tests {
         }
         let (caller, stream) = ends();
         caller.shutdown(Shutdown::Write).unwrap();
-        assert_eq!(wait(&stream, control.as_fd(), soon).unwrap(), First::End);
+        assert_eq!(wait(&stream, [control.as_fd(), quiet.as_fd()], soon).unwrap(), First::End);
         let (_caller, stream) = ends();
         let deadline = Instant::now() + Duration::from_millis(50);
-        assert_eq!(wait(&stream, control.as_fd(), deadline).unwrap(), First::Deadline);
+        assert_eq!(wait(&stream, [control.as_fd(), quiet.as_fd()], deadline).unwrap(), First::Deadline);
         assert!(Instant::now() >= deadline);
         drop(supervisor);
-        assert_eq!(wait(&stream, control.as_fd(), soon).unwrap(), First::Told);
+        assert_eq!(wait(&stream, [control.as_fd(), quiet.as_fd()], soon).unwrap(), First::Told);
     }
 }

@@ -28,6 +28,7 @@ use super::service::{Route, Service};
 use crate::config::{Config, Host, HostId, Pin};
 use crate::logging;
 use crate::supervise::control::{Channel, FromServe, ToServe};
+use crate::supervise::signals::ToldToEnd;
 use crate::supervise::title;
 use crate::wire::line::READ_SIZE;
 use crate::wire::secure::{MAX_HANDSHAKE, Tunnel};
@@ -46,8 +47,9 @@ use wire::Wire;
 const LINK: Token = Token(0);
 const CONTROL: Token = Token(1);
 const ASK_BACK: Token = Token(2);
+const SIGNALS: Token = Token(3);
 /// The handlers have this token and those after it.
-const FIRST_HANDLER: usize = 3;
+const FIRST_HANDLER: usize = 4;
 
 /// Events taken at a time; what is left comes with the next.
 const EVENTS: usize = 64;
@@ -68,6 +70,13 @@ pub struct SetupError {
     /// What was tried, as verb and object.
     step: &'static str,
     cause: io::Error,
+}
+
+impl SetupError {
+    /// A step that failed.
+    pub(super) fn at(step: &'static str) -> impl FnOnce(io::Error) -> SetupError {
+        move |cause| SetupError { step, cause }
+    }
 }
 
 /// What is known of the caller when its link is accepted.
@@ -95,6 +104,7 @@ pub struct Reactor {
     /// `None`: it is no more, though work may be left.
     link: Option<Stream<TcpStream>>,
     control: Channel<FromServe, ToServe>,
+    told: ToldToEnd,
     /// What there is once it is known who calls.
     known: Option<Known>,
     opening_deadline: Instant,
@@ -137,7 +147,8 @@ fn service(config: &Config, caller: &Host) -> Service {
 }
 
 impl Reactor {
-    /// Gets ready to serve the link on `stream`. `control`: the child's end of the control socket.
+    /// Gets ready to serve the link on `stream`. `control`: the child's end of the control socket; `told`: the signals
+    /// that end it.
     ///
     /// # Errors
     /// When the system gives no poll, no random numbers, or refuses a socket.
@@ -146,9 +157,10 @@ impl Reactor {
         accepted: Accepted<'_>,
         stream: std::net::TcpStream,
         control: OwnedFd,
+        mut told: ToldToEnd,
         opening_deadline: Instant,
     ) -> Result<Reactor, SetupError> {
-        let fail = |step| move |cause| SetupError { step, cause };
+        let fail = SetupError::at;
         let poll = Poll::new().map_err(fail("make poll"))?;
         let registry = poll.registry();
         stream.set_nonblocking(true).map_err(fail("make link non-blocking"))?;
@@ -158,6 +170,7 @@ impl Reactor {
         registry
             .register(&mut control, CONTROL, Interest::READABLE | Interest::WRITABLE)
             .map_err(fail("watch control socket"))?;
+        registry.register(&mut told, SIGNALS, Interest::READABLE).map_err(fail("watch signals"))?;
         let (wire, known) = match accepted {
             Accepted::Secure { tunnel, hint } => {
                 (Wire::Secure(Box::new(SecureLink::new(*tunnel, hint, opening_deadline))), None)
@@ -181,6 +194,7 @@ impl Reactor {
             wire,
             link: Some(link),
             control,
+            told,
             known,
             opening_deadline,
             poll,
@@ -239,6 +253,11 @@ impl Reactor {
             match (event.token(), &mut self.link, &mut self.known) {
                 (LINK, Some(link), _) => link.note(event),
                 (CONTROL, _, _) => self.control(now),
+                (SIGNALS, _, _) => {
+                    if self.told.take() {
+                        self.wire.finish(Reason::Drained, now);
+                    }
+                }
                 (ASK_BACK, _, Some(known)) => known.ask_back.note(event),
                 (Token(number), _, Some(known)) if number >= FIRST_HANDLER => {
                     let number = number - FIRST_HANDLER;

@@ -28,10 +28,12 @@
 //! Where the record refuses, the caller must not get an answer: to it any answer, an `error:` too, means that the message
 //! was delivered. The link is ended instead, and the message stays in the caller's spool.
 
+mod check;
 mod kept;
 mod line;
 mod recover;
 
+pub use check::{RecordTally, check};
 pub use kept::{ANSWER_MOST, ANSWERS_BYTES_MOST, ANSWERS_MOST, KEYS_BYTES_MOST, KEYS_MOST, NOT_KEPT};
 
 use crate::config::HostId;
@@ -52,6 +54,13 @@ const ANSWERS: &str = "answers";
 const NEW: &str = ".new";
 /// The file is written anew when it has grown to twice what it must hold, but not before it grew by this: 1 MiB.
 pub const COMPACTION_STEP: u64 = 1024 * 1024;
+/// Room that is set aside on disk before a message is run, so that its answer can be recorded on a disk that is full by
+/// then: for one answer of the longest kind ...
+const ROOM_FOR_ONE: u64 = 2 * ANSWER_MOST as u64 + 1024;
+/// ... and for each of the others that are run beside it: most are a few bytes.
+const ROOM_FOR_EACH: u64 = 160;
+/// More than that is set aside, so that it is not asked for with each message.
+const ROOM_STEP: u64 = 64 * 1024;
 /// Longest client key.
 pub const KEY_MOST: usize = 64;
 
@@ -136,6 +145,8 @@ pub struct Record<D: Disk> {
     file: Option<D::File>,
     /// Bytes of that file.
     end: u64,
+    /// Up to this offset room is set aside in that file.
+    room_until: u64,
     /// The file is written anew when it has this many bytes.
     compact_at: u64,
     /// The floor that the file says.
@@ -159,6 +170,7 @@ impl<D: Disk> Record<D> {
             kept: Kept::default(),
             file: None,
             end: 0,
+            room_until: 0,
             compact_at: 0,
             floor_on_disk: 0,
             trouble: None,
@@ -223,7 +235,7 @@ impl<D: Disk> Record<D> {
     }
 
     /// Whether a message may be run, as far as its answer can be recorded, beside those of `running` others. After a
-    /// failure it makes the new file first, so that on a sick disk nothing is run in vain.
+    /// failure it makes the new file first, and room for the answer, so that on a sick or full disk nothing is run in vain.
     ///
     /// # Errors
     /// As [`Record::add`].
@@ -231,7 +243,9 @@ impl<D: Disk> Record<D> {
         if self.state == State::Ready && self.kept.room() <= running {
             return Err(RecordError::Full);
         }
-        self.add(&[])
+        self.add(&[])?;
+        let made = self.make_room(running).map_err(RecordError::from);
+        self.note(made)
     }
 
     /// Records answers, with one write and one sync for all. After `Ok`, and only then, they may be sent. Takes time for
@@ -260,7 +274,7 @@ impl<D: Disk> Record<D> {
             self.state = State::Read(Loaded::Whole);
         }
         self.kept.begin(epoch);
-        self.write_anew(&[])?;
+        self.write_anew(&[], 0)?;
         self.state = State::Ready;
         Ok(())
     }
@@ -278,11 +292,11 @@ impl<D: Disk> Record<D> {
             if let Err(error) = self.append(&text) {
                 // The file that failed is done with; a new one, whole, may still do.
                 self.file = None;
-                self.write_anew(&text)?;
+                self.write_anew(&text, 0)?;
                 log::warn!("{error}; written to a new file instead");
             }
         } else {
-            self.write_anew(&text)?;
+            self.write_anew(&text, 0)?;
         }
         for (sequence, key, answer) in staged {
             self.kept.insert(sequence, key.cloned(), answer.into());
@@ -355,37 +369,60 @@ impl<D: Disk> Record<D> {
         Ok(())
     }
 
+    fn make_room(&mut self, running: usize) -> Result<(), StepError> {
+        let room = ROOM_FOR_ONE + ROOM_FOR_EACH * running as u64;
+        let Some(file) = self.file.as_ref().filter(|_| self.room_until < self.end + room) else {
+            return Ok(());
+        };
+        let path = self.dir.join(ANSWERS);
+        match self.disk.reserve(file, self.end, room + ROOM_STEP).context("make room in", &path) {
+            Ok(()) => {
+                self.room_until = self.end + room + ROOM_STEP;
+                Ok(())
+            }
+            // What is settled need not take up room on a disk that has none. But those that are being run rely on what
+            // was set aside for them.
+            Err(error) if running == 0 => self.write_anew(&[], room).map_err(|_| error),
+            Err(error) => Err(error),
+        }
+    }
+
     fn compact_if_due(&mut self) {
         if self.end < self.compact_at {
             return;
         }
-        if let Err(error) = self.write_anew(&[]) {
+        let room = self.room_until.saturating_sub(self.end);
+        if let Err(error) = self.write_anew(&[], room) {
             log::warn!("{error}; the record goes on without being shortened");
             self.compact_at = self.end.saturating_add(self.step);
         }
     }
 
     /// Writes what is kept, and `more` lines, to a new file that takes the name. Until the renaming begins the old file
-    /// can still be appended to; from then on it cannot, whatever comes of it.
-    fn write_anew(&mut self, more: &[u8]) -> Result<(), StepError> {
+    /// can still be appended to; from then on it cannot, whatever comes of it. In the new one `room` is set aside.
+    fn write_anew(&mut self, more: &[u8], room: u64) -> Result<(), StepError> {
         let mut text = self.kept.lines();
         text.extend_from_slice(more);
         let (new, path) = (self.dir.join(NEW), self.dir.join(ANSWERS));
-        let file = self.write_hidden(&new, &text)?;
+        let file = self.write_hidden(&new, &text, room)?;
         self.file = None;
         self.disk.rename(&new, &path).context("rename", &new)?;
         self.disk.sync_dir(&self.dir).context("sync", &self.dir)?;
         self.file = Some(file);
         self.end = text.len() as u64;
+        self.room_until = self.end + room;
         self.compact_at = (2 * self.end).max(self.end.saturating_add(self.step));
         self.floor_on_disk = self.kept.floor();
         Ok(())
     }
 
-    /// A new file with these bytes, synced. Nothing is left of it after an error, as far as that goes.
-    fn write_hidden(&mut self, new: &Path, bytes: &[u8]) -> Result<D::File, StepError> {
+    /// A new file with these bytes, synced, and room for more. Nothing is left of it after an error, as far as that goes.
+    fn write_hidden(&mut self, new: &Path, bytes: &[u8], room: u64) -> Result<D::File, StepError> {
         let file = self.create_hidden(new)?;
-        let written = self.disk.write_at(&file, 0, bytes).context("write", new);
+        let mut written = self.disk.write_at(&file, 0, bytes).context("write", new);
+        if room > 0 && written.is_ok() {
+            written = self.disk.reserve(&file, bytes.len() as u64, room).context("make room in", new);
+        }
         let synced = written.and_then(|()| self.disk.sync_data(&file).context("sync", new));
         if synced.is_err() {
             let _ = self.disk.remove(new);

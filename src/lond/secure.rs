@@ -439,6 +439,12 @@ impl Secure {
         self.heartbeat.heard(now);
     }
 
+    /// Bytes that had to wait went on their way to the caller: it takes what it is sent, be it slowly. A PING waits behind
+    /// them, and its PONG too.
+    pub fn moved(&mut self, now: Instant) {
+        self.heartbeat.heard(now);
+    }
+
     /// Tries the caller if it was silent for long. To be called when all that came was read. One that has said that
     /// it says no more is left to the kernel's own timeouts.
     pub fn beat(&mut self, now: Instant) {

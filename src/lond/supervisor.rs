@@ -236,6 +236,7 @@ impl<'a> Supervisor<'a> {
                 Err(error) => return Err(SupervisorError::Poll(error)),
             }
             let now = Instant::now();
+            self.board.see_clock(&mut self.links, now);
             for event in &events {
                 match event.token() {
                     SIGNALS => self.hear_signals(now),
@@ -255,6 +256,7 @@ impl<'a> Supervisor<'a> {
 
     /// What is to be done because of the time, or is left over from the turn before.
     fn turn(&mut self, now: Instant) {
+        self.restart(now);
         while let Some((pid, action)) = self.links.overdue(now) {
             self.act(pid, action, now);
         }
@@ -287,6 +289,7 @@ impl<'a> Supervisor<'a> {
             self.greet_at,
             self.admin.deadline(),
             self.board.deadline(),
+            self.start.restarts.deadline(),
             self.stopping,
         ];
         deadlines.into_iter().flatten().min().map(|at| at.saturating_duration_since(now))
@@ -305,7 +308,9 @@ impl<'a> Supervisor<'a> {
                 self.say_links();
                 self.board.touch();
             }
-            Signal::Restart => self.restart(now),
+            // In its turn: the other signals that came with it must not be forgotten by an `exec`.
+            Signal::Restart if self.stopping.is_none() => self.start.restarts.want(),
+            Signal::Restart => {}
             Signal::Stop if self.stopping.is_some() => self.quit(now),
             Signal::Stop => self.stop(now),
             Signal::Quit => self.quit(now),
@@ -408,6 +413,9 @@ impl<'a> Supervisor<'a> {
     fn reap(&mut self) {
         let now = Instant::now();
         while let Some((pid, end)) = spawn::reap() {
+            if self.start.restarts.ended(&self.start.image, pid, end, now) {
+                continue;
+            }
             // Its last words may still be unread.
             if let Err(error) = self.listen_to(pid, now) {
                 log::error!("{}: control socket of child {pid}: {error}", self.name(pid));
@@ -476,6 +484,7 @@ impl<'a> Supervisor<'a> {
     }
 
     fn close_doors(&mut self, doing: &'static str) {
+        self.start.restarts.cancel();
         self.listeners.drain(..).for_each(Listener::close);
         self.admin.close(self.poll.registry());
         self.board.set_doing(doing);

@@ -4,8 +4,7 @@
 //! synced. The hidden name is this module's own; what a crash left of it is replaced by the next.
 
 use super::record::{Sequence, time_text};
-use super::replay::READ_TRIES;
-use super::{Context, Disk, Spool, SpoolError, segment};
+use super::{Context, Disk, Spool, SpoolError, segment, survey};
 use jiff::Timestamp;
 use std::io;
 use std::path::Path;
@@ -14,6 +13,8 @@ use std::path::Path;
 pub(super) const FAILED: &str = "failed";
 /// Folder of what could not be read.
 pub(super) const CORRUPT: &str = "corrupt";
+/// What a file in [`FAILED`] begins with.
+pub(super) const REFUSED: &str = "refused ";
 /// Hidden name that files are written under.
 const NEW: &str = ".new";
 
@@ -30,7 +31,7 @@ impl<D: Disk> Spool<D> {
         let name = sequence.to_string();
         // After a crash the same message can be refused again: its file is replaced, and counted once.
         let again = self.disk.metadata(&folder.join(&name)).is_ok();
-        let mut text = format!("refused {}\nanswer  ", time_text(now)).into_bytes();
+        let mut text = format!("{REFUSED}{}\nanswer  ", time_text(now)).into_bytes();
         text.extend_from_slice(answer);
         text.extend_from_slice(b"\nrequest ");
         text.extend_from_slice(request);
@@ -53,37 +54,28 @@ impl<D: Disk> Spool<D> {
     /// already. Returns whether the copy is durable.
     pub(super) fn keep_damage(&mut self, name: Sequence, offset: u64, damage: &[u8]) -> bool {
         let folder = self.dir.join(CORRUPT);
-        let segment = segment::file_name(name);
-        let short = format!("{segment}@{offset}");
-        // Another stretch may have begun at this offset before; then the content names the copy.
-        let long = format!("{short}-{:08x}", crc32fast::hash(damage));
-        for copy in [short, long] {
-            let path = folder.join(&copy);
-            let kept = match self.read_whole(&path, damage.len() + 1) {
-                Ok(found) if found == damage => self.disk.sync_dir(&folder).context("sync", &folder),
-                Ok(_) => continue,
-                Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
-                    let written = self.write_durably(&folder, &copy, damage);
-                    if written.is_ok() {
-                        self.corrupt += 1;
-                        log::error!(
-                            "read {}: {} bytes at {offset} are damaged, or were never stored whole; copied to {}",
-                            self.dir.join(&segment).display(),
-                            damage.len(),
-                            path.display()
-                        );
-                    }
-                    written
+        let segment = self.segment_path(name);
+        let kept = match copy_of(&mut self.disk, &folder, name, offset, damage) {
+            Ok(DamageCopy::There(_)) => self.disk.sync_dir(&folder).context("sync", &folder),
+            Ok(DamageCopy::Missing(copy)) => {
+                let written = self.write_durably(&folder, &copy, damage);
+                if written.is_ok() {
+                    self.corrupt += 1;
+                    log::error!(
+                        "read {}: {} bytes at {offset} are damaged, or were never stored whole; copied to {}",
+                        segment.display(),
+                        damage.len(),
+                        folder.join(&copy).display()
+                    );
                 }
-                Err(cause) => Err(cause).context("read", &path),
-            };
-            if let Err(error) = &kept {
-                let segment = self.dir.join(&segment);
-                log::error!("{error}; {} has damage at {offset} and stays", segment.display());
+                written
             }
-            return kept.is_ok();
+            Err(error) => Err(error),
+        };
+        if let Err(error) = &kept {
+            log::error!("{error}; {} has damage at {offset} and stays", segment.display());
         }
-        false
+        kept.is_ok()
     }
 
     /// Writes a file so that it is there whole or not at all.
@@ -121,19 +113,38 @@ impl<D: Disk> Spool<D> {
         }
         self.disk.create(new)
     }
+}
 
-    /// Up to `most` bytes of a small file.
-    pub(super) fn read_whole(&mut self, path: &Path, most: usize) -> io::Result<Vec<u8>> {
-        let mut tries = 1;
-        loop {
-            let read = self.disk.open(path, false).and_then(|file| self.disk.read_at(&file, 0, most));
-            match read {
-                Err(cause) if cause.kind() != io::ErrorKind::NotFound && tries < READ_TRIES => {
-                    self.warn(format!("read {}: {cause}; read again", path.display()));
-                    tries += 1;
-                }
-                read => return read,
-            }
+/// The copy of a damaged stretch.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum DamageCopy {
+    /// It was made before; its name.
+    There(String),
+    /// There is none; the name that it is to have.
+    Missing(String),
+}
+
+/// Looks for the copy of the damaged stretch at `offset` of a segment.
+///
+/// # Errors
+/// What has its name cannot be read, or has another content.
+pub(super) fn copy_of<D: Disk>(
+    disk: &mut D,
+    folder: &Path,
+    name: Sequence,
+    offset: u64,
+    damage: &[u8],
+) -> Result<DamageCopy, SpoolError> {
+    let short = format!("{}@{offset}", segment::file_name(name));
+    // Another stretch may have begun at this offset before; then the content names the copy.
+    let long = format!("{short}-{:08x}", crc32fast::hash(damage));
+    for copy in [short, long.clone()] {
+        match survey::read_file(disk, &folder.join(&copy), damage.len() + 1) {
+            Ok(found) if found == damage => return Ok(DamageCopy::There(copy)),
+            Ok(_) => {}
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(DamageCopy::Missing(copy)),
+            Err(cause) => return Err(cause).context("read", &folder.join(copy)),
         }
     }
+    Err(io::Error::from(io::ErrorKind::AlreadyExists)).context("make", &folder.join(long))
 }

@@ -8,9 +8,10 @@
 //! begins where the last reservation ends: what that one left unused are gaps, which mean nothing.
 
 use super::record::Sequence;
-use super::{Disk, Spool, SpoolError, StoreError};
+use super::{Disk, Spool, SpoolError, StoreError, survey};
 use crate::disk::Context;
 use std::io;
+use std::path::Path;
 
 /// File with the spool's epoch and reservation.
 pub(super) const EPOCH: &str = "epoch";
@@ -59,18 +60,15 @@ impl<D: Disk> Spool<D> {
     /// see messages again, with a wrong one it could take new messages for old.
     pub(super) fn prepare_epoch(&mut self) -> Result<(), SpoolError> {
         let path = self.dir.join(EPOCH);
-        match self.read_whole(&path, FILE_BYTES + 1) {
-            Ok(found) => match parse(&found) {
-                Some((epoch, reserved)) => {
-                    self.epoch = epoch;
-                    self.reserved = reserved;
-                    self.queue.skip_to(reserved);
-                    return Ok(());
-                }
-                None => self.move_to_corrupt(EPOCH, &found)?,
-            },
-            Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
-            Err(cause) => return Err(cause).context("read", &path),
+        match read(&mut self.disk, &self.dir)? {
+            EpochFile::Sound { epoch, reserved } => {
+                self.epoch = epoch;
+                self.reserved = reserved;
+                self.queue.skip_to(reserved);
+                return Ok(());
+            }
+            EpochFile::Damaged(found) => self.move_to_corrupt(EPOCH, &found)?,
+            EpochFile::Missing => {}
         }
         if self.queue.last().is_some() {
             log::warn!("{}: no epoch is left; a new one begins", self.dir.display());
@@ -90,6 +88,33 @@ impl<D: Disk> Spool<D> {
     fn write_epoch(&mut self, epoch: &str, reserved: Sequence) -> Result<(), SpoolError> {
         let dir = self.dir.clone();
         self.write_durably(&dir, EPOCH, &file_text(epoch, reserved))
+    }
+}
+
+/// What the file is like.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum EpochFile {
+    /// It can be understood.
+    Sound { epoch: String, reserved: Sequence },
+    /// It cannot; its first bytes.
+    Damaged(Vec<u8>),
+    /// It is not there.
+    Missing,
+}
+
+/// Reads the file.
+///
+/// # Errors
+/// It cannot be read.
+pub(super) fn read<D: Disk>(disk: &mut D, dir: &Path) -> Result<EpochFile, SpoolError> {
+    let path = dir.join(EPOCH);
+    match survey::read_file(disk, &path, FILE_BYTES + 1) {
+        Ok(found) => Ok(match parse(&found) {
+            Some((epoch, reserved)) => EpochFile::Sound { epoch, reserved },
+            None => EpochFile::Damaged(found),
+        }),
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(EpochFile::Missing),
+        Err(cause) => Err(cause).context("read", &path),
     }
 }
 

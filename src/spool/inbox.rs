@@ -8,7 +8,7 @@
 use super::aside::CORRUPT;
 use super::record::{MAX_REQUEST, Sequence};
 use super::store::Refusal;
-use super::{Disk, Kind, Spool, StoreError};
+use super::{Disk, Kind, Spool, StoreError, survey};
 use jiff::{SignedDuration, Timestamp};
 use std::collections::BinaryHeap;
 use std::ffi::OsString;
@@ -47,11 +47,15 @@ impl TakenIn {
 }
 
 /// What a file turned out to be.
-enum Dropped {
+pub(super) enum Dropped {
+    /// A message.
     Request(Vec<u8>),
     /// May still be being written until then.
     Unfinished(Timestamp),
+    /// It can never be one, and why: it goes to `corrupt/`.
     Unusable(String),
+    /// What it is cannot be told.
+    Unreadable(io::Error),
     /// A folder, or gone.
     NotOurs,
 }
@@ -76,10 +80,14 @@ impl<D: Disk> Spool<D> {
         };
         let mut batch: Vec<(OsString, Vec<u8>)> = Vec::new();
         for name in names {
-            match self.look_at(&delayed.join(&name), now) {
+            match look_at(&mut self.disk, &delayed.join(&name), now) {
                 Dropped::Request(request) => batch.push((name, request)),
                 Dropped::Unfinished(until) => taken.retry(until),
                 Dropped::Unusable(why) => self.move_away(delayed, name, &why, now, &mut taken),
+                Dropped::Unreadable(cause) => {
+                    log::warn!("take in {}: {cause}; it waits", delayed.join(&name).display());
+                    taken.retry(later(now));
+                }
                 Dropped::NotOurs => {}
             }
             if batch.iter().map(|(_, request)| request.len()).sum::<usize>() >= BATCH_BYTES
@@ -122,40 +130,6 @@ impl<D: Disk> Spool<D> {
             return Err(io::Error::other("too many files there cannot be removed"));
         }
         Ok(first.into_sorted_vec())
-    }
-
-    fn look_at(&mut self, path: &Path, now: Timestamp) -> Dropped {
-        let found = match self.disk.metadata(path) {
-            Ok(found) if found.kind == Kind::File => found,
-            Ok(_) => return Dropped::NotOurs,
-            Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Dropped::NotOurs,
-            Err(cause) => {
-                log::warn!("take in {}: {cause}; it waits", path.display());
-                return Dropped::Unfinished(later(now));
-            }
-        };
-        let mut line = match self.read_whole(path, MAX_REQUEST + 1) {
-            Ok(bytes) => bytes,
-            Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Dropped::NotOurs,
-            Err(cause) => return Dropped::Unusable(cause.to_string()),
-        };
-        match memchr::memchr(b'\n', &line) {
-            Some(end) => line.truncate(end),
-            None if line.len() > MAX_REQUEST => {
-                return Dropped::Unusable(format!("its first line is longer than {MAX_REQUEST} bytes"));
-            }
-            None => {
-                let age = now.duration_since(found.modified);
-                // A time far ahead says nothing about a writer.
-                if age < WRITER_PAUSE && age > -WRITER_PAUSE {
-                    return Dropped::Unfinished(later(now));
-                }
-            }
-        }
-        if line.is_empty() {
-            return Dropped::Unusable("it holds no request".to_owned());
-        }
-        Dropped::Request(line)
     }
 
     /// Stores the messages, then removes their files. Returns whether to go on.
@@ -239,6 +213,38 @@ impl<D: Disk> Spool<D> {
             }
         }
     }
+}
+
+/// Reads a file that was dropped in.
+pub(super) fn look_at<D: Disk>(disk: &mut D, path: &Path, now: Timestamp) -> Dropped {
+    let found = match disk.metadata(path) {
+        Ok(found) if found.kind == Kind::File => found,
+        Ok(_) => return Dropped::NotOurs,
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Dropped::NotOurs,
+        Err(cause) => return Dropped::Unreadable(cause),
+    };
+    let mut line = match survey::read_file(disk, path, MAX_REQUEST + 1) {
+        Ok(bytes) => bytes,
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Dropped::NotOurs,
+        Err(cause) => return Dropped::Unusable(cause.to_string()),
+    };
+    match memchr::memchr(b'\n', &line) {
+        Some(end) => line.truncate(end),
+        None if line.len() > MAX_REQUEST => {
+            return Dropped::Unusable(format!("its first line is longer than {MAX_REQUEST} bytes"));
+        }
+        None => {
+            let age = now.duration_since(found.modified);
+            // A time far ahead says nothing about a writer.
+            if age < WRITER_PAUSE && age > -WRITER_PAUSE {
+                return Dropped::Unfinished(later(now));
+            }
+        }
+    }
+    if line.is_empty() {
+        return Dropped::Unusable("it holds no request".to_owned());
+    }
+    Dropped::Request(line)
 }
 
 fn later(now: Timestamp) -> Timestamp {

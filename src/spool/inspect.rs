@@ -5,20 +5,24 @@
 
 use super::aside::{CORRUPT, FAILED};
 use super::record::{MAX_REQUEST, Sequence};
-use super::segment::{self, Found, MAX_SEGMENT_BYTES, Scan};
+use super::segment::{self, Found, Scan};
+use super::{RealDisk, SpoolError, survey};
 use crate::config::HostId;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Messages, and files of the inbox, that a [`Listing`] names; the others are only counted.
 pub const LISTED_MOST: usize = 10_000;
-/// Bytes of a request that a [`Listing`] holds.
+/// Bytes of a request that a [`Listing`] holds, unless it is a full one.
 pub const PREVIEW_BYTES: usize = 256;
+/// Bytes of requests that a full [`Listing`] holds, so that one, however long, is whole; what is beyond is cut to
+/// [`PREVIEW_BYTES`] each.
+pub const FULL_BYTES: usize = MAX_REQUEST;
 
 /// A message that waits.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +33,7 @@ pub struct Listed {
     pub stored_at: Timestamp,
     /// Bytes of its request.
     pub length: u64,
-    /// The request, cut to [`PREVIEW_BYTES`].
+    /// The request, or the beginning of it.
     pub request: Vec<u8>,
 }
 
@@ -63,51 +67,82 @@ pub struct Listing {
     pub unreadable: u64,
 }
 
-/// Names of the files that were dropped into the delayed directory, in order, for each that they belong to. `owner`
-/// tells whose a file is. Read once for all peers: the folder may hold as many files as there are peers.
+/// What stands in the delayed directory, by whose it is.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Delayed<'a> {
+    /// Names of the files that were dropped in, in order, for each that they belong to.
+    pub files: BTreeMap<&'a HostId, Vec<String>>,
+    /// Names of files that belong to nobody, in order: nobody takes them in.
+    pub strays: Vec<String>,
+    /// Hosts that have a folder and that `owner` does not know.
+    pub strangers: Vec<HostId>,
+}
+
+/// Lists the delayed directory. `host` tells which of the hosts has this id, `owner` whose a file is. Read once for all
+/// peers: the folder may hold as many files as there are peers.
 ///
 /// # Errors
 /// The folder cannot be listed.
-pub fn dropped_in<'a>(
-    delayed: &Path,
+pub fn delayed<'a>(
+    folder: &Path,
+    host: impl Fn(&str) -> Option<&'a HostId>,
     owner: impl Fn(&str) -> Option<&'a HostId>,
-) -> io::Result<BTreeMap<&'a HostId, Vec<String>>> {
-    let mut files: BTreeMap<&HostId, Vec<String>> = BTreeMap::new();
-    for name in visible_names(delayed)? {
-        if let Some(peer) = owner(&name) {
-            files.entry(peer).or_default().push(name);
+) -> io::Result<Delayed<'a>> {
+    let mut found = Delayed::default();
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(found),
+        Err(cause) => return Err(cause),
+    };
+    for entry in entries {
+        let entry = entry?;
+        let (name, kind) = (entry.file_name().to_string_lossy().into_owned(), entry.file_type()?);
+        if name.starts_with('.') {
+            continue;
+        }
+        if kind.is_dir() {
+            let stranger = HostId::new(&name).ok().filter(|_| host(&name).is_none());
+            found.strangers.extend(stranger);
+        } else if kind.is_file() {
+            match owner(&name) {
+                Some(peer) => found.files.entry(peer).or_default().push(name),
+                None => found.strays.push(name),
+            }
         }
     }
-    files.values_mut().for_each(|names| names.sort());
-    Ok(files)
+    found.files.values_mut().for_each(|names| names.sort());
+    found.strays.sort();
+    found.strangers.sort();
+    Ok(found)
 }
 
 /// Lists what waits for `peer` in the delayed directory: its folder, and the files `dropped_in` for it. A peer
-/// without a folder has nothing there.
+/// without a folder has nothing there. `full`: requests are not cut to [`PREVIEW_BYTES`], as long as [`FULL_BYTES`] last.
 ///
 /// # Errors
 /// A folder cannot be listed. A segment that cannot be read is counted instead.
-pub fn inspect(delayed: &Path, peer: &HostId, dropped_in: &[String]) -> io::Result<Listing> {
+pub fn inspect(
+    delayed: &Path,
+    peer: &HostId,
+    dropped_in: &[String],
+    full: bool,
+) -> Result<Listing, SpoolError> {
     let folder = delayed.join(peer.as_str());
+    let disk = &mut RealDisk;
     let mut listing = Listing {
-        failed: visible_names(&folder.join(FAILED))?.len() as u64,
-        corrupt: visible_names(&folder.join(CORRUPT))?.len() as u64,
+        failed: survey::count(disk, &folder.join(FAILED))?,
+        corrupt: survey::count(disk, &folder.join(CORRUPT))?,
         ..Listing::default()
     };
-    let mut segments: Vec<Sequence> =
-        visible_names(&folder)?.iter().filter_map(|name| segment::parse_file_name(name)).collect();
-    segments.sort();
-    // As at the start of a link child: what is no file does not bound a segment.
-    segments.retain(|name| {
-        let found = fs::symlink_metadata(folder.join(segment::file_name(*name)));
-        found.map_or(true, |found| found.is_file())
-    });
+    let segments = survey::names(disk, &folder)?.segments;
+    let mut room = if full { FULL_BYTES } else { 0 };
     for (index, name) in segments.iter().enumerate() {
-        let bound = segments.get(index + 1).copied().unwrap_or(Sequence(u64::MAX));
-        match read_segment(&folder.join(segment::file_name(*name))) {
-            Ok(bytes) => list_segment(&bytes, *name, bound, &mut listing),
+        match survey::read_segment(disk, &folder.join(segment::file_name(*name)), &mut 0) {
+            Ok(bytes) => {
+                list_segment(&bytes, *name, survey::bound(&segments, index), &mut room, &mut listing);
+            }
             // Delivered and removed meanwhile.
-            Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
+            Err(error) if error.is_missing() => {}
             Err(_) => listing.unreadable += 1,
         }
     }
@@ -115,27 +150,23 @@ pub fn inspect(delayed: &Path, peer: &HostId, dropped_in: &[String]) -> io::Resu
     Ok(listing)
 }
 
-fn read_segment(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
-    file.take(MAX_SEGMENT_BYTES).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
-fn list_segment(bytes: &[u8], name: Sequence, bound: Sequence, listing: &mut Listing) {
+fn list_segment(bytes: &[u8], name: Sequence, bound: Sequence, room: &mut usize, listing: &mut Listing) {
     for found in Scan::new(bytes, name, bound) {
         let Found::Record(record) = found else { continue };
         if record.answered {
             continue;
         }
+        let length = record.request.len();
         listing.waiting += 1;
-        listing.bytes += record.request.len() as u64;
+        listing.bytes += length as u64;
         if listing.messages.len() < LISTED_MOST {
+            let shown = if length <= *room { length } else { length.min(PREVIEW_BYTES) };
+            *room = room.saturating_sub(shown);
             listing.messages.push(Listed {
                 sequence: record.sequence,
                 stored_at: record.stored_at,
-                length: record.request.len() as u64,
-                request: record.request[..record.request.len().min(PREVIEW_BYTES)].to_vec(),
+                length: length as u64,
+                request: record.request[..shown].to_vec(),
             });
         }
     }
@@ -153,23 +184,6 @@ fn list_inbox(delayed: &Path, names: &[String]) -> Vec<InboxFile> {
         }
     }
     files
-}
-
-/// Names in a folder that do not begin with a dot; none if there is no such folder.
-fn visible_names(folder: &Path) -> io::Result<Vec<String>> {
-    let entries = match fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(cause) => return Err(cause),
-    };
-    let mut names = Vec::new();
-    for entry in entries {
-        let name = entry?.file_name().to_string_lossy().into_owned();
-        if !name.starts_with('.') {
-            names.push(name);
-        }
-    }
-    Ok(names)
 }
 
 /// Stores a message for `peer` as a file of the original's kind: written under a hidden name, synced, renamed, the
@@ -245,7 +259,7 @@ mod tests {
     fn what_waits_is_listed_and_what_was_answered_is_not() {
         let folder = tempfile::tempdir().unwrap();
         let delayed = folder.path();
-        assert_eq!(inspect(delayed, &peer(), &[]).unwrap(), Listing::default());
+        assert_eq!(inspect(delayed, &peer(), &[], false).unwrap(), Listing::default());
         let mut spool = Spool::open(RealDisk, &delayed.join("msul1"), LIMITS);
         let long = vec![b'x'; 1000];
         spool.store(&[b"one", b"two", &long], at(1_700_000_000));
@@ -257,8 +271,14 @@ mod tests {
         drop_in_file(delayed, &peer(), b"dropped", at(5), 7).unwrap();
         fs::write(delayed.join("1.msul2"), "for another").unwrap();
         let peer = peer();
-        let files = dropped_in(delayed, |name| name.ends_with(".msul1").then_some(&peer)).unwrap();
-        let listing = inspect(delayed, &peer, &files[&peer]).unwrap();
+        let known = |id: &str| (id == "msul1").then_some(&peer);
+        fs::create_dir(delayed.join("gone")).unwrap();
+        let found = super::delayed(delayed, known, |name| name.ends_with(".msul1").then_some(&peer)).unwrap();
+        assert_eq!(found.strays, ["1.msul2"]);
+        assert_eq!(found.strangers, [HostId::new("gone").unwrap()]);
+        let full = inspect(delayed, &peer, &[], true).unwrap();
+        assert_eq!(full.messages[0].request, long);
+        let listing = inspect(delayed, &peer, &found.files[&peer], false).unwrap();
         let waits = &listing.messages[0];
         assert_eq!((listing.waiting, listing.bytes, listing.failed, listing.corrupt), (1, 1000, 1, 0));
         assert_eq!((waits.sequence, waits.length, waits.stored_at), (Sequence(3), 1000, at(1_700_000_000)));
@@ -287,13 +307,13 @@ mod tests {
             });
             let mut listings = 0;
             while !done.load(Ordering::Acquire) || listings < 1 {
-                let listing = inspect(folder.path(), &peer(), &[]).unwrap();
+                let listing = inspect(folder.path(), &peer(), &[], false).unwrap();
                 assert!(listing.messages.is_sorted_by_key(|message| message.sequence));
                 assert!(listing.messages.iter().all(|message| message.length == 300));
                 listings += 1;
             }
         });
-        assert_eq!(inspect(folder.path(), &peer(), &[]).unwrap().waiting, 300);
+        assert_eq!(inspect(folder.path(), &peer(), &[], false).unwrap().waiting, 300);
     }
 
     #[test]

@@ -13,19 +13,24 @@
 //!
 //! How it fails: [`Spool::open`] never does; while its folder cannot be used nothing is sent, every store is
 //! refused with the cause, and the next call tries anew. After a failed write or sync nothing is appended to
-//! that segment again. A failing read is tried once more, reported, and then passed over until the next start.
+//! that segment again. A failing read is tried again for a while, in its turn; what goes on failing is passed over, and
+//! tried again from time to time ([`Spool::reread`]).
 //! Errors are logged here only where no caller learns of them; a payload never is.
 //!
 //! ```text
 //! Spool ── store    batches, segments ahead of need       ┐
-//!       ── replay   reading, settling, progress marks     ├─ queue, segment, record (pure) ─ disk
+//!       ── replay   reading, settling, progress marks     │
+//!       ── reread   what could not be read                ├─ queue, segment, record (pure) ─ disk
 //!       ── recover  what is found at the start            │
 //!       ── epoch    the numbers that may be given out     │
 //!       ── aside    failed/ and corrupt/                  │
+//!       ── survey   reading for all of them               │
 //!       ── inbox    files of the original's kind          ┘
+//! check, inspect: the spool as those see it who only look
 //! ```
 
 mod aside;
+mod check;
 mod epoch;
 mod inbox;
 mod inspect;
@@ -33,13 +38,17 @@ mod queue;
 mod record;
 mod recover;
 mod replay;
+mod reread;
 mod segment;
 mod store;
+mod survey;
 
 pub use crate::disk::{Disk, FolderLock as SpoolLock, Kind, Metadata, RealDisk, StepError as SpoolError};
+pub use check::{Finding, Tally, Told, check, check_dropped};
 pub use inbox::{TAKE_IN_MOST, TakenIn, WRITER_PAUSE};
 pub use inspect::{
-    InboxFile, LISTED_MOST, Listed, Listing, PREVIEW_BYTES, drop_in_file, dropped_in, inspect,
+    Delayed, FULL_BYTES, InboxFile, LISTED_MOST, Listed, Listing, PREVIEW_BYTES, delayed, drop_in_file,
+    inspect,
 };
 pub use record::{MAX_REQUEST, Sequence};
 pub use segment::SEGMENT_BYTES;
@@ -116,6 +125,8 @@ pub struct Spool<D: Disk> {
     window: replay::Window,
     reader: Option<(Sequence, D::File)>,
     marker: Option<(Sequence, D::File)>,
+    /// Calls in a row in which what is next could not be read.
+    failed_reads: u32,
     failed: u64,
     corrupt: u64,
     /// Names in the inbox that were taken in or found unusable and could not be moved away.
@@ -153,6 +164,7 @@ impl<D: Disk> Spool<D> {
             window: replay::Window::default(),
             reader: None,
             marker: None,
+            failed_reads: 0,
             failed: 0,
             corrupt: 0,
             stuck: BTreeSet::new(),
@@ -176,9 +188,10 @@ impl<D: Disk> Spool<D> {
         }
     }
 
-    /// Whether nothing waits. What was sent and not settled waits.
+    /// Whether nothing waits, as far as that is known, and no segment's turn is to come of which nothing is known. What was
+    /// sent and not settled waits.
     pub fn is_empty(&self) -> bool {
-        self.queue.waiting().messages == 0
+        self.queue.waiting().messages == 0 && !self.queue.has_unknown()
     }
 
     /// Whether [`Spool::next_unsent`] has something to give. Nothing, while the folder cannot be used.

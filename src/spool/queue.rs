@@ -9,7 +9,7 @@
 
 use super::record::Sequence;
 use jiff::Timestamp;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Messages and the bytes of their requests.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -50,16 +50,15 @@ pub struct Segment {
     /// Whether it must stay on disk although nothing in it waits: it could not be read, or damage in it could not
     /// be copied.
     pub pinned: bool,
-    /// Whether messages of it may wait that are not given out before the next start: it, or one of them, could not
-    /// be read.
-    pub withheld: bool,
+    /// It could not be read when it was found: what waits in it is not known before its turn comes.
+    pub unknown: bool,
 }
 
 impl Segment {
     /// A segment without messages.
     pub fn empty(name: Sequence, size: u64) -> Segment {
         let (waiting, unread) = (Load::default(), Load::default());
-        Segment { name, size, end: 0, waiting, unread, pinned: false, withheld: false }
+        Segment { name, size, end: 0, waiting, unread, pinned: false, unknown: false }
     }
 
     fn finished(&self) -> bool {
@@ -124,6 +123,10 @@ pub struct Queue {
     /// First refused sequence of the segment that was closed last: a segment of this name shuts what its failed
     /// store left behind out.
     seal: Option<Sequence>,
+    /// Names of the segments that are unknown and have not had their turn.
+    unknown: BTreeSet<Sequence>,
+    /// Names of the segments that messages may wait in which the cursor has passed and did not locate.
+    passed_over: BTreeSet<Sequence>,
 }
 
 impl Queue {
@@ -143,6 +146,8 @@ impl Queue {
             floor: next,
             least_name: segments.back().map_or(Sequence(0), |last| last.name.next()),
             seal: None,
+            unknown: segments.iter().filter(|segment| segment.unknown).map(|segment| segment.name).collect(),
+            passed_over: BTreeSet::new(),
             segments,
         };
         for segment in &queue.segments {
@@ -159,9 +164,9 @@ impl Queue {
         self.waiting
     }
 
-    /// Whether a message waits that was not sent.
+    /// Whether a message waits that was not sent, or may.
     pub fn has_unsent(&self) -> bool {
-        !self.unsent.is_empty() || self.unread.messages > 0
+        !self.unsent.is_empty() || self.unread.messages > 0 || !self.unknown.is_empty()
     }
 
     /// When the oldest message was stored, as far as one is located.
@@ -176,7 +181,8 @@ impl Queue {
 
     /// Whether messages wait and none of them is located: the cursor should be moved on.
     pub fn wants_locating(&self) -> bool {
-        self.sent.is_empty() && self.unsent.is_empty() && self.unread.messages > 0
+        let ahead = self.unread.messages > 0 || !self.unknown.is_empty();
+        self.sent.is_empty() && self.unsent.is_empty() && ahead
     }
 
     /// Messages whose place is held in memory.
@@ -223,8 +229,8 @@ impl Queue {
     pub fn settled_below(&self) -> Sequence {
         let located = [self.sent.keys().next(), self.unsent.keys().next()].into_iter().flatten().copied();
         let unread = (self.unread.messages > 0).then_some(self.least);
-        let withheld = self.segments.iter().find(|segment| segment.withheld).map(|segment| segment.name);
-        located.chain(unread).chain(withheld).min().unwrap_or(self.next)
+        let hidden = [self.unknown.first(), self.passed_over.first()].into_iter().flatten().copied();
+        located.chain(unread).chain(hidden).min().unwrap_or(self.next)
     }
 
     /// The last segment: the one that is appended to, if any is.
@@ -323,18 +329,6 @@ impl Queue {
         self.next_segment()
     }
 
-    /// The segment cannot be read: what is left of it stays on disk, and counted, until the next start. Goes on to
-    /// the next segment.
-    pub fn skip_segment(&mut self) {
-        if let Some(segment) = self.segments.get_mut(self.reading) {
-            self.unread.take(std::mem::take(&mut segment.unread));
-            segment.pinned = true;
-            segment.withheld = true;
-            self.offset = segment.end;
-        }
-        self.next_segment();
-    }
-
     fn next_segment(&mut self) -> bool {
         let Some(next) = self.segments.get(self.reading + 1) else { return false };
         (self.reading, self.offset, self.least) = (self.reading + 1, 0, next.name);
@@ -376,16 +370,6 @@ impl Queue {
         Some(located)
     }
 
-    /// The message cannot be read: it stays on disk, and counted, until the next start.
-    pub fn skip(&mut self, sequence: Sequence) {
-        if let Some(located) = self.sent.remove(&sequence).or_else(|| self.unsent.remove(&sequence)) {
-            self.pin(located.segment);
-            if let Some(segment) = self.find(located.segment) {
-                segment.withheld = true;
-            }
-        }
-    }
-
     /// A segment that nothing waits in and that may go: never the last, which is appended to, and never
     /// from behind one that still waits, since its name bounds that one.
     pub fn removable(&self) -> Option<Sequence> {
@@ -397,6 +381,8 @@ impl Queue {
     /// The segment's file is gone.
     pub fn removed(&mut self, name: Sequence) {
         let Some(index) = self.segments.iter().position(|segment| segment.name == name) else { return };
+        self.unknown.remove(&name);
+        self.passed_over.remove(&name);
         if index == self.reading {
             self.end_segment();
         }
@@ -414,5 +400,6 @@ impl Queue {
     }
 }
 
+mod hidden;
 #[cfg(test)]
 mod tests;

@@ -19,7 +19,7 @@ pub const MARK_AT: usize = 21;
 pub const MAX_REQUEST: usize = 16 * 1024 * 1024;
 
 /// The mark of a message that waits. Any byte but [`ANSWERED`] counts as this: a repeat is better than a loss.
-const WAITS: u8 = b'-';
+pub const WAITS: u8 = b'-';
 /// The mark of a message that was answered.
 pub const ANSWERED: u8 = b'+';
 

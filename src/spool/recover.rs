@@ -10,13 +10,12 @@
 //! next sequence, goes behind it.
 
 use super::aside::{CORRUPT, FAILED};
-use super::epoch::EPOCH;
 use super::queue::{Queue, Segment};
 use super::record::Sequence;
-use super::segment::{self, Found, MAX_SEGMENT_BYTES, Scan};
+use super::segment::{self, Found, Scan};
 use super::store::SPARE;
+use super::survey::{self, Names};
 use super::{Context, Disk, Kind, Spool, SpoolError, replay};
-use crate::disk::LOCK;
 use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
@@ -54,51 +53,30 @@ impl<D: Disk> Spool<D> {
         if self.loaded {
             return Ok(());
         }
-        let mut names = Vec::new();
-        let mut foreign = Vec::new();
-        let listed = self.disk.list(&self.dir, &mut |name| match name.to_str() {
-            Some(EPOCH | SPARE | FAILED | CORRUPT | LOCK) => {}
-            Some(hidden) if hidden.starts_with('.') => {}
-            known => match known.and_then(segment::parse_file_name) {
-                Some(sequence) => names.push(sequence),
-                None => foreign.push(name.to_owned()),
-            },
-        });
-        match listed {
-            Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
-            listed => listed.context("list", &self.dir)?,
-        }
-        for name in foreign.iter().take(FOREIGN_NAMED) {
+        let names = survey::names(&mut self.disk, &self.dir)?;
+        for name in names.foreign.iter().take(FOREIGN_NAMED) {
             log::warn!("{}: not a file of the spool; left alone", self.dir.join(name).display());
         }
-        if let Some(more @ 1..) = foreign.len().checked_sub(FOREIGN_NAMED) {
+        if let Some(more @ 1..) = names.foreign.len().checked_sub(FOREIGN_NAMED) {
             log::warn!("{}: {more} more files are not the spool's; left alone", self.dir.display());
         }
-        self.failed = self.count(FAILED)?;
-        self.corrupt = self.count(CORRUPT)?;
-        self.load_segments(&mut names);
+        self.failed = survey::count(&mut self.disk, &self.dir.join(FAILED))?;
+        self.corrupt = survey::count(&mut self.disk, &self.dir.join(CORRUPT))?;
+        self.load_segments(&names);
         self.loaded = true;
         Ok(())
     }
 
-    fn load_segments(&mut self, names: &mut Vec<Sequence>) {
+    fn load_segments(&mut self, names: &Names) {
         let mut next = self.queue.next_sequence();
-        names.sort();
-        // What is no file never was a segment, and must not bound one.
-        names.retain(|name| {
-            let path = self.segment_path(*name);
-            let plain = self.disk.metadata(&path).map_or(true, |found| found.kind == Kind::File);
-            if !plain {
-                log::error!("read {}: it is not a plain file; left alone", path.display());
-                next = next.max(name.next());
-            }
-            plain
-        });
-        let mut segments = VecDeque::with_capacity(names.len());
+        for name in &names.irregular {
+            log::error!("read {}: it is not a plain file; left alone", self.segment_path(*name).display());
+            next = next.max(name.next());
+        }
+        let mut segments = VecDeque::with_capacity(names.segments.len());
         self.reusable = false;
-        for (index, name) in names.iter().enumerate() {
-            let bound = names.get(index + 1).copied().unwrap_or(Sequence(u64::MAX));
-            let found = self.examine(*name, bound);
+        for (index, name) in names.segments.iter().enumerate() {
+            let found = self.examine(*name, survey::bound(&names.segments, index));
             next = next.max(found.next);
             self.reusable = found.empty;
             segments.push_back(found.segment);
@@ -112,18 +90,24 @@ impl<D: Disk> Spool<D> {
     /// Reads one segment from end to end, keeps copies of its damage and counts what waits in it.
     fn examine(&mut self, name: Sequence, bound: Sequence) -> Examined {
         let mut segment = Segment::empty(name, 0);
-        let bytes = match self.read_to_examine(name, &mut segment.size) {
-            Ok(bytes) => bytes,
+        let path = self.segment_path(name);
+        match survey::read_segment(&mut self.disk, &path, &mut segment.size) {
+            Ok(bytes) => self.count_lines(segment, &bytes, bound),
             Err(error) => {
-                log::error!("{error}; it is passed over until the next start");
+                log::error!("{error}; it is tried again when its turn comes");
                 segment.pinned = true;
-                segment.withheld = true;
+                segment.unknown = true;
                 let most = segment::most_records(segment.size.max(self.segment_bytes));
-                return Examined { segment, next: Sequence(name.0.saturating_add(most)), empty: false };
+                Examined { segment, next: Sequence(name.0.saturating_add(most)), empty: false }
             }
-        };
+        }
+    }
+
+    /// Keeps copies of a segment's damage and counts what waits in it.
+    fn count_lines(&mut self, mut segment: Segment, bytes: &[u8], bound: Sequence) -> Examined {
+        let name = segment.name;
         let mut next = name;
-        let mut scan = Scan::new(&bytes, name, bound);
+        let mut scan = Scan::new(bytes, name, bound);
         let mut empty = true;
         loop {
             let start = scan.at() as u64;
@@ -148,32 +132,15 @@ impl<D: Disk> Spool<D> {
         Examined { segment, next, empty }
     }
 
-    fn read_to_examine(&mut self, name: Sequence, size: &mut u64) -> Result<Vec<u8>, SpoolError> {
+    /// The segment whose turn it is could not be read at the start: another try.
+    pub(super) fn examine_again(&mut self, name: Sequence, bound: Sequence) -> Result<(), SpoolError> {
+        let mut segment = Segment::empty(name, 0);
         let path = self.segment_path(name);
-        let mut found = self.disk.metadata(&path);
-        if let Err(cause) = &found {
-            self.warn(format!("read {}: {cause}; read again", path.display()));
-            found = self.disk.metadata(&path);
-        }
-        let found = found.context("read", &path)?;
-        *size = found.length;
-        if found.length > MAX_SEGMENT_BYTES {
-            return Err(io::Error::other("it is larger than any segment")).context("read", &path);
-        }
-        self.read_segment(name, 0, found.length as usize)
-    }
-
-    /// Files in a subfolder, hidden ones not counted.
-    fn count(&mut self, folder: &str) -> Result<u64, SpoolError> {
-        let folder = self.dir.join(folder);
-        let mut count = 0;
-        match self
-            .disk
-            .list(&folder, &mut |name| count += u64::from(!name.as_encoded_bytes().starts_with(b".")))
-        {
-            Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(0),
-            listed => listed.context("list", &folder).map(|()| count),
-        }
+        let bytes = survey::read_segment(&mut self.disk, &path, &mut segment.size)?;
+        let found = self.count_lines(segment, &bytes, bound);
+        self.queue.skip_to(found.next);
+        self.queue.known_here(found.segment);
+        Ok(())
     }
 
     fn prepare_once(&mut self) -> Result<(), SpoolError> {
@@ -224,8 +191,7 @@ impl<D: Disk> Spool<D> {
         let size = self.segment_bytes;
         let whole = self.disk.metadata(&path).is_ok_and(|it| it.kind == Kind::File && it.length == size);
         let zeros = whole
-            && self
-                .read_whole(&path, size as usize)
+            && survey::read_file(&mut self.disk, &path, size as usize)
                 .is_ok_and(|bytes| bytes.len() as u64 == size && bytes.iter().all(|byte| *byte == 0));
         self.spare = zeros.then_some(size);
     }

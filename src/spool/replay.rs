@@ -7,12 +7,10 @@
 use super::queue::{Cursor, Located};
 use super::record::{self, ANSWERED, MARK_AT, Sequence};
 use super::segment::{Found, Scan};
+use super::survey::READ_TRIES;
 use super::{Context, Disk, Message, Spool, SpoolError};
 use jiff::Timestamp;
 use std::io;
-
-/// How often a read is tried before what it was for is passed over: unlike a sync, it may be tried again.
-pub(super) const READ_TRIES: usize = 2;
 
 /// Bytes of one segment that are being read: all that the cursor has not passed.
 #[derive(Debug, Default)]
@@ -37,19 +35,27 @@ impl<D: Disk> Spool<D> {
     /// The next message that was not sent; it counts as sent now.
     ///
     /// # Errors
-    /// A segment cannot be read: said once. It is passed over until the next start, and the next call goes on
-    /// behind it. Or the folder cannot be used ([`Spool::trouble`]): each call tries anew.
+    /// The next message cannot be read. After [`READ_PATIENCE`] such calls in a row it is passed over (see
+    /// [`Spool::reread`]), and the next call goes on behind it; leave time between them. Or the folder cannot be used
+    /// ([`Spool::trouble`]): each call tries anew.
     pub fn next_unsent(&mut self) -> Result<Option<Message>, SpoolError> {
         self.make_ready()?;
         loop {
             let Some((sequence, located)) = self.queue.first_unsent() else {
-                if self.locate()? {
-                    continue;
+                match self.locate() {
+                    Ok(true) => continue,
+                    Ok(false) => return Ok(None),
+                    Err(error) => {
+                        if self.patience_ends(&error) {
+                            self.queue.skip_segment();
+                        }
+                        return Err(error);
+                    }
                 }
-                return Ok(None);
             };
             match self.read_message(sequence, &located) {
                 Ok(Some(message)) => {
+                    self.failed_reads = 0;
                     self.queue.mark_sent(sequence);
                     self.drop_used_window();
                     return Ok(Some(message));
@@ -57,8 +63,9 @@ impl<D: Disk> Spool<D> {
                 // It rotted since it was located; its bytes are in corrupt/ now.
                 Ok(None) => drop(self.queue.settle(sequence)),
                 Err(error) => {
-                    log::error!("{error}; message {sequence} waits there until the next start");
-                    self.queue.skip(sequence);
+                    if self.patience_ends(&error) {
+                        self.queue.skip(sequence);
+                    }
                     return Err(error);
                 }
             }
@@ -78,7 +85,10 @@ impl<D: Disk> Spool<D> {
             match self.locate() {
                 Ok(true) => {}
                 Ok(false) => break,
-                Err(_) => log::warn!("{}: messages up to {last} may be sent twice", self.dir.display()),
+                Err(error) => {
+                    log::warn!("{error}; messages up to {last} may be sent twice");
+                    break;
+                }
             }
         }
         self.drop_used_window();
@@ -121,28 +131,26 @@ impl<D: Disk> Spool<D> {
     /// Locates a message if messages wait and none is located, so that the age of the oldest is known.
     pub(super) fn locate_oldest(&mut self) {
         while self.prepared && self.queue.wants_locating() {
-            // A failure was logged, and passed over what failed.
-            if let Ok(false) = self.locate() {
-                break;
+            match self.locate() {
+                Ok(true) => {}
+                Ok(false) => break,
+                // Said when it is to be sent.
+                Err(error) => {
+                    log::debug!("{error}; the age of what waits is not known");
+                    break;
+                }
             }
         }
         self.window = Window::default();
     }
 
-    /// Moves the cursor past the next message that waits; `false` at the end.
+    /// Moves the cursor past the next message that waits; `false` at the end. After an error it stands where it stood.
     fn locate(&mut self) -> Result<bool, SpoolError> {
         while let Some(cursor) = self.queue.cursor() {
-            if cursor.offset < cursor.end {
-                if let Err(error) = self.fill_window(&cursor) {
-                    let path = error.path.display();
-                    log::error!(
-                        "{} {path}: {}; it is passed over until the next start",
-                        error.verb,
-                        error.cause
-                    );
-                    self.queue.skip_segment();
-                    return Err(error);
-                }
+            if self.queue.is_unknown_here() {
+                self.examine_again(cursor.segment, cursor.bound)?;
+            } else if cursor.offset < cursor.end {
+                self.fill_window(&cursor)?;
                 if self.step(&cursor) {
                     return Ok(true);
                 }

@@ -6,16 +6,19 @@
 
 mod callers;
 mod classic;
+mod clock;
 mod columns;
 mod table;
 
 pub use callers::{CallerStatus, ServeSnapshot, callers};
 pub use classic::classic_text;
+pub use clock::{WallClock, in_words, moved, put_right};
 pub use columns::{Head, columns, cut};
 pub use table::{ago, set_aside, table};
 
 use crate::config::HostId;
 use jiff::Timestamp;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// Where a link stands.
@@ -96,6 +99,14 @@ pub struct PeerStatus {
 /// A snapshot as one line of JSON, without a newline.
 pub fn json(snapshot: &impl Serialize) -> String {
     serde_json::to_string(snapshot).expect("texts, numbers and times always have a JSON form")
+}
+
+/// The snapshot in the first line of what was written or answered; lines behind it are not looked at.
+///
+/// # Errors
+/// It is none.
+pub fn parse<T: DeserializeOwned>(text: &[u8]) -> serde_json::Result<T> {
+    serde_json::from_slice(text.split(|&byte| byte == b'\n').next().unwrap_or_default())
 }
 
 /// `text` with whatever could end a line, move a column or steer a terminal as a space.

@@ -19,39 +19,39 @@ use super::background;
 use super::startup::Load;
 use crate::config::{Config, ConfigErrors, HostId, Pin};
 use crate::wire::secure::{HostKey, KeyError};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 /// What stands before a problem in the answer to `reload`.
 pub const ERROR: &str = "error:";
 /// What the answer begins with when nothing is an error.
 pub const RELOADED: &str = "reloaded: ";
 
-/// A key that a running process cannot follow.
-struct Fixed {
-    key: &'static str,
-    same: fn(&Config, &Config) -> bool,
-    instead: &'static str,
+/// What is as old as the process, and so the same before and after HUP.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ground {
+    run_dir: PathBuf,
+    user: Option<String>,
 }
 
-/// As old as the process.
-const OF_THE_PROCESS: [Fixed; 2] = [
-    Fixed { key: "run_dir", same: |a, b| a.run_dir == b.run_dir, instead: "stop and start instead" },
-    Fixed { key: "user", same: |a, b| a.user == b.user, instead: "stop and start instead" },
-];
-
-/// As old as the program, which HUP starts anew.
-const OF_THE_PROGRAM: [Fixed; 1] =
-    [Fixed { key: "log_dir", same: |a, b| a.log_dir == b.log_dir, instead: "send HUP instead" }];
-
-/// Whether the program can be started anew with what the files say now; logs what is wrong if not.
-pub fn can_restart(load: Load, current: &Config) -> bool {
-    match read(load, current, OF_THE_PROCESS.iter()) {
-        Ok(_) => true,
-        Err(problems) => {
-            complain("restart", &problems);
-            false
-        }
+impl Ground {
+    /// What `config` says of it.
+    pub fn of(config: &Config) -> Ground {
+        Ground { run_dir: config.run_dir.clone(), user: config.user.clone() }
     }
+
+    /// What `new` has that no process which stands on this can follow, a line each.
+    pub fn changed_in(&self, new: &Config) -> Vec<String> {
+        let Ground { run_dir, user } = Ground::of(new);
+        let keys = [("run_dir", run_dir == self.run_dir), ("user", user == self.user)];
+        let changed = keys.into_iter().filter(|(_, same)| !same);
+        changed.map(|(key, _)| has_changed(new, key, "stop and start instead")).collect()
+    }
+}
+
+fn has_changed(config: &Config, key: &str, instead: &str) -> String {
+    format!("{}: {key} has changed: {instead}", config.file.display())
 }
 
 /// What the files say now, for a process that goes on; its folders are there.
@@ -59,30 +59,22 @@ pub fn can_restart(load: Load, current: &Config) -> bool {
 /// # Errors
 /// What is wrong, a line each.
 pub fn reload(load: Load, current: &Config) -> Result<Config, Vec<String>> {
-    let new = read(load, current, OF_THE_PROCESS.iter().chain(&OF_THE_PROGRAM))?;
+    let new = load(&current.file)
+        .map_err(|ConfigErrors(problems)| problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+    let mut problems = Ground::of(current).changed_in(&new);
+    if new.log_dir != current.log_dir {
+        problems.push(has_changed(&new, "log_dir", "send HUP instead"));
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
     background::make_folders(&new, None).map_err(|error| vec![error.to_string()])?;
     Ok(new)
 }
 
-fn read<'a>(
-    load: Load,
-    current: &Config,
-    fixed: impl IntoIterator<Item = &'a Fixed>,
-) -> Result<Config, Vec<String>> {
-    let new = load(&current.file)
-        .map_err(|ConfigErrors(problems)| problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
-    let file = current.file.display();
-    let problems: Vec<String> = fixed
-        .into_iter()
-        .filter(|fixed| !(fixed.same)(&new, current))
-        .map(|Fixed { key, instead, .. }| format!("{file}: {key} has changed: {instead}"))
-        .collect();
-    if problems.is_empty() { Ok(new) } else { Err(problems) }
-}
-
 /// The answer where nothing was changed; what is wrong is in the log then too.
 pub fn refused(problems: &[String]) -> String {
-    complain("reload", problems);
+    problems.iter().for_each(|problem| log::error!("reload: {problem}; the old configuration stays"));
     let lines: Vec<String> = problems.iter().map(|problem| format!("{ERROR}{problem}")).collect();
     lines.join("\n")
 }
@@ -92,10 +84,6 @@ pub fn taken_over(config: &Config, done: &str) -> String {
     config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
     log::info!("{RELOADED}{done}");
     format!("{RELOADED}{done}")
-}
-
-fn complain(what: &str, problems: &[String]) {
-    problems.iter().for_each(|problem| log::error!("{what}: {problem}; the old configuration stays"));
 }
 
 /// `1 link`, `2 links`.
@@ -108,7 +96,7 @@ pub fn links(count: usize) -> String {
 /// # Errors
 /// The key is there and cannot be used; what is wrong with it.
 pub fn own_pin(config: &Config) -> Result<Option<Pin>, Vec<String>> {
-    if config.peers.iter().all(|peer| config.pins.of(&peer.host.id).is_empty()) {
+    if !needs_key(config) {
         return Ok(None);
     }
     match HostKey::load(&config.key_dir) {
@@ -116,6 +104,11 @@ pub fn own_pin(config: &Config) -> Result<Option<Pin>, Vec<String>> {
         Err(KeyError::Missing(_)) => Ok(None),
         Err(error) => Err(vec![error.to_string()]),
     }
+}
+
+/// Whether another host has a pin: then this one needs a key to show.
+pub fn needs_key(config: &Config) -> bool {
+    config.peers.iter().any(|peer| !config.pins.of(&peer.host.id).is_empty())
 }
 
 /// The pins of a host, in an order of their own: that of the file means nothing.

@@ -6,7 +6,7 @@
 //! [`become_user`] makes the folders that are missing, gives those it made to the user, and drops root for good.
 
 use crate::config::Config;
-use nix::unistd::{self, ForkResult, Gid, Uid, User, fork};
+use nix::unistd::{self, AccessFlags, ForkResult, Gid, Uid, User, fork};
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
@@ -58,6 +58,14 @@ pub enum BackgroundError {
     #[error("make folder {}: {cause}", path.display())]
     Folder {
         /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// A folder of the configuration cannot be written to.
+    #[error("write to folder {}: {cause}", path.display())]
+    Closed {
+        /// The folder, or the one that it would be made in.
         path: PathBuf,
         /// What the system said.
         cause: io::Error,
@@ -118,6 +126,23 @@ pub fn make_folders(config: &Config, owner: Option<&User>) -> Result<(), Backgro
     let open = [&config.run_dir, &config.status_dir].map(|folder| (folder, OPEN));
     let closed = [&config.spool_dir, &config.log_dir].map(|folder| (folder, CLOSED));
     open.into_iter().chain(closed).try_for_each(|(folder, mode)| make_folder(folder, mode, owner))
+}
+
+/// Whether this process could make the folders of `config` that are missing and write to those that are there; makes
+/// none.
+///
+/// # Errors
+/// When it could not.
+pub fn can_make_folders(config: &Config) -> Result<(), BackgroundError> {
+    let folders = [&config.run_dir, &config.status_dir, &config.spool_dir, &config.log_dir];
+    folders.into_iter().try_for_each(|folder| {
+        let Some(there) = folder.ancestors().find(|path| path.exists()) else { return Ok(()) };
+        let usable = match unistd::access(there, AccessFlags::W_OK | AccessFlags::X_OK) {
+            _ if !there.is_dir() => Err(io::ErrorKind::NotADirectory.into()),
+            access => access.map_err(io::Error::from),
+        };
+        usable.map_err(|cause| BackgroundError::Closed { path: there.to_owned(), cause })
+    })
 }
 
 /// Makes `folder` and what of its parents is missing; gives what was made, and that alone, to `owner`.

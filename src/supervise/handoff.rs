@@ -7,32 +7,24 @@
 //! not take is closed.
 //! When `exec` fails, everything is as before and the old program goes on.
 
+use super::image::Program;
 use super::signals::{self, Signal, Signals};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::unistd::execve;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
-use std::ffi::{CString, NulError, OsString};
 use std::fs::File;
 use std::io::{self, Seek, Write};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::ffi::OsStringExt;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
 /// Name of the environment variable: `<pid>:<descriptor>`.
 pub const VARIABLE: &str = "LONNET_HANDOFF";
 
-/// What the kernel appends to the path of a program whose file was removed.
-const DELETED: &str = " (deleted)";
-
 /// Why the handoff failed.
 #[derive(Debug, thiserror::Error)]
 pub enum HandoffError {
-    /// The path of this program cannot be told.
-    #[error("find this program: {0}")]
-    Program(io::Error),
     /// What is left cannot be written down.
     #[error("describe what is handed over: {0}")]
     Describe(io::Error),
@@ -47,33 +39,6 @@ pub enum HandoffError {
     /// The new program cannot read what the old one left.
     #[error("read what was handed over: {0}")]
     Read(io::Error),
-}
-
-/// How this program is to be started anew.
-#[derive(Debug, Clone)]
-pub struct Program {
-    path: PathBuf,
-    arguments: Vec<OsString>,
-}
-
-impl Program {
-    /// This program, to be started with `arguments` (the program's own name not among them); they must not depend
-    /// on the working directory, which a daemon leaves. To be called at the start: the path is that of the file
-    /// which was started, so that an upgraded file in its place is what runs next.
-    ///
-    /// # Errors
-    /// When the path cannot be told.
-    pub fn new(arguments: Vec<OsString>) -> Result<Program, HandoffError> {
-        let path = std::env::current_exe().map_err(HandoffError::Program)?;
-        Ok(Program { path: without_deleted(path), arguments })
-    }
-}
-
-fn without_deleted(path: PathBuf) -> PathBuf {
-    match path.to_str().and_then(|text| text.strip_suffix(DELETED)) {
-        Some(text) if !path.exists() => PathBuf::from(text),
-        _ => path,
-    }
 }
 
 /// What is described, and the numbers of the descriptors that the new program may take.
@@ -131,55 +96,47 @@ fn replace_image<T: Serialize>(
 }
 
 fn try_exec<T: Serialize>(program: &Program, legacy: &T, descriptors: &[BorrowedFd<'_>]) -> HandoffError {
-    let described =
-        describe(&Envelope { descriptors: descriptors.iter().map(AsRawFd::as_raw_fd).collect(), legacy });
-    let file = match described {
+    let file = match describe(legacy, descriptors) {
         Ok(file) => file,
         Err(cause) => return HandoffError::Describe(cause),
     };
-    let fail = |cause: io::Error| HandoffError::Exec { path: program.path.clone(), cause };
-    let strings = match strings_for(program, file.as_raw_fd()) {
-        Ok(strings) => strings,
+    let fail = |cause: io::Error| HandoffError::Exec { path: program.path().to_owned(), cause };
+    let to = format!("{}:{}", std::process::id(), file.as_raw_fd());
+    let call = match program.call(VARIABLE, &to, &[]) {
+        Ok(call) => call,
         Err(error) => return fail(io::Error::new(io::ErrorKind::InvalidInput, error)),
     };
+    if let Err(errno) = set_close_on_exec(file.as_fd(), false) {
+        return fail(errno.into());
+    }
     for fd in descriptors {
         if let Err(errno) = set_close_on_exec(*fd, false) {
             return fail(errno.into());
         }
     }
-    let (path, arguments, environment) = strings;
-    let Err(errno) = execve(&path, &arguments, &environment);
-    fail(errno.into())
+    fail(call.exec())
 }
 
-/// A nameless file, which stays open across `exec`, with the JSON of `envelope`.
-fn describe<T: Serialize>(envelope: &Envelope<T>) -> io::Result<File> {
-    let mut file = File::from(memfd_create(c"lonnet-handoff", MFdFlags::empty())?);
+/// A nameless file, closed on `exec` as yet, with the JSON of what is left.
+///
+/// # Errors
+/// When there is no room for it.
+pub(super) fn describe<T: Serialize>(legacy: &T, descriptors: &[BorrowedFd<'_>]) -> io::Result<File> {
+    let envelope = Envelope { descriptors: descriptors.iter().map(AsRawFd::as_raw_fd).collect(), legacy };
+    let mut file = File::from(memfd_create(c"lonnet-handoff", MFdFlags::MFD_CLOEXEC)?);
     let mut writer = io::BufWriter::new(&mut file);
-    serde_json::to_writer(&mut writer, envelope)?;
+    serde_json::to_writer(&mut writer, &envelope)?;
     writer.flush()?;
     drop(writer);
     file.rewind()?;
     Ok(file)
 }
 
-fn strings_for(program: &Program, file: RawFd) -> Result<(CString, Vec<CString>, Vec<CString>), NulError> {
-    let path = CString::new(program.path.clone().into_os_string().into_vec())?;
-    let mut arguments = vec![path.clone()];
-    for argument in &program.arguments {
-        arguments.push(CString::new(argument.clone().into_vec())?);
-    }
-    let mut environment = vec![CString::new(format!("{VARIABLE}={}:{file}", std::process::id()))?];
-    for (name, value) in std::env::vars_os().filter(|(name, _)| name != VARIABLE) {
-        let mut both = name.into_vec();
-        both.push(b'=');
-        both.extend(value.into_vec());
-        environment.push(CString::new(both)?);
-    }
-    Ok((path, arguments, environment))
-}
-
-fn set_close_on_exec(fd: BorrowedFd<'_>, on: bool) -> nix::Result<()> {
+/// Sets or clears the flag.
+///
+/// # Errors
+/// When the number is not open.
+pub(super) fn set_close_on_exec(fd: BorrowedFd<'_>, on: bool) -> nix::Result<()> {
     let flag = if on { FdFlag::FD_CLOEXEC } else { FdFlag::empty() };
     fcntl(fd, FcntlArg::F_SETFD(flag)).map(drop)
 }
@@ -200,16 +157,39 @@ pub fn receive<T: DeserializeOwned>() -> Result<Option<(T, Descriptors)>, Handof
     // SAFETY: the descriptor is the nameless file of the program before this one, which left its number to this
     // process alone; nothing else in this program knows it.
     let file = File::from(unsafe { OwnedFd::from_raw_fd(file) });
-    let envelope: Envelope<T> = serde_json::from_reader(io::BufReader::new(file))
-        .map_err(|error| HandoffError::Read(error.into()))?;
+    let (numbers, legacy) = parse(io::BufReader::new(file))?;
     let mut left = Descriptors(BTreeSet::new());
-    for number in envelope.descriptors {
+    for number in numbers {
         // SAFETY: only looked at; the kernel says if the number is not open.
         let fd = unsafe { BorrowedFd::borrow_raw(number) };
         set_close_on_exec(fd, true).map_err(|errno| HandoffError::Read(errno.into()))?;
         left.0.insert(number);
     }
-    Ok(Some((envelope.legacy, left)))
+    Ok(Some((legacy, left)))
+}
+
+/// Reads a description: the numbers of the descriptors that were left, and the rest.
+///
+/// # Errors
+/// It is none.
+pub fn parse<T: DeserializeOwned>(description: impl io::Read) -> Result<(Vec<RawFd>, T), HandoffError> {
+    let envelope: Envelope<T> =
+        serde_json::from_reader(description).map_err(|error| HandoffError::Read(error.into()))?;
+    match envelope.descriptors.iter().find(|number| **number < 0) {
+        Some(number) => {
+            let cause = format!("{number} is no descriptor");
+            Err(HandoffError::Read(io::Error::new(io::ErrorKind::InvalidData, cause)))
+        }
+        None => Ok((envelope.descriptors, envelope.legacy)),
+    }
+}
+
+/// What is described in `file`; of the descriptors it has the numbers, nothing more.
+///
+/// # Errors
+/// When this program does not understand it.
+pub(super) fn look_at<T: DeserializeOwned>(file: File) -> Result<T, HandoffError> {
+    parse(io::BufReader::new(file)).map(|(_, legacy)| legacy)
 }
 
 fn addressed_to_us(text: &str) -> Option<RawFd> {
@@ -244,7 +224,6 @@ impl Drop for Descriptors {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::fd::AsFd;
 
     #[test]
     fn what_is_left_for_another_process_is_not_taken() {
@@ -258,18 +237,8 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_was_replaced_is_found_in_its_old_place() {
-        assert_eq!(without_deleted("/no/such/lonc (deleted)".into()), Path::new("/no/such/lonc"));
-        assert_eq!(without_deleted("/no/such/lonc".into()), Path::new("/no/such/lonc"));
-        let folder = tempfile::tempdir().unwrap();
-        let odd = folder.path().join("lonc (deleted)");
-        std::fs::write(&odd, "").unwrap();
-        assert_eq!(without_deleted(odd.clone()), odd, "a file may be called so");
-    }
-
-    #[test]
     fn a_failed_exec_leaves_everything_as_it_was() {
-        let program = Program { path: "/no/such/program".into(), arguments: vec!["x".into()] };
+        let program = Program::new(Some("/no/such/program".into()), vec!["x".into()]).unwrap();
         let (ours, _theirs) = super::super::control::pair().unwrap();
         let flags = || fcntl(&ours, FcntlArg::F_GETFD).unwrap();
         let before = flags();

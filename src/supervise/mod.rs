@@ -9,7 +9,10 @@
 //! | `spawn` | the one `fork`, and what a child undoes of its parent; reaping |
 //! | `control` | the duplex socket between a supervisor and a child |
 //! | `signals` | signals as values, on a mio source |
-//! | `handoff` | what crosses `exec` at HUP |
+//! | `restart` | HUP in the program that serves: a trial of the next one, then `exec` |
+//! | `trial` | HUP in the program that is tried: its whole start, as far as it changes nothing |
+//! | `image` | which program that is, and how it is called |
+//! | `handoff` | what crosses `exec` |
 //! | `title` | what `ps` shows |
 //! | `sockets` | listening Unix sockets, put in their place at one stroke |
 //! | `admin` | the socket on which `lon status` and `lon reload` ask |
@@ -22,14 +25,17 @@ pub mod anew;
 pub mod background;
 pub mod control;
 pub mod handoff;
+pub mod image;
 pub mod insist;
 pub mod lock;
 pub mod publish;
+pub mod restart;
 pub mod signals;
 pub mod sockets;
 pub mod spawn;
 pub mod startup;
 pub mod table;
 pub mod title;
+pub mod trial;
 
 pub use startup::Start;

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 /// How many times its own duration a write is not followed by another.
 pub const REST: u32 = 20;
 
-/// No rest is longer than this: a disk that hung once must not make the files stale for long.
+/// No rest is longer than this: a disk that hung once must not make the files stale for long. So long is also the pause
+/// before a write that failed is tried again, whether or not anything changes meanwhile.
 const LONGEST_REST: Duration = Duration::from_secs(5);
 
 /// Puts a file with `content` in the place of `path` at one stroke.
@@ -29,6 +30,14 @@ pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
         let _ = std::fs::remove_file(&new);
     }
     done
+}
+
+/// What a supervisor does, and why its last restart came to nothing, if it did.
+pub fn doing(what: &str, failure: Option<&str>) -> String {
+    match failure {
+        Some(why) => format!("{what}; not restarted: {why}"),
+        None => what.to_owned(),
+    }
 }
 
 /// When to write: pure.
@@ -52,6 +61,12 @@ impl Pace {
     /// When the next write is due.
     pub fn deadline(&self) -> Option<Instant> {
         self.changed.then_some(self.not_before)
+    }
+
+    /// Notes that something could not be written: it stays due.
+    pub fn failed(&mut self, ended: Instant) {
+        self.changed = true;
+        self.not_before = ended + LONGEST_REST;
     }
 
     /// Notes that all was written, and how long that took.
@@ -93,6 +108,16 @@ mod tests {
             None,
             "a change is written when the rest is over, and then there is nothing to do"
         );
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_tried_again_though_nothing_changes() {
+        let begun = Instant::now();
+        let mut pace = Pace::new(begun);
+        pace.failed(begun);
+        assert_eq!(pace.deadline(), Some(begun + LONGEST_REST));
+        pace.wrote(begun, begun);
+        assert_eq!(pace.deadline(), None);
     }
 
     #[test]

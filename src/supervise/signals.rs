@@ -5,9 +5,12 @@
 //! signal that comes between the two waits and is not lost. (The original left the mask blocked: its second HUP
 //! never came through.)
 
+use mio::unix::SourceFd;
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal as Number, signal, sigprocmask};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use signal_hook_mio::v1_0::Signals as Source;
 use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 /// What a person or another program can ask of a supervisor, and that a child has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -103,8 +106,9 @@ pub fn restore(mask: &SigSet) -> io::Result<()> {
 
 /// In a child just forked, all signals blocked: undoes the handlers of its parent, then empties the mask.
 ///
-/// TERM ends a child. HUP, USR1, INT and QUIT are ignored: they are meant for the supervisor, but a terminal sends
-/// them to the whole group and `pkill` to every process of the name; the supervisor tells a child what it needs.
+/// TERM ends a child that has not asked to hear of it ([`ToldToEnd`]) yet: it has taken nothing. HUP, USR1, INT and
+/// QUIT are ignored: they are meant for the supervisor, but a terminal sends them to the whole group and `pkill` to
+/// every process of the name; the supervisor tells a child what it needs.
 ///
 /// # Errors
 /// None that the system documents for these arguments.
@@ -119,4 +123,65 @@ pub fn undo_in_child() -> io::Result<()> {
         unsafe { signal(number, disposition) }?;
     }
     restore(&SigSet::empty())
+}
+
+/// In a child: TERM and INT as something to wait for, so that it ends in its own time. They may come from a person, or
+/// from a service manager that stops every process of a service at once.
+///
+/// They are blocked from here on, in this thread and those that it starts. A descriptor, not handlers: a child that
+/// panics or is killed leaves nothing half done, and there is one for each of thousands of children.
+#[derive(Debug)]
+pub struct ToldToEnd(SignalFd);
+
+impl ToldToEnd {
+    /// From now on. To be called before there are other threads: one that does not block them would end the process.
+    ///
+    /// # Errors
+    /// When there are no descriptors.
+    pub fn new() -> io::Result<ToldToEnd> {
+        let mut wanted = SigSet::empty();
+        wanted.add(Number::SIGTERM);
+        wanted.add(Number::SIGINT);
+        sigprocmask(SigmaskHow::SIG_BLOCK, Some(&wanted), None)?;
+        Ok(ToldToEnd(SignalFd::with_flags(&wanted, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?))
+    }
+
+    /// Whether one has come since the last call.
+    pub fn take(&mut self) -> bool {
+        let mut came = false;
+        while let Ok(Some(_)) = self.0.read_signal() {
+            came = true;
+        }
+        came
+    }
+}
+
+impl AsFd for ToldToEnd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl mio::event::Source for ToldToEnd {
+    fn register(
+        &mut self,
+        registry: &mio::Registry,
+        token: mio::Token,
+        interest: mio::Interest,
+    ) -> io::Result<()> {
+        SourceFd(&self.0.as_raw_fd()).register(registry, token, interest)
+    }
+
+    fn reregister(
+        &mut self,
+        registry: &mio::Registry,
+        token: mio::Token,
+        interest: mio::Interest,
+    ) -> io::Result<()> {
+        SourceFd(&self.0.as_raw_fd()).reregister(registry, token, interest)
+    }
+
+    fn deregister(&mut self, registry: &mio::Registry) -> io::Result<()> {
+        SourceFd(&self.0.as_raw_fd()).deregister(registry)
+    }
 }

@@ -9,7 +9,7 @@
 
 use super::signals;
 use nix::errno::Errno;
-use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signal::{SigSet, Signal, kill, killpg};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 use std::convert::Infallible;
@@ -170,6 +170,17 @@ pub fn reap() -> Option<(u32, End)> {
 /// Kills a child that was not reaped yet, so that the number cannot have become another process's.
 pub fn kill_now(pid: u32) {
     send(pid, Signal::SIGKILL);
+}
+
+/// As [`kill_now`], with all of the group that the child leads, if it leads one by now.
+pub fn kill_group_now(pid: u32) {
+    kill_now(pid);
+    if let Ok(group) = i32::try_from(pid)
+        && group > 1
+    {
+        // There may be none: that of a child that is killed before it has made it.
+        let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
+    }
 }
 
 /// Sends a signal, if the number can be a process's; whether it could be sent.

@@ -3,14 +3,19 @@
 //! In order: arguments, configuration, user and folders, lock, log, background. Whatever is wrong is told to who
 //! started the program, as `lonc: verb object: cause`, with exit code 1 (2 for wrong arguments), also when it turns
 //! up only once the program is in the background. After an `exec` at HUP the process is a daemon already and has its
-//! lock: then only configuration and log are begun anew.
+//! lock: then only configuration and log are begun anew, and what the trial before it has seen to ([`super::trial`])
+//! is no reason to end any more, where there is another way.
 
+use super::anew::Ground;
 use super::background::{self, BackgroundError, Ready};
-use super::handoff::{self, Descriptors, HandoffError, Program};
+use super::handoff::{self, Descriptors, HandoffError};
+use super::image::{ImageError, Program};
 use super::lock::{LockError, PidLock};
+use super::restart::{self, Restarts};
 use super::signals;
 use super::spawn::Inherited;
 use super::title;
+use super::trial::Trial;
 use crate::config::{Config, ConfigErrors};
 use crate::logging::{self, LogError};
 use clap::{CommandFactory, FromArgMatches, Parser};
@@ -18,12 +23,18 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fmt::Display;
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// Where the configuration is looked for when neither an argument nor the environment names it.
 pub const DEFAULT_CONFIG: &str = "/etc/lonnet/lonnet.toml";
+
+/// Times that a configuration is read after `exec` before its errors count.
+const LOAD_ATTEMPTS: u32 = 50;
+/// Between two of them.
+const LOAD_PAUSE: Duration = Duration::from_millis(100);
 
 /// The arguments of `lonc` and of `lond`.
 #[derive(Debug, Clone, Parser)]
@@ -66,6 +77,9 @@ pub enum StartError {
     /// The handoff at HUP failed.
     #[error("start: {0}")]
     Handoff(#[from] HandoffError),
+    /// It is not known what to start at HUP.
+    #[error("start: {0}")]
+    Image(#[from] ImageError),
     /// The supervisor cannot serve.
     #[error("start: {0}")]
     Serve(String),
@@ -89,6 +103,8 @@ pub struct Start<L> {
     pub ready: Ready,
     /// How to start anew at HUP.
     pub image: Program,
+    /// How HUP is answered.
+    pub restarts: Restarts,
     /// What the program before this one left.
     pub legacy: Option<(L, Descriptors)>,
 }
@@ -100,6 +116,32 @@ pub struct Common {
     pub lock: RawFd,
     /// The log, for a new program that cannot read its configuration.
     pub log: PathBuf,
+    /// Where the program is looked for, as its operator named it.
+    #[serde(default)]
+    pub program: Option<PathBuf>,
+    /// What is as old as the process.
+    #[serde(default)]
+    pub ground: Option<Ground>,
+    /// This host's key was there.
+    #[serde(default)]
+    pub key: bool,
+    /// A HUP came that nothing has answered yet.
+    #[serde(default)]
+    pub restart: bool,
+}
+
+impl Common {
+    /// What `start` leaves. `key`: this host's key is there.
+    pub fn of<L>(start: &Start<L>, key: bool, restarts: &Restarts) -> Common {
+        Common {
+            lock: start.lock.as_fd().as_raw_fd(),
+            log: log_file(start.program, &start.config),
+            program: Some(start.image.path().to_owned()),
+            ground: Some(Ground::of(&start.config)),
+            key,
+            restart: restarts.wanted(),
+        }
+    }
 }
 
 /// A legacy, as far as this file is concerned.
@@ -116,6 +158,11 @@ pub fn main<L: Legacy, E: Display>(
 ) -> ExitCode {
     let matches = Arguments::command().name(program).get_matches();
     let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    title::init(program);
+    if let Some(trial) = Trial::of_this_process() {
+        let fit = trial.run::<L>(program, &arguments.config, Config::load, arguments.foreground);
+        return if fit { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
     let mut start = match begin(program, &arguments, Config::load) {
         Ok(start) => start,
         Err(StartError::Lock(LockError::Running { .. })) if arguments.if_not_running => {
@@ -154,7 +201,7 @@ fn say(program: &str, error: &StartError) {
     }
 }
 
-/// All steps before a supervisor's loop. `load` reads the configuration.
+/// All steps before a supervisor's loop but [`title::init`], which comes first. `load` reads the configuration.
 ///
 /// # Errors
 /// The first step that failed. The pid file is left as it is then.
@@ -163,11 +210,11 @@ pub fn begin<L: Legacy>(
     arguments: &Arguments,
     load: Load,
 ) -> Result<Start<L>, StartError> {
-    title::init(program);
     let legacy = handoff::receive::<L>()?;
     let file = std::path::absolute(&arguments.config)
         .map_err(|cause| StartError::Path { path: arguments.config.clone(), cause })?;
-    let image = Program::new(arguments_anew(arguments, &file))?;
+    let path = legacy.as_ref().and_then(|(legacy, _)| legacy.common().program.clone());
+    let image = Program::new(path, arguments_anew(arguments, &file))?;
     match legacy {
         Some((legacy, descriptors)) => go_on(program, arguments, load, &file, image, legacy, descriptors),
         None => start_first(program, arguments, load, &file, image),
@@ -197,7 +244,8 @@ fn start_first<L>(
         }
         return Err(error);
     }
-    Ok(Start { program, config: Inherited::new(config), load, lock, ready, image, legacy: None })
+    let (config, restarts) = (Inherited::new(config), Restarts::new(restart::life(), false));
+    Ok(Start { program, config, load, lock, ready, image, restarts, legacy: None })
 }
 
 /// After `exec`: the process is what it was, with a program and a configuration that may be new.
@@ -210,17 +258,21 @@ fn go_on<L: Legacy>(
     legacy: L,
     mut descriptors: Descriptors,
 ) -> Result<Start<L>, StartError> {
-    let config = match load(file) {
+    let config = match load_anew(load, file) {
         Ok(config) => config,
         Err(errors) => {
-            // The old program has read this very file a moment ago, so this is a rare race; it is told in the old log.
             logging::init(program, &legacy.common().log, log::LevelFilter::Info, arguments.foreground)?;
             errors.0.iter().for_each(|problem| log::error!("restart: {problem}; the links end"));
             return Err(errors.into());
         }
     };
-    background::make_folders(&config, None)?;
-    logging::init(program, &log_file(program, &config), config.log_level, arguments.foreground)?;
+    let folders = background::make_folders(&config, None);
+    let log = log_file(program, &config);
+    logging::init(program, &log, config.log_level, arguments.foreground)
+        .or_else(|_| logging::init(program, &legacy.common().log, config.log_level, arguments.foreground))?;
+    if let Err(error) = folders {
+        log::error!("restart: {error}");
+    }
     warn(&config);
     let path = pid_file(program, &config);
     let lock = match descriptors.take(legacy.common().lock) {
@@ -232,7 +284,20 @@ fn go_on<L: Legacy>(
         log::error!("restart: {error}");
     }
     let (config, ready) = (Inherited::new(config), Ready::nobody());
-    Ok(Start { program, config, load, lock, ready, image, legacy: Some((legacy, descriptors)) })
+    let restarts = Restarts::new(restart::life(), legacy.common().restart);
+    Ok(Start { program, config, load, lock, ready, image, restarts, legacy: Some((legacy, descriptors)) })
+}
+
+/// The trial has read these files a moment ago. Who writes one just now is given a moment: the children go on
+/// meanwhile, and without a configuration all of them would have to end.
+fn load_anew(load: Load, file: &Path) -> Result<Config, ConfigErrors> {
+    for _ in 1..LOAD_ATTEMPTS {
+        match load(file) {
+            Ok(config) => return Ok(config),
+            Err(_) => std::thread::sleep(LOAD_PAUSE),
+        }
+    }
+    load(file)
 }
 
 /// What `lon check` would say stands in the log too.

@@ -16,7 +16,7 @@
 
 mod carried;
 
-pub use carried::Carried;
+pub use carried::{Carried, deadline};
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
@@ -25,8 +25,9 @@ use std::time::{Duration, Instant};
 pub const YOUNG: Duration = Duration::from_secs(10);
 /// The pause after the second young death in a row.
 pub const FIRST_PAUSE: Duration = Duration::from_millis(500);
-/// The pauses double up to this one.
-pub const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// The pauses double up to this one. Short, since its peer is served by nobody meanwhile, and a fork each 5 s costs
+/// nothing.
+pub const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Where the child of one key stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

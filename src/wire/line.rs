@@ -141,6 +141,10 @@ impl LineReader {
 pub struct Outgoing {
     buffer: Vec<u8>,
     start: usize,
+    /// The sink took no more when it was written to last.
+    held_up: bool,
+    /// It was held up, and took more since.
+    moved: bool,
 }
 
 impl Outgoing {
@@ -186,6 +190,7 @@ impl Outgoing {
     pub fn clear(&mut self) {
         self.buffer.clear();
         self.start = 0;
+        self.held_up = false;
         if self.buffer.capacity() > 4 * READ_SIZE {
             self.buffer.shrink_to(READ_SIZE);
         }
@@ -199,19 +204,60 @@ impl Outgoing {
         while !self.is_empty() {
             match sink.write(self.bytes()) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(count) => self.wrote(count),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Ok(count) => {
+                    self.moved |= self.held_up;
+                    self.wrote(count);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.held_up = true;
+                    return Ok(false);
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
+        self.held_up = false;
         Ok(true)
+    }
+
+    /// Whether, since the last call, the sink took more after it had taken no more: what is on its way to a peer then has
+    /// come further. (That a sink takes bytes which need not wait says nothing of the peer.)
+    pub fn take_moved(&mut self) -> bool {
+        std::mem::take(&mut self.moved)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Takes so many bytes, and then no more.
+    struct Sink(usize);
+
+    impl io::Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let count = bytes.len().min(self.0);
+            self.0 -= count;
+            if count == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(count) }
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn only_what_had_to_wait_and_goes_on_has_moved() {
+        let mut out = Outgoing::default();
+        out.push_line(&[b'x'; 99]);
+        assert!(out.flush_to(&mut Sink(100)).unwrap() && !out.take_moved());
+        out.push_line(&[b'x'; 99]);
+        assert!(!out.flush_to(&mut Sink(60)).unwrap() && !out.take_moved());
+        assert!(!out.flush_to(&mut Sink(0)).unwrap() && !out.take_moved());
+        assert!(!out.flush_to(&mut Sink(1)).unwrap() && out.take_moved() && !out.take_moved());
+        assert!(out.flush_to(&mut Sink(60)).unwrap() && out.take_moved());
+        out.push_line(b"new");
+        assert!(out.flush_to(&mut Sink(60)).unwrap() && !out.take_moved());
+    }
 
     fn lines(reader: &mut LineReader) -> Vec<String> {
         let mut found = Vec::new();

@@ -149,3 +149,102 @@ fn queue_lists_what_a_broker_has_stored() {
     assert!(lines[3].ends_with("  log:two"), "{}", said.out);
     assert_eq!((lines.len(), said.code, said.err.as_str()), (4, 0, ""));
 }
+
+/// A spool for `there` with three messages, the second of them damaged; returns the segment.
+fn damaged_spool(place: &Place) -> std::path::PathBuf {
+    let limits = lonnet::config::Config::load(&place.path("lonnet.toml")).unwrap().peers[0].spool;
+    let folder = place.path("delayed/there");
+    let mut spool = Spool::open(RealDisk, &folder, limits);
+    for stored in spool.store(&[b"log:one", b"log:two", b"log:three"], jiff::Timestamp::now()) {
+        stored.unwrap();
+    }
+    let segment = folder.join("00000000000000000001.seg");
+    let mut bytes = fs::read(&segment).unwrap();
+    let place = bytes.windows(3).position(|text| text == b"two").unwrap();
+    bytes[place] = b'T';
+    fs::write(&segment, bytes).unwrap();
+    segment
+}
+
+#[test]
+fn queue_check_says_what_is_damaged_and_where_it_looked() {
+    let place = Place::new();
+    let said = place.run(&["queue", "check"]);
+    let looked = |spools: u32| {
+        let folder = place.path("delayed");
+        format!(
+            "{}: looked at the spools of {spools} hosts and what 0 callers were answered",
+            folder.display()
+        )
+    };
+    assert_eq!((said.code, said.err.as_str()), (0, ""));
+    assert_eq!(said.out.lines().next(), Some(&*looked(0)));
+    let segment = damaged_spool(&place);
+    fs::write(place.path("delayed/1.there"), "ping\n").unwrap();
+    fs::write(place.path("delayed/2.nobody"), "ping\n").unwrap();
+    let before = fs::read(&segment).unwrap();
+    for arguments in [&["queue", "check"][..], &["queue", "check", "there"]] {
+        let said = place.run(arguments);
+        assert_eq!((said.code, said.err.as_str()), (1, ""), "{}", said.out);
+        let damage = format!("{}:2: 79 bytes at 79 are damaged", segment.display());
+        assert_eq!(said.out.lines().next(), Some(&*damage));
+        let stray = format!("warning: {}: is for no host", place.path("delayed/2.nobody").display());
+        assert_eq!(said.out.contains(&stray), arguments.len() == 2, "{}", said.out);
+        let totals = "messages: 2 sound, 2 of them wait; 1 dropped in; 0 failed; answers: 0 sound; damaged: 1; \
+                      set aside before: 0\n";
+        assert!(said.out.contains(&looked(1)) && said.out.ends_with(totals), "{}", said.out);
+    }
+    assert_eq!(fs::read(&segment).unwrap(), before);
+    let names = fs::read_dir(place.path("delayed/there")).unwrap().count();
+    assert_eq!(place.run(&["queue", "check", "other"]).code, 0);
+    assert_eq!(place.run(&["queue", "check", "nobody"]).code, 1);
+    assert_eq!(fs::read_dir(place.path("delayed/there")).unwrap().count(), names, "nothing is left behind");
+}
+
+#[test]
+fn queue_check_reads_what_other_hosts_were_answered() {
+    let place = Place::new();
+    let folder = place.path("delayed/.received/other");
+    fs::create_dir_all(&folder).unwrap();
+    let mut record = lonnet::lond::record::Record::open(RealDisk, &folder);
+    record.begin_epoch(&"a".repeat(32)).unwrap();
+    record.add(&[(1, None, b"one"), (2, None, b"two")]).unwrap();
+    let said = place.run(&["queue", "check"]);
+    assert!(said.code == 0 && said.out.contains("what 1 callers were answered"), "{}", said.out);
+    assert!(said.out.contains("answers: 3 sound"), "{}", said.out);
+    let file = folder.join("answers");
+    let text = fs::read_to_string(&file).unwrap().replace("one", "eno");
+    fs::write(&file, text).unwrap();
+    let said = place.run(&["queue", "check", "other"]);
+    assert_eq!(said.code, 1);
+    assert!(said.out.starts_with(&format!("{}:2: ", file.display())), "{}", said.out);
+}
+
+#[test]
+fn a_host_called_check_is_asked_for_behind_two_hyphens() {
+    let place = Place::new();
+    let table = fs::read_to_string(place.path("hosts.tab")).unwrap();
+    fs::write(place.path("hosts.tab"), table + "check:msu:library:d:127.0.0.4\n").unwrap();
+    assert_eq!(place.run(&["queue", "--", "check"]).out, "check: nothing waits\n");
+    assert!(place.run(&["queue", "check"]).out.contains("looked at"));
+    assert!(place.run(&["queue", "check", "check"]).out.contains("looked at"));
+}
+
+#[test]
+fn queue_shows_hosts_that_are_gone_from_the_table_and_whole_requests() {
+    let place = Place::new();
+    let limits = lonnet::config::Config::load(&place.path("lonnet.toml")).unwrap().peers[0].spool;
+    let mut spool = Spool::open(RealDisk, &place.path("delayed/gone"), limits);
+    let long = format!("log:{}", "x".repeat(1000));
+    spool.store(&[long.as_bytes()], jiff::Timestamp::now()).remove(0).unwrap();
+    fs::write(place.path("delayed/1.nobody"), "ping\n").unwrap();
+    let said = place.run(&["queue"]);
+    let lines: Vec<&str> = said.out.lines().collect();
+    assert!(lines[1].starts_with("gone (no longer in hosts.tab)"), "{}", said.out);
+    assert_eq!(lines[2..], ["1 file for no host of hosts.tab: 1.nobody"]);
+    let said = place.run(&["queue", "gone"]);
+    assert!(said.out.contains("no longer in hosts.tab: nobody sends it"), "{}", said.out);
+    assert!(said.code == 0 && !said.out.contains(&long));
+    let said = place.run(&["queue", "gone", "--full"]);
+    assert!(said.out.ends_with(&format!("  {long}\n")), "{}", said.out);
+}

@@ -32,7 +32,12 @@ impl Local {
 
     /// Sends bytes as they are.
     pub fn send(&mut self, bytes: &[u8]) {
-        self.reader.get_mut().write_all(bytes).expect("send to the broker");
+        self.try_send(bytes).expect("send to the broker");
+    }
+
+    /// Sends bytes as they are; an error when the broker is gone.
+    pub fn try_send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.reader.get_mut().write_all(bytes)
     }
 
     /// Shuts the writing half, as `echo ping | nc -U` does.

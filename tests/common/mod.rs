@@ -5,6 +5,7 @@
 
 pub mod caller;
 pub mod cipher;
+pub mod counter;
 pub mod fake_lond;
 pub mod frames;
 pub mod handler;
@@ -20,12 +21,9 @@ pub mod secure_caller;
 pub mod secure_link;
 pub mod secure_lond;
 pub mod secure_pair;
+pub mod skip;
+pub mod small_disk;
 pub mod tally;
 pub mod wait;
 
-/// Says that a test could not be done on this machine, where a person sees it: the harness keeps what a passing test
-/// prints, but not what is written to standard error itself. `scripts/test` counts these lines.
-pub fn skipped(why: &str) {
-    use std::io::Write;
-    let _ = writeln!(std::io::stderr(), "skipped: {why}");
-}
+pub use skip::skipped;

@@ -19,6 +19,9 @@ use tempfile::TempDir;
 /// Ports below those that the kernel hands out by itself, so that nothing else takes one meanwhile.
 const PORTS: std::ops::Range<u16> = 10_000..30_000;
 
+/// Has programs be tried for 20 ms at HUP: most tests are not about the second that it takes otherwise.
+pub const TRIAL_LIFE: (&str, &str) = ("LONNET_TRIAL_LIFE", "20");
+
 /// Whether the tests run as root; the programs then have to be told that this is meant.
 pub fn root() -> bool {
     nix::unistd::geteuid().is_root()
@@ -36,26 +39,29 @@ pub struct Network {
 impl Network {
     /// A network of these hosts that speaks the classic wire.
     pub fn new<S: AsRef<str>>(ids: &[S]) -> Network {
-        Network::of(ids, None)
+        Network::placed(&anywhere(ids), false)
     }
 
     /// A network of these hosts that speaks the secure wire: each has a key, and all pins are known to all.
     pub fn secure<S: AsRef<str>>(ids: &[S]) -> Network {
-        Network::of(ids, Some(BTreeMap::new()))
+        Network::placed(&anywhere(ids), true)
     }
 
-    fn of<S: AsRef<str>>(ids: &[S], keys: Option<BTreeMap<String, Key>>) -> Network {
+    /// A network of hosts at these addresses, which need not be this machine's; secure or classic.
+    pub fn placed(hosts: &[(&str, SocketAddr)], secure: bool) -> Network {
         let dir = tempfile::Builder::new().prefix("lonnet").tempdir().expect("make a folder");
+        let keys = secure.then(BTreeMap::new);
         let mut network = Network { dir, places: BTreeMap::new(), table: String::new(), keys };
-        for id in ids {
-            network.add(id.as_ref());
-        }
+        hosts.iter().for_each(|(id, address)| network.add_at(id, *address));
         network
     }
 
     /// Puts one more host into the table.
     pub fn add(&mut self, id: &str) {
-        let address = free_address();
+        self.add_at(id, free_address());
+    }
+
+    fn add_at(&mut self, id: &str, address: SocketAddr) {
         let role = if id.contains('l') { "library" } else { "access" };
         self.table.push_str(&format!("{id}:test:{role}:{id}.example:{}\n", address.ip()));
         self.places.insert(id.to_owned(), address);
@@ -143,6 +149,11 @@ impl Drop for Network {
     }
 }
 
+/// Each host at an address of its own on this machine.
+fn anywhere<S: AsRef<str>>(ids: &[S]) -> Vec<(&str, SocketAddr)> {
+    ids.iter().map(|id| (id.as_ref(), free_address())).collect()
+}
+
 /// An address in 127.0.0.0/8 with a port that nothing listens on; random, so that tests don't meet.
 fn free_address() -> SocketAddr {
     loop {
@@ -201,7 +212,9 @@ impl Host {
                 text.push_str(&format!("{key} = {value}\n"));
             }
         }
-        fs::write(self.config(), text).expect("write lonnet.toml");
+        // At one stroke: a program that is being started may read it just now.
+        let new = self.dir.join(".lonnet.toml.new");
+        fs::write(&new, text).and_then(|()| fs::rename(&new, self.config())).expect("write lonnet.toml");
     }
 
     /// The path of the configuration.
@@ -287,6 +300,7 @@ impl Host {
     fn command_of(&self, path: &OsStr) -> Command {
         let mut command = Command::new(path);
         command.arg("--config").arg(self.config()).stdin(Stdio::null());
+        command.env(TRIAL_LIFE.0, TRIAL_LIFE.1);
         command
     }
 

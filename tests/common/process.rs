@@ -3,7 +3,7 @@
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Sends a signal; a process that is gone already is no mistake.
 pub fn signal(pid: u32, which: Signal) {
@@ -64,10 +64,28 @@ pub fn descriptors(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
 }
 
+/// What a process has open, as the kernel names it.
+pub fn open_files(pid: u32) -> Vec<PathBuf> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd"));
+    entries.map_or_else(
+        |_| Vec::new(),
+        |entries| entries.flatten().filter_map(|entry| fs::read_link(entry.path()).ok()).collect(),
+    )
+}
+
 /// Most memory that a process ever had resident, in KiB; nothing when it is gone.
 pub fn peak_memory(pid: u32) -> Option<u64> {
+    kibibytes(pid, "VmHWM:")
+}
+
+/// Memory that a process has resident, in KiB; nothing when it is gone.
+pub fn memory(pid: u32) -> Option<u64> {
+    kibibytes(pid, "VmRSS:")
+}
+
+fn kibibytes(pid: u32, name: &str) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     Some(line.trim().trim_end_matches(" kB").trim().parse().expect("a number of KiB"))
 }
 
@@ -93,9 +111,14 @@ pub fn with_files_in(folder: &Path) -> Vec<u32> {
 
 /// Whether some socket listens on this IPv4 address.
 pub fn listens(address: std::net::SocketAddr) -> bool {
+    listens_where(std::process::id(), address)
+}
+
+/// Whether some socket listens on this IPv4 address in the network that a process has.
+pub fn listens_where(pid: u32, address: std::net::SocketAddr) -> bool {
     let std::net::IpAddr::V4(ip) = address.ip() else { panic!("an IPv4 address is asked for: {address}") };
     let wanted = format!("{:08X}:{:04X}", u32::from_le_bytes(ip.octets()), address.port());
-    let table = fs::read_to_string("/proc/net/tcp").expect("read /proc/net/tcp");
+    let table = fs::read_to_string(format!("/proc/{pid}/net/tcp")).unwrap_or_default();
     table.lines().any(|line| {
         let mut words = line.split_whitespace().skip(1);
         words.next() == Some(&wanted) && words.nth(1) == Some("0A")

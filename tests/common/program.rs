@@ -79,9 +79,15 @@ impl Program {
         process::signal(self.pid(), which);
     }
 
-    /// Its link children that live.
+    /// Its link children that live: those whose title names a host. A program on trial is no such child.
     pub fn children(&self) -> Vec<u32> {
-        process::children(self.pid())
+        let others = ["supervisor", "trial"];
+        let serves = |pid: &u32| {
+            let title = process::title(*pid);
+            let what = title.strip_prefix(self.name).and_then(|rest| rest.strip_prefix(": "));
+            what.is_some_and(|what| !others.iter().any(|other| what.starts_with(other)))
+        };
+        process::children(self.pid()).into_iter().filter(serves).collect()
     }
 
     /// Its only child, once there is exactly one.

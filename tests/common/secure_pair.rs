@@ -1,12 +1,11 @@
 //! The commonest arrangements on the secure wire: a real `lonc` and a scripted lond, or two whole hosts.
 
-use super::handler;
+pub use super::counter::Counter;
 use super::network::{Host, Network};
 use super::pair::{CALLED, CALLER};
 use super::program::Program;
 use super::secure_lond::SecureLond;
 use nix::sys::signal::Signal;
-use std::sync::{Arc, Mutex};
 
 /// A broker and the other end of its only link. Fields are dropped in this order.
 pub struct SecurePair {
@@ -84,30 +83,5 @@ impl TwoHosts {
         let lonc = self.one.lonc();
         self.one.wait_link(CALLED, "up");
         (lonc, lond)
-    }
-}
-
-/// A handler `do:`, which keeps every line that it was given: each is an effect.
-pub struct Counter {
-    done: Arc<Mutex<Vec<String>>>,
-    _program: handler::Program,
-}
-
-impl Counter {
-    /// Listens as the handler `do` of a host.
-    pub fn start(host: &mut Host) -> Counter {
-        let socket = host.handler("do");
-        let done: Arc<Mutex<Vec<String>>> = Arc::default();
-        let kept = done.clone();
-        let program = handler::Program::start(&socket, move |line| {
-            kept.lock().expect("done").push(String::from_utf8_lossy(line).into_owned());
-            Some(b"ok".to_vec())
-        });
-        Counter { done, _program: program }
-    }
-
-    /// All that was done, in its order.
-    pub fn done(&self) -> Vec<String> {
-        self.done.lock().expect("done").clone()
     }
 }

@@ -18,10 +18,15 @@ pub struct Tally {
 impl Tally {
     /// Compares what was acknowledged, in the order of sending, with what was done.
     pub fn of(prefix: &str, acknowledged: &[u64], done: &[String]) -> Tally {
+        let numbers = done.iter().filter_map(|text| text.strip_prefix(prefix)?.parse().ok());
+        Tally::of_numbers(acknowledged, &numbers.collect::<Vec<_>>())
+    }
+
+    /// [`Tally::of`], with the numbers of what was done.
+    pub fn of_numbers(acknowledged: &[u64], done: &[u64]) -> Tally {
         let mut first: HashMap<u64, usize> = HashMap::new();
         let mut tally = Tally { messages: acknowledged.len(), ..Tally::default() };
-        let numbers = done.iter().filter_map(|text| text.strip_prefix(prefix)?.parse::<u64>().ok());
-        for (place, number) in numbers.enumerate() {
+        for (place, &number) in done.iter().enumerate() {
             if first.contains_key(&number) {
                 tally.repeated += 1;
             }

@@ -5,6 +5,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod backlog;
 mod bad_peers;
 mod calling;
 mod clients;
@@ -12,8 +13,10 @@ mod crashes;
 mod delayed;
 mod delayed_trouble;
 mod dropped_in;
+mod full_disks;
 mod handlers;
 mod handover;
+mod hundred_hups;
 mod known_failures;
 mod listening;
 mod listening_limits;
@@ -31,4 +34,5 @@ mod secure_slow;
 mod soak;
 mod starting;
 mod timeouts;
+mod told_to_end;
 mod two_hosts;

@@ -8,6 +8,7 @@ use lonnet::lond::reactor::keeper::Keeper;
 use lonnet::lond::secure::Secure;
 use lonnet::lond::serve::Serve;
 use lonnet::lond::service::{Effect, Order};
+use lonnet::wire::line::Outgoing;
 use lonnet::wire::secure::Key;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
@@ -62,7 +63,7 @@ pub struct Child {
     pub keeper: Keeper<SimDisk, Guard>,
     pub life: Rc<Life>,
     /// What was taken from the session and waits to be written.
-    pub out: VecDeque<u8>,
+    pub out: Outgoing,
     pub opened: bool,
     pub replaced: bool,
     pub wake: Option<Time>,

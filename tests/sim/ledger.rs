@@ -33,6 +33,8 @@ pub struct Attempt {
     pub acknowledged: Option<Time>,
     /// It was answered `con_failed`. It may be on its way all the same, and then it has no place in the order.
     pub refused: bool,
+    /// The connection broke, and nobody heard what became of it.
+    pub unheard: bool,
 }
 
 #[derive(Debug)]
@@ -89,6 +91,8 @@ pub struct Ledger {
     /// Children of `lond` that are no more.
     pub gone: HashSet<usize>,
     pub counts: Counts,
+    /// Programs whose broker has had cause to refuse something.
+    pub may_be_refused: HashSet<usize>,
 }
 
 pub type Checked = Result<(), String>;
@@ -185,7 +189,8 @@ impl Ledger {
             // What was refused, or whose fate the program never heard, has no place in the order.
             let before =
                 message.attempts.iter().any(|attempt| attempt.acknowledged.is_some_and(|at| at <= begun.at));
-            let same = !first.refused
+            let refused = first.refused || (first.unheard && self.may_be_refused.contains(&message.program));
+            let same = !refused
                 && message.attempts.len() == 1
                 && other.attempts.len() == 1
                 && first.connection == begun.connection;

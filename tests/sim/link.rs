@@ -13,6 +13,7 @@ use lonnet::spool::Spool;
 use lonnet::status::LinkState;
 use lonnet::wire::secure::least_window;
 use std::collections::VecDeque;
+use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
@@ -90,8 +91,40 @@ impl Program {
         }
     }
 
+    pub fn link(&self) -> usize {
+        self.link
+    }
+
     fn is_done(&self) -> bool {
         self.todo.is_empty() && self.open.is_empty() && self.unsent.is_empty() && self.socket.is_empty()
+    }
+}
+
+/// An end of a virtual connection, to be written to.
+pub struct Sink<'a> {
+    pub world: &'a mut World,
+    pub conn: usize,
+    pub from: End,
+}
+
+impl io::Write for Sink<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let Sink { world, conn, from } = self;
+        let count = bytes.len().min(world.conns[*conn].room(*from));
+        if count == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let mut bytes = bytes[..count].to_vec();
+        if world.sabotage == Sabotage::FramesSwapped && *from == End::Caller {
+            swap_criticals(&mut bytes);
+        }
+        let (now, random) = (world.now, &mut world.random);
+        world.conns[*conn].send(*from, &bytes, now, random);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -344,22 +377,22 @@ impl World {
 
     /// Whether anything was written.
     fn write_link(&mut self, number: usize, broker: &mut Broker<SimDisk>) -> bool {
+        let now = self.clock();
         let Some(conn) = self.links[number].conn else { return false };
         let mut any = false;
         loop {
-            let count = broker.link_out().len().min(self.conns[conn].room(End::Caller));
-            if count == 0 {
+            let before = broker.link_out().len();
+            let mut sink = Sink { world: self, conn, from: End::Caller };
+            // It fails with nothing but that there is no room.
+            broker.link_out().flush_to(&mut sink).unwrap_or(false);
+            if broker.link_out().take_moved() {
+                broker.link_moved(now);
+            }
+            if broker.link_out().len() == before {
                 return any;
             }
             any = true;
-            let mut bytes = broker.link_out().bytes()[..count].to_vec();
-            if self.sabotage == Sabotage::FramesSwapped && self.links[number].secure {
-                swap_criticals(&mut bytes);
-            }
-            let (now, random) = (self.now, &mut self.random);
-            self.conns[conn].send(End::Caller, &bytes, now, random);
             self.plan(conn);
-            broker.link_out().wrote(count);
             broker.link_wrote();
         }
     }
@@ -371,6 +404,7 @@ impl World {
         let Some(program) = self.programs.iter().position(of) else { return Ok(()) };
         let Some(session) = broker.session(client) else { return Ok(()) };
         let out = &mut session.answers.out;
+        self.note_refusals(program, out.bytes());
         let receiver = if self.sabotage == Sabotage::AnswerToAnother && self.random.u32(..10) == 0 {
             let other = |it: &Program| it.link == number && it.client.is_some_and(|other| other != client);
             self.programs.iter().position(other).unwrap_or(program)
@@ -394,6 +428,17 @@ impl World {
             self.disconnect(program);
         }
         Ok(())
+    }
+
+    /// What is refused has no place in the order from when that is said, whether or not the program lives to read it.
+    fn note_refusals(&mut self, program: usize, unwritten: &[u8]) {
+        let it = &self.programs[program];
+        let said = [it.line.as_slice(), &it.socket, unwritten].concat();
+        for (line, (message, attempt)) in said.split(|byte| *byte == b'\n').zip(&it.open) {
+            if line == b"con_failed" {
+                self.ledger.messages[*message].attempts[*attempt].refused = true;
+            }
+        }
     }
 
     fn read_answers(&mut self, program: usize) -> Checked {
@@ -428,8 +473,9 @@ impl World {
         it.unsent.clear();
         it.socket.clear();
         it.line.clear();
-        for (message, _) in std::mem::take(&mut it.open).into_iter().rev() {
+        for (message, attempt) in std::mem::take(&mut it.open).into_iter().rev() {
             self.ledger.counts.unknown += 1;
+            self.ledger.messages[message].attempts[attempt].unheard = true;
             if self.ledger.messages[message].line.starts_with("critical;key=") {
                 it.todo.push_front(message);
             }
@@ -512,7 +558,13 @@ impl World {
     fn ask(&mut self, program: usize, message: usize) {
         let connection = self.programs[program].connection;
         let it = &mut self.ledger.messages[message];
-        it.attempts.push(Attempt { connection, at: self.now, acknowledged: None, refused: false });
+        it.attempts.push(Attempt {
+            connection,
+            at: self.now,
+            acknowledged: None,
+            refused: false,
+            unheard: false,
+        });
         let attempt = it.attempts.len() - 1;
         let line = it.line.clone();
         let early = self.sabotage == Sabotage::AcknowledgedEarly && it.kind.is_critical();

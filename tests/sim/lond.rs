@@ -5,7 +5,7 @@
 use crate::child::{Child, Do, Guard, Wire};
 use crate::disk::Life;
 use crate::ledger::Checked;
-use crate::link::id_of;
+use crate::link::{Sink, id_of};
 use crate::net::{End, Time};
 use crate::sabotage::Sabotage;
 use crate::scenario::*;
@@ -18,6 +18,7 @@ use lonnet::lond::record::Record;
 use lonnet::lond::secure::{self, Recalled, Secure};
 use lonnet::lond::serve::{self, Serve};
 use lonnet::lond::service::{Order, Route, Service};
+use lonnet::wire::line::Outgoing;
 use lonnet::wire::secure::least_window;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::Path;
@@ -62,7 +63,7 @@ impl World {
             wire,
             keeper: Keeper::new(Path::new("/spool"), &id_of(caller)),
             life: Rc::new(Life::default()),
-            out: VecDeque::new(),
+            out: Outgoing::default(),
             opened: false,
             replaced: false,
             wake: None,
@@ -256,32 +257,30 @@ impl World {
             {
                 session.fill(now);
                 let frames = session.outgoing();
-                child.out.extend(frames.bytes());
+                child.out.tail().extend_from_slice(frames.bytes());
                 frames.clear();
             }
             let Some(conn) = child.conn else { return Ok(()) };
-            let room = self.conns[conn].room(End::Called);
-            let (bytes, left): (Vec<u8>, usize) = match &mut child.wire {
-                Wire::Secure(_) => {
-                    let count = child.out.len().min(room);
-                    (child.out.drain(..count).collect(), child.out.len())
-                }
-                Wire::Classic(serve) => {
-                    let out = serve.outgoing();
-                    let count = out.len().min(room);
-                    let bytes = out.bytes()[..count].to_vec();
-                    out.wrote(count);
-                    (bytes, out.len())
-                }
+            let mut sink = Sink { world: self, conn, from: End::Called };
+            let out = match &mut child.wire {
+                Wire::Secure(_) => &mut child.out,
+                Wire::Classic(serve) => serve.outgoing(),
             };
+            let before = out.len();
+            // It fails with nothing but that there is no room.
+            out.flush_to(&mut sink).unwrap_or(false);
+            let (left, moved) = (out.len(), out.take_moved());
+            if let Wire::Secure(session) = &mut child.wire
+                && moved
+            {
+                session.moved(now);
+            }
             if left > MOST_OUT {
                 return Err(format!("{left} bytes wait for the caller"));
             }
-            if bytes.is_empty() {
+            if left == before {
                 return Ok(());
             }
-            let (time, random) = (self.now, &mut self.random);
-            self.conns[conn].send(End::Called, &bytes, time, random);
             self.plan(conn);
         }
     }

@@ -21,6 +21,8 @@ pub const DRAIN_TIMEOUT: Time = 2 * SECOND;
 pub const HEARTBEAT: Time = 2 * SECOND;
 pub const HEARTBEAT_MISSED: u32 = 2;
 pub const MAX_LINE: usize = 40_000;
+/// Messages that may wait in a spool, unless it is a small one.
+pub const SPOOL_MESSAGES: u64 = 1000;
 
 /// A fault, when its time comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -116,14 +118,14 @@ impl Scenario {
             calm,
             troubles,
             delay: (50, base),
-            capacity: if random.u32(..4) == 0 { random.usize(2000..8000) } else { 65_536 },
+            capacity: if random.u32(..4) == 0 { random.usize(100..4000) } else { 65_536 },
             breaking_percent: if calm { 0 } else { random.u32(..4) * 15 },
             swallowing_percent: if calm { 0 } else { random.u32(..3) * 8 },
             handler_delay: (100, random.u64(1..=100) * MILLI),
             slow_percent: if slow { random.u32(..15) } else { 0 },
             handler_depth: random.usize(1..=4),
             long_percent: if random.u32(..5) == 0 { 6 } else { 0 },
-            spool_messages: if !calm && random.u32(..8) == 0 { random.u64(3..10) } else { 1000 },
+            spool_messages: if !calm && random.u32(..8) == 0 { random.u64(3..10) } else { SPOOL_MESSAGES },
             segment_bytes: random.u64(4096..16384),
             record_step: random.u64(200..4000),
             links,

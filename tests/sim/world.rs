@@ -47,8 +47,6 @@ pub struct Host {
     /// Until then nobody listens.
     pub listens_at: Time,
     pub locks: Locks,
-    /// The disk may have failed since the beginning.
-    pub trouble: bool,
 }
 
 /// A request that a handler has.
@@ -103,7 +101,6 @@ impl World {
             up: true,
             listens_at: 0,
             locks: Locks::default(),
-            trouble: false,
         };
         let mut world = World {
             sabotage,
@@ -139,6 +136,9 @@ impl World {
                 let begin = world.random.u64(..5 * SECOND);
                 world.at(begin, Event::Program(program));
             }
+        }
+        if world.scenario.spool_messages < SPOOL_MESSAGES {
+            world.ledger.may_be_refused.extend(0..world.programs.len());
         }
         for (at, trouble) in world.scenario.troubles.clone() {
             world.at(at, Event::Trouble(trouble));
@@ -414,22 +414,24 @@ impl World {
             Trouble::DiskFails(host, operation, errno) => {
                 let disk = &self.hosts[host].disk;
                 disk.plan(disk.operations().len() + operation, Fault::Fail(errno));
-                self.hosts[host].trouble = true;
+                self.disk_trouble(host);
                 self.at(FAULTS_END, Event::DiskWell(host));
             }
             Trouble::DiskDies(host, operation, bytes) => {
                 let disk = &self.hosts[host].disk;
                 disk.plan(disk.operations().len() + operation, Fault::Torn(bytes));
+                self.disk_trouble(host);
                 self.at(FAULTS_END, Event::DiskWell(host));
             }
             Trouble::DiskSick(host, time, errno) => {
                 let disk = &self.hosts[host].disk;
                 disk.plan(disk.operations().len(), Fault::FailFrom(errno));
-                self.hosts[host].trouble = true;
+                self.disk_trouble(host);
                 self.at((self.now + time).min(FAULTS_END), Event::DiskWell(host));
             }
             Trouble::DiskFull(host, time) => {
                 self.hosts[host].disk.set_free_space(1000);
+                self.disk_trouble(host);
                 self.at((self.now + time).min(FAULTS_END), Event::DiskWell(host));
             }
             Trouble::Partition(from, to, time) => {
@@ -459,6 +461,15 @@ impl World {
             Trouble::Probe(link) => return self.link_step(link, LinkInput::Probe),
         }
         Ok(())
+    }
+
+    /// From now on this host's brokers may refuse what they should store.
+    fn disk_trouble(&mut self, host: usize) {
+        for (number, program) in self.programs.iter().enumerate() {
+            if self.links[program.link()].host == host {
+                self.ledger.may_be_refused.insert(number);
+            }
+        }
     }
 
     pub fn children_of(&self, host: usize) -> Vec<usize> {

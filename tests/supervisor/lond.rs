@@ -53,7 +53,7 @@ impl Called {
     }
 
     /// Starts it and waits until all is written that a start writes.
-    fn serve(&mut self) {
+    pub fn serve(&mut self) {
         self.world.start();
         self.world.wait("the status is written", || self.world.path("status/lond.json").exists());
     }

@@ -12,6 +12,7 @@ mod lond_door;
 mod reload_lonc;
 mod reload_lond;
 mod roles;
+mod trial;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -37,7 +38,7 @@ fn main() -> ExitCode {
     let chosen =
         |name: &str| filters.is_empty() || filters.iter().any(|filter| name.contains(filter.as_str()));
     let tests: Vec<Test> =
-        [lonc::TESTS, lond::TESTS, lond_door::TESTS, reload_lonc::TESTS, reload_lond::TESTS]
+        [lonc::TESTS, lond::TESTS, lond_door::TESTS, reload_lonc::TESTS, reload_lond::TESTS, trial::TESTS]
             .concat()
             .into_iter()
             .filter(|(name, _)| chosen(name))

@@ -8,16 +8,19 @@ use lonnet::status::{LinkState, PeerStatus};
 use lonnet::supervise::control::{Channel, FromLink, FromServe, ToLink, ToServe};
 use lonnet::supervise::lock::PidLock;
 use lonnet::supervise::signals::{Signal, Signals};
-use lonnet::supervise::{startup, title};
+use lonnet::supervise::startup::{self, Common, Legacy, Start};
+use lonnet::supervise::title;
 use lonnet::{lonc, lond};
 use mio::{Events, Interest, Poll, Token};
+use serde::Deserialize;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// How long a child hangs that was told to.
-const HANG: std::time::Duration = std::time::Duration::from_secs(60);
+const HANG: Duration = Duration::from_secs(60);
 
 /// Plays a role until it ends.
 pub fn play(role: &str) -> ExitCode {
@@ -25,7 +28,53 @@ pub fn play(role: &str) -> ExitCode {
         "lonc" => startup::main("lonc", |start| lonc::supervisor::serve(start, link)),
         "lond" => startup::main("lond", |start| lond::supervisor::serve(start, serve)),
         "greeted" => greeted(),
+        // Versions of `lonc` that HUP must not start.
+        "reads another form" => startup::main("lonc", |_: &mut Start<AnotherForm>| unreachable("serve")),
+        "panics" => startup::main("lonc", |_: &mut Start<Panics>| unreachable("serve")),
+        "lonc that crashes" => {
+            crash_soon();
+            startup::main("lonc", |start| lonc::supervisor::serve(start, link))
+        }
+        "lond that crashes" => {
+            crash_soon();
+            startup::main("lond", |start| lond::supervisor::serve(start, serve))
+        }
         other => panic!("no such role: {other}"),
+    }
+}
+
+/// Within the first second, but after the start.
+fn crash_soon() {
+    std::thread::spawn(|| {
+        std::thread::sleep(Duration::from_millis(400));
+        std::process::abort()
+    });
+}
+
+fn unreachable(what: &str) -> Result<(), String> {
+    Err(format!("a start on trial does not {what}"))
+}
+
+/// What a later version may want to be left.
+#[derive(Deserialize)]
+struct AnotherForm {
+    common: Common,
+    #[expect(dead_code, reason = "no program leaves it")]
+    moons: u32,
+}
+
+impl Legacy for AnotherForm {
+    fn common(&self) -> &Common {
+        &self.common
+    }
+}
+
+#[derive(Deserialize)]
+struct Panics {}
+
+impl Legacy for Panics {
+    fn common(&self) -> &Common {
+        panic!("on purpose, in a trial")
     }
 }
 

@@ -2,12 +2,13 @@
 
 use crate::ROLE;
 use lonnet::config::Pin;
+use lonnet::supervise::restart::LIFE_VARIABLE;
 use lonnet::wire::secure::HostKey;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -19,14 +20,51 @@ pub struct World {
     folder: TempDir,
     role: &'static str,
     running: Option<Child>,
+    /// What is started.
+    program: PathBuf,
+    /// How long a program is tried at HUP; `None`: as long as it is for everybody.
+    trial_life: Option<&'static str>,
 }
 
 impl World {
     /// A world for `role` with `id` and these `hosts`, `id` among them, and further lines of configuration.
     pub fn new(role: &'static str, hosts: &str, more: &str) -> World {
-        let world = World { folder: tempfile::tempdir().unwrap(), role, running: None };
+        let world = World {
+            folder: tempfile::tempdir().unwrap(),
+            role,
+            running: None,
+            program: std::env::current_exe().unwrap(),
+            // Most tests are not about the second that it takes.
+            trial_life: Some("20"),
+        };
         world.configure(hosts, more);
         world
+    }
+
+    /// Has the program be started by way of a link that [`World::install`] switches, and be tried for as long as it is
+    /// for everybody.
+    pub fn through_a_link(&mut self) {
+        (self.program, self.trial_life) = (self.path("program"), None);
+        self.install(&std::env::current_exe().unwrap());
+    }
+
+    /// Has the link lead to this file, at one stroke.
+    pub fn install(&self, file: &Path) {
+        let new = self.path("program.new");
+        std::os::unix::fs::symlink(file, &new).unwrap();
+        std::fs::rename(new, &self.program).unwrap();
+    }
+
+    /// Has the link lead to a script.
+    pub fn install_script(&self, script: &str) {
+        let file = self.path(&format!("script-{}", fastrand::u64(..)));
+        // Written by another process: one that is forked from this one meanwhile would hold it open for writing, and
+        // such a file cannot be executed.
+        let mut writing = Command::new("sh");
+        writing.arg("-c").arg("printf '#!/bin/sh\n%s\n' \"$2\" > \"$1\" && chmod 755 \"$1\"");
+        let written = writing.arg("sh").args([file.as_os_str(), script.as_ref()]).status().unwrap();
+        assert!(written.success());
+        self.install(&file);
     }
 
     /// Writes the configuration anew.
@@ -61,9 +99,13 @@ impl World {
     }
 
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(std::env::current_exe().unwrap());
+        let mut command = Command::new(&self.program);
         command.env(ROLE, self.role).env("LONNET_TEST_RUN", self.path("run")).arg("--config");
         command.arg(self.path("lonnet.toml")).args(arguments).stdin(Stdio::null());
+        match self.trial_life {
+            Some(life) => command.env(LIFE_VARIABLE, life),
+            None => command.env_remove(LIFE_VARIABLE),
+        };
         command
     }
 

@@ -15,6 +15,12 @@ use std::time::Duration;
 /// Pause after the spool could not be read, before it is tried again.
 const REPLAY_PAUSE: Duration = Duration::from_secs(5);
 
+/// Pause before what could not be read of the spool, and was passed over, is tried again.
+const REREAD_PAUSE: Duration = Duration::from_secs(30);
+
+/// The same after a part of it could be read.
+const REREAD_NEXT: Duration = Duration::from_millis(100);
+
 /// Least pause before the delayed directory is looked at again for files that could not be taken in.
 const LEAST_RETRY: Duration = Duration::from_millis(100);
 
@@ -253,6 +259,25 @@ impl<D: Disk> Broker<D> {
         }
     }
 
+    /// Tries again to read what could not be read of the spool and was passed over.
+    pub(super) fn reread(&mut self, now: Now) {
+        if !self.spool.passes_over() {
+            self.reread_at = None;
+        } else if self.reread_at.is_some_and(|at| at <= now.mono) {
+            let pause = match self.spool.reread() {
+                Ok(true) => REREAD_NEXT,
+                Ok(false) => REREAD_PAUSE,
+                Err(error) => {
+                    self.note_spool_error(&error, now);
+                    REREAD_PAUSE
+                }
+            };
+            self.reread_at = Some(now.mono + pause);
+        } else if self.reread_at.is_none() {
+            self.reread_at = Some(now.mono + REREAD_PAUSE);
+        }
+    }
+
     /// Sends what is stored, oldest first, a bounded number at a time.
     pub(super) fn replay(&mut self, now: Now) {
         if self.replay_at.is_some_and(|at| at <= now.mono) {
@@ -320,7 +345,7 @@ impl<D: Disk> Broker<D> {
             log::error!("{line}");
             self.changed = true;
         }
-        self.spool_error = Some((text, now.wall));
+        self.spool_error = Some((text, now));
     }
 }
 

@@ -410,6 +410,22 @@ fn an_outage_is_as_old_as_the_loss_of_the_link_however_often_it_is_dialled_meanw
 }
 
 #[test]
+fn what_is_told_of_an_outage_is_as_long_ago_as_it_was_however_the_clock_is_set() {
+    let mut rig = Rig::new();
+    rig.come_up();
+    rig.lose_link();
+    rig.wait(0.1);
+    let true_clock = rig.now.wall;
+    for years in [20, -60, 0] {
+        rig.now.wall = true_clock + jiff::SignedDuration::from_hours(years * 365 * 24);
+        let told = rig.broker.status(rig.now);
+        for time in [Some(told.since), told.last_error_at] {
+            assert_eq!(rig.now.wall.duration_since(time.unwrap()), jiff::SignedDuration::from_millis(100));
+        }
+    }
+}
+
+#[test]
 fn an_answer_to_no_request_ends_the_link() {
     let mut rig = Rig::new();
     rig.come_up();
@@ -614,6 +630,18 @@ fn a_drain_answers_what_is_there_and_is_over_when_all_is_written() {
     rig.broker.client_gone(busy);
     rig.turn();
     assert!(rig.broker.over());
+}
+
+#[test]
+fn a_drain_with_files_to_be_taken_in_waits_rather_than_turns() {
+    let mut rig = Rig::new();
+    rig.come_up();
+    rig.program(&["a"]);
+    rig.broker.files_appeared(rig.now);
+    rig.broker.drain(rig.now);
+    rig.turn();
+    rig.broker.status(rig.now);
+    assert!(rig.broker.deadline().is_some_and(|at| at > rig.now.mono), "the files are the next child's");
 }
 
 #[test]

@@ -1,12 +1,12 @@
 //! The last status of each link, and the status files that show them.
 //!
 //! The files are written when a state has changed (a mere counter is no state), no more often than [`Pace`] allows.
-//! A file that cannot be written is logged once and tried again with the next change.
+//! A file that cannot be written is logged once and tried again every few seconds.
 
 use crate::config::{Config, HostId, Peer};
 use crate::logging;
-use crate::status::{self, LinkState, PeerStatus, Snapshot};
-use crate::supervise::publish::{Pace, replace};
+use crate::status::{self, LinkState, PeerStatus, Snapshot, WallClock, in_words, moved};
+use crate::supervise::publish::{self, Pace, replace};
 use jiff::{Timestamp, tz::TimeZone};
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -19,6 +19,9 @@ pub struct Board {
     id: HostId,
     started: Timestamp,
     doing: String,
+    /// Why the last restart came to nothing.
+    failure: Option<String>,
+    clock: WallClock,
     /// In the order of `hosts.tab`.
     peers: Vec<PeerStatus>,
     places: HashMap<HostId, usize>,
@@ -37,6 +40,8 @@ impl Board {
             id: config.id.clone(),
             started,
             doing: format!("supervisor, {} links", peers.len()),
+            failure: None,
+            clock: WallClock::new(now, Timestamp::now()),
             peers,
             places,
             pace: Pace::new(now),
@@ -51,6 +56,18 @@ impl Board {
         (self.peers, self.places) = (anew.peers, anew.places);
         (self.folder, self.id, self.doing) = (anew.folder, anew.id, anew.doing);
         before.into_iter().for_each(|status| self.note(status));
+        self.pace.changed();
+    }
+
+    /// Puts right the times that were noted before the machine's clock was set, if it was. To be called before each turn.
+    pub fn see_clock(&mut self, now: Instant) {
+        let Some(step) = self.clock.look(now, Timestamp::now()) else { return };
+        log::info!("the clock of this machine was set {}", in_words(step));
+        self.started = moved(self.started, step);
+        for status in &mut self.peers {
+            status.since = moved(status.since, step);
+            status.last_error_at = status.last_error_at.map(|at| moved(at, step));
+        }
         self.pace.changed();
     }
 
@@ -70,6 +87,14 @@ impl Board {
         self.pace.changed();
     }
 
+    /// Says why the last restart came to nothing, if it did.
+    pub fn set_failure(&mut self, failure: Option<&str>) {
+        if self.failure.as_deref() != failure {
+            self.failure = failure.map(str::to_owned);
+            self.pace.changed();
+        }
+    }
+
     /// The statuses.
     pub fn peers(&self) -> &[PeerStatus] {
         &self.peers
@@ -84,6 +109,11 @@ impl Board {
             self.pace.changed();
         }
         *old = status;
+    }
+
+    /// What went wrong last with the link to `peer`.
+    pub fn last_error(&self, peer: &HostId) -> Option<&String> {
+        self.places.get(peer).and_then(|place| self.peers.get(*place))?.last_error.as_ref()
     }
 
     /// Notes that no child serves `peer`, and why if something went wrong. What waits in its spool still does.
@@ -128,7 +158,10 @@ impl Board {
         let begun = Instant::now();
         if self.deadline().is_some_and(|at| at <= begun) {
             self.write();
-            self.pace.wrote(begun, Instant::now());
+            match self.failing {
+                true => self.pace.failed(Instant::now()),
+                false => self.pace.wrote(begun, Instant::now()),
+            }
         }
     }
 
@@ -159,7 +192,7 @@ impl Board {
             pid: std::process::id(),
             started: self.started,
             written: now,
-            doing: self.doing.clone(),
+            doing: publish::doing(&self.doing, self.failure.as_deref()),
             last_log: logging::last_line(),
             peers: self.peers.clone(),
         }

@@ -1,6 +1,6 @@
 //! HUP: what a `lonc` leaves to the one that follows it under the same pid, and how that one takes it over.
 //!
-//! Nothing is let go before the new program has it: a configuration that is not sound, or an `exec` that fails, leaves
+//! Nothing is let go before the new program has it: one that does not pass its trial, or an `exec` that fails, leaves
 //! the old program as it was.
 
 use super::passages::LeftPassage;
@@ -8,9 +8,8 @@ use super::watch::{LeftWatch, Watch};
 use super::{GRACE, Replace, Supervisor, next};
 use crate::config::HostId;
 use crate::status::PeerStatus;
-use crate::supervise::anew;
-use crate::supervise::signals::Signal;
-use crate::supervise::startup::{self, Common, Legacy};
+use crate::supervise::restart::Step;
+use crate::supervise::startup::{Common, Legacy};
 use crate::supervise::table::{self, Event};
 use crate::supervise::{control, handoff, sockets};
 use jiff::Timestamp;
@@ -59,37 +58,37 @@ impl Legacy for Left {
 }
 
 impl Supervisor<'_> {
-    /// Starts the program anew, if its new configuration is sound; the old one goes on if not.
+    /// What a HUP asks for, step by step: see [`crate::supervise::restart`].
     pub(super) fn restart(&mut self, now: Instant) {
-        if self.stopping.is_some() || !anew::can_restart(self.start.load, &self.start.config) {
-            return;
+        while let Some(step) = self.start.restarts.step(now) {
+            let left = match self.leave(now) {
+                Ok(left) => left,
+                Err(error) => {
+                    self.start.restarts.stayed(&self.start.image, Some(error.to_string()));
+                    continue;
+                }
+            };
+            let listeners = self.listeners.values().map(AsFd::as_fd);
+            let mut open: Vec<BorrowedFd<'_>> = vec![self.start.lock.as_fd(), self.admin.as_fd()];
+            open.extend(listeners.chain(self.children.descriptors()));
+            open.extend(self.passages.descriptors());
+            open.extend(self.watch.as_ref().map(Watch::as_fd));
+            let image = &self.start.image;
+            match step {
+                Step::Try => self.start.restarts.try_out(image, &left, &open, now),
+                Step::Exec => {
+                    let stayed = handoff::exec(image, &left, &open, &mut self.signals);
+                    self.start.restarts.stayed(image, stayed.error.map(|error| error.to_string()));
+                    stayed.late.into_iter().for_each(|signal| self.signal(signal, now));
+                }
+            }
         }
-        log::info!("starting anew");
-        let left = match self.leave(now) {
-            Ok(left) => left,
-            Err(error) => return log::error!("restart: {error}; the old program goes on"),
-        };
-        let listeners = self.listeners.values().map(AsFd::as_fd);
-        let mut open: Vec<BorrowedFd<'_>> = vec![self.start.lock.as_fd(), self.admin.as_fd()];
-        open.extend(listeners.chain(self.children.descriptors()));
-        open.extend(self.passages.descriptors());
-        open.extend(self.watch.as_ref().map(Watch::as_fd));
-        let stayed = handoff::exec(&self.start.image, &left, &open, &mut self.signals);
-        if let Some(error) = stayed.error {
-            log::error!("restart: {error}; the old program goes on");
-        }
-        for signal in stayed.late.into_iter().filter(|signal| *signal != Signal::Restart) {
-            self.signal(signal, now);
-        }
+        self.board.set_failure(self.start.restarts.failure());
     }
 
     fn leave(&self, now: Instant) -> io::Result<Left> {
-        let config = &self.start.config;
         Ok(Left {
-            common: Common {
-                lock: self.start.lock.as_fd().as_raw_fd(),
-                log: startup::log_file(self.start.program, config),
-            },
+            common: Common::of(self.start, self.key.is_some(), &self.start.restarts),
             started: self.board.started(),
             admin: Some(self.admin.as_fd().as_raw_fd()),
             watch: self.watch.as_ref().map(Watch::leave),

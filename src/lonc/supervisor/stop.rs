@@ -44,6 +44,8 @@ impl Supervisor<'_> {
     }
 
     fn close_sockets(&mut self) {
+        self.start.restarts.cancel();
+        self.listen_again = None;
         for id in std::mem::take(&mut self.listeners).keys() {
             sockets::remove(&self.start.config.socket_path(id));
         }

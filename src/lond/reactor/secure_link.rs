@@ -130,6 +130,11 @@ impl SecureLink {
                 }
             }
             link.flush(self.tunnel.out())?;
+            if let Stage::Session(session) = &mut self.stage
+                && self.tunnel.out().take_moved()
+            {
+                session.moved(now);
+            }
             // The caller's window bounds how often this goes round.
             if !sealed || !self.tunnel.out().is_empty() {
                 return Ok(());

@@ -14,6 +14,8 @@ const LINE_MOST: usize = 2 * ANSWER_MOST + 256;
 const FILE_MOST: u64 = 1024 * 1024 * 1024;
 /// How often a read is tried: unlike a sync, it may be tried again.
 const READ_TRIES: usize = 2;
+/// What the names of copies of damaged files begin with.
+pub(super) const DAMAGED: &str = "damaged-";
 /// Copies of damaged files that are kept; at the bound the next is only reported.
 const DAMAGED_MOST: u32 = 100;
 
@@ -38,10 +40,27 @@ struct Reader {
     /// That one is too long: its bytes are passed over.
     too_long: bool,
     good: u64,
+    /// Lines so far.
+    lines: u64,
     /// Bytes without a proven line since the last one.
     unproven: u64,
+    /// Where they begin.
+    unproven_line: u64,
     /// Bytes without a proven line that one came behind.
     damaged: u64,
+    /// Where the first of them are.
+    damaged_line: Option<u64>,
+}
+
+/// What reading a record came to.
+pub(super) struct Found {
+    kept: Kept,
+    /// Lines that were proven.
+    pub good: u64,
+    /// Bytes that are damaged, and where the first of them are, counted from 1. A start sets the file aside then.
+    pub damaged: Option<(u64, u64)>,
+    /// Bytes at the end that are not whole, and their line: nobody was told of them, and a start cuts them off.
+    pub torn: Option<(u64, u64)>,
 }
 
 impl Reader {
@@ -65,16 +84,78 @@ impl Reader {
     }
 
     fn end_line(&mut self, newline: u64) {
+        self.lines += 1;
         match line::parse(&self.line).filter(|_| !self.too_long) {
             Some(line) => {
                 self.kept.take(line);
                 self.good += 1;
-                self.damaged += std::mem::take(&mut self.unproven);
+                self.give_up();
             }
-            None => self.unproven += self.line.len() as u64 + newline,
+            None => {
+                self.unproven += self.line.len() as u64 + newline;
+                self.unproven_line = if self.unproven_line == 0 { self.lines } else { self.unproven_line };
+            }
         }
         self.line.clear();
         self.too_long = false;
+    }
+}
+
+impl Reader {
+    /// What was not proven up to here is damage.
+    fn give_up(&mut self) {
+        let (bytes, line) = (std::mem::take(&mut self.unproven), std::mem::take(&mut self.unproven_line));
+        if bytes > 0 {
+            self.damaged += bytes;
+            self.damaged_line.get_or_insert(line);
+        }
+    }
+
+    fn finish(mut self) -> Found {
+        // A last line that lost nothing but its newline is proven all the same.
+        if !self.line.is_empty() || self.too_long {
+            self.end_line(0);
+        }
+        // The first line was durable before the file had its name: without any, more is missing than a tail.
+        let empty = self.good == 0;
+        if empty {
+            self.give_up();
+        }
+        let damaged = self.damaged_line.map(|line| (self.damaged, line)).or(empty.then_some((0, 1)));
+        let torn = (self.unproven > 0).then_some((self.unproven, self.unproven_line));
+        Found { kept: self.kept, good: self.good, damaged, torn }
+    }
+}
+
+/// Reads a record's file.
+pub(super) fn read<D: Disk>(disk: &mut D, path: &Path) -> Result<Found, StepError> {
+    let found = disk.metadata(path).context("read", path)?;
+    if found.kind != Kind::File || found.length > FILE_MOST {
+        let cause = io::Error::other("it is not a record: no plain file, or too large");
+        return Err(cause).context("read", path);
+    }
+    let mut reader = Reader::default();
+    each_chunk(disk, path, |_, bytes, _| {
+        reader.feed(bytes);
+        Ok(())
+    })?;
+    Ok(reader.finish())
+}
+
+fn each_chunk<D: Disk>(
+    disk: &mut D,
+    path: &Path,
+    mut each: impl FnMut(&mut D, &[u8], u64) -> Result<(), StepError>,
+) -> Result<(), StepError> {
+    let file = disk.open(path, false).context("open", path)?;
+    let mut offset = 0;
+    loop {
+        let bytes = disk.read_at(&file, offset, CHUNK).context("read", path)?;
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        each(disk, &bytes, offset)?;
+        offset += bytes.len() as u64;
     }
 }
 
@@ -103,41 +184,30 @@ impl<D: Disk> Record<D> {
 
     fn read(&mut self) -> Result<(Kept, Loaded), StepError> {
         let path = self.dir.join(ANSWERS);
-        let found = self.disk.metadata(&path).context("read", &path)?;
-        if found.kind != Kind::File || found.length > FILE_MOST {
-            let cause = io::Error::other("it is not a record: no plain file, or too large");
-            return Err(cause).context("read", &path);
-        }
-        let mut reader = Reader::default();
-        self.each_chunk(&path, |_, bytes, _| {
-            reader.feed(bytes);
-            Ok(())
-        })?;
-        // A last line that lost nothing but its newline is proven all the same.
-        reader.end_line(0);
-        // The first line was durable before the file had its name: without any, more is missing than a tail.
-        if reader.damaged > 0 || reader.good == 0 {
-            let bytes = reader.damaged + if reader.good == 0 { reader.unproven } else { 0 };
-            return Ok((reader.kept, Loaded::Damaged { bytes }));
-        }
-        if reader.unproven > 0 {
-            log::warn!("read {}: its last {} bytes are not whole; cut off", path.display(), reader.unproven);
-        }
-        Ok((reader.kept, Loaded::Whole))
+        let found = read(&mut self.disk, &path)?;
+        Ok(match (found.damaged, found.torn) {
+            (Some((bytes, _)), _) => (found.kept, Loaded::Damaged { bytes }),
+            (None, torn) => {
+                if let Some((bytes, _)) = torn {
+                    log::warn!("read {}: its last {bytes} bytes are not whole; cut off", path.display());
+                }
+                (found.kept, Loaded::Whole)
+            }
+        })
     }
 
     /// Copies the damaged file to a name of its own, before the record is written anew without what is damaged.
     pub(super) fn set_damaged_aside(&mut self, damaged: u64) -> Result<(), StepError> {
         let (path, new) = (self.dir.join(ANSWERS), self.dir.join(NEW));
         for number in 1..=DAMAGED_MOST {
-            let copy = self.dir.join(format!("damaged-{number}"));
+            let copy = self.dir.join(format!("{DAMAGED}{number}"));
             match self.disk.metadata(&copy) {
                 Ok(_) => continue,
                 Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
                 Err(cause) => return Err(cause).context("make", &copy),
             }
             let file = self.create_hidden(&new)?;
-            self.each_chunk(&path, |disk, bytes, offset| {
+            each_chunk(&mut self.disk, &path, |disk, bytes, offset| {
                 disk.write_at(&file, offset, bytes).context("write", &new)
             })?;
             self.disk.sync_data(&file).context("sync", &new)?;
@@ -157,23 +227,6 @@ impl<D: Disk> Record<D> {
             path.display()
         );
         Ok(())
-    }
-
-    fn each_chunk(
-        &mut self,
-        path: &Path,
-        mut each: impl FnMut(&mut D, &[u8], u64) -> Result<(), StepError>,
-    ) -> Result<(), StepError> {
-        let file = self.disk.open(path, false).context("open", path)?;
-        let mut offset = 0;
-        loop {
-            let bytes = self.disk.read_at(&file, offset, CHUNK).context("read", path)?;
-            if bytes.is_empty() {
-                return Ok(());
-            }
-            each(&mut self.disk, &bytes, offset)?;
-            offset += bytes.len() as u64;
-        }
     }
 
     /// Makes the folder and the one above, and their names durable.

@@ -340,3 +340,42 @@ fn a_key_is_1_to_64_of_its_bytes() {
         assert_eq!(Key::new(bad), None);
     }
 }
+
+#[test]
+fn a_check_of_every_flipped_byte_and_every_truncation_says_what_a_start_does() {
+    let sample = new_disk();
+    let mut record = begin(&sample, A);
+    record.add(&[(1, Some(&key("K")), b"one"), (2, None, b"two\nlines"), (7, None, b"")]).unwrap();
+    let whole = answers_file(&sample);
+    let path = Path::new(DIR).join("answers");
+    let flips = (0..whole.len()).flat_map(|place| {
+        let whole = &whole;
+        [1 << (place % 8), whole[place] ^ b'\n'].map(move |change| {
+            let mut bytes = whole.clone();
+            bytes[place] ^= change;
+            bytes
+        })
+    });
+    let cuts = (0..whole.len()).map(|length| whole[..length].to_vec());
+    let (mut damaged, mut torn) = (0, 0);
+    for bytes in flips.chain(cuts) {
+        let disk = sample.fork();
+        disk.put(&path, &bytes);
+        let context = String::from_utf8_lossy(&bytes).into_owned();
+        let (files, mut found) = (disk.files(), Vec::new());
+        let tally = check(&mut disk.clone(), Path::new(DIR), &mut |finding| found.push(finding)).unwrap();
+        assert_eq!(disk.files(), files, "{context}");
+        drop(begin(&disk, A));
+        let aside = disk.files().keys().any(|path| path.ends_with("damaged-1"));
+        assert_eq!(tally.damaged, aside, "{context}: {found:?}");
+        assert_eq!(found.iter().any(|finding| finding.damage), aside, "{context}: {found:?}");
+        assert!(found.iter().all(|finding| finding.path == path && finding.line.is_some()), "{found:?}");
+        damaged += usize::from(aside);
+        torn += usize::from(!aside && !found.is_empty());
+        let after = check(&mut disk.clone(), Path::new(DIR), &mut |found| panic!("{found}")).unwrap();
+        assert_eq!((after.damaged, after.set_aside), (false, u64::from(aside)), "{context}");
+    }
+    assert!(damaged > 100 && torn > 50, "{damaged} damaged, {torn} torn");
+    let none = check(&mut new_disk(), Path::new(DIR), &mut |found| panic!("{found}")).unwrap();
+    assert_eq!(none, RecordTally::default());
+}

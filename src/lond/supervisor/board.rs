@@ -2,14 +2,14 @@
 //!
 //! The file is written when a link opens or closes, no more often than [`Pace`] allows; a count alone is no reason to
 //! write, so that a crowd at the door does not cost disk writes. A file that cannot be written is logged once and
-//! tried again with the next change.
+//! tried again every few seconds.
 
 use super::links::Links;
 use super::listeners::Listener;
 use crate::config::Config;
 use crate::logging;
-use crate::status::{CallerStatus, ServeSnapshot, json};
-use crate::supervise::publish::{Pace, replace};
+use crate::status::{CallerStatus, ServeSnapshot, WallClock, in_words, json, moved};
+use crate::supervise::publish::{self, Pace, replace};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
@@ -37,6 +37,9 @@ pub struct Board {
     pub counts: Counts,
     started: Timestamp,
     doing: &'static str,
+    /// Why the last restart came to nothing.
+    failure: Option<String>,
+    clock: WallClock,
     pace: Pace,
     /// The last write failed, and it was said.
     failing: bool,
@@ -45,7 +48,26 @@ pub struct Board {
 impl Board {
     /// Goes on from what another program counted, if there was one.
     pub fn new(started: Timestamp, counts: Counts, now: Instant) -> Board {
-        Board { counts, started, doing: "serving", pace: Pace::new(now), failing: false }
+        Board {
+            counts,
+            started,
+            doing: "serving",
+            failure: None,
+            clock: WallClock::new(now, Timestamp::now()),
+            pace: Pace::new(now),
+            failing: false,
+        }
+    }
+
+    /// Puts right the times that were noted before the machine's clock was set, if it was. To be called before each turn.
+    pub fn see_clock(&mut self, links: &mut Links, now: Instant) {
+        let Some(step) = self.clock.look(now, Timestamp::now()) else { return };
+        log::info!("the clock of this machine was set {}", in_words(step));
+        self.started = moved(self.started, step);
+        for opened in links.opened_mut() {
+            opened.since = moved(opened.since, step);
+        }
+        self.pace.changed();
     }
 
     /// When the first program under this pid started.
@@ -57,6 +79,14 @@ impl Board {
     pub fn set_doing(&mut self, doing: &'static str) {
         self.doing = doing;
         self.pace.changed();
+    }
+
+    /// Says why the last restart came to nothing, if it did.
+    pub fn set_failure(&mut self, failure: Option<&str>) {
+        if self.failure.as_deref() != failure {
+            self.failure = failure.map(str::to_owned);
+            self.pace.changed();
+        }
     }
 
     /// Has the file written: a link has opened or closed, or someone wants it.
@@ -74,7 +104,10 @@ impl Board {
         let begun = Instant::now();
         if self.deadline().is_some_and(|at| at <= begun) {
             self.write(config, listeners, links);
-            self.pace.wrote(begun, Instant::now());
+            match self.failing {
+                true => self.pace.failed(Instant::now()),
+                false => self.pace.wrote(begun, Instant::now()),
+            }
         }
     }
 
@@ -114,7 +147,7 @@ impl Board {
             pid: std::process::id(),
             started: self.started,
             written: Timestamp::now(),
-            doing: self.doing.to_owned(),
+            doing: publish::doing(self.doing, self.failure.as_deref()),
             last_log: logging::last_line(),
             listen: listeners.iter().map(|listener| listener.address).collect(),
             links: callers,

@@ -1,17 +1,16 @@
 //! HUP: what a `lond` leaves to the one that follows it under the same pid, and how that one takes it over.
 //!
-//! Nothing is let go before the new program has it: a configuration that is not sound, or an `exec` that fails, leaves
+//! Nothing is let go before the new program has it: one that does not pass its trial, or an `exec` that fails, leaves
 //! the old program as it was.
 
 use super::board::Counts;
 use super::links::{self, Event};
 use super::listeners::Listener;
 use super::{Supervisor, addresses, next};
-use crate::supervise::anew;
 use crate::supervise::control::{self, Channel};
 use crate::supervise::handoff;
-use crate::supervise::signals::Signal;
-use crate::supervise::startup::{self, Common, Legacy};
+use crate::supervise::restart::Step;
+use crate::supervise::startup::{Common, Legacy};
 use jiff::Timestamp;
 use mio::Interest;
 use serde::{Deserialize, Serialize};
@@ -47,26 +46,30 @@ impl Legacy for Left {
 }
 
 impl Supervisor<'_> {
-    /// Starts the program anew, if its new configuration is sound; the old one goes on if not.
+    /// What a HUP asks for, step by step: see [`crate::supervise::restart`].
     pub(super) fn restart(&mut self, now: Instant) {
-        if self.stopping.is_some() || !anew::can_restart(self.start.load, &self.start.config) {
-            return;
+        while let Some(step) = self.start.restarts.step(now) {
+            let left = match self.leave(now) {
+                Ok(left) => left,
+                Err(error) => {
+                    self.start.restarts.stayed(&self.start.image, Some(error.to_string()));
+                    continue;
+                }
+            };
+            let mut open: Vec<BorrowedFd<'_>> = vec![self.start.lock.as_fd(), self.admin.as_fd()];
+            open.extend(self.listeners.iter().map(AsFd::as_fd));
+            open.extend(self.controls.values().map(|(_, channel)| channel.as_fd()));
+            let image = &self.start.image;
+            match step {
+                Step::Try => self.start.restarts.try_out(image, &left, &open, now),
+                Step::Exec => {
+                    let stayed = handoff::exec(image, &left, &open, &mut self.signals);
+                    self.start.restarts.stayed(image, stayed.error.map(|error| error.to_string()));
+                    stayed.late.into_iter().for_each(|signal| self.signal(signal, now));
+                }
+            }
         }
-        log::info!("starting anew");
-        let left = match self.leave(now) {
-            Ok(left) => left,
-            Err(error) => return log::error!("restart: {error}; the old program goes on"),
-        };
-        let mut open: Vec<BorrowedFd<'_>> = vec![self.start.lock.as_fd(), self.admin.as_fd()];
-        open.extend(self.listeners.iter().map(AsFd::as_fd));
-        open.extend(self.controls.values().map(|(_, channel)| channel.as_fd()));
-        let stayed = handoff::exec(&self.start.image, &left, &open, &mut self.signals);
-        if let Some(error) = stayed.error {
-            log::error!("restart: {error}; the old program goes on");
-        }
-        for signal in stayed.late.into_iter().filter(|signal| *signal != Signal::Restart) {
-            self.signal(signal, now);
-        }
+        self.board.set_failure(self.start.restarts.failure());
     }
 
     fn leave(&self, now: Instant) -> io::Result<Left> {
@@ -79,10 +82,7 @@ impl Supervisor<'_> {
             children.push((link, control));
         }
         Ok(Left {
-            common: Common {
-                lock: self.start.lock.as_fd().as_raw_fd(),
-                log: startup::log_file(self.start.program, &self.start.config),
-            },
+            common: Common::of(self.start, self.key.is_some(), &self.start.restarts),
             started: Some(self.board.started()),
             counts: self.board.counts,
             admin: Some(self.admin.as_fd().as_raw_fd()),

@@ -11,6 +11,7 @@
 //! A link child is not started anew: the caller dials again.
 
 use crate::config::{HostId, Wire};
+use crate::supervise::table::deadline;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -133,12 +134,7 @@ impl Links {
 
     /// Takes over a child of the program before `exec`.
     pub fn adopt(&mut self, left: &Carried, now: Instant) {
-        let state = match left.stage {
-            Stage::Opening { left } => State::Opening { deadline: now + left },
-            Stage::Open => State::Open,
-            Stage::Ending { left } => State::Ending { deadline: now + left },
-            Stage::Killed => State::Killed,
-        };
+        let state = left.state(now);
         if let (State::Open, Some(caller)) = (state, &left.caller) {
             self.newest.insert(caller.clone(), left.pid);
         }
@@ -248,6 +244,11 @@ impl Links {
         self.links.iter().map(|(pid, link)| (*pid, link))
     }
 
+    /// What is known of those that are open or were.
+    pub fn opened_mut(&mut self) -> impl Iterator<Item = &mut Opened> {
+        self.links.values_mut().filter_map(|link| link.opened.as_mut())
+    }
+
     fn has_opened(&mut self, pid: u32, caller: HostId, opened: Opened) -> Action {
         if let Some(link) = self.remove(pid) {
             let (caller, opened) = (Some(caller.clone()), Some(opened));
@@ -300,6 +301,18 @@ pub struct Carried {
     #[serde(default)]
     opened: Option<Opened>,
     stage: Stage,
+}
+
+impl Carried {
+    /// Where the link stands, as of `now`.
+    pub fn state(&self, now: Instant) -> State {
+        match self.stage {
+            Stage::Opening { left } => State::Opening { deadline: deadline(now, left) },
+            Stage::Open => State::Open,
+            Stage::Ending { left } => State::Ending { deadline: deadline(now, left) },
+            Stage::Killed => State::Killed,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

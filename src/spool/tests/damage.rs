@@ -165,46 +165,97 @@ fn a_segment_that_cannot_be_read_and_foreign_files_are_left_alone() {
     assert_eq!(std::fs::read_to_string(dir.join("README")).unwrap(), "someone's");
 }
 
-#[test]
-fn a_segment_that_fails_to_be_read_at_the_start_is_passed_over_and_comes_at_the_next() {
-    let disk = new_disk();
-    let mut spool = open(&disk);
+/// Fifteen messages in three segments.
+fn fifteen(disk: &FaultyDisk) -> Vec<String> {
     let texts: Vec<String> = (0..15).map(|number| format!("{number:0>100}")).collect();
-    store_well(&mut spool, &texts.iter().map(String::as_str).collect::<Vec<_>>());
-    let copy = disk.fork();
-    open(&copy);
-    let reads: Vec<usize> =
-        (0..).zip(methods(&copy, 0)).filter(|(_, m)| *m == "read_at").map(|(n, _)| n).collect();
-    disk.plan(disk.operations().len() + reads[0], Fault::Fail(libc::EIO));
-    // The second try opens the file first.
-    disk.plan(disk.operations().len() + reads[0] + 2, Fault::Fail(libc::EIO));
-    let mut spool = open(&disk);
-    assert_eq!(replay(&mut spool, true), texts[5..]);
-    assert!(store_well(&mut spool, &["new"])[0] > Sequence(15));
-    assert_eq!(replay(&mut spool, true), ["new"]);
-    assert_eq!(replay(&mut open(&disk), true), texts[..5]);
+    store_well(&mut open(disk), &texts.iter().map(String::as_str).collect::<Vec<_>>());
+    texts
+}
+
+/// The next so many calls of the disk fail.
+fn cannot_be_read(disk: &FaultyDisk, calls: usize) {
+    let from = disk.operations().len();
+    (from..from + calls).for_each(|number| disk.plan(number, Fault::Fail(libc::EIO)));
 }
 
 #[test]
-fn a_read_that_fails_is_tried_again_and_one_that_goes_on_failing_does_not_stop_the_rest() {
+fn a_segment_that_fails_to_be_read_at_the_start_keeps_its_place_and_comes_in_its_turn() {
     let disk = new_disk();
+    let texts = fifteen(&disk);
+    let path = segments(&disk).into_keys().next().unwrap();
+    let bytes = disk.files()[&path].clone();
+    // Larger than any segment: it fails at each try.
+    disk.put(&path, &vec![0; segment::MAX_SEGMENT_BYTES as usize + 1]);
     let mut spool = open(&disk);
-    let texts: Vec<String> = (0..15).map(|number| format!("{number:0>100}")).collect();
-    store_well(&mut spool, &texts.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(!spool.is_empty() && spool.has_unsent() && spool.waiting().messages == 10);
+    assert!(store_well(&mut spool, &["new"])[0] > Sequence(15));
+    spool.next_unsent().unwrap_err();
+    disk.put(&path, &bytes);
+    let all: Vec<String> = texts.iter().cloned().chain(["new".to_owned()]).collect();
+    assert_eq!(replay(&mut spool, true), all);
+    assert!(spool.is_empty() && !spool.passes_over());
+}
+
+#[test]
+fn a_read_that_fails_is_tried_again_in_its_turn_and_nothing_overtakes_it() {
+    let disk = new_disk();
+    let texts = fifteen(&disk);
     let mut spool = open(&disk);
-    let from = disk.operations().len();
     // The first message is read again, from the first segment: once it fails ...
-    disk.plan(from, Fault::Fail(libc::EIO));
+    cannot_be_read(&disk, 1);
     assert_eq!(spool.next_unsent().unwrap().unwrap().request, texts[0].as_bytes());
-    // ... then the rest of that segment fails twice: passed over, said once.
-    let from = disk.operations().len();
-    disk.plan(from, Fault::Fail(libc::EIO));
-    disk.plan(from + 1, Fault::Fail(libc::EIO));
-    disk.plan(from + 2, Fault::Fail(libc::EIO));
-    let error = spool.next_unsent().unwrap_err();
-    assert!(error.to_string().starts_with("read /delayed/msul1/"), "{error}");
+    // ... then the rest of that segment, as often as is endured.
+    for _ in 1..reread::READ_PATIENCE {
+        cannot_be_read(&disk, 3);
+        let error = spool.next_unsent().unwrap_err();
+        assert!(error.to_string().starts_with("read /delayed/msul1/"), "{error}");
+        disk.heal();
+    }
+    assert_eq!(replay(&mut spool, true), texts[1..]);
+}
+
+#[test]
+fn a_read_that_goes_on_failing_does_not_stop_the_rest_for_ever_and_is_tried_again() {
+    let disk = new_disk();
+    let texts = fifteen(&disk);
+    let mut spool = open(&disk);
+    assert_eq!(spool.next_unsent().unwrap().unwrap().request, texts[0].as_bytes());
+    for _ in 0..reread::READ_PATIENCE {
+        cannot_be_read(&disk, 3);
+        spool.next_unsent().unwrap_err();
+        disk.heal();
+    }
+    let below = spool.settled_below();
+    assert!(spool.passes_over());
     assert_eq!(replay(&mut spool, true), texts[5..], "the segments behind it");
     assert!(!spool.is_empty() && !spool.has_unsent());
-    // The next start brings what was passed over.
-    assert_eq!(replay(&mut open(&disk), true), texts[..5]);
+    assert_eq!(spool.settled_below(), below, "what was passed over is not settled");
+    cannot_be_read(&disk, 3);
+    spool.reread().unwrap_err();
+    disk.heal();
+    assert!(spool.reread().unwrap() && !spool.passes_over());
+    assert_eq!(replay(&mut spool, true), texts[1..5], "the first is on its way");
+    spool.settle(Sequence(1));
+    assert!(spool.is_empty() && spool.waiting() == Waiting::default());
+    assert!(!spool.reread().unwrap());
+}
+
+#[test]
+fn a_segment_that_is_passed_over_unseen_is_counted_when_it_can_be_read_again() {
+    let disk = new_disk();
+    let texts = fifteen(&disk);
+    let path = segments(&disk).into_keys().next().unwrap();
+    let bytes = disk.files()[&path].clone();
+    disk.put(&path, &vec![0; segment::MAX_SEGMENT_BYTES as usize + 1]);
+    let mut spool = open(&disk);
+    for _ in 0..reread::READ_PATIENCE {
+        spool.next_unsent().unwrap_err();
+    }
+    assert_eq!(replay(&mut spool, true), texts[5..]);
+    assert!(spool.is_empty() && spool.passes_over());
+    disk.put(&path, &bytes);
+    assert!(spool.reread().unwrap());
+    assert_eq!(spool.waiting().messages, 5);
+    assert_eq!(replay(&mut spool, true), texts[..5]);
+    assert!(spool.is_empty());
 }

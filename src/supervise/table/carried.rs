@@ -41,10 +41,17 @@ impl Carried {
         let since = now.checked_sub(self.age).unwrap_or(now);
         match self.stage {
             Stage::Running => State::Running { pid, since },
-            Stage::Draining { left, told } => State::Draining { pid, since, deadline: now + left, told },
+            Stage::Draining { left, told } => {
+                State::Draining { pid, since, deadline: deadline(now, left), told }
+            }
             Stage::Killed { told } => State::Killed { pid, since, told },
         }
     }
+}
+
+/// When `left` is over. A time that no clock can show is over now: whoever wrote that down is not to be waited for.
+pub fn deadline(now: Instant, left: Duration) -> Instant {
+    now.checked_add(left).unwrap_or(now)
 }
 
 #[cfg(test)]
@@ -65,4 +72,16 @@ mod tests {
         }
         assert_eq!(Carried::from_state(State::Waiting { start_at: now }, now), None);
     }
+
+    #[test]
+    fn a_time_beyond_every_clock_is_over_now() {
+        let now = Instant::now();
+        let text =
+            format!(r#"{{"pid":2,"age":{0},"stage":{{"Draining":{{"left":{0},"told":true}}}}}}"#, MOST);
+        let state = serde_json::from_str::<Carried>(&text).unwrap().state(now);
+        assert_eq!(state, State::Draining { pid: 2, since: now, deadline: now, told: true });
+    }
+
+    /// The longest time, as JSON.
+    const MOST: &str = r#"{"secs":18446744073709551615,"nanos":0}"#;
 }

@@ -213,6 +213,29 @@ fn a_silent_link_is_tried_after_15_s_and_given_up_after_60() {
 }
 
 #[test]
+fn a_slow_link_is_not_given_up_while_what_is_sent_goes_on() {
+    let mut rig = rig();
+    rig.come_up_secure();
+    for _ in 0..20 {
+        rig.wait(14.0);
+        rig.broker.link_moved(rig.now);
+        rig.broker.probe(rig.now);
+        rig.wait(4.0);
+        rig.broker.link_moved(rig.now);
+        rig.wait(4.0);
+        rig.broker.link_moved(rig.now);
+        rig.put(|out| put_pong(out, b""));
+    }
+    assert!(rig.broker.link.is_up());
+    rig.wait(60.1);
+    rig.frames();
+    for _ in 0..4 {
+        rig.wait(15.0);
+    }
+    assert!(!rig.broker.link.is_up(), "nothing goes on");
+}
+
+#[test]
 fn a_person_s_heartbeat_has_five_seconds() {
     let mut rig = rig();
     rig.come_up_secure();

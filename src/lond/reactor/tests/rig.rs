@@ -3,6 +3,7 @@
 use super::super::*;
 use crate::config::{Allow, Hosts, Lond, Role};
 use crate::supervise::control;
+use crate::supervise::signals::ToldToEnd;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -104,7 +105,8 @@ impl Rig {
         let (config, opening_deadline) =
             (self.config.clone(), Instant::now() + self.config.lond.opening_timeout);
         let child = std::thread::spawn(move || {
-            Reactor::new(config, Accepted::Classic(&host("msua1")), stream, theirs, opening_deadline)
+            let told = ToldToEnd::new().unwrap();
+            Reactor::new(config, Accepted::Classic(&host("msua1")), stream, theirs, told, opening_deadline)
                 .unwrap()
                 .run()
         });

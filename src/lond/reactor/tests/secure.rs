@@ -4,6 +4,7 @@ use super::rig::{PATIENCE, id};
 use super::secure_rig::*;
 use super::*;
 use crate::config::Hosts;
+use crate::supervise::signals::ToldToEnd;
 use crate::wire::secure::{MAX_BODY, put_ping, put_window};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream as StdStream};
@@ -381,7 +382,9 @@ fn a_caller_that_says_nothing_is_waited_for_asleep() {
     let now = Instant::now();
     let deadline = now + Duration::from_secs(10);
     let accepted = Accepted::Secure { tunnel, hint: String::new() };
-    let mut reactor = Reactor::new(rig.rig.config.clone(), accepted, stream, control, deadline).unwrap();
+    let told = ToldToEnd::new().unwrap();
+    let mut reactor =
+        Reactor::new(rig.rig.config.clone(), accepted, stream, control, told, deadline).unwrap();
     reactor.turn(now);
     assert_eq!(reactor.timeout(now), Some(Duration::from_secs(10)));
     assert!(reactor.scratch.len() <= 16 * 1024);

@@ -7,6 +7,7 @@ use crate::lond::Reason;
 use crate::lond::reactor::{Accepted, Reactor};
 use crate::lond::record;
 use crate::supervise::control::{self, Channel, FromServe, ToServe};
+use crate::supervise::signals::ToldToEnd;
 use crate::wire::secure::*;
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -86,6 +87,7 @@ impl SecureRig {
                 Accepted::Secure { tunnel: Box::new(tunnel), hint: "a hint".to_owned() },
                 stream,
                 theirs,
+                ToldToEnd::new().unwrap(),
                 deadline,
             )
             .unwrap()

@@ -340,3 +340,15 @@ fn the_heartbeat_tries_a_silent_caller_and_gives_it_up() {
     bench.wait(15.0);
     assert_eq!(bench.ended().as_deref(), Some("nothing was heard for 60s"));
 }
+
+#[test]
+fn a_caller_that_takes_what_it_is_sent_is_not_given_up_though_it_says_nothing() {
+    let mut bench = Bench::open();
+    for _ in 0..20 {
+        bench.wait(14.0);
+        bench.session.moved(bench.now);
+    }
+    assert_eq!((bench.read(), bench.ended()), (String::new(), None));
+    (0..4).for_each(|_| bench.wait(15.0));
+    assert_eq!(bench.ended().as_deref(), Some("nothing was heard for 60s"));
+}

@@ -8,14 +8,27 @@ use crate::config::{Pin, Pins};
 use rcgen::CertificateParams;
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::{PrivateKeyDer, ServerName};
+use rustls::pki_types::{PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::NoServerSessionStorage;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::time_provider::TimeProvider;
 use rustls::{ClientConfig, ClientConnection, ServerConfig, version};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The name in the certificate and in the library's hands; it crosses the network in neither hello.
 const NAME: &str = "lonnet";
+
+/// The library's clock: it stands still. The library asks for the time to judge dates, which count for nothing here,
+/// and its own clock panics where this machine's is before 1970.
+#[derive(Debug)]
+struct NoClock;
+
+impl TimeProvider for NoClock {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(UnixTime::since_unix_epoch(Duration::ZERO))
+    }
+}
 
 /// This host's key and certificate, ready for any number of tunnels. A clone is the same and costs nothing.
 #[derive(Clone)]
@@ -52,7 +65,7 @@ impl TlsIdentity {
     /// A call to a host with one of these keys.
     pub(super) fn call(&self, expected: &[Pin]) -> Result<ClientConnection, rustls::Error> {
         let verifier = CallerVerifier::new(&self.provider, expected);
-        let mut config = ClientConfig::builder_with_provider(self.provider.clone())
+        let mut config = ClientConfig::builder_with_details(self.provider.clone(), Arc::new(NoClock))
             .with_protocol_versions(&[&version::TLS13])?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier))
@@ -84,7 +97,7 @@ impl Admission {
     /// The TLS library has no use for the identity.
     pub fn new(identity: &TlsIdentity, pins: Pins) -> Result<Admission, KeyError> {
         let verifier = CalledVerifier::new(&identity.provider, pins.clone());
-        let mut config = ServerConfig::builder_with_provider(identity.provider.clone())
+        let mut config = ServerConfig::builder_with_details(identity.provider.clone(), Arc::new(NoClock))
             .with_protocol_versions(&[&version::TLS13])
             .map_err(|error| KeyError::Certificate { pin: identity.pin, cause: error.to_string() })?
             .with_client_cert_verifier(Arc::new(verifier))

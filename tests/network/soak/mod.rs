@@ -1,12 +1,15 @@
 //! Long runs, in short here: `scripts/soak` sets how many seconds each takes.
 
+mod field;
+mod kill9;
+mod mishaps;
+mod traffic;
+
 use crate::common::load::Load;
 use crate::common::local::Local;
 use crate::common::pair::{CALLED, Pair};
-use crate::common::secure_pair::TwoHosts;
 use crate::common::{process, wait};
 use crate::crashes::check_delivery;
-use crate::secure_once::{UNDER_WAY, settle};
 use nix::sys::signal::Signal;
 use std::time::{Duration, Instant};
 
@@ -111,53 +114,4 @@ fn churn() {
     });
     let memory = process::peak_memory(pair.lonc.only_child()).expect("the child lives");
     assert!(memory < 64 << 10, "{memory} KiB");
-}
-
-#[test]
-fn kill9() {
-    let both = TwoHosts::new();
-    let (mut lonc, mut lond) = both.start();
-    let load = Load::start_as(&both.one.socket(CALLED), "critical:do:");
-    let going_on = until_the_end();
-    let (mut kills, mut of_lond) = (0, 0);
-    while going_on() {
-        breathe();
-        let blow = fastrand::u8(..5);
-        let (caller, called) = (matches!(blow, 0 | 1 | 4), matches!(blow, 2..=4));
-        let mut victims = Vec::new();
-        if caller {
-            victims.extend(lonc.children());
-        }
-        if called {
-            victims.extend(lond.children());
-            of_lond += 1;
-        }
-        if matches!(blow, 1 | 4) {
-            victims.push(lonc.pid());
-        }
-        if matches!(blow, 3 | 4) {
-            victims.push(lond.pid());
-        }
-        kills += victims.len();
-        victims.iter().for_each(|&pid| process::signal(pid, Signal::SIGKILL));
-        if matches!(blow, 3 | 4) {
-            lond.kill();
-            lond = both.other.lond();
-        }
-        if matches!(blow, 1 | 4) {
-            lonc.kill();
-            lonc = both.one.lonc();
-        }
-    }
-    load.wait_for_more(10);
-    lonc.signal(Signal::SIGUSR1);
-    let acknowledged = load.finish();
-    let tally = settle("do:", &acknowledged, || both.counter.done());
-    println!(
-        "{kills} processes killed, {} messages: {} lost, {} repeated, {} out of order",
-        tally.messages, tally.lost, tally.repeated, tally.out_of_order
-    );
-    assert_eq!((tally.lost, tally.out_of_order), (0, 0));
-    // Only a message in the handler of a lond that is killed may be done again.
-    assert!(tally.repeated <= of_lond * UNDER_WAY, "{of_lond} times lond was killed: {tally:?}");
 }

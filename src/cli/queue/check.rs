@@ -1,0 +1,141 @@
+//! `lon queue check [PEER]`: reads all that is stored and says what is damaged, as `file:line: what`. Changes nothing
+//! and takes no lock; the programs may run or not.
+//!
+//! It reads the spool of each host, the files that were dropped in, what this host answered to the critical messages of
+//! others, and says at the end where it looked and what it counted. What is odd and hinders nothing is marked
+//! `warning: `. All goes to standard output. Exit code 0 when nothing is damaged, 1 when something is, or could not be
+//! read.
+
+use super::{delayed, named};
+use crate::cli::{Failure, print};
+use crate::config::{Config, HostId};
+use crate::disk::StepError;
+use crate::lond::record;
+use crate::spool::{self, Delayed, Finding, RealDisk, Tally, Told};
+use jiff::Timestamp;
+use std::thread;
+use std::time::Duration;
+
+/// How long damage must be the same to be believed: longer than one write of a link child takes.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Findings that are held until they are printed.
+const HELD_MOST: usize = 1000;
+
+pub(in crate::cli) fn run(config: &Config, peer: Option<&str>) -> Result<u8, Failure> {
+    let delayed = delayed(config)?;
+    let mut round = Round::default();
+    match peer {
+        Some(peer) => round.host(config, &delayed, &named(config, &delayed, peer)?)?,
+        None => {
+            for host in config.peers.iter().map(|peer| &peer.host.id).chain(&delayed.strangers) {
+                round.host(config, &delayed, host)?;
+            }
+            for stray in &delayed.strays {
+                let what = "is for no host of hosts.tab: nobody takes it in";
+                round.note(Finding::warning(&config.spool_dir.join(stray), None, what))?;
+            }
+        }
+    }
+    round.show()?;
+    print(round.summary(config).as_bytes())?;
+    Ok(u8::from(round.total.damaged > 0))
+}
+
+/// What was found so far.
+#[derive(Debug, Default)]
+struct Round {
+    total: Tally,
+    spools: u64,
+    records: u64,
+    /// Lines of records that were proven.
+    answers: u64,
+    held: Vec<Finding>,
+}
+
+impl Round {
+    fn host(&mut self, config: &Config, delayed: &Delayed<'_>, host: &HostId) -> Result<(), Failure> {
+        let folder = config.spool_path(host);
+        if folder.exists() {
+            self.spools += 1;
+            let mut failed = Ok(());
+            let checked = spool::check(&mut RealDisk, &folder, &mut || thread::sleep(PAUSE), &mut |told| {
+                if let Told::Finding(finding) = told
+                    && failed.is_ok()
+                {
+                    failed = self.hold(finding);
+                }
+            });
+            failed?;
+            self.add(checked.map_err(unread)?);
+        }
+        for name in delayed.files.get(host).into_iter().flatten() {
+            let mut found = None;
+            let path = config.spool_dir.join(name);
+            let whole = spool::check_dropped(&mut RealDisk, &path, Timestamp::now(), &mut |finding| {
+                found = Some(finding);
+            });
+            self.total.dropped_in += u64::from(whole);
+            found.map_or(Ok(()), |finding| self.note(finding))?;
+        }
+        self.record(config, host)
+    }
+
+    /// What this host remembers of its answers to `caller`.
+    fn record(&mut self, config: &Config, caller: &HostId) -> Result<(), Failure> {
+        let folder = record::folder(&config.spool_dir, caller);
+        if !folder.exists() {
+            return Ok(());
+        }
+        self.records += 1;
+        let mut found = Vec::new();
+        let tally =
+            record::check(&mut RealDisk, &folder, &mut |finding| found.push(finding)).map_err(unread)?;
+        self.answers += tally.sound;
+        self.total.set_aside += tally.set_aside;
+        found.into_iter().try_for_each(|finding| self.note(finding))
+    }
+
+    fn add(&mut self, tally: Tally) {
+        self.total.sound += tally.sound;
+        self.total.waiting += tally.waiting;
+        self.total.damaged += tally.damaged;
+        self.total.set_aside += tally.set_aside;
+        self.total.failed += tally.failed;
+    }
+
+    /// Takes a finding that no [`Tally`] counts.
+    fn note(&mut self, finding: Finding) -> Result<(), Failure> {
+        self.total.damaged += u64::from(finding.damage);
+        self.hold(finding)
+    }
+
+    fn hold(&mut self, finding: Finding) -> Result<(), Failure> {
+        self.held.push(finding);
+        if self.held.len() >= HELD_MOST { self.show() } else { Ok(()) }
+    }
+
+    fn show(&mut self) -> Result<(), Failure> {
+        let mut text = String::new();
+        for finding in self.held.drain(..) {
+            let mark = if finding.damage { "" } else { "warning: " };
+            text.push_str(&format!("{mark}{finding}\n"));
+        }
+        print(text.as_bytes())
+    }
+
+    fn summary(&self, config: &Config) -> String {
+        let Tally { sound, waiting, damaged, set_aside, failed, dropped_in } = self.total;
+        let Round { spools, records, answers, .. } = self;
+        format!(
+            "{}: looked at the spools of {spools} hosts and what {records} callers were answered\n\
+             messages: {sound} sound, {waiting} of them wait; {dropped_in} dropped in; {failed} failed; answers: \
+             {answers} sound; damaged: {damaged}; set aside before: {set_aside}\n",
+            config.spool_dir.display()
+        )
+    }
+}
+
+fn unread(error: StepError) -> Failure {
+    Failure::did(error.verb, error.path.display(), &error.cause)
+}

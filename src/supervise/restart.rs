@@ -1,0 +1,332 @@
+//! HUP in the program that serves: first a trial of the next one, then `exec`.
+//!
+//! ```text
+//!        HUP                    said the word, lived its time, exited 0           exec
+//!  Idle ------> Trying (a child) --------------------------------------> Proven ------> the next program
+//!   ^             | anything else: one error in the log, a word in the status               | failed
+//!   +-------------+-------------------------------------------------------------------------+
+//! ```
+//!
+//! The trial is a child like another: the loop goes on serving, a deadline bounds it, and it is reaped with the others.
+//! Whatever becomes of it, nothing has changed by then, so the program that serves goes on until another HUP. How many
+//! HUPs ever come during a trial, exactly one more restart follows: what they stand for may have been written after
+//! the trial had read it. That one is not forgotten by `exec` either.
+//!
+//! What a start on trial looks at: [`super::trial`].
+
+use super::handoff;
+use super::image::Program;
+use super::spawn::{self, End};
+use super::trial::{self, MAX_SAID, PROBLEMS, WORD};
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::Signal;
+use nix::unistd::{Pid, getppid, setpgid};
+use serde::Serialize;
+use std::convert::Infallible;
+use std::fs::File;
+use std::io::{self, PipeReader, PipeWriter, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+/// How long a program must live before it may take over.
+pub const LIFE: Duration = Duration::from_secs(1);
+/// How much longer its start may take. Reading a table of thousands of hosts on a busy machine takes a fraction.
+pub const LIMIT: Duration = Duration::from_secs(10);
+/// Name of an environment variable with another [`LIFE`], in milliseconds, for tests that send HUP by the hundred.
+/// A longer one than [`LIFE`] is not taken.
+pub const LIFE_VARIABLE: &str = "LONNET_TRIAL_LIFE";
+
+/// What to do with what the log says went wrong.
+const ADVICE: &str = "the old program goes on; put that right and send HUP again";
+/// Exit code of a trial that could not be executed; why, it has said.
+const NOT_EXECUTED: i32 = 127;
+
+/// Why a trial could not even begin.
+#[derive(Debug, thiserror::Error)]
+enum BeginError {
+    #[error("describe what is handed over: {0}")]
+    Describe(io::Error),
+    #[error("make a pipe: {0}")]
+    Pipe(io::Error),
+    #[error("start a process: {0}")]
+    Fork(io::Error),
+}
+
+/// What the supervisor is to do now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Describe what would be left, and [`Restarts::try_out`].
+    Try,
+    /// `exec`; if that comes back, [`Restarts::stayed`].
+    Exec,
+}
+
+/// See the head of this file.
+#[derive(Debug)]
+pub struct Restarts {
+    life: Duration,
+    stage: Stage,
+    /// A HUP came that no trial has answered.
+    wanted: bool,
+    /// Why the last restart came to nothing.
+    failure: Option<String>,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Idle,
+    Trying(Trying),
+    Proven,
+}
+
+#[derive(Debug)]
+struct Trying {
+    pid: u32,
+    begun: Instant,
+    pipe: PipeReader,
+    end: Option<Killed>,
+}
+
+/// Why a trial was killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Killed {
+    Overdue,
+    /// This program stops: nobody wants to know.
+    Stopping,
+}
+
+/// How long a program must live: [`LIFE`], or less where the environment says so.
+pub fn life() -> Duration {
+    let told = std::env::var(LIFE_VARIABLE).ok().and_then(|text| text.parse().ok());
+    told.map_or(LIFE, |milliseconds| Duration::from_millis(milliseconds).min(LIFE))
+}
+
+impl Restarts {
+    /// None is under way. `wanted`: a HUP came to the program before this one that it could not answer.
+    pub fn new(life: Duration, wanted: bool) -> Restarts {
+        Restarts { life, stage: Stage::Idle, wanted, failure: None }
+    }
+
+    /// HUP.
+    pub fn want(&mut self) {
+        self.wanted = true;
+    }
+
+    /// Whether the next program must be told of a HUP.
+    pub fn wanted(&self) -> bool {
+        self.wanted
+    }
+
+    /// Why the last restart came to nothing, if it did.
+    pub fn failure(&self) -> Option<&str> {
+        self.failure.as_deref()
+    }
+
+    /// This program stops: what is on trial ends, and nothing follows.
+    pub fn cancel(&mut self) {
+        self.wanted = false;
+        match &mut self.stage {
+            Stage::Trying(trying) => trying.kill(Killed::Stopping),
+            Stage::Proven => self.stage = Stage::Idle,
+            Stage::Idle => {}
+        }
+    }
+
+    /// What to do next, until there is nothing; kills a trial that is overdue.
+    pub fn step(&mut self, now: Instant) -> Option<Step> {
+        match &mut self.stage {
+            Stage::Idle => std::mem::take(&mut self.wanted).then_some(Step::Try),
+            Stage::Trying(trying) => {
+                if trying.end.is_none() && trying.begun + self.life + LIMIT <= now {
+                    trying.kill(Killed::Overdue);
+                }
+                None
+            }
+            Stage::Proven => Some(Step::Exec),
+        }
+    }
+
+    /// When [`Restarts::step`] has something to do that no event announces.
+    pub fn deadline(&self) -> Option<Instant> {
+        match &self.stage {
+            Stage::Trying(trying) if trying.end.is_none() => Some(trying.begun + self.life + LIMIT),
+            Stage::Trying(_) | Stage::Idle | Stage::Proven => None,
+        }
+    }
+
+    /// Starts `program` on trial, with what would be left to it.
+    pub fn try_out<T: Serialize>(
+        &mut self,
+        program: &Program,
+        legacy: &T,
+        descriptors: &[BorrowedFd<'_>],
+        now: Instant,
+    ) {
+        log::info!("trying {}", program.path().display());
+        match begin(program, legacy, descriptors, self.life) {
+            Ok((pid, pipe)) => self.stage = Stage::Trying(Trying { pid, begun: now, pipe, end: None }),
+            Err(error) => self.fail(program, &[error.to_string()]),
+        }
+    }
+
+    /// A process was reaped; whether it was the trial. What follows, [`Restarts::step`] tells.
+    pub fn ended(&mut self, program: &Program, pid: u32, end: End, now: Instant) -> bool {
+        let Stage::Trying(trying) = &mut self.stage else { return false };
+        if trying.pid != pid {
+            return false;
+        }
+        let lived = now.saturating_duration_since(trying.begun);
+        let verdict = match trying.end {
+            Some(Killed::Stopping) => {
+                self.stage = Stage::Idle;
+                return true;
+            }
+            Some(Killed::Overdue) => {
+                Err(vec![format!("it did not end its start within {:?}", self.life + LIMIT)])
+            }
+            None => judge(&trying.said(), end, lived, self.life),
+        };
+        match verdict {
+            Ok(version) => {
+                log::info!("starting anew: {}, version {version}", program.path().display());
+                self.stage = Stage::Proven;
+            }
+            Err(problems) => self.fail(program, &problems),
+        }
+        true
+    }
+
+    /// `exec` came back, with an error if it was tried.
+    pub fn stayed(&mut self, program: &Program, error: Option<String>) {
+        match error {
+            Some(error) => self.fail(program, &[error]),
+            None => self.stage = Stage::Idle,
+        }
+    }
+
+    /// The one place where a restart comes to nothing.
+    fn fail(&mut self, program: &Program, problems: &[String]) {
+        let path = program.path().display();
+        for problem in problems {
+            log::error!("restart: {problem} ({path}); {ADVICE}");
+        }
+        self.failure = Some(problems.join("; "));
+        self.stage = Stage::Idle;
+    }
+}
+
+impl Trying {
+    fn kill(&mut self, why: Killed) {
+        self.end = Some(why);
+        spawn::kill_group_now(self.pid);
+    }
+
+    /// What it has said by now; a process that it left behind may go on, and is not waited for.
+    fn said(&mut self) -> String {
+        let mut said = Vec::new();
+        let flags = nix::fcntl::OFlag::O_NONBLOCK;
+        if nix::fcntl::fcntl(&self.pipe, nix::fcntl::FcntlArg::F_SETFL(flags)).is_ok() {
+            // An error is that nothing more is there; what was read before it is kept.
+            let _ = (&self.pipe).take(2 * MAX_SAID as u64).read_to_end(&mut said);
+        }
+        String::from_utf8_lossy(&said).into_owned()
+    }
+}
+
+/// The version of a program that can start, or why it cannot.
+fn judge(said: &str, end: End, lived: Duration, life: Duration) -> Result<String, Vec<String>> {
+    if let Some((_, problems)) = said.split_once(PROBLEMS).filter(|_| end != End::Exited(0)) {
+        return Err(problems.lines().map(str::to_owned).collect());
+    }
+    let word = said.lines().next().and_then(|line| line.strip_prefix(WORD)?.strip_prefix(' '));
+    match (word, end) {
+        (Some(version), End::Exited(0)) if lived >= life => Ok(version.to_owned()),
+        (Some(_), _) => Err(vec![format!("it ended {lived:.1?} after its start ({end})")]),
+        (None, _) => Err(vec![format!(
+            "it ended {lived:.1?} after its start ({end}) and did not say that it can start"
+        )]),
+    }
+}
+
+fn begin<T: Serialize>(
+    program: &Program,
+    legacy: &T,
+    descriptors: &[BorrowedFd<'_>],
+    life: Duration,
+) -> Result<(u32, PipeReader), BeginError> {
+    let left = handoff::describe(legacy, descriptors).map_err(BeginError::Describe)?;
+    let (ours, theirs) = io::pipe().map_err(BeginError::Pipe)?;
+    let keep = vec![left.as_raw_fd(), theirs.as_raw_fd()];
+    let parent = Pid::this();
+    let program = program.clone();
+    let pid = spawn::spawn(keep, move || become_trial(&program, parent, &left, theirs, life));
+    Ok((pid.map_err(BeginError::Fork)?, ours))
+}
+
+/// In the child: executes the program, or says why not.
+fn become_trial(
+    program: &Program,
+    parent: Pid,
+    left: &File,
+    mut pipe: PipeWriter,
+    life: Duration,
+) -> Infallible {
+    let error = execute(program, parent, left, &pipe, life);
+    // Nobody is left to know if that fails.
+    let _ = write!(pipe, "{PROBLEMS}exec: {error}");
+    std::process::exit(NOT_EXECUTED)
+}
+
+fn execute(program: &Program, parent: Pid, left: &File, pipe: &PipeWriter, life: Duration) -> io::Error {
+    // A group of its own, so that what a script has started ends with it and a terminal's signals do not reach it; and
+    // it is not to outlive the program that wants to know.
+    let prepared = setpgid(Pid::from_raw(0), Pid::from_raw(0))
+        .and_then(|()| set_pdeathsig(Signal::SIGKILL))
+        .and_then(|()| handoff::set_close_on_exec(left.as_fd(), false))
+        .and_then(|()| handoff::set_close_on_exec(pipe.as_fd(), false));
+    if let Err(errno) = prepared {
+        return errno.into();
+    }
+    if getppid() != parent {
+        return io::Error::other("the program that started it is gone");
+    }
+    let value = trial::value(std::process::id(), left.as_fd(), pipe.as_fd(), life);
+    match program.call(trial::VARIABLE, &value, &[handoff::VARIABLE]) {
+        Ok(call) => call.exec(),
+        Err(error) => io::Error::new(io::ErrorKind::InvalidInput, error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIVED: Duration = Duration::from_millis(1001);
+
+    fn judged(said: &str, end: End) -> Result<String, String> {
+        judge(said, end, LIVED, LIFE).map_err(|problems| problems.join("|"))
+    }
+
+    #[test]
+    fn only_a_program_that_said_the_word_lived_and_exited_0_may_take_over() {
+        let word = format!("{WORD} 2.0\n");
+        assert_eq!(judged(&word, End::Exited(0)), Ok("2.0".to_owned()));
+        assert!(judge(&word, End::Exited(0), LIFE - Duration::from_millis(1), LIFE).is_err());
+        let killed = End::Killed(Signal::SIGSEGV);
+        for (said, end) in
+            [("", End::Exited(0)), ("hello\n", End::Exited(0)), (&word, End::Exited(1)), (&word, killed)]
+        {
+            let why = judged(said, end).unwrap_err();
+            assert!(why.starts_with(&format!("it ended 1.0s after its start ({end})")), "{why}");
+        }
+    }
+
+    #[test]
+    fn what_a_program_says_is_wrong_with_it_is_a_problem_a_line() {
+        let said = format!("{WORD} 2.0-rc\n{PROBLEMS}/x/hosts.tab:5: no-such thing\n/x/hosts.tab:6: another");
+        assert_eq!(
+            judged(&said, End::Exited(1)).unwrap_err(),
+            "/x/hosts.tab:5: no-such thing|/x/hosts.tab:6: another"
+        );
+    }
+}
