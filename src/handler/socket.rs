@@ -16,7 +16,8 @@
 //!   is answered `error:`: it cannot be sent again, since the program may have acted on it. What was held goes to the
 //!   new connection.
 //!
-//! A program that is away (`connect` fails) costs the requests that wait, not the next one: that dials anew.
+//! A program that is away (`connect` fails) costs the requests that wait, not the next one: that dials anew. So does, once,
+//! a request of which the program cannot have seen a byte when its connection ended.
 
 use super::Ticket;
 use crate::wire::line::{Line, LineReader, Outgoing};
@@ -73,13 +74,17 @@ pub struct Conversation {
     timeout: Duration,
     max_line: usize,
     state: State,
-    /// Requests on the connection, oldest first; without the overdue one in [`State::Late`].
-    asked: VecDeque<Ticket>,
+    /// Requests on the connection, oldest first, and the lengths of their lines; without the overdue one in
+    /// [`State::Late`].
+    asked: VecDeque<(Ticket, usize)>,
     /// Their bytes that the program has not taken.
     out: Outgoing,
     /// Requests that no connection has seen; empty in [`State::Up`] and [`State::Away`].
     held: VecDeque<(Ticket, Box<[u8]>)>,
     reader: LineReader,
+    /// Requests that the last connection took nothing of were given to this one, which has answered none yet. What
+    /// it takes nothing of either is answered `error:`.
+    second_try: bool,
     /// From here the program's time for its oldest request runs. Meaningful while one is open.
     clock_from: Instant,
     /// The reactor stopped reading the program at this time, since the caller does not read: its clock stands.
@@ -98,6 +103,7 @@ impl Conversation {
             out: Outgoing::default(),
             held: VecDeque::new(),
             reader: LineReader::new(max_line),
+            second_try: false,
             clock_from: now,
             paused: None,
         }
@@ -110,8 +116,7 @@ impl Conversation {
                 if self.asked.is_empty() {
                     self.clock_from = now;
                 }
-                self.asked.push_back(ticket);
-                self.out.push_line(request);
+                self.push(ticket, request);
             }
             State::Away => {
                 self.hold(ticket, request);
@@ -213,12 +218,13 @@ impl Conversation {
                     self.enter(State::Up, "the late answer came");
                 }
                 State::Up => {
-                    if let Some(ticket) = self.asked.pop_front() {
+                    if let Some((ticket, _)) = self.asked.pop_front() {
                         answer(ticket, line);
                     }
                 }
                 State::Away | State::Dialing { .. } => debug_assert!(false, "no connection"),
             }
+            self.second_try = false;
             self.clock_from = now;
         }
     }
@@ -247,7 +253,7 @@ impl Conversation {
             State::Dialing { since, .. } if over(since) => Err(Fault::Busy(self.timeout)),
             State::Up | State::Late if self.paused.is_some() => Ok(()),
             State::Up if over(self.clock_from) => {
-                let Some(ticket) = self.asked.pop_front() else { return Ok(()) };
+                let Some((ticket, _)) = self.asked.pop_front() else { return Ok(()) };
                 answer(
                     ticket,
                     format!("error:{}: no answer within {:?}", self.name, self.timeout).as_bytes(),
@@ -262,15 +268,16 @@ impl Conversation {
     }
 
     /// The connection is no more, or could not be made: answers every request that it costs. What was held behind
-    /// an overdue request dials anew.
+    /// an overdue request dials anew, and so does, once, what the program cannot have seen a byte of.
     pub fn failed(&mut self, fault: &Fault, now: Instant, answer: &mut impl FnMut(Ticket, &[u8])) {
         let (lost, next) = match self.state {
             State::Away => return,
             State::Dialing { .. } => (self.held.drain(..).map(|(ticket, _)| ticket).collect(), State::Away),
             State::Up | State::Late => {
+                self.second_try = !self.second_try && self.hold_unsent();
                 let next =
                     if self.held.is_empty() { State::Away } else { State::Dialing { since: now, next: now } };
-                (std::mem::take(&mut self.asked), next)
+                (self.asked.drain(..).map(|(ticket, _)| ticket).collect::<Vec<_>>(), next)
             }
         };
         self.out.clear();
@@ -297,6 +304,23 @@ impl Conversation {
         }
     }
 
+    fn push(&mut self, ticket: Ticket, request: &[u8]) {
+        self.out.push_line(request);
+        self.asked.push_back((ticket, request.len() + 1));
+    }
+
+    /// Takes back the requests of which the connection took nothing; whether there are any.
+    fn hold_unsent(&mut self) -> bool {
+        let mut unsent = self.out.bytes();
+        let before = self.held.len();
+        while let Some((ticket, length)) = self.asked.pop_back_if(|(_, length)| *length <= unsent.len()) {
+            let line;
+            (unsent, line) = unsent.split_at(unsent.len() - length);
+            self.held.push_front((ticket, line[..length - 1].into()));
+        }
+        self.held.len() > before
+    }
+
     fn hold(&mut self, ticket: Ticket, request: &[u8]) {
         self.held.push_back((ticket, request.into()));
     }
@@ -306,9 +330,8 @@ impl Conversation {
         if self.asked.is_empty() {
             self.clock_from = now;
         }
-        for (ticket, request) in self.held.drain(..) {
-            self.asked.push_back(ticket);
-            self.out.push_line(&request);
+        for (ticket, request) in std::mem::take(&mut self.held) {
+            self.push(ticket, &request);
         }
     }
 

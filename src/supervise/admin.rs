@@ -125,11 +125,14 @@ impl Admin {
                 continue;
             }
             let token = token();
-            if registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE).is_ok() {
-                let (reader, out) = (LineReader::new(MAX_LINE), Outgoing::default());
-                let client = Client { stream, reader, out, stage: Stage::Asking, leaves: now + STAY };
-                self.clients.insert(token, client);
+            if let Err(error) = registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)
+            {
+                log::warn!("accept on {}: register: {error}; its client is closed", self.path.display());
+                continue;
             }
+            let (reader, out) = (LineReader::new(MAX_LINE), Outgoing::default());
+            let client = Client { stream, reader, out, stage: Stage::Asking, leaves: now + STAY };
+            self.clients.insert(token, client);
         }
     }
 

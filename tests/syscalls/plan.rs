@@ -20,14 +20,14 @@ const DESCRIPTORS: &[i32] = &[libc::EMFILE, libc::ENFILE, libc::ENOMEM];
 pub const CALLS: [Call; 47] = [
     Call { name: "open", errors: &[libc::ENOSPC, libc::EIO, libc::EMFILE, libc::ENFILE, libc::EINTR] },
     Call { name: "opendir", errors: &[libc::EMFILE, libc::EIO] },
-    Call { name: "stat", errors: &[libc::EIO, libc::ENOMEM] },
+    Call { name: "stat", errors: &[libc::EIO] },
     Call { name: "statvfs", errors: &[libc::EIO, libc::EINTR] },
     Call { name: "mkdir", errors: &[libc::ENOSPC, libc::EIO] },
     Call { name: "rename", errors: &[libc::ENOSPC, libc::EIO] },
     Call { name: "unlink", errors: &[libc::EIO, libc::EROFS] },
     Call { name: "chmod", errors: &[libc::EIO] },
     Call { name: "ftruncate", errors: &[libc::EIO, libc::EINTR] },
-    Call { name: "close", errors: &[libc::EIO, libc::EINTR, libc::ENOSPC] },
+    Call { name: "close", errors: &[libc::EIO] },
     Call { name: "read", errors: &[libc::EIO, libc::EINTR, SHORT] },
     Call { name: "pread", errors: &[libc::EIO, libc::EINTR, SHORT] },
     Call { name: "recv", errors: &[libc::ENOMEM, libc::ECONNRESET, libc::EINTR, libc::EAGAIN, SHORT] },
@@ -106,9 +106,14 @@ pub struct Fault {
 }
 
 impl Fault {
+    /// The name of the call.
+    pub fn call(&self) -> &'static str {
+        CALLS[self.call].name
+    }
+
     /// The error's text, as a log line has it; none where the call is to be made again, or goes on, without a word.
     pub fn words(&self) -> Option<String> {
-        let later = self.error == libc::EAGAIN && !matches!(CALLS[self.call].name, "fork" | "thread");
+        let later = self.error == libc::EAGAIN && !matches!(self.call(), "fork" | "thread");
         if later || matches!(self.error, SHORT | libc::EINTR) {
             return None;
         }
@@ -135,8 +140,8 @@ impl Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (role, call) = (ROLES[self.role], CALLS[self.call].name);
-        write!(f, "{} {role} {call} {} {}", self.tested.name(), name_of(self.error), self.nth)
+        let (program, role) = (self.tested.name(), ROLES[self.role]);
+        write!(f, "{program} {role} {} {} {}", self.call(), name_of(self.error), self.nth)
     }
 }
 
@@ -160,6 +165,17 @@ pub fn sample(tested: Tested, seen: &Seen) -> Vec<Fault> {
         };
         vec![nth.min(count)]
     })
+}
+
+/// The calls that were counted, for a person.
+pub fn counts(seen: &Seen) -> String {
+    let of_role = |role: usize| {
+        let calls = CALLS.iter().enumerate().map(|(at, call)| (call.name, seen.count(role, at)));
+        let made: Vec<String> =
+            calls.filter(|(_, count)| *count > 0).map(|(name, count)| format!("{name} {count}")).collect();
+        (!made.is_empty()).then(|| format!("{}: {}", ROLES[role], made.join(", ")))
+    };
+    (0..ROLES.len()).filter_map(of_role).collect::<Vec<_>>().join("; ")
 }
 
 fn at(tested: Tested, seen: &Seen, times: impl Fn(usize, u32) -> Vec<u32>) -> Vec<Fault> {

@@ -291,10 +291,10 @@ int fcntl(int fd, int command, ...) {
     va_start(more, command);
     void *argument = va_arg(more, void *);
     va_end(more);
-    /* The others ask for a flag, and cannot fail on a descriptor that is open. */
+    /* The others ask for flags and set them, and cannot fail on a descriptor that is open. */
     int fail = command == F_DUPFD || command == F_DUPFD_CLOEXEC ? fails(DUP, NULL, fd)
-             : command == F_SETFD || command == F_OFD_SETLK    ? fails(FCNTL, NULL, fd)
-                                                               : 0;
+             : command == F_OFD_SETLK                           ? fails(FCNTL, NULL, fd)
+                                                                : 0;
     return fail ? failed() : next(fd, command, argument);
 }
 

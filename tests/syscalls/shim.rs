@@ -86,6 +86,11 @@ impl Seen {
         self.words[HITS] > 0
     }
 
+    /// What the call that failed was about: a path; empty where it is not known.
+    pub fn object(&self) -> &str {
+        self.text.split_once(' ').map_or("", |(_pid, object)| object)
+    }
+
     /// How often processes of this role made this call.
     pub fn count(&self, role: usize, call: usize) -> u32 {
         self.words[HEAD + role * CALLS.len() + call]

@@ -30,8 +30,10 @@ const CRITICAL: &str = "do:c";
 const PLAIN: &str = "do:plain";
 /// What the dropped file asks.
 const DROPPED: &str = "do:dropped";
+/// How often a condition is looked at.
+const PAUSE: Duration = Duration::from_millis(30);
 /// How long a HUP may take to be seen before it is sent again: it may have failed, and the old program gone on.
-const HUP_PATIENCE: Duration = Duration::from_secs(4);
+const HUP_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How a story ended.
 pub struct Outcome {
@@ -48,6 +50,7 @@ pub struct Outcome {
 /// Tells the story with a fault, or with none, in one of the two programs.
 pub fn tell(tested: Tested, fault: Option<&Fault>) -> Outcome {
     let hosts = prepare();
+    std::fs::create_dir(hosts.network.dir().join("zones")).expect("make a folder");
     let control = Control::new(hosts.network.dir().join("shim"), fault);
     let teller = Teller {
         tested,
@@ -61,7 +64,7 @@ pub fn tell(tested: Tested, fault: Option<&Fault>) -> Outcome {
 }
 
 /// Two hosts of which the first calls the second, with short pauses.
-pub fn prepare() -> TwoHosts {
+fn prepare() -> TwoHosts {
     let mut hosts = TwoHosts::new();
     // Something for the other end to replace at a reload.
     hosts.one.set("lonc", "request_timeout", "\"20s\"");
@@ -134,8 +137,13 @@ impl Teller<'_> {
 
     /// Waits; what does not come is a problem, and the story goes on.
     fn until(&self, what: &str, mut holds: impl FnMut() -> bool) {
-        if wait::patiently(|| holds().then_some(())).is_none() {
-            self.complain(format!("waited in vain for {what}"));
+        let deadline = Instant::now() + wait::PATIENCE;
+        while !holds() {
+            if Instant::now() >= deadline {
+                return self.complain(format!("waited in vain for {what}"));
+            }
+            // Each look may be a question to the program, and so calls of its own that are counted.
+            wait::let_pass(PAUSE);
         }
     }
 
@@ -152,7 +160,9 @@ impl Teller<'_> {
             let mut command = host.command(name);
             command.arg("--foreground");
             if program == self.tested {
-                self.control.attach(&mut command);
+                // With no zone to be looked for in a hundred folders, of which none would matter.
+                self.control
+                    .attach(command.env("TZ", "UTC").env("TZDIR", self.hosts.network.dir().join("zones")));
             }
             let socket = host.dir.join(format!("run/{name}.sock"));
             let serves = |_: &Program| Local::try_connect(&socket).is_ok();
@@ -264,8 +274,7 @@ impl Teller<'_> {
                 said = text;
             }
         }
-        let object = seen.text.split_once(' ').map_or("", |(_, object)| object);
-        let hit = self.fault.filter(|fault| seen.hit() && !may_be_quiet(fault, object));
+        let hit = self.fault.filter(|fault| seen.hit() && !may_be_quiet(fault, seen.object()));
         let words = hit.and_then(Fault::words);
         if let Some(words) = words
             && !said.contains(&words)

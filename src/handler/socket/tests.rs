@@ -225,6 +225,7 @@ fn a_lost_connection_costs_the_requests_on_it_and_half_an_answer_is_none() {
     let mut bench = Bench::connected();
     bench.ask("a");
     bench.ask("b");
+    assert_eq!(bench.written(), "a\nb\n");
     bench.program_sends(b"A\nhal").unwrap();
     bench.failed(Fault::Closed);
     assert_eq!(bench.answers(), [(1, "A"), (2, "error:echo: connection closed by the program")]);
@@ -234,6 +235,34 @@ fn a_lost_connection_costs_the_requests_on_it_and_half_an_answer_is_none() {
     assert_eq!(bench.written(), "c\n");
     bench.program_says("C").unwrap();
     assert_eq!(bench.answers()[2], (3, "C"));
+}
+
+#[test]
+fn what_a_connection_took_nothing_of_is_given_to_the_next_one_and_to_no_third() {
+    let broken = || Fault::Broken(io::ErrorKind::OutOfMemory.into());
+    let mut bench = Bench::connected();
+    for request in ["begun", "whole", "last"] {
+        bench.ask(request);
+    }
+    bench.conversation.outgoing().wrote(2);
+    bench.failed(broken());
+    let lost = (1, "error:echo: connection lost: out of memory");
+    assert_eq!(bench.answers(), [lost], "what was begun may have been acted on");
+    assert!(bench.conversation.wants_dial(bench.now));
+    bench.conversation.dialed(bench.now);
+    assert_eq!(bench.conversation.outgoing().bytes(), b"whole\nlast\n");
+    bench.failed(broken());
+    let both = [2, 3].map(|ticket| (ticket, "error:echo: connection lost: out of memory"));
+    assert_eq!(bench.answers()[1..], both);
+    assert!(!bench.conversation.wants_dial(bench.now));
+    // A connection that has answered begins anew.
+    bench.ask("x");
+    bench.conversation.dialed(bench.now);
+    bench.written();
+    bench.program_says("X").unwrap();
+    bench.ask("y");
+    bench.failed(broken());
+    assert!(bench.conversation.wants_dial(bench.now));
 }
 
 #[test]

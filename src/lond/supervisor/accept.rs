@@ -20,6 +20,8 @@ use std::time::{Duration, Instant};
 
 /// How long accepting rests when there are no descriptors.
 pub const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+/// What `accept` says then, and when there is no memory.
+const SHORTAGES: [i32; 4] = [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS];
 /// Connections taken from one socket before other work has its turn.
 const ACCEPTS_A_TURN: usize = 64;
 /// Children forked before other work has its turn: a fork costs as much as hundreds of connections that are closed.
@@ -40,7 +42,7 @@ impl Supervisor<'_> {
                 match listener.socket.accept() {
                     Ok((stream, remote)) => forks += usize::from(self.welcome(stream, remote, now)),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => listener.ready = false,
-                    Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
+                    Err(error) if error.raw_os_error().is_some_and(|code| SHORTAGES.contains(&code)) => {
                         log::error!("accept: {error}; callers wait for {ACCEPT_PAUSE:?}");
                         self.accept_again = Some(now + ACCEPT_PAUSE);
                         return;
