@@ -158,16 +158,19 @@ fn line(now: &Zoned, program: &str, pid: u32, host: &str, event: &str) -> String
     format!("{} {program}[{pid}] {host}{space}{event}\n", now.strftime("%Y-%m-%dT%H:%M:%S%.3f%:z"))
 }
 
-/// Passes text on with its control characters escaped (`\n` as `\` and `n`), and the characters that turn the
-/// direction of the text, which could make a line read as another one.
+/// Whether a character can end a line, move a terminal's cursor, or turn the direction of the text, which could make a
+/// line read as another one.
+pub fn steers(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Passes text on with the characters escaped that steer (`\n` as `\` and `n`).
 struct Escaping<'a>(&'a mut String);
 
 impl std::fmt::Write for Escaping<'_> {
     fn write_str(&mut self, text: &str) -> std::fmt::Result {
         for c in text.chars() {
-            let turns =
-                matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-            if c.is_control() || turns {
+            if steers(c) {
                 self.0.extend(c.escape_default());
             } else {
                 self.0.push(c);

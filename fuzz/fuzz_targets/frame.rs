@@ -1,5 +1,5 @@
-//! Frames and the messages in them, as both ends of a link read them.
+//! See `lonnet_fuzz::TARGETS`.
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| lonnet_fuzz::frame(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| lonnet_fuzz::run("frame", bytes));

@@ -1,5 +1,5 @@
-//! Opening frames of both ends.
+//! See `lonnet_fuzz::TARGETS`.
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| lonnet_fuzz::hello(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| lonnet_fuzz::run("hello", bytes));

@@ -1,5 +1,5 @@
-//! hosts.pins.
+//! See `lonnet_fuzz::TARGETS`.
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| lonnet_fuzz::pins(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| lonnet_fuzz::run("pins", bytes));

@@ -39,9 +39,14 @@ pub(super) fn keep(problems: &mut Vec<Problem>, problem: Problem) {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A path may hold anything; a problem is one line.
+        let mut file = self.file.display().to_string();
+        if file.contains(char::is_control) {
+            file = file.escape_debug().to_string();
+        }
         match self.line {
-            Some(line) => write!(f, "{}:{line}: {}", self.file.display(), self.what),
-            None => write!(f, "{}: {}", self.file.display(), self.what),
+            Some(line) => write!(f, "{file}:{line}: {}", self.what),
+            None => write!(f, "{file}: {}", self.what),
         }
     }
 }

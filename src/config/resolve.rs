@@ -8,7 +8,7 @@ use super::hosts::Table;
 use super::problem::{ConfigErrors, MAX_PROBLEMS, Problem};
 use super::section::Report;
 use super::settings::{DEFAULT_HOSTS, HandlerSettings, Overlay, Settings};
-use super::value::MAX_SOCKET_PATH;
+use super::value::{self, MAX_SOCKET_PATH};
 use super::{Allow, Config, Handler, Host, HostId, Hosts, Peer, PinFile, Target};
 use nix::sys::statvfs::statvfs;
 use std::collections::{BTreeSet, HashMap};
@@ -145,7 +145,8 @@ fn hosts_beside_errors<'a>(
     let Some((key, value)) = document.get_key_value("hosts") else { return Some(DEFAULT_HOSTS) };
     let readable = !broken.contains(&report.line_of(key.span().start));
     match value.get_ref() {
-        DeValue::String(hosts) if readable && !hosts.is_empty() => Some(hosts),
+        // What broke the syntax may have made a name of half the file.
+        text @ DeValue::String(hosts) if readable && value::text(text).is_ok() => Some(hosts),
         _ => None,
     }
 }

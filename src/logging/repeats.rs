@@ -1,7 +1,9 @@
-//! What goes wrong again and again is logged once a minute, with how often it went wrong since. Pure.
+//! What comes again and again is logged seldom, with how often it came since. Pure.
 //!
 //! A full disk fails every request, thousands a second: a line for each would fill what is left of the disk, and hide
-//! all other lines. Two texts are the same fault if they differ in nothing but digits.
+//! all other lines. [`Repeats`] logs the same fault once a minute; two texts are the same fault if they differ in nothing
+//! but digits. Whoever is on the other end may choose other words each time, so a [`Quota`] bounds all lines about one
+//! thing, whatever they say.
 
 use std::time::{Duration, Instant};
 
@@ -19,33 +21,67 @@ struct Fault {
     unlogged: u64,
 }
 
+/// Most lines about one thing in [`REPEAT_AFTER`].
+pub const MOST_LINES: u64 = 20;
+
+/// Bounds the lines about one thing: [`MOST_LINES`] a minute, and with the next how many were not logged.
+#[derive(Debug, Default)]
+pub struct Quota {
+    begun: Option<Instant>,
+    logged: u64,
+    unlogged: u64,
+}
+
+impl Quota {
+    /// What to log of a text, if anything.
+    pub fn line(&mut self, text: &str, now: Instant) -> Option<String> {
+        if self.begun.is_none_or(|begun| now.saturating_duration_since(begun) >= REPEAT_AFTER) {
+            self.begun = Some(now);
+            self.logged = 0;
+        }
+        if self.logged >= MOST_LINES {
+            self.unlogged += 1;
+            return None;
+        }
+        self.logged += 1;
+        Some(match std::mem::take(&mut self.unlogged) {
+            0 => text.to_owned(),
+            more => format!("{text} (and {more} lines like this were not logged)"),
+        })
+    }
+}
+
 /// The faults of late.
 #[derive(Debug, Default)]
-pub struct Repeats(Vec<Fault>);
+pub struct Repeats {
+    faults: Vec<Fault>,
+    quota: Quota,
+}
 
 impl Repeats {
     /// What to log of a fault that has just come about, if anything.
     pub fn line(&mut self, text: &str, now: Instant) -> Option<String> {
-        let found = self.0.iter().position(|fault| same_but_for_digits(&fault.text, text));
-        if let Some(fault) = found.and_then(|place| self.0.get_mut(place))
+        let found = self.faults.iter().position(|fault| same_but_for_digits(&fault.text, text));
+        if let Some(fault) = found.and_then(|place| self.faults.get_mut(place))
             && now.saturating_duration_since(fault.logged_at) < REPEAT_AFTER
         {
             fault.unlogged += 1;
             return None;
         }
         let unlogged = match found {
-            Some(place) => self.0.remove(place).unlogged,
+            Some(place) => self.faults.remove(place).unlogged,
             None => 0,
         };
-        if self.0.len() >= MOST_FAULTS {
-            self.0.remove(0);
+        if self.faults.len() >= MOST_FAULTS {
+            self.faults.remove(0);
         }
         // The oldest stands first.
-        self.0.push(Fault { text: text.to_owned(), logged_at: now, unlogged: 0 });
-        Some(match unlogged {
+        self.faults.push(Fault { text: text.to_owned(), logged_at: now, unlogged: 0 });
+        let line = match unlogged {
             0 => text.to_owned(),
             more => format!("{text} (and {more} times more since this was last logged)"),
-        })
+        };
+        self.quota.line(&line, now)
     }
 }
 
@@ -85,8 +121,23 @@ mod tests {
         assert!(!logged(&mut repeats, "a") && !logged(&mut repeats, "b"));
         for fault in "cdefghijklmnop".chars() {
             assert!(logged(&mut repeats, &fault.to_string()));
-            assert!(repeats.0.len() <= MOST_FAULTS);
+            assert!(repeats.faults.len() <= MOST_FAULTS);
         }
         assert!(logged(&mut repeats, "a"), "forgotten");
+    }
+
+    #[test]
+    fn other_words_each_time_are_no_more_than_the_quota_and_are_counted() {
+        let begun = Instant::now();
+        let mut repeats = Repeats::default();
+        let mut logged = Vec::new();
+        for second in 0..180 {
+            for count in 0..100 {
+                let words = "abcdefghij".repeat(count + 1) + &"x".repeat(second);
+                logged.extend(repeats.line(&words, begun + Duration::from_secs(second as u64)));
+            }
+        }
+        assert_eq!(logged.len() as u64, 3 * MOST_LINES);
+        assert!(logged[20].ends_with("(and 5980 lines like this were not logged)"), "{}", logged[20]);
     }
 }

@@ -6,6 +6,7 @@
 
 use super::protocol::{Classic, Heard, Message, Protocol, Secure, Terms};
 use crate::config::{Peer, Wire};
+use crate::logging::repeats::Quota;
 use crate::status::{LinkState, put_right};
 use crate::wire::line::Outgoing;
 use jiff::Timestamp;
@@ -112,6 +113,8 @@ pub struct Link {
     last_error: Option<(String, Now)>,
     attempts_ended: u64,
     changed: bool,
+    /// For what the log says of this link.
+    quota: Quota,
 }
 
 impl Link {
@@ -137,6 +140,7 @@ impl Link {
             last_error: None,
             attempts_ended: 0,
             changed: true,
+            quota: Quota::default(),
         };
         if barred.is_some() {
             link.attempts_ended = 1;
@@ -360,6 +364,17 @@ impl Link {
         Some(Action::HangUp)
     }
 
+    /// Logs a line about this link. A peer can bring it up and down as often as it likes: what that makes is bounded.
+    pub fn say(&mut self, level: log::Level, line: &str, now: Now) {
+        let line = match level {
+            log::Level::Error | log::Level::Warn | log::Level::Info => self.quota.line(line, now.mono),
+            log::Level::Debug | log::Level::Trace => Some(line.to_owned()),
+        };
+        if let Some(line) = line {
+            log::log!(level, "{line}");
+        }
+    }
+
     /// The one place where the state changes; logs it.
     fn enter(&mut self, state: State, why: Option<&str>, now: Now) {
         let (before, was_up) = (self.state(), self.is_up());
@@ -374,15 +389,20 @@ impl Link {
             self.last_error = Some((why.to_owned(), now));
         }
         let (before, after) = (before.as_str(), self.doing(now));
-        match (&self.state, why) {
+        let level = match (&self.state, why) {
             // The same failure again every minute is no news.
-            (_, Some(why)) if repeated => log::debug!("{before} -> {after} ({why})"),
-            (_, Some(why)) => log::warn!("{before} -> {after} ({why})"),
-            (State::Up { .. } | State::Shut, None) => log::info!("{before} -> {after}"),
+            (_, Some(_)) if repeated => log::Level::Debug,
+            (_, Some(_)) => log::Level::Warn,
+            (State::Up { .. } | State::Shut, None) => log::Level::Info,
             (State::Down { .. } | State::Connecting { .. } | State::Opening { .. }, None) => {
-                log::debug!("{before} -> {after}");
+                log::Level::Debug
             }
-        }
+        };
+        let line = match why {
+            Some(why) => format!("{before} -> {after} ({why})"),
+            None => format!("{before} -> {after}"),
+        };
+        self.say(level, &line, now);
     }
 
     /// Notes that a request was answered.

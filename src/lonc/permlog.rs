@@ -5,8 +5,9 @@
 //! appending, so that the children's lines never mix. The file is opened for each line: it may be moved away at any
 //! time. If a line cannot be written, the log says so; the message was delivered all the same.
 
+use super::link::Now;
 use crate::config::HostId;
-use jiff::Timestamp;
+use crate::logging::repeats::Repeats;
 use jiff::tz::TimeZone;
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -18,26 +19,34 @@ use std::path::PathBuf;
 pub struct PermLog {
     path: PathBuf,
     zone: TimeZone,
+    repeats: Repeats,
 }
 
 impl PermLog {
     /// The permanent log in `log_dir`.
     pub fn new(log_dir: &std::path::Path) -> PermLog {
-        PermLog { path: log_dir.join("lonnet.perm.log"), zone: TimeZone::system() }
+        PermLog {
+            path: log_dir.join("lonnet.perm.log"),
+            zone: TimeZone::system(),
+            repeats: Repeats::default(),
+        }
     }
 
     /// Notes that a stored message was delivered.
-    pub fn delivered(&self, peer: &HostId, request: &[u8], now: Timestamp) {
-        let local = now.to_zoned(self.zone.clone()).strftime("%a %b %e %H:%M:%S %Y").to_string();
-        let mut line = format!("{}:S:{peer}:", now.as_second()).into_bytes();
+    pub fn delivered(&mut self, peer: &HostId, request: &[u8], now: Now) {
+        let local = now.wall.to_zoned(self.zone.clone()).strftime("%a %b %e %H:%M:%S %Y").to_string();
+        let mut line = format!("{}:S:{peer}:", now.wall.as_second()).into_bytes();
         line.extend_from_slice(request);
         line.extend_from_slice(format!(":{local}\n").as_bytes());
         let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&self.path);
         if let Err(error) = file.and_then(|mut file| file.write_all(&line)) {
-            log::error!(
+            let text = format!(
                 "append to {}: {error}; the delivery of a message to {peer} is not noted",
                 self.path.display()
             );
+            if let Some(line) = self.repeats.line(&text, now.mono) {
+                log::error!("{line}");
+            }
         }
     }
 }
@@ -45,6 +54,8 @@ impl PermLog {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use jiff::Timestamp;
+    use std::time::Instant;
 
     #[test]
     fn a_line_has_the_original_s_form() {
@@ -52,8 +63,9 @@ mod tests {
         let mut permlog = PermLog::new(dir.path());
         permlog.zone = TimeZone::UTC;
         let peer = HostId::new("msul1").unwrap();
-        permlog.delivered(&peer, b"log:a:b \xff", Timestamp::from_second(1_000_000_000).unwrap());
-        permlog.delivered(&peer, b"encrypt:x", Timestamp::from_second(1_000_000_001).unwrap());
+        let at = |second| Now { mono: Instant::now(), wall: Timestamp::from_second(second).unwrap() };
+        permlog.delivered(&peer, b"log:a:b \xff", at(1_000_000_000));
+        permlog.delivered(&peer, b"encrypt:x", at(1_000_000_001));
         let text = std::fs::read(dir.path().join("lonnet.perm.log")).unwrap();
         let expected = b"1000000000:S:msul1:log:a:b \xff:Sun Sep  9 01:46:40 2001\n\
             1000000001:S:msul1:encrypt:x:Sun Sep  9 01:46:41 2001\n";

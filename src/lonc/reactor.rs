@@ -18,6 +18,7 @@ use super::permlog::PermLog;
 use super::resolve::Resolver;
 use super::session::ClientId;
 use crate::config::{Peer, Pin, Target, Wire};
+use crate::logging::repeats::Repeats;
 use crate::spool::Disk;
 use crate::supervise::control::{Channel, FromLink, ToLink};
 use crate::supervise::signals::ToldToEnd;
@@ -80,6 +81,7 @@ pub struct Reactor<D: Disk> {
     to_read: Vec<ClientId>,
     resolver: Resolver,
     permlog: PermLog,
+    accept_repeats: Repeats,
     peer: Peer,
     broker: Broker<D>,
     scratch: Vec<u8>,
@@ -123,6 +125,7 @@ impl<D: Disk> Reactor<D> {
             to_read: Vec::new(),
             resolver,
             permlog,
+            accept_repeats: Repeats::default(),
             peer,
             broker,
             scratch: vec![0; READ_SIZE],
@@ -203,7 +206,7 @@ impl<D: Disk> Reactor<D> {
                     Effect::Dial => self.dial(now),
                     Effect::HangUp => self.hang_up(),
                     Effect::Delivered { request } => {
-                        self.permlog.delivered(&self.peer.host.id, &request, now.wall)
+                        self.permlog.delivered(&self.peer.host.id, &request, now)
                     }
                 }
             }
@@ -313,7 +316,10 @@ impl<D: Disk> Reactor<D> {
                 Err(error)
                     if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => {}
                 Err(error) => {
-                    log::error!("accept a program's connection: {error}; programs wait");
+                    let text = format!("accept a program's connection: {error}; programs wait");
+                    if let Some(line) = self.accept_repeats.line(&text, now.mono) {
+                        log::error!("{line}");
+                    }
                     self.accept_again_at = Some(now.mono + ACCEPT_PAUSE);
                 }
             }

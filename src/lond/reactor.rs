@@ -396,16 +396,11 @@ impl Reactor {
 
     /// The one way to the end: says why; dropping the reactor closes all that it holds.
     fn teardown(mut self, reason: &Reason) {
-        match reason {
+        let why = reason.to_string();
+        let (message, level) = match reason {
+            Reason::Refused(_) | Reason::OpeningTimeout => (FromServe::Refused { why }, log::Level::Warn),
             Reason::CallerClosed | Reason::Exit | Reason::Drained | Reason::Replaced => {
-                log::info!("link closed: {reason}");
-            }
-            // The supervisor says it, seldom enough that a crowd cannot fill the log.
-            Reason::Refused(_) | Reason::OpeningTimeout => {
-                let refused = FromServe::Refused { why: reason.to_string() };
-                if let Err(error) = self.control.send(&refused) {
-                    log::warn!("link closed: {reason} (the supervisor is not told: {error})");
-                }
+                (FromServe::Closed { why, fault: false }, log::Level::Info)
             }
             Reason::Orphaned
             | Reason::DrainTimeout { .. }
@@ -413,7 +408,16 @@ impl Reactor {
             | Reason::Violation(_)
             | Reason::CallerError(_)
             | Reason::Silent(_)
-            | Reason::Record(_) => log::warn!("link closed: {reason}"),
+            | Reason::Record(_) => (FromServe::Closed { why, fault: true }, log::Level::Warn),
+        };
+        // The supervisor says it, seldom enough that no caller can fill the log. Where there is none, nobody comes any
+        // more either.
+        match (reason, self.control.send(&message)) {
+            (Reason::Orphaned, _) => log::log!(level, "link closed: {reason}"),
+            (_, Ok(())) => log::debug!("link closed: {reason}"),
+            (_, Err(error)) => {
+                log::log!(level, "link closed: {reason} (the supervisor is not told: {error})")
+            }
         }
     }
 }

@@ -29,6 +29,7 @@ mod left;
 mod links;
 mod listeners;
 mod reload;
+mod said;
 
 pub use left::Left;
 
@@ -48,6 +49,7 @@ use jiff::Timestamp;
 use links::{Action, Event, Links, Opened, State};
 use listeners::{ListenError, Listener};
 use mio::{Events, Interest, Poll, Token};
+use said::Said;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::SocketAddr;
@@ -128,6 +130,8 @@ struct Supervisor<'a> {
     misfits: Hush,
     crowd: Hush,
     failures: Hush,
+    /// What is said of links whose callers are known.
+    said: Said,
     /// No accepting before this.
     accept_again: Option<Instant>,
     /// In this turn those that have not opened were heard already, for want of room.
@@ -197,6 +201,7 @@ impl<'a> Supervisor<'a> {
             misfits: Hush::default(),
             crowd: Hush::default(),
             failures: Hush::default(),
+            said: Said::default(),
             accept_again: None,
             heard_unopened: false,
             greet_at: None,
@@ -328,13 +333,13 @@ impl<'a> Supervisor<'a> {
 
     fn act(&mut self, pid: u32, action: Action, now: Instant) {
         match action {
-            Action::Greet(caller) => {
-                log::info!("{caller}: link open, child {pid}");
+            Action::Greet(_) => {
+                self.say_life(pid, &format!("link open, child {pid}"), now);
                 let soonest = self.last_greeting.map_or(now, |last| (last + GREET_PAUSE).max(now));
                 self.greet_at = Some(soonest);
             }
             Action::Supersede(older) => {
-                log::info!("{}: link open, child {pid} in place of {older}", self.name(pid));
+                self.say_life(pid, &format!("link open, child {pid} in place of {older}"), now);
                 let deadline = self.drain_deadline(now);
                 self.tell(older, Event::Replace { deadline }, now);
             }
@@ -387,6 +392,7 @@ impl<'a> Supervisor<'a> {
                     self.tell(pid, Event::Opened(caller, opened), now);
                     self.board.touch();
                 }
+                FromServe::Closed { why, fault } => self.say_closed(pid, &why, fault, now),
                 FromServe::Refused { why } => self.handshake_refused(pid, &why, now),
             }
         }
@@ -424,7 +430,7 @@ impl<'a> Supervisor<'a> {
                 log::error!("{}: control socket of child {pid}: {error}", self.name(pid));
             }
             self.close_control(pid);
-            self.say_ended(pid, end);
+            self.say_ended(pid, end, now);
             if self.links.get(pid).is_some_and(|link| link.opened.is_some()) {
                 self.board.touch();
             }

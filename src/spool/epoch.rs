@@ -23,6 +23,9 @@ const FILE_BYTES: usize = EPOCH_DIGITS + 1 + 20 + 1 + 8 + 1;
 /// left out by a start of the process.
 pub(super) const RESERVED_AT_ONCE: u64 = 4096;
 
+/// No sequence from here on is given out, whatever is found on disk: there must always be a next one.
+const SEQUENCES_END: Sequence = Sequence(u64::MAX - RESERVED_AT_ONCE);
+
 impl<D: Disk> Spool<D> {
     /// Gives out the next sequence, for a message that is sent at once and perhaps stored later
     /// ([`Spool::store_at`]). It is used up, whatever becomes of the message, the process or the machine.
@@ -45,8 +48,13 @@ impl<D: Disk> Spool<D> {
         if self.prepared { self.queue.settled_below() } else { Sequence(0) }
     }
 
-    /// Takes the next sequence, reserving more if need be.
+    /// Takes the next sequence, reserving more if need be. None is used twice, so the last ones are not used at all: they
+    /// are reached only where a segment has a name that was never given.
     pub(super) fn take_reserved(&mut self) -> Result<Sequence, SpoolError> {
+        if self.queue.next_sequence() >= SEQUENCES_END {
+            return Err(io::Error::other("no sequence is left: is one of its segments named too high?"))
+                .context("number a message in", &self.dir);
+        }
         if self.queue.next_sequence() >= self.reserved {
             let reserved = self.block_end();
             let written = self.write_epoch(&self.epoch.clone(), reserved);

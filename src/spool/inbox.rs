@@ -8,7 +8,7 @@
 use super::aside::CORRUPT;
 use super::record::{MAX_REQUEST, Sequence};
 use super::store::Refusal;
-use super::{Disk, Kind, Spool, StoreError, survey};
+use super::{Context, Disk, Kind, Spool, SpoolError, StoreError, survey};
 use jiff::{SignedDuration, Timestamp};
 use std::collections::BinaryHeap;
 use std::ffi::OsString;
@@ -38,6 +38,8 @@ pub struct TakenIn {
     pub retry_at: Option<Timestamp>,
     /// Why files were left although they are whole.
     pub refused: Option<StoreError>,
+    /// Why files were left of which nothing is known.
+    pub trouble: Option<SpoolError>,
 }
 
 impl TakenIn {
@@ -73,7 +75,7 @@ impl<D: Disk> Spool<D> {
         let names = match self.first_names(delayed, belongs, &mut taken) {
             Ok(names) => names,
             Err(cause) => {
-                log::warn!("list {}: {cause}; files for this peer wait", delayed.display());
+                taken.trouble = Err::<(), _>(cause).context("list", delayed).err();
                 taken.retry(later(now));
                 return taken;
             }
@@ -85,7 +87,7 @@ impl<D: Disk> Spool<D> {
                 Dropped::Unfinished(until) => taken.retry(until),
                 Dropped::Unusable(why) => self.move_away(delayed, name, &why, now, &mut taken),
                 Dropped::Unreadable(cause) => {
-                    log::warn!("take in {}: {cause}; it waits", delayed.join(&name).display());
+                    taken.trouble = Err::<(), _>(cause).context("take in", &delayed.join(&name)).err();
                     taken.retry(later(now));
                 }
                 Dropped::NotOurs => {}

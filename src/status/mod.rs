@@ -20,6 +20,7 @@ pub use columns::{Head, columns, cut};
 pub use table::{ago, set_aside, table};
 
 use crate::config::HostId;
+use crate::logging::steers;
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -114,9 +115,9 @@ pub fn parse<T: DeserializeOwned>(text: &[u8]) -> serde_json::Result<T> {
     serde_json::from_slice(text.split(|&byte| byte == b'\n').next().unwrap_or_default())
 }
 
-/// `text` with whatever could end a line, move a column or steer a terminal as a space.
+/// `text` with whatever could end a line, move a column, steer a terminal or turn the text as a space.
 pub fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    text.chars().map(|c| if steers(c) { ' ' } else { c }).collect()
 }
 
 /// All links of one `lonc`.

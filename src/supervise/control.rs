@@ -87,6 +87,14 @@ pub enum FromServe {
         /// What is spoken.
         wire: Wire,
     },
+    /// An open link has ended. Said once, just before the child ends; the supervisor says it in the log, seldom enough
+    /// that a caller who comes again and again cannot fill it.
+    Closed {
+        /// Why, as the end of a log line.
+        why: String,
+        /// It should not have: a warning.
+        fault: bool,
+    },
     /// The caller did not get as far as that and is turned away. Said once, just before the child ends; the
     /// supervisor counts it and says it in the log, with the address, seldom enough that a crowd cannot fill it.
     Refused {

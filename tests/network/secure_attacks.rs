@@ -273,3 +273,30 @@ fn openssls_server_with_a_pinned_key_hears_lonc_and_one_with_another_key_does_no
         }
     }
 }
+
+#[test]
+fn a_host_that_keeps_breaking_the_rules_with_other_words_each_time_cannot_fill_the_log() {
+    const SESSIONS: usize = 80;
+    /// For the coming and going of one host's links, and for what was wrong with them, 20 each.
+    const LINES_A_MINUTE: u64 = 40;
+    let both = TwoHosts::new();
+    let _lond = both.other.lond();
+    let key = both.network.key(CALLER);
+    let began = Instant::now();
+    for number in 0..SESSIONS {
+        let mut link = SecureCaller::open(&key, both.other.address, CALLER, CALLED);
+        assert_eq!(link.ask("ping"), CALLED);
+        let words = "so".repeat(number + 1);
+        link.writer.frame(&Frame::new(if number % 2 == 0 { 0x0a } else { 0x0b }, 0, words)).expect("send");
+        link.last_words();
+    }
+    let nobody = |status: serde_json::Value| status["links"].as_array().is_some_and(Vec::is_empty);
+    wait::until_true("every child to be gone", || both.other.lond_status().is_some_and(nobody));
+    let log = both.other.log("lond.log");
+    let lines = log.lines().filter(|line| line.contains(CALLER)).count() as u64;
+    let most = LINES_A_MINUTE * (1 + began.elapsed().as_secs() / 60);
+    assert!((10..=most).contains(&lines), "{lines} lines, {most} at most:\n{log}");
+    assert!(
+        log.contains(&format!("{CALLER}: link open")) && log.contains(&format!("{CALLER}: link closed: "))
+    );
+}

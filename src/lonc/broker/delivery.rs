@@ -40,6 +40,7 @@ impl<D: Disk> Broker<D> {
     pub(super) fn hear(&mut self, now: Now) {
         loop {
             let (mut opened, mut progressed, mut ponged, mut answered) = (false, false, false, false);
+            let mut oddity = None;
             let mut leaving = None;
             let mut closed = Vec::new();
             let mut unknown = false;
@@ -48,9 +49,7 @@ impl<D: Disk> Broker<D> {
                 match heard {
                     Heard::Progress { odd } => {
                         progressed = true;
-                        if let Some(odd) = odd {
-                            log::warn!("opening: {odd}; going on");
-                        }
+                        oddity = odd;
                     }
                     Heard::Opened => {
                         opened = true;
@@ -92,6 +91,9 @@ impl<D: Disk> Broker<D> {
             if ponged {
                 self.link.ponged();
             }
+            if let Some(odd) = oddity {
+                self.link.say(log::Level::Warn, &format!("opening: {odd}; going on"), now);
+            }
             if let Some(not_run) = leaving {
                 self.leave(not_run, now);
             }
@@ -113,7 +115,7 @@ impl<D: Disk> Broker<D> {
 
     /// The peer takes no more requests: what it will still answer is waited for, what it will not is settled here.
     fn leave(&mut self, not_run: Vec<u64>, now: Now) {
-        log::info!("the peer takes no more requests on this connection");
+        self.link.say(log::Level::Info, "the peer takes no more requests on this connection", now);
         self.leaving = true;
         self.insure(now);
         for entry in self.pending.take_each(not_run) {
@@ -139,7 +141,10 @@ impl<D: Disk> Broker<D> {
                 self.effects.push(Effect::Delivered { request: request.into_vec() });
             }
             Outcome::Rejected(answer) => {
-                log::warn!("message {sequence} was rejected by the peer: moved to failed/");
+                let text = format!("message {sequence} was rejected by the peer: moved to failed/");
+                if let Some(line) = self.spool_repeats.line(&text, now.mono) {
+                    log::warn!("{line}");
+                }
                 // If that fails it stays where it is, counts as sent, and is tried again with the next link.
                 if let Err(error) = self.spool.set_aside(sequence, &request, &answer, now.wall) {
                     self.note_spool_error(&error, now);
@@ -326,7 +331,10 @@ impl<D: Disk> Broker<D> {
         let belongs = |name: &str| inbox_owner(name, is_host) == Some(self.peer.as_str());
         let taken = self.spool.take_in(&self.delayed_dir, &belongs, now.wall);
         if taken.stored > 0 {
-            log::info!("took {} messages in from files in the delayed directory", taken.stored);
+            let text = format!("took {} messages in from files in the delayed directory", taken.stored);
+            if let Some(line) = self.spool_repeats.line(&text, now.mono) {
+                log::info!("{line}");
+            }
         }
         if taken.more {
             self.take_in_at = Some(now.mono);
@@ -335,6 +343,9 @@ impl<D: Disk> Broker<D> {
             self.take_in_at = Some(now.mono + pause.max(LEAST_RETRY));
         }
         if let Some(error) = taken.refused {
+            self.note_spool_error(&error, now);
+        }
+        if let Some(error) = taken.trouble {
             self.note_spool_error(&error, now);
         }
     }

@@ -34,7 +34,7 @@ impl Reactor {
                     }
                 }
                 (Effect::Opened, Some(known)) => {
-                    log::info!("link open");
+                    log::debug!("link open");
                     title::set(&format!("{} serving", known.caller));
                     let opened = FromServe::Opened {
                         caller: known.caller.clone(),

@@ -6,7 +6,7 @@
 //! ([`ACCEPTS_A_TURN`], [`FORKS_A_TURN`]); links that are open are processes of their own.
 //! Where the secure wire can serve nobody, an address that is no host's is refused without a child.
 
-use super::links::State;
+use super::links::{Link, State};
 use super::{GRACE, Supervisor, next};
 use crate::config::HostId;
 use crate::lond::entry::Seed;
@@ -136,29 +136,41 @@ impl Supervisor<'_> {
     pub(super) fn say_killed(&mut self, pid: u32, now: Instant) {
         self.board.counts.killed += 1;
         let Some(link) = self.links.get(pid) else { return };
-        let unsaid = match link.opened {
-            Some(_) => String::new(),
-            None => match self.unknown.say(link.remote.ip(), now) {
-                Some(unsaid) => unsaid.to_string(),
-                None => return,
-            },
+        let text = format!("killing child {pid}: it did not open, end or answer in time");
+        let line = match (&link.opened, &link.caller) {
+            (Some(_), Some(host)) => self.said.fault(host, &text, now),
+            (_, _) => self.unknown.say(link.remote.ip(), now).map(|unsaid| format!("{text}{unsaid}")),
         };
-        let name = self.name(pid);
-        log::warn!("{name}: killing child {pid}: it did not open, end or answer in time{unsaid}");
+        if let Some(line) = line {
+            log::warn!("{}: {line}", self.name(pid));
+        }
     }
 
     /// What is logged of a child that was reaped; strangers can have thousands of them.
-    pub(super) fn say_ended(&self, pid: u32, end: spawn::End) {
+    pub(super) fn say_ended(&mut self, pid: u32, end: spawn::End, now: Instant) {
         let name = self.name(pid);
         let (opened, killed) = match self.links.get(pid) {
             Some(link) => (link.opened.is_some(), link.state == State::Killed),
             None => (false, false),
         };
         match end {
-            spawn::End::Exited(0) if opened => log::info!("{name}: child {pid} ended"),
+            spawn::End::Exited(0) if opened => self.say_life(pid, &format!("child {pid} ended"), now),
             spawn::End::Exited(0) => log::debug!("{name}: child {pid} ended, its caller unknown"),
             spawn::End::Killed(_) if killed && !opened => log::debug!("{name}: child {pid} {end}"),
-            spawn::End::Exited(_) | spawn::End::Killed(_) => log::warn!("{name}: child {pid} {end}"),
+            spawn::End::Exited(_) | spawn::End::Killed(_) => {
+                let text = format!("child {pid} {end}");
+                let line = match self.links.get(pid) {
+                    Some(Link { caller: Some(host), .. }) => self.said.fault(host, &text, now),
+                    // Whoever makes children of unknown callers die has an address.
+                    Some(link) => {
+                        self.failures.say(link.remote.ip(), now).map(|unsaid| format!("{text}{unsaid}"))
+                    }
+                    None => Some(text),
+                };
+                if let Some(line) = line {
+                    log::warn!("{name}: {line}");
+                }
+            }
         }
     }
 }

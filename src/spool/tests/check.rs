@@ -133,7 +133,7 @@ fn a_finding_names_file_and_line_and_says_whether_a_copy_is_there() {
     let said =
         |disk: &FaultyDisk| -> Vec<String> { run(disk).findings.iter().map(Finding::to_string).collect() };
     let place = format!("{}:2: 75 bytes at 75 are damaged", path.display());
-    assert_eq!(said(&disk), [place.clone()]);
+    assert_eq!(said(&disk), std::slice::from_ref(&place));
     drop(open(&disk));
     let copy = "00000000000000000001.seg@75";
     assert_eq!(said(&disk), [format!("{place}, and set aside as corrupt/{copy}")]);

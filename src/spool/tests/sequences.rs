@@ -210,3 +210,29 @@ fn settled_below_stays_under_a_segment_that_cannot_be_read() {
         "nothing is known of a folder that cannot be used"
     );
 }
+
+#[test]
+fn where_a_name_says_that_the_last_sequences_are_used_none_is_given_out_and_what_waits_is_delivered() {
+    let disk = new_disk();
+    store_well(&mut open(&disk), &["waits"]);
+    for name in [u64::MAX, u64::MAX - 1, u64::MAX - 5000] {
+        let disk = disk.fork();
+        let path = Path::new(DIR).join(format!("{name:020}.seg"));
+        disk.put(&path, b"");
+        let mut spool = open(&disk);
+        for _ in 0..5000 {
+            // None comes twice, however often it is asked for.
+            if spool.allocate().is_err() {
+                break;
+            }
+        }
+        let refused = spool.allocate().unwrap_err().to_string();
+        assert!(refused.contains("no sequence is left"), "{refused}");
+        assert!(store(&mut spool, &["new"]).remove(0).is_err());
+        assert_eq!(replay(&mut spool, false), ["waits"]);
+        drop(spool);
+        disk.take_away(&path);
+        disk.take_away(&Path::new(DIR).join("epoch"));
+        assert_eq!(replay(&mut open(&disk), true), ["waits"]);
+    }
+}

@@ -1,0 +1,102 @@
+//! What the log says of links, seldom enough that no host of the table can fill it by coming and going.
+//!
+//! For each host: the coming and going of its links up to [`crate::logging::repeats::MOST_LINES`] a minute, what was wrong
+//! with them as [`Repeats`] has it. What was left out is counted in the next line. Of callers that are not known yet,
+//! [`super::callers::Hush`] takes care.
+
+use super::Supervisor;
+use crate::config::HostId;
+use crate::logging::repeats::{Quota, Repeats};
+use std::collections::HashMap;
+use std::time::Instant;
+
+/// Hosts that are kept in mind; beyond them, which only tables that change often can lead to, all are forgotten.
+const HOSTS_MOST: usize = 10_000;
+
+/// What was said of late of each host.
+#[derive(Debug, Default)]
+pub struct Said(HashMap<HostId, Talk>);
+
+#[derive(Debug, Default)]
+struct Talk {
+    life: Quota,
+    faults: Repeats,
+}
+
+impl Said {
+    /// A link of this host comes or goes: what to log, if anything.
+    pub fn life(&mut self, host: &HostId, text: &str, now: Instant) -> Option<String> {
+        self.of(host).life.line(text, now)
+    }
+
+    /// Something was wrong with a link of this host: what to log, if anything.
+    pub fn fault(&mut self, host: &HostId, text: &str, now: Instant) -> Option<String> {
+        self.of(host).faults.line(text, now)
+    }
+
+    fn of(&mut self, host: &HostId) -> &mut Talk {
+        if self.0.len() >= HOSTS_MOST && !self.0.contains_key(host) {
+            self.0.clear();
+        }
+        self.0.entry(host.clone()).or_default()
+    }
+}
+
+impl Supervisor<'_> {
+    /// A link came or went.
+    pub(super) fn say_life(&mut self, pid: u32, text: &str, now: Instant) {
+        let line = match self.links.get(pid).and_then(|link| link.caller.as_ref()) {
+            Some(host) => self.said.life(host, text, now).map(|line| format!("{host}: {line}")),
+            None => Some(format!("{}: {text}", self.name(pid))),
+        };
+        if let Some(line) = line {
+            log::info!("{line}");
+        }
+    }
+
+    /// A child ended its link. Before it had opened, its caller may be anyone.
+    pub(super) fn say_closed(&mut self, pid: u32, why: &str, fault: bool, now: Instant) {
+        let Some(link) = self.links.get(pid) else { return };
+        let text = format!("link closed: {why}");
+        match (&link.caller, &link.opened, fault) {
+            (Some(host), Some(_), true) => {
+                if let Some(line) = self.said.fault(host, &text, now) {
+                    log::warn!("{host}: {line}");
+                }
+            }
+            (Some(_), Some(_), false) => self.say_life(pid, &text, now),
+            (_, None, _) | (None, Some(_), _) => {
+                let remote = link.remote;
+                let hush = if link.caller.is_some() { &mut self.misfits } else { &mut self.unknown };
+                if let Some(unsaid) = hush.say(remote.ip(), now) {
+                    log::warn!("{remote}: {text}{unsaid}");
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::logging::repeats::MOST_LINES;
+
+    #[test]
+    fn one_host_that_comes_and_goes_has_so_many_lines_and_hides_no_other() {
+        let (now, mut said) = (Instant::now(), Said::default());
+        let host = |text: &str| HostId::new(text).unwrap();
+        let (mut life, mut faults) = (0, 0);
+        for pid in 0..1000 {
+            life += u64::from(said.life(&host("noisy"), &format!("link open, child {pid}"), now).is_some());
+            for why in ["x".repeat(pid), format!("link closed: frame {pid} of no kind")] {
+                faults += u64::from(said.fault(&host("noisy"), &why, now).is_some());
+            }
+        }
+        assert_eq!((life, faults), (MOST_LINES, MOST_LINES));
+        assert_eq!(said.fault(&host("quiet"), "lost", now).as_deref(), Some("lost"));
+        for number in 0..HOSTS_MOST + 5 {
+            said.life(&host(&format!("h{number}")), "link open", now);
+        }
+        assert!(said.0.len() <= HOSTS_MOST);
+    }
+}
