@@ -65,8 +65,6 @@ fn run(wire: &str, mut field: Field, may_mount: bool) -> Story {
     let tallies = [left[0].tally(&field.ends[1].deeds), left[1].tally(&field.ends[0].deeds)];
     let killed_by_us = |daemon| field.ends.each_ref().map(|end| end.said(daemon, "killing child"));
     let (by_lonc, by_lond) = (killed_by_us(Daemon::Lonc), killed_by_us(Daemon::Lond));
-    let unrecorded: usize =
-        field.ends.iter().map(|end| end.said(Daemon::Lond, "those will be run again")).sum();
     let befallen = field.end();
     let tally = sum(tallies);
     report(&befallen, [left[0].counts, left[1].counts], &tally, recovered);
