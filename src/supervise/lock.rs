@@ -16,6 +16,9 @@ use std::path::{Path, PathBuf};
 /// Times that [`PidLock::take`] opens the file anew when another process removed it meanwhile.
 const ATTEMPTS: usize = 100;
 
+/// Bytes that a pid file may have; of a longer one the rest is not looked at.
+const LONGEST: u64 = 32;
+
 /// Why the lock could not be had.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
@@ -45,7 +48,7 @@ pub struct PidLock {
 }
 
 impl PidLock {
-    /// Makes the file if need be, locks and empties it: until [`PidLock::write_pid`] it names nobody.
+    /// Makes the file if need be, locks and blanks it: until [`PidLock::write_pid`] it names nobody.
     ///
     /// # Errors
     /// When another process has the lock, or the file cannot be opened.
@@ -66,7 +69,7 @@ impl PidLock {
             let locked = file.metadata().map_err(fail)?;
             match std::fs::metadata(path) {
                 Ok(named) if (named.dev(), named.ino()) == (locked.dev(), locked.ino()) => {
-                    file.set_len(0).map_err(fail)?;
+                    blank(&file).map_err(fail)?;
                     return Ok(PidLock { file, path: path.to_owned() });
                 }
                 Ok(_) => {}
@@ -121,9 +124,17 @@ pub fn running_pid(path: &Path) -> Option<u32> {
     pid_in(&file)
 }
 
+/// Overwrites what an earlier process left. Not cut off: a full disk would not give back what that let go of, and a
+/// program that was killed could not be started again.
+fn blank(file: &File) -> io::Result<()> {
+    let length = file.metadata()?.len();
+    file.write_all_at(&[b' '; LONGEST as usize][..length.min(LONGEST) as usize], 0)?;
+    if length > LONGEST { file.set_len(LONGEST) } else { Ok(()) }
+}
+
 fn pid_in(file: &File) -> Option<u32> {
     let mut text = String::new();
-    let mut bounded = file.take(32);
+    let mut bounded = file.take(LONGEST);
     bounded.read_to_string(&mut text).ok()?;
     text.trim().parse().ok().filter(|pid| *pid != 0)
 }

@@ -8,13 +8,13 @@ use std::path::Path;
 use std::time::Duration;
 
 /// Messages of the long backlog, and of the short one.
-const LONG: u64 = 200_000;
+const LONG: u64 = 100_000;
 const SHORT: u64 = 1_000;
 /// Messages of one segment that this test writes; below 1 MiB.
 const IN_A_SEGMENT: u64 = 6_000;
 /// How much more memory the long backlog may cost than the short one, which does not fill one segment: that segment, a
 /// summary for each of the others, what the peer's window lets be in flight, and what the allocator keeps of it all.
-/// In memory the long one would be 40 MB.
+/// In memory the long one would be 20 MB.
 const MORE: u64 = 6 << 10;
 /// A test program, unoptimized, on a machine that is busy with others.
 const REPLAY: Duration = Duration::from_secs(180);

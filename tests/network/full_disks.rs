@@ -209,6 +209,33 @@ fn a_start_that_a_full_disk_prevents_says_so_and_the_next_one_succeeds_when_it_i
 }
 
 #[test]
+fn programs_that_are_killed_while_every_disk_is_full_are_started_again_on_it() {
+    only_with_own_mounts(|| {
+        let both = TwoHosts::new();
+        let disks =
+            [small_disks(&both.one), small_disks(&both.other)].into_iter().flatten().collect::<Vec<_>>();
+        let (lonc, lond) = both.start();
+        assert_eq!(both.one.ask(CALLED, "critical:do:before"), "ok");
+        disks.iter().for_each(SmallDisk::fill);
+        let all = [vec![lonc.pid(), lond.pid()], lonc.children(), lond.children()].concat();
+        all.iter().for_each(|&pid| process::signal(pid, Signal::SIGKILL));
+        lonc.kill();
+        lond.kill();
+        disks.iter().for_each(SmallDisk::fill);
+        let (_lonc, _lond) = both.start();
+        assert_eq!(both.one.ask(CALLED, "ping"), CALLED);
+        disks.iter().for_each(SmallDisk::free);
+        wait::until_true("critical messages to be taken", || {
+            both.one.ask(CALLED, "critical:do:behind") != "con_failed"
+        });
+        wait::until_true("them to be done", || {
+            both.counter.done().last().is_some_and(|last| last == "do:behind")
+        });
+        assert_eq!(both.counter.done().iter().filter(|text| *text == "do:before").count(), 1);
+    });
+}
+
+#[test]
 fn a_child_that_is_killed_while_segments_are_made_loses_nothing_and_the_order_holds() {
     let both = TwoHosts::new();
     let lonc = both.one.lonc();

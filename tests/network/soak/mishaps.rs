@@ -80,8 +80,8 @@ impl Mishaps {
             0..=9 => Mishap::Kill(place, daemon, who),
             10 => Mishap::KillHost(place),
             11..=13 => Mishap::Stop(place, daemon, who, self.millis(10..2000)),
-            14 => Mishap::Fill(place, Disk::Spool, self.millis(100..3000)),
-            15 => Mishap::Fill(place, Disk::Record, self.millis(100..3000)),
+            14 => Mishap::Fill(place, Disk::Spool, self.filled()),
+            15 => Mishap::Fill(place, Disk::Record, self.filled()),
             16 | 17 => Mishap::Restart(place, daemon),
             18 => Mishap::Probe(place, daemon),
             _ => Mishap::Reload(place, self.0.bool()),
@@ -91,6 +91,11 @@ impl Mishaps {
 
     fn millis(&mut self, range: std::ops::Range<u64>) -> Duration {
         Duration::from_millis(self.0.u64(range))
+    }
+
+    /// Now and then for longer than `lond` is patient with its record.
+    fn filled(&mut self) -> Duration {
+        if self.0.u8(..4) == 0 { self.millis(6000..9000) } else { self.millis(100..3000) }
     }
 
     fn daemon(&mut self) -> Daemon {

@@ -1,0 +1,232 @@
+//! Hosts in a temporary folder, with the programs of this build: one that calls, and others that are called.
+//!
+//! Every program is a child of this one and ends with its guard. What cannot be done is an error with the step's name.
+
+use std::error::Error;
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::Ipv4Addr;
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// What any step may say.
+pub type Failure = Box<dyn Error>;
+pub type Result<T> = std::result::Result<T, Failure>;
+
+/// How long anything that will happen may take.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Whatever port is free on an address of our own.
+const PORT: u16 = 25_663;
+
+/// The host that calls, and its id.
+pub const NEAR: &str = "near";
+
+/// The hosts: a folder each, below one that goes with this value.
+pub struct Rig {
+    dir: tempfile::TempDir,
+    bin: PathBuf,
+    hosts: Vec<String>,
+}
+
+/// A program in the foreground, stopped when this is dropped.
+pub struct Program(Child);
+
+impl Rig {
+    /// Folders, keys and tables for the host that calls and these others.
+    pub fn new(bin: &Path, others: &[&str]) -> Result<Rig> {
+        let dir = tempfile::tempdir()?;
+        let hosts = [&[NEAR], others].concat().iter().map(|id| (*id).to_owned()).collect();
+        let rig = Rig { dir, bin: bin.to_owned(), hosts };
+        let mut table = String::new();
+        for id in &rig.hosts {
+            table.push_str(&format!("{id}:bench:library:localhost:{}\n", rig.ip(id)));
+        }
+        fs::write(rig.path("hosts.tab"), table)?;
+        let mut pins = String::new();
+        for id in &rig.hosts {
+            rig.configure(id)?;
+            pins.push_str(&rig.make_key(id)?);
+        }
+        fs::write(rig.path("hosts.pins"), pins)?;
+        Ok(rig)
+    }
+
+    fn ip(&self, id: &str) -> Ipv4Addr {
+        let place = self.hosts.iter().position(|host| host == id).unwrap_or_default();
+        let pid = std::process::id().to_be_bytes();
+        Ipv4Addr::new(127, pid[2].max(1), pid[3].max(1), place as u8 + 1)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn configure(&self, id: &str) -> Result<()> {
+        let mut text = format!("id = \"{id}\"\nhosts = \"../hosts.tab\"\npins = \"../hosts.pins\"\n");
+        if nix::unistd::geteuid().is_root() {
+            text.push_str("user = \"root\"\n");
+        }
+        // A million messages, and a few that are sent beside them.
+        text.push_str(&format!(
+            "[lonc]\nport = {PORT}\nbind = \"{}\"\nspool_messages = 2000000\n",
+            self.ip(id)
+        ));
+        text.push_str(&format!("[lond]\nlisten = [\"{}:{PORT}\"]\n", self.ip(id)));
+        text.push_str(&format!("[handler.slow]\nsocket = \"{}\"\n", self.path("slow.sock").display()));
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true).mode(0o700).create(self.path(id).join("keys"))?;
+        fs::write(self.path(id).join("lonnet.toml"), text)?;
+        Ok(())
+    }
+
+    fn command(&self, program: &str, id: &str) -> Command {
+        let mut command = Command::new(self.bin.join(program));
+        command.arg("--config").arg(self.path(id).join("lonnet.toml")).stdin(Stdio::null());
+        command
+    }
+
+    /// The key of a host; its line for `hosts.pins`.
+    fn make_key(&self, id: &str) -> Result<String> {
+        // `lon pin` reads the whole configuration, of which this file is a part.
+        fs::write(self.path("hosts.pins"), "")?;
+        let said = self.command("lon", id).args(["pin", "--make"]).output()?;
+        let text = String::from_utf8(said.stdout)?;
+        let line = text.lines().find(|line| line.contains(" sha256:"));
+        let line = line.ok_or_else(|| format!("make a key: {}", String::from_utf8_lossy(&said.stderr)))?;
+        Ok(format!("{line}\n"))
+    }
+
+    /// Starts `lonc` or `lond` of a host.
+    pub fn start(&self, program: &str, id: &str) -> Result<Program> {
+        let log = fs::File::options().create(true).append(true).open(self.path(id).join("said"))?;
+        let child =
+            self.command(program, id).arg("--foreground").stdout(log.try_clone()?).stderr(log).spawn()?;
+        let program = Program(child);
+        let pid_file = self.path(id).join("run").join(format!("{}.pid", self.name_of(&program)?));
+        wait("a program to start", || {
+            fs::read_to_string(&pid_file).is_ok_and(|pid| pid.trim() == program.pid().to_string())
+        })?;
+        Ok(program)
+    }
+
+    fn name_of(&self, program: &Program) -> Result<String> {
+        Ok(fs::read_to_string(format!("/proc/{}/comm", program.pid()))?.trim().to_owned())
+    }
+
+    /// The local socket of a peer.
+    pub fn socket(&self, peer: &str) -> PathBuf {
+        self.path(NEAR).join("run").join(peer)
+    }
+
+    /// The spool of a peer.
+    pub fn spool(&self, peer: &str) -> PathBuf {
+        self.path(NEAR).join("delayed").join(peer)
+    }
+
+    /// Where the program behind `slow` listens.
+    pub fn slow_socket(&self) -> PathBuf {
+        self.path("slow.sock")
+    }
+
+    /// What the broker says of a peer.
+    pub fn status(&self, peer: &str) -> Result<serde_json::Value> {
+        let said = self.command("lon", NEAR).args(["status", "--json"]).output()?;
+        let status: serde_json::Value = serde_json::from_slice(&said.stdout)?;
+        let peers = status["peers"].as_array().ok_or("read the status: no peers")?;
+        peers
+            .iter()
+            .find(|it| it["peer"] == peer)
+            .cloned()
+            .ok_or_else(|| "read the status: no such peer".into())
+    }
+
+    /// Waits until a link is up.
+    pub fn wait_up(&self, peer: &str) -> Result<()> {
+        wait("a link to be up", || self.status(peer).is_ok_and(|status| status["state"] == "up"))
+    }
+
+    /// Waits until so many messages wait for a peer.
+    pub fn wait_delayed(&self, peer: &str, count: u64) -> Result<()> {
+        wait("messages to be found", || self.status(peer).is_ok_and(|status| status["delayed"] == count))
+    }
+}
+
+impl Program {
+    pub fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// It and its children.
+    pub fn all(&self) -> Vec<u32> {
+        let pid = self.pid();
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        std::iter::once(pid).chain(children.split_whitespace().filter_map(|word| word.parse().ok())).collect()
+    }
+
+    /// Sends a signal to it and its children.
+    pub fn signal_all(&self, which: nix::sys::signal::Signal) {
+        for pid in self.all() {
+            // One that has just ended needs none.
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid as i32), which);
+        }
+    }
+
+    /// Memory of it and its children, each page that several share counted once: KiB.
+    pub fn pss(&self) -> u64 {
+        let of = |pid: u32| {
+            let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+            let line = text.lines().find_map(|line| line.strip_prefix("Pss:").map(str::to_owned));
+            line.and_then(|line| line.trim().trim_end_matches(" kB").trim().parse::<u64>().ok()).unwrap_or(0)
+        };
+        self.all().into_iter().map(of).sum()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        self.signal_all(nix::sys::signal::Signal::SIGCONT);
+        let _ = nix::sys::signal::kill(
+            nix::unistd::Pid::from_raw(self.0.id() as i32),
+            nix::sys::signal::Signal::SIGTERM,
+        );
+        let _ = self.0.wait();
+    }
+}
+
+/// Waits for a condition.
+pub fn wait(what: &str, mut holds: impl FnMut() -> bool) -> Result<()> {
+    let end = Instant::now() + PATIENCE;
+    while !holds() {
+        if Instant::now() > end {
+            return Err(format!("waited in vain for {what}").into());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+/// A program that answers each line after a pause; it goes on until this program ends.
+pub fn serve_slowly(socket: &Path, pause: Duration) -> Result<()> {
+    let listener = UnixListener::bind(socket)?;
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(std::io::Result::ok) {
+            std::thread::spawn(move || answer_slowly(&stream, pause));
+        }
+    });
+    Ok(())
+}
+
+fn answer_slowly(mut stream: &UnixStream, pause: Duration) {
+    let mut reader = BufReader::new(stream);
+    let mut line = String::new();
+    while reader.read_line(&mut line).is_ok_and(|count| count > 0) {
+        std::thread::sleep(pause);
+        if stream.write_all(b"done\n").is_err() {
+            return;
+        }
+        line.clear();
+    }
+}
