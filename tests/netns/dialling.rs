@@ -2,8 +2,7 @@
 //! somebody asks.
 
 use crate::common::wait;
-use crate::world::{CONNECT_TIMEOUT, Site, World};
-use std::time::Instant;
+use crate::world::{CONNECT_TIMEOUT, Fault, Site, World};
 
 /// Lines that each log may have.
 const LOG_LINES: usize = 80;
@@ -18,9 +17,9 @@ fn pause(site: &Site) -> Option<f64> {
 #[test]
 fn every_way_in_which_a_dial_can_fail_is_shown_and_got_over() {
     let Some(world) = World::up(true) else { return };
-    let (one, began) = (&world.one, Instant::now());
+    let (one, fault) = (&world.one, Fault::begins());
     one.space.ip("link set net down\n");
-    world.found_dead(began);
+    world.found_dead(fault);
     one.last_error("Network is unreachable");
     world.traffic()[0].is_held_up();
     one.space.ip("link set net up\nroute add default via 10.77.1.1\n");
@@ -42,14 +41,16 @@ fn every_way_in_which_a_dial_can_fail_is_shown_and_got_over() {
         });
         world.traffic()[0].is_held_up();
     }
-    world.heal(began);
+    world.heal(fault);
     world.finish(LOG_LINES);
 }
 
 #[test]
 fn the_pauses_between_dials_grow_and_usr1_makes_a_dial_at_once_and_the_pauses_short_again() {
     let Some(mut world) = World::up(true) else { return };
-    let began = Instant::now();
+    // The status is as it was at the last event: without requests these are the dials.
+    world.rest();
+    let fault = Fault::begins();
     world.other.lond = None;
     let one = &world.one;
     one.last_error("Connection refused");
@@ -59,6 +60,7 @@ fn the_pauses_between_dials_grow_and_usr1_makes_a_dial_at_once_and_the_pauses_sh
     wait::until_true("a pause of half a second", || pause(one).is_some_and(|pause| pause <= 0.5));
     world.other.start_lond();
     world.one.dial_now();
-    world.healed(began.elapsed());
+    world.healed(fault);
+    world.load();
     world.finish(LOG_LINES);
 }

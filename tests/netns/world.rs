@@ -15,6 +15,7 @@ use crate::common::tally::Tally;
 use crate::common::wait;
 use crate::space::{self, Space};
 use crate::traffic::{Sent, Traffic};
+use jiff::Timestamp;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::fs;
@@ -52,6 +53,25 @@ pub const BUSY: Duration = Duration::from_secs(15);
 /// as all that went before it and the first, and then comes a dial.
 pub fn healed_within(outage: Duration) -> Duration {
     (outage * 2 + FIRST_PAUSE).min(LONGEST_PAUSE) + CONNECT_TIMEOUT + OPENING_TIMEOUT + BUSY
+}
+
+/// When a fault began.
+#[derive(Debug, Clone, Copy)]
+pub struct Fault {
+    mono: Instant,
+    wall: Timestamp,
+}
+
+impl Fault {
+    /// Now, before it is made.
+    pub fn begins() -> Fault {
+        Fault { mono: Instant::now(), wall: Timestamp::now() }
+    }
+
+    /// How long it lasts by now.
+    pub fn lasted(self) -> Duration {
+        self.mono.elapsed()
+    }
 }
 
 /// The two hosts. Fields are dropped in this order.
@@ -140,22 +160,20 @@ impl World {
         self.traffic().iter().for_each(|traffic| traffic.flows(20));
     }
 
-    /// Waits until the link of each host is found dead, which the documents say how long may take; says what the
-    /// statuses said then.
-    pub fn found_dead(&self, since: Instant) -> [Value; 2] {
-        [&self.one, &self.other].map(|site| site.found_dead(since))
+    /// Waits until the link of each host is found dead, in the documented time; says what the statuses said then.
+    pub fn found_dead(&self, fault: Fault) -> [Value; 2] {
+        [&self.one, &self.other].map(|site| site.found_dead(fault))
     }
 
-    /// Lets everything pass again; waits until both links are up, which may take as long as documented after a fault
-    /// that began then.
-    pub fn heal(&self, began: Instant) {
+    /// Lets everything pass again, and waits as [`World::healed`] does.
+    pub fn heal(&self, fault: Fault) {
         self.middle.faults("");
-        self.healed(began.elapsed());
+        self.healed(fault);
     }
 
-    /// Waits until both links are up, after a fault that lasted so long.
-    pub fn healed(&self, outage: Duration) {
-        let from = Instant::now();
+    /// Waits until both links are up, which may take as long as documented after a fault that lasted until now.
+    pub fn healed(&self, fault: Fault) {
+        let (outage, from) = (fault.lasted(), Instant::now());
         for site in [&self.one, &self.other] {
             site.host.wait_link(site.peer, "up");
         }
@@ -174,7 +192,7 @@ impl World {
 
     /// The other host loses its power: no packet leaves it any more, its processes are gone, its network too.
     pub fn power_off_the_other(&mut self) {
-        self.traffic()[1].may_break();
+        self.traffic.iter().for_each(|(_, of_the_other)| of_the_other.may_break());
         self.middle.faults("drop");
         let programs =
             [self.other.lonc.take(), self.other.lond.take()].map(|program| program.expect("it runs"));
@@ -301,13 +319,13 @@ impl Site {
         })
     }
 
-    /// Waits until its link is found dead, in the documented time since the fault began.
-    pub fn found_dead(&self, since: Instant) -> Value {
+    /// Waits until its link is found dead, in the documented time; it may be up again already.
+    pub fn found_dead(&self, fault: Fault) -> Value {
         let status = wait::until("a dead link to be found", || {
             let status = self.status();
-            (status["state"] != "up").then_some(status)
+            (time_of(&status["since"]) > fault.wall).then_some(status)
         });
-        let took = since.elapsed();
+        let took = fault.lasted();
         assert!(took < FOUND_WITHIN + BUSY, "{} took {took:?} to find out", self.host.address);
         status
     }
@@ -349,6 +367,6 @@ impl Site {
 }
 
 /// A time in a status.
-pub fn time_of(field: &Value) -> jiff::Timestamp {
+pub fn time_of(field: &Value) -> Timestamp {
     field.as_str().expect("a time").parse().expect("a time")
 }
