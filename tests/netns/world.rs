@@ -33,15 +33,14 @@ pub const OTHER_IP: &str = "10.77.2.2";
 /// Where every `lond` listens, in a network of its own.
 pub const PORT: u16 = 5663;
 
-/// A silence of one of them and three more ends a link, on the secure wire.
+/// A silence of one of them and three more ends a link on the secure wire; what is in flight then has time left.
 const HEARTBEAT: Duration = Duration::from_millis(500);
-/// A request that waits twice as long on a link on which nothing comes ends it, on both wires.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
+const SECURE_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// A request that waits twice as long on a link on which nothing comes ends it on the classic wire.
+const CLASSIC_REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a dial may take, TCP and TLS, and then each step of the opening.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const OPENING_TIMEOUT: Duration = Duration::from_secs(2);
-/// A link that is dead is found so soon, on either wire.
-pub const FOUND_WITHIN: Duration = Duration::from_secs(4);
 /// The first pause before another dial, and what each may be at least.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 pub const SHORTEST_PAUSE: Duration = Duration::from_millis(250);
@@ -97,6 +96,8 @@ pub struct Site {
     pub space: Space,
     /// Whom it calls.
     pub peer: &'static str,
+    /// How soon it finds a dead link.
+    found_within: Duration,
     /// By the loads that have ended.
     sent: Sent,
     /// What its programs find in their environment.
@@ -127,8 +128,8 @@ impl World {
         let network = Network::placed(&[(ONE, place(ONE_IP)), (OTHER, place(OTHER_IP))], secure);
         let middle = Space::new();
         middle.must("sh", &["-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"], "");
-        let one = Site::new(&network, ONE, OTHER, &middle);
-        let other = Site::new(&network, OTHER, ONE, &middle);
+        let one = Site::new(&network, ONE, OTHER, secure, &middle);
+        let other = Site::new(&network, OTHER, ONE, secure, &middle);
         Some(World { one, other, traffic: None, middle, network, secure, repeats: 0 })
     }
 
@@ -231,22 +232,34 @@ impl World {
 }
 
 impl Site {
-    fn new(network: &Network, id: &str, peer: &'static str, middle: &Space) -> Site {
+    fn new(network: &Network, id: &str, peer: &'static str, secure: bool, middle: &Space) -> Site {
         let mut host = network.host(id);
         let milliseconds = |time: Duration| format!("\"{}ms\"", time.as_millis());
         for section in ["lonc", "lond"] {
             host.set(section, "heartbeat", &milliseconds(HEARTBEAT));
             host.set(section, "heartbeat_missed", "3");
         }
-        host.set("lonc", "request_timeout", &milliseconds(REQUEST_TIMEOUT));
+        let request_timeout = if secure { SECURE_REQUEST_TIMEOUT } else { CLASSIC_REQUEST_TIMEOUT };
+        host.set("lonc", "request_timeout", &milliseconds(request_timeout));
         host.set("lonc", "connect_timeout", &milliseconds(CONNECT_TIMEOUT));
         host.set("lonc", "opening_timeout", &milliseconds(OPENING_TIMEOUT));
         let counter = Counter::start(&mut host);
         let echo = handler::Program::echo(&host.handler("echo"));
         let space = Space::new();
         let (sent, environment) = (Sent::default(), Vec::new());
-        let site =
-            Site { lonc: None, lond: None, host, counter, _echo: echo, space, peer, sent, environment };
+        let found_within = if secure { HEARTBEAT * 4 } else { CLASSIC_REQUEST_TIMEOUT * 2 };
+        let site = Site {
+            lonc: None,
+            lond: None,
+            host,
+            counter,
+            _echo: echo,
+            space,
+            peer,
+            found_within,
+            sent,
+            environment,
+        };
         site.plug_in(middle);
         site
     }
@@ -326,7 +339,7 @@ impl Site {
             (time_of(&status["since"]) > fault.wall).then_some(status)
         });
         let took = fault.lasted();
-        assert!(took < FOUND_WITHIN + BUSY, "{} took {took:?} to find out", self.host.address);
+        assert!(took < self.found_within + BUSY, "{} took {took:?} to find out", self.host.address);
         status
     }
 
