@@ -50,6 +50,9 @@ fn the_call_of_a_host_that_is_back_replaces_its_old_link_which_nobody_has_found_
     let Some(mut world) = World::up_with(true, patient) else { return };
     world.rest();
     let mut world = outage(world);
+    // The kernel would have asked, and learnt it, after a minute.
+    let log = world.one.host.log("lond.log");
+    assert!(log.contains(" in place of "), "{log}");
     world.load();
     world.finish(LOG_LINES);
 }
