@@ -128,7 +128,7 @@ pub fn running_pid(path: &Path) -> Option<u32> {
 /// program that was killed could not be started again.
 fn blank(file: &File) -> io::Result<()> {
     let length = file.metadata()?.len();
-    file.write_all_at(&[b' '; LONGEST as usize][..length.min(LONGEST) as usize], 0)?;
+    file.write_all_at(&vec![b' '; length.min(LONGEST) as usize], 0)?;
     if length > LONGEST { file.set_len(LONGEST) } else { Ok(()) }
 }
 

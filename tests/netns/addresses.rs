@@ -1,8 +1,7 @@
 //! Addresses that change or go away, at either end of a link.
 
 use crate::preload;
-use crate::world::{CONNECT_TIMEOUT, ONE, OTHER, OTHER_IP, PORT, World};
-use std::time::Instant;
+use crate::world::{CONNECT_TIMEOUT, Fault, ONE, OTHER, OTHER_IP, PORT, World};
 
 /// Lines that each log may have.
 const LOG_LINES: usize = 60;
@@ -27,14 +26,14 @@ fn move_the_other(world: &World) {
 #[test]
 fn a_host_that_moves_to_another_address_is_reached_there_after_a_reload() {
     let Some(mut world) = World::up_with(true, anywhere) else { return };
-    let began = Instant::now();
+    let fault = Fault::begins();
     move_the_other(&world);
-    world.found_dead(began);
+    world.found_dead(fault);
     world.one.host.set(&format!("host.{OTHER}"), "address", &format!("\"10.77.2.3:{PORT}\""));
     let reloaded = world.one.host.lon(&["reload"]);
     let said = String::from_utf8_lossy(&reloaded.stdout).into_owned();
     assert!(reloaded.status.success() && said.contains("lonc: reloaded: 1 link replaced"), "{said}");
-    world.healed(began.elapsed());
+    world.healed(fault);
     world.finish(LOG_LINES);
 }
 
@@ -57,11 +56,11 @@ fn a_host_that_is_known_by_name_is_reached_at_its_new_address_unaided() {
         by_name(world, OTHER_IP);
     };
     let Some(world) = World::up_with(true, configure) else { return };
-    let began = Instant::now();
+    let fault = Fault::begins();
     move_the_other(&world);
-    world.found_dead(began);
+    world.found_dead(fault);
     name_is(&world, "10.77.2.3");
-    world.healed(began.elapsed());
+    world.healed(fault);
     world.finish(LOG_LINES);
 }
 
@@ -81,16 +80,16 @@ fn a_host_whose_name_takes_longer_to_look_up_than_a_dial_may_take_is_linked_all_
 #[test]
 fn a_host_whose_own_address_changes_calls_from_the_new_one_unaided() {
     let Some(world) = World::up_with(true, anywhere) else { return };
-    let began = Instant::now();
+    let fault = Fault::begins();
     // The other host cannot call, and says so; it is called all the same.
     move_the_other(&world);
-    world.other.found_dead(began);
+    world.other.found_dead(fault);
     world.other.host.wait_link(ONE, "up");
     let callers = world.one.host.lond_status().expect("a status")["links"].to_string();
     assert!(callers.contains("10.77.2.3"), "{callers}");
     world.one.last_error("no connection within");
     world.other.space.ip(&format!("addr add {OTHER_IP}/24 dev net\n"));
-    world.healed(began.elapsed());
+    world.healed(fault);
     world.finish(LOG_LINES);
 }
 
@@ -98,11 +97,11 @@ fn a_host_whose_own_address_changes_calls_from_the_new_one_unaided() {
 fn a_host_whose_only_address_is_away_for_a_while_says_so_and_calls_again_when_it_is_back() {
     // Both programs of both hosts are bound to their addresses.
     let Some(world) = World::up(true) else { return };
-    let began = Instant::now();
+    let fault = Fault::begins();
     world.other.space.ip(&format!("addr del {OTHER_IP}/24 dev net\n"));
-    world.found_dead(began);
+    world.found_dead(fault);
     world.other.last_error("Cannot assign requested address");
     world.other.space.ip(&format!("addr add {OTHER_IP}/24 dev net\nroute add default via 10.77.2.1\n"));
-    world.healed(began.elapsed());
+    world.healed(fault);
     world.finish(LOG_LINES);
 }

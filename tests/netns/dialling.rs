@@ -2,25 +2,24 @@
 //! somebody asks.
 
 use crate::common::wait;
-use crate::world::{CONNECT_TIMEOUT, Site, World};
-use std::time::Instant;
+use crate::world::{CONNECT_TIMEOUT, Fault, Site, World};
 
 /// Lines that each log may have.
 const LOG_LINES: usize = 80;
 
-/// The pause before the next dial that the status shows, in seconds.
-fn pause(site: &Site) -> Option<f64> {
-    let status = site.status();
-    let doing = status["doing"].as_str()?;
-    doing.strip_prefix("down, next dial in ")?.strip_suffix(" s")?.parse().ok()
+/// The pauses, in seconds, that followed each dial that failed, as the log has them.
+fn pauses(site: &Site) -> Vec<f64> {
+    let log = site.host.log("lonc.log");
+    let said = log.lines().filter_map(|line| line.split_once(" -> down, next dial in ")?.1.split_once(" s "));
+    said.map(|(pause, _)| pause.parse().expect("a pause")).collect()
 }
 
 #[test]
 fn every_way_in_which_a_dial_can_fail_is_shown_and_got_over() {
     let Some(world) = World::up(true) else { return };
-    let (one, began) = (&world.one, Instant::now());
+    let (one, fault) = (&world.one, Fault::begins());
     one.space.ip("link set net down\n");
-    world.found_dead(began);
+    world.found_dead(fault);
     one.last_error("Network is unreachable");
     world.traffic()[0].is_held_up();
     one.space.ip("link set net up\nroute add default via 10.77.1.1\n");
@@ -42,23 +41,36 @@ fn every_way_in_which_a_dial_can_fail_is_shown_and_got_over() {
         });
         world.traffic()[0].is_held_up();
     }
-    world.heal(began);
+    world.heal(fault);
     world.finish(LOG_LINES);
 }
 
 #[test]
 fn the_pauses_between_dials_grow_and_usr1_makes_a_dial_at_once_and_the_pauses_short_again() {
-    let Some(mut world) = World::up(true) else { return };
-    let began = Instant::now();
+    // So that the log has every dial.
+    let talkative = |world: &mut World| {
+        world.one.host.set("", "log_level", "\"debug\"");
+    };
+    let Some(mut world) = World::up_with(true, talkative) else { return };
+    world.rest();
+    let before = pauses(&world.one).len();
+    let fault = Fault::begins();
     world.other.lond = None;
-    let one = &world.one;
-    one.last_error("Connection refused");
-    // Each is between half of twice the one before and the whole of it.
-    wait::until_true("a pause of three seconds", || pause(one).is_some_and(|pause| pause >= 3.0));
-    one.dial_now();
-    wait::until_true("a pause of half a second", || pause(one).is_some_and(|pause| pause <= 0.5));
+    wait::until_true("a pause of three seconds", || {
+        pauses(&world.one)[before..].last().is_some_and(|pause| *pause >= 3.0)
+    });
+    let grown = pauses(&world.one).split_off(before);
+    for (pause, whole) in grown.iter().zip([0.5, 1.0, 2.0, 4.0, 8.0]) {
+        // Said in tenths of a second.
+        assert!((whole / 2.0 - 0.05..=whole + 0.05).contains(pause), "{grown:?}");
+    }
+    world.one.dial_now();
+    wait::until_true("a short pause", || {
+        pauses(&world.one)[before + grown.len()..].iter().any(|pause| *pause <= 0.5)
+    });
     world.other.start_lond();
     world.one.dial_now();
-    world.healed(began.elapsed());
-    world.finish(LOG_LINES);
+    world.healed(fault);
+    world.load();
+    world.finish(usize::MAX);
 }

@@ -1,8 +1,8 @@
 //! A network that loses a third of all packets: TCP fights on, links may be lost, and nothing else is.
 
 use crate::common::wait;
-use crate::world::World;
-use std::time::{Duration, Instant};
+use crate::world::{Fault, World};
+use std::time::Duration;
 
 /// How long it loses.
 const LASTS: Duration = Duration::from_secs(5);
@@ -11,7 +11,7 @@ const LOG_LINES: usize = 80;
 
 fn third_lost(secure: bool) {
     let Some(world) = World::up(secure) else { return };
-    let began = Instant::now();
+    let fault = Fault::begins();
     world.middle.faults("numgen random mod 100 < 30 drop");
     let before = world.traffic().map(|traffic| traffic.answers());
     wait::let_pass(LASTS);
@@ -22,7 +22,7 @@ fn third_lost(secure: bool) {
             now.answered > before.answered && now.done + now.delayed > before.done + before.delayed
         });
     }
-    world.heal(began);
+    world.heal(fault);
     world.finish(LOG_LINES);
 }
 

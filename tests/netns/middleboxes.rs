@@ -2,8 +2,7 @@
 //! connections.
 
 use crate::common::wait;
-use crate::world::World;
-use std::time::Instant;
+use crate::world::{Fault, World};
 
 /// Lines that each log may have.
 const LOG_LINES: usize = 60;
@@ -34,15 +33,15 @@ fn a_large_message_that_the_path_swallows_does_not_hide_from_the_heartbeat_that_
     let one = &world.one.host;
     let peer = world.one.peer;
     assert_eq!(one.ask(peer, &format!("echo:{large}")), format!("echo:{large}"));
-    let began = Instant::now();
+    let fault = Fault::begins();
     world.middle.faults("meta length > 1100 drop");
     // Small ones pass.
     world.flows();
     assert_eq!(one.ask(peer, &format!("echo:{large}")), "con_lost");
-    let swallowed = Instant::now();
+    let swallowed = Fault::begins();
     assert_eq!(one.ask(peer, &format!("critical:do:large {large}")), "con_delayed");
     world.one.found_dead(swallowed);
-    world.heal(began);
+    world.heal(fault);
     wait::until_true("the large message", || {
         world.other.counter.done().iter().any(|done| done.len() > 100_000)
     });
@@ -55,11 +54,11 @@ fn a_large_message_that_the_path_swallows_does_not_hide_from_the_heartbeat_that_
 fn idle_links_that_the_path_has_forgotten_are_found_by_the_heartbeat_and_made_anew() {
     let Some(mut world) = World::up(true) else { return };
     world.rest();
-    let began = Instant::now();
+    let fault = Fault::begins();
     let before = forget(&world);
-    world.found_dead(began);
+    world.found_dead(fault);
     replaced(&world, &before);
-    world.healed(began.elapsed());
+    world.healed(fault);
     world.load();
     world.finish(LOG_LINES);
 }
@@ -68,12 +67,12 @@ fn idle_links_that_the_path_has_forgotten_are_found_by_the_heartbeat_and_made_an
 fn an_idle_classic_link_that_the_path_has_forgotten_is_found_when_usr1_asks() {
     let Some(mut world) = World::up(false) else { return };
     world.rest();
-    let began = Instant::now();
+    let fault = Fault::begins();
     let before = forget(&world);
     world.one.dial_now();
     world.other.dial_now();
     replaced(&world, &before);
-    world.healed(began.elapsed());
+    world.healed(fault);
     world.load();
     world.finish(LOG_LINES);
 }

@@ -2,8 +2,7 @@
 
 use crate::common::skip::skipped;
 use crate::common::wait;
-use crate::world::{PORT, World};
-use std::time::Instant;
+use crate::world::{Fault, PORT, World};
 
 /// How often.
 const ROUNDS: usize = 3;
@@ -32,14 +31,14 @@ fn resets_in_mid_traffic(secure: bool) {
     let Some(world) = World::up(secure) else { return };
     for _ in 0..ROUNDS {
         let before = dialled(&world);
-        let began = Instant::now();
+        let fault = Fault::begins();
         let flows: Vec<String> = before.iter().flatten().map(u16::to_string).collect();
         let flows = flows.join(", ");
         world.middle.faults(&format!(
             "tcp sport {{ {flows} }} reject with tcp reset\ntcp dport {{ {flows} }} reject with tcp reset"
         ));
         replaced(&world, &before);
-        world.heal(began);
+        world.heal(fault);
         world.flows();
     }
     world.finish(LOG_LINES);
@@ -60,7 +59,7 @@ fn connections_that_the_kernel_ends_under_the_programs_are_made_anew() {
     let Some(world) = World::up(true) else { return };
     for round in 0..ROUNDS {
         let before = dialled(&world);
-        let began = Instant::now();
+        let fault = Fault::begins();
         let port = format!("= :{PORT}");
         let site = if round % 2 == 0 { &world.one } else { &world.other };
         site.space.must("ss", &["--kill", "--tcp", "state", "established", "dport", &port], "");
@@ -69,7 +68,7 @@ fn connections_that_the_kernel_ends_under_the_programs_are_made_anew() {
             skipped("ss --kill: this kernel ends no connections for others");
             break;
         }
-        world.healed(began.elapsed());
+        world.healed(fault);
         world.flows();
     }
     world.finish(LOG_LINES);

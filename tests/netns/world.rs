@@ -15,6 +15,7 @@ use crate::common::tally::Tally;
 use crate::common::wait;
 use crate::space::{self, Space};
 use crate::traffic::{Sent, Traffic};
+use jiff::Timestamp;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::fs;
@@ -32,15 +33,14 @@ pub const OTHER_IP: &str = "10.77.2.2";
 /// Where every `lond` listens, in a network of its own.
 pub const PORT: u16 = 5663;
 
-/// A silence of one of them and three more ends a link, on the secure wire.
+/// A silence of one of them and three more ends a link on the secure wire; what is in flight then has time left.
 const HEARTBEAT: Duration = Duration::from_millis(500);
-/// A request that waits twice as long on a link on which nothing comes ends it, on both wires.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
+const SECURE_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// A request that waits twice as long on a link on which nothing comes ends it on the classic wire.
+const CLASSIC_REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a dial may take, TCP and TLS, and then each step of the opening.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const OPENING_TIMEOUT: Duration = Duration::from_secs(2);
-/// A link that is dead is found so soon, on either wire.
-pub const FOUND_WITHIN: Duration = Duration::from_secs(4);
 /// The first pause before another dial, and what each may be at least.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 pub const SHORTEST_PAUSE: Duration = Duration::from_millis(250);
@@ -52,6 +52,25 @@ pub const BUSY: Duration = Duration::from_secs(15);
 /// as all that went before it and the first, and then comes a dial.
 pub fn healed_within(outage: Duration) -> Duration {
     (outage * 2 + FIRST_PAUSE).min(LONGEST_PAUSE) + CONNECT_TIMEOUT + OPENING_TIMEOUT + BUSY
+}
+
+/// When a fault began.
+#[derive(Debug, Clone, Copy)]
+pub struct Fault {
+    mono: Instant,
+    wall: Timestamp,
+}
+
+impl Fault {
+    /// Now, before it is made.
+    pub fn begins() -> Fault {
+        Fault { mono: Instant::now(), wall: Timestamp::now() }
+    }
+
+    /// How long it lasts by now.
+    pub fn lasted(self) -> Duration {
+        self.mono.elapsed()
+    }
 }
 
 /// The two hosts. Fields are dropped in this order.
@@ -77,6 +96,8 @@ pub struct Site {
     pub space: Space,
     /// Whom it calls.
     pub peer: &'static str,
+    /// How soon it finds a dead link.
+    found_within: Duration,
     /// By the loads that have ended.
     sent: Sent,
     /// What its programs find in their environment.
@@ -107,8 +128,8 @@ impl World {
         let network = Network::placed(&[(ONE, place(ONE_IP)), (OTHER, place(OTHER_IP))], secure);
         let middle = Space::new();
         middle.must("sh", &["-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"], "");
-        let one = Site::new(&network, ONE, OTHER, &middle);
-        let other = Site::new(&network, OTHER, ONE, &middle);
+        let one = Site::new(&network, ONE, OTHER, secure, &middle);
+        let other = Site::new(&network, OTHER, ONE, secure, &middle);
         Some(World { one, other, traffic: None, middle, network, secure, repeats: 0 })
     }
 
@@ -140,22 +161,20 @@ impl World {
         self.traffic().iter().for_each(|traffic| traffic.flows(20));
     }
 
-    /// Waits until the link of each host is found dead, which the documents say how long may take; says what the
-    /// statuses said then.
-    pub fn found_dead(&self, since: Instant) -> [Value; 2] {
-        [&self.one, &self.other].map(|site| site.found_dead(since))
+    /// Waits until the link of each host is found dead, in the documented time; says what the statuses said then.
+    pub fn found_dead(&self, fault: Fault) -> [Value; 2] {
+        [&self.one, &self.other].map(|site| site.found_dead(fault))
     }
 
-    /// Lets everything pass again; waits until both links are up, which may take as long as documented after a fault
-    /// that began then.
-    pub fn heal(&self, began: Instant) {
+    /// Lets everything pass again, and waits as [`World::healed`] does.
+    pub fn heal(&self, fault: Fault) {
         self.middle.faults("");
-        self.healed(began.elapsed());
+        self.healed(fault);
     }
 
-    /// Waits until both links are up, after a fault that lasted so long.
-    pub fn healed(&self, outage: Duration) {
-        let from = Instant::now();
+    /// Waits until both links are up, which may take as long as documented after a fault that lasted until now.
+    pub fn healed(&self, fault: Fault) {
+        let (outage, from) = (fault.lasted(), Instant::now());
         for site in [&self.one, &self.other] {
             site.host.wait_link(site.peer, "up");
         }
@@ -174,7 +193,7 @@ impl World {
 
     /// The other host loses its power: no packet leaves it any more, its processes are gone, its network too.
     pub fn power_off_the_other(&mut self) {
-        self.traffic()[1].may_break();
+        self.traffic.iter().for_each(|(_, of_the_other)| of_the_other.may_break());
         self.middle.faults("drop");
         let programs =
             [self.other.lonc.take(), self.other.lond.take()].map(|program| program.expect("it runs"));
@@ -213,22 +232,34 @@ impl World {
 }
 
 impl Site {
-    fn new(network: &Network, id: &str, peer: &'static str, middle: &Space) -> Site {
+    fn new(network: &Network, id: &str, peer: &'static str, secure: bool, middle: &Space) -> Site {
         let mut host = network.host(id);
         let milliseconds = |time: Duration| format!("\"{}ms\"", time.as_millis());
         for section in ["lonc", "lond"] {
             host.set(section, "heartbeat", &milliseconds(HEARTBEAT));
             host.set(section, "heartbeat_missed", "3");
         }
-        host.set("lonc", "request_timeout", &milliseconds(REQUEST_TIMEOUT));
+        let request_timeout = if secure { SECURE_REQUEST_TIMEOUT } else { CLASSIC_REQUEST_TIMEOUT };
+        host.set("lonc", "request_timeout", &milliseconds(request_timeout));
         host.set("lonc", "connect_timeout", &milliseconds(CONNECT_TIMEOUT));
         host.set("lonc", "opening_timeout", &milliseconds(OPENING_TIMEOUT));
         let counter = Counter::start(&mut host);
         let echo = handler::Program::echo(&host.handler("echo"));
         let space = Space::new();
         let (sent, environment) = (Sent::default(), Vec::new());
-        let site =
-            Site { lonc: None, lond: None, host, counter, _echo: echo, space, peer, sent, environment };
+        let found_within = if secure { HEARTBEAT * 4 } else { CLASSIC_REQUEST_TIMEOUT * 2 };
+        let site = Site {
+            lonc: None,
+            lond: None,
+            host,
+            counter,
+            _echo: echo,
+            space,
+            peer,
+            found_within,
+            sent,
+            environment,
+        };
         site.plug_in(middle);
         site
     }
@@ -301,14 +332,14 @@ impl Site {
         })
     }
 
-    /// Waits until its link is found dead, in the documented time since the fault began.
-    pub fn found_dead(&self, since: Instant) -> Value {
+    /// Waits until its link is found dead, in the documented time; it may be up again already.
+    pub fn found_dead(&self, fault: Fault) -> Value {
         let status = wait::until("a dead link to be found", || {
             let status = self.status();
-            (status["state"] != "up").then_some(status)
+            (time_of(&status["since"]) > fault.wall).then_some(status)
         });
-        let took = since.elapsed();
-        assert!(took < FOUND_WITHIN + BUSY, "{} took {took:?} to find out", self.host.address);
+        let took = fault.lasted();
+        assert!(took < self.found_within + BUSY, "{} took {took:?} to find out", self.host.address);
         status
     }
 
@@ -349,6 +380,6 @@ impl Site {
 }
 
 /// A time in a status.
-pub fn time_of(field: &Value) -> jiff::Timestamp {
+pub fn time_of(field: &Value) -> Timestamp {
     field.as_str().expect("a time").parse().expect("a time")
 }
