@@ -196,13 +196,9 @@ impl Link {
                 self.enter(State::Down { until: now.mono }, None, now);
                 Some(Action::HangUp)
             }
-            (State::Up { since, .. }, Event::Lost(why)) => {
-                if self.answered_any || now.mono.duration_since(*since) >= GOOD_AFTER {
-                    self.failures = 0;
-                }
+            (State::Connecting { .. } | State::Opening { .. } | State::Up { .. }, Event::Lost(why)) => {
                 self.fail(&why, now)
             }
-            (State::Connecting { .. } | State::Opening { .. }, Event::Lost(why)) => self.fail(&why, now),
             (
                 State::Down { .. } | State::Connecting { .. } | State::Opening { .. } | State::Up { .. },
                 Event::Stop,
@@ -354,8 +350,14 @@ impl Link {
         self.protocol.as_ref().is_some_and(Protocol::knows_repeats)
     }
 
+    /// The one way down but [`Event::Left`] and [`Event::Stop`].
     fn fail(&mut self, why: &str, now: Now) -> Option<Action> {
         self.protocol = None;
+        if let State::Up { since } = self.state
+            && (self.answered_any || now.mono.duration_since(since) >= GOOD_AFTER)
+        {
+            self.failures = 0;
+        }
         let whole = FIRST_PAUSE.saturating_mul(1 << self.failures.min(16)).min(LONGEST_PAUSE);
         let pause = whole.mul_f64(0.5 + self.random.f64() / 2.0);
         self.failures += 1;

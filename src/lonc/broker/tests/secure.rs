@@ -213,6 +213,21 @@ fn a_silent_link_is_tried_after_15_s_and_given_up_after_60() {
 }
 
 #[test]
+fn a_good_link_that_falls_silent_is_dialled_anew_as_soon_as_one_that_breaks() {
+    let mut rig = rig();
+    for _ in 0..6 {
+        rig.broker.link_lost("refused".to_owned(), rig.now);
+        rig.wait(61.0);
+    }
+    rig.come_up_secure();
+    (0..4).for_each(|_| rig.wait(15.0));
+    assert!(!rig.broker.link.is_up());
+    rig.effects.clear();
+    rig.wait(0.5);
+    assert!(rig.took(&Effect::Dial), "the failures before it was up are forgotten");
+}
+
+#[test]
 fn a_slow_link_is_not_given_up_while_what_is_sent_goes_on() {
     let mut rig = rig();
     rig.come_up_secure();
