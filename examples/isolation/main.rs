@@ -204,7 +204,7 @@ fn replayed(rounds: usize, network: &mut Network) -> Result<()> {
         },
     )?;
     println!(
-        "{:<24} {} messages a second",
+        "{:<24} ({:.0} messages a second)",
         "",
         (MILLION - left) as f64 / (rounds as f64 * HALF.as_secs_f64())
     );

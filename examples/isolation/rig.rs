@@ -100,20 +100,16 @@ impl Rig {
     }
 
     /// Starts `lonc` or `lond` of a host.
-    pub fn start(&self, program: &str, id: &str) -> Result<Program> {
+    pub fn start(&self, name: &str, id: &str) -> Result<Program> {
         let log = fs::File::options().create(true).append(true).open(self.path(id).join("said"))?;
         let child =
-            self.command(program, id).arg("--foreground").stdout(log.try_clone()?).stderr(log).spawn()?;
+            self.command(name, id).arg("--foreground").stdout(log.try_clone()?).stderr(log).spawn()?;
         let program = Program(child);
-        let pid_file = self.path(id).join("run").join(format!("{}.pid", self.name_of(&program)?));
+        let pid_file = self.path(id).join("run").join(format!("{name}.pid"));
         wait("a program to start", || {
             fs::read_to_string(&pid_file).is_ok_and(|pid| pid.trim() == program.pid().to_string())
         })?;
         Ok(program)
-    }
-
-    fn name_of(&self, program: &Program) -> Result<String> {
-        Ok(fs::read_to_string(format!("/proc/{}/comm", program.pid()))?.trim().to_owned())
     }
 
     /// The local socket of a peer.
