@@ -1,6 +1,6 @@
 //! Failures of which no line of the log is expected, each for its reason. Every other one is to be named there.
 
-use crate::plan::{Fault, Tested};
+use crate::plan::{CHILD, Fault, HELPER, Tested};
 
 /// Failures that are alike.
 struct Quiet {
@@ -9,7 +9,7 @@ struct Quiet {
     _why: &'static str,
 }
 
-const QUIET: [Quiet; 8] = [
+const QUIET: [Quiet; 10] = [
     Quiet {
         applies: |_, object| {
             ["/proc/", "/sys/", "/usr/share/", "/etc/", "/dev/"].iter().any(|at| object.starts_with(at))
@@ -24,6 +24,14 @@ const QUIET: [Quiet; 8] = [
     Quiet {
         applies: |fault, object| fault.tested == Tested::Lond && object.ends_with("/lonc.pid"),
         _why: "lonc, that was to be told who has called, finds out by itself a little later",
+    },
+    Quiet {
+        applies: |fault, _| fault.call() == "statvfs" && fault.role != CHILD,
+        _why: "advice on the configuration: whether the bounds of a spool fit its disk",
+    },
+    Quiet {
+        applies: |fault, object| fault.role == HELPER && object.starts_with("pipe:"),
+        _why: "a program on trial that cannot say its one word is known by that",
     },
     Quiet {
         applies: |fault, _| fault.call() == "close",

@@ -11,6 +11,7 @@
 use crate::common::local::Local;
 use crate::common::network::Host;
 use crate::common::pair::CALLED;
+use crate::common::process;
 use crate::common::program::Program;
 use crate::common::secure_pair::TwoHosts;
 use crate::common::tally::Tally;
@@ -217,7 +218,7 @@ impl Teller<'_> {
 
     /// Changes the tested host's configuration, and has it taken over, which replaces the children.
     fn reload(&self, program: &Program) {
-        let before = program.children();
+        let before = children(program);
         let host = self.host_of(self.tested);
         let config = host.config();
         let text = std::fs::read_to_string(&config).expect("read lonnet.toml");
@@ -227,23 +228,30 @@ impl Teller<'_> {
         self.until("a reload to be done", || {
             ask(&socket, "reload").is_some_and(|said| said.starts_with("reloaded: "))
         });
-        self.until("the children to be others", || others(&before, &program.children()));
+        self.until("the children to be others", || others(&before, &children(program)));
     }
 
-    /// HUP, until the children are others: one that fails leaves the old program, and the next one works.
+    /// HUP, until the children are others: one that fails leaves the old program, which says so, and the next one works.
     fn hang_up(&self, program: &Program) {
-        let before = program.children();
+        let before = children(program);
         for _ in 0..3 {
+            let failed_before = self.failed_restarts();
             program.signal(Signal::SIGHUP);
             let until = Instant::now() + HUP_PATIENCE;
-            while Instant::now() < until {
-                if others(&before, &program.children()) {
+            while Instant::now() < until && self.failed_restarts() == failed_before {
+                if others(&before, &children(program)) {
                     return;
                 }
-                wait::let_pass(Duration::from_millis(10));
+                wait::let_pass(PAUSE);
             }
         }
         self.complain("three times HUP, and the children are the same".to_owned());
+    }
+
+    /// How often the tested program has said that it could not be started anew.
+    fn failed_restarts(&self) -> usize {
+        let log = self.host_of(self.tested).log(&format!("{}.log", self.tested.name()));
+        log.matches("the old program goes on").count()
     }
 
     fn tally(&self, sender: &Sender) -> Tally {
@@ -285,6 +293,11 @@ impl Teller<'_> {
     }
 }
 
+/// All, whatever they are called: one whose title could not be set has its parent's.
+fn children(program: &Program) -> Vec<u32> {
+    process::children(program.pid())
+}
+
 /// Whether there are children, and none of those that were before.
 fn others(before: &[u32], now: &[u32]) -> bool {
     !now.is_empty() && now.iter().all(|child| !before.contains(child))
@@ -319,6 +332,8 @@ impl Sender {
             match open.try_ask(&request).as_deref() {
                 Ok("ok" | "con_delayed") => self.acknowledged.push(number),
                 Ok("con_failed") => {}
+                // The connection between lond and the handler broke: an answer, and not one that the message is kept.
+                Ok(error) if error.starts_with("error:do: ") => {}
                 Ok(other) => self.problems.push(format!("{request} was answered {other:?}")),
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
                     self.problems.push(format!("{request} was not answered in {:?}", wait::PATIENCE));
