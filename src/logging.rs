@@ -83,7 +83,16 @@ pub fn init(
 
 /// Logs a line whatever the level is: for what was asked to be logged, not for what happened.
 pub fn always(message: std::fmt::Arguments<'_>) {
-    log::logger().log(&Record::builder().level(log::Level::Info).args(message).build());
+    write_down(log::Level::Info, message);
+}
+
+/// From here on this process logs nothing but panics and what is said [`always`].
+pub fn be_silent() {
+    log::set_max_level(LevelFilter::Off);
+}
+
+fn write_down(level: log::Level, message: std::fmt::Arguments<'_>) {
+    log::logger().log(&Record::builder().level(level).args(message).build());
 }
 
 /// Names the host that this process is busy with, in each of its lines from here on.
@@ -117,8 +126,8 @@ fn log_panics() {
     std::panic::set_hook(Box::new(move |panic| {
         let backtrace = Backtrace::capture();
         match backtrace.status() {
-            BacktraceStatus::Captured => log::error!("{panic}\n{backtrace}"),
-            _ => log::error!("{panic}"),
+            BacktraceStatus::Captured => write_down(log::Level::Error, format_args!("{panic}\n{backtrace}")),
+            _ => write_down(log::Level::Error, format_args!("{panic}")),
         }
         default(panic);
     }));

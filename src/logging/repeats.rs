@@ -33,18 +33,23 @@ pub struct Quota {
 }
 
 impl Quota {
-    /// What to log of a text, if anything.
-    pub fn line(&mut self, text: &str, now: Instant) -> Option<String> {
+    /// Whether one more may be logged.
+    pub fn allows(&mut self, now: Instant) -> bool {
         if self.begun.is_none_or(|begun| now.saturating_duration_since(begun) >= REPEAT_AFTER) {
             self.begun = Some(now);
             self.logged = 0;
         }
         if self.logged >= MOST_LINES {
             self.unlogged += 1;
-            return None;
+            return false;
         }
         self.logged += 1;
-        Some(match std::mem::take(&mut self.unlogged) {
+        true
+    }
+
+    /// What to log of a text, if anything.
+    pub fn line(&mut self, text: &str, now: Instant) -> Option<String> {
+        self.allows(now).then(|| match std::mem::take(&mut self.unlogged) {
             0 => text.to_owned(),
             more => format!("{text} (and {more} lines like this were not logged)"),
         })

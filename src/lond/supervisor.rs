@@ -49,7 +49,7 @@ use jiff::Timestamp;
 use links::{Action, Event, Links, Opened, State};
 use listeners::{ListenError, Listener};
 use mio::{Events, Interest, Poll, Token};
-use said::Said;
+use said::{Said, Visits};
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::SocketAddr;
@@ -132,6 +132,7 @@ struct Supervisor<'a> {
     failures: Hush,
     /// What is said of links whose callers are known.
     said: Said,
+    visits: Visits,
     /// No accepting before this.
     accept_again: Option<Instant>,
     /// In this turn those that have not opened were heard already, for want of room.
@@ -202,6 +203,7 @@ impl<'a> Supervisor<'a> {
             crowd: Hush::default(),
             failures: Hush::default(),
             said: Said::default(),
+            visits: Visits::default(),
             accept_again: None,
             heard_unopened: false,
             greet_at: None,

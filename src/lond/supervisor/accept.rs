@@ -91,7 +91,7 @@ impl Supervisor<'_> {
             return false;
         }
         let deadline = now + config.lond.opening_timeout + GRACE;
-        match self.fork(stream, remote, caller.clone()) {
+        match self.fork(stream, remote, caller.clone(), now) {
             Ok(pid) => self.links.started(pid, remote, caller, deadline),
             Err(error) => {
                 if let Some(unsaid) = self.failures.say(ip, now) {
@@ -102,17 +102,27 @@ impl Supervisor<'_> {
         true
     }
 
-    fn fork(&mut self, stream: TcpStream, remote: SocketAddr, caller: Option<HostId>) -> io::Result<u32> {
+    fn fork(
+        &mut self,
+        stream: TcpStream,
+        remote: SocketAddr,
+        caller: Option<HostId>,
+        now: Instant,
+    ) -> io::Result<u32> {
         stream.set_nonblocking(true)?;
         let (ours, theirs) = control::pair()?;
         let mut channel = Channel::from_fd(ours)?;
         let token = next(&mut self.next_token);
         self.poll.registry().register(&mut channel, token, Interest::READABLE | Interest::WRITABLE)?;
         let keep = vec![stream.as_raw_fd(), theirs.as_raw_fd()];
+        let silent = self.visits.silent(remote.ip(), now);
         let (entry, config) = (self.entry, self.start.config.clone());
         let pid = spawn::spawn(keep, move || {
             let name = caller.as_ref().map_or_else(|| remote.ip().to_string(), HostId::to_string);
             crate::logging::set_host(&name);
+            if silent {
+                crate::logging::be_silent();
+            }
             title::set(&format!("{name} opening"));
             entry(Seed { config, stream, remote, caller, control: theirs })
         })?;

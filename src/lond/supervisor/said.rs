@@ -8,7 +8,8 @@ use super::Supervisor;
 use crate::config::HostId;
 use crate::logging::repeats::{Quota, Repeats};
 use std::collections::HashMap;
-use std::time::Instant;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
 
 /// Hosts that are kept in mind; beyond them, which only tables that change often can lead to, all are forgotten.
 const HOSTS_MOST: usize = 10_000;
@@ -39,6 +40,34 @@ impl Said {
             self.0.clear();
         }
         self.0.entry(host.clone()).or_default()
+    }
+}
+
+/// Addresses that are kept in mind for a minute; those beyond are silent.
+const ADDRESSES_MOST: usize = 4096;
+/// How long that is.
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// Who connects how often. A child is new with each connection and remembers nothing of what it said before, so that what
+/// it says by itself is bounded here.
+#[derive(Debug, Default)]
+pub struct Visits {
+    begun: Option<Instant>,
+    seen: HashMap<IpAddr, Quota>,
+}
+
+impl Visits {
+    /// Counts a connection; whether its child is to be silent.
+    pub fn silent(&mut self, address: IpAddr, now: Instant) -> bool {
+        if self.begun.is_none_or(|begun| now.saturating_duration_since(begun) >= WINDOW) {
+            self.begun = Some(now);
+            self.seen.clear();
+        }
+        let address = address.to_canonical();
+        if self.seen.len() >= ADDRESSES_MOST && !self.seen.contains_key(&address) {
+            return true;
+        }
+        !self.seen.entry(address).or_default().allows(now)
     }
 }
 
@@ -98,5 +127,17 @@ mod tests {
             said.life(&host(&format!("h{number}")), "link open", now);
         }
         assert!(said.0.len() <= HOSTS_MOST);
+    }
+
+    #[test]
+    fn the_children_of_an_address_that_connects_again_and_again_are_silent_for_the_rest_of_the_minute() {
+        let (now, mut visits) = (Instant::now(), Visits::default());
+        let address = |n: u32| IpAddr::from(n.to_be_bytes());
+        let loud = (0..100).filter(|_| !visits.silent(address(1), now)).count() as u64;
+        assert_eq!(loud, MOST_LINES);
+        assert!(!visits.silent(address(2), now));
+        assert!(!visits.silent(address(1), now + WINDOW));
+        let loud = (0..10_000).filter(|n| !visits.silent(address(10 + n), now + WINDOW)).count();
+        assert_eq!((loud, visits.seen.len()), (ADDRESSES_MOST - 1, ADDRESSES_MOST));
     }
 }
