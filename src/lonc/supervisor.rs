@@ -15,6 +15,7 @@ mod board;
 mod children;
 mod left;
 mod listening;
+mod limit;
 mod passages;
 mod reload;
 mod stop;
@@ -36,6 +37,7 @@ use crate::supervise::{spawn, title};
 use board::Board;
 use children::Children;
 use jiff::Timestamp;
+use limit::raise_descriptor_limit;
 use mio::{Events, Interest, Poll, Token};
 use passages::Passages;
 use std::collections::{BTreeMap, VecDeque};
@@ -54,10 +56,6 @@ pub const GRACE: Duration = Duration::from_secs(2);
 const LAST_WAIT: Duration = Duration::from_secs(2);
 /// Children forked, told or killed in one turn of the loop, so that signals are heard while thousands start.
 const ACTIONS_A_TURN: usize = 64;
-/// Descriptors that the supervisor needs for each peer: its socket, a control socket, the two ends of a passage.
-const DESCRIPTORS_A_PEER: u64 = 4;
-/// Descriptors that the supervisor needs beside those.
-const OTHER_DESCRIPTORS: u64 = 64;
 
 const SIGNALS: Token = Token(0);
 const ADMIN: Token = Token(1);
@@ -481,19 +479,4 @@ impl<'a> Supervisor<'a> {
 fn next(token: &mut usize) -> Token {
     *token += 1;
     Token(*token)
-}
-
-/// The default limit of 1,024 is reached with 240 peers.
-fn raise_descriptor_limit(peers: usize) {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    let needed = peers as u64 * DESCRIPTORS_A_PEER + OTHER_DESCRIPTORS;
-    let raised = getrlimit(Resource::RLIMIT_NOFILE)
-        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map(|()| hard));
-    match raised {
-        Ok(hard) if hard >= needed => {}
-        Ok(hard) => {
-            log::error!("{peers} links need {needed} open files, and the limit is {hard}: some cannot start")
-        }
-        Err(errno) => log::error!("raise the limit of open files: {errno}"),
-    }
 }

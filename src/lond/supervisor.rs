@@ -15,6 +15,7 @@
 //! | `board` | counts, status |
 //! | `reload` | another configuration, in the same process |
 //! | `left` | HUP: another program, under the same pid |
+//! | `stop` | TERM, INT and QUIT |
 //!
 //! Fails to start when an address cannot be listened on, or the admin socket not be made. Afterwards nothing is fatal but `Poll` itself: with no
 //! descriptors left it pauses accepting for a second; a child that garbles its control socket is killed.
@@ -30,6 +31,7 @@ mod links;
 mod listeners;
 mod reload;
 mod said;
+mod stop;
 
 pub use left::Left;
 
@@ -468,47 +470,6 @@ impl<'a> Supervisor<'a> {
         let token = next(&mut self.next_token);
         self.listeners.push(Listener::open(address, token, self.poll.registry())?);
         Ok(())
-    }
-
-    /// No new callers; the children finish what they have, for a bounded time.
-    fn stop(&mut self, now: Instant) {
-        log::info!("stopping");
-        title::set("supervisor, stopping");
-        self.close_doors("stopping");
-        let deadline = self.drain_deadline(now);
-        self.stopping = Some(deadline + LAST_WAIT);
-        for pid in self.pids() {
-            self.tell(pid, Event::Drain { deadline }, now);
-        }
-    }
-
-    /// The children are killed at once.
-    fn quit(&mut self, now: Instant) {
-        log::warn!("stopping at once");
-        self.close_doors("stopping at once");
-        self.stopping = Some(now + LAST_WAIT);
-        for pid in self.pids() {
-            if self.links.tell(pid, Event::Kill).is_some() {
-                spawn::kill_now(pid);
-            }
-        }
-    }
-
-    fn close_doors(&mut self, doing: &'static str) {
-        self.start.restarts.cancel();
-        self.listeners.drain(..).for_each(Listener::close);
-        self.admin.close(self.poll.registry());
-        self.board.set_doing(doing);
-    }
-
-    fn finish(&mut self) {
-        for (pid, link) in self.links.iter() {
-            log::error!("child {pid}, from {}, is still there", link.remote);
-        }
-        self.board.set_doing("stopped");
-        self.board.write(&self.start.config, &self.listeners, &self.links);
-        log::info!("stopped");
-        self.start.lock.remove();
     }
 
     fn pids(&self) -> Vec<u32> {

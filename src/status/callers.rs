@@ -1,7 +1,7 @@
 //! What `lond` tells: who has a link to this host, and who was turned away.
 
 use super::columns::{Head, columns};
-use super::{ago, one_line};
+use super::{ago, not_restarted, one_line};
 use crate::config::{HostId, Wire};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -46,6 +46,9 @@ pub struct ServeSnapshot {
     pub written: Timestamp,
     /// What the supervisor does, in words.
     pub doing: String,
+    /// Why the last HUP left the program as it was, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_restarted: Option<String>,
     /// The last line that it logged.
     pub last_log: String,
     /// What it listens on.
@@ -70,6 +73,7 @@ pub struct ServeSnapshot {
 pub fn callers(snapshot: &ServeSnapshot, now: Timestamp) -> String {
     let mut text = summary(snapshot, now);
     text.push('\n');
+    text.push_str(&not_restarted(snapshot.not_restarted.as_deref()));
     if snapshot.links.is_empty() {
         return text;
     }
@@ -139,6 +143,7 @@ mod tests {
             started: fixture::time("2026-11-20T06:00:00Z"),
             written: fixture::time(NOW),
             doing: "serving".into(),
+            not_restarted: None,
             last_log: String::new(),
             listen: vec!["127.0.0.3:5663".parse().expect("an address")],
             links,
@@ -177,6 +182,11 @@ mod tests {
              msul2   10 min  classic, not private  127.0.0.2:40000  4611\n"
         );
         assert_eq!(callers(&snapshot(vec![]), fixture::time(NOW)), "no callers on 127.0.0.3:5663\n");
+        let stayed = ServeSnapshot { not_restarted: Some("exec: no\nsuch file".into()), ..snapshot(vec![]) };
+        assert_eq!(
+            callers(&stayed, fixture::time(NOW)),
+            "no callers on 127.0.0.3:5663\nnot restarted: exec: no such file\n"
+        );
     }
 
     #[test]

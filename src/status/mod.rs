@@ -120,6 +120,11 @@ pub fn one_line(text: &str) -> String {
     text.chars().map(|c| if steers(c) { ' ' } else { c }).collect()
 }
 
+/// The line that says why the last HUP left the program as it was, if it did.
+fn not_restarted(why: Option<&str>) -> String {
+    why.map_or_else(String::new, |why| format!("not restarted: {}\n", one_line(why)))
+}
+
 /// All links of one `lonc`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
@@ -137,6 +142,9 @@ pub struct Snapshot {
     pub written: Timestamp,
     /// What the supervisor does, in words.
     pub doing: String,
+    /// Why the last HUP left the program as it was, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_restarted: Option<String>,
     /// The last line that it logged.
     pub last_log: String,
     /// One entry a peer, in the order of `hosts.tab`.
@@ -184,6 +192,7 @@ mod fixture {
             started: time("2026-11-06T08:00:00Z"),
             written: time("2026-11-20T09:12:14Z"),
             doing: "keeping 2 links".into(),
+            not_restarted: None,
             last_log: "started".into(),
             peers,
         }

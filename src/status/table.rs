@@ -4,7 +4,7 @@
 //! be long, stands at the end and is cut.
 
 use super::columns::{Head, columns, cut};
-use super::{LinkState, PeerStatus, Snapshot, one_line};
+use super::{LinkState, PeerStatus, Snapshot, not_restarted, one_line};
 use jiff::{Timestamp, tz::TimeZone};
 
 /// Characters of the last error that are shown; the rest is in the log and in `--json`.
@@ -35,6 +35,7 @@ const STATES: [LinkState; 6] = [
 pub fn table(snapshot: &Snapshot, now: Timestamp, zone: &TimeZone) -> String {
     let mut text = summary(&snapshot.peers);
     text.push('\n');
+    text.push_str(&not_restarted(snapshot.not_restarted.as_deref()));
     if snapshot.peers.is_empty() {
         return text;
     }
@@ -183,6 +184,10 @@ mod tests {
              msul1  up 0 s  classic, not private          0     0  -\n"
         );
         assert_eq!(shown(vec![]), "no links: no other host in hosts.tab\n");
+        let stayed =
+            Snapshot { not_restarted: Some("it ended (exited with 1)".into()), ..fixture::snapshot(vec![]) };
+        let text = table(&stayed, fixture::time(NOW), &TimeZone::UTC);
+        assert_eq!(text, format!("{}not restarted: it ended (exited with 1)\n", shown(vec![])));
     }
 
     #[test]

@@ -32,14 +32,6 @@ pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     done
 }
 
-/// What a supervisor does, and why its last restart came to nothing, if it did.
-pub fn doing(what: &str, failure: Option<&str>) -> String {
-    match failure {
-        Some(why) => format!("{what}; not restarted: {why}"),
-        None => what.to_owned(),
-    }
-}
-
 /// When to write: pure.
 #[derive(Debug)]
 pub struct Pace {

@@ -23,7 +23,7 @@ pub enum Signal {
     Stop,
     /// QUIT: end now.
     Quit,
-    /// HUP: read the configuration anew. Comes last, since `exec` forgets whatever else came with it.
+    /// HUP: start anew. Comes last, and is carried out when the others are answered: `exec` would forget them.
     Restart,
 }
 

@@ -325,3 +325,30 @@ pub fn pid_file(program: &str, config: &Config) -> PathBuf {
 pub fn log_file(program: &str, config: &Config) -> PathBuf {
     config.log_dir.join(format!("{program}.log"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    #[test]
+    fn a_file_that_somebody_writes_just_when_a_program_takes_over_is_read_again() {
+        static HALF_WRITTEN: AtomicU32 = AtomicU32::new(3);
+        fn load(file: &Path) -> Result<Config, ConfigErrors> {
+            if HALF_WRITTEN
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1))
+                .is_ok()
+            {
+                std::fs::write(file, "id = \"me\nhosts").unwrap();
+            } else {
+                std::fs::write(file, "id = \"me\"\n").unwrap();
+            }
+            Config::load(file)
+        }
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("hosts.tab"), "me:d:library:localhost:127.0.0.1\n").unwrap();
+        let config = load_anew(load, &folder.path().join("lonnet.toml")).unwrap();
+        assert_eq!(config.id.as_str(), "me");
+        assert_eq!(HALF_WRITTEN.load(Ordering::SeqCst), 0);
+    }
+}

@@ -18,6 +18,7 @@ fn snapshot() -> Snapshot {
         started: written,
         written,
         doing: "keeping 1 link".into(),
+        not_restarted: None,
         last_log: String::new(),
         peers: vec![PeerStatus {
             peer: HostId::new("there").unwrap(),

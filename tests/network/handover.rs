@@ -74,7 +74,7 @@ fn under_load(pair: &mut Pair, times: usize, mut restart: impl FnMut(&mut Pair, 
                 scope.spawn(move || (name, pipeline(socket, name, stop, answered)))
             })
             .collect();
-        let served = |pair: &Pair| {
+        let served = || {
             let from = answered.load(Ordering::SeqCst);
             let busy = || answered.load(Ordering::SeqCst) > from + 200;
             wait::until_true("the load to go on", || {
@@ -92,7 +92,7 @@ fn under_load(pair: &mut Pair, times: usize, mut restart: impl FnMut(&mut Pair, 
                 (up && is_up() && process::children(lonc) == children).then_some(counts)
             })
         };
-        served(pair);
+        served();
         let mut before = None;
         for number in 0..times {
             let child = pair.lonc.only_child();
@@ -101,7 +101,7 @@ fn under_load(pair: &mut Pair, times: usize, mut restart: impl FnMut(&mut Pair, 
                 "another child",
                 || matches!(pair.lonc.children()[..], [other] if other != child),
             );
-            served(pair);
+            served();
             // The first restart may open what stays open, as a watch does.
             before.get_or_insert_with(|| descriptors(pair));
         }

@@ -6,7 +6,7 @@
 use crate::config::{Config, HostId, Peer};
 use crate::logging;
 use crate::status::{self, LinkState, PeerStatus, Snapshot, WallClock, in_words, moved};
-use crate::supervise::publish::{self, Pace, replace};
+use crate::supervise::publish::{Pace, replace};
 use jiff::{Timestamp, tz::TimeZone};
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -196,7 +196,8 @@ impl Board {
             pid: std::process::id(),
             started: self.started,
             written: now,
-            doing: publish::doing(&self.doing, self.failure.as_deref()),
+            doing: self.doing.clone(),
+            not_restarted: self.failure.clone(),
             last_log: logging::last_line(),
             peers: self.peers.clone(),
         }

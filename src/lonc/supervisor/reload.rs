@@ -6,8 +6,9 @@
 //! A configuration that is not sound changes nothing. Of one that is, only a new peer's socket can fail: that is an
 //! error in the log and in the status, as it is at the start.
 
+use super::limit::raise_descriptor_limit;
 use super::watch::watch_folder;
-use super::{GRACE, Replace, Supervisor, raise_descriptor_limit};
+use super::{GRACE, Replace, Supervisor};
 use crate::config::{Config, Host, HostId, Peer, Pin, Wire};
 use crate::supervise::anew;
 use crate::supervise::control::ToLink;

@@ -9,7 +9,7 @@ use super::listeners::Listener;
 use crate::config::Config;
 use crate::logging;
 use crate::status::{CallerStatus, ServeSnapshot, WallClock, in_words, json, moved};
-use crate::supervise::publish::{self, Pace, replace};
+use crate::supervise::publish::{Pace, replace};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
@@ -147,7 +147,8 @@ impl Board {
             pid: std::process::id(),
             started: self.started,
             written: Timestamp::now(),
-            doing: publish::doing(self.doing, self.failure.as_deref()),
+            doing: self.doing.to_owned(),
+            not_restarted: self.failure.clone(),
             last_log: logging::last_line(),
             listen: listeners.iter().map(|listener| listener.address).collect(),
             links: callers,
