@@ -160,8 +160,7 @@ impl Field {
         self.wait_until("every spool to be empty", |end| {
             end.status("delayed").is_some_and(|count| count == 0)
         });
-        // A spool is empty when the answers are there, so what is not done by now never will be.
-        all_done(&self.ends)
+        wait::patiently(|| all_done(&self.ends).then_some(())).is_some()
     }
 
     fn wait_until(&mut self, what: &str, holds: impl Fn(&End) -> bool) {
