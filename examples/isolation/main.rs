@@ -235,7 +235,8 @@ fn compare<T>(
     let ratio = |which: fn(&Latency) -> f64| {
         median(before.iter().zip(&with).map(|(before, with)| which(with) / which(before)))
     };
-    let (p50, p99): (fn(&Latency) -> f64, fn(&Latency) -> f64) = (|it| it.p50, |it| it.p99);
+    type Part = fn(&Latency) -> f64;
+    let (p50, p99): (Part, Part) = (|it| it.p50, |it| it.p99);
     println!(
         "{name:<24} {:>8.0} {:>8.0}   {:>8.0} {:>8.0}   {:>6.2} {:>6.2}",
         of(&before, p50),

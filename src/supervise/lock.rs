@@ -172,10 +172,21 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lonc.pid");
         // Of a process that is gone, of one that is someone else's, of no process, and nonsense.
-        for stale in ["4194304\n", "1\n", "0\n", "-1\n", "many words\nin two lines\n", ""] {
+        for stale in [
+            "4194304\n",
+            "1\n",
+            "0\n",
+            "-1\n",
+            "many words\nin two lines\n",
+            "many words\nin two lines, and longer than any number\n",
+            "",
+        ] {
             std::fs::write(&path, stale).unwrap();
             assert_eq!(running_pid(&path), None, "{stale:?}");
             let lock = PidLock::take(&path).unwrap();
+            assert_eq!(running_pid(&path), None, "{stale:?}: it names nobody yet");
+            let kept = std::fs::metadata(&path).unwrap().len();
+            assert_eq!(kept, LONGEST.min(stale.len() as u64), "room that a full disk would not give back");
             lock.write_pid().unwrap();
             assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("{}\n", std::process::id()));
             drop(lock);

@@ -59,7 +59,7 @@ fn run(wire: &str, mut field: Field, may_mount: bool) -> Story {
     let began = Instant::now();
     // What is sent goes to the other host's programs.
     let left = traffic.map(Traffic::finish);
-    field.recover(|ends| left[0].all_done(&ends[1].deeds) && left[1].all_done(&ends[0].deeds));
+    let all_done = field.recover(|ends| left[0].all_done(&ends[1].deeds) && left[1].all_done(&ends[0].deeds));
     let recovered = began.elapsed();
 
     let tallies = [left[0].tally(&field.ends[1].deeds), left[1].tally(&field.ends[0].deeds)];
@@ -81,7 +81,7 @@ fn run(wire: &str, mut field: Field, may_mount: bool) -> Story {
             "{reasons} reasons for a connection to end: {counts:?}"
         );
     }
-    assert_eq!((tally.lost, tally.out_of_order), (0, 0), "{tally:?}");
+    assert_eq!((all_done, tally.lost, tally.out_of_order), (true, 0, 0), "{tally:?}");
     let killed: usize = befallen.iter().map(|befallen| befallen.kills.lond_children).sum();
     Story { tally, repeats_allowed: killed + by_lond.iter().sum::<usize>() }
 }
