@@ -258,8 +258,8 @@ fn go_on<L: Legacy>(
     legacy: L,
     mut descriptors: Descriptors,
 ) -> Result<Start<L>, StartError> {
-    let config = match load_anew(load, file) {
-        Ok(config) => config,
+    let (config, stumbles) = match load_anew(load, file) {
+        Ok(loaded) => loaded,
         Err(errors) => {
             logging::init(program, &legacy.common().log, log::LevelFilter::Info, arguments.foreground)?;
             errors.0.iter().for_each(|problem| log::error!("restart: {problem}; the links end"));
@@ -270,6 +270,7 @@ fn go_on<L: Legacy>(
     let log = log_file(program, &config);
     logging::init(program, &log, config.log_level, arguments.foreground)
         .or_else(|_| logging::init(program, &legacy.common().log, config.log_level, arguments.foreground))?;
+    stumbles.iter().for_each(|problem| log::warn!("restart: {problem}; read again"));
     if let Err(error) = folders {
         log::error!("restart: {error}");
     }
@@ -289,15 +290,17 @@ fn go_on<L: Legacy>(
 }
 
 /// The trial has read these files a moment ago. Who writes one just now is given a moment: the children go on
-/// meanwhile, and without a configuration all of them would have to end.
-fn load_anew(load: Load, file: &Path) -> Result<Config, ConfigErrors> {
+/// meanwhile, and without a configuration all of them would have to end. Gives what was wrong at first, too.
+fn load_anew(load: Load, file: &Path) -> Result<(Config, Vec<String>), ConfigErrors> {
+    let mut stumbles = Vec::new();
     for _ in 1..LOAD_ATTEMPTS {
         match load(file) {
-            Ok(config) => return Ok(config),
-            Err(_) => std::thread::sleep(LOAD_PAUSE),
+            Ok(config) => return Ok((config, stumbles)),
+            Err(ConfigErrors(problems)) => stumbles = problems.iter().map(ToString::to_string).collect(),
         }
+        std::thread::sleep(LOAD_PAUSE);
     }
-    load(file)
+    load(file).map(|config| (config, stumbles))
 }
 
 /// What `lon check` would say stands in the log too.

@@ -56,6 +56,9 @@ fn whatever_call_fails_once_nothing_acknowledged_is_lost_and_all_goes_on_by_itse
                 while let Some(fault) = faults.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let told = tell(fault);
                     tallies.lock().expect("tallies").entry(fault.tested.name()).or_default().count(&told);
+                    if told.problems.is_empty() && faults.len() == 1 {
+                        println!("{}", describe(fault, &told));
+                    }
                     if !told.problems.is_empty() {
                         let text = describe(fault, &told);
                         // At once, so that a long run that is cut short has said it.
