@@ -10,7 +10,7 @@
 //! permission. It is compiled here, by the compiler that Rust needs for linking.
 
 #[path = "../common/mod.rs"]
-#[allow(dead_code, reason = "a part of what all test programs share is used here")]
+#[expect(dead_code, reason = "tests/network uses all of it, and is where what nobody uses is found")]
 mod common;
 
 mod away;
