@@ -260,8 +260,8 @@ fn go_on<L: Legacy>(
     legacy: L,
     mut descriptors: Descriptors,
 ) -> Result<Start<L>, StartError> {
-    let config = match load_anew(load, file) {
-        Ok(config) => config,
+    let (config, stumbles) = match load_anew(load, file) {
+        Ok(loaded) => loaded,
         Err(errors) => {
             logging::init(program, &legacy.common().log, log::LevelFilter::Info, arguments.foreground)?;
             errors.0.iter().for_each(|problem| log::error!("restart: {problem}; the links end"));
@@ -272,6 +272,7 @@ fn go_on<L: Legacy>(
     let log = log_file(program, &config);
     logging::init(program, &log, config.log_level, arguments.foreground)
         .or_else(|_| logging::init(program, &legacy.common().log, config.log_level, arguments.foreground))?;
+    stumbles.iter().for_each(|problem| log::warn!("restart: {problem}; read again"));
     if let Err(error) = folders {
         log::error!("restart: {error}");
     }
@@ -291,15 +292,17 @@ fn go_on<L: Legacy>(
 }
 
 /// The trial has read these files a moment ago. Who writes one just now is given a moment: the children go on
-/// meanwhile, and without a configuration all of them would have to end.
-fn load_anew(load: Load, file: &Path) -> Result<Config, ConfigErrors> {
+/// meanwhile, and without a configuration all of them would have to end. Gives what was wrong at first, too.
+fn load_anew(load: Load, file: &Path) -> Result<(Config, Vec<String>), ConfigErrors> {
+    let mut stumbles = Vec::new();
     for _ in 1..LOAD_ATTEMPTS {
         match load(file) {
-            Ok(config) => return Ok(config),
-            Err(_) => std::thread::sleep(LOAD_PAUSE),
+            Ok(config) => return Ok((config, stumbles)),
+            Err(ConfigErrors(problems)) => stumbles = problems.iter().map(ToString::to_string).collect(),
         }
+        std::thread::sleep(LOAD_PAUSE);
     }
-    load(file)
+    load(file).map(|config| (config, stumbles))
 }
 
 /// What `lon check` would say stands in the log too.
@@ -347,7 +350,8 @@ mod tests {
         }
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("hosts.tab"), "me:d:library:localhost:127.0.0.1\n").unwrap();
-        let config = load_anew(load, &folder.path().join("lonnet.toml")).unwrap();
+        let (config, stumbles) = load_anew(load, &folder.path().join("lonnet.toml")).unwrap();
+        assert_eq!(stumbles.len(), 1, "what was wrong the last time: {stumbles:?}");
         assert_eq!(config.id.as_str(), "me");
         assert_eq!(HALF_WRITTEN.load(Ordering::SeqCst), 0);
     }

@@ -10,7 +10,7 @@
 //! permission. It is compiled here, by the compiler that Rust needs for linking.
 
 #[path = "../common/mod.rs"]
-#[allow(dead_code, reason = "a part of what all test programs share is used here")]
+#[expect(dead_code, reason = "tests/network uses all of it, and is where what nobody uses is found")]
 mod common;
 
 mod away;
@@ -56,6 +56,9 @@ fn whatever_call_fails_once_nothing_acknowledged_is_lost_and_all_goes_on_by_itse
                 while let Some(fault) = faults.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let told = tell(fault);
                     tallies.lock().expect("tallies").entry(fault.tested.name()).or_default().count(&told);
+                    if told.problems.is_empty() && faults.len() == 1 {
+                        println!("{}", describe(fault, &told));
+                    }
                     if !told.problems.is_empty() {
                         let text = describe(fault, &told);
                         // At once, so that a long run that is cut short has said it.

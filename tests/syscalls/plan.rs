@@ -70,12 +70,15 @@ pub const CALLS: [Call; 47] = [
     Call { name: "random", errors: &[libc::EINTR] },
 ];
 
+/// The calls with which messages and answers are kept on disk.
+const KEEPING: [&str; 4] = ["pwrite", "fdatasync", "fsync", "rename"];
+/// Of how many of the times of these a sample has one.
+const SPREAD: u32 = 6;
+
 /// What a process is to its program, in the order of `shim.c`.
 pub const ROLES: [&str; 3] = ["supervisor", "child", "helper"];
 /// Place of what a supervisor forks in [`ROLES`].
 pub const CHILD: usize = 1;
-/// Place of a program on trial.
-pub const HELPER: usize = 2;
 
 /// The program whose call fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -155,12 +158,19 @@ fn name_of(error: i32) -> String {
 
 /// Every fault of a run that was counted so.
 pub fn every(tested: Tested, seen: &Seen) -> Vec<Fault> {
-    at(tested, seen, |_, count| (1..=count).collect())
+    at(tested, seen, |_, _, _, count| (1..=count).collect())
 }
 
-/// Some of them: each error of each call once, at the first, the second, a middle or the last time, in turns.
+/// Some of them: each error of each call once, at the first, the second, a middle or the last time, in turns; of the calls
+/// with which children keep messages, at several.
 pub fn sample(tested: Tested, seen: &Seen) -> Vec<Fault> {
-    at(tested, seen, |turn, count| {
+    at(tested, seen, |turn, role, call, count| {
+        if role == CHILD && KEEPING.contains(&call) {
+            let mut spread: Vec<u32> =
+                (0..SPREAD).map(|part| 1 + part * (count - 1) / (SPREAD - 1)).collect();
+            spread.dedup();
+            return spread;
+        }
         let nth = match turn % 4 {
             0 => 1,
             1 => 2,
@@ -182,7 +192,12 @@ pub fn counts(seen: &Seen) -> String {
     (0..ROLES.len()).filter_map(of_role).collect::<Vec<_>>().join("; ")
 }
 
-fn at(tested: Tested, seen: &Seen, times: impl Fn(usize, u32) -> Vec<u32>) -> Vec<Fault> {
+/// The faults at those of the `count` times that `times` gives for a turn, a role, a call and the count.
+fn at(
+    tested: Tested,
+    seen: &Seen,
+    times: impl Fn(usize, usize, &'static str, u32) -> Vec<u32>,
+) -> Vec<Fault> {
     let mut faults = Vec::new();
     let mut turn = 0;
     for role in 0..ROLES.len() {
@@ -191,7 +206,7 @@ fn at(tested: Tested, seen: &Seen, times: impl Fn(usize, u32) -> Vec<u32>) -> Ve
             // Of the handler that says that it is away, which answers its messages: docs/decisions.md.
             let away = |error: i32| tested == Tested::Lond && error == libc::ECONNREFUSED;
             for &error in known.errors.iter().filter(|error| count > 0 && !away(**error)) {
-                let nths = times(turn, count);
+                let nths = times(turn, role, known.name, count);
                 faults.extend(nths.into_iter().map(|nth| Fault { tested, role, call, nth, error }));
                 turn += 1;
             }
