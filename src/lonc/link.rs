@@ -4,6 +4,9 @@
 //! gives up: after each failure the next dial is due, first after half a second, then doubling to a minute, each time
 //! somewhere between half of that and the whole, so that a thousand hosts don't dial a returning one at once.
 
+#[cfg(test)]
+mod tests;
+
 use super::protocol::{Classic, Heard, Message, Protocol, Secure, Terms};
 use crate::config::{Peer, Wire};
 use crate::logging::repeats::Quota;
@@ -19,6 +22,12 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// A link that was up this long, or answered a request, was a good one: the pauses begin anew.
 const GOOD_AFTER: Duration = Duration::from_secs(5);
+/// A peer that goes away in order is dialled at once; after so many times in a row, each before the link was
+/// [`GOOD_AFTER`], no sooner than this after the last dial.
+const LEAVES_AT_ONCE: u32 = 8;
+const BETWEEN_DIALS: Duration = Duration::from_millis(250);
+/// A peer that does so this often in a row does not just start anew: from then on there are pauses as after a failure. Two hosts with one key do this: each replaces the other's link.
+const MOST_QUICK_LEAVES: u32 = 200;
 /// How long the peer may take over a heartbeat that a person asked for.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes that wait to be written to the peer; at this mark no more requests are taken.
@@ -108,6 +117,10 @@ pub struct Link {
     heartbeat_missed: u32,
     failures: u32,
     answered_any: bool,
+    /// When the last dial began.
+    dialled: Option<Instant>,
+    /// Links in a row that the peer left before they were [`GOOD_AFTER`].
+    quick_leaves: u32,
     random: fastrand::Rng,
     since: Now,
     last_error: Option<(String, Now)>,
@@ -135,6 +148,8 @@ impl Link {
             heartbeat_missed: peer.heartbeat_missed,
             failures: 0,
             answered_any: false,
+            dialled: None,
+            quick_leaves: 0,
             random: fastrand::Rng::with_seed(seed),
             since: now,
             last_error: None,
@@ -166,6 +181,7 @@ impl Link {
                 if matches!(self.state, State::Down { until } if until > now.mono) {
                     self.failures = 0;
                 }
+                self.dialled = Some(now.mono);
                 self.enter(State::Connecting { until: now.mono + self.connect_timeout }, None, now);
                 Some(Action::Dial)
             }
@@ -191,9 +207,9 @@ impl Link {
             }
             (State::Up { .. }, Event::Due) => self.beat(now),
             (State::Up { .. }, Event::Left) => {
-                // No failure of anybody's: dialled at once, and the pauses are left as they are.
+                // No failure of anybody's: dialled at once.
                 self.protocol = None;
-                self.enter(State::Down { until: now.mono }, None, now);
+                self.leave(now);
                 Some(Action::HangUp)
             }
             (State::Connecting { .. } | State::Opening { .. } | State::Up { .. }, Event::Lost(why)) => {
@@ -375,6 +391,30 @@ impl Link {
         if let Some(line) = line {
             log::log!(level, "{line}");
         }
+    }
+
+    /// The peer has left a link that was up.
+    fn leave(&mut self, now: Now) {
+        let lasted = match self.state {
+            State::Up { since } => now.mono.duration_since(since),
+            State::Down { .. } | State::Connecting { .. } | State::Opening { .. } | State::Shut => {
+                Duration::ZERO
+            }
+        };
+        if self.answered_any || lasted >= GOOD_AFTER {
+            self.failures = 0;
+        }
+        self.quick_leaves = if lasted < GOOD_AFTER { self.quick_leaves + 1 } else { 0 };
+        if let Some(beyond) = self.quick_leaves.checked_sub(MOST_QUICK_LEAVES) {
+            let why = "the peer leaves each link as soon as it is up: does another host have our key?";
+            let pause = FIRST_PAUSE.saturating_mul(1 << beyond.min(16)).min(LONGEST_PAUSE);
+            return self.enter(State::Down { until: now.mono + pause }, Some(why), now);
+        }
+        let soonest = match self.dialled {
+            Some(dialled) if self.quick_leaves > LEAVES_AT_ONCE => (dialled + BETWEEN_DIALS).max(now.mono),
+            Some(_) | None => now.mono,
+        };
+        self.enter(State::Down { until: soonest }, None, now);
     }
 
     /// The one place where the state changes; logs it.

@@ -14,8 +14,8 @@
 mod board;
 mod children;
 mod left;
-mod listening;
 mod limit;
+mod listening;
 mod passages;
 mod reload;
 mod stop;
