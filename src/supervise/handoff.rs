@@ -15,12 +15,15 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, Seek, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
 /// Name of the environment variable: `<pid>:<descriptor>`.
 pub const VARIABLE: &str = "LONNET_HANDOFF";
+
+/// Times that what was left is read before the system's refusal counts.
+const READ_TRIES: u32 = 3;
 
 /// Why the handoff failed.
 #[derive(Debug, thiserror::Error)]
@@ -157,7 +160,7 @@ pub fn receive<T: DeserializeOwned>() -> Result<Option<(T, Descriptors)>, Handof
     // SAFETY: the descriptor is the nameless file of the program before this one, which left its number to this
     // process alone; nothing else in this program knows it.
     let file = File::from(unsafe { OwnedFd::from_raw_fd(file) });
-    let (numbers, legacy) = parse(io::BufReader::new(file))?;
+    let (numbers, legacy) = parse(&*read_whole(file).map_err(HandoffError::Read)?)?;
     let mut left = Descriptors(BTreeSet::new());
     for number in numbers {
         // SAFETY: only looked at; the kernel says if the number is not open.
@@ -166,6 +169,20 @@ pub fn receive<T: DeserializeOwned>() -> Result<Option<(T, Descriptors)>, Handof
         left.0.insert(number);
     }
     Ok(Some((legacy, left)))
+}
+
+/// What the program before this one wrote. There is no other copy, and all links depend on it: a refusal of the system
+/// counts only when it lasts.
+fn read_whole(mut file: File) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    for _ in 1..READ_TRIES {
+        if file.read_to_end(&mut bytes).is_ok() {
+            return Ok(bytes);
+        }
+        bytes.clear();
+        file.rewind()?;
+    }
+    file.read_to_end(&mut bytes).map(|_| bytes)
 }
 
 /// Reads a description: the numbers of the descriptors that were left, and the rest.
