@@ -118,7 +118,7 @@ pub fn check_dropped<D: Disk>(
     tell: &mut dyn FnMut(Finding),
 ) -> bool {
     match look_at(disk, path, now) {
-        Dropped::Request(_) => return true,
+        Dropped::Request(..) => return true,
         Dropped::Unusable(why) => {
             tell(Finding::damage(path, None, format!("{why}: it goes to {CORRUPT}/ when it is taken in")));
         }

@@ -8,7 +8,7 @@
 use super::aside::CORRUPT;
 use super::record::{MAX_REQUEST, Sequence};
 use super::store::Refusal;
-use super::{Context, Disk, Kind, Spool, SpoolError, StoreError, survey};
+use super::{Context, Disk, Kind, Metadata, Spool, SpoolError, StoreError, survey};
 use jiff::{SignedDuration, Timestamp};
 use std::collections::BinaryHeap;
 use std::ffi::OsString;
@@ -51,12 +51,12 @@ impl TakenIn {
 /// What a file turned out to be.
 pub(super) enum Dropped {
     /// A message.
-    Request(Vec<u8>),
+    Request(Metadata, Vec<u8>),
     /// May still be being written until then.
     Unfinished(Timestamp),
     /// It can never be one, and why: it goes to `corrupt/`.
     Unusable(String),
-    /// What it is cannot be told.
+    /// What it is cannot be told just now; none behind it may overtake it.
     Unreadable(io::Error),
     /// A folder, or gone.
     NotOurs,
@@ -72,6 +72,7 @@ impl<D: Disk> Spool<D> {
             taken.retry(later(now));
             return taken;
         }
+        self.remove_taken_in(delayed, now, &mut taken);
         let names = match self.first_names(delayed, belongs, &mut taken) {
             Ok(names) => names,
             Err(cause) => {
@@ -80,19 +81,20 @@ impl<D: Disk> Spool<D> {
                 return taken;
             }
         };
-        let mut batch: Vec<(OsString, Vec<u8>)> = Vec::new();
+        let mut batch: Vec<(OsString, Metadata, Vec<u8>)> = Vec::new();
         for name in names {
             match look_at(&mut self.disk, &delayed.join(&name), now) {
-                Dropped::Request(request) => batch.push((name, request)),
+                Dropped::Request(found, request) => batch.push((name, found, request)),
                 Dropped::Unfinished(until) => taken.retry(until),
                 Dropped::Unusable(why) => self.move_away(delayed, name, &why, now, &mut taken),
                 Dropped::Unreadable(cause) => {
                     taken.trouble = Err::<(), _>(cause).context("take in", &delayed.join(&name)).err();
                     taken.retry(later(now));
+                    break;
                 }
                 Dropped::NotOurs => {}
             }
-            if batch.iter().map(|(_, request)| request.len()).sum::<usize>() >= BATCH_BYTES
+            if batch.iter().map(|(_, _, request)| request.len()).sum::<usize>() >= BATCH_BYTES
                 && !self.store_files(delayed, std::mem::take(&mut batch), now, &mut taken)
             {
                 return taken;
@@ -107,6 +109,26 @@ impl<D: Disk> Spool<D> {
         taken
     }
 
+    /// Files that were taken in and could not be removed are tried again, unless someone has put another under that name.
+    fn remove_taken_in(&mut self, delayed: &Path, now: Timestamp, taken: &mut TakenIn) {
+        for (name, known) in std::mem::take(&mut self.taken_in) {
+            let path = delayed.join(&name);
+            let removed = match self.disk.metadata(&path) {
+                Ok(found) if found == known => self.disk.remove(&path),
+                Ok(_) => Ok(()),
+                Err(cause) => Err(cause),
+            };
+            match removed {
+                Ok(()) => {}
+                Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
+                Err(_) => {
+                    self.taken_in.insert(name, known);
+                    taken.retry(later(now));
+                }
+            }
+        }
+    }
+
     /// The first names in order; memory does not grow with the folder.
     fn first_names(
         &mut self,
@@ -115,10 +137,11 @@ impl<D: Disk> Spool<D> {
         taken: &mut TakenIn,
     ) -> io::Result<Vec<OsString>> {
         let mut first = BinaryHeap::new();
-        let stuck = &self.stuck;
+        let (stuck, taken_in) = (&self.stuck, &self.taken_in);
         self.disk.list(delayed, &mut |name| {
             let text = name.to_string_lossy();
-            if text.starts_with('.') || !belongs(&text) || stuck.contains(name) {
+            if text.starts_with('.') || !belongs(&text) || stuck.contains(name) || taken_in.contains_key(name)
+            {
                 return;
             }
             first.push(name.to_owned());
@@ -127,7 +150,7 @@ impl<D: Disk> Spool<D> {
                 taken.more = true;
             }
         })?;
-        if self.stuck.len() >= STUCK_MOST {
+        if self.stuck.len() + self.taken_in.len() >= STUCK_MOST {
             taken.more = false;
             return Err(io::Error::other("too many files there cannot be removed"));
         }
@@ -138,7 +161,7 @@ impl<D: Disk> Spool<D> {
     fn store_files(
         &mut self,
         delayed: &Path,
-        batch: Vec<(OsString, Vec<u8>)>,
+        batch: Vec<(OsString, Metadata, Vec<u8>)>,
         now: Timestamp,
         taken: &mut TakenIn,
     ) -> bool {
@@ -146,29 +169,30 @@ impl<D: Disk> Spool<D> {
             return true;
         }
         let requests: Vec<(Option<Sequence>, &[u8])> =
-            batch.iter().map(|(_, request)| (None, request.as_slice())).collect();
+            batch.iter().map(|(_, _, request)| (None, request.as_slice())).collect();
         let mut results = self.store_batch(&requests, now, Refusal::EndsBatch).into_iter();
         let mut stored = Vec::new();
-        for (name, _) in batch {
+        for (name, found, _) in batch {
             match results.next() {
-                Some(Ok(_)) => stored.push(name),
+                Some(Ok(_)) => stored.push((name, found)),
                 Some(Err(error)) => taken.refused = Some(error),
                 None => {}
             }
         }
         taken.stored += stored.len() as u64;
         let mut removed = false;
-        for name in stored {
+        for (name, found) in stored {
             let path = delayed.join(&name);
             match self.disk.remove(&path) {
                 Ok(()) => removed = true,
                 Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
                 Err(cause) => {
                     log::error!(
-                        "remove {}: {cause}; it is in the spool and will be sent again",
+                        "remove {}: {cause}; it is in the spool, and would be taken in again at the next start",
                         path.display()
                     );
-                    self.stuck.insert(name);
+                    self.taken_in.insert(name, found);
+                    taken.retry(later(now));
                 }
             }
         }
@@ -246,7 +270,7 @@ pub(super) fn look_at<D: Disk>(disk: &mut D, path: &Path, now: Timestamp) -> Dro
     if line.is_empty() {
         return Dropped::Unusable("it holds no request".to_owned());
     }
-    Dropped::Request(line)
+    Dropped::Request(found, line)
 }
 
 fn later(now: Timestamp) -> Timestamp {

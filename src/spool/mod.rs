@@ -58,7 +58,7 @@ use crate::config::SpoolLimits;
 use crate::disk::Context;
 use jiff::Timestamp;
 use queue::Queue;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -129,8 +129,10 @@ pub struct Spool<D: Disk> {
     failed_reads: u32,
     failed: u64,
     corrupt: u64,
-    /// Names in the inbox that were taken in or found unusable and could not be moved away.
+    /// Names in the inbox that were found unusable and could not be moved away.
     stuck: BTreeSet<OsString>,
+    /// Files in the inbox that were taken in and could not be removed, as they were.
+    taken_in: BTreeMap<OsString, Metadata>,
     /// What [`Spool::warn`] said last.
     warned: String,
 }
@@ -168,6 +170,7 @@ impl<D: Disk> Spool<D> {
             failed: 0,
             corrupt: 0,
             stuck: BTreeSet::new(),
+            taken_in: BTreeMap::new(),
             warned: String::new(),
         };
         if let Err(error) = spool.make_ready() {

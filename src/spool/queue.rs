@@ -354,7 +354,14 @@ impl Queue {
         }
     }
 
-    /// What was sent and not settled is unsent again.
+    /// A message that was sent and not settled is unsent again.
+    pub fn unsend(&mut self, sequence: Sequence) {
+        if let Some(located) = self.sent.remove(&sequence) {
+            self.unsent.insert(sequence, located);
+        }
+    }
+
+    /// All that was sent and not settled is unsent again.
     pub fn rewind(&mut self) {
         self.unsent.append(&mut self.sent);
     }

@@ -46,6 +46,9 @@ impl<D: Disk> Spool<D> {
                     Ok(true) => continue,
                     Ok(false) => return Ok(None),
                     Err(error) => {
+                        if self.see_whether_gone(Some(&error)) {
+                            return Err(error);
+                        }
                         if self.patience_ends(&error) {
                             self.queue.skip_segment();
                         }
@@ -63,6 +66,9 @@ impl<D: Disk> Spool<D> {
                 // It rotted since it was located; its bytes are in corrupt/ now.
                 Ok(None) => drop(self.queue.settle(sequence)),
                 Err(error) => {
+                    if self.see_whether_gone(Some(&error)) {
+                        return Err(error);
+                    }
                     if self.patience_ends(&error) {
                         self.queue.skip(sequence);
                     }
@@ -99,6 +105,11 @@ impl<D: Disk> Spool<D> {
         self.queue.rewind();
     }
 
+    /// A message that was sent is to be sent again.
+    pub fn unsend(&mut self, sequence: Sequence) {
+        self.queue.unsend(sequence);
+    }
+
     /// The message was answered: it is done. Answers may come in any order. What does not wait is passed over.
     pub fn settle(&mut self, sequence: Sequence) {
         let Some(located) = self.queue.settle(sequence) else {
@@ -115,7 +126,7 @@ impl<D: Disk> Spool<D> {
     /// The message was refused for good: it goes to `failed/`, synced, and is then settled.
     ///
     /// # Errors
-    /// The file could not be written; the message still waits, as sent.
+    /// The file could not be written; the message still waits, as sent ([`Spool::unsend`]).
     pub fn set_aside(
         &mut self,
         sequence: Sequence,
@@ -123,7 +134,9 @@ impl<D: Disk> Spool<D> {
         answer: &[u8],
         now: Timestamp,
     ) -> Result<(), SpoolError> {
-        self.write_failed(sequence, request, answer, now)?;
+        let kept = self.write_failed(sequence, request, answer, now);
+        self.see_whether_gone(kept.as_ref().err());
+        kept?;
         self.settle(sequence);
         Ok(())
     }

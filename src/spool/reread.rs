@@ -29,6 +29,20 @@ impl<D: Disk> Spool<D> {
         over
     }
 
+    /// Somebody removed a file under this process, or the whole folder: what is there is found out anew. Returns whether
+    /// that is so.
+    pub(super) fn see_whether_gone(&mut self, error: Option<&SpoolError>) -> bool {
+        let gone = error.filter(|error| error.is_missing());
+        if let Some(error) = gone {
+            log::error!("{error}: it was removed; what waited in it is lost");
+            self.start_over();
+            if let Err(error) = self.make_ready() {
+                log::error!("{error}; nothing is delivered until that is put right");
+            }
+        }
+        gone.is_some()
+    }
+
     /// Whether something was passed over.
     pub fn passes_over(&self) -> bool {
         self.prepared && self.queue.passed_over().is_some()
@@ -47,7 +61,9 @@ impl<D: Disk> Spool<D> {
         }
         let mut size = 0;
         let path = self.segment_path(name);
-        let bytes = survey::read_segment(&mut self.disk, &path, &mut size)?;
+        let read = survey::read_segment(&mut self.disk, &path, &mut size);
+        self.see_whether_gone(read.as_ref().err());
+        let bytes = read?;
         let (messages, keep) = self.find_again(name, bound, &bytes);
         log::info!("{}: could be read again: {} messages", path.display(), messages.len());
         self.queue.restore(name, messages, keep);

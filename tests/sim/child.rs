@@ -67,6 +67,8 @@ pub struct Child {
     pub opened: bool,
     pub replaced: bool,
     pub wake: Option<Time>,
+    /// The last sign of life of the caller.
+    pub heard: Time,
     /// Its end of input was told.
     pub end_told: bool,
     /// The message under each sequence and each ticket, as far as this child has learnt them.

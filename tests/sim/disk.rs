@@ -5,7 +5,7 @@ use lonnet::disk::{Disk, FaultyDisk, Metadata};
 use std::cell::Cell;
 use std::ffi::OsStr;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 /// A process, as its disk sees it.
@@ -17,6 +17,26 @@ pub struct Life {
     pub dead: Cell<bool>,
 }
 
+/// Where a message's progress mark is in its line.
+const MARK_AT: usize = 21;
+
+/// Whether the path is of the record, or a folder of it.
+fn is_record(path: &Path) -> bool {
+    path.starts_with("/spool/.received")
+}
+
+/// Whether a program dropped this file.
+pub fn is_dropped(path: &Path) -> bool {
+    path.parent() == Some(Path::new("/spool"))
+}
+
+/// An open file, and its name.
+#[derive(Debug, Clone)]
+pub struct SimFile {
+    file: <FaultyDisk as Disk>::File,
+    path: PathBuf,
+}
+
 /// See the module.
 #[derive(Debug, Clone)]
 pub struct SimDisk {
@@ -26,6 +46,11 @@ pub struct SimDisk {
 }
 
 impl SimDisk {
+    /// Whether the path is of a segment.
+    fn is_segment(path: &Path) -> bool {
+        path.extension().is_some_and(|end| end == "seg")
+    }
+
     fn lives(&self) -> io::Result<()> {
         match self.life.fuse.get() {
             Some(0) => self.life.dead.set(true),
@@ -37,43 +62,82 @@ impl SimDisk {
 }
 
 impl Disk for SimDisk {
-    type File = <FaultyDisk as Disk>::File;
+    type File = SimFile;
 
-    fn create(&mut self, path: &Path) -> io::Result<Self::File> {
+    fn create(&mut self, path: &Path) -> io::Result<SimFile> {
         self.lives()?;
-        self.disk.create(path)
+        Ok(SimFile { file: self.disk.create(path)?, path: path.to_owned() })
     }
-    fn open(&mut self, path: &Path, write: bool) -> io::Result<Self::File> {
+    fn open(&mut self, path: &Path, write: bool) -> io::Result<SimFile> {
         self.lives()?;
-        self.disk.open(path, write)
+        Ok(SimFile { file: self.disk.open(path, write)?, path: path.to_owned() })
     }
-    fn read_at(&mut self, file: &Self::File, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+    fn read_at(&mut self, file: &SimFile, offset: u64, length: usize) -> io::Result<Vec<u8>> {
         self.lives()?;
-        self.disk.read_at(file, offset, length)
+        let read = self.disk.read_at(&file.file, offset, length);
+        if self.sabotage == Sabotage::DroppedFileRemovedEarly && is_dropped(&file.path) {
+            self.disk.take_away(&file.path);
+        }
+        read
     }
-    fn write_at(&mut self, file: &Self::File, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    fn write_at(&mut self, file: &SimFile, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.lives()?;
-        self.disk.write_at(file, offset, bytes)
+        match self.sabotage {
+            Sabotage::NeverMarked if Self::is_segment(&file.path) && bytes == b"+" => Ok(()),
+            Sabotage::MarkedAhead if Self::is_segment(&file.path) && bytes.get(MARK_AT) == Some(&b'-') => {
+                let mut bytes = bytes.to_vec();
+                bytes[MARK_AT] = b'+';
+                self.disk.write_at(&file.file, offset, &bytes)
+            }
+            Sabotage::CompactionLosesNewest if is_record(&file.path) && file.path.ends_with(".new") => {
+                let lines: Vec<&[u8]> = bytes.split_inclusive(|byte| *byte == b'\n').collect();
+                let kept = lines.len().saturating_sub(usize::from(lines.len() > 1));
+                self.disk.write_at(&file.file, offset, &lines[..kept].concat())
+            }
+            _ => self.disk.write_at(&file.file, offset, bytes),
+        }
     }
-    fn sync_data(&mut self, file: &Self::File) -> io::Result<()> {
+    fn sync_data(&mut self, file: &SimFile) -> io::Result<()> {
         self.lives()?;
         match self.sabotage {
             Sabotage::DataNotSynced => Ok(()),
-            Sabotage::FailedSyncSwallowed => self.disk.sync_data(file).or(Ok(())),
-            _ => self.disk.sync_data(file),
+            Sabotage::SegmentsNotSynced if Self::is_segment(&file.path) => Ok(()),
+            Sabotage::RecordNotSynced if is_record(&file.path) => Ok(()),
+            Sabotage::FailedSyncSwallowed => self.disk.sync_data(&file.file).or(Ok(())),
+            _ => self.disk.sync_data(&file.file),
         }
     }
     fn sync_dir(&mut self, folder: &Path) -> io::Result<()> {
         self.lives()?;
-        if self.sabotage == Sabotage::NamesNotSynced { Ok(()) } else { self.disk.sync_dir(folder) }
+        match self.sabotage {
+            Sabotage::NamesNotSynced => Ok(()),
+            Sabotage::SpoolNamesNotSynced if !is_record(folder) => Ok(()),
+            _ => self.disk.sync_dir(folder),
+        }
     }
     fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
         self.lives()?;
-        self.disk.rename(from, to)
+        let refused = to.parent().is_some_and(|folder| folder.ends_with("failed"));
+        match self.sabotage {
+            Sabotage::RefusedDropped if refused => self.disk.remove(from),
+            _ => self.disk.rename(from, to),
+        }
     }
     fn remove(&mut self, path: &Path) -> io::Result<()> {
         self.lives()?;
-        self.disk.remove(path)
+        match self.sabotage {
+            Sabotage::DroppedFileKept if is_dropped(path) => Ok(()),
+            Sabotage::SegmentRemovedEarly if Self::is_segment(path) => {
+                let next = self.disk.files().into_keys().find(|other| {
+                    Self::is_segment(other) && other.parent() == path.parent() && other.as_path() > path
+                });
+                if let Some(next) = next {
+                    self.disk.take_away(&next);
+                }
+                self.disk.remove(path)
+            }
+            _ => self.disk.remove(path),
+        }
     }
     fn make_folder(&mut self, path: &Path) -> io::Result<()> {
         self.lives()?;

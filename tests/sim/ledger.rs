@@ -6,6 +6,9 @@
 use crate::net::Time;
 use std::collections::HashSet;
 
+/// What a handler says that will not do it.
+pub const REFUSALS: [&str; 2] = ["refused", "unknown_cmd"];
+
 /// What a request is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -35,16 +38,46 @@ pub struct Attempt {
     pub refused: bool,
     /// The connection broke, and nobody heard what became of it.
     pub unheard: bool,
+    /// It was answered `con_delayed`.
+    pub delayed: bool,
+}
+
+/// How a handler answers it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Manner {
+    Done,
+    /// Asking again will not help.
+    Refused,
+    /// Bytes that look like something else.
+    Odd,
+}
+
+/// What a message is made of.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan {
+    pub kind: Kind,
+    pub manner: Manner,
+    /// Whether it is run once whatever happens.
+    pub secure: bool,
+    pub program: usize,
+    pub place: usize,
+    pub target: usize,
+    pub padding: usize,
+    pub key: bool,
+    pub encrypt: bool,
 }
 
 #[derive(Debug)]
 struct Run {
     child: usize,
+    /// What was recorded of it is gone, by an operator's hand.
+    forgotten: bool,
 }
 
 #[derive(Debug)]
 pub struct Message {
     pub kind: Kind,
+    pub manner: Manner,
     pub secure: bool,
     /// Who sends it, and its place among that one's messages.
     pub program: usize,
@@ -61,6 +94,10 @@ pub struct Message {
     recorded: HashSet<usize>,
     /// A handler had it, and it is recorded that nobody knows what became of it.
     pub given_up: bool,
+    /// An operator removed the spool that it was in, or had been in.
+    pub wiped: bool,
+    /// Its sender has its answer, since there were so many children of `lond`.
+    settled: Option<usize>,
 }
 
 impl Message {
@@ -91,6 +128,8 @@ pub struct Ledger {
     /// Children of `lond` that are no more.
     pub gone: HashSet<usize>,
     pub counts: Counts,
+    /// How many children of `lond` there were.
+    pub children: usize,
     /// Programs whose broker has had cause to refuse something.
     pub may_be_refused: HashSet<usize>,
 }
@@ -98,31 +137,26 @@ pub struct Ledger {
 pub type Checked = Result<(), String>;
 
 impl Ledger {
-    #[expect(clippy::too_many_arguments, reason = "each is one thing that is drawn from the seed")]
-    pub fn add(
-        &mut self,
-        kind: Kind,
-        secure: bool,
-        program: usize,
-        place: usize,
-        target: usize,
-        padding: usize,
-        key: bool,
-    ) -> usize {
+    pub fn add(&mut self, plan: Plan) -> usize {
+        let Plan { kind, manner, secure, program, place, target, padding, key, encrypt } = plan;
         let id = self.messages.len();
         let padding = "x".repeat(padding);
-        let (request, answer) = match kind {
-            Kind::Ping => ("ping".to_owned(), format!("h{target}")),
-            Kind::Plain | Kind::Critical => (format!("do:{id}:{padding}"), format!("done:{id}:{padding}")),
-            Kind::Log => (format!("log:{id}"), "ok".to_owned()),
+        let (request, answer) = match (kind, manner) {
+            (Kind::Ping, _) => ("ping".to_owned(), format!("h{target}")),
+            (Kind::Log, _) => (format!("log:{id}"), "ok".to_owned()),
+            (_, Manner::Done) => (format!("do:{id}:{padding}"), format!("done:{id}:{padding}")),
+            (_, Manner::Refused) => (format!("do:{id}:{padding}"), REFUSALS[id % 2].to_owned()),
+            (_, Manner::Odd) => (format!("do:{id}:{padding}"), format!("enc:{id}:\r\0\u{7f}do:{id}:")),
         };
         let line = match (kind.is_critical(), key) {
-            (true, true) => format!("critical;key=k{id}:{request}"),
-            (true, false) => format!("critical:{request}"),
-            (false, _) => request.clone(),
+            (true, true) => "critical;key=k".to_owned() + &format!("{id}:"),
+            (true, false) => "critical:".to_owned(),
+            (false, _) => String::new(),
         };
+        let line = line + if encrypt { "encrypt:" } else { "" } + &request;
         self.messages.push(Message {
             kind,
+            manner,
             secure,
             program,
             place,
@@ -134,12 +168,14 @@ impl Ledger {
             runs: Vec::new(),
             recorded: HashSet::new(),
             given_up: false,
+            wiped: false,
+            settled: None,
         });
         id
     }
 
-    /// A message is run by a handler, or by `child` itself.
-    pub fn run(&mut self, id: usize, child: usize, host: usize) -> Checked {
+    /// A message is run by a handler, or by `child` itself. `certain`: nothing has happened to the sender's disk.
+    pub fn run(&mut self, id: usize, child: usize, host: usize, certain: bool) -> Checked {
         let message = &self.messages[id];
         if message.target != host {
             return Err(format!("message {id} ran on another host: {host}"));
@@ -147,11 +183,12 @@ impl Ledger {
         self.counts.run += 1;
         if message.is_run() {
             self.counts.repeated += 1;
-            let orphaned =
-                |run: &&Run| self.gone.contains(&run.child) && !message.recorded.contains(&run.child);
+            let orphaned = |run: &&Run| {
+                run.forgotten || (self.gone.contains(&run.child) && !message.recorded.contains(&run.child))
+            };
             let same = message.runs.iter().any(|run| run.child == child);
             let mut runs: Vec<&Run> = message.runs.iter().filter(|run| !orphaned(run)).collect();
-            let now = Run { child };
+            let now = Run { child, forgotten: false };
             if !orphaned(&&now) {
                 runs.push(&now);
             }
@@ -159,11 +196,31 @@ impl Ledger {
             if once && (runs.len() > 1 || same || !message.kind.is_critical()) {
                 return Err(format!("message {id} ({:?}) ran more than once: {message:?}", message.kind));
             }
+            let settled = message.settled.is_some_and(|children| child >= children);
+            let asked_once = message.attempts.len() == 1;
+            if !once && certain && asked_once && (same || settled) {
+                return Err(format!(
+                    "message {id} ran again, on the same link or though settled: {message:?}"
+                ));
+            }
         } else if message.kind.is_critical() {
             self.check_order(id)?;
         }
-        self.messages[id].runs.push(Run { child });
-        Ok(())
+        self.messages[id].runs.push(Run { child, forgotten: false });
+        self.one_at_a_time(child)
+    }
+
+    /// Of the critical messages that a child has given to a handler, all but one have their answers in the record: so no more
+    /// than one runs again when the child dies.
+    fn one_at_a_time(&self, child: usize) -> Checked {
+        let open = |message: &&Message| {
+            let runs = message.runs.iter().any(|run| run.child == child);
+            message.secure && message.kind == Kind::Critical && runs && !message.recorded.contains(&child)
+        };
+        match self.messages.iter().filter(open).count() {
+            0 | 1 => Ok(()),
+            count => Err(format!("child {child} has {count} critical messages run and not recorded")),
+        }
     }
 
     /// Nothing that the sender sent later may have been run before.
@@ -208,6 +265,36 @@ impl Ledger {
         self.messages[id].given_up |= answer.starts_with(b"error:the link ended");
     }
 
+    /// An operator removed what a host has recorded: what it answered may be run again.
+    pub fn forget_runs(&mut self, programs: &[usize]) {
+        for message in self.messages.iter_mut().filter(|message| programs.contains(&message.program)) {
+            message.runs.iter_mut().for_each(|run| run.forgotten = true);
+        }
+    }
+
+    /// These senders' link speaks the other wire from now on: what the classic one has not answered may come again.
+    pub fn changes_wire(&mut self, programs: &[usize]) {
+        for message in self.messages.iter_mut().filter(|message| programs.contains(&message.program)) {
+            message.secure = false;
+        }
+    }
+
+    /// An operator removed what waited.
+    pub fn give_up_unsent(&mut self, programs: &[usize]) {
+        for message in self.messages.iter_mut().filter(|message| programs.contains(&message.program)) {
+            message.wiped |= !message.attempts.is_empty();
+            message.given_up |= message.wiped && message.settled.is_none();
+        }
+    }
+
+    /// The sender's broker has the answer to this request.
+    pub fn delivered(&mut self, request: &[u8]) {
+        let text = String::from_utf8_lossy(request);
+        if let Some(message) = self.messages.iter_mut().find(|message| text.ends_with(&message.request)) {
+            message.settled = message.settled.or(Some(self.children));
+        }
+    }
+
     pub fn recorded(&mut self, id: usize, child: usize) {
         self.messages[id].recorded.insert(child);
     }
@@ -231,6 +318,7 @@ impl Ledger {
         let acknowledged = match line {
             _ if line == message.answer => {
                 self.counts.answered += 1;
+                message.settled = message.settled.or(Some(self.children));
                 if message.kind != Kind::Ping && !message.is_run() {
                     return Err(format!("message {id} was answered and never run: {message:?}"));
                 }
@@ -238,6 +326,7 @@ impl Ledger {
             }
             "con_delayed" if message.kind.is_critical() => {
                 self.counts.delayed += 1;
+                message.attempts[attempt].delayed = true;
                 true
             }
             "con_failed" if message.kind.is_critical() && !calm => {
@@ -250,7 +339,7 @@ impl Ledger {
                 false
             }
             // Not known what was done, and recorded so.
-            _ if line.starts_with("error:the link ended") && message.given_up => false,
+            _ if line.starts_with("error:the ") && message.given_up => false,
             _ => return Err(format!("message {id} was answered {line:?}, calm: {calm}: {message:?}")),
         };
         if acknowledged {

@@ -1,25 +1,27 @@
 //! A link process of `lonc` in the simulation, and the local programs that use it.
 
-use crate::disk::{Life, SimDisk};
+use crate::disk::{Life, SimDisk, is_dropped};
 use crate::ledger::{Attempt, Checked};
 use crate::net::{End, Time};
 use crate::sabotage::Sabotage;
 use crate::scenario::*;
+use crate::watch::LinkWatch;
 use crate::world::{Event, World};
 use lonnet::config::{Config, Host, HostId, Hosts, Lond, Peer, Pins, Role, SpoolLimits, Target, Wire};
 use lonnet::lonc::broker::{Broker, Effect};
-use lonnet::lonc::session::ClientId;
+use lonnet::lonc::handover::{PER_MESSAGE, Passage};
+use lonnet::lonc::session::{ClientId, Rest};
 use lonnet::spool::Spool;
 use lonnet::status::LinkState;
 use lonnet::wire::secure::least_window;
 use std::collections::VecDeque;
 use std::io;
-use std::path::PathBuf;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-/// What a program's socket takes of answers that it has not read.
-const SOCKET: usize = 400;
 /// The most that a link may have waiting for the peer: its own mark, and what one turn adds to it.
 const MOST_OUT: usize = (1 << 20) + (256 << 10);
 
@@ -32,6 +34,17 @@ pub struct LinkProcess {
     /// Number of the last dial.
     pub dial: u64,
     pub wake: Option<Time>,
+    /// Its process, and the next one: started, and waiting for the lock.
+    pub pid: u32,
+    pub next_pid: Option<u32>,
+    /// Programs between two processes, in the order in which they lie in the passage.
+    passage: Option<Passage>,
+    passing: VecDeque<usize>,
+    /// From the next process on it speaks the other wire.
+    pub other_wire: bool,
+    /// Its spool is removed before the next process begins.
+    pub wiped: bool,
+    pub watch: LinkWatch,
     /// The spool's first epoch file, for [`Sabotage::SequenceReset`].
     first_epoch: Option<Vec<u8>>,
 }
@@ -44,6 +57,8 @@ pub enum LinkInput {
     Lost(String),
     Drain,
     Probe,
+    HandOver,
+    TakeIn,
     Sent(ClientId, Vec<u8>),
     InputClosed(ClientId),
     Gone(ClientId),
@@ -65,13 +80,31 @@ pub struct Program {
     line: Vec<u8>,
     /// It shut its writing half.
     shut: bool,
+    /// It is connected, and between two processes.
+    handed: bool,
     /// Answers that it had before their time ([`Sabotage::AcknowledgedEarly`]).
     early: usize,
 }
 
 impl LinkProcess {
     pub fn new(host: usize, peer: usize, secure: bool) -> LinkProcess {
-        LinkProcess { host, peer, secure, process: None, conn: None, dial: 0, wake: None, first_epoch: None }
+        LinkProcess {
+            host,
+            peer,
+            secure,
+            process: None,
+            conn: None,
+            dial: 0,
+            wake: None,
+            pid: 0,
+            next_pid: None,
+            passage: None,
+            passing: VecDeque::new(),
+            other_wire: false,
+            wiped: false,
+            watch: LinkWatch::default(),
+            first_epoch: None,
+        }
     }
 }
 
@@ -87,6 +120,7 @@ impl Program {
             socket: Vec::new(),
             line: Vec::new(),
             shut: false,
+            handed: false,
             early: 0,
         }
     }
@@ -114,12 +148,16 @@ impl io::Write for Sink<'_> {
         if count == 0 {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        let mut bytes = bytes[..count].to_vec();
-        if world.sabotage == Sabotage::FramesSwapped && *from == End::Caller {
-            swap_criticals(&mut bytes);
+        let World { conns, names, broken, random, sabotage, now, .. } = &mut **world;
+        let conn = &mut conns[*conn];
+        let passed = match &mut conn.wiretap {
+            Some(wiretap) => wiretap.pass(*from, &bytes[..count], names, *sabotage, random),
+            None => Ok(bytes[..count].to_vec()),
+        };
+        match passed {
+            Ok(bytes) => drop(conn.send(*from, &bytes, *now, random)),
+            Err(why) => *broken = Some(why),
         }
-        let (now, random) = (world.now, &mut world.random);
-        world.conns[*conn].send(*from, &bytes, now, random);
         Ok(count)
     }
 
@@ -143,12 +181,17 @@ fn host(number: usize) -> Host {
     }
 }
 
+fn hosts() -> Hosts {
+    let line = |number| format!("h{number}:sim:library:localhost:127.0.0.{}\n", number + 1);
+    Hosts::parse(Path::new("/hosts.tab"), (0..3).map(line).collect::<String>().as_bytes()).unwrap_or_default()
+}
+
 fn config(this: usize, peer: Peer) -> Config {
     let at = |path: &str| PathBuf::from(path);
     Config {
         file: at("/lonnet.toml"),
         id: id_of(this),
-        hosts: Hosts::default(),
+        hosts: hosts(),
         hosts_file: at("/hosts.tab"),
         pins: Pins::default(),
         pins_file: at("/hosts.pins"),
@@ -197,12 +240,24 @@ impl World {
         }
     }
 
-    /// The supervisor starts a link's process.
+    /// A link's process has the lock, and begins.
     pub fn start_link(&mut self, number: usize) -> Checked {
-        let link = &self.links[number];
+        let link = &mut self.links[number];
         if link.process.is_some() || !self.hosts[link.host].up {
             return Ok(());
         }
+        let Some(pid) = link.next_pid.take() else { return Ok(()) };
+        link.pid = pid;
+        link.watch = LinkWatch::default();
+        if std::mem::take(&mut link.other_wire) {
+            link.secure = !link.secure;
+            let senders = self.senders(number);
+            self.ledger.changes_wire(&senders);
+        }
+        if std::mem::take(&mut self.links[number].wiped) {
+            self.wipe_spool(number);
+        }
+        let link = &self.links[number];
         let (this, peer) = (link.host, self.peer(link));
         let dir = PathBuf::from(format!("/spool/{}", peer.host.id));
         let epoch = dir.join("epoch");
@@ -217,15 +272,94 @@ impl World {
         let spool = Spool::open_with_segments(disk, &dir, peer.spool, self.scenario.segment_bytes);
         self.trace(|_| format!("link {number}: epoch {}, {:?}", spool.epoch(), spool.waiting()));
         let (seed, now) = (self.random.u64(..), self.clock());
-        let broker = Broker::new(&config(this, peer.clone()), &peer, spool, None, seed, now);
+        let mut broker = Broker::new(&config(this, peer.clone()), &peer, spool, None, seed, now);
+        self.take_over(number, &mut broker)?;
         self.links[number].process = Some((Box::new(broker), life));
         self.link_step(number, LinkInput::Turn)
     }
 
+    /// Takes the programs out of the passage.
+    fn take_over(&mut self, number: usize, broker: &mut Broker<SimDisk>) -> Checked {
+        let failed = |cause: io::Error| format!("passage of link {number}: {cause}");
+        let Some(passage) = &self.links[number].passage else { return Ok(()) };
+        let mut rests = Vec::new();
+        while let Some(handed) = passage.receive().map_err(failed)? {
+            rests.extend(handed.into_iter().map(|(_, rest)| rest));
+        }
+        for rest in rests {
+            let Some(program) = self.links[number].passing.pop_front() else {
+                return Err(format!("a program came out of the passage of link {number} that did not go in"));
+            };
+            let it = &mut self.programs[program];
+            it.client = Some(broker.client_handed(&rest));
+            it.handed = false;
+        }
+        if !self.links[number].passing.is_empty() {
+            return Err(format!("programs went into the passage of link {number} and did not come out"));
+        }
+        Ok(())
+    }
+
+    /// Hands over the programs that can go to the next process, as the reactor does; whether some could not.
+    fn hand_over(&mut self, number: usize, broker: &mut Broker<SimDisk>) -> Result<bool, String> {
+        let failed = |cause: io::Error| format!("passage of link {number}: {cause}");
+        let going = broker.take_going();
+        let mut some_stay = false;
+        for group in going.chunks(PER_MESSAGE) {
+            if self.links[number].passage.is_none() {
+                self.links[number].passage = Some(Passage::new().map_err(failed)?);
+            }
+            let Some(passage) = &self.links[number].passage else { continue };
+            let handover = passage.try_clone().map_err(failed)?.into_handover();
+            // No bytes pass through these: what programs read and write is kept here.
+            let (stream, _) = UnixStream::pair().map_err(failed)?;
+            let rests: Vec<_> = group.iter().filter_map(|id| broker.rest(*id)).collect();
+            let programs: Vec<_> =
+                rests.into_iter().map(|rest| (stream.as_fd(), self.garble(rest))).collect();
+            // Where the supervisor is gone nobody reads at the other end.
+            let supervised = self.hosts[self.links[number].host].supervisor.is_some();
+            let sent = supervised && handover.send(&programs).is_ok();
+            some_stay |= !sent;
+            for &id in group {
+                let of = |it: &Program| it.link == number && it.client == Some(id);
+                match self.programs.iter().position(of) {
+                    Some(program) if sent => {
+                        self.trace(|_| format!("program {program} is handed over"));
+                        let it = &mut self.programs[program];
+                        (it.client, it.handed) = (None, true);
+                        self.links[number].passing.push_back(program);
+                        broker.client_gone(id);
+                    }
+                    Some(_) => broker.client_stays(id),
+                    None => broker.client_gone(id),
+                }
+            }
+        }
+        Ok(some_stay)
+    }
+
+    fn garble<'a>(&mut self, mut rest: Rest<'a>) -> Rest<'a> {
+        match self.sabotage {
+            Sabotage::UnreadForgotten => rest.unread = b"".as_slice().into(),
+            Sabotage::AnswersForgotten => rest.unsent = b"".as_slice().into(),
+            Sabotage::HandedTwice => rest.unread = [&*rest.unread, &*rest.unread].concat().into(),
+            _ => {}
+        }
+        rest
+    }
+
+    /// The supervisor is gone, and with it the programs that are between two processes.
+    pub fn lose_passage(&mut self, number: usize) {
+        self.links[number].passage = None;
+        for program in std::mem::take(&mut self.links[number].passing) {
+            self.disconnect(program);
+        }
+    }
+
     /// The process is gone, with all that it had in memory.
-    pub fn kill_link(&mut self, number: usize, restart: bool) {
+    pub fn end_link(&mut self, number: usize) -> Checked {
         if self.links[number].process.take().is_none() {
-            return;
+            return Ok(());
         }
         self.hang_up(number, true);
         for program in 0..self.programs.len() {
@@ -233,9 +367,7 @@ impl World {
                 self.disconnect(program);
             }
         }
-        if restart {
-            self.after(0, SECOND, Event::StartLink(number));
-        }
+        self.exited(number, self.links[number].pid)
     }
 
     fn hang_up(&mut self, number: usize, reset: bool) {
@@ -257,33 +389,59 @@ impl World {
                 broker.link_lost(why, now);
             }
             LinkInput::Drain => broker.drain(now),
+            LinkInput::Probe if self.sabotage == Sabotage::ProbeIgnored => {}
             LinkInput::Probe => broker.probe(now),
+            LinkInput::HandOver if self.sabotage == Sabotage::PendingForgotten => {
+                broker.hand_over(now);
+                self.links[number].process = Some((broker, life));
+                return self.end_link(number);
+            }
+            LinkInput::HandOver => broker.hand_over(now),
+            LinkInput::TakeIn => broker.files_appeared(now),
             LinkInput::Sent(client, bytes) => broker.client_sent(client, &bytes),
             LinkInput::InputClosed(client) => broker.client_closed_input(client),
             LinkInput::Gone(client) => broker.client_gone(client),
         }
         let carried = self.carry_on(number, &mut broker, &life);
+        match self.sabotage {
+            Sabotage::SilenceIgnored => broker.link_moved(now),
+            Sabotage::DialledAtOnce if broker.status(now).state == LinkState::Down => broker.probe(now),
+            _ => {}
+        }
         let host = self.links[number].host;
         let over = broker.over();
-        let deadline = broker.deadline().map(|at| self.time_of(at));
+        let late = self.sabotage == Sabotage::BackoffKept && broker.status(now).state == LinkState::Down;
+        let late = if late { 20 * SECOND } else { 0 };
+        let deadline = broker.deadline().map(|at| self.time_of(at) + late);
         self.links[number].process = Some((broker, life.clone()));
         if life.dead.get() {
             self.trace(|_| format!("link {number} dies in the middle of a step"));
-            self.kill_link(number, true);
-            return carried;
+            carried?;
+            return self.end_link(number);
         }
         if self.hosts[host].disk.is_dead() {
             return carried;
         }
         if over {
-            self.kill_link(number, true);
+            carried?;
+            return self.end_link(number);
         } else if let Some(at) = deadline {
             self.wake_link(number, at);
         }
         carried
     }
 
+    /// As the reactor's part of this name: whoever can go is handed over at the end.
     fn carry_on(&mut self, number: usize, broker: &mut Broker<SimDisk>, life: &Life) -> Checked {
+        loop {
+            self.advance(number, broker, life)?;
+            if !self.hand_over(number, broker)? {
+                return Ok(());
+            }
+        }
+    }
+
+    fn advance(&mut self, number: usize, broker: &mut Broker<SimDisk>, life: &Life) -> Checked {
         let now = self.clock();
         self.read_link(number, broker);
         // What was written may let more be done; a few rounds do.
@@ -300,6 +458,7 @@ impl World {
                     match effect {
                         Effect::Dial => {
                             self.hang_up(number, false);
+                            self.note_dial(number)?;
                             let dial = self.links[number].dial;
                             self.after(MILLI, 50 * MILLI, Event::Dialled(number, dial));
                         }
@@ -310,7 +469,7 @@ impl World {
                             self.hang_up(number, false);
                             broker.link_out().clear();
                         }
-                        Effect::Delivered { .. } => {}
+                        Effect::Delivered { request } => self.ledger.delivered(&request),
                     }
                 }
                 effects = broker.take_effects();
@@ -329,7 +488,16 @@ impl World {
         Err(format!("link {number} turns and turns"))
     }
 
-    fn check_link(&self, number: usize, broker: &mut Broker<SimDisk>) -> Checked {
+    /// Messages that were refused, and that a crash may have brought back.
+    fn came_back(&self, number: usize) -> u64 {
+        let here = |program: &usize| self.programs.get(*program).is_some_and(|it| it.link == number);
+        let refused =
+            |attempts: &[Attempt]| attempts.iter().any(|attempt| attempt.refused || attempt.unheard);
+        let messages = self.ledger.messages.iter().filter(|it| here(&it.program) && refused(&it.attempts));
+        if self.certain { 0 } else { messages.count() as u64 }
+    }
+
+    fn check_link(&mut self, number: usize, broker: &mut Broker<SimDisk>) -> Checked {
         let waits = broker.link_out().len();
         if waits > MOST_OUT {
             return Err(format!("link {number}: {waits} bytes wait for the peer"));
@@ -338,10 +506,11 @@ impl World {
         // The one beyond the limit is the batch that reached it.
         let most = self.scenario.spool_messages;
         let sent: u64 = self.ledger.messages.len() as u64 * 4;
-        if status.delayed > most || status.in_flight > sent.min(4096 + 1) {
+        let beyond = status.delayed > most && status.delayed > most + self.came_back(number);
+        if beyond || status.in_flight > sent.min(4096 + 1) {
             return Err(format!("link {number}: {} stored, {} in flight", status.delayed, status.in_flight));
         }
-        Ok(())
+        self.note_state(number, &status)
     }
 
     fn read_link(&mut self, number: usize, broker: &mut Broker<SimDisk>) {
@@ -367,6 +536,7 @@ impl World {
                 }
             }
             broker.link_received(&bytes, now);
+            self.links[number].watch.heard = self.now;
             self.room_made(conn, End::Called);
         }
         if self.conns[conn].to_caller.ended && self.links[number].conn == Some(conn) {
@@ -387,6 +557,7 @@ impl World {
             broker.link_out().flush_to(&mut sink).unwrap_or(false);
             if broker.link_out().take_moved() {
                 broker.link_moved(now);
+                self.links[number].watch.heard = self.now;
             }
             if broker.link_out().len() == before {
                 return any;
@@ -411,7 +582,7 @@ impl World {
         } else {
             program
         };
-        let count = out.len().min(SOCKET.saturating_sub(self.programs[receiver].socket.len()));
+        let count = out.len().min(self.scenario.socket.saturating_sub(self.programs[receiver].socket.len()));
         self.programs[receiver].socket.extend_from_slice(&out.bytes()[..count]);
         out.wrote(count);
         let finished = session.finished();
@@ -433,11 +604,25 @@ impl World {
     /// What is refused has no place in the order from when that is said, whether or not the program lives to read it.
     fn note_refusals(&mut self, program: usize, unwritten: &[u8]) {
         let it = &self.programs[program];
+        let any = |bytes: &[u8]| memchr::memmem::find(bytes, b"con_failed").is_some();
+        if !any(unwritten) && !any(&it.socket) {
+            // Or its beginning was read, and then it was noted before.
+            return;
+        }
         let said = [it.line.as_slice(), &it.socket, unwritten].concat();
         for (line, (message, attempt)) in said.split(|byte| *byte == b'\n').zip(&it.open) {
             if line == b"con_failed" {
                 self.ledger.messages[*message].attempts[*attempt].refused = true;
             }
+        }
+    }
+
+    /// Whether nothing that this program asks may be lost or refused.
+    fn must_be_well(&self, program: usize) -> bool {
+        match self.scenario.weather {
+            Weather::Calm => true,
+            Weather::Gentle => self.links[self.programs[program].link].secure,
+            Weather::Rough => false,
         }
     }
 
@@ -453,12 +638,16 @@ impl World {
             let Some((message, attempt)) = self.programs[program].open.pop_front() else {
                 return Err(format!("program {program} got {line:?} and had asked nothing"));
             };
+            let line = match self.sabotage {
+                Sabotage::FailureHidden if line == "con_failed" => "con_delayed".to_owned(),
+                _ => line,
+            };
             let early = self.programs[program].early > 0;
             if early {
                 self.programs[program].early -= 1;
             } else {
                 self.trace(|_| format!("program {program}: message {message} answered {line:.60}"));
-                self.ledger.answered(message, attempt, &line, self.now, self.scenario.calm)?;
+                self.ledger.answered(message, attempt, &line, self.now, self.must_be_well(program))?;
             }
         }
         Ok(())
@@ -468,11 +657,15 @@ impl World {
     fn disconnect(&mut self, program: usize) {
         let it = &mut self.programs[program];
         it.client = None;
+        it.handed = false;
         it.shut = false;
         it.early = 0;
         it.unsent.clear();
         it.socket.clear();
         it.line.clear();
+        if self.scenario.weather != Weather::Rough && !it.open.is_empty() {
+            self.broken = Some(format!("program {program} was closed, and is owed answers: {it:?}"));
+        }
         for (message, attempt) in std::mem::take(&mut it.open).into_iter().rev() {
             self.ledger.counts.unknown += 1;
             self.ledger.messages[message].attempts[attempt].unheard = true;
@@ -487,6 +680,16 @@ impl World {
     pub fn program(&mut self, program: usize) -> Checked {
         let number = self.programs[program].link;
         self.read_answers(program)?;
+        if self.programs[program].handed {
+            // It is connected, and notices nothing.
+            if !self.programs[program].shut
+                && let Some(message) = self.programs[program].todo.pop_front()
+            {
+                self.ask(program, message);
+            }
+            self.after(MILLI, SECOND, Event::Program(program));
+            return Ok(());
+        }
         let Some((broker, _)) = self.links[number].process.as_mut() else {
             if !self.programs[program].is_done() {
                 self.after(MILLI, SECOND, Event::Program(program));
@@ -528,7 +731,7 @@ impl World {
                     self.programs[program].shut = true;
                     input = LinkInput::InputClosed(client);
                 }
-                1 if !self.scenario.calm => {
+                1 if self.scenario.weather == Weather::Rough => {
                     self.disconnect(program);
                     input = LinkInput::Gone(client);
                 }
@@ -564,6 +767,7 @@ impl World {
             acknowledged: None,
             refused: false,
             unheard: false,
+            delayed: false,
         });
         let attempt = it.attempts.len() - 1;
         let line = it.line.clone();
@@ -589,32 +793,13 @@ impl World {
                 return Some(format!("link {number}: {status:?}"));
             }
         }
+        for (number, host) in self.hosts.iter().enumerate() {
+            let left = host.disk.files().into_keys().find(|path| is_dropped(path));
+            if let Some(file) = left {
+                return Some(format!("host {number} has not taken in {}", file.display()));
+            }
+        }
         let busy = self.programs.iter().enumerate().find(|(_, program)| !program.is_done());
         busy.map(|(number, program)| format!("program {number}: {program:?}"))
-    }
-}
-
-/// Two CRITICAL frames, one right after the other and each whole, change places.
-fn swap_criticals(bytes: &mut [u8]) {
-    const HEADER: usize = 12;
-    const CRITICAL: u8 = 3;
-    let frame = |bytes: &[u8], at: usize| -> Option<(u8, usize)> {
-        let header = bytes.get(at..at + HEADER)?;
-        let end = at + HEADER + usize::from(u16::from_be_bytes([header[2], header[3]]));
-        (end <= bytes.len()).then_some((header[0], end))
-    };
-    let mut at = 0;
-    while let Some((kind, end)) = frame(bytes, at) {
-        match frame(bytes, end) {
-            Some((CRITICAL, last)) if kind == CRITICAL => {
-                // The ids stay where they are, so that it is no fault of the wire.
-                let (first, second) = (bytes[at + 4..at + 12].to_vec(), bytes[end + 4..end + 12].to_vec());
-                bytes[at + 4..at + 12].copy_from_slice(&second);
-                bytes[end + 4..end + 12].copy_from_slice(&first);
-                bytes[at..last].rotate_left(end - at);
-                return;
-            }
-            _ => at = end,
-        }
     }
 }

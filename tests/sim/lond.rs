@@ -67,6 +67,7 @@ impl World {
             opened: false,
             replaced: false,
             wake: None,
+            heard: self.now,
             end_told: false,
             by_sequence: HashMap::new(),
             sequences: BTreeMap::new(),
@@ -76,6 +77,7 @@ impl World {
             waiting: VecDeque::new(),
             passed: VecDeque::new(),
         }));
+        self.ledger.children = self.children.len();
         let child = self.children.len() - 1;
         self.wake_child(child, self.now);
     }
@@ -88,8 +90,8 @@ impl World {
     }
 
     /// The process is gone; what the handler has of it may be run, or not.
-    pub fn kill_child(&mut self, number: usize) {
-        let Some(child) = self.children[number].take() else { return };
+    pub fn kill_child(&mut self, number: usize) -> Checked {
+        let Some(child) = self.children[number].take() else { return Ok(()) };
         self.trace(|_| format!("child {number} is gone"));
         self.ledger.gone.insert(number);
         if let Some(conn) = child.conn {
@@ -108,6 +110,7 @@ impl World {
                 disk.take_away(&path);
             }
         }
+        Ok(())
     }
 
     /// Whether the child's process, or its machine, died just now.
@@ -126,7 +129,7 @@ impl World {
         self.children[number] = Some(child);
         turned?;
         if dead {
-            self.kill_child(number);
+            self.kill_child(number)?;
         } else if sick {
             // The machine is about to be found dead.
         } else if let Some(reason) = ended {
@@ -140,7 +143,7 @@ impl World {
             if !trouble && self.sabotage != Sabotage::RecordDropped {
                 self.ledger.ended_in_order(number)?;
             }
-            self.kill_child(number);
+            self.kill_child(number)?;
         } else if let Some(at) = deadline {
             self.wake_child(number, at);
         }
@@ -157,6 +160,8 @@ impl World {
             }
             let read = self.read_child(number, child)?;
             self.record(number, child);
+            // Only now may a handler get the next critical message.
+            self.pass_on(number, child);
             if self.died(child) {
                 return Ok(());
             }
@@ -198,6 +203,7 @@ impl World {
             let count = self.random.usize(1..=pipe.arrived.len());
             let bytes: Vec<u8> = self.conns[conn].to_called.arrived.drain(..count).collect();
             child.push(&bytes, now);
+            child.heard = self.now;
             any = true;
             self.room_made(conn, End::Caller);
             self.carry_out(number, child)?;
@@ -274,6 +280,7 @@ impl World {
                 && moved
             {
                 session.moved(now);
+                child.heard = self.now;
             }
             if left > MOST_OUT {
                 return Err(format!("{left} bytes wait for the caller"));
@@ -333,7 +340,7 @@ impl World {
                 Do::Log(text) => {
                     let message = text.parse().map_err(|_| format!("log of {text:?}"))?;
                     self.trace(|_| format!("child {number} logs message {message}"));
-                    self.ledger.run(message, number, child.host)?;
+                    self.ledger.run(message, number, child.host, self.certain)?;
                     let sequence = child.logging.and_then(|ticket| child.sequences.get(&ticket));
                     if let Some(sequence) = sequence.copied() {
                         child.by_sequence.insert(sequence, message);
@@ -344,7 +351,10 @@ impl World {
                     child.sequences.insert(ticket, sequence);
                     child.logging = Some(ticket);
                     let Wire::Secure(session) = &mut child.wire else { continue };
-                    let found = child.keeper.recall(sequence, settled, running, key.as_ref());
+                    let mut found = child.keeper.recall(sequence, settled, running, key.as_ref());
+                    if self.sabotage == Sabotage::NotRecalled {
+                        found = Recalled::New;
+                    }
                     child.trouble |= matches!(found, Recalled::Failed(_));
                     if self.trace {
                         let time = self.now as f64 / 1e6;
@@ -410,13 +420,18 @@ impl World {
     }
 
     fn job(&mut self, child: usize, host: usize, ticket: Ticket, text: String, ordered: bool) -> usize {
-        self.jobs.push(Job { child, host, ticket, text, ordered, alive: true });
+        self.jobs.push(Job { child, host, ticket, text, ordered, alive: true, answered: false });
         self.jobs.len() - 1
     }
 
     /// Gives the handler what it takes ahead.
     fn pass_on(&mut self, number: usize, child: &mut Child) {
-        while child.passed.len() < self.scenario.handler_depth {
+        let early = self.sabotage == Sabotage::PassedOnEarly;
+        let (depth, held) = match &child.wire {
+            Wire::Secure(session) if !early => (1, session.has_unrecorded()),
+            Wire::Secure(_) | Wire::Classic(_) => (self.scenario.handler_depth, false),
+        };
+        while child.passed.len() < depth && !held {
             let Some((ticket, text)) = child.waiting.pop_front() else { return };
             let job = self.job(number, child.host, ticket, text, true);
             child.passed.push_back(job);
@@ -438,13 +453,16 @@ impl World {
             return Err(format!("message {message} came as {text:?}"));
         }
         self.trace(|_| format!("message {message} runs, asked by child {child}"));
-        self.ledger.run(message, child, host)?;
+        self.ledger.run(message, child, host, self.certain)?;
         self.after(0, MILLI, Event::Answer(job));
         Ok(())
     }
 
     pub fn answer_job(&mut self, job: usize) -> Checked {
-        let Job { child: number, ticket, ordered, .. } = self.jobs[job];
+        let Job { child: number, ticket, ordered, answered, .. } = self.jobs[job];
+        if answered {
+            return Ok(());
+        }
         let Some(mut child) = self.children[number].take() else { return Ok(()) };
         if ordered && child.passed.front() != Some(&job) {
             // Answers come in the order of the requests: it comes when the one before has.
@@ -455,12 +473,44 @@ impl World {
         if ordered {
             child.passed.pop_front();
         }
+        self.jobs[job].answered = true;
         let Some(message) = message_of(&self.jobs[job].text) else { return Ok(()) };
         let answer = self.ledger.messages[message].answer.clone();
         child.answer(ticket, answer.as_bytes());
         self.pass_on(number, &mut child);
         self.children[number] = Some(child);
         self.child_turn(number)
+    }
+}
+
+/// What a child answers for a handler that is gone.
+const HANDLER_GONE: &[u8] = b"error:the handler is gone; it is not known what was done";
+
+impl World {
+    /// The program behind a host's handler dies: of what it had some was done, and nothing is answered.
+    pub fn handler_dies(&mut self, host: usize) -> Checked {
+        for job in 0..self.jobs.len() {
+            let it = &self.jobs[job];
+            let (number, ticket) = (it.child, it.ticket);
+            if it.host != host || !it.alive || it.answered {
+                continue;
+            }
+            let message = message_of(&it.text);
+            if let Some(message) = message {
+                self.ledger.messages[message].given_up = true;
+                if self.random.bool() && !self.ledger.messages[message].is_run() {
+                    self.run_job(job)?;
+                }
+            }
+            (self.jobs[job].alive, self.jobs[job].answered) = (false, true);
+            let Some(mut child) = self.children[number].take() else { continue };
+            child.passed.retain(|passed| *passed != job);
+            child.answer(ticket, HANDLER_GONE);
+            self.pass_on(number, &mut child);
+            self.children[number] = Some(child);
+            self.child_turn(number)?;
+        }
+        Ok(())
     }
 }
 

@@ -16,6 +16,9 @@ mod lond;
 mod net;
 mod sabotage;
 mod scenario;
+mod supervisor;
+mod watch;
+mod wiretap;
 mod world;
 
 use ledger::Counts;
@@ -26,6 +29,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Seeds of `cargo test`, unless said otherwise.
 const SEEDS: u64 = 10_000;
+/// Failing seeds that are looked for.
+const FAILURES: usize = 12;
 /// Seeds within which each sabotage must be caught.
 const CAUGHT_WITHIN: u64 = 2_000;
 
@@ -56,7 +61,7 @@ fn whatever_fails_every_acknowledged_message_arrives_once_in_order_and_everythin
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= first + seeds || found.lock().is_ok_and(|found| found.0.len() >= 5) {
+                    if seed >= first + seeds || found.lock().is_ok_and(|found| found.0.len() >= FAILURES) {
                         return;
                     }
                     let result = run(seed, Sabotage::None, false);
@@ -93,21 +98,17 @@ fn one_seed() {
     assert!(result.is_ok(), "seed {seed}: {result:?}");
 }
 
-/// Runs a seed that failed once.
+/// Runs a seed that failed once, in this form of the simulation or in one before.
 fn holds(seed: u64) {
     let result = run(seed, Sabotage::None, false);
     assert!(result.is_ok(), "seed {seed}: {result:?}");
 }
 
 #[test]
-fn a_caller_that_cannot_read_its_epoch_does_not_make_its_peer_forget_the_old_one() {
-    holds(167);
-}
-
-#[test]
-fn what_was_in_flight_when_the_spool_was_full_is_not_overtaken_by_what_is_stored_later() {
-    holds(25633);
-    holds(21301);
+fn seeds_that_failed_once_hold() {
+    for seed in [167, 9408, 20892, 21301, 24612, 25633, 23351, 127_049] {
+        holds(seed);
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! Owns the bytes on their way and those that arrived and were not read. It tells nobody: who drives the simulation
 //! delivers what is due. Bytes of one direction stay in order, those of different connections don't.
 
+use crate::wiretap::Wiretap;
 use std::collections::VecDeque;
 
 /// Microseconds since the simulation began.
@@ -73,6 +74,8 @@ pub struct Conn {
     pub to_caller: Pipe,
     /// An end is closed.
     pub closed: [bool; 2],
+    /// On the secure wire.
+    pub wiretap: Option<Wiretap>,
 }
 
 impl Conn {
@@ -82,6 +85,7 @@ impl Conn {
         capacity: usize,
         delay: (Time, Time),
         fate: Option<Fate>,
+        secure: bool,
     ) -> Conn {
         Conn {
             caller,
@@ -92,6 +96,7 @@ impl Conn {
             to_called: Pipe::default(),
             to_caller: Pipe::default(),
             closed: [false; 2],
+            wiretap: secure.then(|| Wiretap::new(caller, called)),
         }
     }
 

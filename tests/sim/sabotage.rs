@@ -1,46 +1,161 @@
 //! Deliberate faults, each of which the simulation must catch: it would be of no use if it could not fail.
+//!
+//! What a person could break with one line in the product is done here at its edges: what its cores ask the disk for, the
+//! frames that they exchange, the steps that their reactors and supervisors take. So the product has no switch for it.
 
-/// What is done wrong on purpose, in the simulation's own glue.
+/// What is done wrong on purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sabotage {
     /// Nothing.
     None,
+
+    // The disk: see `disk`.
     /// `sync_dir` does nothing: names are not durable.
     NamesNotSynced,
     /// `sync_data` does nothing: bytes are not durable.
     DataNotSynced,
+    /// Only segments are not synced.
+    SegmentsNotSynced,
+    /// Only the record of what was answered is not synced.
+    RecordNotSynced,
+    /// Only the names in a spool's folder are not synced.
+    SpoolNamesNotSynced,
     /// A sync that failed is said to have succeeded.
     FailedSyncSwallowed,
+    /// A segment is removed together with the next.
+    SegmentRemovedEarly,
+    /// A message's progress mark is set when it is stored.
+    MarkedAhead,
+    /// Progress marks are not written.
+    NeverMarked,
+    /// What was refused is not kept in `failed/`.
+    RefusedDropped,
+    /// A dropped file is not removed when it was taken in.
+    DroppedFileKept,
+    /// A dropped file is removed when it was read, before its message is stored.
+    DroppedFileRemovedEarly,
+    /// Writing the record anew loses its newest line.
+    CompactionLosesNewest,
+
+    // The wire: see `wiretap`.
+    /// Two critical messages that follow each other change places.
+    FramesSwapped,
+    /// Two answers that follow each other change places.
+    AnswersSwapped,
+    /// A critical message is not sent, once in a while.
+    CriticalLost,
+    /// A critical message says that it is settled itself.
+    SettledTooFar,
+    /// The epoch of a spool is not told.
+    EpochIgnored,
+    /// GOAWAY says that nothing that was sent is taken.
+    GoAwayTooLow,
+    /// What is taken off a window is never given back.
+    WindowKept,
+    /// It is given back twice.
+    WindowTwice,
+    /// No PING is sent.
+    HeartbeatsUnsent,
+    /// An answer on the classic wire is delivered twice.
+    AnswerTwice,
+
+    // What is between the cores and the world: `link`, `lond`, `supervisor`.
     /// The record of what was answered is removed between two children.
     RecordDropped,
     /// A new link child begins with the sequences of the first one, in the same epoch.
     SequenceReset,
+    /// A spool that was wiped begins with the epoch of the old one.
+    EpochReused,
     /// A critical message is acknowledged before it is stored.
     AcknowledgedEarly,
+    /// `con_delayed` is said when storing failed.
+    FailureHidden,
     /// Answers to critical messages are sent before they are recorded.
     NotRecorded,
+    /// Nothing is looked up in the record.
+    NotRecalled,
     /// An older and a newer link run critical messages at the same time.
     LockIgnored,
-    /// An answer on the classic wire is delivered twice.
-    AnswerTwice,
-    /// Two critical messages that follow each other on the wire change places.
-    FramesSwapped,
+    /// The next critical message is passed on before the answer to the one before is recorded.
+    PassedOnEarly,
     /// A program's answer goes to another program.
     AnswerToAnother,
+    /// What is in flight when a child is to hand over is forgotten.
+    PendingForgotten,
+    /// What a program had sent and was not taken is forgotten when it is handed over.
+    UnreadForgotten,
+    /// The same is handed over twice.
+    HandedTwice,
+    /// The answers that a program had not read are forgotten when it is handed over.
+    AnswersForgotten,
+    /// A person's wish to see after the links is ignored.
+    ProbeIgnored,
+    /// The pauses between dials are not kept.
+    DialledAtOnce,
+    /// After a good link was lost the pause is as long as after many failures.
+    BackoffKept,
+    /// A silent link is not found out.
+    SilenceIgnored,
 }
 
 impl Sabotage {
-    pub const ALL: [Sabotage; 11] = [
+    pub const ALL: [Sabotage; 41] = [
         Sabotage::NamesNotSynced,
         Sabotage::DataNotSynced,
+        Sabotage::SegmentsNotSynced,
+        Sabotage::RecordNotSynced,
+        Sabotage::SpoolNamesNotSynced,
         Sabotage::FailedSyncSwallowed,
+        Sabotage::SegmentRemovedEarly,
+        Sabotage::MarkedAhead,
+        Sabotage::NeverMarked,
+        Sabotage::RefusedDropped,
+        Sabotage::DroppedFileKept,
+        Sabotage::DroppedFileRemovedEarly,
+        Sabotage::CompactionLosesNewest,
+        Sabotage::FramesSwapped,
+        Sabotage::AnswersSwapped,
+        Sabotage::CriticalLost,
+        Sabotage::SettledTooFar,
+        Sabotage::EpochIgnored,
+        Sabotage::GoAwayTooLow,
+        Sabotage::WindowKept,
+        Sabotage::WindowTwice,
+        Sabotage::HeartbeatsUnsent,
+        Sabotage::AnswerTwice,
         Sabotage::RecordDropped,
         Sabotage::SequenceReset,
+        Sabotage::EpochReused,
         Sabotage::AcknowledgedEarly,
+        Sabotage::FailureHidden,
         Sabotage::NotRecorded,
+        Sabotage::NotRecalled,
         Sabotage::LockIgnored,
-        Sabotage::AnswerTwice,
-        Sabotage::FramesSwapped,
+        Sabotage::PassedOnEarly,
         Sabotage::AnswerToAnother,
+        Sabotage::PendingForgotten,
+        Sabotage::UnreadForgotten,
+        Sabotage::HandedTwice,
+        Sabotage::AnswersForgotten,
+        Sabotage::ProbeIgnored,
+        Sabotage::DialledAtOnce,
+        Sabotage::BackoffKept,
+        Sabotage::SilenceIgnored,
     ];
+
+    /// Whether frames are changed on their way.
+    pub fn is_of_frames(self) -> bool {
+        matches!(
+            self,
+            Sabotage::FramesSwapped
+                | Sabotage::AnswersSwapped
+                | Sabotage::CriticalLost
+                | Sabotage::SettledTooFar
+                | Sabotage::EpochIgnored
+                | Sabotage::GoAwayTooLow
+                | Sabotage::WindowKept
+                | Sabotage::WindowTwice
+                | Sabotage::HeartbeatsUnsent
+        )
+    }
 }

@@ -51,6 +51,29 @@ pub enum Trouble {
     /// A connection of the host breaks or, `true`, swallows what it is given.
     Cut(usize, bool),
     Probe(usize),
+    /// HUP of `lonc`: its children are replaced, and the programs pass from child to child.
+    Hup(usize),
+    /// A reload replaces one child; `true`: the link speaks the other wire from then on.
+    Reload(usize, bool),
+    /// `kill -9` of `lonc`'s supervisor.
+    KillSupervisor(usize),
+    /// The program behind the host's handler dies with all that it was given.
+    HandlerDies(usize),
+    /// A link's process is killed, and an operator removes its spool before the next begins.
+    WipeSpool(usize),
+    /// An operator removes what the host has recorded of its callers' messages.
+    WipeRecord(usize),
+}
+
+/// How much goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Weather {
+    /// Nothing at all: then nothing may be lost, late or refused.
+    Calm,
+    /// Restarts and reloads in order, under load: then nothing may be lost or refused either on the secure wire.
+    Gentle,
+    /// Anything.
+    Rough,
 }
 
 #[derive(Debug)]
@@ -59,11 +82,16 @@ pub struct Scenario {
     /// Caller, called, secure.
     pub links: Vec<(usize, usize, bool)>,
     pub programs_per_link: usize,
+    /// What a program's socket takes of answers that it has not read.
+    pub socket: usize,
     pub messages_per_program: usize,
     pub critical_percent: u32,
     pub key_percent: u32,
-    /// No fault at all: then nothing may be lost, late or refused.
-    pub calm: bool,
+    pub encrypt_percent: u32,
+    pub odd_percent: u32,
+    /// Files that are dropped into the delayed directory for each link.
+    pub files_per_link: usize,
+    pub weather: Weather,
     pub troubles: Vec<(Time, Trouble)>,
     pub delay: (Time, Time),
     pub capacity: usize,
@@ -82,7 +110,12 @@ pub struct Scenario {
 
 impl Scenario {
     pub fn of(random: &mut fastrand::Rng, sabotage: Sabotage) -> Scenario {
-        let calm = sabotage == Sabotage::None && random.u32(..10) == 0;
+        let weather = match random.u32(..10) {
+            0 => Weather::Calm,
+            1 | 2 => Weather::Gentle,
+            _ => Weather::Rough,
+        };
+        let rough = weather == Weather::Rough;
         let hosts = if random.u32(..10) < 7 { 2 } else { 3 };
         let mut links = Vec::new();
         let secure_percent = if sabotage == Sabotage::AnswerTwice { 0 } else { 75 };
@@ -94,10 +127,20 @@ impl Scenario {
             }
         }
         let mut troubles: Vec<(Time, Trouble)> = Vec::new();
-        let count = if calm { 0 } else { random.usize(1..12) };
+        let count = match weather {
+            Weather::Calm => 0,
+            Weather::Gentle => random.usize(1..7),
+            Weather::Rough => random.usize(1..12),
+        };
+        let mut gentle_at = 0;
         for _ in 0..count {
-            let at = random.u64(..FAULTS_END * 9 / 10);
-            let trouble = Self::trouble(random, hosts, links.len());
+            // What happens in order has time to: one thing after the other.
+            gentle_at += random.u64(3 * SECOND / 2..4 * SECOND);
+            let at = if rough { random.u64(..FAULTS_END * 9 / 10) } else { gentle_at.min(FAULTS_END) };
+            let trouble = match weather {
+                Weather::Rough => Self::trouble(random, hosts, links.len()),
+                Weather::Calm | Weather::Gentle => Self::gentle_trouble(random, hosts, links.len()),
+            };
             troubles.push((at, trouble));
         }
         if sabotage == Sabotage::FailedSyncSwallowed {
@@ -107,28 +150,79 @@ impl Scenario {
             troubles.push((at, Trouble::DiskSick(links[0].0, SECOND, libc::EIO)));
             troubles.push((at + SECOND + SECOND / 10, Trouble::MachineDies(links[0].0)));
         }
-        let slow = !calm && random.u32(..10) < 3;
+        let long_percent = match random.u32(..20) {
+            0..=3 => 6,
+            4 if weather != Weather::Gentle => 60,
+            _ => 0,
+        };
+        let slow = rough && random.u32(..10) < 3;
         let base = random.u64(1..=40) * MILLI;
         Scenario {
             hosts,
             programs_per_link: random.usize(1..=3),
+            socket: if random.u32(..3) == 0 { 20 } else { 400 },
             messages_per_program: random.usize(3..=18),
             critical_percent: random.u32(40..=90),
             key_percent: if random.bool() { 25 } else { 0 },
-            calm,
+            encrypt_percent: if random.bool() { 20 } else { 0 },
+            odd_percent: if random.bool() { 20 } else { 0 },
+            files_per_link: if random.u32(..4) == 0 { random.usize(1..8) } else { 0 },
+            weather,
             troubles,
             delay: (50, base),
-            capacity: if random.u32(..4) == 0 { random.usize(100..4000) } else { 65_536 },
-            breaking_percent: if calm { 0 } else { random.u32(..4) * 15 },
-            swallowing_percent: if calm { 0 } else { random.u32(..3) * 8 },
-            handler_delay: (100, random.u64(1..=100) * MILLI),
+            capacity: match random.u32(..4) {
+                0 if rough && long_percent < 10 => random.usize(100..4000),
+                _ => 65_536,
+            },
+            breaking_percent: if rough { random.u32(..4) * 15 } else { 0 },
+            swallowing_percent: if rough { random.u32(..3) * 8 } else { 0 },
+            handler_delay: match weather {
+                Weather::Gentle => (100, 5 * MILLI),
+                Weather::Calm | Weather::Rough => (100, random.u64(1..=100) * MILLI),
+            },
             slow_percent: if slow { random.u32(..15) } else { 0 },
             handler_depth: random.usize(1..=4),
-            long_percent: if random.u32(..5) == 0 { 6 } else { 0 },
-            spool_messages: if !calm && random.u32(..8) == 0 { random.u64(3..10) } else { SPOOL_MESSAGES },
+            long_percent,
+            spool_messages: if rough && random.u32(..8) == 0 { random.u64(3..10) } else { SPOOL_MESSAGES },
             segment_bytes: random.u64(4096..16384),
             record_step: random.u64(200..4000),
             links,
+        }
+    }
+
+    /// Whether every message that waits or is answered stays known: no process dies in the middle of something, and no
+    /// disk fails.
+    pub fn keeps_all(&self) -> bool {
+        self.troubles.iter().all(|(_, trouble)| match trouble {
+            Trouble::KillLink(_, fuse) => fuse.is_none(),
+            Trouble::MachineDies(_)
+            | Trouble::DiskFails(..)
+            | Trouble::DiskDies(..)
+            | Trouble::DiskSick(..)
+            | Trouble::DiskFull(..)
+            | Trouble::WipeSpool(_)
+            | Trouble::WipeRecord(_) => false,
+            Trouble::KillChild(..)
+            | Trouble::DrainLink(_)
+            | Trouble::DrainChildren(_)
+            | Trouble::ListenerDown(..)
+            | Trouble::Partition(..)
+            | Trouble::Cut(..)
+            | Trouble::Probe(_)
+            | Trouble::Hup(_)
+            | Trouble::Reload(..)
+            | Trouble::KillSupervisor(_)
+            | Trouble::HandlerDies(_) => true,
+        })
+    }
+
+    fn gentle_trouble(random: &mut fastrand::Rng, hosts: usize, links: usize) -> Trouble {
+        let (host, link) = (random.usize(..hosts), random.usize(..links));
+        match random.u32(..8) {
+            0..=2 => Trouble::Hup(host),
+            3..=4 => Trouble::DrainChildren(host),
+            5 | 6 => Trouble::Reload(link, false),
+            _ => Trouble::Probe(link),
         }
     }
 
@@ -138,7 +232,7 @@ impl Scenario {
         let errno = *random.choice(&[libc::EIO, libc::ENOSPC]).unwrap_or(&libc::EIO);
         let time = random.u64(SECOND / 10..8 * SECOND);
         let fuse = random.bool().then(|| random.u32(..8));
-        match random.u32(..18) {
+        match random.u32(..28) {
             0 | 1 => Trouble::KillLink(link, fuse),
             2..=4 => Trouble::KillChild(host, fuse),
             5 => Trouble::DrainLink(link),
@@ -151,6 +245,12 @@ impl Scenario {
             12 => Trouble::DiskFull(host, time),
             13 | 14 => Trouble::Partition(host, (host + random.usize(1..hosts)) % hosts, time),
             15 | 16 => Trouble::Cut(host, random.u32(..3) == 0),
+            17..=19 => Trouble::Hup(host),
+            20 => Trouble::Reload(link, random.u32(..4) == 0),
+            21 | 22 => Trouble::KillSupervisor(host),
+            23 | 24 => Trouble::HandlerDies(host),
+            25 => Trouble::WipeSpool(link),
+            26 if random.bool() => Trouble::WipeRecord(host),
             _ => Trouble::Probe(link),
         }
     }

@@ -5,19 +5,23 @@
 
 use crate::child::{Child, Locks};
 use crate::disk::{Life, SimDisk};
-use crate::ledger::{Checked, Kind, Ledger};
+use crate::ledger::{Attempt, Checked, Kind, Ledger, Manner, Plan};
 use crate::link::{LinkInput, LinkProcess, Program};
 use crate::net::{Conn, End, Fate, Time};
 use crate::sabotage::Sabotage;
 use crate::scenario::*;
+use crate::supervisor::Supervisor;
+use crate::wiretap::Names;
 use lonnet::disk::{Fault, FaultyDisk, Keep};
 use lonnet::lonc::link::Now;
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashSet};
+use std::collections::{BinaryHeap, HashSet, VecDeque};
 use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+/// Numbers of those who drop files, by link: above those of programs.
+const FILES: usize = 1_000_000;
 /// Events of one seed; more means that something turns round and round.
 const MAX_EVENTS: usize = 200_000;
 
@@ -28,7 +32,13 @@ pub enum Event {
     WakeChild(usize),
     /// The network has decided about a dial.
     Dialled(usize, u64),
-    StartLink(usize),
+    SupervisorUp(usize),
+    Supervise(usize),
+    /// A file is put into the delayed directory of a link's host.
+    DropFile(usize),
+    TakeIn(usize),
+    /// Limits in time are looked at.
+    Watch,
     Program(usize),
     /// A handler runs a request; it answers it.
     Run(usize),
@@ -47,6 +57,7 @@ pub struct Host {
     /// Until then nobody listens.
     pub listens_at: Time,
     pub locks: Locks,
+    pub supervisor: Option<Supervisor>,
 }
 
 /// A request that a handler has.
@@ -57,6 +68,7 @@ pub struct Job {
     pub text: String,
     pub ordered: bool,
     pub alive: bool,
+    pub answered: bool,
 }
 
 pub struct World {
@@ -79,6 +91,14 @@ pub struct World {
     /// From, to, until.
     partitions: Vec<(usize, usize, Time)>,
     pub replace_later: Vec<usize>,
+    pub pids: u32,
+    pub names: Names,
+    /// Files to be dropped, in their order: link and message.
+    files: VecDeque<(usize, usize)>,
+    /// Nothing happens in the scenario that lets a settled message come back.
+    pub certain: bool,
+    /// The first promise that was broken where there is nobody to be told.
+    pub broken: Option<String>,
     pub trace: bool,
 }
 
@@ -101,6 +121,7 @@ impl World {
             up: true,
             listens_at: 0,
             locks: Locks::default(),
+            supervisor: None,
         };
         let mut world = World {
             sabotage,
@@ -119,13 +140,17 @@ impl World {
             ledger: Ledger::default(),
             partitions: Vec::new(),
             replace_later: Vec::new(),
+            pids: 0,
+            names: Names::new(!scenario.keeps_all()),
+            files: VecDeque::new(),
+            certain: scenario.keeps_all(),
+            broken: None,
             trace,
             scenario,
         };
         world.trace(|world| format!("{:?}", world.scenario));
         for (number, (caller, called, secure)) in world.scenario.links.clone().into_iter().enumerate() {
             world.links.push(LinkProcess::new(caller, called, secure));
-            world.at(world.now, Event::StartLink(number));
             for _ in 0..world.scenario.programs_per_link {
                 let program = world.programs.len();
                 let mut todo = std::collections::VecDeque::new();
@@ -137,6 +162,11 @@ impl World {
                 world.at(begin, Event::Program(program));
             }
         }
+        for host in 0..world.hosts.len() {
+            world.at(0, Event::SupervisorUp(host));
+        }
+        world.plan_files();
+        world.at(SECOND, Event::Watch);
         if world.scenario.spool_messages < SPOOL_MESSAGES {
             world.ledger.may_be_refused.extend(0..world.programs.len());
         }
@@ -158,7 +188,68 @@ impl World {
         let long = self.random.u32(..100) < self.scenario.long_percent;
         let padding = if long { self.random.usize(10_000..MAX_LINE - 100) } else { self.random.usize(..60) };
         let key = secure && self.random.u32(..100) < self.scenario.key_percent;
-        self.ledger.add(kind, secure, program, place, target, padding, key)
+        let encrypt = self.random.u32(..100) < self.scenario.encrypt_percent;
+        let odd = self.random.u32(..100) < self.scenario.odd_percent;
+        let manner = match (odd, kind) {
+            (true, Kind::Critical) if self.random.bool() => Manner::Refused,
+            (true, _) => Manner::Odd,
+            (false, _) => Manner::Done,
+        };
+        self.ledger.add(Plan { kind, manner, secure, program, place, target, padding, key, encrypt })
+    }
+
+    /// Files that programs drop into the delayed directories, while a broker is there or not.
+    fn plan_files(&mut self) {
+        for (link, (_, target, secure)) in self.scenario.links.clone().into_iter().enumerate() {
+            let mut at = 0;
+            for place in 0..self.scenario.files_per_link {
+                // What a process, a machine or a disk does between the sync and the removal makes it come twice.
+                let secure = secure && self.certain;
+                let program = FILES + link;
+                let (kind, manner, padding) = (Kind::Critical, Manner::Done, self.random.usize(..60));
+                let (key, encrypt) = (false, self.random.bool());
+                let plan = Plan { kind, manner, secure, program, place, target, padding, key, encrypt };
+                let message = self.ledger.add(plan);
+                at += self.random.u64(MILLI..FAULTS_END / 8);
+                self.files.push_back((link, message));
+                self.at(at, Event::DropFile(link));
+            }
+        }
+    }
+
+    /// Somebody drops the next file for a link.
+    fn drop_file(&mut self, link: usize) {
+        let (host, peer) = (self.links[link].host, self.links[link].peer);
+        if !self.hosts[host].up {
+            self.after(SECOND, 2 * SECOND, Event::DropFile(link));
+            return;
+        }
+        let Some(next) = self.files.iter().position(|(of, _)| *of == link) else { return };
+        let Some((_, message)) = self.files.remove(next) else { return };
+        let it = &mut self.ledger.messages[message];
+        let (at, refused) = (self.now, false);
+        let acknowledged = Some(at);
+        it.attempts.push(Attempt {
+            connection: 0,
+            at,
+            acknowledged,
+            refused,
+            unheard: false,
+            delayed: false,
+        });
+        let text = it.line.strip_prefix("critical:").unwrap_or(&it.line).to_owned() + "\n";
+        let disk = &self.hosts[host].disk;
+        disk.set_now(self.clock().wall);
+        disk.put(Path::new(&format!("/spool/{message:06}.h{peer}")), text.as_bytes());
+        if self.hosts[host].supervisor.is_some() {
+            self.after(0, SECOND / 10, Event::TakeIn(link));
+        }
+    }
+
+    /// The programs, and the droppers of files, whose messages a link carries.
+    pub fn senders(&self, link: usize) -> Vec<usize> {
+        let of = |(number, program): (usize, &Program)| (program.link() == link).then_some(number);
+        self.programs.iter().enumerate().filter_map(of).chain([FILES + link]).collect()
     }
 
     pub fn at(&mut self, time: Time, event: Event) {
@@ -198,7 +289,7 @@ impl World {
             self.now = self.now.max(time);
             if event == Event::Check {
                 match self.unsettled() {
-                    None => return self.ledger.arrived(),
+                    None => return self.at_rest(),
                     Some(why) if self.now >= FAULTS_END + SETTLED_WITHIN => {
                         return Err(format!(
                             "not settled {} s after the last fault: {why}",
@@ -211,9 +302,12 @@ impl World {
             }
             self.trace(|_| format!("{event:?}"));
             self.happen(event)?;
+            if let Some(broken) = self.broken.take() {
+                return Err(broken);
+            }
             for host in 0..self.hosts.len() {
                 if self.hosts[host].up && self.hosts[host].disk.is_dead() {
-                    self.machine_dies(host);
+                    self.machine_dies(host)?;
                 }
             }
         }
@@ -238,13 +332,26 @@ impl World {
                 Some(_) | None => Ok(()),
             },
             Event::Dialled(link, dial) => self.dialled(link, dial),
-            Event::StartLink(link) => self.start_link(link),
+            Event::SupervisorUp(host) => self.supervisor_up(host),
+            Event::Supervise(host) => self.supervise(host),
+            Event::DropFile(link) => {
+                self.drop_file(link);
+                Ok(())
+            }
+            Event::TakeIn(link) => self.link_step(link, LinkInput::TakeIn),
+            Event::Watch => {
+                self.at(self.now + SECOND, Event::Watch);
+                self.watch()
+            }
             Event::Program(program) => self.program(program),
             Event::Run(job) => self.run_job(job),
             Event::Answer(job) => self.answer_job(job),
             Event::Replaced(child) => self.finish_child(child, lonnet::lond::Reason::Replaced),
             Event::Trouble(trouble) => self.trouble(trouble),
-            Event::MachineUp(host) => self.machine_up(host),
+            Event::MachineUp(host) => {
+                self.machine_up(host);
+                Ok(())
+            }
             Event::DiskWell(host) => {
                 self.hosts[host].disk.heal();
                 self.hosts[host].disk.set_free_space(u64::MAX);
@@ -372,7 +479,7 @@ impl World {
             }
         }
         let conn = self.conns.len();
-        self.conns.push(Conn::new(caller, called, self.scenario.capacity, self.scenario.delay, fate));
+        self.conns.push(Conn::new(caller, called, self.scenario.capacity, self.scenario.delay, fate, secure));
         self.links[link].conn = Some(conn);
         self.accept(conn, caller, called, secure);
         self.link_step(link, LinkInput::Connected)
@@ -382,7 +489,7 @@ impl World {
 
     fn trouble(&mut self, trouble: Trouble) -> Checked {
         match trouble {
-            Trouble::KillLink(link, None) => self.kill_link(link, true),
+            Trouble::KillLink(link, None) => self.end_link(link)?,
             Trouble::KillLink(link, fuse) => {
                 if let Some((_, life)) = &self.links[link].process {
                     life.fuse.set(fuse);
@@ -394,7 +501,7 @@ impl World {
                     let child = alive[self.random.usize(..alive.len())];
                     match (fuse, &self.children[child]) {
                         (Some(_), Some(it)) => it.life.fuse.set(fuse),
-                        (None, _) | (_, None) => self.kill_child(child),
+                        (None, _) | (_, None) => self.kill_child(child)?,
                     }
                 }
             }
@@ -410,7 +517,7 @@ impl World {
                     self.finish_child(child, lonnet::lond::Reason::Orphaned)?;
                 }
             }
-            Trouble::MachineDies(host) => self.machine_dies(host),
+            Trouble::MachineDies(host) => self.machine_dies(host)?,
             Trouble::DiskFails(host, operation, errno) => {
                 let disk = &self.hosts[host].disk;
                 disk.plan(disk.operations().len() + operation, Fault::Fail(errno));
@@ -458,7 +565,20 @@ impl World {
                     }
                 }
             }
-            Trouble::Probe(link) => return self.link_step(link, LinkInput::Probe),
+            Trouble::Probe(link) => return self.probe(link),
+            Trouble::Hup(host) => return self.hup(host),
+            Trouble::Reload(link, other_wire) => {
+                self.links[link].other_wire =
+                    other_wire && self.hosts[self.links[link].host].supervisor.is_some();
+                return self.replace(link);
+            }
+            Trouble::KillSupervisor(host) => return self.kill_supervisor(host),
+            Trouble::HandlerDies(host) => return self.handler_dies(host),
+            Trouble::WipeSpool(link) => {
+                self.links[link].wiped = true;
+                return self.end_link(link);
+            }
+            Trouble::WipeRecord(host) => return self.wipe_record(host),
         }
         Ok(())
     }
@@ -480,10 +600,11 @@ impl World {
     }
 
     /// Power is lost: every process is gone, and what was not synced perhaps too.
-    pub fn machine_dies(&mut self, host: usize) {
+    pub fn machine_dies(&mut self, host: usize) -> Checked {
         if !std::mem::replace(&mut self.hosts[host].up, false) {
-            return;
+            return Ok(());
         }
+        self.hosts[host].supervisor = None;
         let silent = self.random.bool();
         for conn in &mut self.conns {
             if silent && (conn.caller == host || conn.called == host) {
@@ -493,19 +614,22 @@ impl World {
         }
         for link in 0..self.links.len() {
             if self.links[link].host == host {
-                self.kill_link(link, false);
+                self.links[link].next_pid = None;
+                self.lose_passage(link);
+                self.end_link(link)?;
             }
         }
         for child in self.children_of(host) {
-            self.kill_child(child);
+            self.kill_child(child)?;
         }
         for job in self.jobs.iter_mut().filter(|job| job.host == host) {
             job.alive = false;
         }
         self.after(SECOND / 10, 5 * SECOND, Event::MachineUp(host));
+        Ok(())
     }
 
-    fn machine_up(&mut self, host: usize) -> Checked {
+    fn machine_up(&mut self, host: usize) {
         let keep = match self.random.u32(..4) {
             0 => Keep::Nothing,
             1 => Keep::All,
@@ -513,9 +637,34 @@ impl World {
         };
         self.hosts[host].disk.restart(keep);
         self.hosts[host].up = true;
+        self.after(0, SECOND, Event::SupervisorUp(host));
+    }
+
+    /// A spool that was removed while no process had it.
+    pub fn wipe_spool(&mut self, link: usize) {
+        let (host, peer) = (self.links[link].host, self.links[link].peer);
+        let senders = self.senders(link);
+        self.ledger.give_up_unsent(&senders);
+        let dir = format!("/spool/h{peer}");
+        let epoch = self.hosts[host].disk.files().get(Path::new(&format!("{dir}/epoch"))).cloned();
+        self.hosts[host].disk.take_away(Path::new(&dir));
+        if let Some(epoch) = epoch.filter(|_| self.sabotage == Sabotage::EpochReused) {
+            self.hosts[host].disk.put(Path::new(&format!("{dir}/epoch")), &first_epoch_file(&epoch));
+        }
+    }
+
+    fn wipe_record(&mut self, host: usize) -> Checked {
+        if !self.hosts[host].up {
+            return Ok(());
+        }
+        for child in self.children_of(host) {
+            self.kill_child(child)?;
+        }
+        self.hosts[host].disk.take_away(Path::new("/spool/.received"));
         for link in 0..self.links.len() {
-            if self.links[link].host == host {
-                self.after(0, SECOND, Event::StartLink(link));
+            if self.links[link].peer == host {
+                let senders = self.senders(link);
+                self.ledger.forget_runs(&senders);
             }
         }
         Ok(())
@@ -524,4 +673,11 @@ impl World {
     pub fn disk(&self, host: usize, life: &Rc<Life>) -> SimDisk {
         SimDisk { disk: self.hosts[host].disk.clone(), life: life.clone(), sabotage: self.sabotage }
     }
+}
+
+/// An epoch file with the same epoch and nothing reserved, as a spool that was wiped and forgot to begin anew would have it.
+fn first_epoch_file(found: &[u8]) -> Vec<u8> {
+    let epoch = String::from_utf8_lossy(&found[..32.min(found.len())]).into_owned();
+    let text = format!("{epoch} {:020}", 1);
+    format!("{text} {:08x}\n", crc32fast::hash(text.as_bytes())).into_bytes()
 }

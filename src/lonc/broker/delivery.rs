@@ -145,9 +145,12 @@ impl<D: Disk> Broker<D> {
                 if let Some(line) = self.spool_repeats.line(&text, now.mono) {
                     log::warn!("{line}");
                 }
-                // If that fails it stays where it is, counts as sent, and is tried again with the next link.
+                // If that fails it stays where it is, and the peer is asked again in a while: nothing is kept in memory
+                // that a sick disk would make grow.
                 if let Err(error) = self.spool.set_aside(sequence, &request, &answer, now.wall) {
                     self.note_spool_error(&error, now);
+                    self.spool.unsend(sequence);
+                    self.pause_replay(now);
                 }
             }
         }
@@ -288,8 +291,9 @@ impl<D: Disk> Broker<D> {
         if self.replay_at.is_some_and(|at| at <= now.mono) {
             self.replay_at = None;
         }
-        let held = self.draining.is_some() || self.leaving || self.replay_at.is_some();
+        let held = self.draining.is_some() || self.leaving;
         while !held
+            && self.replay_at.is_none()
             && self.link.is_up()
             && self.pending.replay_room()
             && !self.link.clogged()
@@ -312,11 +316,18 @@ impl<D: Disk> Broker<D> {
                 Ok(None) => return,
                 Err(error) => {
                     self.note_spool_error(&error, now);
-                    self.replay_at = Some(now.mono + REPLAY_PAUSE);
+                    self.pause_replay(now);
                     return;
                 }
             }
         }
+    }
+
+    /// The spool's disk is in trouble. Looking for files then finds out whether it can be used, if nothing else asks.
+    fn pause_replay(&mut self, now: Now) {
+        let at = now.mono + REPLAY_PAUSE;
+        self.replay_at = Some(at);
+        self.take_in_at = Some(self.take_in_at.map_or(at, |earlier| earlier.min(at)));
     }
 
     /// Takes in the files that local programs dropped into the delayed directory.

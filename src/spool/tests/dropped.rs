@@ -133,7 +133,24 @@ fn a_file_that_cannot_be_removed_is_stored_once() {
     let taken = take_in(&mut spool, now());
     assert_eq!(taken.stored, 1);
     assert!(there(&disk, "1.msul1"));
+    assert!(taken.retry_at.is_some());
     assert_eq!(take_in(&mut spool, now()).stored, 0);
+    assert!(!there(&disk, "1.msul1"), "its removal is tried again");
+}
+
+#[test]
+fn a_file_that_takes_the_place_of_one_that_could_not_be_removed_is_not_removed_unread() {
+    let disk = new_disk();
+    put(&disk, "1.msul1", b"once\n");
+    let copy = disk.fork();
+    take_in(&mut open(&copy), now());
+    let removal = methods(&copy, 0).iter().rposition(|method| *method == "remove").unwrap();
+    disk.plan(removal, Fault::Fail(libc::EACCES));
+    let mut spool = open(&disk);
+    take_in(&mut spool, now());
+    put(&disk, "1.msul1", b"another\n");
+    assert_eq!(take_in(&mut spool, now()).stored, 1);
+    assert_eq!(replay(&mut spool, true), ["once", "another"]);
 }
 
 #[test]

@@ -1,0 +1,144 @@
+//! `lonc`'s supervisor in the simulation: the real table of children, the real passage of their programs, and what the
+//! supervisor does with them: starting, replacing at HUP and reload, killing what does not end, dying.
+//!
+//! A child that was started waits for the lock of the one before it, as in `lonc::entry`.
+
+use crate::ledger::Checked;
+use crate::link::LinkInput;
+use crate::net::Time;
+use crate::scenario::*;
+use crate::world::{Event, World};
+use lonnet::lonc::supervisor::GRACE;
+use lonnet::supervise::table::{Action, Carried, Event as Told, Table};
+use std::time::Duration;
+
+#[derive(Debug, Default)]
+pub struct Supervisor {
+    /// By the numbers of the links.
+    table: Table<usize>,
+    wake: Option<Time>,
+}
+
+impl World {
+    /// A supervisor starts: every link gets a child.
+    pub fn supervisor_up(&mut self, host: usize) -> Checked {
+        if !self.hosts[host].up || self.hosts[host].supervisor.is_some() {
+            return Ok(());
+        }
+        let mut supervisor = Supervisor::default();
+        let now = self.clock().mono;
+        for link in self.links_of(host) {
+            supervisor.table.want(link, now);
+        }
+        self.hosts[host].supervisor = Some(supervisor);
+        self.supervise(host)
+    }
+
+    pub fn links_of(&self, host: usize) -> Vec<usize> {
+        (0..self.links.len()).filter(|link| self.links[*link].host == host).collect()
+    }
+
+    /// Does what is due.
+    pub fn supervise(&mut self, host: usize) -> Checked {
+        let now = self.clock().mono;
+        while let Some(supervisor) = &mut self.hosts[host].supervisor {
+            match supervisor.table.due(now) {
+                Some((link, action)) => self.act(host, link, action)?,
+                None => break,
+            }
+        }
+        let next = self.hosts[host].supervisor.as_ref().and_then(|it| it.table.next_deadline());
+        if let (Some(at), Some(supervisor)) =
+            (next.map(|at| self.time_of(at)), &mut self.hosts[host].supervisor)
+            && supervisor.wake != Some(at)
+        {
+            supervisor.wake = Some(at);
+            self.at(at, Event::Supervise(host));
+        }
+        Ok(())
+    }
+
+    fn tell(&mut self, host: usize, link: usize, told: Told) -> Checked {
+        let now = self.clock().mono;
+        let Some(supervisor) = &mut self.hosts[host].supervisor else { return Ok(()) };
+        match supervisor.table.tell(&link, told, now) {
+            Some(action) => self.act(host, link, action),
+            None => Ok(()),
+        }
+    }
+
+    fn act(&mut self, host: usize, link: usize, action: Action) -> Checked {
+        match action {
+            Action::Start => {
+                self.pids += 1;
+                let pid = self.pids;
+                self.tell(host, link, Told::Started { pid })?;
+                self.links[link].next_pid = Some(pid);
+                self.start_link(link)
+            }
+            Action::TellDrain => self.link_step(link, LinkInput::Drain),
+            Action::TellHandOver => self.link_step(link, LinkInput::HandOver),
+            Action::Kill(pid) => {
+                self.trace(|_| format!("child {pid} of link {link} is killed: it did not end in time"));
+                if self.links[link].next_pid == Some(pid) {
+                    self.links[link].next_pid = None;
+                    return self.exited(link, pid);
+                }
+                self.end_link(link)
+            }
+        }
+    }
+
+    /// A link's process is no more: its supervisor reaps it, and one that waited for its lock begins.
+    pub fn exited(&mut self, link: usize, pid: u32) -> Checked {
+        let host = self.links[link].host;
+        let known = self.hosts[host].supervisor.as_ref().and_then(|it| it.table.key_of(pid)) == Some(&link);
+        if known {
+            self.tell(host, link, Told::Exited)?;
+        }
+        self.supervise(host)?;
+        self.start_link(link)
+    }
+
+    /// HUP: the program begins anew, adopts the children that are there, and has them replaced.
+    pub fn hup(&mut self, host: usize) -> Checked {
+        let now = self.clock().mono;
+        let links = self.links_of(host);
+        let Some(old) = self.hosts[host].supervisor.take() else { return Ok(()) };
+        let mut supervisor = Supervisor::default();
+        for (link, state) in old.table.iter() {
+            if let Some(carried) = Carried::from_state(state, now) {
+                supervisor.table.adopt(*link, carried.state(now));
+            }
+        }
+        for link in &links {
+            supervisor.table.want(*link, now);
+        }
+        self.hosts[host].supervisor = Some(supervisor);
+        for link in links {
+            self.replace(link)?;
+        }
+        self.supervise(host)
+    }
+
+    /// A link's child is to be followed by another.
+    pub fn replace(&mut self, link: usize) -> Checked {
+        let deadline = self.clock().mono + Duration::from_micros(DRAIN_TIMEOUT) + GRACE;
+        self.tell(self.links[link].host, link, Told::Drain { deadline })
+    }
+
+    /// The supervisor is killed: its children see the end of their control sockets, and programs that were between two
+    /// children are closed.
+    pub fn kill_supervisor(&mut self, host: usize) -> Checked {
+        if self.hosts[host].supervisor.take().is_none() {
+            return Ok(());
+        }
+        for link in self.links_of(host) {
+            self.links[link].next_pid = None;
+            self.lose_passage(link);
+            self.link_step(link, LinkInput::Drain)?;
+        }
+        self.after(0, 2 * SECOND, Event::SupervisorUp(host));
+        Ok(())
+    }
+}

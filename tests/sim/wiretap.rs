@@ -1,0 +1,245 @@
+//! What passes on a secure connection, frame by frame, seen by neither end: the rules of the wire are checked here, and a
+//! sabotage changes it here.
+//!
+//! Checked: windows are kept and given back, no more and no less; ids begin once and are answered once; a sequence
+//! of an epoch names one message for ever; what was called settled is never sent again.
+
+use crate::ledger::Checked;
+use crate::net::End;
+use crate::sabotage::Sabotage;
+use crate::scenario::MAX_LINE;
+use lonnet::wire::secure::least_window;
+use std::collections::{BTreeSet, HashMap};
+
+const HEADER: usize = 12;
+/// What a frame of a message costs beside its body.
+const FRAME_COST: u64 = 64;
+const HELLO: u8 = 1;
+const REQUEST: u8 = 2;
+const CRITICAL: u8 = 3;
+const ANSWER: u8 = 4;
+const PING: u8 = 6;
+const WINDOW: u8 = 8;
+const GO_AWAY: u8 = 9;
+const MORE: u8 = 1;
+
+/// What is known of all connections of a network together.
+#[derive(Debug, Default)]
+pub struct Names {
+    /// Caller, called, epoch, sequence: how the message begins.
+    texts: HashMap<(usize, usize, Vec<u8>, u64), Vec<u8>>,
+    /// Everything below is settled, the caller has said.
+    settled: HashMap<(usize, usize, Vec<u8>), u64>,
+    /// A disk may have failed or forgotten something: what was settled may come again.
+    forgetful: bool,
+}
+
+impl Names {
+    pub fn new(forgetful: bool) -> Names {
+        Names { forgetful, ..Names::default() }
+    }
+}
+
+/// One connection.
+#[derive(Debug, Default)]
+pub struct Wiretap {
+    caller: usize,
+    called: usize,
+    /// The beginnings of frames.
+    pending: [Vec<u8>; 2],
+    epoch: Vec<u8>,
+    /// What each end has taken off the other's window, and what it was given back.
+    spent: [u64; 2],
+    credited: [u64; 2],
+    begun: BTreeSet<u64>,
+    answered: BTreeSet<u64>,
+    /// Requests that have begun and not ended.
+    unfinished: BTreeSet<u64>,
+}
+
+impl Wiretap {
+    pub fn new(caller: usize, called: usize) -> Wiretap {
+        Wiretap { caller, called, ..Wiretap::default() }
+    }
+
+    /// Bytes pass. Returns them as they arrive.
+    pub fn pass(
+        &mut self,
+        from: End,
+        bytes: &[u8],
+        names: &mut Names,
+        sabotage: Sabotage,
+        random: &mut fastrand::Rng,
+    ) -> Result<Vec<u8>, String> {
+        let side = from as usize;
+        self.pending[side].extend_from_slice(bytes);
+        let mut frames = Vec::new();
+        while let Some(end) = whole(&self.pending[side]) {
+            frames.push(self.pending[side].drain(..end).collect::<Vec<u8>>());
+        }
+        if sabotage.is_of_frames() {
+            tamper(&mut frames, from, sabotage, random);
+        }
+        for frame in &frames {
+            self.look_at(from, frame, names)
+                .map_err(|why| format!("wire h{} -> h{}: {why}", self.caller, self.called))?;
+        }
+        // A frame's first bytes may arrive before its last ones were written, but for one that is to be changed.
+        Ok(if sabotage.is_of_frames() { frames.concat() } else { bytes.to_vec() })
+    }
+
+    fn look_at(&mut self, from: End, frame: &[u8], names: &mut Names) -> Checked {
+        let (kind, more, body) = (frame[0], frame[1] & MORE != 0, &frame[HEADER..]);
+        let id = number(&frame[4..HEADER]);
+        let cost = FRAME_COST + body.len() as u64;
+        match kind {
+            HELLO if from == End::Caller => {
+                let text = String::from_utf8_lossy(body).into_owned();
+                let epoch = text.lines().find_map(|line| line.strip_prefix("epoch="));
+                self.epoch = epoch.unwrap_or_default().as_bytes().to_vec();
+            }
+            REQUEST | CRITICAL => {
+                self.spend(from, cost)?;
+                let begins = !self.unfinished.contains(&id);
+                if begins && !self.begun.insert(id) {
+                    return Err(format!("id {id} begins twice"));
+                }
+                if more {
+                    self.unfinished.insert(id);
+                } else {
+                    self.unfinished.remove(&id);
+                }
+                if kind == CRITICAL && begins {
+                    self.check_name(body, names)?;
+                }
+            }
+            ANSWER => {
+                self.spend(from, cost)?;
+                if !self.begun.contains(&id) || self.answered.contains(&id) {
+                    return Err(format!("an answer to {id}, which was never asked or was answered"));
+                }
+                if !more {
+                    self.answered.insert(id);
+                }
+            }
+            WINDOW => {
+                let other = from.other() as usize;
+                self.credited[other] += number(body);
+                if self.credited[other] > self.spent[other] {
+                    return Err("more is given back than was spent".to_owned());
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn spend(&mut self, from: End, cost: u64) -> Checked {
+        let side = from as usize;
+        self.spent[side] += cost;
+        if self.spent[side] - self.credited[side] > least_window(MAX_LINE) as u64 {
+            return Err(format!("{from:?} sends beyond the window"));
+        }
+        Ok(())
+    }
+
+    fn check_name(&self, body: &[u8], names: &mut Names) -> Checked {
+        let (sequence, settled, key) = (number(&body[..8]), number(&body[8..16]), usize::from(body[16]));
+        let text: Vec<u8> = body[17 + key..].iter().take(40).copied().collect();
+        let link = (self.caller, self.called, self.epoch.clone());
+        let below = names.settled.entry(link.clone()).or_default();
+        *below = (*below).max(settled);
+        if sequence < *below && !names.forgetful {
+            return Err(format!("sequence {sequence} is sent, and all below {below} was settled"));
+        }
+        let named = names.texts.entry((link.0, link.1, link.2, sequence)).or_insert_with(|| text.clone());
+        if *named != text {
+            let (old, new) = (String::from_utf8_lossy(named), String::from_utf8_lossy(&text));
+            return Err(format!("sequence {sequence} names {new:?}, and named {old:?} before"));
+        }
+        Ok(())
+    }
+
+    /// At rest: each side has got back what it spent, but for a portion.
+    pub fn at_rest(&self) -> Checked {
+        for (spent, credited) in self.spent.iter().zip(self.credited) {
+            if spent - credited > least_window(MAX_LINE) as u64 / 4 {
+                return Err(format!("of {spent} bytes spent only {credited} were given back"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn number(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
+}
+
+/// Where the first frame ends, if it is whole.
+fn whole(bytes: &[u8]) -> Option<usize> {
+    let header = bytes.get(..HEADER)?;
+    let end = HEADER + usize::from(u16::from_be_bytes([header[2], header[3]]));
+    (end <= bytes.len()).then_some(end)
+}
+
+/// Does to the frames what the sabotage says.
+fn tamper(frames: &mut Vec<Vec<u8>>, from: End, sabotage: Sabotage, random: &mut fastrand::Rng) {
+    let kinds: Vec<u8> = frames.iter().map(|frame| frame[0]).collect();
+    let pair = |kind: u8| kinds.windows(2).position(|two| two == [kind, kind]);
+    match (sabotage, from) {
+        (Sabotage::FramesSwapped, End::Caller) => swap(frames, pair(CRITICAL)),
+        (Sabotage::AnswersSwapped, End::Called) => swap(frames, pair(ANSWER)),
+        (Sabotage::CriticalLost, End::Caller) => {
+            let dropped = random.u32(..20) == 0;
+            frames.retain(|frame| frame[0] != CRITICAL || !dropped || frame[1] & MORE != 0);
+        }
+        (Sabotage::SettledTooFar, End::Caller) => {
+            for frame in frames.iter_mut().filter(|frame| frame[0] == CRITICAL) {
+                // Its sequence is all that it says to be settled, and the next one.
+                let sequence = number(&frame[HEADER..HEADER + 8]);
+                frame[HEADER + 8..HEADER + 16].copy_from_slice(&(sequence + 1).to_be_bytes());
+            }
+        }
+        (Sabotage::EpochIgnored, End::Caller) => {
+            for frame in frames.iter_mut().filter(|frame| frame[0] == HELLO) {
+                let text = String::from_utf8_lossy(&frame[HEADER..]).into_owned();
+                let same = |line: &str| match line.strip_prefix("epoch=") {
+                    Some(epoch) if epoch.bytes().any(|digit| digit != b'0') => {
+                        format!("epoch={}\n", "1".repeat(32))
+                    }
+                    Some(_) | None => format!("{line}\n"),
+                };
+                let changed: String = text.lines().map(same).collect();
+                frame.splice(HEADER.., changed.bytes());
+            }
+        }
+        (Sabotage::GoAwayTooLow, End::Called) => {
+            for frame in frames.iter_mut().filter(|frame| frame[0] == GO_AWAY) {
+                // As if nothing of what was sent were taken, though it is.
+                frame.splice(HEADER.., 0_u64.to_be_bytes());
+            }
+        }
+        (Sabotage::WindowKept, _) => frames.retain(|frame| frame[0] != WINDOW),
+        (Sabotage::WindowTwice, _) => {
+            for frame in frames.iter_mut().filter(|frame| frame[0] == WINDOW) {
+                let given = number(&frame[HEADER..]) as u32;
+                frame.splice(HEADER.., (2 * given).to_be_bytes());
+            }
+        }
+        (Sabotage::HeartbeatsUnsent, _) => frames.retain(|frame| frame[0] != PING),
+        _ => {}
+    }
+}
+
+/// Two whole messages that follow each other change places; the ids stay where they are.
+fn swap(frames: &mut [Vec<u8>], first: Option<usize>) {
+    let Some(at) = first else { return };
+    if frames[at][1] & MORE != 0 || frames[at + 1][1] & MORE != 0 {
+        return;
+    }
+    let ids = [frames[at][4..HEADER].to_vec(), frames[at + 1][4..HEADER].to_vec()];
+    frames.swap(at, at + 1);
+    for (offset, id) in ids.iter().enumerate() {
+        frames[at + offset][4..HEADER].copy_from_slice(id);
+    }
+}
