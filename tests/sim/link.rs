@@ -604,9 +604,7 @@ impl World {
     /// What is refused has no place in the order from when that is said, whether or not the program lives to read it.
     fn note_refusals(&mut self, program: usize, unwritten: &[u8]) {
         let it = &self.programs[program];
-        let any = |bytes: &[u8]| memchr::memmem::find(bytes, b"con_failed").is_some();
-        if !any(unwritten) && !any(&it.socket) {
-            // Or its beginning was read, and then it was noted before.
+        if !self.ledger.may_be_refused.contains(&program) {
             return;
         }
         let said = [it.line.as_slice(), &it.socket, unwritten].concat();

@@ -160,7 +160,10 @@ impl Scenario {
         Scenario {
             hosts,
             programs_per_link: random.usize(1..=3),
-            socket: if random.u32(..3) == 0 { 20 } else { 400 },
+            socket: match random.u32(..3) {
+                0 if long_percent == 0 => 20,
+                _ => 400,
+            },
             messages_per_program: random.usize(3..=18),
             critical_percent: random.u32(40..=90),
             key_percent: if random.bool() { 25 } else { 0 },
