@@ -51,7 +51,7 @@ use crate::wire::secure::{
     Assembler, CalledHello, FrameReader, Hello, Key, Versions, put_go_away, put_ping, put_pong, put_window,
 };
 use credit::Credit;
-use critical::RecordState;
+use critical::{NoRoom, RecordState};
 use ending::GoAway;
 use frames::Unfinished;
 use heartbeat::{Beat, Heartbeat};
@@ -162,6 +162,8 @@ pub struct Secure {
     go_away: Option<GoAway>,
     requests: Requests,
     record: RecordState,
+    /// The next critical message may not be run.
+    no_room: Option<NoRoom>,
     /// What is wrong with the record is said once a minute.
     record_repeats: Repeats,
     /// Whose turn it is.
@@ -198,6 +200,7 @@ impl Secure {
             go_away: None,
             requests: Requests::default(),
             record: RecordState::Closed,
+            no_room: None,
             record_repeats: Repeats::default(),
             critical_next: false,
             recalling: None,
@@ -250,6 +253,7 @@ impl Secure {
                     self.todo.push_back(Todo::OpenRecord);
                     return true;
                 }
+                self.try_room_again(now);
                 if self.can_take() && self.take() {
                     return true;
                 }
@@ -293,14 +297,14 @@ impl Secure {
     fn can_take(&self) -> bool {
         !self.is_full()
             && (!self.requests.plain.is_empty()
-                || (self.record.is_open() && !self.requests.critical.is_empty()))
+                || (self.takes_critical() && !self.requests.critical.is_empty()))
     }
 
     /// Takes a request, plain and critical ones in turn; whether there was one.
     fn take(&mut self) -> bool {
         self.critical_next = !self.critical_next;
         if (self.critical_next || self.requests.plain.is_empty())
-            && self.record.is_open()
+            && self.takes_critical()
             && self.take_critical()
         {
             return true;
@@ -468,7 +472,7 @@ impl Secure {
         let beats = matches!(self.state, State::Open | State::Draining(_)) && !self.input_ended;
         let beat = beats.then(|| self.heartbeat.deadline());
         let ended = matches!(self.state, State::Ended(_));
-        let deadlines = [self.deadline, beat, self.record_deadline()];
+        let deadlines = [self.deadline, beat, self.record_deadline(), self.room_deadline()];
         deadlines.into_iter().flatten().min().filter(|_| !ended)
     }
 

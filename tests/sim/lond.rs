@@ -355,7 +355,7 @@ impl World {
                     if self.sabotage == Sabotage::NotRecalled {
                         found = Recalled::New;
                     }
-                    child.trouble |= matches!(found, Recalled::Failed(_));
+                    child.trouble |= matches!(found, Recalled::Failed(_) | Recalled::NoRoom(_));
                     if self.trace {
                         let time = self.now as f64 / 1e6;
                         println!(

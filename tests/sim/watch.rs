@@ -54,7 +54,11 @@ impl World {
             }
             (Some(LinkState::Up), LinkState::Down) if !failed => {
                 watch.dial_by = Some(now + FIRST_PAUSE.0);
+                // If it was a good link, the pauses begin anew; what was replayed over it is not in its status.
+                watch.failures = 0;
             }
+            // It left and was dialled between two looks.
+            (Some(LinkState::Up), LinkState::Connecting | LinkState::Opening) => watch.failures = 0,
             (Some(LinkState::Up), LinkState::Down) => {
                 let good = now - watch.up_since >= 5 * SECOND || status.done > watch.done;
                 watch.failures = 1;

@@ -76,10 +76,10 @@ impl<D: Disk, L> Keeper<D, L> {
         record.settled(settled);
         let key = key.and_then(|key| record::Key::new(key.as_str().as_bytes()));
         let new = record.look_up(sequence, key.as_ref()) == Look::Unknown;
-        // On a sick disk nothing is to be run in vain.
+        // On a sick disk nothing is to be run in vain. What is being run is recorded in the room that it has.
         if let Some(error) = new.then(|| record.may_run(running).err()).flatten() {
             self.failure = error.to_string();
-            return Recalled::Failed(&self.failure);
+            return Recalled::NoRoom(&self.failure);
         }
         let record = &*record;
         match (record.look_up(sequence, None), record.look_up(sequence, key.as_ref())) {

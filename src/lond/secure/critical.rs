@@ -53,6 +53,18 @@ impl RecordState {
     }
 }
 
+/// There is no room for the answer to another message. The record is as good as before for those that are being run: room
+/// was set aside for them.
+#[derive(Debug)]
+pub struct NoRoom {
+    /// Why.
+    why: String,
+    /// The oldest message that may not be run has waited since.
+    since: Instant,
+    /// It is tried again then; `None`: it is being tried.
+    retry: Option<Instant>,
+}
+
 /// What the record has of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Recalled<'a> {
@@ -64,6 +76,8 @@ pub enum Recalled<'a> {
     AnsweredByKey(&'a [u8]),
     /// The caller itself has settled this sequence before.
     SettledBefore,
+    /// Nothing, and there is no room for its answer, for this reason: it may not be run.
+    NoRoom(&'a str),
     /// It cannot be used, for this reason; nothing may be run.
     Failed(&'a str),
 }
@@ -137,20 +151,74 @@ impl Secure {
         }
     }
 
+    /// Whether critical messages are to be taken now.
+    pub(super) fn takes_critical(&self) -> bool {
+        self.record.is_open() && self.no_room.as_ref().is_none_or(|no_room| no_room.retry.is_none())
+    }
+
+    /// When the message that there was no room for is tried again.
+    pub(super) fn room_deadline(&self) -> Option<Instant> {
+        match &self.state {
+            State::Open | State::Draining(_)
+                if self.record.is_open() && !self.requests.critical.is_empty() =>
+            {
+                self.no_room.as_ref()?.retry
+            }
+            State::Hello
+            | State::Open
+            | State::Draining(_)
+            | State::Leaving(_)
+            | State::Lingering(_)
+            | State::Settling(_)
+            | State::Ended(_) => None,
+        }
+    }
+
+    /// Has it tried again if it is time.
+    pub(super) fn try_room_again(&mut self, now: Instant) {
+        if self.room_deadline().is_some_and(|retry| retry <= now)
+            && let Some(no_room) = &mut self.no_room
+        {
+            no_room.retry = None;
+        }
+    }
+
+    /// There is no room for the answer to the next message.
+    fn wait_for_room(&mut self, cause: &str, now: Instant) {
+        if let Some(line) = self.record_repeats.line(cause, now) {
+            log::warn!("{line}; critical messages wait");
+        }
+        let since = self.no_room.as_ref().map_or(now, |no_room| no_room.since);
+        self.no_room = Some(NoRoom { why: cause.to_owned(), since, retry: Some(now + BROKEN_RETRY) });
+    }
+
+    /// What messages wait for, and since when.
+    fn waits_for(&self) -> Option<(&str, Instant)> {
+        match (&self.record, &self.no_room) {
+            (RecordState::Waiting { why, since: Some(since), .. }, _) if self.needs_record() => {
+                Some((why, *since))
+            }
+            (RecordState::Open, Some(no_room)) if !self.requests.critical.is_empty() => {
+                Some((&no_room.why, no_room.since))
+            }
+            (RecordState::Closed | RecordState::Open | RecordState::Waiting { .. }, _) => None,
+        }
+    }
+
     /// Ends what has waited for the record too long.
     pub(super) fn check_patience(&mut self, now: Instant) {
         let patience = self.settings.drain_timeout + RECORD_PATIENCE;
-        let RecordState::Waiting { why, since: Some(since), .. } = &self.record else { return };
-        if !self.needs_record() || now.saturating_duration_since(*since) < patience {
+        let Some((why, since)) = self.waits_for() else { return };
+        if now.saturating_duration_since(since) < patience {
             return;
         }
+        let why = why.to_owned();
         match &self.state {
-            State::Open | State::Draining(_) => {
-                let why = why.clone();
-                self.fail(&why, Reason::Record(why.clone()), now);
-            }
+            State::Open | State::Draining(_) => self.fail(&why, Reason::Record(why.clone()), now),
+            // Those that may not be run are their caller's again.
+            State::Settling(_) if self.record.is_open() => {}
             State::Settling(reason) => {
-                let (reason, why) = (reason.clone(), why.clone());
+                let reason = reason.clone();
                 let lost = self.requests.take_unrecorded().len();
                 log::error!("record {lost} answers to critical messages: {why}; those will be run again");
                 self.enter(State::Ended(reason));
@@ -181,6 +249,9 @@ impl Secure {
             debug_assert!(false, "{ticket:?} is not being looked up");
             return;
         };
+        if !matches!(found, Recalled::NoRoom(_)) {
+            self.no_room = None;
+        }
         let text: &[u8] = match found {
             Recalled::New => return self.run(request),
             Recalled::AnsweredByKey(answer) => {
@@ -194,6 +265,10 @@ impl Secure {
             }
             Recalled::Answered(answer) => answer,
             Recalled::SettledBefore => b"error:settled before",
+            Recalled::NoRoom(cause) => {
+                self.requests.critical.push_front(request);
+                return self.wait_for_room(cause, now);
+            }
             Recalled::Failed(cause) => {
                 self.requests.critical.push_front(request);
                 return self.record_failed(cause, now);

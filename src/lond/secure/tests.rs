@@ -44,6 +44,8 @@ struct FakeRecord {
     busy: bool,
     /// It cannot be used, for this reason.
     broken: Option<&'static str>,
+    /// There is no room for the answer to another message.
+    full: Option<&'static str>,
     /// How often answers were added.
     adds: usize,
     let_go: bool,
@@ -196,7 +198,7 @@ impl Bench {
                             _ if sequence < record.floor => Recalled::SettledBefore,
                             (None, Some(answer), _) => Recalled::Answered(answer),
                             (None, None, Some(answer)) => Recalled::AnsweredByKey(answer),
-                            (None, None, None) => Recalled::New,
+                            (None, None, None) => record.full.map_or(Recalled::New, Recalled::NoRoom),
                         };
                         self.session.recalled(ticket, found, self.now);
                         continue;

@@ -146,6 +146,40 @@ fn a_record_that_stays_away_ends_the_link_rather_than_answer_a_message_that_was_
 }
 
 #[test]
+fn what_there_is_no_room_for_waits_and_what_is_being_run_is_answered() {
+    let mut bench = Bench::open();
+    bench.critical(1, 1, None, "echo:x");
+    bench.record.full = Some("make room: no space left");
+    bench.critical(2, 2, None, "echo:y");
+    assert_eq!(bench.effects(), ["ask in order 0 echo:x"]);
+    bench.answer(0, b"done");
+    assert_eq!(bench.read(), "ANSWER 1 done", "its room was there");
+    bench.wait(0.9);
+    bench.record.full = None;
+    assert_eq!(bench.effects(), [""; 0], "asked for again after a pause, and the record is not opened anew");
+    bench.wait(0.1);
+    assert_eq!(bench.effects(), ["ask in order 0 echo:y"]);
+    bench.answer(1, b"done");
+    assert_eq!(bench.read(), "ANSWER 2 done");
+    assert_eq!(bench.session.deadline(), Some(bench.session.heartbeat.deadline()));
+}
+
+#[test]
+fn a_message_that_there_is_no_room_for_ends_the_link_in_the_end_however_often_it_is_tried() {
+    let mut bench = Bench::open();
+    bench.record.full = Some("make room: no space left");
+    bench.critical(1, 1, None, "echo:x");
+    for second in 0..10 {
+        assert!(!bench.read().starts_with("ERROR"), "after {second} seconds");
+        bench.session.heard(bench.now);
+        bench.wait(1.0);
+    }
+    let saw = bench.read();
+    assert!(saw.starts_with("ERROR ") && saw.ends_with("no space left"), "{saw}");
+    assert_eq!(bench.asked.len(), 0, "nothing was run");
+}
+
+#[test]
 fn a_record_that_fails_for_a_moment_costs_nothing() {
     let mut bench = Bench::open();
     bench.critical(1, 1, None, "echo:x");
