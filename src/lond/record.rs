@@ -145,6 +145,8 @@ pub struct Record<D: Disk> {
     file: Option<D::File>,
     /// Bytes of that file.
     end: u64,
+    /// Bytes that it began with.
+    begun_with: u64,
     /// Up to this offset room is set aside in that file.
     room_until: u64,
     /// The file is written anew when it has this many bytes.
@@ -170,6 +172,7 @@ impl<D: Disk> Record<D> {
             kept: Kept::default(),
             file: None,
             end: 0,
+            begun_with: 0,
             room_until: 0,
             compact_at: 0,
             floor_on_disk: 0,
@@ -290,9 +293,11 @@ impl<D: Disk> Record<D> {
         let text = self.text_of(&staged);
         if self.file_is_there() {
             if let Err(error) = self.append(&text) {
-                // The file that failed is done with; a new one, whole, may still do.
+                // The file that failed is done with; a new one, whole, may still do. What is being run beside these relies
+                // on its room, if there is any.
                 self.file = None;
-                self.write_anew(&text, 0)?;
+                let room = self.room_until.saturating_sub(self.end + text.len() as u64);
+                self.write_anew(&text, room).or_else(|_| self.write_anew(&text, 0))?;
                 log::warn!("{error}; written to a new file instead");
             }
         } else {
@@ -371,9 +376,18 @@ impl<D: Disk> Record<D> {
 
     fn make_room(&mut self, running: usize) -> Result<(), StepError> {
         let room = ROOM_FOR_ONE + ROOM_FOR_EACH * running as u64;
-        let Some(file) = self.file.as_ref().filter(|_| self.room_until < self.end + room) else {
+        if self.room_until >= self.end + room {
             return Ok(());
-        };
+        }
+        // Later there might be no room for a second file, and the first could neither grow nor be shortened.
+        if self.is_tight() {
+            match self.write_anew(&[], room + ROOM_STEP) {
+                Ok(()) => return Ok(()),
+                Err(error) if self.file.is_none() => return Err(error),
+                Err(_) => {}
+            }
+        }
+        let Some(file) = self.file.as_ref() else { return Ok(()) };
         let path = self.dir.join(ANSWERS);
         match self.disk.reserve(file, self.end, room + ROOM_STEP).context("make room in", &path) {
             Ok(()) => {
@@ -385,6 +399,16 @@ impl<D: Disk> Record<D> {
             Err(error) if running == 0 => self.write_anew(&[], room).map_err(|_| error),
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether the file has grown, and the disk will soon have no room for another like it.
+    fn is_tight(&mut self) -> bool {
+        let grown = self.end.saturating_sub(self.begun_with);
+        grown >= ROOM_STEP
+            && self
+                .disk
+                .free_space(&self.dir)
+                .is_ok_and(|free| free < self.end + 2 * (ROOM_FOR_ONE + ROOM_STEP))
     }
 
     fn compact_if_due(&mut self) {
@@ -410,6 +434,7 @@ impl<D: Disk> Record<D> {
         self.disk.sync_dir(&self.dir).context("sync", &self.dir)?;
         self.file = Some(file);
         self.end = text.len() as u64;
+        self.begun_with = self.end;
         self.room_until = self.end + room;
         self.compact_at = (2 * self.end).max(self.end.saturating_add(self.step));
         self.floor_on_disk = self.kept.floor();

@@ -15,6 +15,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Room for a few segments. What is kept free by default must leave some of it.
 const SPOOL_BYTES: u64 = 8 << 20;
 /// Room for what the other folders hold in a test.
+/// Programs that send critical messages at the same time.
+const SENDERS: usize = 12;
 const SMALL_BYTES: u64 = 1 << 20;
 /// So long that a segment holds ten of them.
 const LONG: usize = 100_000;
@@ -170,6 +172,34 @@ fn a_disk_that_is_full_for_longer_than_lond_is_patient_has_nothing_run_again() {
         let acknowledged = load.finish();
         let tally = settle("do:", &acknowledged, || both.counter.done());
         assert_eq!(tally, Tally { messages: acknowledged.len(), ..Tally::default() });
+    });
+}
+
+#[test]
+fn a_full_disk_has_nothing_run_again_though_messages_are_under_way_beside_each_other() {
+    only_with_own_mounts(|| {
+        let both = TwoHosts::new();
+        let disk = SmallDisk::mount(&both.other.dir.join("delayed/.received"), SMALL_BYTES);
+        let (_lonc, _lond) = both.start();
+        let prefixes: Vec<String> = (0..SENDERS).map(|sender| format!("do:{sender}-")).collect();
+        let start = |prefix: &String| Load::start_as(&both.one.socket(CALLED), &format!("critical:{prefix}"));
+        let loads: Vec<Load> = prefixes.iter().map(start).collect();
+        let refused = || both.one.log("lonc.log").matches("up -> ").count();
+        for _ in 0..2 {
+            loads.iter().for_each(|load| load.wait_for_more(20));
+            let before = refused();
+            wait::until_true("lond to have no more room", || {
+                disk.fill();
+                refused() > before
+            });
+            disk.free();
+        }
+        loads.iter().for_each(|load| load.wait_for_more(20));
+        for (load, prefix) in loads.into_iter().zip(&prefixes) {
+            let acknowledged = load.finish();
+            let tally = settle(prefix, &acknowledged, || both.counter.done());
+            assert_eq!(tally, Tally { messages: acknowledged.len(), ..Tally::default() }, "{prefix}");
+        }
     });
 }
 
