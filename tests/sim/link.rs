@@ -488,11 +488,13 @@ impl World {
         Err(format!("link {number} turns and turns"))
     }
 
-    /// Messages that were refused, and that a crash may have brought back.
+    /// Messages that were refused or settled, and that a crash may have brought back.
     fn came_back(&self, number: usize) -> u64 {
         let here = |program: &usize| self.programs.get(*program).is_some_and(|it| it.link == number);
-        let refused =
-            |attempts: &[Attempt]| attempts.iter().any(|attempt| attempt.refused || attempt.unheard);
+        let settled = self.machine_died;
+        let refused = |attempts: &[Attempt]| {
+            settled || attempts.iter().any(|attempt| attempt.refused || attempt.unheard)
+        };
         let messages = self.ledger.messages.iter().filter(|it| here(&it.program) && refused(&it.attempts));
         if self.certain { 0 } else { messages.count() as u64 }
     }

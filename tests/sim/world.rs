@@ -97,6 +97,8 @@ pub struct World {
     files: VecDeque<(usize, usize)>,
     /// Nothing happens in the scenario that lets a settled message come back.
     pub certain: bool,
+    /// A machine has died: what it had not synced is gone, the marks of what was settled among it.
+    pub machine_died: bool,
     /// The first promise that was broken where there is nobody to be told.
     pub broken: Option<String>,
     pub trace: bool,
@@ -144,6 +146,7 @@ impl World {
             names: Names::new(!scenario.keeps_all()),
             files: VecDeque::new(),
             certain: scenario.keeps_all(),
+            machine_died: false,
             broken: None,
             trace,
             scenario,
@@ -625,6 +628,7 @@ impl World {
         for job in self.jobs.iter_mut().filter(|job| job.host == host) {
             job.alive = false;
         }
+        self.machine_died = true;
         self.after(SECOND / 10, 5 * SECOND, Event::MachineUp(host));
         Ok(())
     }
