@@ -92,6 +92,8 @@ pub struct Message {
     runs: Vec<Run>,
     /// Children that have recorded an answer to it.
     recorded: HashSet<usize>,
+    /// Those of them whose record an operator has removed since.
+    record_gone: HashSet<usize>,
     /// A handler had it, and it is recorded that nobody knows what became of it.
     pub given_up: bool,
     /// An operator removed the spool that it was in, or had been in.
@@ -167,6 +169,7 @@ impl Ledger {
             attempts: Vec::new(),
             runs: Vec::new(),
             recorded: HashSet::new(),
+            record_gone: HashSet::new(),
             given_up: false,
             wiped: false,
             settled: None,
@@ -188,7 +191,7 @@ impl Ledger {
             };
             let same = message.runs.iter().any(|run| run.child == child);
             let mut runs: Vec<&Run> = message.runs.iter().filter(|run| !orphaned(run)).collect();
-            let now = Run { child, forgotten: false };
+            let now = Run { child, forgotten: message.record_gone.contains(&child) };
             if !orphaned(&&now) {
                 runs.push(&now);
             }
@@ -206,7 +209,8 @@ impl Ledger {
         } else if message.kind.is_critical() {
             self.check_order(id)?;
         }
-        self.messages[id].runs.push(Run { child, forgotten: false });
+        let forgotten = self.messages[id].record_gone.contains(&child);
+        self.messages[id].runs.push(Run { child, forgotten });
         self.one_at_a_time(child)
     }
 
@@ -269,6 +273,8 @@ impl Ledger {
     pub fn forget_runs(&mut self, programs: &[usize]) {
         for message in self.messages.iter_mut().filter(|message| programs.contains(&message.program)) {
             message.runs.iter_mut().for_each(|run| run.forgotten = true);
+            // Nor is it known any more of those that were given up, and that a handler runs only later.
+            message.record_gone.extend(&message.recorded);
         }
     }
 
