@@ -42,8 +42,9 @@ impl World {
     /// A link process's state, after each step of it.
     pub fn note_state(&mut self, number: usize, status: &PeerStatus) -> Checked {
         let now = self.now;
-        // The peer may have left in order: that is no failure.
-        let failed = status.last_error_at == Some(self.clock().wall);
+        // The peer may have left in order: that is no failure, and trouble with the spool is none of the link's.
+        let of_the_spool = status.last_error.as_ref().is_some_and(|error| error.contains("/spool/"));
+        let failed = status.last_error_at == Some(self.clock().wall) && !of_the_spool;
         let watch = &mut self.links[number].watch;
         let before = watch.state.replace(status.state);
         match (before, status.state) {
