@@ -94,6 +94,7 @@ fn keys(config: &Config, peer: &Peer) -> Result<Option<(TlsIdentity, Vec<Pin>)>,
     for _ in 0..KEY_TRIES {
         let Err(error @ KeyError::Read { .. }) = &key else { break };
         log::warn!("{error}; tried again");
+        // Nothing is served yet that this could hold up: the programs of this peer wait in the backlog of its socket.
         std::thread::sleep(KEY_PAUSE);
         key = HostKey::load(&config.key_dir);
     }

@@ -28,6 +28,7 @@ pub fn insist<T, E: Display>(
             Err(error) if tried == 0 => log::error!("{what}: {error}; tried again"),
             Err(_) => {}
         }
+        // What is tried is what the loop needs to wait with, so there is nothing else to wait with yet.
         std::thread::sleep(PAUSE);
     }
     step()

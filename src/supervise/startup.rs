@@ -300,6 +300,7 @@ fn load_anew(load: Load, file: &Path) -> Result<(Config, Vec<String>), ConfigErr
             Ok(config) => return Ok((config, stumbles)),
             Err(ConfigErrors(problems)) => stumbles = problems.iter().map(ToString::to_string).collect(),
         }
+        // There is no loop yet that could wait: the children serve on, and what comes for this process stays queued.
         std::thread::sleep(LOAD_PAUSE);
     }
     load(file).map(|config| (config, stumbles))

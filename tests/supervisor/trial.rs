@@ -241,23 +241,29 @@ fn trial_of(pid: u32) -> Option<u32> {
     children_of(pid).into_iter().map(|(child, _)| child).find(|child| title_of(*child) == "lonc: trial")
 }
 
+/// HUP with a program that never says a word; gives its process once it runs.
+fn hanging_trial(world: &mut World, pid: u32) -> u32 {
+    world.install_script("exec sleep 300");
+    world.signal(Signal::SIGHUP);
+    let mut trial = None;
+    world.wait("a trial is under way", || {
+        let sleeps = |child: &u32| title_of(*child).starts_with("sleep");
+        trial = children_of(pid).into_iter().map(|(child, _)| child).find(sleeps);
+        trial.is_some()
+    });
+    trial.unwrap()
+}
+
 fn a_stop_ends_the_trial() {
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT] {
         let mut world = world();
         world.through_a_link();
         let pid = world.start();
         world.child_of("msul1");
-        world.install_script("exec sleep 300");
-        world.signal(Signal::SIGHUP);
-        let mut trial = None;
-        world.wait("a trial is under way", || {
-            let sleeps = |child: &u32| title_of(*child).starts_with("sleep");
-            trial = children_of(pid).into_iter().map(|(child, _)| child).find(sleeps);
-            trial.is_some()
-        });
+        let trial = hanging_trial(&mut world, pid);
         world.signal(signal);
         assert!(world.ended().success());
-        world.wait("the trial is gone", || !is_alive(trial.unwrap()));
+        world.wait("the trial is gone", || !is_alive(trial));
         assert!(!world.log().contains(" ERROR "), "{}", world.log());
     }
 }
@@ -267,17 +273,10 @@ fn a_killed_supervisor_takes_its_trial_along() {
     world.through_a_link();
     let pid = world.start();
     world.child_of("msul1");
-    world.install_script("exec sleep 300");
-    world.signal(Signal::SIGHUP);
-    let mut trial = None;
-    world.wait("a trial is under way", || {
-        let sleeps = |child: &u32| title_of(*child).starts_with("sleep");
-        trial = children_of(pid).into_iter().map(|(child, _)| child).find(sleeps);
-        trial.is_some()
-    });
+    let trial = hanging_trial(&mut world, pid);
     world.signal(Signal::SIGKILL);
     world.ended();
-    world.wait("the trial is gone", || !is_alive(trial.unwrap()));
+    world.wait("the trial is gone", || !is_alive(trial));
 }
 
 fn a_trial_holds_nothing() {

@@ -59,6 +59,7 @@ impl Round {
         if folder.exists() {
             self.spools += 1;
             let mut failed = Ok(());
+            // A command that does nothing else: it waits out a write of a running link child.
             let checked = spool::check(&mut RealDisk, &folder, &mut || thread::sleep(PAUSE), &mut |told| {
                 if let Told::Finding(finding) = told
                     && failed.is_ok()
