@@ -221,15 +221,21 @@ fn who_waits_for_an_answer_when_the_time_is_up_is_told_so_and_stays_connected() 
     assert_eq!(program.ask("echo:after"), "echo:after");
 }
 
-#[test]
-fn an_answer_that_comes_in_time_is_waited_for_and_its_program_stays_connected() {
-    let pair = Pair::up_with(patient);
-    let gate = hold_slow_answers(&pair);
+/// A program whose slow request is on the link while its child is replaced.
+fn waiting_in_a_drain(pair: &Pair) -> Local {
     let mut program = pair.host.connect(CALLED);
     program.send(b"echo:slow\n");
     pair.fake.wait_received("echo:slow", 1);
     pair.lonc.signal(Signal::SIGHUP);
     pair.host.wait_link(CALLED, "draining");
+    program
+}
+
+#[test]
+fn an_answer_that_comes_in_time_is_waited_for_and_its_program_stays_connected() {
+    let pair = Pair::up_with(patient);
+    let gate = hold_slow_answers(&pair);
+    let mut program = waiting_in_a_drain(&pair);
     program.send(b"echo:meanwhile\n");
     gate.open();
     assert_eq!([program.answer(), program.answer()], ["echo:slow", "echo:meanwhile"]);
@@ -287,11 +293,7 @@ fn programs_that_a_child_died_before_taking_over_are_served_by_the_one_after_it(
 fn when_the_supervisor_is_killed_meanwhile_answers_still_come_and_then_the_end() {
     let pair = Pair::up_with(patient);
     let gate = hold_slow_answers(&pair);
-    let mut program = pair.host.connect(CALLED);
-    program.send(b"echo:slow\n");
-    pair.fake.wait_received("echo:slow", 1);
-    pair.lonc.signal(Signal::SIGHUP);
-    pair.host.wait_link(CALLED, "draining");
+    let mut program = waiting_in_a_drain(&pair);
     let Pair { lonc, fake, host, network } = pair;
     lonc.kill();
     gate.open();
