@@ -1,12 +1,15 @@
 //! `lon check`: everything that is wrong, and what is hardly meant, as `file:line: what`; touches nothing.
 //!
 //! Beyond what reading the files tells, it looks at what they name: folders, the user, sockets of handlers. All goes
-//! to standard output, a line each, warnings marked `warning: `. Exit code 0 when nothing is an error, else 1.
+//! to standard output, a line each, warnings marked `warning: `; with `--json` as one line of JSON, `errors` and `warnings`.
+//! Exit code 0 when nothing is an error, else 1.
 
 use super::{Failure, print};
 use crate::config::{Config, Pin, Problem, Wire};
+use crate::status::json;
 use crate::wire::secure::{HostKey, KeyError, KeyFile};
 use nix::unistd::{User, geteuid};
+use serde::Serialize;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
@@ -15,7 +18,36 @@ use std::path::Path;
 /// The value of `user` that means to serve as root, in so many words.
 const ROOT: &str = "root";
 
-pub(super) fn run(file: &Path) -> Result<u8, Failure> {
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// As one line of JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report {
+    errors: Vec<Told>,
+    warnings: Vec<Told>,
+}
+
+/// A problem as JSON has it.
+#[derive(Serialize)]
+struct Told {
+    file: String,
+    line: Option<usize>,
+    what: String,
+}
+
+impl Told {
+    fn all(problems: Vec<Problem>) -> Vec<Told> {
+        let told = |Problem { file, line, what }: Problem| Told { file: file.display().to_string(), line, what };
+        problems.into_iter().map(told).collect()
+    }
+}
+
+pub(super) fn run(file: &Path, arguments: &Arguments) -> Result<u8, Failure> {
     let mut found = match Config::load(file) {
         Ok(config) => {
             let mut found = Found { problems: Vec::new(), warnings: config.warnings.clone() };
@@ -25,6 +57,11 @@ pub(super) fn run(file: &Path) -> Result<u8, Failure> {
         Err(errors) => Found { problems: errors.0, warnings: Vec::new() },
     };
     let code = u8::from(!found.problems.is_empty());
+    if arguments.json {
+        let report = Report { errors: Told::all(found.problems), warnings: Told::all(found.warnings) };
+        print((json(&report) + "\n").as_bytes())?;
+        return Ok(code);
+    }
     let mut text = String::new();
     for problem in &found.problems {
         text.push_str(&format!("{problem}\n"));
@@ -105,6 +142,18 @@ impl Found {
     /// Whether those who know us by `hosts.pins`, which is the same file everywhere, know the keys that we have.
     fn look_at_own_pins(&mut self, config: &Config, current: Option<Pin>, own: &[Pin]) {
         let Some(current) = current else { return };
+        if let Some(owner) = config.pins.who(&current).filter(|owner| **owner != config.id) {
+            // Its line is not to be added, as for a key that is new: that would make one key two hosts'.
+            let what = format!(
+                "this host's key, {}, is {owner}'s: it was copied from there, and each of the two hosts would put an \
+                 end to the other's links; move it away, make this host a key of its own (lon pin --make), and put \
+                 the line that this says into {} on every host",
+                KeyFile::Current.path(&config.key_dir).display(),
+                config.pins_file.display()
+            );
+            self.problems.push(Problem::of(&config.pins_file, what));
+            return;
+        }
         let pinned = config.pins.of(&config.id);
         let mut say = |what| self.warnings.push(Problem::of(&config.pins_file, what));
         if !pinned.contains(&current) {

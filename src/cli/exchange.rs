@@ -210,13 +210,15 @@ impl Output {
     }
 }
 
-/// What an answer means as an exit code.
+/// What an answer means as an exit code. `error:` is what the broker and the other end's `lond` say of a request that was
+/// not answered; a handler whose own words begin so is taken for them, since the line is all there is to tell by.
 fn code_of(answer: &[u8]) -> u8 {
     match answer {
         b"con_lost" => 3,
         b"con_delayed" => 4,
         b"con_failed" => 5,
         b"refused" | b"unknown_cmd" => 6,
+        _ if answer.starts_with(b"error:") => 7,
         _ => 0,
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Answers and tables go to standard output, errors to standard error as `lon: verb object: cause`. Exit codes:
 //! 0 answered (or done); 1 our own error; 2 usage; 3 `con_lost`; 4 `con_delayed`; 5 `con_failed`; 6 answered
-//! `refused` or `unknown_cmd`; of several requests the highest. A standard output that nobody reads any more ends
+//! `refused` or `unknown_cmd`; 7 answered `error:...`; of several requests the highest. A standard output that nobody reads any more ends
 //! the program with 1 and without a word.
 
 mod admin;
@@ -47,7 +47,7 @@ enum Command {
     /// Make a folder with a configuration to start from.
     Init(init::Arguments),
     /// Say what is wrong with the configuration; touch nothing.
-    Check,
+    Check(check::Arguments),
     /// Print this host's line for hosts.pins; both lines while a new key waits.
     Pin(pin::Arguments),
     /// Change this host's key, in three steps; without an option: where that stands, and what is next.
@@ -148,7 +148,7 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
     let file = &arguments.config;
     match arguments.command {
         Command::Init(init) => init::run(&init),
-        Command::Check => check::run(file),
+        Command::Check(arguments) => check::run(file, &arguments),
         Command::Pin(arguments) => pin::run(&Config::load(file)?, &arguments),
         Command::Rotate(arguments) => rotate::run(&Config::load(file)?, &arguments),
         Command::Reply(asked) => reply::run(&Config::load(file)?, &asked),

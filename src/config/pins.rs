@@ -24,6 +24,10 @@ const HASH: usize = 32;
 /// Most pins of one host: a change of keys needs two. More is an error, since a caller compares against each.
 const MAX_PER_HOST: usize = 8;
 
+/// What to do about two hosts with one key: most often one machine was copied from the other, key and all.
+const ONE_KEY_EACH: &str = "a key is one host's; if one machine is a copy of the other, move keys/host.key away there, \
+                            make it a key of its own (lon pin --make), and give it that line here";
+
 /// What some editors put before UTF-8 text.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
@@ -162,7 +166,7 @@ impl PinFile {
                     keep(&mut found.warnings, Problem::at(file, line, what));
                 }
                 Some(owner) => {
-                    let what = format!("the same pin is {owner}'s in line {first}: a key is one host's");
+                    let what = format!("the same pin is {owner}'s in line {first}: {ONE_KEY_EACH}");
                     keep(&mut found.problems, Problem::at(file, line, what));
                 }
             }
@@ -249,7 +253,9 @@ mod tests {
                 "hosts.pins:2: want two words: id sha256:BASE64; \"x\" is a third",
                 "hosts.pins:3: want sha256: and 44 characters of base64, not \"sha256:abc\"",
                 "hosts.pins:4: host id \"../a\" begins with a dot",
-                "hosts.pins:6: the same pin is a's in line 5: a key is one host's",
+                "hosts.pins:6: the same pin is a's in line 5: a key is one host's; if one machine is a copy of the \
+                 other, move keys/host.key away there, make it a key of its own (lon pin --make), and give it that \
+                 line here",
             ]
         );
         assert_eq!(

@@ -31,8 +31,10 @@ pub enum Builtin<'a> {
 }
 
 impl<'a> Builtin<'a> {
-    /// The built-in request that `line` is, if it is one.
+    /// The built-in request that `line` is, if it is one. A carriage return at its end is no part of it: a program that
+    /// ends its lines as the network's text protocols do means the same `ping`. What goes to a handler keeps it.
     pub fn parse(line: &'a [u8]) -> Option<Builtin<'a>> {
+        let line = without_return(line);
         match line {
             b"ping" => Some(Builtin::Ping),
             b"pong" => Some(Builtin::Pong),
@@ -51,6 +53,11 @@ impl<'a> Builtin<'a> {
             }
         }
     }
+}
+
+/// `line` without the carriage return at its end, if it has one.
+pub fn without_return(line: &[u8]) -> &[u8] {
+    line.strip_suffix(b"\r").unwrap_or(line)
 }
 
 /// The answer to `load`: a whole number of percent. `loadavg` is the text of `/proc/loadavg`, whose first word is
@@ -109,7 +116,19 @@ mod tests {
             (b"", None),
             (b"Ping", None),
             (b"ping ", None),
-            (b"ping\r", None),
+            (b"ping\r", Some(Builtin::Ping)),
+            (b"pong\r", Some(Builtin::Pong)),
+            (b"ekey\r", Some(Builtin::Ekey)),
+            (b"load\r", Some(Builtin::Load)),
+            (b"exit\r", Some(Builtin::Exit)),
+            (b"version\r", Some(Builtin::Version)),
+            (b"version:4.0\r", Some(Builtin::Version)),
+            (b"log:a\rb\r", Some(Builtin::Log(b"a\rb"))),
+            (b"sethost:msul1\r", Some(Builtin::SetHost(b"msul1"))),
+            (b"ping\r\r", None),
+            (b"\rping", None),
+            (b"\r", None),
+            (b"echo:ping\r", None),
             (b"ping:x", None),
             (b"log", None),
             (b"versions", None),

@@ -1,5 +1,6 @@
 //! A local program's line, taken apart: prefixes, and what is left for the peer.
 
+use crate::handler::builtin::without_return;
 use crate::wire::secure::Key;
 
 /// What a local program asks for.
@@ -62,7 +63,7 @@ pub fn parse(line: &[u8]) -> Request<'_> {
     if line.is_empty() {
         return Request::Blank;
     }
-    if line == b"close_connection_exit" {
+    if without_return(line) == b"close_connection_exit" {
         return Request::CloseConnectionExit;
     }
     let (critical, text) = match line.strip_prefix(b"critical:") {
@@ -89,8 +90,9 @@ pub fn parse(line: &[u8]) -> Request<'_> {
 }
 
 /// Requests that would change what both ends of the link have agreed on: `ekey` makes a new key, so that every
-/// later enciphered request of every program would be garbage.
+/// later enciphered request of every program would be garbage. With a carriage return at its end it is the same one at `lond`.
 fn of_the_link(payload: &[u8]) -> bool {
+    let payload = without_return(payload);
     payload == b"init" || payload == b"ekey" || payload.starts_with(b"sethost:")
 }
 
@@ -136,12 +138,15 @@ mod tests {
     fn what_is_no_request_is_told_apart() {
         assert_eq!(parse(b""), Request::Blank);
         assert_eq!(parse(b"close_connection_exit"), Request::CloseConnectionExit);
+        assert_eq!(parse(b"close_connection_exit\r"), Request::CloseConnectionExit);
         for line in [&b"critical:"[..], b"encrypt:", b"critical:encrypt:"] {
             assert_eq!(parse(line), Request::Bad("nothing behind the prefix"));
         }
-        for line in [&b"ekey"[..], b"init", b"sethost:x", b"critical:ekey", b"encrypt:ekey"] {
+        for line in [&b"ekey"[..], b"init", b"sethost:x", b"critical:ekey", b"encrypt:ekey", b"ekey\r", b"init\r"]
+        {
             assert!(matches!(parse(line), Request::Bad(_)), "{:?}", line.escape_ascii().to_string());
         }
         assert_eq!(parse(b"ekeys"), forward(false, b"ekeys"));
+        assert_eq!(parse(b"ping\r"), forward(false, b"ping\r"), "what it means is the other end's to say");
     }
 }

@@ -11,7 +11,10 @@ fn an_answer_is_printed_as_it_came_and_its_meaning_is_the_exit_code() {
     let cases: &[(&[u8], i32)] = &[
         (b"msul1", 0),
         (b"", 0),
-        (b"error:too long", 0),
+        (b"error:too long", 7),
+        (b"error:", 7),
+        (b"error", 0),
+        (b" error:x", 0),
         (b"con_lost", 3),
         (b"con_delayed", 4),
         (b"con_failed", 5),

@@ -211,6 +211,28 @@ fn check_says_what_is_wrong_with_keys_and_pins() {
 }
 
 #[test]
+fn check_of_a_copied_key_says_whose_it_is_and_that_this_host_needs_one_of_its_own() {
+    let (place, line) = place_with_key();
+    let dir = place.0.path().display().to_string();
+    let (_, pin) = line.trim_end().split_once(' ').unwrap();
+    // The machine was copied from `there`, key and all; with and without the line of the key that it had once.
+    for own in ["", &format!("here {}\n", pin_of("here"))] {
+        fs::write(place.path("hosts.pins"), format!("{own}there {pin}\nother {}\n", pin_of("other"))).unwrap();
+        let said = place.run(&["check"]);
+        let out = said.out.replace(&format!("{dir}/"), "");
+        let whose = "hosts.pins: this host's key, keys/host.key, is there's: it was copied from there";
+        assert!(said.code == 1 && out.starts_with(whose), "{said:?}");
+        assert!(out.contains("move it away") && out.contains("lon pin --make"), "{out}");
+        assert!(!out.contains("own line is not in it"), "that line would make it two hosts' key: {out}");
+    }
+    // Whoever followed the old advice has one pin under two ids.
+    fs::write(place.path("hosts.pins"), format!("there {pin}\n{line}")).unwrap();
+    let said = place.run(&["check"]);
+    assert!(said.code == 1 && said.out.contains("hosts.pins:2: the same pin is there's in line 1"), "{said:?}");
+    assert!(said.out.contains("a key of its own (lon pin --make)"), "{said:?}");
+}
+
+#[test]
 fn check_says_when_the_key_or_its_folder_is_closed_to_the_user_who_serves() {
     let (place, _) = place_with_key();
     fs::write(place.path("lonnet.toml"), "id = \"here\"\nuser = \"nobody\"\n").unwrap();

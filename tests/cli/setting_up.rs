@@ -179,3 +179,23 @@ fn check_reports_both_files_at_once() {
         )
     );
 }
+
+#[test]
+fn check_as_json_has_every_error_and_warning_with_its_file_and_line() {
+    let place = Place::new();
+    let asked = |code: i32| {
+        let said = place.run(&["check", "--json"]);
+        assert_eq!((said.code, said.err.as_str(), said.out.lines().count()), (code, "", 1), "{said:?}");
+        serde_json::from_str::<serde_json::Value>(&said.out).unwrap()
+    };
+    assert_eq!(asked(0), serde_json::json!({ "errors": [], "warnings": [] }));
+    fs::set_permissions(place.path("keys"), fs::Permissions::from_mode(0o755)).unwrap();
+    let report = asked(0);
+    assert!(report["warnings"][0]["what"].as_str().unwrap().contains("open to others"), "{report}");
+    assert!(report["warnings"][0]["line"].is_null(), "{report}");
+    fs::write(place.path("lonnet.toml"), format!("what = 1\n{TOML}")).unwrap();
+    let report = asked(1);
+    let file = place.path("lonnet.toml").display().to_string();
+    let error = serde_json::json!({ "file": file, "line": 1, "what": "what: unknown key" });
+    assert_eq!(report["errors"], serde_json::json!([error]));
+}
