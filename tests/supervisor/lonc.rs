@@ -36,6 +36,7 @@ pub const TESTS: &[Test] = &[
     ("what_is_not_a_socket_costs_its_own_peer_alone", what_is_not_a_socket_costs_its_peer),
     ("with_nothing_to_do_the_supervisor_sleeps", with_nothing_to_do_it_sleeps),
     ("it_refuses_to_serve_as_root_and_becomes_the_user_that_is_set", it_becomes_the_user),
+    ("it_keeps_none_of_roots_groups_and_has_those_of_its_user", it_has_the_groups_of_its_user),
     ("the_background_is_entered_when_ready_and_errors_are_told", the_background_is_entered_when_ready),
     ("children_end_when_the_supervisor_is_killed_and_the_next_one_starts", children_end_with_the_supervisor),
     ("a_wrong_argument_exits_2_and_a_wrong_configuration_1", wrong_starts_exit),
@@ -443,7 +444,7 @@ fn with_nothing_to_do_it_sleeps() {
 
 fn it_becomes_the_user() {
     if !nix::unistd::geteuid().is_root() {
-        return;
+        return crate::skip::skipped("needs root, to become another user");
     }
     let mut world = world();
     world.configure_as(None, HOSTS, LONC);
@@ -482,6 +483,32 @@ fn it_becomes_the_user() {
     world.signal(Signal::SIGHUP);
     world.wait("HUP needs no root", || world.log().contains("started anew, "));
     world.wait("the child is a new one", || world.child_of("msul1") != child);
+}
+
+fn it_has_the_groups_of_its_user() {
+    const ROOTS: [libc::gid_t; 2] = [4_000_001, 4_000_002];
+    if !nix::unistd::geteuid().is_root() {
+        return crate::skip::skipped("needs root, to give up its groups");
+    }
+    let mut world = world();
+    std::fs::set_permissions(world.path("."), PermissionsExt::from_mode(0o755)).unwrap();
+    world.configure_as(Some("nobody"), HOSTS, LONC);
+    let mut command = world.command(&["--foreground"]);
+    // SAFETY: one system call, between fork and exec.
+    unsafe {
+        command.pre_exec(|| match libc::setgroups(ROOTS.len(), ROOTS.as_ptr()) {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        });
+    }
+    let pid = world.start_as(command);
+    let nobody = nix::unistd::User::from_name("nobody").unwrap().unwrap();
+    let mut own = nix::unistd::getgrouplist(c"nobody", nobody.gid).unwrap();
+    own.sort_unstable_by_key(|group| group.as_raw());
+    let own: Vec<String> = own.iter().map(ToString::to_string).collect();
+    for pid in [pid, world.child_of("msul1")] {
+        assert_eq!(status_field(pid, "Groups"), own.join(" "));
+    }
 }
 
 fn the_background_is_entered_when_ready() {

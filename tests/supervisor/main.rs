@@ -15,6 +15,9 @@ mod roles;
 mod trial;
 mod world;
 
+#[path = "../common/skip.rs"]
+mod skip;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::Mutex;

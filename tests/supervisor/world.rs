@@ -119,7 +119,12 @@ impl World {
 
     /// Starts it in the foreground and waits until it serves.
     pub fn start(&mut self) -> u32 {
-        let mut command = self.command(&["--foreground"]);
+        let command = self.command(&["--foreground"]);
+        self.start_as(command)
+    }
+
+    /// The same with a command that the test has changed.
+    pub fn start_as(&mut self, mut command: Command) -> u32 {
         let child = command.stderr(Stdio::null()).spawn().unwrap();
         let pid = child.id();
         self.running = Some(child);

@@ -293,6 +293,26 @@ fn a_lost_link_loses_plain_requests_in_flight_and_stores_critical_ones_in_the_or
     assert_eq!(rig.sent(), ["2", "3", "4"], "what was answered is not sent again");
 }
 
+/// On the classic wire, where a request has no sequence that would put it in its place.
+#[test]
+fn what_was_in_flight_is_stored_before_what_was_gathered_after_it_in_the_turn_in_which_the_link_is_lost() {
+    let mut rig = Rig::new();
+    rig.come_up();
+    let older = rig.program(&["critical:1", "critical:2"]);
+    assert_eq!(rig.sent(), ["1", "2"]);
+    let newer = rig.broker.client_connected();
+    for text in [b"3", b"4"] {
+        let slot = rig.broker.session(newer).unwrap().answers.take_slot();
+        rig.broker.gather(Owner { client: newer, slot }, text);
+    }
+    rig.lose_link();
+    for id in [older, newer] {
+        assert_eq!(rig.got(id), ["con_delayed", "con_delayed"]);
+    }
+    rig.come_up();
+    assert_eq!(rig.sent(), ["1", "2", "3", "4"]);
+}
+
 #[test]
 fn an_overdue_request_fails_alone_and_its_late_answer_is_given_to_nobody() {
     let mut rig = Rig::new();

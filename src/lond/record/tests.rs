@@ -221,6 +221,29 @@ fn the_file_is_written_anew_when_it_has_grown_and_holds_what_it_must() {
 }
 
 #[test]
+fn what_a_killed_process_left_unsynced_is_durable_before_it_is_answered_from() {
+    let disk = new_disk();
+    let mut record = begin(&disk, A);
+    add(&mut record, 1..2);
+    let synced = answers_file(&disk).len();
+    let ahead = disk.fork();
+    let mut later = begin(&ahead, A);
+    add(&mut later, 2..4);
+    // What the process wrote when it was killed: the machine lives on, and every program sees the bytes.
+    let (mut raw, path) = (disk.clone(), Path::new(DIR).join("answers"));
+    let file = raw.open(&path, true).unwrap();
+    raw.write_at(&file, synced as u64, &answers_file(&ahead)[synced..]).unwrap();
+    for _ in 0..2 {
+        let record = begin(&disk, A);
+        for (sequence, answer) in [(1, b"answer 1"), (2, b"answer 2"), (3, b"answer 3")] {
+            assert_eq!(record.look_up(sequence, None), Look::Answered(answer));
+        }
+        // Its answers may have been sent again by now, and the caller has settled them.
+        disk.restart(Keep::Nothing);
+    }
+}
+
+#[test]
 fn a_tail_cut_anywhere_is_cut_off_and_the_lines_before_it_stay() {
     let disk = new_disk();
     let mut record = begin(&disk, A);

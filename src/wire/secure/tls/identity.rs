@@ -62,6 +62,15 @@ impl TlsIdentity {
         self.pin
     }
 
+    /// Who shows the certificate of `other` and has the key of `self`: anybody can have seen the one, nobody has the other.
+    #[cfg(test)]
+    pub(super) fn with_the_certificate_of(&self, other: &TlsIdentity) -> TlsIdentity {
+        use rustls::client::ResolvesClientCert;
+        let own = |identity: &TlsIdentity| identity.shown.resolve(&[], &super::verify::SCHEMES).unwrap();
+        let shown = CertifiedKey::new(own(other).cert.clone(), own(self).key.clone());
+        TlsIdentity { pin: other.pin, provider: self.provider.clone(), shown: Arc::new(shown.into()) }
+    }
+
     /// A call to a host with one of these keys.
     pub(super) fn call(&self, expected: &[Pin]) -> Result<ClientConnection, rustls::Error> {
         let verifier = CallerVerifier::new(&self.provider, expected);

@@ -163,6 +163,40 @@ fn a_caller_that_shows_no_certificate_is_refused() {
     assert_eq!(caller, Some(TunnelError::Refused(AlertDescription::CertificateRequired)));
 }
 
+/// A host that shows the certificate of `victim`, whose key it has not.
+fn who_shows_the_certificate_of(victim: &Host) -> Host {
+    Host { id: victim.id.clone(), identity: host("x").identity.with_the_certificate_of(&victim.identity) }
+}
+
+fn did_not_sign(error: Option<TunnelError>) {
+    let error = error.expect("a certificate without its key is refused");
+    assert_eq!(error, TunnelError::BadCertificate("BadSignature".to_owned()));
+    assert!(error.is_about_keys());
+}
+
+#[test]
+fn a_called_host_that_shows_the_right_certificate_and_has_not_its_key_is_refused() {
+    let (a, b) = (host("a"), host("b"));
+    let impostor = who_shows_the_certificate_of(&b);
+    assert_eq!(impostor.identity.pin(), b.identity.pin(), "its pin is the right one");
+    let mut pair = Pair::new(call(&a, &b), answer(&impostor, &[&a]));
+    let (caller, called) = pair.run(usize::MAX);
+    did_not_sign(caller);
+    assert_eq!(called, Some(TunnelError::Refused(AlertDescription::DecryptError)));
+    assert!(!pair.caller.established() && !pair.called.established());
+}
+
+#[test]
+fn a_caller_that_shows_the_right_certificate_and_has_not_its_key_is_refused() {
+    let (a, b) = (host("a"), host("b"));
+    let impostor = who_shows_the_certificate_of(&a);
+    let mut pair = Pair::new(call(&impostor, &b), answer(&b, &[&a]));
+    let (caller, called) = pair.run(usize::MAX);
+    did_not_sign(called);
+    assert_eq!(caller, Some(TunnelError::Refused(AlertDescription::DecryptError)));
+    assert!(!pair.called.established());
+}
+
 #[test]
 fn what_is_no_tls_is_a_typed_error_at_both_ends() {
     let (a, b) = (host("a"), host("b"));

@@ -19,7 +19,7 @@ use rustls::{
 use std::sync::Arc;
 
 /// Signatures of the keys that a host may have.
-const SCHEMES: [SignatureScheme; 3] = [
+pub(super) const SCHEMES: [SignatureScheme; 3] = [
     SignatureScheme::ED25519,
     SignatureScheme::ECDSA_NISTP256_SHA256,
     SignatureScheme::ECDSA_NISTP384_SHA384,
