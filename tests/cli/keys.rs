@@ -164,7 +164,7 @@ fn a_new_key_belongs_to_the_owner_of_the_present_one() {
     let (place, _) = place_with_key();
     let key = place.path("keys/host.key");
     if chown(&key, Some(4321), Some(4321)).is_err() {
-        eprintln!("SKIPPED: only root can give files away");
+        crate::skip::skipped("only root can give files away");
         return;
     }
     step(&place, &["--prepare"]);
@@ -239,7 +239,7 @@ fn check_says_when_the_key_or_its_folder_is_closed_to_the_user_who_serves() {
     let (keys, key) = (place.path("keys"), place.path("keys/host.key"));
     let nobody = nix::unistd::User::from_name("nobody").unwrap().map(|user| user.uid.as_raw());
     if nobody.is_none() || chown(&key, nobody, None).is_err() {
-        eprintln!("SKIPPED: there is no user called nobody, or we are not root");
+        crate::skip::skipped("there is no user called nobody, or we are not root");
         return;
     }
     for (closed, open) in [(&keys, &key), (&key, &keys)] {
@@ -261,7 +261,7 @@ fn check_says_when_the_key_or_its_folder_is_closed_to_the_user_who_serves() {
 #[test]
 fn a_key_that_was_made_serves_openssl_too() {
     if Command::new("openssl").arg("version").output().is_err() {
-        eprintln!("SKIPPED: openssl is not installed");
+        crate::skip::skipped("openssl is not installed");
         return;
     }
     let place = tempfile::tempdir().unwrap();

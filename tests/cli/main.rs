@@ -9,3 +9,6 @@ mod place;
 mod reloading;
 mod setting_up;
 mod views;
+
+#[path = "../common/skip.rs"]
+mod skip;
