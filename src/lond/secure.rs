@@ -31,7 +31,6 @@
 //!
 //! Failures: what must not be costs the link, which ends with an ERROR frame. Nothing panics.
 
-mod credit;
 mod critical;
 mod ending;
 mod frames;
@@ -48,9 +47,9 @@ use crate::handler::Ticket;
 use crate::logging::repeats::Repeats;
 use crate::wire::line::Outgoing;
 use crate::wire::secure::{
-    Assembler, CalledHello, FrameReader, Hello, Key, Versions, put_go_away, put_ping, put_pong, put_window,
+    Assembler, CalledHello, Credit, FrameReader, Hello, Key, Versions, put_go_away, put_ping, put_pong,
+    put_window,
 };
-use credit::Credit;
 use critical::{NoRoom, RecordState};
 use ending::GoAway;
 use frames::Unfinished;

@@ -149,6 +149,8 @@ impl LineReader {
 pub struct Outgoing {
     buffer: Vec<u8>,
     start: usize,
+    /// Bytes that have gone, in all.
+    gone: u64,
     /// The sink took no more when it was written to last.
     held_up: bool,
     /// It was held up, and took more since.
@@ -164,6 +166,16 @@ impl Outgoing {
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Bytes that have gone since there is this object.
+    pub fn gone(&self) -> u64 {
+        self.gone
+    }
+
+    /// What [`Outgoing::gone`] will be when everything that waits now has gone.
+    pub fn end(&self) -> u64 {
+        self.gone + self.len() as u64
     }
 
     /// The bytes that wait.
@@ -185,20 +197,26 @@ impl Outgoing {
     /// Notes that the first `count` bytes were written.
     pub fn wrote(&mut self, count: usize) {
         self.start += count;
+        self.gone += count as u64;
         debug_assert!(self.start <= self.buffer.len());
         if self.start == self.buffer.len() {
-            self.clear();
+            self.empty();
         } else if self.start >= 4 * READ_SIZE {
             self.buffer.drain(..self.start);
             self.start = 0;
         }
     }
 
-    /// Forgets everything.
+    /// Forgets everything: it counts as gone.
     pub fn clear(&mut self) {
+        self.gone = self.end();
+        self.held_up = false;
+        self.empty();
+    }
+
+    fn empty(&mut self) {
         self.buffer.clear();
         self.start = 0;
-        self.held_up = false;
         if self.buffer.capacity() > 4 * READ_SIZE {
             self.buffer.shrink_to(READ_SIZE);
         }

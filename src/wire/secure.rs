@@ -7,12 +7,14 @@
 //! | --- | --- |
 //! | `frame` | [`FrameReader`] and [`Frame`]: a stream of bytes to frames; `put_...`: frames to bytes |
 //! | `critical` | [`CriticalHead`] and [`Key`]: what stands before a critical request |
+//! | `credit` | [`Credit`]: how much the other side may send |
 //! | `hello` | [`CallerHello`], [`CalledHello`]: the opening frames; which version is spoken |
 //! | `assemble` | [`Assembler`]: chunks to whole messages, in bounded memory |
 //! | `key` | [`HostKey`]: this host's key on disk |
 //! | `tls` | [`Tunnel`]: TLS 1.3 as a pump of bytes; [`TlsIdentity`], [`Admission`]: who we are, whom we take |
 
 mod assemble;
+mod credit;
 mod critical;
 mod frame;
 mod hello;
@@ -20,6 +22,7 @@ mod key;
 mod tls;
 
 pub use assemble::{Assembler, MAX_UNFINISHED, Taken};
+pub use credit::Credit;
 pub use critical::{CriticalHead, Key};
 pub use frame::{
     FRAME_COST, Frame, FrameError, FrameReader, HEADER, Kind, MAX_BODY, cost, message_cost, put_answer,

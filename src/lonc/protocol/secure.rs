@@ -4,15 +4,20 @@
 //! when the peer's window has room for all of it, so that several begun ones never block each other. Long ones take
 //! turns, a chunk each; short ones pass in between. Critical ones keep their order: one is sent whole before the next is
 //! begun. Bounds: what was begun is bounded by the peer's window; what waits to be begun by [`MAX_WAITING`].
+//!
+//! What the peer sends makes nothing grow here: chunks of an answer are kept only for a request that waits for it, within
+//! our window, of which the peer gets them back when the answer is whole and taken; of what this wire wants answered
+//! (PING, a window used up) there is one frame at a time on its way out, and what is due meanwhile is one more. So the
+//! peer is always read, however little it reads itself.
 
 use super::{Heard, Message, Once};
 use crate::config::HostId;
 use crate::lonc::request;
 use crate::wire::line::Outgoing;
 use crate::wire::secure::{
-    Assembler, CalledHello, CallerHello, CriticalHead, Frame, FrameReader, Hello, Key, MAX_BODY, NO_EPOCH,
-    Taken, Versions, message_cost, put_cancel, put_critical, put_error, put_ping, put_pong, put_request,
-    put_window,
+    Assembler, CalledHello, CallerHello, Credit, CriticalHead, Frame, FrameError, FrameReader, Hello, Key,
+    MAX_BODY, NO_EPOCH, Taken, Versions, message_cost, put_cancel, put_critical, put_error, put_ping,
+    put_pong, put_request, put_window,
 };
 use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
@@ -50,15 +55,17 @@ pub struct Secure {
     peer_max_line: usize,
     /// Bytes that may still be sent to the peer; what was begun is taken off already.
     credit: u64,
-    /// Bytes of answers taken and not yet given back.
-    owed: u32,
-    /// At this mark they are given back.
-    give_back_at: u32,
-    /// Bytes of answers that the peer may still send: to see that it keeps to it.
-    allowed: u64,
-    /// The numbers of the requests begun that have no answer, by their ids on the wire. Ids are given when a request is
+    /// The window of answers that the peer has.
+    answers: Credit,
+    /// The peer's PING that is to be answered: the newest, if they come faster than PONGs leave.
+    pong: Option<Vec<u8>>,
+    /// A PING of ours is to be sent.
+    ping: bool,
+    /// The control frames that were put last are gone when the link's buffer has come so far; no other is put before.
+    control_gone_at: u64,
+    /// The requests begun that have no answer, by their ids on the wire. Ids are given when a request is
     /// begun, since on the wire they must go up, and a short request may overtake a long one that came before it.
-    begun: BTreeMap<u64, u64>,
+    begun: BTreeMap<u64, Begun>,
     /// The id given last.
     last_id: u64,
     /// Requests that wait to be begun.
@@ -67,6 +74,14 @@ pub struct Secure {
     waiting_critical: VecDeque<Outbound>,
     /// Begun and not sent whole; at most one of them is critical.
     sending: VecDeque<Outbound>,
+}
+
+/// A request that was begun and has no answer.
+#[derive(Debug)]
+struct Begun {
+    number: u64,
+    /// What the chunks of its answer that are kept took of our window.
+    cost: usize,
 }
 
 /// A message to be sent.
@@ -128,9 +143,10 @@ impl Secure {
             open: false,
             peer_max_line: 0,
             credit: 0,
-            owed: 0,
-            give_back_at: terms.window / 4,
-            allowed: u64::from(terms.window),
+            answers: Credit::new(terms.window),
+            pong: None,
+            ping: false,
+            control_gone_at: 0,
             begun: BTreeMap::new(),
             last_id: 0,
             waiting: VecDeque::new(),
@@ -175,37 +191,28 @@ impl Secure {
                 }
                 _ if !self.open => return fault(out, "a frame before HELLO".to_owned()),
                 Frame::Answer { id, more, body } => {
-                    let cost = frame.cost() as u64;
-                    let Some(allowed) = self.allowed.checked_sub(cost) else {
-                        return fault(out, "an answer beyond the window".to_owned());
-                    };
-                    self.allowed = allowed;
-                    self.owed = self.owed.saturating_add(u32::try_from(cost).unwrap_or(u32::MAX));
-                    let text = match (more, self.assembler.has_begun(id)) {
-                        // Most answers are one frame: no copy.
-                        (false, false) => Some(Cow::Borrowed(body)),
-                        _ => match self.assembler.answer(id, more, body) {
-                            Ok(Taken::Whole { text, .. }) => Some(Cow::Borrowed(text)),
-                            Ok(Taken::TooLong { .. }) => {
-                                Some(Cow::Borrowed(&b"error:the answer is longer than max_line"[..]))
-                            }
-                            Ok(Taken::Unfinished | Taken::Skipped) => None,
-                            Err(error) => return fault(out, error.to_string()),
-                        },
-                    };
+                    let cost = frame.cost();
                     if id == 0 || id > self.last_id {
                         return fault(out, "an answer to no request".to_owned());
                     }
-                    match text.map(|text| (text, self.begun.remove(&id))) {
-                        Some((text, Some(number))) => {
-                            tell(Heard::Answer { number: Some(number), text: one_line(text) })
+                    if !self.answers.take(cost) {
+                        return fault(out, "an answer beyond the window".to_owned());
+                    }
+                    match take_chunk(&mut self.begun, &mut self.assembler, id, more, body, cost) {
+                        Ok(Chunk { text, given_back }) => {
+                            self.answers.give_back(given_back);
+                            match text {
+                                Some((number, text)) => {
+                                    tell(Heard::Answer { number: Some(number), text: one_line(text) })
+                                }
+                                None => ControlFlow::Continue(()),
+                            }
                         }
-                        // To one that was cancelled.
-                        Some((_, None)) | None => ControlFlow::Continue(()),
+                        Err(error) => return fault(out, error.to_string()),
                     }
                 }
                 Frame::Ping(body) => {
-                    put_pong(out.tail(), body);
+                    self.pong = Some(body.to_vec());
                     ControlFlow::Continue(())
                 }
                 Frame::Pong(_) => tell(Heard::Pong),
@@ -218,11 +225,6 @@ impl Secure {
                     return fault(out, "a frame that only a caller sends".to_owned());
                 }
             };
-            if self.owed >= self.give_back_at {
-                put_window(out.tail(), self.owed);
-                self.allowed += u64::from(self.owed);
-                self.owed = 0;
-            }
             if told.is_break() {
                 break;
             }
@@ -272,7 +274,28 @@ impl Secure {
         self.sending.iter().any(|message| message.head.is_some())
     }
 
+    /// Puts what the wire itself wants said, once what was said last has gone: a peer that does not read, and asks, makes
+    /// nothing grow.
+    fn put_control(&mut self, out: &mut Outgoing) {
+        let due = self.answers.due();
+        if out.gone() < self.control_gone_at || (self.pong.is_none() && !self.ping && due.is_none()) {
+            return;
+        }
+        if let Some(ping) = self.pong.take() {
+            put_pong(out.tail(), &ping);
+        }
+        if std::mem::take(&mut self.ping) {
+            put_ping(out.tail(), 0);
+        }
+        if let Some(due) = due {
+            put_window(out.tail(), due.get());
+            self.answers.told(due);
+        }
+        self.control_gone_at = out.end();
+    }
+
     pub(super) fn carry_on(&mut self, out: &mut Outgoing) {
+        self.put_control(out);
         while out.len() < CHUNKS_UNTIL {
             self.begin_waiting();
             let Some(mut message) = self.sending.pop_front() else { return };
@@ -314,11 +337,14 @@ impl Secure {
             }
             self.sending[at].cancelled = true;
         }
-        let Some(id) = self.begun.iter().find(|(_, begun)| **begun == number).map(|(id, _)| *id) else {
+        let Some(id) = self.begun.iter().find(|(_, begun)| begun.number == number).map(|(id, _)| *id) else {
             return;
         };
         // An answer that is under way already is nobody's.
-        self.begun.remove(&id);
+        self.assembler.forget(id);
+        if let Some(begun) = self.begun.remove(&id) {
+            self.answers.give_back(begun.cost);
+        }
         if !self.sending.iter().any(|message| message.number == number) {
             put_cancel(out.tail(), id);
         }
@@ -327,13 +353,13 @@ impl Secure {
     /// The id on the wire of a request that is begun now.
     fn next_id(&mut self, number: u64) -> u64 {
         self.last_id += 1;
-        self.begun.insert(self.last_id, number);
+        self.begun.insert(self.last_id, Begun { number, cost: 0 });
         self.last_id
     }
 
     /// The numbers of the requests that are not run when `last` is the last id that is.
     fn not_run(&self, last: u64) -> Vec<u64> {
-        let begun = self.begun.iter().filter(|(id, _)| **id > last).map(|(_, number)| *number);
+        let begun = self.begun.iter().filter(|(id, _)| **id > last).map(|(_, begun)| begun.number);
         let unbegun = self.sending.iter().filter(|message| message.id == 0);
         let unbegun = unbegun.chain(&self.waiting).chain(&self.waiting_critical);
         let mut numbers: Vec<u64> = begun.chain(unbegun.map(|message| message.number)).collect();
@@ -342,12 +368,57 @@ impl Secure {
     }
 
     pub(super) fn ping(&mut self, out: &mut Outgoing) {
-        put_ping(out.tail(), 0);
+        self.ping = true;
+        self.put_control(out);
     }
 
     pub(super) fn has_room(&self) -> bool {
         self.waiting.len() + self.waiting_critical.len() < MAX_WAITING
     }
+}
+
+/// What a chunk of an answer led to.
+struct Chunk<'a> {
+    /// The number of the request and its whole answer.
+    text: Option<(u64, Cow<'a, [u8]>)>,
+    /// What is kept no longer of our window.
+    given_back: usize,
+}
+
+/// Takes a chunk of an answer. One to a request that waits for none (it was cancelled, or answered before) is dropped as it
+/// comes: no chunk of it is kept.
+///
+/// # Errors
+/// The link cannot go on.
+fn take_chunk<'a>(
+    begun: &mut BTreeMap<u64, Begun>,
+    assembler: &mut Assembler,
+    id: u64,
+    more: bool,
+    body: &'a [u8],
+    cost: usize,
+) -> Result<Chunk<'a>, FrameError> {
+    let Some(open) = begun.get_mut(&id) else { return Ok(Chunk { text: None, given_back: cost }) };
+    let number = open.number;
+    let cost = cost + std::mem::take(&mut open.cost);
+    let text = match assembler.answer(id, more, body)? {
+        Taken::Whole { text, .. } => {
+            begun.remove(&id);
+            Some((number, text))
+        }
+        // The rest of it is dropped as it comes.
+        Taken::TooLong { .. } => {
+            begun.remove(&id);
+            assembler.forget(id);
+            Some((number, Cow::Borrowed(&b"error:the answer is longer than max_line"[..])))
+        }
+        Taken::Unfinished => {
+            open.cost = cost;
+            return Ok(Chunk { text: None, given_back: 0 });
+        }
+        Taken::Skipped => None,
+    };
+    Ok(Chunk { text, given_back: cost })
 }
 
 /// An answer as a line: a peer's newline must not become two answers.

@@ -8,9 +8,8 @@
 //! [`Sending::is_full`] says when nothing is to be asked for that could bring further answers. A caller that does
 //! not read thus costs the bounds and no more.
 
-use super::credit::Credit;
 use crate::wire::line::Outgoing;
-use crate::wire::secure::{MAX_BODY, message_cost, put_answer};
+use crate::wire::secure::{Credit, MAX_BODY, message_cost, put_answer};
 use std::collections::VecDeque;
 
 /// Bytes of frames that may wait to be taken. At the bound no answer is begun or continued.

@@ -7,8 +7,9 @@
 //! that before a frame comes here), `max_line` bounds each, and [`MAX_UNFINISHED`] bounds their number. A message
 //! that grows too long is said once; what was kept of it is dropped, and the rest is skipped as it comes.
 
+use super::CriticalHead;
 use super::frame::{FrameError, Kind};
-use super::{CriticalHead, MAX_BODY};
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
@@ -22,12 +23,12 @@ pub const MAX_UNFINISHED: usize = 4096;
 pub enum Taken<'a> {
     /// More chunks of this message are to come.
     Unfinished,
-    /// The message is whole.
+    /// The message is whole. What came in several chunks is the taker's: nothing of it is kept here.
     Whole {
         /// Of a critical request: what stood before it.
         head: Option<CriticalHead>,
         /// Its text.
-        text: &'a [u8],
+        text: Cow<'a, [u8]>,
     },
     /// The message is longer than `max_line`; said once.
     TooLong {
@@ -45,8 +46,6 @@ pub enum Taken<'a> {
 pub struct Assembler {
     max_line: usize,
     unfinished: HashMap<u64, Unfinished>,
-    /// The message that was finished last, for as long as it is borrowed.
-    whole: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -65,7 +64,7 @@ struct Kept {
 impl Assembler {
     /// For messages of up to `max_line` bytes, the head of a critical one not counted.
     pub fn new(max_line: usize) -> Assembler {
-        Assembler { max_line, unfinished: HashMap::new(), whole: Vec::new() }
+        Assembler { max_line, unfinished: HashMap::new() }
     }
 
     /// How many messages are begun and not ended.
@@ -82,7 +81,7 @@ impl Assembler {
     ///
     /// # Errors
     /// The link cannot go on.
-    pub fn request<'a>(&'a mut self, id: u64, more: bool, body: &'a [u8]) -> Result<Taken<'a>, FrameError> {
+    pub fn request<'a>(&mut self, id: u64, more: bool, body: &'a [u8]) -> Result<Taken<'a>, FrameError> {
         self.take(Kind::Request, id, more, body)
     }
 
@@ -90,7 +89,7 @@ impl Assembler {
     ///
     /// # Errors
     /// The link cannot go on.
-    pub fn critical<'a>(&'a mut self, id: u64, more: bool, body: &'a [u8]) -> Result<Taken<'a>, FrameError> {
+    pub fn critical<'a>(&mut self, id: u64, more: bool, body: &'a [u8]) -> Result<Taken<'a>, FrameError> {
         self.take(Kind::Critical, id, more, body)
     }
 
@@ -98,7 +97,7 @@ impl Assembler {
     ///
     /// # Errors
     /// The link cannot go on.
-    pub fn answer<'a>(&'a mut self, id: u64, more: bool, body: &'a [u8]) -> Result<Taken<'a>, FrameError> {
+    pub fn answer<'a>(&mut self, id: u64, more: bool, body: &'a [u8]) -> Result<Taken<'a>, FrameError> {
         self.take(Kind::Answer, id, more, body)
     }
 
@@ -108,13 +107,7 @@ impl Assembler {
         self.unfinished.remove(&id).is_some()
     }
 
-    fn take<'a>(
-        &'a mut self,
-        kind: Kind,
-        id: u64,
-        more: bool,
-        body: &'a [u8],
-    ) -> Result<Taken<'a>, FrameError> {
+    fn take<'a>(&mut self, kind: Kind, id: u64, more: bool, body: &'a [u8]) -> Result<Taken<'a>, FrameError> {
         let begun = self.unfinished.len();
         match self.unfinished.entry(id) {
             Entry::Vacant(place) => {
@@ -134,12 +127,11 @@ impl Assembler {
                     return Ok(Taken::TooLong { head, more });
                 }
                 if more {
-                    let mut kept = Vec::with_capacity(self.max_line.min(2 * MAX_BODY));
-                    kept.extend_from_slice(text);
-                    place.insert(Unfinished { kind, kept: Some(Kept { head, text: kept }) });
+                    // No room ahead: it would cost more than the window counts where thousands are begun.
+                    place.insert(Unfinished { kind, kept: Some(Kept { head, text: text.to_vec() }) });
                     return Ok(Taken::Unfinished);
                 }
-                Ok(Taken::Whole { head, text })
+                Ok(Taken::Whole { head, text: Cow::Borrowed(text) })
             }
             Entry::Occupied(place) if place.get().kind != kind => Err(FrameError::KindChanged(id)),
             Entry::Occupied(mut place) => {
@@ -163,9 +155,9 @@ impl Assembler {
                     return Ok(Taken::Unfinished);
                 }
                 let head = kept.head.take();
-                self.whole = std::mem::take(&mut kept.text);
+                let text = std::mem::take(&mut kept.text);
                 place.remove();
-                Ok(Taken::Whole { head, text: &self.whole })
+                Ok(Taken::Whole { head, text: Cow::Owned(text) })
             }
         }
     }
@@ -174,6 +166,7 @@ impl Assembler {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::secure::MAX_BODY;
 
     fn head() -> CriticalHead {
         CriticalHead { sequence: 7, settled: 3, key: None }
@@ -190,7 +183,7 @@ mod tests {
         let mut critical = Vec::new();
         head().put(&mut critical);
         critical.extend_from_slice(b"log:y");
-        let whole = Taken::Whole { head: Some(head()), text: b"log:y" };
+        let whole = Taken::Whole { head: Some(head()), text: b"log:y"[..].into() };
         assert_eq!(assembler.critical(2, false, &critical), Ok(whole));
         assert_eq!(assembler.unfinished(), 0);
     }
@@ -202,11 +195,14 @@ mod tests {
         head().put(&mut first);
         assert_eq!(assembler.critical(1, true, &[&first[..], b"aa"].concat()), Ok(Taken::Unfinished));
         assert_eq!(assembler.request(2, true, b"xx"), Ok(Taken::Unfinished));
-        assert_eq!(assembler.request(3, false, b"short"), Ok(Taken::Whole { head: None, text: b"short" }));
+        assert_eq!(
+            assembler.request(3, false, b"short"),
+            Ok(Taken::Whole { head: None, text: b"short"[..].into() })
+        );
         assert!(assembler.has_begun(1) && assembler.has_begun(2) && !assembler.has_begun(3));
         assert_eq!(assembler.critical(1, true, b"bb"), Ok(Taken::Unfinished));
-        assert_eq!(assembler.request(2, false, b""), Ok(Taken::Whole { head: None, text: b"xx" }));
-        let whole = Taken::Whole { head: Some(head()), text: b"aabbcc" };
+        assert_eq!(assembler.request(2, false, b""), Ok(Taken::Whole { head: None, text: b"xx"[..].into() }));
+        let whole = Taken::Whole { head: Some(head()), text: b"aabbcc"[..].into() };
         assert_eq!(assembler.critical(1, false, b"cc"), Ok(whole));
         assert_eq!(assembler.unfinished(), 0);
     }

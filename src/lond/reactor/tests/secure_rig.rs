@@ -163,7 +163,7 @@ impl Link {
             match frame {
                 Frame::Answer { id, more, body } => {
                     if let Taken::Whole { text, .. } = self.assembler.answer(id, more, body).unwrap() {
-                        let text = String::from_utf8_lossy(text).into_owned();
+                        let text = String::from_utf8_lossy(&text).into_owned();
                         assert!(self.answers.insert(id, text).is_none(), "{id} was answered twice");
                     }
                 }

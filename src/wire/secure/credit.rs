@@ -1,7 +1,7 @@
-//! Flow control of what comes in: how much the caller may still send, and what it gets back.
+//! Flow control of what comes in: how much the other side may still send, and what it gets back.
 //!
-//! Every byte that is held for the caller is within the window that our HELLO gave it, so the window bounds the
-//! memory of one link's requests.
+//! Every byte that is held for the other side is within the window that our HELLO gave it, so the window bounds the
+//! memory of one link's messages: of the requests at the called side, of the answers that are not whole at the caller.
 
 use std::num::NonZeroU32;
 
@@ -9,13 +9,13 @@ use std::num::NonZeroU32;
 /// what is left, seldom enough to cost next to nothing.
 const PORTION: u64 = 4;
 
-/// The caller's account with us.
+/// The other side's account with us.
 #[derive(Debug)]
 pub struct Credit {
     window: u64,
-    /// What the caller may send.
+    /// What it may send.
     left: u64,
-    /// Given back, and not told yet. `left + owed <= window`; the rest is held for requests.
+    /// Given back, and not told yet. `left + owed <= window`; the rest is held for its messages.
     owed: u64,
 }
 
@@ -25,7 +25,7 @@ impl Credit {
         Credit { window: window.into(), left: window.into(), owed: 0 }
     }
 
-    /// A frame came that costs so much; whether the caller was allowed to send it.
+    /// A frame came that costs so much; whether the other side was allowed to send it.
     pub fn take(&mut self, cost: usize) -> bool {
         match self.left.checked_sub(cost as u64) {
             Some(left) => {
@@ -42,7 +42,7 @@ impl Credit {
         debug_assert!(self.left + self.owed <= self.window);
     }
 
-    /// What is to be told the caller now, if it is worth a frame.
+    /// What is to be told the other side now, if it is worth a frame.
     pub fn due(&self) -> Option<NonZeroU32> {
         let portion = self.owed >= self.window / PORTION;
         NonZeroU32::new(u32::try_from(self.owed).unwrap_or(u32::MAX)).filter(|_| portion)
@@ -55,7 +55,7 @@ impl Credit {
         self.left += bytes;
     }
 
-    /// What requests hold.
+    /// What its messages hold.
     #[cfg(test)]
     pub fn held(&self) -> u64 {
         self.window - self.left - self.owed
