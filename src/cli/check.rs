@@ -42,7 +42,8 @@ struct Told {
 
 impl Told {
     fn all(problems: Vec<Problem>) -> Vec<Told> {
-        let told = |Problem { file, line, what }: Problem| Told { file: file.display().to_string(), line, what };
+        let told =
+            |Problem { file, line, what }: Problem| Told { file: file.display().to_string(), line, what };
         problems.into_iter().map(told).collect()
     }
 }

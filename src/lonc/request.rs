@@ -142,7 +142,8 @@ mod tests {
         for line in [&b"critical:"[..], b"encrypt:", b"critical:encrypt:"] {
             assert_eq!(parse(line), Request::Bad("nothing behind the prefix"));
         }
-        for line in [&b"ekey"[..], b"init", b"sethost:x", b"critical:ekey", b"encrypt:ekey", b"ekey\r", b"init\r"]
+        for line in
+            [&b"ekey"[..], b"init", b"sethost:x", b"critical:ekey", b"encrypt:ekey", b"ekey\r", b"init\r"]
         {
             assert!(matches!(parse(line), Request::Bad(_)), "{:?}", line.escape_ascii().to_string());
         }

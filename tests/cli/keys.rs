@@ -217,7 +217,8 @@ fn check_of_a_copied_key_says_whose_it_is_and_that_this_host_needs_one_of_its_ow
     let (_, pin) = line.trim_end().split_once(' ').unwrap();
     // The machine was copied from `there`, key and all; with and without the line of the key that it had once.
     for own in ["", &format!("here {}\n", pin_of("here"))] {
-        fs::write(place.path("hosts.pins"), format!("{own}there {pin}\nother {}\n", pin_of("other"))).unwrap();
+        fs::write(place.path("hosts.pins"), format!("{own}there {pin}\nother {}\n", pin_of("other")))
+            .unwrap();
         let said = place.run(&["check"]);
         let out = said.out.replace(&format!("{dir}/"), "");
         let whose = "hosts.pins: this host's key, keys/host.key, is there's: it was copied from there";
@@ -228,7 +229,10 @@ fn check_of_a_copied_key_says_whose_it_is_and_that_this_host_needs_one_of_its_ow
     // Whoever followed the old advice has one pin under two ids.
     fs::write(place.path("hosts.pins"), format!("there {pin}\n{line}")).unwrap();
     let said = place.run(&["check"]);
-    assert!(said.code == 1 && said.out.contains("hosts.pins:2: the same pin is there's in line 1"), "{said:?}");
+    assert!(
+        said.code == 1 && said.out.contains("hosts.pins:2: the same pin is there's in line 1"),
+        "{said:?}"
+    );
     assert!(said.out.contains("a key of its own (lon pin --make)"), "{said:?}");
 }
 

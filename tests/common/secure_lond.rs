@@ -203,6 +203,23 @@ impl SecureLond {
         }
     }
 
+    /// Says these on every link, in one write, whatever the windows say.
+    pub fn say_all(&self, frames: &[Frame]) {
+        let bytes: Vec<u8> = frames.iter().flat_map(Frame::bytes).collect();
+        for writer in self.inner.live.lock().expect("live").values().filter_map(|(_, writer)| writer.as_ref())
+        {
+            let _ = writer.send(&bytes);
+        }
+    }
+
+    /// Says these on every link, in their order, as the windows allow.
+    pub fn queue_all(&self, frames: &[Frame]) {
+        for writer in self.inner.live.lock().expect("live").values().filter_map(|(_, writer)| writer.as_ref())
+        {
+            let _ = writer.queue(frames.iter().cloned());
+        }
+    }
+
     /// Connections accepted so far.
     pub fn connections(&self) -> usize {
         self.inner.connections.load(Ordering::SeqCst)

@@ -21,6 +21,7 @@ mod known_failures;
 mod listening;
 mod listening_limits;
 mod many_hosts;
+mod memory_bounds;
 mod restarts;
 mod secure_attacks;
 mod secure_heartbeat;
