@@ -1,7 +1,9 @@
 //! `lonc`'s supervisor.
 
 use crate::Test;
-use crate::world::{World, children_of, is_alive, open_files_of, pause, send, status_field, title_of};
+use crate::world::{
+    World, children_of, is_alive, open_files_of, output_of, pause, send, status_field, title_of,
+};
 use nix::sys::signal::Signal;
 use std::collections::HashSet;
 use std::io::{Read, Write};
@@ -468,7 +470,9 @@ fn it_becomes_the_user() {
     let uid = nobody.uid.as_raw();
     std::fs::set_permissions(world.path("."), PermissionsExt::from_mode(0o755)).unwrap();
     world.configure_as(Some("root"), HOSTS, LONC);
-    let refused = world.command(&[]).uid(uid).output().unwrap();
+    let mut command = world.command(&[]);
+    command.uid(uid);
+    let refused = output_of(command);
     let said = String::from_utf8(refused.stderr).unwrap();
     assert_eq!(said, "lonc: start: become user root: only root may, and nobody has started the program\n");
     world.configure_as(Some("nobody"), HOSTS, LONC);

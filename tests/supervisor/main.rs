@@ -2,7 +2,8 @@
 //!
 //! A supervisor forks and must have one thread, so it cannot run inside a test. This program has no harness: it
 //! starts itself again in a *role* (the variable [`ROLE`]), as `lonc` or `lond` with the children in `roles`. With no
-//! role it runs the tests, a few at a time; an argument that is no option selects those whose names contain it.
+//! role it runs the tests, a few at a time, and says of them what libtest would say; an argument that is no option selects
+//! those whose names contain it.
 
 #![allow(clippy::unwrap_used, reason = "a test program: what fails, fails the test")]
 
@@ -18,16 +19,22 @@ mod world;
 #[path = "../common/skip.rs"]
 mod skip;
 
+use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::RecvTimeoutError;
+use std::sync::{Mutex, mpsc};
+use std::time::{Duration, Instant};
 
 /// The environment variable that tells a process of this program what to be.
 pub const ROLE: &str = "LONNET_TEST_ROLE";
 
 /// Tests that run at a time.
 const AT_A_TIME: usize = 6;
+
+/// When it is said that a test is slow, as libtest says it: `scripts/deadline` looks for that.
+const SLOW: Duration = Duration::from_secs(60);
 
 /// A name that says what holds, and its proof.
 pub type Test = (&'static str, fn());
@@ -36,36 +43,71 @@ fn main() -> ExitCode {
     if let Ok(role) = std::env::var(ROLE) {
         return roles::play(&role);
     }
-    let filters: Vec<String> =
-        std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
-    let chosen =
-        |name: &str| filters.is_empty() || filters.iter().any(|filter| name.contains(filter.as_str()));
-    let tests: Vec<Test> =
-        [lonc::TESTS, lond::TESTS, lond_door::TESTS, reload_lonc::TESTS, reload_lond::TESTS, trial::TESTS]
-            .concat()
-            .into_iter()
-            .filter(|(name, _)| chosen(name))
-            .collect();
-    if std::env::args().any(|argument| argument == "--list") {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let said = |option: &str| arguments.iter().any(|argument| argument == option);
+    let filters: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();
+    let matches =
+        |name: &str, filter: &str| if said("--exact") { name == filter } else { name.contains(filter) };
+    let chosen = |name: &str| filters.is_empty() || filters.iter().any(|filter| matches(name, filter));
+    let all =
+        [lonc::TESTS, lond::TESTS, lond_door::TESTS, reload_lonc::TESTS, reload_lond::TESTS, trial::TESTS];
+    let total = all.iter().map(|tests| tests.len()).sum::<usize>();
+    // None is ignored.
+    let tests = all.concat().into_iter().filter(|(name, _)| chosen(name) && !said("--ignored"));
+    let tests: Vec<Test> = tests.collect();
+    if said("--list") {
         tests.iter().for_each(|(name, _)| println!("{name}: test"));
         return ExitCode::SUCCESS;
     }
+    println!("\nrunning {} tests", tests.len());
+    let begun = Instant::now();
+    let failed = run(&tests);
+    if !failed.is_empty() {
+        println!("\nfailures:");
+        failed.iter().for_each(|name| println!("    {name}"));
+    }
+    println!(
+        "\ntest result: {}. {} passed; {} failed; 0 ignored; 0 measured; {} filtered out; finished in {:.2}s\n",
+        if failed.is_empty() { "ok" } else { "FAILED" },
+        tests.len() - failed.len(),
+        failed.len(),
+        total - tests.len(),
+        begun.elapsed().as_secs_f64()
+    );
+    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Runs them, a few at a time; gives the names of those that failed.
+fn run(tests: &[Test]) -> Vec<&'static str> {
     let next = AtomicUsize::new(0);
+    let running = Mutex::new(HashMap::new());
     let failed = Mutex::new(Vec::new());
+    let (done, all_done) = mpsc::channel::<()>();
     std::thread::scope(|scope| {
         for _ in 0..AT_A_TIME {
-            scope.spawn(|| {
+            let (done, next, running, failed) = (done.clone(), &next, &running, &failed);
+            scope.spawn(move || {
                 while let Some((name, test)) = tests.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    running.lock().unwrap().insert(*name, Instant::now());
                     let passed = catch_unwind(AssertUnwindSafe(test)).is_ok();
+                    running.lock().unwrap().remove(name);
                     println!("test {name} ... {}", if passed { "ok" } else { "FAILED" });
                     if !passed {
                         failed.lock().unwrap().push(*name);
                     }
                 }
+                drop(done);
             });
         }
+        drop(done);
+        let mut slow = HashSet::new();
+        while all_done.recv_timeout(Duration::from_secs(1)) == Err(RecvTimeoutError::Timeout) {
+            for (name, since) in running.lock().unwrap().iter() {
+                if since.elapsed() >= SLOW && slow.insert(*name) {
+                    println!("test {name} has been running for over {} seconds", SLOW.as_secs());
+                }
+            }
+        }
     });
-    let failed = failed.into_inner().unwrap();
-    println!("{} passed, {} failed: {failed:?}", tests.len() - failed.len(), failed.len());
-    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    failed.into_inner().unwrap()
 }

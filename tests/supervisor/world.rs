@@ -10,6 +10,7 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -132,9 +133,9 @@ impl World {
         pid
     }
 
-    /// Starts it and waits for its end.
+    /// Starts it and waits for its end; with what it has said.
     pub fn run(&self, arguments: &[&str]) -> Output {
-        self.command(arguments).output().unwrap()
+        output_of(self.command(arguments))
     }
 
     pub fn pid(&self) -> u32 {
@@ -220,6 +221,55 @@ impl Drop for World {
             let _ = child.kill();
             child.wait().unwrap();
         }
+    }
+}
+
+/// Starts a program and waits for its end, and for the end of what it says: what it leaves in the background must not
+/// hold that open.
+pub fn output_of(mut command: Command) -> Output {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    let stdout = all_of(child.stdout.take().unwrap());
+    let stderr = all_of(child.stderr.take().unwrap());
+    let mut said = Vec::new();
+    for (name, pipe) in [("standard output", stdout), ("standard error", stderr)] {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let Ok(text) = pipe.recv_timeout(left) else {
+            // It may be the one that hangs, or have left somebody who does.
+            let ended = child.try_wait().unwrap();
+            child.kill().unwrap();
+            child.wait().unwrap();
+            panic!("{command:?}: its {name} was not closed within {PATIENCE:?}; its end by then: {ended:?}");
+        };
+        said.push(text);
+    }
+    let stderr = said.pop().unwrap();
+    Output { status: ended(&mut child, deadline), stdout: said.pop().unwrap(), stderr }
+}
+
+/// Reads a pipe to its end, beside the test: reading may never end.
+fn all_of(mut pipe: impl Read + Send + 'static) -> mpsc::Receiver<Vec<u8>> {
+    let (tell, told) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        pipe.read_to_end(&mut bytes).unwrap();
+        // The test may have given up.
+        let _ = tell.send(bytes);
+    });
+    told
+}
+
+fn ended(child: &mut Child, deadline: Instant) -> ExitStatus {
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status;
+        }
+        if Instant::now() > deadline {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            panic!("a program closed its output and did not end within {PATIENCE:?}");
+        }
+        pause();
     }
 }
 
