@@ -5,16 +5,20 @@
 
 use super::{Failure, print};
 use crate::config::{Config, HostId, Pin};
+use crate::disk::own::OwnFile;
 use crate::wire::secure::{HostKey, KeyError, KeyFile};
-use std::fs::{self, DirBuilder, OpenOptions};
+use std::fs::{self, DirBuilder};
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 /// Folder of this host's key, for its owner alone. The other folders are made by `lonc` and `lond`, which know which
 /// user they become.
 const KEYS: (&str, u32) = ("keys", 0o700);
+
+/// Permission bits of the files: the user that the programs become must be able to read them, whoever made them.
+const FILE_MODE: u32 = 0o644;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -83,13 +87,14 @@ enum Kind {
 }
 
 impl Made {
-    /// Makes a file that must not exist.
+    /// Makes a file that must not exist; it is there whole or not at all.
     fn file(&mut self, path: &Path, text: &str) -> Result<(), Failure> {
         let blame = |error| Failure::did("make", path.display(), error);
-        let mut file =
-            OpenOptions::new().write(true).create_new(true).mode(0o644).open(path).map_err(blame)?;
+        let new = OwnFile::create(path, FILE_MODE).map_err(blame)?;
+        new.file().write_all(text.as_bytes()).and_then(|()| new.file().sync_all()).map_err(blame)?;
+        new.place().map_err(blame)?;
         self.folders_and_files.push((path.to_owned(), Kind::File));
-        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(blame)
+        Ok(())
     }
 
     /// Makes this host's key, which must not exist.

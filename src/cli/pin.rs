@@ -19,7 +19,15 @@ pub(super) struct Arguments {
 
 pub(super) fn run(config: &Config, arguments: &Arguments) -> Result<u8, Failure> {
     let current = match HostKey::load(&config.key_dir) {
-        Err(KeyError::Missing(_)) if arguments.make => make(config)?,
+        Err(KeyError::Missing(_)) if arguments.make => match make(config) {
+            // Another has made it in this moment.
+            Err(Failure::Key(KeyError::Make { cause, .. }))
+                if cause.kind() == io::ErrorKind::AlreadyExists =>
+            {
+                HostKey::load(&config.key_dir)?
+            }
+            made => made?,
+        },
         loaded => loaded?,
     };
     let mut text = line(config, &current);

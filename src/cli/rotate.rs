@@ -7,14 +7,15 @@
 //! | `--finish` | `host.key.old` is removed | remove its line from `hosts.pins`, `lon reload` |
 //!
 //! Where it stands is read from the files alone, so any step may be cut off anywhere: at each moment there is a whole
-//! `host.key`, and the same command goes on where it stopped. `--undo` takes back `--prepare` or `--switch`.
+//! `host.key`, and the same command goes on where it stopped. `--undo` takes back `--prepare` or `--switch`. Two who take
+//! a step at once: one is refused.
 //! The other hosts cannot be asked whether they have the new line; our own `hosts.pins`, which is the same file, can.
 
 use super::pin::line;
 use super::{Failure, print};
 use crate::config::{Config, Pin};
 use crate::wire::secure::{HostKey, KeyError, KeyFile, sync_folder};
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -69,6 +70,10 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> Result<u8, Failure>
         (_, _, _, true) => Step::Undo,
         (false, false, false, false) => Step::Show,
     };
+    let _alone = match step {
+        Step::Show => None,
+        Step::Prepare | Step::Switch | Step::Finish | Step::Undo => Some(alone(config)?),
+    };
     let rotation = Rotation::read(config)?;
     let text = match (step, &rotation.stage) {
         (Step::Show, _) => rotation.stands(),
@@ -93,6 +98,20 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> Result<u8, Failure>
     };
     print(text.as_bytes())?;
     Ok(0)
+}
+
+/// Keeps two who change the key at once apart for as long as the file is open: what one has seen of the files is not to be
+/// changed by the other before it takes its step.
+fn alone(config: &Config) -> Result<File, Failure> {
+    let folder =
+        File::open(&config.key_dir).map_err(|error| Failure::did("open", config.key_dir.display(), error))?;
+    match folder.try_lock() {
+        Err(TryLockError::WouldBlock) => {
+            Err(Failure::did("rotate", config.key_dir.display(), "another lon rotate is at work there"))
+        }
+        // A file system that has no locks for folders: each step is one that only one of two can take.
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(folder),
+    }
 }
 
 struct Rotation<'a> {

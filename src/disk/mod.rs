@@ -3,11 +3,13 @@
 //! A test puts [`FaultyDisk`] in the place of [`RealDisk`] and fails, tears or loses each step. Nothing
 //! here retries, and nothing is durable but what was synced: bytes and length by [`Disk::sync_data`] on their
 //! file, names by [`Disk::sync_dir`] on their folder. A step that fails becomes a [`StepError`]; a [`FolderLock`]
-//! keeps other processes away from the files, and [`Guarded`] has the files be used under it alone.
+//! keeps other processes away from the files, and [`Guarded`] has the files be used under it alone. Files outside such
+//! folders are made by [`own`].
 
 mod faulty;
 mod guarded;
 mod lock;
+pub mod own;
 mod step;
 
 pub use faulty::{Fault, FaultyDisk, Keep, Operation};

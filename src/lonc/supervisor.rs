@@ -31,6 +31,7 @@ use crate::supervise::anew;
 use crate::supervise::control::ToLink;
 use crate::supervise::insist::insist;
 use crate::supervise::signals::{Signal, Signals};
+use crate::supervise::sockets::LocalSocket;
 use crate::supervise::startup::{self, Start};
 use crate::supervise::table::{Action, Event, State};
 use crate::supervise::{spawn, title};
@@ -43,7 +44,6 @@ use passages::Passages;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::net::UnixListener;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use watch::{Watch, watch_folder};
@@ -113,7 +113,7 @@ struct Supervisor<'a> {
     poll: Poll,
     signals: Signals,
     children: Children,
-    listeners: BTreeMap<HostId, UnixListener>,
+    listeners: BTreeMap<HostId, LocalSocket>,
     /// Some peer has no socket: when it is tried again.
     listen_again: Option<Instant>,
     passages: Passages,
@@ -160,11 +160,12 @@ impl<'a> Supervisor<'a> {
                 None
             }
         };
-        let mut admin_fd = left.as_ref().and_then(|left| left.admin).and_then(&mut take);
+        let admin_fd = left.as_ref().and_then(|left| left.admin).and_then(&mut take);
+        let mut admin_left = admin_fd.zip(left.as_ref().map(|left| left.admin_mark));
         // A descriptor that was tried is gone; then the socket is made anew.
         let admin_path = config.run_dir.join("lonc.sock");
         let admin = insist(anew, "open the status socket", || {
-            Admin::new(&admin_path, admin_fd.take(), poll.registry(), ADMIN)
+            Admin::new(&admin_path, admin_left.take(), poll.registry(), ADMIN)
         });
         let admin = admin.map_err(SupervisorError::Admin)?;
         // What is wrong with the key is for the children to say, who need it; a reload refuses such a key.
@@ -348,7 +349,7 @@ impl<'a> Supervisor<'a> {
         let (Some(peer), Some(listener)) = (self.start.config.peer(id), self.listeners.get(id)) else {
             return Err(io::Error::new(io::ErrorKind::NotFound, "it has no socket"));
         };
-        let (peer, listener) = (peer.clone(), listener.try_clone()?);
+        let (peer, listener) = (peer.clone(), listener.listener().try_clone()?);
         let passage = self.passages.for_child(id)?;
         let token = next(&mut self.next_token);
         let control = self.children.open_control(id, token, self.poll.registry())?;

@@ -37,6 +37,7 @@ pub use check::{RecordTally, check};
 pub use kept::{ANSWER_MOST, ANSWERS_BYTES_MOST, ANSWERS_MOST, KEYS_BYTES_MOST, KEYS_MOST, NOT_KEPT};
 
 use crate::config::HostId;
+use crate::disk::own::{own_new, remove_left};
 use crate::disk::{Context, Disk, StepError};
 use kept::Kept;
 use recover::Loaded;
@@ -50,8 +51,6 @@ use std::sync::Arc;
 const RECEIVED: &str = ".received";
 /// The record's file.
 const ANSWERS: &str = "answers";
-/// Hidden name that a file is written under.
-const NEW: &str = ".new";
 /// The file is written anew when it has grown to twice what it must hold, but not before it grew by this: 1 MiB.
 pub const COMPACTION_STEP: u64 = 1024 * 1024;
 /// Room that is set aside on disk before a message is run, so that its answer can be recorded on a disk that is full by
@@ -272,6 +271,7 @@ impl<D: Disk> Record<D> {
         self.read_once()?;
         // Whoever took the lock made the folder; its name has to be durable before anything in it counts.
         self.make_folders()?;
+        remove_left(&mut self.disk, &self.dir);
         if let State::Read(Loaded::Damaged { bytes }) = self.state {
             self.set_damaged_aside(bytes)?;
             self.state = State::Read(Loaded::Whole);
@@ -427,7 +427,7 @@ impl<D: Disk> Record<D> {
     fn write_anew(&mut self, more: &[u8], room: u64) -> Result<(), StepError> {
         let mut text = self.kept.lines();
         text.extend_from_slice(more);
-        let (new, path) = (self.dir.join(NEW), self.dir.join(ANSWERS));
+        let (new, path) = (self.dir.join(own_new()), self.dir.join(ANSWERS));
         let file = self.write_hidden(&new, &text, room)?;
         self.file = None;
         self.disk.rename(&new, &path).context("rename", &new)?;
@@ -457,7 +457,7 @@ impl<D: Disk> Record<D> {
 
     fn create_hidden(&mut self, new: &Path) -> Result<D::File, StepError> {
         match self.disk.create(new) {
-            // What a crash left: the hidden name is this module's own.
+            // What a crash left: the hidden name is this process's own.
             Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => {
                 self.disk.remove(new).context("remove", new)?;
             }

@@ -176,11 +176,12 @@ impl<'a> Supervisor<'a> {
             }
         };
         let admin_fd = left.as_ref().and_then(|left: &Left| left.admin);
-        let mut admin_fd = admin_fd.and_then(|number| descriptors.as_mut()?.take(number));
+        let admin_fd = admin_fd.and_then(|number| descriptors.as_mut()?.take(number));
+        let mut admin_left = admin_fd.zip(left.as_ref().map(|left| left.admin_mark));
         // A descriptor that was tried is gone; then the socket is made anew.
         let admin_path = config.run_dir.join("lond.sock");
         let admin = insist(anew, "open the status socket", || {
-            Admin::new(&admin_path, admin_fd.take(), poll.registry(), ADMIN)
+            Admin::new(&admin_path, admin_left.take(), poll.registry(), ADMIN)
         });
         let admin = admin.map_err(SupervisorError::Admin)?;
         let started = left.as_ref().and_then(|left| left.started).unwrap_or_else(Timestamp::now);

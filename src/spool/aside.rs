@@ -1,10 +1,11 @@
 //! `failed/` and `corrupt/`: what was refused, and what could not be read.
 //!
 //! A file appears there whole and durable or not at all: written under a hidden name, synced, renamed, its folder
-//! synced. The hidden name is this module's own; what a crash left of it is replaced by the next.
+//! synced. The hidden name is this process's own; what a crash left of another's is removed at the next start.
 
 use super::record::{Sequence, time_text};
 use super::{Context, Disk, Spool, SpoolError, segment, survey};
+use crate::disk::own::own_new;
 use jiff::Timestamp;
 use std::io;
 use std::path::Path;
@@ -15,8 +16,6 @@ pub(super) const FAILED: &str = "failed";
 pub(super) const CORRUPT: &str = "corrupt";
 /// What a file in [`FAILED`] begins with.
 pub(super) const REFUSED: &str = "refused ";
-/// Hidden name that files are written under.
-const NEW: &str = ".new";
 
 impl<D: Disk> Spool<D> {
     /// A text file with what was refused and the answer.
@@ -85,7 +84,7 @@ impl<D: Disk> Spool<D> {
         name: &str,
         bytes: &[u8],
     ) -> Result<(), SpoolError> {
-        let (new, path) = (folder.join(NEW), folder.join(name));
+        let (new, path) = (folder.join(own_new()), folder.join(name));
         let file = match self.create_new(folder, &new) {
             Ok(file) => file,
             Err(cause) => return Err(cause).context("make", &new),

@@ -8,11 +8,12 @@ use super::record::{MAX_REQUEST, Sequence};
 use super::segment::{self, Found, Scan};
 use super::{RealDisk, SpoolError, survey};
 use crate::config::HostId;
+use crate::disk::own::{self, OwnFile};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
+use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -205,27 +206,24 @@ pub fn drop_in_file(
             "the request is not one line that can be stored",
         ));
     }
-    let count = COUNTER.fetch_add(1, Ordering::Relaxed);
     let nanos = now.as_nanosecond().max(0);
     let (seconds, nanos) = (nanos / 1_000_000_000, nanos % 1_000_000_000);
-    let name = format!("{seconds:012}.{nanos:09}_{pid:010}_{count:010}.{peer}");
-    let (hidden, path) = (delayed.join(format!(".{name}")), delayed.join(&name));
     let folder = fs::metadata(delayed)?;
     // Without the rights of the folder's owner, who is the broker's user, the file must be open for reading.
     let user = nix::unistd::geteuid();
     let mode = if user.is_root() || user.as_raw() == folder.uid() { 0o640 } else { 0o644 };
-    let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&hidden)?;
-    let written = (|| {
+    // A name may be taken: two hosts, or two containers, with one folder and processes of the same number.
+    let path = own::exclusively(|| {
+        let count = COUNTER.fetch_add(1, Ordering::Relaxed);
+        let path = delayed.join(format!("{seconds:012}.{nanos:09}_{pid:010}_{count:010}.{peer}"));
+        let new = OwnFile::create(&path, mode)?;
         if user.is_root() {
-            fchown(&file, Some(folder.uid()), Some(folder.gid()))?;
+            fchown(new.file(), Some(folder.uid()), Some(folder.gid()))?;
         }
-        write_line(&file, request)?;
-        fs::rename(&hidden, &path)
-    })();
-    if written.is_err() {
-        let _ = fs::remove_file(&hidden);
-    }
-    written?;
+        write_line(new.file(), request)?;
+        new.move_in()?;
+        Ok(path)
+    })?;
     File::open(delayed)?.sync_all()?;
     Ok(path)
 }

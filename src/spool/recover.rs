@@ -16,6 +16,7 @@ use super::segment::{self, Found, Scan};
 use super::store::SPARE;
 use super::survey::{self, Names};
 use super::{Context, Disk, Kind, Spool, SpoolError, replay};
+use crate::disk::own::remove_left;
 use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
@@ -148,6 +149,9 @@ impl<D: Disk> Spool<D> {
             return Ok(());
         }
         self.make_folders()?;
+        for folder in [self.dir.clone(), self.dir.join(FAILED), self.dir.join(CORRUPT)] {
+            remove_left(&mut self.disk, &folder);
+        }
         self.prepare_epoch()?;
         self.prepare_spare();
         if !self.reusable && self.queue.last().is_some() {

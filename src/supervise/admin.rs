@@ -11,7 +11,7 @@
 //! At most [`MAX_CLIENTS`] are served at a time, more are closed at once; one that is not done within [`STAY`] is
 //! closed. With no descriptors left nobody is taken in for [`ACCEPT_PAUSE`], and then those who have come meanwhile are.
 
-use super::sockets;
+use super::sockets::{LocalSocket, Mark};
 use crate::config::HostId;
 use crate::wire::line::{Line, LineReader, Outgoing};
 use mio::net::{UnixListener, UnixStream};
@@ -19,7 +19,7 @@ use mio::{Interest, Registry, Token};
 use std::collections::{BTreeMap, HashSet};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Most clients at a time.
@@ -39,8 +39,8 @@ const MODE: u32 = 0o660;
 /// The socket and those who ask on it.
 #[derive(Debug)]
 pub struct Admin {
-    path: PathBuf,
-    listener: UnixListener,
+    socket: LocalSocket<UnixListener>,
+    token: Token,
     clients: BTreeMap<Token, Client>,
     last_number: u64,
     /// Who waits is to be taken in then: the poll says so once only.
@@ -82,20 +82,41 @@ impl Admin {
     ///
     /// # Errors
     /// When the socket cannot be made or registered.
-    pub fn new(path: &Path, left: Option<OwnedFd>, registry: &Registry, token: Token) -> io::Result<Admin> {
-        let listener = match left {
-            Some(fd) => fd.into(),
-            None => sockets::listen(path, MODE).map_err(io::Error::other)?,
+    pub fn new(
+        path: &Path,
+        left: Option<(OwnedFd, Option<Mark>)>,
+        registry: &Registry,
+        token: Token,
+    ) -> io::Result<Admin> {
+        let socket = match left {
+            Some((fd, mark)) => LocalSocket::adopt(path, fd, mark),
+            None => LocalSocket::listen(path, MODE).map_err(io::Error::other)?,
         };
-        let mut listener = UnixListener::from_std(listener);
-        registry.register(&mut listener, token, Interest::READABLE)?;
-        Ok(Admin {
-            path: path.to_owned(),
-            listener,
-            clients: BTreeMap::new(),
-            last_number: 0,
-            accept_again: None,
-        })
+        let socket = registered(socket, registry, token)?;
+        Ok(Admin { socket, token, clients: BTreeMap::new(), last_number: 0, accept_again: None })
+    }
+
+    /// Whether its path still leads to the socket.
+    pub fn is_in_place(&self) -> bool {
+        self.socket.is_in_place()
+    }
+
+    /// Makes the socket anew: its file is gone, or is another's. Who is connected stays so.
+    ///
+    /// # Errors
+    /// As [`Admin::new`]; all is as it was then.
+    pub fn listen_anew(&mut self, registry: &Registry) -> io::Result<()> {
+        let socket = LocalSocket::listen(self.socket.path(), MODE).map_err(io::Error::other)?;
+        let mut before = std::mem::replace(&mut self.socket, registered(socket, registry, self.token)?);
+        if let Err(error) = registry.deregister(before.listener_mut()) {
+            log::debug!("deregister {}: {error}", before.path().display());
+        }
+        Ok(())
+    }
+
+    /// What its file is known by.
+    pub fn mark(&self) -> Option<Mark> {
+        self.socket.mark()
     }
 
     /// Takes in who waited for descriptors, if it is time; `token` gives a new token.
@@ -109,14 +130,14 @@ impl Admin {
     pub fn accept(&mut self, registry: &Registry, now: Instant, mut token: impl FnMut() -> Token) {
         self.accept_again = None;
         loop {
-            let mut stream = match self.listener.accept() {
+            let mut stream = match self.socket.listener().accept() {
                 Ok((stream, _)) => stream,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 // Its client was gone again; the next one may be there.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
                 Err(error) => {
-                    log::error!("accept on {}: {error}; clients wait", self.path.display());
+                    log::error!("accept on {}: {error}; clients wait", self.socket.path().display());
                     self.accept_again = Some(now + ACCEPT_PAUSE);
                     return;
                 }
@@ -127,7 +148,10 @@ impl Admin {
             let token = token();
             if let Err(error) = registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)
             {
-                log::warn!("accept on {}: register: {error}; its client is closed", self.path.display());
+                log::warn!(
+                    "accept on {}: register: {error}; its client is closed",
+                    self.socket.path().display()
+                );
                 continue;
             }
             let (reader, out) = (LineReader::new(MAX_LINE), Outgoing::default());
@@ -226,12 +250,12 @@ impl Admin {
         clients.chain(self.accept_again).min()
     }
 
-    /// Removes the socket and closes every connection.
+    /// Removes the socket's file, unless it is another's, and closes every connection.
     pub fn close(&mut self, registry: &Registry) {
-        sockets::remove(&self.path);
+        self.socket.remove();
         self.clients.clear();
-        if let Err(error) = registry.deregister(&mut self.listener) {
-            log::debug!("deregister {}: {error}", self.path.display());
+        if let Err(error) = registry.deregister(self.socket.listener_mut()) {
+            log::debug!("deregister {}: {error}", self.socket.path().display());
         }
     }
 
@@ -249,8 +273,18 @@ impl Admin {
 
 impl AsFd for Admin {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.listener.as_fd()
+        self.socket.as_fd()
     }
+}
+
+fn registered(
+    socket: LocalSocket,
+    registry: &Registry,
+    token: Token,
+) -> io::Result<LocalSocket<UnixListener>> {
+    let mut socket = socket.map(UnixListener::from_std);
+    registry.register(socket.listener_mut(), token, Interest::READABLE)?;
+    Ok(socket)
 }
 
 /// What a client said.

@@ -2,9 +2,11 @@
 //!
 //! All changes of one turn of the loop are one write, and after a write that took `t` there is none for
 //! [`REST`]` * t`: with thousands of links coming up at once the files cost at most 5 % of a core, and are still
-//! never older than the states by more than that. A file is replaced by a rename, so that nobody reads half of one.
+//! never older than the states by more than that. A file is written under a name of its writer's own and replaced by a
+//! rename, so that nobody reads half of one, and two programs that write to one folder do not mix theirs.
 
-use std::io;
+use crate::disk::own::OwnFile;
+use std::io::{self, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -15,21 +17,17 @@ pub const REST: u32 = 20;
 /// before a write that failed is tried again, whether or not anything changes meanwhile.
 const LONGEST_REST: Duration = Duration::from_secs(5);
 
+/// Permission bits of the files: what the links do is no secret on this host.
+const MODE: u32 = 0o644;
+
 /// Puts a file with `content` in the place of `path` at one stroke.
 ///
 /// # Errors
 /// What the system said; `path` is as it was then, and nothing is left beside it.
 pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut name = std::ffi::OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(".tmp");
-    let new = path.with_file_name(name);
-    let done = std::fs::write(&new, content).and_then(|()| std::fs::rename(&new, path));
-    if done.is_err() {
-        // Only what was made here has this name.
-        let _ = std::fs::remove_file(&new);
-    }
-    done
+    let new = OwnFile::create(path, MODE)?;
+    new.file().write_all(content)?;
+    new.replace()
 }
 
 /// When to write: pure.
@@ -122,5 +120,19 @@ mod tests {
         std::fs::create_dir(folder.path().join("loncstatus.txt")).unwrap();
         assert!(replace(&folder.path().join("loncstatus.txt"), b"three").is_err());
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn two_programs_that_replace_one_status_file_at_once_each_put_a_whole_one_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("status.json");
+        let contents = [vec![b'a'; 100_000], vec![b'b'; 70_000]];
+        std::thread::scope(|scope| {
+            for content in &contents {
+                scope.spawn(|| (0..100).for_each(|_| replace(&path, content).unwrap()));
+            }
+        });
+        assert!(contents.contains(&std::fs::read(&path).unwrap()));
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 }

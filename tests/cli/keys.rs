@@ -1,10 +1,10 @@
 //! `lon pin`, `lon rotate`, and what `lon check` says of keys and pins.
 
-use crate::place::{Place, lon};
+use crate::place::{Place, Said, lon};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// A network's folder on the secure wire with a key, whose line is in hosts.pins; the line.
 fn place_with_key() -> (Place, String) {
@@ -280,4 +280,35 @@ fn a_key_that_was_made_serves_openssl_too() {
     assert!(public.status.success(), "{}", String::from_utf8_lossy(&public.stderr));
     let pins = fs::read_to_string(place.path().join("hosts.pins")).unwrap();
     assert!(pins.ends_with(&format!("\na {}\n", lonnet::config::Pin::of(&public.stdout))), "{pins}");
+}
+
+#[test]
+fn of_two_who_change_the_key_at_once_one_is_refused_and_who_only_looks_is_not() {
+    let (place, _) = place_with_key();
+    let other = fs::File::open(place.path("keys")).unwrap();
+    other.lock().unwrap();
+    let said = refused(&place, "--prepare");
+    assert!(said.contains("another lon rotate is at work"), "{said}");
+    assert_eq!(names(&place.path("keys")), ["host.key"]);
+    step(&place, &[]);
+    drop(other);
+    step(&place, &["--prepare"]);
+}
+
+#[test]
+fn a_key_that_many_make_at_once_is_made_by_one_and_is_whole_at_every_moment() {
+    for _ in 0..10 {
+        let place = Place::new();
+        let made: Vec<_> = (0..4)
+            .map(|_| {
+                place.lon(&["pin", "--make"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap()
+            })
+            .collect();
+        let said: Vec<Said> =
+            made.into_iter().map(|child| Said::of(&child.wait_with_output().unwrap())).collect();
+        let pin = place.run(&["pin"]).out;
+        assert!(pin.starts_with("here sha256:"), "{pin}");
+        assert!(said.iter().all(|said| said.code == 0 && said.out == pin), "{said:?}");
+        assert_eq!(names(&place.path("keys")), ["host.key"]);
+    }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 #[test]
 fn init_makes_a_folder_that_passes_check() {
@@ -95,6 +96,33 @@ fn init_overwrites_nothing_and_undoes_only_what_it_made() {
         let said = Said::of(&lon(&[&["init", dir], arguments].concat()).output().unwrap());
         assert_eq!(said.code, code, "{arguments:?}: {said:?}");
         assert!(!place.path().join("a").exists(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn of_many_that_init_one_folder_at_once_one_does_and_what_it_made_is_whole() {
+    for _ in 0..10 {
+        let place = tempfile::tempdir().unwrap();
+        let dir = place.path().join("lonnet");
+        let all: Vec<_> = (0..4)
+            .map(|n| {
+                let mut command = lon(&["init", dir.to_str().unwrap(), "--id", &format!("host{n}")]);
+                command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+            })
+            .collect();
+        let said: Vec<Said> =
+            all.into_iter().map(|child| Said::of(&child.wait_with_output().unwrap())).collect();
+        let done: Vec<&Said> = said.iter().filter(|said| said.code == 0).collect();
+        assert_eq!(done.len(), 1, "{said:?}");
+        let file = dir.join("lonnet.toml");
+        let pin = Said::of(&lon(&["--config", file.to_str().unwrap(), "pin"]).output().unwrap());
+        assert!(pin.code == 0 && done[0].out.contains(pin.out.trim_end()), "{pin:?} {done:?}");
+        let mut names: Vec<_> = fs::read_dir(&dir)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        assert_eq!(names, ["hosts.pins", "hosts.tab", "keys", "lonnet.toml"]);
     }
 }
 

@@ -22,6 +22,7 @@ mod listening;
 mod listening_limits;
 mod many_hosts;
 mod memory_bounds;
+mod places;
 mod restarts;
 mod secure_attacks;
 mod secure_heartbeat;

@@ -25,6 +25,11 @@ fn is_record(path: &Path) -> bool {
     path.starts_with("/spool/.received")
 }
 
+/// Whether it is a file that is being made, to take the place of another.
+fn is_new(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".new"))
+}
+
 /// Whether a program dropped this file.
 pub fn is_dropped(path: &Path) -> bool {
     path.parent() == Some(Path::new("/spool"))
@@ -89,7 +94,7 @@ impl Disk for SimDisk {
                 bytes[MARK_AT] = b'+';
                 self.disk.write_at(&file.file, offset, &bytes)
             }
-            Sabotage::CompactionLosesNewest if is_record(&file.path) && file.path.ends_with(".new") => {
+            Sabotage::CompactionLosesNewest if is_record(&file.path) && is_new(&file.path) => {
                 let lines: Vec<&[u8]> = bytes.split_inclusive(|byte| *byte == b'\n').collect();
                 let kept = lines.len().saturating_sub(usize::from(lines.len() > 1));
                 self.disk.write_at(&file.file, offset, &lines[..kept].concat())

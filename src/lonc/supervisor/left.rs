@@ -8,11 +8,13 @@ use super::watch::{LeftWatch, Watch};
 use super::{GRACE, Replace, Supervisor, next};
 use crate::config::HostId;
 use crate::status::PeerStatus;
+use crate::supervise::control;
+use crate::supervise::sockets::{LocalSocket, Mark};
 use crate::supervise::startup::{Common, Legacy, Start};
 use crate::supervise::table::{self, Event};
-use crate::supervise::{control, sockets};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::Instant;
@@ -26,10 +28,16 @@ pub struct Left {
     pub started: Timestamp,
     /// The socket that `lon status` asks on.
     pub admin: Option<RawFd>,
+    /// What its file is known by; an older program does not say.
+    #[serde(default)]
+    pub admin_mark: Option<Mark>,
     /// The watch over the delayed directory.
     pub watch: Option<LeftWatch>,
     /// The local sockets.
     pub listeners: Vec<(HostId, RawFd)>,
+    /// What their files are known by; an older program does not say.
+    #[serde(default)]
+    pub marks: Vec<(HostId, Option<Mark>)>,
     /// The ways of connected programs to the next child; an older program has none.
     #[serde(default)]
     pub passages: Vec<LeftPassage>,
@@ -78,12 +86,14 @@ impl Supervisor<'_> {
             common: Common::of(self.start, self.key.is_some(), &self.start.restarts),
             started: self.board.started(),
             admin: Some(self.admin.as_fd().as_raw_fd()),
+            admin_mark: self.admin.mark(),
             watch: self.watch.as_ref().map(Watch::leave),
             listeners: self
                 .listeners
                 .iter()
-                .map(|(peer, socket)| (peer.clone(), socket.as_raw_fd()))
+                .map(|(peer, socket)| (peer.clone(), socket.as_fd().as_raw_fd()))
                 .collect(),
+            marks: self.listeners.iter().map(|(peer, socket)| (peer.clone(), socket.mark())).collect(),
             passages: self.passages.leave(),
             children: self.children.leave(now)?,
             statuses: self.board.peers().to_vec(),
@@ -97,21 +107,24 @@ impl Supervisor<'_> {
         for status in left.statuses {
             self.board.note(status);
         }
+        let mut marks: HashMap<HostId, Option<Mark>> = left.marks.into_iter().collect();
         for (id, number) in left.listeners {
+            let Some(fd) = take(number) else { continue };
             let path = self.start.config.socket_path(&id);
-            let Some(socket) = take(number) else { continue };
+            let socket = LocalSocket::adopt(&path, fd, marks.remove(&id).flatten());
             let Some(peer) = self.start.config.peer(&id) else {
                 log::info!("{id} is no longer in the table: its socket goes");
-                sockets::remove(&path);
+                socket.remove();
                 continue;
             };
-            if !path.exists() {
+            // One that is gone, or is another's by now, is made anew.
+            if !socket.is_in_place() {
                 continue;
             }
-            if let Err(error) = sockets::set_mode(&path, peer.socket_mode) {
+            if let Err(error) = socket.set_mode(peer.socket_mode) {
                 log::error!("{error}");
             }
-            self.listeners.insert(id, socket.into());
+            self.listeners.insert(id, socket);
         }
         let config = &self.start.config;
         self.passages.adopt(left.passages, &mut take, |peer| config.peer(peer).is_some());

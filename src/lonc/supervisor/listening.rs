@@ -5,7 +5,7 @@
 
 use super::Supervisor;
 use crate::status::LinkState;
-use crate::supervise::sockets;
+use crate::supervise::sockets::LocalSocket;
 use jiff::Timestamp;
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ impl Supervisor<'_> {
             if self.listeners.contains_key(id) {
                 continue;
             }
-            match sockets::listen(&config.socket_path(id), peer.socket_mode) {
+            match LocalSocket::listen(&config.socket_path(id), peer.socket_mode) {
                 Ok(socket) => {
                     self.listeners.insert(id.clone(), socket);
                 }

@@ -13,7 +13,7 @@ use crate::config::{Config, Host, HostId, Peer, Pin, Wire};
 use crate::supervise::anew;
 use crate::supervise::control::ToLink;
 use crate::supervise::table::{Event, State};
-use crate::supervise::{sockets, title};
+use crate::supervise::title;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
@@ -54,8 +54,8 @@ impl Supervisor<'_> {
     fn retire(&mut self, removed: &[HostId], now: Instant) {
         for peer in removed {
             log::info!("{peer} is no longer in the table: its socket goes");
-            if self.listeners.remove(peer).is_some() {
-                sockets::remove(&self.start.config.socket_path(peer));
+            if let Some(socket) = self.listeners.remove(peer) {
+                socket.remove();
             }
             self.passages.close(peer);
             let deadline = now + self.drain_timeout(peer) + GRACE;
@@ -83,11 +83,10 @@ impl Supervisor<'_> {
             self.watch = watch_folder(None, |_| None, &config.spool_dir, self.poll.registry());
             self.watch_again = self.watch.is_some();
         }
-        for peer in self.listeners.keys().filter_map(|id| config.peer(id)) {
-            let changed = before.peer(&peer.host.id).is_none_or(|old| old.socket_mode != peer.socket_mode);
-            if changed
-                && let Err(error) = sockets::set_mode(&config.socket_path(&peer.host.id), peer.socket_mode)
-            {
+        for (id, socket) in &self.listeners {
+            let Some(peer) = config.peer(id) else { continue };
+            let changed = before.peer(id).is_none_or(|old| old.socket_mode != peer.socket_mode);
+            if changed && let Err(error) = socket.set_mode(peer.socket_mode) {
                 log::error!("{error}");
             }
         }

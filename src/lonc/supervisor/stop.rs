@@ -5,8 +5,9 @@
 
 use super::{GRACE, LAST_WAIT, Supervisor};
 use crate::status::LinkState;
+use crate::supervise::sockets::LocalSocket;
 use crate::supervise::table::{Action, Event};
-use crate::supervise::{sockets, spawn, title};
+use crate::supervise::{spawn, title};
 use jiff::Timestamp;
 use std::time::Instant;
 
@@ -46,9 +47,7 @@ impl Supervisor<'_> {
     fn close_sockets(&mut self) {
         self.start.restarts.cancel();
         self.listen_again = None;
-        for id in std::mem::take(&mut self.listeners).keys() {
-            sockets::remove(&self.start.config.socket_path(id));
-        }
+        std::mem::take(&mut self.listeners).values().for_each(LocalSocket::remove);
         self.passages.close_all();
         self.admin.close(self.poll.registry());
     }

@@ -1,7 +1,8 @@
 //! What is found of a record at the start, and what cannot be read of it.
 
 use super::kept::{ANSWER_MOST, Kept};
-use super::{ANSWERS, NEW, Record, State, line};
+use super::{ANSWERS, Record, State, line};
+use crate::disk::own::own_new;
 use crate::disk::{Context, Disk, Kind, StepError};
 use std::io;
 use std::path::Path;
@@ -198,7 +199,7 @@ impl<D: Disk> Record<D> {
 
     /// Copies the damaged file to a name of its own, before the record is written anew without what is damaged.
     pub(super) fn set_damaged_aside(&mut self, damaged: u64) -> Result<(), StepError> {
-        let (path, new) = (self.dir.join(ANSWERS), self.dir.join(NEW));
+        let (path, new) = (self.dir.join(ANSWERS), self.dir.join(own_new()));
         for number in 1..=DAMAGED_MOST {
             let copy = self.dir.join(format!("{DAMAGED}{number}"));
             match self.disk.metadata(&copy) {

@@ -9,6 +9,7 @@ use super::listeners::Listener;
 use super::{Supervisor, addresses, next};
 use crate::supervise::control::{self, Channel};
 use crate::supervise::handoff;
+use crate::supervise::sockets::Mark;
 use crate::supervise::startup::{Common, Legacy, Start};
 use jiff::Timestamp;
 use mio::Interest;
@@ -32,6 +33,9 @@ pub struct Left {
     /// The socket that `lon status` asks on.
     #[serde(default)]
     pub admin: Option<RawFd>,
+    /// What its file is known by.
+    #[serde(default)]
+    pub admin_mark: Option<Mark>,
     /// What is listened on.
     pub listeners: Vec<(SocketAddr, RawFd)>,
     /// Every child that was not reaped, with its control socket, if it has not let go of it.
@@ -73,6 +77,7 @@ impl Supervisor<'_> {
             started: Some(self.board.started()),
             counts: self.board.counts,
             admin: Some(self.admin.as_fd().as_raw_fd()),
+            admin_mark: self.admin.mark(),
             listeners: self.listeners.iter().map(|l| (l.address, l.socket.as_raw_fd())).collect(),
             children,
         })

@@ -124,11 +124,12 @@ fn damage_that_cannot_be_copied_keeps_its_segment() {
     lines[80] ^= 1;
     disk.put(&path, &lines);
     // Everything that writes to corrupt/ fails; the rest does not.
-    disk.put(&Path::new(DIR).join("corrupt/.new/in the way"), b"");
+    let new = Path::new(DIR).join("corrupt").join(crate::disk::own::own_new());
+    disk.put(&new.join("in the way"), b"");
     let mut spool = open(&disk);
     assert_eq!(replay(&mut spool, true).len(), 4);
     assert!(disk.files().contains_key(&path));
-    disk.take_away(&Path::new(DIR).join("corrupt/.new"));
+    disk.take_away(&new);
     let spool = open(&disk);
     assert!(spool.is_empty());
     assert_eq!(corrupt(&disk).len(), 1);

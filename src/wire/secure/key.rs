@@ -5,6 +5,7 @@
 //! While keys change over there is a second file, see [`KeyFile`].
 
 use crate::config::Pin;
+use crate::disk::own::OwnFile;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rcgen::{KeyPair, PublicKeyData, SigningKey};
@@ -131,7 +132,8 @@ impl HostKey {
         Ok(HostKey::of(pair))
     }
 
-    /// Makes a key in a file that must not exist, for its owner alone. It is on disk when this returns.
+    /// Makes a key in a file that must not exist, for its owner alone. The file is there whole or not at all, and on disk
+    /// when this returns.
     ///
     /// # Errors
     /// It could not be made or stored; a file that this made is gone again.
@@ -155,15 +157,17 @@ impl HostKey {
         let text = format!("-----BEGIN PRIVATE KEY-----\n{body}\n-----END PRIVATE KEY-----\n");
         let pair = KeyPair::try_from(&PrivatePkcs8KeyDer::from(der))
             .map_err(|error| failed(io::Error::other(error)))?;
-        let mut file =
-            OpenOptions::new().write(true).create_new(true).mode(MODE).open(&path).map_err(failed)?;
-        let stored = owner
-            .map_or(Ok(()), |(user, group)| fchown(&file, Some(user), Some(group)))
-            .and_then(|()| file.write_all(text.as_bytes()))
-            .and_then(|()| file.sync_all())
-            .and_then(|()| sync_folder(key_dir));
-        if let Err(cause) = stored {
-            // The failure that led here is what is reported.
+        let stored = OwnFile::create(&path, MODE).and_then(|new| {
+            if let Some((user, group)) = owner {
+                fchown(new.file(), Some(user), Some(group))?;
+            }
+            new.file().write_all(text.as_bytes())?;
+            new.file().sync_all()?;
+            new.place()
+        });
+        stored.map_err(failed)?;
+        if let Err(cause) = sync_folder(key_dir) {
+            // Nobody else could make it. The failure that led here is what is reported.
             let _ = fs::remove_file(&path);
             return Err(failed(cause));
         }
