@@ -31,7 +31,7 @@ use crate::supervise::anew;
 use crate::supervise::control::ToLink;
 use crate::supervise::insist::insist;
 use crate::supervise::signals::{Signal, Signals};
-use crate::supervise::sockets::LocalSocket;
+use crate::supervise::sockets::{self, LocalSocket};
 use crate::supervise::startup::{self, Start};
 use crate::supervise::table::{Action, Event, State};
 use crate::supervise::{spawn, title};
@@ -162,6 +162,10 @@ impl<'a> Supervisor<'a> {
         };
         let admin_fd = left.as_ref().and_then(|left| left.admin).and_then(&mut take);
         let mut admin_left = admin_fd.zip(left.as_ref().map(|left| left.admin_mark));
+        if !anew {
+            sockets::sweep(&config.run_dir);
+            board::sweep(&config.status_dir);
+        }
         // A descriptor that was tried is gone; then the socket is made anew.
         let admin_path = config.run_dir.join("lonc.sock");
         let admin = insist(anew, "open the status socket", || {

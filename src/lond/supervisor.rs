@@ -44,7 +44,7 @@ use crate::supervise::control::{Channel, FromServe, ToServe};
 use crate::supervise::insist::insist;
 use crate::supervise::signals::{Signal, Signals};
 use crate::supervise::startup::{self, Start};
-use crate::supervise::{lock, spawn, title};
+use crate::supervise::{lock, sockets, spawn, title};
 use board::Board;
 use callers::{Callers, Hush};
 use jiff::Timestamp;
@@ -178,6 +178,10 @@ impl<'a> Supervisor<'a> {
         let admin_fd = left.as_ref().and_then(|left: &Left| left.admin);
         let admin_fd = admin_fd.and_then(|number| descriptors.as_mut()?.take(number));
         let mut admin_left = admin_fd.zip(left.as_ref().map(|left| left.admin_mark));
+        if !anew {
+            sockets::sweep(&config.run_dir);
+            board::sweep(&config.status_dir);
+        }
         // A descriptor that was tried is gone; then the socket is made anew.
         let admin_path = config.run_dir.join("lond.sock");
         let admin = insist(anew, "open the status socket", || {

@@ -4,13 +4,22 @@
 //! A file that cannot be written is logged once and tried again every few seconds.
 
 use crate::config::{Config, HostId, Peer};
+use crate::disk::own;
 use crate::logging;
 use crate::status::{self, LinkState, PeerStatus, Snapshot, WallClock, in_words, moved};
 use crate::supervise::publish::{Pace, replace};
 use jiff::{Timestamp, tz::TimeZone};
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
+
+/// The files in the status folder.
+const FILES: [&str; 2] = ["loncstatus.txt", "status.json"];
+
+/// Removes what killed programs left of status files that they were writing.
+pub fn sweep(status_dir: &Path) {
+    FILES.iter().for_each(|name| own::sweep(&status_dir.join(name)));
+}
 
 /// The statuses, and when they are written next.
 #[derive(Debug)]
@@ -176,7 +185,7 @@ impl Board {
         let mut json = status::json(&snapshot);
         json.push('\n');
         let mut failing = false;
-        for (name, content) in [("loncstatus.txt", text), ("status.json", json)] {
+        for (name, content) in FILES.into_iter().zip([text, json]) {
             if let Err(error) = replace(&self.folder.join(name), content.as_bytes()) {
                 failing = true;
                 if !self.failing {

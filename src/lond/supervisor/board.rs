@@ -7,15 +7,22 @@
 use super::links::Links;
 use super::listeners::Listener;
 use crate::config::Config;
+use crate::disk::own;
 use crate::logging;
 use crate::status::{CallerStatus, ServeSnapshot, WallClock, in_words, json, moved};
 use crate::supervise::publish::{Pace, replace};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 use std::time::Instant;
 
 /// The file in the status folder.
 const FILE: &str = "lond.json";
+
+/// Removes what killed programs left of a status file that they were writing.
+pub fn sweep(status_dir: &Path) {
+    own::sweep(&status_dir.join(FILE));
+}
 
 /// What happened since the first program under this pid started.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
