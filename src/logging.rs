@@ -4,34 +4,51 @@
 //! 2026-11-20T09:12:14.123+01:00 lonc[123] msul1 WARN link lost: reset by peer
 //! ```
 //!
-//! Each record is one `write` to a file opened for appending, so the lines of a supervisor and of its children
-//! stay whole without a lock between them. The process id is asked for with each record: it is right after a
-//! `fork`. Whatever could end a line or move a terminal's cursor is escaped, so that what a peer sent cannot forge
-//! a line. A panic is logged at error level, with its place, before it goes on.
-//! A record that cannot be written is lost: there is no one to tell. [`init`] fails if the file cannot be opened.
+//! simplelog makes a record of a level and a message; [`lines`] makes a line of it and writes it, with one `write` to a
+//! file opened for appending, so that the lines of a supervisor and of its children stay whole without a lock between
+//! them. The process id is asked for with each record: it is right after a `fork`. Whatever could end a line or move a
+//! terminal's cursor is escaped, so that what a peer sent cannot forge a line. A panic is logged at error level, with its
+//! place, before it goes on.
+//!
+//! No line is waited for, on whatever it is written to: one that cannot be written at once is left out, and the next one
+//! tells how many were and why, whichever process writes it. The file is opened anew when the supervisor wants it
+//! ([`open_anew`]), by each process before its next line. [`init`] fails if the file cannot be opened.
+//!
+//! | file | what it owns |
+//! | --- | --- |
+//! | `lines` | what a line looks like |
+//! | `place` | one `write` a line, and the count of those that were left out |
+//! | `file`, `console` | the two places |
+//! | `common` | what the processes of a program share |
+//! | `escape` | which characters steer |
+//! | `repeats` | how often what comes again and again is logged |
 
 // A supervisor runs this: nothing here may panic, whatever comes from outside.
 #![deny(clippy::indexing_slicing, clippy::string_slice)]
 
+mod common;
+pub mod console;
+mod escape;
+pub mod file;
+mod lines;
+mod place;
 pub mod repeats;
 
-use jiff::Zoned;
+pub use escape::{escaped, steers};
+
+use common::Common;
+use lines::Lines;
 use log::{LevelFilter, Log, Metadata, Record};
+use simplelog::{ConfigBuilder, WriteLogger};
 use std::backtrace::{Backtrace, BacktraceStatus};
-use std::fmt::Write as _;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::fd::{AsRawFd, RawFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
+use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// Bytes of its last line that a process keeps for its status; a longer one is cut.
 pub const LAST_LINE: usize = 300;
-
-/// Permission bits of a log file that is made anew.
-const MODE: u32 = 0o640;
 
 /// Why the log could not be begun.
 #[derive(Debug, thiserror::Error)]
@@ -70,15 +87,32 @@ pub fn init(
     level: LevelFilter,
     also_stderr: bool,
 ) -> Result<(), LogError> {
-    let opened = OpenOptions::new().append(true).create(true).mode(MODE).open(file);
-    let opened = opened.map_err(|cause| LogError::Open { path: file.to_owned(), cause })?;
-    let logger = FileLogger { program, file: opened, also_stderr };
-    let descriptor = logger.file.as_raw_fd();
-    log::set_boxed_logger(Box::new(logger)).map_err(|_| LogError::Twice)?;
+    let lines = Lines::open(program, file, also_stderr);
+    let lines = lines.map_err(|cause| LogError::Open { path: file.to_owned(), cause })?;
+    let descriptor = lines.file().descriptor();
+    // Which levels are logged is log's to know, since a reload may change it; the time is ours: simplelog has but one
+    // offset for it, which it cannot ask for in a process with threads.
+    let off = LevelFilter::Off;
+    let mut format = ConfigBuilder::new();
+    format.set_time_level(off).set_thread_level(off).set_target_level(off).set_location_level(off);
+    let records = Records(WriteLogger::new(LevelFilter::Trace, format.build(), lines));
+    log::set_boxed_logger(Box::new(records)).map_err(|_| LogError::Twice)?;
     DESCRIPTOR.store(descriptor, Ordering::Relaxed);
     log::set_max_level(level);
-    log_panics();
+    log_panics(also_stderr);
     Ok(())
+}
+
+/// Has the file opened anew, here at once and by every child before its next line.
+pub fn open_anew() {
+    Common::get().open_anew();
+    follow();
+}
+
+/// Opens the file anew if that is wanted and was not done in this process: so that one with nothing to say lets go of
+/// a file that was renamed.
+pub fn follow() {
+    log::logger().flush();
 }
 
 /// Logs a line whatever the level is: for what was asked to be logged, not for what happened.
@@ -120,8 +154,9 @@ fn voice<T>(use_it: impl FnOnce(&mut Voice) -> T) -> T {
     use_it(&mut VOICE.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// Has each panic logged before the default report of it, which goes to standard error.
-fn log_panics() {
+/// Has each panic logged. The default report of it, which goes to standard error and waits for it, is left to programs
+/// that write nothing else there.
+fn log_panics(also_stderr: bool) {
     let default = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         let backtrace = Backtrace::capture();
@@ -129,92 +164,35 @@ fn log_panics() {
             BacktraceStatus::Captured => write_down(log::Level::Error, format_args!("{panic}\n{backtrace}")),
             _ => write_down(log::Level::Error, format_args!("{panic}")),
         }
-        default(panic);
+        if !also_stderr {
+            default(panic);
+        }
     }));
 }
 
-struct FileLogger {
-    program: &'static str,
-    file: File,
-    also_stderr: bool,
-}
+/// What stands before simplelog.
+struct Records(Box<WriteLogger<Lines>>);
 
-impl Log for FileLogger {
+impl Log for Records {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.level() <= log::max_level()
+        self.0.enabled(metadata) && metadata.level() <= log::max_level()
     }
 
     fn log(&self, record: &Record<'_>) {
-        let mut event = format!("{} ", record.level());
-        // Writing to a string fails only if an argument's own `Display` does; what it wrote until then is kept.
-        let _ = write!(Escaping(&mut event), "{}", record.args());
-        let line = voice(|voice| {
-            voice.last.clear();
-            voice.last.push_str(event.split_at(event.floor_char_boundary(LAST_LINE)).0);
-            line(&Zoned::now(), self.program, std::process::id(), &voice.host, &event)
-        });
-        let _ = (&self.file).write_all(line.as_bytes());
-        if self.also_stderr {
-            let _ = io::stderr().write_all(line.as_bytes());
-        }
+        // Here, not with simplelog's lock held: an argument whose `Display` panics has its panic logged.
+        let message = escaped(record.args());
+        let metadata = record.metadata().clone();
+        self.0.log(&Record::builder().metadata(metadata).args(format_args!("{message}")).build());
     }
 
-    fn flush(&self) {}
-}
-
-fn line(now: &Zoned, program: &str, pid: u32, host: &str, event: &str) -> String {
-    let space = if host.is_empty() { "" } else { " " };
-    format!("{} {program}[{pid}] {host}{space}{event}\n", now.strftime("%Y-%m-%dT%H:%M:%S%.3f%:z"))
-}
-
-/// Whether a character can end a line, move a terminal's cursor, or turn the direction of the text, which could make a
-/// line read as another one.
-pub fn steers(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
-/// Passes text on with the characters escaped that steer (`\n` as `\` and `n`).
-struct Escaping<'a>(&'a mut String);
-
-impl std::fmt::Write for Escaping<'_> {
-    fn write_str(&mut self, text: &str) -> std::fmt::Result {
-        for c in text.chars() {
-            if steers(c) {
-                self.0.extend(c.escape_default());
-            } else {
-                self.0.push(c);
-            }
-        }
-        Ok(())
+    fn flush(&self) {
+        self.0.flush();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use jiff::{Timestamp, tz};
-
-    #[test]
-    fn a_line_has_time_program_process_host_level_and_message() {
-        let time: Timestamp = "2026-11-20T08:12:14.123456Z".parse().unwrap();
-        let time = time.to_zoned(tz::TimeZone::fixed(tz::offset(1)));
-        assert_eq!(
-            line(&time, "lonc", 123, "msul1", "WARN link lost"),
-            "2026-11-20T09:12:14.123+01:00 lonc[123] msul1 WARN link lost\n"
-        );
-        assert_eq!(
-            line(&time, "lonc", 123, "", "INFO ready"),
-            "2026-11-20T09:12:14.123+01:00 lonc[123] INFO ready\n"
-        );
-    }
-
-    #[test]
-    fn what_a_peer_sent_cannot_forge_a_line() {
-        let mut text = String::new();
-        let sent = "a\nb\r\tc\0\x1b[2J\u{85}\u{202e}é\"\\";
-        write!(Escaping(&mut text), "{sent}").unwrap();
-        assert_eq!(text, "a\\nb\\r\\tc\\u{0}\\u{1b}[2J\\u{85}\\u{202e}é\"\\");
-    }
 
     /// One test of what is global in the process: the logger, its host, the panic hook.
     #[test]
@@ -229,10 +207,11 @@ mod tests {
         assert!(error.starts_with("open ") && error.contains("missing/lonc.log: No such file"), "{error}");
 
         // Other tests of this program log too: only lines of our own are looked at.
-        let ours = |text: &str| {
-            let all = std::fs::read_to_string(&file).unwrap();
+        let lines_of = |file: &Path, text: &str| {
+            let all = std::fs::read_to_string(file).unwrap();
             all.lines().filter(|line| line.contains(text)).map(str::to_owned).collect::<Vec<_>>()
         };
+        let ours = |text: &str| lines_of(&file, text);
         log::warn!("first of logging's test\nsecond");
         log::debug!("quiet of logging's test");
         assert_eq!(ours("of logging's test").len(), 1);
@@ -258,5 +237,25 @@ mod tests {
         log::info!("{long}");
         let last = last_line();
         assert!(last.len() <= LAST_LINE);
+
+        // The file is renamed; where it cannot be opened anew, the old one goes on and says so.
+        let renamed = folder.path().join("lonc.log.1");
+        std::fs::rename(&file, &renamed).unwrap();
+        std::fs::create_dir(&file).unwrap();
+        let number = descriptor();
+        open_anew();
+        log::warn!("late of logging's test");
+        assert_eq!(lines_of(&renamed, "lonc.log anew: Is a directory").len(), 1);
+        assert_eq!(lines_of(&renamed, "late of logging's test").len(), 1);
+        std::fs::remove_dir(&file).unwrap();
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while !file.exists() {
+            assert!(std::time::Instant::now() < deadline, "it is tried again");
+            follow();
+        }
+        log::warn!("after all of logging's test");
+        assert_eq!(ours("after all of logging's test").len(), 1);
+        assert_eq!(lines_of(&renamed, "after all of logging's test").len(), 0);
+        assert_eq!(descriptor(), number);
     }
 }

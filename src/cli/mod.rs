@@ -130,6 +130,8 @@ impl Failure {
 
 /// Runs `lon` with the arguments of this process. Wrong arguments end the process here, with 2.
 pub fn main() -> ExitCode {
+    // What it stores for a broker that is away is stored or fails, like the broker's own.
+    crate::supervise::signals::ignore_file_limit();
     let arguments = Arguments::parse();
     match run(arguments) {
         Ok(code) => ExitCode::from(code),

@@ -1,18 +1,21 @@
 //! `lonnet.perm.log`: a line for each stored message that was delivered, as the original writes it.
 //!
 //! `<epoch seconds>:S:<host id>:<request>:<local time>`. It holds the requests themselves and is made for the
-//! administrator who must prove what was sent; no other log has them. Each line is one `write` to a file opened for
-//! appending, so that the children's lines never mix. The file is opened for each line: it may be moved away at any
-//! time. If a line cannot be written, the log says so; the message was delivered all the same.
+//! administrator who must prove what was sent; no other log has them, and no byte of them is changed here (a request has no
+//! newline). Each line is one `write` to a file opened for appending, so that the children's lines never mix. The file is
+//! opened for each line: it may be moved away at any time. If a line cannot be written, or only in part, the log says so; the
+//! message was delivered all the same, and the next line begins anew.
 
 use super::link::Now;
 use crate::config::HostId;
+use crate::logging::file;
 use crate::logging::repeats::Repeats;
 use jiff::tz::TimeZone;
-use std::fs::OpenOptions;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::PathBuf;
+
+/// Permission bits of the file: it holds requests.
+const MODE: u32 = 0o600;
 
 /// See the module.
 #[derive(Debug)]
@@ -20,6 +23,8 @@ pub struct PermLog {
     path: PathBuf,
     zone: TimeZone,
     repeats: Repeats,
+    /// A line of this process was written in part.
+    torn: bool,
 }
 
 impl PermLog {
@@ -29,17 +34,18 @@ impl PermLog {
             path: log_dir.join("lonnet.perm.log"),
             zone: TimeZone::system(),
             repeats: Repeats::default(),
+            torn: false,
         }
     }
 
     /// Notes that a stored message was delivered.
     pub fn delivered(&mut self, peer: &HostId, request: &[u8], now: Now) {
         let local = now.wall.to_zoned(self.zone.clone()).strftime("%a %b %e %H:%M:%S %Y").to_string();
-        let mut line = format!("{}:S:{peer}:", now.wall.as_second()).into_bytes();
+        let begin = if self.torn { "\n" } else { "" };
+        let mut line = format!("{begin}{}:S:{peer}:", now.wall.as_second()).into_bytes();
         line.extend_from_slice(request);
         line.extend_from_slice(format!(":{local}\n").as_bytes());
-        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&self.path);
-        if let Err(error) = file.and_then(|mut file| file.write_all(&line)) {
+        if let Err(error) = self.append(&line) {
             let text = format!(
                 "append to {}: {error}; the delivery of a message to {peer} is not noted",
                 self.path.display()
@@ -48,6 +54,16 @@ impl PermLog {
                 log::error!("{line}");
             }
         }
+    }
+}
+
+impl PermLog {
+    /// Writes all of it at one stroke, or fails.
+    fn append(&mut self, line: &[u8]) -> io::Result<()> {
+        let file = file::open(&self.path, MODE)?.into();
+        let written = file::write_once(&file, line)?;
+        self.torn = written < line.len();
+        if self.torn { Err(io::Error::other("only a part could be written")) } else { Ok(()) }
     }
 }
 

@@ -240,6 +240,7 @@ impl<D: Disk> Reactor<D> {
                         ToLink::Report(number) => self.report(Some(number), now),
                         ToLink::TakeIn => self.broker.files_appeared(now),
                         ToLink::Pins(pins) => self.repin(&pins, now),
+                        ToLink::LogAnew => crate::logging::follow(),
                     }
                 }
                 received.closed

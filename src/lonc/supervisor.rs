@@ -310,6 +310,7 @@ impl<'a> Supervisor<'a> {
         if self.stopping.is_some() {
             return;
         }
+        self.open_log_anew(now);
         log::info!("seeing after every link");
         self.listen_where_missing(now);
         for peer in self.children.keys() {
@@ -317,6 +318,15 @@ impl<'a> Supervisor<'a> {
             self.send(&peer, &ToLink::Probe, now);
         }
         self.board.touch();
+    }
+
+    /// The log's file may have been renamed. A child opens it anew before its next line in any case; it is told, so that one
+    /// with nothing to say lets go of the old one.
+    fn open_log_anew(&mut self, now: Instant) {
+        crate::logging::open_anew();
+        for peer in self.children.keys() {
+            self.send(&peer, &ToLink::LogAnew, now);
+        }
     }
 
     fn tell(&mut self, peer: &HostId, event: Event, now: Instant) {

@@ -281,6 +281,7 @@ impl Reactor {
                     match message {
                         ToServe::Drain => self.wire.finish(Reason::Drained, now),
                         ToServe::Replaced => self.wire.finish(Reason::Replaced, now),
+                        ToServe::LogAnew => logging::follow(),
                     }
                 }
                 received.closed

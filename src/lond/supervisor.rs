@@ -322,6 +322,7 @@ impl<'a> Supervisor<'a> {
         match signal {
             Signal::Child => self.reap(),
             Signal::Probe => {
+                self.open_log_anew(now);
                 self.say_links();
                 self.board.touch();
             }
@@ -455,6 +456,15 @@ impl<'a> Supervisor<'a> {
                 let answer = self.reload(now);
                 self.admin.answer(token, &answer);
             }
+        }
+    }
+
+    /// The log's file may have been renamed. A child opens it anew before its next line in any case; it is told, so that one
+    /// with nothing to say lets go of the old one.
+    fn open_log_anew(&mut self, now: Instant) {
+        crate::logging::open_anew();
+        for pid in self.pids() {
+            self.send(pid, &ToServe::LogAnew, now);
         }
     }
 

@@ -48,6 +48,8 @@ pub enum ToLink {
     TakeIn,
     /// The peer's pins are these now. A link to a key that is not among them ends; another stays.
     Pins(Vec<String>),
+    /// Open the log anew: its file may have been renamed.
+    LogAnew,
 }
 
 /// A link child to `lonc`.
@@ -71,6 +73,8 @@ pub enum ToServe {
     Drain,
     /// A newer link from the same host is open: answer what is there (bounded), close, exit 0.
     Replaced,
+    /// Open the log anew: its file may have been renamed.
+    LogAnew,
 }
 
 /// A link child to `lond`.
@@ -119,7 +123,8 @@ impl Message for ToLink {
                 | ToLink::HandOver
                 | ToLink::TakeIn
                 | ToLink::Report(_)
-                | ToLink::Pins(_),
+                | ToLink::Pins(_)
+                | ToLink::LogAnew,
                 _,
             ) => self == earlier,
         }

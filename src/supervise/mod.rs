@@ -14,6 +14,7 @@
 //! | `image` | which program that is, and how it is called |
 //! | `handoff` | what crosses `exec` |
 //! | `title` | what `ps` shows |
+//! | `shared` | memory that a supervisor and its children have in common |
 //! | `sockets` | listening Unix sockets, put in their place at one stroke |
 //! | `admin` | the socket on which `lon status` and `lon reload` ask |
 //! | `publish` | files of the status: when they are written, and how |
@@ -33,6 +34,7 @@ pub mod insist;
 pub mod lock;
 pub mod publish;
 pub mod restart;
+pub mod shared;
 pub mod signals;
 pub mod sockets;
 pub mod spawn;

@@ -125,6 +125,15 @@ pub fn undo_in_child() -> io::Result<()> {
     restore(&SigSet::empty())
 }
 
+/// Has a write beyond the limit of file sizes (`ulimit -f`) be an error like that of a full disk, which it is handled as, in
+/// place of the end of the process. Children have it so, too; a program of another kind that is started must not.
+pub fn ignore_file_limit() {
+    // SAFETY: the disposition is no function, so none can do what a handler must not.
+    let ignored = unsafe { signal(Number::SIGXFSZ, SigHandler::SigIgn) };
+    // The system documents no error for this; there is no log yet, and all goes on as if there were no limit.
+    debug_assert!(ignored.is_ok());
+}
+
 /// In a child: TERM and INT as something to wait for, so that it ends in its own time. They may come from a person, or
 /// from a service manager that stops every process of a service at once.
 ///

@@ -161,6 +161,11 @@ pub fn main<L: Legacy, E: Display>(
     let matches = Arguments::command().name(program).get_matches();
     let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     title::init(program);
+    signals::ignore_file_limit();
+    if arguments.foreground {
+        // Before it is another user's.
+        logging::console::prepare();
+    }
     if let Some(trial) = Trial::of_this_process() {
         let fit = trial.run::<L>(program, &arguments.config, Config::load, arguments.foreground);
         return if fit { ExitCode::SUCCESS } else { ExitCode::FAILURE };
@@ -197,9 +202,9 @@ pub fn finish<L, E: Display>(
 fn say(program: &str, error: &StartError) {
     match error {
         StartError::Config(ConfigErrors(problems)) => {
-            problems.iter().for_each(|problem| eprintln!("{program}: {problem}"));
+            problems.iter().for_each(|problem| logging::console::say(program, problem));
         }
-        other => eprintln!("{program}: {other}"),
+        other => logging::console::say(program, other),
     }
 }
 

@@ -59,6 +59,14 @@ pub fn ticks(pid: u32) -> u64 {
     stat(pid).map_or(0, |fields| number(&fields[11]) + number(&fields[12]))
 }
 
+/// Whether a process has this file open.
+pub fn has_open(pid: u32, file: &Path) -> bool {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd"));
+    entries.is_ok_and(|entries| {
+        entries.flatten().any(|entry| fs::read_link(entry.path()).is_ok_and(|open| open == file))
+    })
+}
+
 /// Descriptors that a process has open.
 pub fn descriptors(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)

@@ -37,6 +37,22 @@ impl Program {
     ) -> Result<Program, (ExitStatus, String)> {
         let file = fs::File::options().append(true).create(true).open(&errors).expect("make a log");
         command.stdout(file.try_clone().expect("clone a file")).stderr(file);
+        Program::await_start(command, name, errors, pid_file, serves)
+    }
+
+    /// As [`Program::start`], for a command whose outputs are set already; what it says there is the caller's to know.
+    pub fn start_heard(command: &mut Command, name: &'static str, pid_file: PathBuf) -> Program {
+        let started = Program::await_start(command, name, PathBuf::new(), pid_file, |_| true);
+        started.unwrap_or_else(|(status, _)| panic!("{name} ended: {status}"))
+    }
+
+    fn await_start(
+        command: &mut Command,
+        name: &'static str,
+        errors: PathBuf,
+        pid_file: PathBuf,
+        serves: impl Fn(&Program) -> bool,
+    ) -> Result<Program, (ExitStatus, String)> {
         let child = command.spawn().expect("start a program");
         let mut program = Program { child, name, errors, pid_file };
         let what = format!("{name} to serve, or to end");

@@ -20,6 +20,7 @@ mod hundred_hups;
 mod known_failures;
 mod listening;
 mod listening_limits;
+mod log_files;
 mod many_hosts;
 mod memory_bounds;
 mod places;

@@ -143,6 +143,7 @@ fn link(seed: LinkSeed) -> ! {
                 ToLink::Drain | ToLink::HandOver => std::process::exit(0),
                 ToLink::Probe => probes += 1,
                 ToLink::TakeIn => files += 1,
+                ToLink::LogAnew => lonnet::logging::follow(),
                 ToLink::Report(_) | ToLink::Pins(_) => {}
             }
             let report = if let ToLink::Report(number) = message { Some(number) } else { None };
@@ -203,8 +204,12 @@ fn serve(seed: ServeSeed) -> ! {
     let mut scratch = [0; 4096];
     loop {
         let received = control.receive(&mut scratch).unwrap();
-        if let Some(message) = received.messages.first() {
+        for message in &received.messages {
             let word = match message {
+                ToServe::LogAnew => {
+                    lonnet::logging::follow();
+                    continue;
+                }
                 ToServe::Drain => "drained",
                 ToServe::Replaced => "replaced",
             };

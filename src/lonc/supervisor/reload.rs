@@ -21,6 +21,8 @@ use std::time::Instant;
 impl Supervisor<'_> {
     /// Takes over what the files say now; the answer to who asked for it.
     pub(super) fn reload(&mut self, now: Instant) -> String {
+        // Whatever the files say: the log is where it was.
+        self.open_log_anew(now);
         if self.stopping.is_some() {
             return anew::refused(&["lonc is stopping".to_owned()]);
         }
