@@ -302,10 +302,8 @@ fn walk<D: Disk>(wrap: fn(FaultyDisk) -> D, part: usize, parts: usize) -> Result
     run(wrap, &[], &mut checked)?;
     let all = operations(wrap);
     assert!(all.len() >= LEAST_OPERATIONS, "only {} operations", all.len());
-    assert!(
-        all.iter().filter(|(method, _)| *method == "rename").count() >= 7,
-        "it is written anew in between"
-    );
+    let renamed = all.iter().filter(|(method, _)| *method == "rename").count();
+    assert!(renamed >= 3, "it is written anew in between: {renamed}");
     for (number, (method, bytes)) in all.into_iter().enumerate().skip(part).step_by(parts) {
         for fault in faults_for(method, bytes) {
             run(wrap, &[(number, fault)], &mut checked)?;

@@ -7,7 +7,8 @@
 //! - What [`Record::add`] answered `Ok` for is found by [`Record::look_up`], at every start again: under its sequence
 //!   until that is settled or the caller's epoch changes, under its client key until [`KEYS_MOST`] newer ones came.
 //! - Nothing is found that was not given to `add`, and nothing of one epoch under a sequence of another.
-//! - What a killed process left in the file is made durable before it is answered from.
+//! - What a killed process left in the file is made durable before it is answered from; but no more of the file is written
+//!   for that than may not be durable: a caller that comes again and again costs next to nothing.
 //!
 //! How it fails: [`Record::open`] never does; trouble is kept ([`Record::trouble`]), said once, and tried anew by each
 //! [`Record::begin_epoch`]. After a failed write or sync that file is never written to again: a new one is written
@@ -40,7 +41,7 @@ use crate::config::HostId;
 use crate::disk::own::{own_new, remove_left};
 use crate::disk::{Context, Disk, StepError};
 use kept::Kept;
-use recover::Loaded;
+use recover::{Loaded, Tail};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
@@ -60,6 +61,10 @@ const ROOM_FOR_ONE: u64 = 2 * ANSWER_MOST as u64 + 1024;
 const ROOM_FOR_EACH: u64 = 160;
 /// More than that is set aside, so that it is not asked for with each message.
 const ROOM_STEP: u64 = 64 * 1024;
+/// A longer tail is not written again at its place: the whole file is written anew.
+const TAIL_MOST: u64 = 1024 * 1024;
+/// A longer tail is ended with a floor line, so that the next link finds a short one.
+const TAIL_LEFT: u64 = 1024;
 /// Longest client key.
 pub const KEY_MOST: usize = 64;
 
@@ -150,8 +155,6 @@ pub struct Record<D: Disk> {
     room_until: u64,
     /// The file is written anew when it has this many bytes.
     compact_at: u64,
-    /// The floor that the file says.
-    floor_on_disk: u64,
     trouble: Option<RecordError>,
 }
 
@@ -174,7 +177,6 @@ impl<D: Disk> Record<D> {
             begun_with: 0,
             room_until: 0,
             compact_at: 0,
-            floor_on_disk: 0,
             trouble: None,
         };
         if let Err(error) = record.read_once() {
@@ -185,8 +187,8 @@ impl<D: Disk> Record<D> {
     }
 
     /// A link begins, with the caller in this epoch; an epoch other than the last drops floor and answers and keeps the
-    /// client keys. The file is written anew, so that all that is answered from is durable. Returns the
-    /// [`Record::mark`].
+    /// client keys. What may not be durable of the file is written again and synced, so that all that is answered from is
+    /// durable; if the file is not whole, or holds far more than it must, it is written anew. Returns the [`Record::mark`].
     ///
     /// # Errors
     /// It is no epoch, or the record cannot be read or written. Nothing is forgotten by that, and the next call tries
@@ -272,13 +274,52 @@ impl<D: Disk> Record<D> {
         // Whoever took the lock made the folder; its name has to be durable before anything in it counts.
         self.make_folders()?;
         remove_left(&mut self.disk, &self.dir);
-        if let State::Read(Loaded::Damaged { bytes }) = self.state {
-            self.set_damaged_aside(bytes)?;
-            self.state = State::Read(Loaded::Whole);
-        }
+        let whole = match self.state {
+            State::Read(Loaded::Damaged { bytes }) => {
+                self.set_damaged_aside(bytes)?;
+                self.state = State::Read(Loaded::Unfit);
+                None
+            }
+            State::Read(Loaded::Whole(tail)) => Some(tail),
+            State::Read(Loaded::Unfit) | State::Ready | State::Unread => None,
+        };
+        let other_epoch = self.kept.epoch() != Some(epoch);
         self.kept.begin(epoch);
-        self.write_anew(&[], 0)?;
+        self.compact_at = self.compacted_at(self.kept.length());
+        let fit = whole.filter(|tail| tail.ends < self.compact_at && tail.ends - tail.begins <= TAIL_MOST);
+        let gone_on = fit.map(|tail| self.go_on(tail, other_epoch));
+        match gone_on {
+            Some(Ok(())) => {}
+            Some(Err(error)) => {
+                self.write_anew(&[], 0)?;
+                log::warn!("{error}; written to a new file instead");
+            }
+            None => self.write_anew(&[], 0)?,
+        }
         self.state = State::Ready;
+        Ok(())
+    }
+
+    /// Goes on with the file that was read, once it is durable. A sync alone would not do: after a failed one the kernel
+    /// may hold for clean what is not on disk. So the tail is written again, the same bytes at the same place.
+    fn go_on(&mut self, tail: Tail, other_epoch: bool) -> Result<(), StepError> {
+        let path = self.dir.join(ANSWERS);
+        let file = self.disk.open(&path, true).context("open", &path)?;
+        let length = tail.ends - tail.begins;
+        let mut text = self.disk.read_at(&file, tail.begins, length as usize + 1).context("read", &path)?;
+        if text.len() as u64 != length {
+            return Err(io::Error::other("someone else writes to it")).context("read", &path);
+        }
+        if other_epoch || length > TAIL_LEFT {
+            line::append_floor(&mut text, self.kept.epoch().unwrap_or_default(), self.kept.floor());
+        }
+        self.disk.write_at(&file, tail.begins, &text).context("write", &path)?;
+        self.disk.sync_data(&file).context("sync", &path)?;
+        self.disk.sync_dir(&self.dir).context("sync", &self.dir)?;
+        self.end = tail.begins + text.len() as u64;
+        self.begun_with = self.end;
+        self.room_until = 0;
+        self.file = Some(file);
         Ok(())
     }
 
@@ -342,7 +383,8 @@ impl<D: Disk> Record<D> {
     fn text_of(&self, staged: &[(u64, Option<&Key>, &[u8])]) -> Vec<u8> {
         let mut text = Vec::new();
         let epoch = self.kept.epoch().unwrap_or_default();
-        if self.kept.floor() != self.floor_on_disk && !staged.is_empty() {
+        if !staged.is_empty() {
+            // Where a write begins must be seen: see `Tail`.
             line::append_floor(&mut text, epoch, self.kept.floor());
         }
         for (sequence, key, answer) in staged {
@@ -370,7 +412,6 @@ impl<D: Disk> Record<D> {
         self.disk.write_at(file, self.end, text).context("write", &path)?;
         self.disk.sync_data(file).context("sync", &path)?;
         self.end += text.len() as u64;
-        self.floor_on_disk = self.kept.floor();
         Ok(())
     }
 
@@ -425,34 +466,45 @@ impl<D: Disk> Record<D> {
     /// Writes what is kept, and `more` lines, to a new file that takes the name. Until the renaming begins the old file
     /// can still be appended to; from then on it cannot, whatever comes of it. In the new one `room` is set aside.
     fn write_anew(&mut self, more: &[u8], room: u64) -> Result<(), StepError> {
-        let mut text = self.kept.lines();
-        text.extend_from_slice(more);
         let (new, path) = (self.dir.join(own_new()), self.dir.join(ANSWERS));
-        let file = self.write_hidden(&new, &text, room)?;
+        let (file, length) = self.write_hidden(&new, more, room)?;
         self.file = None;
         self.disk.rename(&new, &path).context("rename", &new)?;
         self.disk.sync_dir(&self.dir).context("sync", &self.dir)?;
         self.file = Some(file);
-        self.end = text.len() as u64;
+        self.end = length;
         self.begun_with = self.end;
         self.room_until = self.end + room;
-        self.compact_at = (2 * self.end).max(self.end.saturating_add(self.step));
-        self.floor_on_disk = self.kept.floor();
+        self.compact_at = self.compacted_at(self.end);
         Ok(())
     }
 
-    /// A new file with these bytes, synced, and room for more. Nothing is left of it after an error, as far as that goes.
-    fn write_hidden(&mut self, new: &Path, bytes: &[u8], room: u64) -> Result<D::File, StepError> {
+    /// When a file is written anew that must hold so many bytes.
+    fn compacted_at(&self, holds: u64) -> u64 {
+        (2 * holds).max(holds.saturating_add(self.step))
+    }
+
+    /// A new file with what is kept and `more`, synced, and room for more; its length. Nothing is left of it after an
+    /// error, as far as that goes.
+    fn write_hidden(&mut self, new: &Path, more: &[u8], room: u64) -> Result<(D::File, u64), StepError> {
         let file = self.create_hidden(new)?;
-        let mut written = self.disk.write_at(&file, 0, bytes).context("write", new);
+        let mut length = 0;
+        let mut write = |disk: &mut D, bytes: &[u8]| {
+            disk.write_at(&file, length, bytes).context("write", new)?;
+            length += bytes.len() as u64;
+            Ok(())
+        };
+        let disk = &mut self.disk;
+        // All of this file is durable before it has its name: its tail is no more than the line at its end.
+        let mut written = self.kept.each_piece(more, |piece| write(disk, piece));
         if room > 0 && written.is_ok() {
-            written = self.disk.reserve(&file, bytes.len() as u64, room).context("make room in", new);
+            written = disk.reserve(&file, length, room).context("make room in", new);
         }
-        let synced = written.and_then(|()| self.disk.sync_data(&file).context("sync", new));
+        let synced = written.and_then(|()| disk.sync_data(&file).context("sync", new));
         if synced.is_err() {
-            let _ = self.disk.remove(new);
+            let _ = disk.remove(new);
         }
-        synced.map(|()| file)
+        synced.map(|()| (file, length))
     }
 
     fn create_hidden(&mut self, new: &Path) -> Result<D::File, StepError> {

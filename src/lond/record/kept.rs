@@ -10,12 +10,14 @@ use std::sync::Arc;
 /// Answers to unsettled sequences that are kept. A caller settles in time what it sends; the answer beyond is refused
 /// ([`super::RecordError::Full`]), and should not be asked for ([`super::Record::may_run`]).
 pub const ANSWERS_MOST: usize = 8192;
-/// Bytes of them: 32 MiB. An answer that would be beyond is remembered as [`NOT_KEPT`].
-pub const ANSWERS_BYTES_MOST: usize = 32 * 1024 * 1024;
+/// Bytes of them: 16 MiB. An answer that would be beyond is remembered as [`NOT_KEPT`].
+pub const ANSWERS_BYTES_MOST: usize = 16 * 1024 * 1024;
 /// Client keys that are kept; at the bound the oldest is forgotten.
 pub const KEYS_MOST: usize = 10_000;
-/// Bytes of keys with their answers: 16 MiB; at the bound the oldest are forgotten.
-pub const KEYS_BYTES_MOST: usize = 16 * 1024 * 1024;
+/// Bytes of keys with their answers: 8 MiB; at the bound the oldest are forgotten.
+pub const KEYS_BYTES_MOST: usize = 8 * 1024 * 1024;
+/// Bytes that are written at a time where all is written.
+const PIECE: usize = 256 * 1024;
 /// Longest answer that is kept; a longer one is remembered as [`NOT_KEPT`].
 pub const ANSWER_MOST: usize = 64 * 1024;
 /// The answer to a repeat whose first answer was not kept.
@@ -130,20 +132,46 @@ impl Kept {
         }
     }
 
-    /// The fewest lines that say all of it.
-    pub fn lines(&self) -> Vec<u8> {
-        let mut out = Vec::new();
-        let Some(epoch) = &self.epoch else { return out };
-        line::append_floor(&mut out, epoch, self.floor);
+    /// Gives `write` the fewest lines that say all of it, then `more` lines, then a floor line again: [`PIECE`] at a time or
+    /// a little more.
+    ///
+    /// # Errors
+    /// The first of `write`; nothing more is given to it then.
+    pub fn each_piece<E>(&self, more: &[u8], mut write: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+        let Some(epoch) = &self.epoch else { return Ok(()) };
+        let mut piece = Vec::new();
+        line::append_floor(&mut piece, epoch, self.floor);
+        let mut flow = |piece: &mut Vec<u8>, least: usize| {
+            let full = piece.len() >= least;
+            if full {
+                write(piece)?;
+                piece.clear();
+            }
+            Ok(())
+        };
         for key in &self.by_age {
             if let Some(answer) = self.keys.get(key) {
-                line::append_key(&mut out, key, answer);
+                line::append_key(&mut piece, key, answer);
+                flow(&mut piece, PIECE)?;
             }
         }
         for (sequence, answer) in &self.answers {
-            line::append_answer(&mut out, epoch, *sequence, None, answer);
+            line::append_answer(&mut piece, epoch, *sequence, None, answer);
+            flow(&mut piece, PIECE)?;
         }
-        out
+        piece.extend_from_slice(more);
+        line::append_floor(&mut piece, epoch, self.floor);
+        flow(&mut piece, 1)
+    }
+
+    /// How many bytes [`Kept::each_piece`] gives without `more`.
+    pub fn length(&self) -> u64 {
+        if self.epoch.is_none() {
+            return 0;
+        }
+        let keys = self.keys.iter().map(|(key, answer)| line::key_length(key, answer));
+        let answers = self.answers.values().map(|answer| line::answer_length(answer));
+        2 * line::FLOOR_LENGTH + keys.sum::<u64>() + answers.sum::<u64>()
     }
 }
 
@@ -157,7 +185,15 @@ mod tests {
 
     fn restored(kept: &Kept) -> Kept {
         let mut again = Kept::default();
-        for text in kept.lines().split(|byte| *byte == b'\n').filter(|text| !text.is_empty()) {
+        let mut lines = Vec::new();
+        kept.each_piece(b"", |piece| {
+            assert!(piece.len() <= PIECE + 2 * ANSWER_MOST + 256, "{}", piece.len());
+            lines.extend_from_slice(piece);
+            Ok::<(), ()>(())
+        })
+        .unwrap();
+        assert_eq!(kept.length(), lines.len() as u64);
+        for text in lines.split(|byte| *byte == b'\n').filter(|text| !text.is_empty()) {
             again.take(line::parse(text).unwrap());
         }
         again
@@ -183,6 +219,8 @@ mod tests {
             assert!(kept.key_bytes <= KEYS_BYTES_MOST);
         }
         assert!(kept.keys.len() < 300 && kept.keys.len() == kept.by_age.len());
+        kept.insert(999_999, None, b"with \n newlines \\ and more \n".as_slice().into());
+        assert_eq!(restored(&kept).keys.len(), kept.keys.len());
         assert!(kept.answer_to_key(&key(100_599)).is_some());
     }
 

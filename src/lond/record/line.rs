@@ -10,6 +10,8 @@ use super::Key;
 const EPOCH_DIGITS: usize = 32;
 /// Digits of a sequence.
 const SEQUENCE_DIGITS: usize = 20;
+/// Bytes of the CRC and of the space behind it.
+const CRC_LENGTH: usize = 9;
 /// Stands where an answer has no client key; no key holds it.
 const NO_KEY: &[u8] = b"*";
 
@@ -52,6 +54,24 @@ pub fn append_key(out: &mut Vec<u8>, key: &Key, answer: &[u8]) {
         out.push(b' ');
         append_escaped(out, answer);
     });
+}
+
+/// Bytes of a floor's line, with its newline.
+pub const FLOOR_LENGTH: u64 = (CRC_LENGTH + "floor ".len() + EPOCH_DIGITS + 1 + SEQUENCE_DIGITS + 1) as u64;
+
+/// Bytes of the line of an answer without a client key.
+pub fn answer_length(answer: &[u8]) -> u64 {
+    let before = CRC_LENGTH + "answer ".len() + EPOCH_DIGITS + 1 + SEQUENCE_DIGITS + 1 + NO_KEY.len() + 1;
+    (before + escaped_length(answer) + 1) as u64
+}
+
+/// Bytes of the line of a client key.
+pub fn key_length(key: &Key, answer: &[u8]) -> u64 {
+    (CRC_LENGTH + "key ".len() + key.as_bytes().len() + 1 + escaped_length(answer) + 1) as u64
+}
+
+fn escaped_length(answer: &[u8]) -> usize {
+    answer.len() + memchr::memchr2_iter(b'\n', b'\\', answer).count()
 }
 
 /// What a line without its newline says; `None` if it cannot be proven.

@@ -1,7 +1,8 @@
 //! What is found of a record at the start, and what cannot be read of it.
 
 use super::kept::{ANSWER_MOST, Kept};
-use super::{ANSWERS, Record, State, line};
+use super::line::{self, Line};
+use super::{ANSWERS, Record, State};
 use crate::disk::own::own_new;
 use crate::disk::{Context, Disk, Kind, StepError};
 use std::io;
@@ -23,13 +24,25 @@ const DAMAGED_MOST: u32 = 100;
 /// What the file was like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Loaded {
-    /// Whole, or without its tail, or not there.
-    Whole,
+    /// Every byte of it is a line's: it may be gone on with.
+    Whole(Tail),
+    /// Not there, or without its tail: a new one is needed.
+    Unfit,
     /// There are bytes that cannot be read; the file was not copied yet.
     Damaged {
         /// How many.
         bytes: u64,
     },
+}
+
+/// The end of a whole file: from its last floor line on. Each write to a record begins with such a line, and the next is
+/// made only when the one before it was synced; so all that may not be durable lies here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tail {
+    /// Offset of that line.
+    pub begins: u64,
+    /// Bytes of the file.
+    pub ends: u64,
 }
 
 /// Reads lines and remembers what they say.
@@ -43,6 +56,10 @@ struct Reader {
     good: u64,
     /// Lines so far.
     lines: u64,
+    /// Bytes of them, and of the line that has begun.
+    bytes: u64,
+    /// Where the last floor line begins.
+    floor_at: u64,
     /// Bytes without a proven line since the last one.
     unproven: u64,
     /// Where they begin.
@@ -62,6 +79,8 @@ pub(super) struct Found {
     pub damaged: Option<(u64, u64)>,
     /// Bytes at the end that are not whole, and their line: nobody was told of them, and a start cuts them off.
     pub torn: Option<(u64, u64)>,
+    /// The end; `None` where that is not a line's.
+    tail: Option<Tail>,
 }
 
 impl Reader {
@@ -75,6 +94,7 @@ impl Reader {
     }
 
     fn extend(&mut self, bytes: &[u8]) {
+        self.bytes += bytes.len() as u64;
         if self.too_long || self.line.len() + bytes.len() > LINE_MOST {
             self.too_long = true;
             self.unproven += (self.line.len() + bytes.len()) as u64;
@@ -86,8 +106,12 @@ impl Reader {
 
     fn end_line(&mut self, newline: u64) {
         self.lines += 1;
+        self.bytes += newline;
         match line::parse(&self.line).filter(|_| !self.too_long) {
             Some(line) => {
+                if matches!(line, Line::Floor { .. }) {
+                    self.floor_at = self.bytes - newline - self.line.len() as u64;
+                }
                 self.kept.take(line);
                 self.good += 1;
                 self.give_up();
@@ -114,7 +138,8 @@ impl Reader {
 
     fn finish(mut self) -> Found {
         // A last line that lost nothing but its newline is proven all the same.
-        if !self.line.is_empty() || self.too_long {
+        let unended = !self.line.is_empty() || self.too_long;
+        if unended {
             self.end_line(0);
         }
         // The first line was durable before the file had its name: without any, more is missing than a tail.
@@ -124,7 +149,8 @@ impl Reader {
         }
         let damaged = self.damaged_line.map(|line| (self.damaged, line)).or(empty.then_some((0, 1)));
         let torn = (self.unproven > 0).then_some((self.unproven, self.unproven_line));
-        Found { kept: self.kept, good: self.good, damaged, torn }
+        let tail = (!unended).then_some(Tail { begins: self.floor_at, ends: self.bytes });
+        Found { kept: self.kept, good: self.good, damaged, torn, tail }
     }
 }
 
@@ -174,7 +200,7 @@ impl<D: Disk> Record<D> {
                     log::warn!("{error}; read again");
                     tries += 1;
                 }
-                Err(error) if error.is_missing() => break (Kept::default(), Loaded::Whole),
+                Err(error) if error.is_missing() => break (Kept::default(), Loaded::Unfit),
                 read => break read?,
             }
         };
@@ -188,12 +214,11 @@ impl<D: Disk> Record<D> {
         let found = read(&mut self.disk, &path)?;
         Ok(match (found.damaged, found.torn) {
             (Some((bytes, _)), _) => (found.kept, Loaded::Damaged { bytes }),
-            (None, torn) => {
-                if let Some((bytes, _)) = torn {
-                    log::warn!("read {}: its last {bytes} bytes are not whole; cut off", path.display());
-                }
-                (found.kept, Loaded::Whole)
+            (None, Some((bytes, _))) => {
+                log::warn!("read {}: its last {bytes} bytes are not whole; cut off", path.display());
+                (found.kept, Loaded::Unfit)
             }
+            (None, None) => (found.kept, found.tail.map_or(Loaded::Unfit, Loaded::Whole)),
         })
     }
 
