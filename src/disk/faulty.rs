@@ -159,6 +159,16 @@ impl FaultyDisk {
         state.durable.insert(path.to_owned(), Node::File(inode));
     }
 
+    /// Someone else gives a file that is there another name, durably.
+    pub fn put_link(&self, path: &Path, other: &Path) {
+        let mut state = self.lock();
+        if let Some(node) = state.seen.get(other).copied() {
+            state.put_folders(parent(path));
+            state.seen.insert(path.to_owned(), node);
+            state.durable.insert(path.to_owned(), node);
+        }
+    }
+
     /// Someone else removes a name, durably, and all below it.
     pub fn take_away(&self, path: &Path) {
         let mut state = self.lock();
@@ -339,11 +349,17 @@ impl Disk for FaultyDisk {
 
     fn metadata(&mut self, path: &Path) -> io::Result<Metadata> {
         self.operate(operation("metadata", path, 0), false, |state, _| match state.find(path)? {
-            Node::Folder => Ok(Metadata { kind: Kind::Folder, length: 0, modified: state.now }),
-            Node::File(inode) => {
-                let inode = &state.inodes[inode];
-                Ok(Metadata { kind: Kind::File, length: inode.seen.len() as u64, modified: inode.modified })
+            Node::Folder => {
+                Ok(Metadata { kind: Kind::Folder, length: 0, modified: state.now, links: 1, inode: u64::MAX })
             }
+            Node::File(inode) => Ok(state.known(inode)),
+        })
+    }
+
+    fn describe(&mut self, file: &FaultyFile) -> io::Result<Metadata> {
+        self.operate(operation("describe", &file.path, 0), false, |state, _| {
+            state.file(file)?;
+            Ok(state.known(file.inode))
         })
     }
 

@@ -83,6 +83,10 @@ impl<D: Disk> Disk for Guarded<D> {
         self.locked()?.metadata(path)
     }
 
+    fn describe(&mut self, file: &D::File) -> io::Result<Metadata> {
+        self.disk.describe(file)
+    }
+
     fn free_space(&mut self, path: &Path) -> io::Result<u64> {
         self.locked()?.free_space(path)
     }

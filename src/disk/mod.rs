@@ -26,11 +26,14 @@ use nix::sys::statvfs::statvfs;
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 /// Permission bits of the files that are made.
 const FILE_MODE: u32 = 0o640;
+
+/// Bytes that are asked for beyond what a file was said to have.
+const GROWTH: usize = 4096;
 
 /// What a name stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +55,10 @@ pub struct Metadata {
     pub length: u64,
     /// When its bytes changed last.
     pub modified: Timestamp,
+    /// Names that it has.
+    pub links: u64,
+    /// What tells it from every other file that is there.
+    pub inode: u64,
 }
 
 /// A file system.
@@ -136,6 +143,12 @@ pub trait Disk {
     /// What the system said.
     fn metadata(&mut self, path: &Path) -> io::Result<Metadata>;
 
+    /// What an open file is: whatever becomes of the name that it was opened by.
+    ///
+    /// # Errors
+    /// What the system said.
+    fn describe(&mut self, file: &Self::File) -> io::Result<Metadata>;
+
     /// Bytes that are free for this user on the file system of `path`.
     ///
     /// # Errors
@@ -167,9 +180,15 @@ impl Disk for RealDisk {
     }
 
     fn read_at(&mut self, file: &File, offset: u64, length: usize) -> io::Result<Vec<u8>> {
-        let mut bytes = vec![0; length];
+        // Room for what the file has, not for all that was asked for: a short file may be one of thousands.
+        let there = file.metadata()?.len().saturating_sub(offset);
+        let mut bytes = vec![0; length.min(usize::try_from(there).map_or(length, |there| there + 1))];
         let mut filled = 0;
         while filled < length {
+            if filled == bytes.len() {
+                // It has grown.
+                bytes.resize(length.min(filled + GROWTH), 0);
+            }
             match file.read_at(&mut bytes[filled..], offset + filled as u64) {
                 Ok(0) => break,
                 Ok(count) => filled += count,
@@ -228,15 +247,11 @@ impl Disk for RealDisk {
     }
 
     fn metadata(&mut self, path: &Path) -> io::Result<Metadata> {
-        let found = fs::symlink_metadata(path)?;
-        let kind = match found.file_type() {
-            kind if kind.is_file() => Kind::File,
-            kind if kind.is_dir() => Kind::Folder,
-            _ => Kind::Other,
-        };
-        // A time that jiff cannot hold is as good as a very old one: the file is not being written.
-        let modified = Timestamp::try_from(found.modified()?).unwrap_or(Timestamp::MIN);
-        Ok(Metadata { kind, length: found.len(), modified })
+        known(&fs::symlink_metadata(path)?)
+    }
+
+    fn describe(&mut self, file: &File) -> io::Result<Metadata> {
+        known(&file.metadata()?)
     }
 
     fn free_space(&mut self, path: &Path) -> io::Result<u64> {
@@ -249,4 +264,15 @@ impl Disk for RealDisk {
         getrandom::fill(&mut bytes).map_err(io::Error::other)?;
         Ok(bytes)
     }
+}
+
+fn known(found: &fs::Metadata) -> io::Result<Metadata> {
+    let kind = match found.file_type() {
+        kind if kind.is_file() => Kind::File,
+        kind if kind.is_dir() => Kind::Folder,
+        _ => Kind::Other,
+    };
+    // A time that jiff cannot hold is as good as a very old one: the file is not being written.
+    let modified = Timestamp::try_from(found.modified()?).unwrap_or(Timestamp::MIN);
+    Ok(Metadata { kind, length: found.len(), modified, links: found.nlink(), inode: found.ino() })
 }

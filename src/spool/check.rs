@@ -118,14 +118,18 @@ pub fn check_dropped<D: Disk>(
     tell: &mut dyn FnMut(Finding),
 ) -> bool {
     match look_at(disk, path, now) {
-        Dropped::Request(..) => return true,
+        Dropped::Request { more: false, .. } => return true,
+        Dropped::Request { more: true, .. } => {
+            let what =
+                format!("its first line is a request; there are others, with which it goes to {CORRUPT}/");
+            tell(Finding::damage(path, None, what));
+            return true;
+        }
         Dropped::Unusable(why) => {
             tell(Finding::damage(path, None, format!("{why}: it goes to {CORRUPT}/ when it is taken in")));
         }
-        Dropped::Unreadable(cause) => tell(Finding::warning(path, None, format!("it waits: {cause}"))),
-        Dropped::Unfinished(_) => {
-            tell(Finding::warning(path, None, "it has no newline yet, and waits for it"))
-        }
+        Dropped::Unreadable { cause, .. } => tell(Finding::warning(path, None, format!("it waits: {cause}"))),
+        Dropped::Unfinished { why, .. } => tell(Finding::warning(path, None, why)),
         Dropped::NotOurs => {}
     }
     false

@@ -3,25 +3,37 @@
 //! Programs of the host drop them there; they are taken into the spool in the order of their names and then
 //! removed. A file is removed only once its message is on disk in the spool. If the machine or the process dies
 //! between the two, the message is taken in again: such a file has no identity that would tell (see
-//! `docs/spool.md`).
+//! `docs/spool.md`). A file that has more than its first line, or was changed meanwhile, is not removed but goes to
+//! `corrupt/`: nothing in it goes without a word.
+//!
+//! Whoever may drop files need not be somebody who may read what this process may. So a file that has another name
+//! somewhere is not opened for its content, and a symbolic link is not followed.
+//!
+//! Memory: what is read of a file is its first line; [`BATCH_BYTES`] of them and one more, and [`NAMES_MOST`] names.
 
 use super::aside::CORRUPT;
 use super::record::{MAX_REQUEST, Sequence};
 use super::store::Refusal;
 use super::{Context, Disk, Kind, Metadata, Spool, SpoolError, StoreError, survey};
 use jiff::{SignedDuration, Timestamp};
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 use std::ffi::OsString;
 use std::io;
 use std::path::Path;
 
 /// Files that one call takes at most; [`TakenIn::more`] says that others are there.
 pub const TAKE_IN_MOST: usize = 256;
+/// Names that are kept of one look at the folder: a folder of very many is not listed anew for each call.
+const NAMES_MOST: usize = 4096;
 /// How long a file without a newline is left to the program that may be writing it; also the pause before a
 /// file that could not be taken in should be tried again.
 pub const WRITER_PAUSE: SignedDuration = SignedDuration::from_secs(5);
 /// Bytes of requests that one store takes from files.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes of a file that are looked through at first for the end of its first line.
+const FIRST_READ: usize = 64 * 1024;
+/// How long a file that cannot be read is tried again, every [`WRITER_PAUSE`], before it goes to `corrupt/`.
+const UNREADABLE_PAUSE: SignedDuration = SignedDuration::from_secs(30);
 /// Names that are remembered because they could not be moved away. At the bound nothing more is taken in.
 const STUCK_MOST: usize = 10_000;
 
@@ -51,13 +63,30 @@ impl TakenIn {
 /// What a file turned out to be.
 pub(super) enum Dropped {
     /// A message.
-    Request(Metadata, Vec<u8>),
-    /// May still be being written until then.
-    Unfinished(Timestamp),
+    Request {
+        /// The file.
+        found: Metadata,
+        /// Its first line.
+        line: Vec<u8>,
+        /// It holds more than that.
+        more: bool,
+    },
+    /// Its maker may not be done with it until then.
+    Unfinished {
+        /// When to look again.
+        until: Timestamp,
+        /// What it waits for, in words.
+        why: &'static str,
+    },
     /// It can never be one, and why: it goes to `corrupt/`.
     Unusable(String),
-    /// What it is cannot be told just now; none behind it may overtake it.
-    Unreadable(io::Error),
+    /// What it is cannot be told just now.
+    Unreadable {
+        /// What the system said.
+        cause: io::Error,
+        /// It is the system that lacks something, or its disk: none behind it may overtake it.
+        holds_up: bool,
+    },
     /// A folder, or gone.
     NotOurs,
 }
@@ -73,7 +102,7 @@ impl<D: Disk> Spool<D> {
             return taken;
         }
         self.remove_taken_in(delayed, now, &mut taken);
-        let names = match self.first_names(delayed, belongs, &mut taken) {
+        let names = match self.next_names(delayed, belongs, &mut taken) {
             Ok(names) => names,
             Err(cause) => {
                 taken.trouble = Err::<(), _>(cause).context("list", delayed).err();
@@ -81,22 +110,37 @@ impl<D: Disk> Spool<D> {
                 return taken;
             }
         };
-        let mut batch: Vec<(OsString, Metadata, Vec<u8>)> = Vec::new();
+        self.unreadable.retain(|name, _| names.binary_search(name).is_ok());
+        let mut batch: Vec<TakenFile> = Vec::new();
         for name in names {
-            match look_at(&mut self.disk, &delayed.join(&name), now) {
-                Dropped::Request(found, request) => batch.push((name, found, request)),
-                Dropped::Unfinished(until) => taken.retry(until),
+            let dropped = look_at(&mut self.disk, &delayed.join(&name), now);
+            if !matches!(dropped, Dropped::Unreadable { .. }) {
+                self.unreadable.remove(&name);
+            }
+            match dropped {
+                Dropped::Request { found, line, more } => batch.push(TakenFile { name, found, line, more }),
+                Dropped::Unfinished { until, .. } => taken.retry(until),
                 Dropped::Unusable(why) => self.move_away(delayed, name, &why, now, &mut taken),
-                Dropped::Unreadable(cause) => {
+                Dropped::Unreadable { cause, holds_up } => {
+                    let since = *self.unreadable.entry(name.clone()).or_insert(now);
+                    if now.duration_since(since).abs() >= UNREADABLE_PAUSE && !is_shortage(&cause) {
+                        self.unreadable.remove(&name);
+                        self.move_away(delayed, name, &cause.to_string(), now, &mut taken);
+                        continue;
+                    }
                     taken.trouble = Err::<(), _>(cause).context("take in", &delayed.join(&name)).err();
                     taken.retry(later(now));
-                    break;
+                    if holds_up {
+                        taken.more = false;
+                        break;
+                    }
                 }
                 Dropped::NotOurs => {}
             }
-            if batch.iter().map(|(_, _, request)| request.len()).sum::<usize>() >= BATCH_BYTES
+            if batch.iter().map(|file| file.line.len()).sum::<usize>() >= BATCH_BYTES
                 && !self.store_files(delayed, std::mem::take(&mut batch), now, &mut taken)
             {
+                self.listed = Listed::default();
                 return taken;
             }
         }
@@ -106,7 +150,27 @@ impl<D: Disk> Spool<D> {
             taken.more = false;
             taken.retry(later(now));
         }
+        if !taken.more {
+            // Looked at anew next time.
+            self.listed = Listed::default();
+        }
         taken
+    }
+
+    /// The names that this call is for, in order: those of the last look at the folder come first.
+    fn next_names(
+        &mut self,
+        delayed: &Path,
+        belongs: &dyn Fn(&str) -> bool,
+        taken: &mut TakenIn,
+    ) -> io::Result<Vec<OsString>> {
+        if self.listed.names.is_empty() {
+            self.listed = self.first_names(delayed, belongs)?;
+        }
+        let Listed { names, more } = &mut self.listed;
+        let now: Vec<OsString> = names.drain(..names.len().min(TAKE_IN_MOST)).collect();
+        taken.more = *more || !names.is_empty();
+        Ok(now)
     }
 
     /// Files that were taken in and could not be removed are tried again, unless someone has put another under that name.
@@ -130,13 +194,9 @@ impl<D: Disk> Spool<D> {
     }
 
     /// The first names in order; memory does not grow with the folder.
-    fn first_names(
-        &mut self,
-        delayed: &Path,
-        belongs: &dyn Fn(&str) -> bool,
-        taken: &mut TakenIn,
-    ) -> io::Result<Vec<OsString>> {
+    fn first_names(&mut self, delayed: &Path, belongs: &dyn Fn(&str) -> bool) -> io::Result<Listed> {
         let mut first = BinaryHeap::new();
+        let mut more = false;
         let (stuck, taken_in) = (&self.stuck, &self.taken_in);
         self.disk.list(delayed, &mut |name| {
             let text = name.to_string_lossy();
@@ -145,23 +205,22 @@ impl<D: Disk> Spool<D> {
                 return;
             }
             first.push(name.to_owned());
-            if first.len() > TAKE_IN_MOST {
+            if first.len() > NAMES_MOST {
                 first.pop();
-                taken.more = true;
+                more = true;
             }
         })?;
         if self.stuck.len() + self.taken_in.len() >= STUCK_MOST {
-            taken.more = false;
             return Err(io::Error::other("too many files there cannot be removed"));
         }
-        Ok(first.into_sorted_vec())
+        Ok(Listed { names: first.into_sorted_vec().into(), more })
     }
 
     /// Stores the messages, then removes their files. Returns whether to go on.
     fn store_files(
         &mut self,
         delayed: &Path,
-        batch: Vec<(OsString, Metadata, Vec<u8>)>,
+        batch: Vec<TakenFile>,
         now: Timestamp,
         taken: &mut TakenIn,
     ) -> bool {
@@ -169,20 +228,32 @@ impl<D: Disk> Spool<D> {
             return true;
         }
         let requests: Vec<(Option<Sequence>, &[u8])> =
-            batch.iter().map(|(_, _, request)| (None, request.as_slice())).collect();
+            batch.iter().map(|file| (None, file.line.as_slice())).collect();
         let mut results = self.store_batch(&requests, now, Refusal::EndsBatch).into_iter();
         let mut stored = Vec::new();
-        for (name, found, _) in batch {
+        for file in batch {
             match results.next() {
-                Some(Ok(_)) => stored.push((name, found)),
+                Some(Ok(_)) => stored.push(file),
                 Some(Err(error)) => taken.refused = Some(error),
                 None => {}
             }
         }
         taken.stored += stored.len() as u64;
         let mut removed = false;
-        for (name, found) in stored {
+        for TakenFile { name, found, more, .. } in stored {
             let path = delayed.join(&name);
+            let there = self.disk.metadata(&path).ok();
+            if there.is_some_and(|there| there.inode != found.inode) {
+                // Another file has taken its place: the next one.
+                taken.retry(later(now));
+                continue;
+            }
+            // What was written meanwhile would go with the file, and nobody would know.
+            if more || there.is_some_and(|there| there != found) {
+                let why = "it has more than its first line, which is in the spool; the rest is not sent";
+                self.move_away(delayed, name, why, now, taken);
+                continue;
+            }
             match self.disk.remove(&path) {
                 Ok(()) => removed = true,
                 Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
@@ -241,36 +312,114 @@ impl<D: Disk> Spool<D> {
     }
 }
 
-/// Reads a file that was dropped in.
+/// What a look at the folder has found.
+#[derive(Debug, Default)]
+pub(super) struct Listed {
+    /// The first names that were not looked at yet, in order.
+    names: VecDeque<OsString>,
+    /// There are others behind these.
+    more: bool,
+}
+
+/// A file that holds a message.
+struct TakenFile {
+    name: OsString,
+    found: Metadata,
+    line: Vec<u8>,
+    more: bool,
+}
+
+/// Looks at a file that was dropped in.
 pub(super) fn look_at<D: Disk>(disk: &mut D, path: &Path, now: Timestamp) -> Dropped {
-    let found = match disk.metadata(path) {
-        Ok(found) if found.kind == Kind::File => found,
-        Ok(_) => return Dropped::NotOurs,
+    let Looked { found, line, more } = match survey::again(path, || look(disk, path)) {
+        Ok(Some(looked)) => looked,
+        Ok(None) => return Dropped::NotOurs,
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Dropped::NotOurs,
-        Err(cause) => return Dropped::Unreadable(cause),
-    };
-    let mut line = match survey::read_file(disk, path, MAX_REQUEST + 1) {
-        Ok(bytes) => bytes,
-        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Dropped::NotOurs,
-        Err(cause) => return Dropped::Unusable(cause.to_string()),
-    };
-    match memchr::memchr(b'\n', &line) {
-        Some(end) => line.truncate(end),
-        None if line.len() > MAX_REQUEST => {
-            return Dropped::Unusable(format!("its first line is longer than {MAX_REQUEST} bytes"));
+        // A symbolic link took its place.
+        Err(cause) if cause.raw_os_error() == Some(libc::ELOOP) => return Dropped::NotOurs,
+        Err(cause) => {
+            let holds_up = cause.kind() != io::ErrorKind::PermissionDenied;
+            return Dropped::Unreadable { cause, holds_up };
         }
-        None => {
-            let age = now.duration_since(found.modified);
-            // A time far ahead says nothing about a writer.
-            if age < WRITER_PAUSE && age > -WRITER_PAUSE {
-                return Dropped::Unfinished(later(now));
-            }
+    };
+    // A time far ahead says nothing about a writer.
+    let fresh = now.duration_since(found.modified).abs() < WRITER_PAUSE;
+    if found.links > 1 {
+        // Some make a file under another name and link it here; that name goes at once.
+        let why = "it has another name, and waits for that to go";
+        return match fresh {
+            true => Dropped::Unfinished { until: later(now), why },
+            false => Dropped::Unusable("it has another name as well, and was not read".to_owned()),
+        };
+    }
+    match line {
+        FirstLine::TooLong => Dropped::Unusable(format!("its first line is longer than {MAX_REQUEST} bytes")),
+        FirstLine::Open(_) if fresh => {
+            Dropped::Unfinished { until: later(now), why: "it has no newline yet, and waits for it" }
         }
+        FirstLine::Whole(line) | FirstLine::Open(line) if line.is_empty() => {
+            Dropped::Unusable("it holds no request".to_owned())
+        }
+        FirstLine::Whole(line) | FirstLine::Open(line) => Dropped::Request { found, line, more },
     }
-    if line.is_empty() {
-        return Dropped::Unusable("it holds no request".to_owned());
+}
+
+/// What one look at a file finds.
+struct Looked {
+    found: Metadata,
+    line: FirstLine,
+    /// Something else than line ends follows.
+    more: bool,
+}
+
+enum FirstLine {
+    Whole(Vec<u8>),
+    /// The file ends within it.
+    Open(Vec<u8>),
+    TooLong,
+}
+
+/// Opens a plain file that has no other name, and reads its first line; `None`: it is no plain file.
+fn look<D: Disk>(disk: &mut D, path: &Path) -> io::Result<Option<Looked>> {
+    let found = disk.metadata(path)?;
+    let unread = |found| Some(Looked { found, line: FirstLine::Open(Vec::new()), more: false });
+    if found.kind != Kind::File {
+        return Ok(None);
     }
-    Dropped::Request(found, line)
+    if found.links > 1 {
+        return Ok(unread(found));
+    }
+    let file = disk.open(path, false)?;
+    // The name may stand for another file by now.
+    let found = disk.describe(&file)?;
+    if found.kind != Kind::File {
+        return Ok(None);
+    }
+    if found.links > 1 {
+        return Ok(unread(found));
+    }
+    let mut bytes = disk.read_at(&file, 0, FIRST_READ)?;
+    let mut end = memchr::memchr(b'\n', &bytes);
+    if end.is_none() && bytes.len() == FIRST_READ {
+        bytes = disk.read_at(&file, 0, MAX_REQUEST + 1)?;
+        end = memchr::memchr(b'\n', &bytes);
+    }
+    let Some(end) = end else {
+        let line = if bytes.len() > MAX_REQUEST { FirstLine::TooLong } else { FirstLine::Open(bytes) };
+        return Ok(Some(Looked { found, line, more: false }));
+    };
+    let blank = bytes[end..].iter().all(|byte| matches!(byte, b'\n' | b'\r'));
+    let more = !blank || found.length > bytes.len() as u64;
+    bytes.truncate(end);
+    // One file of thousands: what was read behind the line is not kept.
+    bytes.shrink_to_fit();
+    Ok(Some(Looked { found, line: FirstLine::Whole(bytes), more }))
+}
+
+/// Whether it is this process or the system that lacks something just now, and not the file.
+fn is_shortage(cause: &io::Error) -> bool {
+    let shortages = [libc::EMFILE, libc::ENFILE, libc::ENOMEM];
+    cause.raw_os_error().is_some_and(|code| shortages.contains(&code))
 }
 
 fn later(now: Timestamp) -> Timestamp {

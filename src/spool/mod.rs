@@ -131,6 +131,10 @@ pub struct Spool<D: Disk> {
     corrupt: u64,
     /// Names in the inbox that were found unusable and could not be moved away.
     stuck: BTreeSet<OsString>,
+    /// Names in the inbox that are to be looked at.
+    listed: inbox::Listed,
+    /// Files in the inbox that could not be read, and since when.
+    unreadable: BTreeMap<OsString, Timestamp>,
     /// Files in the inbox that were taken in and could not be removed, as they were.
     taken_in: BTreeMap<OsString, Metadata>,
     /// What [`Spool::warn`] said last.
@@ -170,6 +174,8 @@ impl<D: Disk> Spool<D> {
             failed: 0,
             corrupt: 0,
             stuck: BTreeSet::new(),
+            listed: inbox::Listed::default(),
+            unreadable: BTreeMap::new(),
             taken_in: BTreeMap::new(),
             warned: String::new(),
         };

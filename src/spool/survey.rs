@@ -92,7 +92,7 @@ pub fn count<D: Disk>(disk: &mut D, folder: &Path) -> Result<u64, SpoolError> {
     }
 }
 
-fn again<T>(path: &Path, mut step: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+pub(super) fn again<T>(path: &Path, mut step: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     let mut tries = 1;
     loop {
         match step() {

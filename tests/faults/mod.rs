@@ -77,6 +77,9 @@ impl Disk for Careless {
     fn metadata(&mut self, path: &Path) -> io::Result<Metadata> {
         self.0.metadata(path)
     }
+    fn describe(&mut self, file: &Self::File) -> io::Result<Metadata> {
+        self.0.describe(file)
+    }
     fn free_space(&mut self, path: &Path) -> io::Result<u64> {
         self.0.free_space(path)
     }

@@ -162,3 +162,37 @@ fn a_file_that_may_not_be_read_is_set_aside_and_the_next_one_is_sent() {
     pair.fake.wait_received("log:good", 1);
     wait::until_true("the file to be set aside", || !path(&pair.host, "a-unreadable.msul1").exists());
 }
+
+#[test]
+fn a_file_with_several_lines_sends_the_first_and_is_set_aside_for_the_others_with_a_line_in_the_log() {
+    let pair = Pair::up();
+    drop_in(&pair.host, "three.msul1", "log:first\nlog:second\nlog:third\n");
+    assert_eq!(pair.fake.wait_received("log:", 1), ["log:first"]);
+    let aside = pair.host.spool(CALLED).join("corrupt/three.msul1");
+    let text = wait::until("the file to be set aside", || fs::read_to_string(&aside).ok());
+    assert_eq!(text, "log:first\nlog:second\nlog:third\n");
+    assert!(!path(&pair.host, "three.msul1").exists());
+    let log = pair.host.log("lonc.log");
+    assert!(log.contains("ERROR take in") && log.contains("more than its first line"), "{log}");
+    wait::until_true("the status to count it", || {
+        pair.host.status(CALLED).is_some_and(|status| status["corrupt"] == 1)
+    });
+}
+
+#[test]
+fn a_hard_link_to_a_file_that_its_maker_may_not_read_is_set_aside_and_not_sent() {
+    let pair = Pair::up();
+    let secret = pair.host.dir.join("keys.secret");
+    fs::write(&secret, "log:the secret\n").expect("write a file");
+    let old = std::time::SystemTime::now() - std::time::Duration::from_secs(60);
+    fs::File::options().append(true).open(&secret).expect("open").set_modified(old).expect("make it old");
+    fs::hard_link(&secret, path(&pair.host, "a-link.msul1")).expect("link it in");
+    std::os::unix::fs::symlink(&secret, path(&pair.host, "b-link.msul1")).expect("link it in");
+    drop_in(&pair.host, "c-good.msul1", "log:good\n");
+    assert_eq!(pair.fake.wait_received("log:", 1), ["log:good"]);
+    wait::until_true("the link to be set aside", || !path(&pair.host, "a-link.msul1").exists());
+    assert!(pair.host.spool(CALLED).join("corrupt/a-link.msul1").exists());
+    assert!(pair.host.log("lonc.log").contains("another name"), "{}", pair.host.log("lonc.log"));
+    assert_eq!(pair.fake.received("log:"), ["log:good"]);
+    assert!(secret.exists());
+}

@@ -1,9 +1,14 @@
 //! What a link child of `lonc` holds in memory, whatever a peer or the programs send: as the system tells it.
 
+use crate::common::fake_lond::FakeLond;
 use crate::common::frames::{self, Frame};
+use crate::common::network::{Host, Network};
+use crate::common::pair::{CALLED, CALLER, Pair};
 use crate::common::secure_lond::{Opening, Said};
 use crate::common::secure_pair::SecurePair;
 use crate::common::{process, wait};
+use std::fs;
+use std::process::{Command, Stdio};
 
 /// All that a link child may ever hold, in KiB.
 const MOST: u64 = 64 << 10;
@@ -82,4 +87,55 @@ fn answers_that_a_peer_begins_and_never_ends_cost_its_caller_a_window_at_most() 
     );
     assert!(peak(&pair.lonc) < MOST / 2);
     assert_eq!(pair.lonc.only_child(), child);
+}
+
+/// `lonc` under a bound on its address space, and a fake peer that listens.
+fn pair_under(address_space: &str, configure: impl FnOnce(&mut Host)) -> Pair {
+    let network = Network::new(&[CALLER, CALLED]);
+    let mut host = network.host(CALLER);
+    configure(&mut host);
+    let fake = FakeLond::start(CALLED, CALLER, network.address(CALLED));
+    let program = host.command("lonc");
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("ulimit -v {address_space}; exec \"$0\" \"$@\"")]);
+    command.arg(program.get_program()).args(program.get_args()).stdin(Stdio::null());
+    let lonc = host.start(command, "lonc");
+    Pair { lonc, fake, host, network }
+}
+
+fn drop_in(host: &Host, name: &str, text: &[u8]) {
+    let folder = host.dir.join("delayed");
+    fs::create_dir_all(&folder).expect("make the folder");
+    fs::write(folder.join(name), text).expect("drop a file in");
+}
+
+#[test]
+fn a_thousand_dropped_files_and_a_large_one_cost_a_new_child_no_more_memory_than_ten() {
+    let peak_with = |files: usize, large: usize| {
+        let pair = pair_under("unlimited", |host| {
+            for number in 0..files {
+                drop_in(host, &format!("{number:06}.msul1"), format!("log:{number}\n").as_bytes());
+            }
+            drop_in(host, "large.msul1", format!("log:{}\n", "x".repeat(large)).as_bytes());
+        });
+        pair.fake.wait_received("log:", files + 1);
+        peak(&pair.lonc)
+    };
+    let (few, many) = (peak_with(10, 100), peak_with(2000, 100));
+    assert!(many < few + (4 << 10), "{few} KiB for ten, {many} KiB for two thousand");
+    let large = peak_with(500, 10 << 20);
+    assert!(large < MOST, "{large} KiB with one of 10 MiB among them");
+}
+
+#[test]
+fn hundreds_of_dropped_files_are_taken_in_under_a_bound_on_the_address_space() {
+    let pair = pair_under("1048576", |host| {
+        for number in 0..300 {
+            drop_in(host, &format!("{number:06}.msul1"), format!("log:{number}\n").as_bytes());
+        }
+    });
+    let child = pair.lonc.only_child();
+    pair.fake.wait_received("log:", 300);
+    pair.host.wait_link(CALLED, "up");
+    assert_eq!(pair.lonc.only_child(), child, "it ended:\n{}", pair.host.log("lonc.log"));
 }

@@ -156,6 +156,10 @@ impl Disk for SimDisk {
         self.lives()?;
         self.disk.metadata(path)
     }
+    fn describe(&mut self, file: &SimFile) -> io::Result<Metadata> {
+        self.lives()?;
+        self.disk.describe(&file.file)
+    }
     fn free_space(&mut self, path: &Path) -> io::Result<u64> {
         self.lives()?;
         self.disk.free_space(path)

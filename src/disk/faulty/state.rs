@@ -1,6 +1,7 @@
 //! The two states of the model and what lies between them.
 
 use super::{BLOCK, Fault, FaultyFile, Keep, Operation};
+use crate::disk::{Kind, Metadata};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::io;
@@ -91,6 +92,19 @@ impl State {
     pub(super) fn add_inode(&mut self) -> usize {
         self.inodes.push(Inode { modified: self.now, ..Inode::default() });
         self.inodes.len() - 1
+    }
+
+    /// What there is to know of a file.
+    pub(super) fn known(&self, inode: usize) -> Metadata {
+        let links = self.seen.values().filter(|node| **node == Node::File(inode)).count() as u64;
+        let Inode { seen, modified, .. } = &self.inodes[inode];
+        Metadata {
+            kind: Kind::File,
+            length: seen.len() as u64,
+            modified: *modified,
+            links,
+            inode: inode as u64,
+        }
     }
 
     /// What a program sees under a name.

@@ -60,7 +60,7 @@ fn compare(disk: &FaultyDisk, context: &str) -> bool {
     let (files, operations) = (disk.files(), disk.operations().len());
     let checked = run(disk);
     assert_eq!(disk.files(), files, "{context}: a check changes nothing");
-    let read_only = ["list", "metadata", "open", "read_at"];
+    let read_only = ["list", "metadata", "open", "describe", "read_at"];
     let changing = |method: &&str| !read_only.contains(method);
     assert_eq!(methods(disk, operations).into_iter().find(changing), None, "{context}");
     let aside = corrupt_files(disk);

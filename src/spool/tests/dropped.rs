@@ -26,7 +26,7 @@ fn files_are_taken_in_by_name_behind_what_waits_and_then_removed() {
     put(&disk, ".3.msul1", b"hidden\n");
     let from = disk.operations().len();
     let taken = take_in(&mut spool, now());
-    assert_eq!((taken.stored, taken.corrupt, taken.more), (2, 0, false));
+    assert_eq!((taken.stored, taken.corrupt, taken.more), (2, 1, false));
     assert!(taken.retry_at.is_none() && taken.refused.is_none());
     let order = methods(&disk, from);
     let place = |method| order.iter().position(|other| *other == method).unwrap();
@@ -159,4 +159,104 @@ fn a_missing_delayed_directory_is_tried_again_later() {
     let mut spool = open(&disk);
     let taken = spool.take_in(Path::new("/nowhere"), &|_| true, now());
     assert_eq!(taken.retry_at, Some(now() + WRITER_PAUSE));
+}
+
+#[test]
+fn a_file_with_several_lines_sends_the_first_and_is_set_aside_for_the_others() {
+    let disk = new_disk();
+    let mut spool = open(&disk);
+    put(&disk, "1.msul1", b"first\nsecond\nthird\n");
+    put(&disk, "2.msul1", b"only blank lines follow\n\n\r\n");
+    let long = [b"short\n".to_vec(), vec![b'x'; 200_000]].concat();
+    put(&disk, "3.msul1", &long);
+    let taken = take_in(&mut spool, now());
+    assert_eq!((taken.stored, taken.corrupt), (3, 2));
+    assert_eq!(replay(&mut spool, true), ["first", "only blank lines follow", "short"]);
+    let files = disk.files();
+    assert_eq!(files[&Path::new(DIR).join("corrupt/1.msul1")], b"first\nsecond\nthird\n");
+    assert_eq!(files[&Path::new(DIR).join("corrupt/3.msul1")], long);
+    assert!(["1.msul1", "2.msul1", "3.msul1"].iter().all(|name| !there(&disk, name)));
+    assert_eq!(take_in(&mut open(&disk), now()).stored, 0, "it is not taken in again");
+}
+
+#[test]
+fn a_file_that_has_another_name_is_set_aside_unread_and_one_whose_other_name_goes_is_taken() {
+    let disk = new_disk();
+    let mut spool = open(&disk);
+    disk.set_now(now());
+    put(&disk, "secret", b"the key\n");
+    disk.put_link(&Path::new("/delayed").join("1.msul1"), &Path::new("/delayed").join("secret"));
+    put(&disk, "2.msul1", b"good\n");
+    let from = disk.operations().len();
+    // It may be one that is just being put in its place.
+    let soon = now() + SignedDuration::from_secs(1);
+    let taken = take_in(&mut spool, soon);
+    assert_eq!((taken.stored, taken.corrupt, taken.retry_at), (1, 0, Some(soon + WRITER_PAUSE)));
+    let taken = take_in(&mut spool, soon + WRITER_PAUSE);
+    assert_eq!((taken.stored, taken.corrupt), (0, 1));
+    let done = disk.operations();
+    let mut touched = done[from..].iter().filter(|one| one.path.ends_with("1.msul1"));
+    assert!(touched.all(|one| ["metadata", "rename"].contains(&one.method)), "it was opened: {done:?}");
+    assert_eq!(replay(&mut spool, true), ["good"]);
+    assert_eq!(disk.files()[&Path::new(DIR).join("corrupt/1.msul1")], b"the key\n");
+
+    disk.set_now(soon + WRITER_PAUSE);
+    put(&disk, "3.tmp", b"linked\n");
+    disk.put_link(&Path::new("/delayed").join("3.msul1"), &Path::new("/delayed").join("3.tmp"));
+    assert_eq!(take_in(&mut spool, soon + WRITER_PAUSE).stored, 0);
+    disk.take_away(&Path::new("/delayed").join("3.tmp"));
+    assert_eq!(take_in(&mut spool, soon + WRITER_PAUSE).stored, 1);
+    assert_eq!(replay(&mut spool, true), ["linked"]);
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_tried_again_for_half_a_minute_before_it_is_set_aside() {
+    // It can be read again after a while.
+    let disk = new_disk();
+    let mut spool = open(&disk);
+    put(&disk, "1.msul1", b"first\n");
+    put(&disk, "2.msul1", b"second\n");
+    let refuse = |disk: &FaultyDisk, code: i32| {
+        let next = disk.operations().len();
+        let opens = next + 2;
+        // The metadata of the folder's list, then of the file; it is opened twice.
+        for at in [opens, opens + 2] {
+            disk.plan(at, Fault::Fail(code));
+        }
+    };
+    refuse(&disk, libc::EIO);
+    let taken = take_in(&mut spool, now());
+    assert!(taken.trouble.is_some() && taken.corrupt == 0, "{taken:?}");
+    assert_eq!((taken.stored, taken.retry_at), (0, Some(now() + WRITER_PAUSE)), "nothing overtakes it");
+    let later = now() + WRITER_PAUSE;
+    assert_eq!(take_in(&mut spool, later).stored, 2);
+    assert_eq!(replay(&mut spool, true), ["first", "second"]);
+    // It never can, and it is this file alone: the others are not held up.
+    put(&disk, "3.msul1", b"third\n");
+    put(&disk, "4.msul1", b"fourth\n");
+    refuse(&disk, libc::EACCES);
+    let taken = take_in(&mut spool, later);
+    assert_eq!((taken.stored, taken.corrupt), (1, 0), "{taken:?}");
+    refuse(&disk, libc::EACCES);
+    assert_eq!(take_in(&mut spool, later + SignedDuration::from_secs(29)).corrupt, 0);
+    refuse(&disk, libc::EACCES);
+    assert_eq!(take_in(&mut spool, later + SignedDuration::from_secs(30)).corrupt, 1);
+    assert!(disk.files().contains_key(&Path::new(DIR).join("corrupt/3.msul1")));
+}
+
+#[test]
+fn names_that_were_listed_are_kept_for_the_next_call_and_those_behind_are_found_in_their_turn() {
+    let disk = new_disk();
+    let mut spool = open(&disk);
+    for number in 0..5000 {
+        put(&disk, &format!("{number:05}.msul1"), format!("{number}\n").as_bytes());
+    }
+    let mut more = true;
+    while more {
+        more = take_in(&mut spool, now()).more;
+    }
+    let done = disk.operations();
+    let lists = done.iter().filter(|one| one.method == "list" && one.path == Path::new("/delayed"));
+    assert_eq!(lists.count(), 2);
+    assert_eq!(replay(&mut spool, true), (0..5000).map(|number| number.to_string()).collect::<Vec<_>>());
 }
