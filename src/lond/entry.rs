@@ -5,11 +5,12 @@
 //! caller's affair; the supervisor is told of those that were turned away and logs them. Exits 1 when the system
 //! gave not even what a link needs.
 
+use super::Suspect;
 use super::access;
 use super::first_byte::{self, First};
 use super::reactor::{Accepted, Reactor, SetupError};
 use super::serve::LINGER;
-use crate::config::{Config, Host, HostId, Pins};
+use crate::config::{Config, Host, HostId, Pin, Pins};
 use crate::logging;
 use crate::supervise::control::{Channel, FromServe, ToServe};
 use crate::supervise::signals::ToldToEnd;
@@ -84,8 +85,9 @@ fn serve(seed: Seed) -> Result<(), SetupError> {
     match first_byte::wait(&stream, [control.as_fd(), told.as_fd()], opening_deadline) {
         Ok(First::Tls) => match tunnel(&config) {
             Ok(tunnel) => {
-                let hint = hint(&config, caller.as_ref());
-                let accepted = Accepted::Secure { tunnel: Box::new(tunnel), hint };
+                let (tunnel, own) = tunnel;
+                let suspect = Suspect::new(config.clone(), own, caller);
+                let accepted = Accepted::Secure { tunnel: Box::new(tunnel), suspect };
                 Reactor::new(config, accepted, stream, control, told, opening_deadline)?.run();
             }
             Err(error) => tell_refused(control, format!("the secure wire cannot be served: {error}")),
@@ -117,27 +119,20 @@ fn serve(seed: Seed) -> Result<(), SetupError> {
     Ok(())
 }
 
-/// The called end of a tunnel that takes the hosts which are both in the table and in the pins.
-fn tunnel(config: &Config) -> Result<Tunnel, SecureError> {
-    let identity = TlsIdentity::new(&HostKey::load(&config.key_dir)?)?;
+/// The called end of a tunnel that takes the hosts which are both in the table and in the pins; and this host's pin.
+fn tunnel(config: &Config) -> Result<(Tunnel, Pin), SecureError> {
+    let key = HostKey::load(&config.key_dir)?;
+    let identity = TlsIdentity::new(&key)?;
     // This host does not call itself: who shows its key does not belong here.
     let others = config.hosts.iter().filter(|host| host.id != config.id);
     let pins = others.flat_map(|host| config.pins.of(&host.id).iter().map(|pin| (host.id.clone(), *pin)));
-    Ok(Tunnel::called(&Admission::new(&identity, Pins::from_pairs(pins))?)?)
-}
-
-/// Whose key was to be expected from this address: what a person looks for when a key was not taken.
-fn hint(config: &Config, by_address: Option<&HostId>) -> String {
-    let Some(id) = by_address else { return "the address is no host's either".to_owned() };
-    let pins: Vec<String> = config.pins.of(id).iter().map(ToString::to_string).collect();
-    let expected = if pins.is_empty() { "no pin is known".to_owned() } else { pins.join(" or ") };
-    format!("by the address it is {id}, of which was expected: {expected}")
+    Ok((Tunnel::called(&Admission::new(&identity, Pins::from_pairs(pins))?)?, key.pin()))
 }
 
 /// The supervisor counts it, and says it in the log.
 fn tell_refused(control: OwnedFd, why: String) {
     let told = Channel::<FromServe, ToServe>::from_fd(control)
-        .and_then(|mut control| control.send(&FromServe::Refused { why }));
+        .and_then(|mut control| control.send(&FromServe::Refused { why, key: None }));
     if let Err(error) = told {
         log::warn!("tell the supervisor that a caller was refused: {error}");
     }
@@ -247,7 +242,7 @@ mod tests {
             child.join().unwrap();
             let told = supervisor.receive(&mut [0; 1000]).unwrap().messages;
             assert!(
-                matches!(&told[..], [FromServe::Refused { why: said }] if said.contains(why)),
+                matches!(&told[..], [FromServe::Refused { why: said, key: None }] if said.contains(why)),
                 "{told:?}"
             );
         }
@@ -295,10 +290,11 @@ mod tests {
                 drop(caller);
                 child.join().unwrap();
                 let told = supervisor.receive(&mut buffer).unwrap().messages;
-                let [FromServe::Refused { why }] = &told[..] else { panic!("{told:?}") };
+                let [FromServe::Refused { why, key }] = &told[..] else { panic!("{told:?}") };
                 assert!(why.contains(&format!("seen {}", keys[1].pin())), "{why}");
                 let expected = format!("it is msua2, of which was expected: {}", keys[0].pin());
                 assert!(why.ends_with(&expected), "{why}");
+                assert_eq!(*key, Some(keys[1].pin().to_string()));
             }
         }
         // A key that cannot be had is said; nothing is served with it.
@@ -307,7 +303,10 @@ mod tests {
         caller.write_all(b"\x16\x03").unwrap();
         child.join().unwrap();
         let told = supervisor.receive(&mut [0; 1000]).unwrap().messages;
-        assert!(matches!(&told[..], [FromServe::Refused { why }] if why.contains("host.key")), "{told:?}");
+        assert!(
+            matches!(&told[..], [FromServe::Refused { why, key: None }] if why.contains("host.key")),
+            "{told:?}"
+        );
     }
 
     #[test]

@@ -14,5 +14,7 @@ pub mod secure;
 pub mod serve;
 pub mod service;
 pub mod supervisor;
+mod suspect;
 
 pub use reason::Reason;
+pub use suspect::Suspect;

@@ -21,6 +21,7 @@ mod stream;
 mod wire;
 
 use super::Reason;
+use super::Suspect;
 use super::access;
 use super::secure::{self, Secure};
 use super::serve::{self, Serve};
@@ -89,8 +90,8 @@ pub enum Accepted<'a> {
     Secure {
         /// The called end.
         tunnel: Box<Tunnel>,
-        /// Who it may be, for the log line of a key that is not taken.
-        hint: String,
+        /// What is known of it if its key is not taken.
+        suspect: Suspect,
     },
 }
 
@@ -173,8 +174,8 @@ impl Reactor {
             .map_err(fail("watch control socket"))?;
         registry.register(&mut told, SIGNALS, Interest::READABLE).map_err(fail("watch signals"))?;
         let (wire, known) = match accepted {
-            Accepted::Secure { tunnel, hint } => {
-                (Wire::Secure(Box::new(SecureLink::new(*tunnel, hint, opening_deadline))), None)
+            Accepted::Secure { tunnel, suspect } => {
+                (Wire::Secure(Box::new(SecureLink::new(*tunnel, suspect, opening_deadline))), None)
             }
             Accepted::Classic(caller) => {
                 let seed = getrandom::u64().map_err(io::Error::other).map_err(fail("read random numbers"))?;
@@ -398,8 +399,11 @@ impl Reactor {
     /// The one way to the end: says why; dropping the reactor closes all that it holds.
     fn teardown(mut self, reason: &Reason) {
         let why = reason.to_string();
+        let key = || self.known.as_ref().and_then(|known| known.pin).or(self.wire.refused_key());
+        let refused = |why| FromServe::Refused { why, key: key().map(|pin| pin.to_string()) };
         let (message, level) = match reason {
-            Reason::Refused(_) | Reason::OpeningTimeout => (FromServe::Refused { why }, log::Level::Warn),
+            Reason::Refused(what) => (refused(what.to_string()), log::Level::Warn),
+            Reason::OpeningTimeout => (refused(why), log::Level::Warn),
             Reason::CallerClosed | Reason::Exit | Reason::Drained | Reason::Replaced => {
                 (FromServe::Closed { why, fault: false }, log::Level::Info)
             }

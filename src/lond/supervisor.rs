@@ -9,7 +9,9 @@
 //! | file | what it owns |
 //! | --- | --- |
 //! | `accept` | who is let in to a child |
-//! | `callers` | whose address is whose; how often callers who are turned away are said: pure |
+//! | `callers` | whose address is whose: pure |
+//! | `hush` | how often callers who are turned away are named: pure |
+//! | `rivals` | hosts whose key two machines have: pure |
 //! | `links` | where each child stands: pure |
 //! | `listeners` | the TCP sockets |
 //! | `board` | counts, status |
@@ -26,10 +28,12 @@
 mod accept;
 mod board;
 mod callers;
+mod hush;
 mod left;
 mod links;
 mod listeners;
 mod reload;
+mod rivals;
 mod said;
 mod stop;
 
@@ -46,7 +50,8 @@ use crate::supervise::signals::{Signal, Signals};
 use crate::supervise::startup::{self, Start};
 use crate::supervise::{lock, sockets, spawn, title};
 use board::Board;
-use callers::{Callers, Hush};
+use callers::Callers;
+use hush::Hush;
 use jiff::Timestamp;
 use links::{Action, Event, Links, Opened, State};
 use listeners::{ListenError, Listener};
@@ -124,12 +129,8 @@ struct Supervisor<'a> {
     key: Option<Pin>,
     admin: Admin,
     board: Board,
-    /// What is said of strangers, of callers whom a child did not come to know, of those beyond `max_opening`, and of
-    /// links that cannot be started.
-    strangers: Hush,
-    unknown: Hush,
-    /// As `unknown`, from the address of a host of the table: what is said of these no crowd of strangers drowns.
-    misfits: Hush,
+    /// What is said of callers who are turned away, of those beyond `max_opening`, and of links that cannot be started.
+    refused: Hush,
     crowd: Hush,
     failures: Hush,
     /// What is said of links whose callers are known.
@@ -204,11 +205,9 @@ impl<'a> Supervisor<'a> {
             key,
             admin,
             board: Board::new(started, counts, now),
-            strangers: Hush::default(),
-            unknown: Hush::default(),
-            misfits: Hush::default(),
-            crowd: Hush::default(),
-            failures: Hush::default(),
+            refused: Hush::new(hush::NAMED_AGAIN),
+            crowd: Hush::new(hush::SHORTAGE_AGAIN),
+            failures: Hush::new(hush::SHORTAGE_AGAIN),
             said: Said::default(),
             visits: Visits::default(),
             accept_again: None,
@@ -349,7 +348,7 @@ impl<'a> Supervisor<'a> {
                 self.greet_at = Some(soonest);
             }
             Action::Supersede(older) => {
-                self.say_life(pid, &format!("link open, child {pid} in place of {older}"), now);
+                self.say_superseded(pid, older, now);
                 let deadline = self.drain_deadline(now);
                 self.tell(older, Event::Replace { deadline }, now);
             }
@@ -403,7 +402,7 @@ impl<'a> Supervisor<'a> {
                     self.board.touch();
                 }
                 FromServe::Closed { why, fault } => self.say_closed(pid, &why, fault, now),
-                FromServe::Refused { why } => self.handshake_refused(pid, &why, now),
+                FromServe::Refused { why, key } => self.handshake_refused(pid, &why, key.as_deref(), now),
             }
         }
         Ok(received.closed)

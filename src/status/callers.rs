@@ -5,7 +5,7 @@ use super::{ago, not_restarted, one_line};
 use crate::config::{HostId, Wire};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 const HEADS: [Head; 5] =
     [Head::left("CALLER"), Head::left("SINCE"), Head::left("WIRE"), Head::left("FROM"), Head::right("PID")];
@@ -27,6 +27,9 @@ pub struct CallerStatus {
     pub address: SocketAddr,
     /// The pin that the caller's key matched; none on the classic wire.
     pub pin: Option<String>,
+    /// Another address from which links of the same host come in turns with this one: two machines with one key, most likely.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rival: Option<IpAddr>,
 }
 
 /// All links to one `lond`. Counts are since [`ServeSnapshot::started`].
@@ -91,7 +94,21 @@ pub fn callers(snapshot: &ServeSnapshot, now: Timestamp) -> String {
             ]
         })
         .collect();
-    text + &columns(&HEADS, &rows)
+    text.push_str(&columns(&HEADS, &rows));
+    // Links are in the order of their callers: a line each, of the newest link.
+    for links in snapshot.links.chunk_by(|one, next| one.caller == next.caller) {
+        text.push_str(&links.last().and_then(rivalry).unwrap_or_default());
+    }
+    text
+}
+
+/// What is to be said of a host whose key two machines seem to have.
+fn rivalry(link: &CallerStatus) -> Option<String> {
+    let (caller, here, there) = (&link.caller, link.address.ip(), link.rival?);
+    Some(format!(
+        "{caller}: links come from {here} and {there} in turns, each ends the other: two machines with one key? \
+         Give one an id and a key of its own\n"
+    ))
 }
 
 /// `2 callers on 127.0.0.1:5663, 1 opening; in 3 h: 20 refused, 4 not authenticated, 9 beyond max_opening, 1 killed`
@@ -165,6 +182,7 @@ mod tests {
             pid: 4611,
             address: "127.0.0.2:40000".parse().expect("an address"),
             pin: wire.is_private().then(|| "sha256:AAAA".into()),
+            rival: None,
         }
     }
 
@@ -190,8 +208,20 @@ mod tests {
     }
 
     #[test]
+    fn two_machines_with_one_key_are_told_with_both_addresses() {
+        let rival = Some("127.0.0.9".parse().expect("an address"));
+        let text = callers(
+            &snapshot(vec![CallerStatus { rival, ..link("msul1", Wire::Secure) }]),
+            fixture::time(NOW),
+        );
+        let told = text.lines().last().expect("a line");
+        assert!(told.starts_with("msul1: links come from 127.0.0.2 and 127.0.0.9 in turns"), "{text}");
+    }
+
+    #[test]
     fn the_json_reads_back_the_same() {
-        let snapshot = snapshot(vec![link("msul1", Wire::Secure)]);
+        let rival = Some("127.0.0.9".parse().expect("an address"));
+        let snapshot = snapshot(vec![CallerStatus { rival, ..link("msul1", Wire::Secure) }]);
         let text = json(&snapshot);
         assert!(text.contains(r#""wire":"secure","private":true"#), "{text}");
         assert_eq!(serde_json::from_str::<ServeSnapshot>(&text).expect("our own JSON"), snapshot);

@@ -104,6 +104,9 @@ pub enum FromServe {
     Refused {
         /// What was wrong, as the end of a log line: which pin was expected and seen, for instance.
         why: String,
+        /// The pin of the key that it showed, as `hosts.pins` has it.
+        #[serde(default)]
+        key: Option<String>,
     },
 }
 

@@ -5,7 +5,7 @@ use super::keys::Key;
 use super::secure_link::{self, Reader, Writer};
 use std::collections::HashMap;
 use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 
 /// Bytes of answers that a lond may send ahead.
 pub const WINDOW: u64 = 4 << 20;
@@ -50,9 +50,24 @@ impl SecureCaller {
         SecureCaller::open_with(key, to, &hello(caller, called)).expect("open a link")
     }
 
+    /// As [`SecureCaller::open`], from an address of this machine.
+    pub fn open_from(key: &Key, from: IpAddr, to: SocketAddr, caller: &str, called: &str) -> SecureCaller {
+        let bound = || -> io::Result<TcpStream> {
+            let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+            socket.bind(&SocketAddr::new(from, 0).into())?;
+            socket.connect(&to.into())?;
+            Ok(socket.into())
+        };
+        let link = bound().and_then(|tcp| secure_link::call(tcp, key.caller())).expect("connect");
+        SecureCaller::open_over(link, &hello(caller, called)).expect("open a link")
+    }
+
     /// Connects and says this; what lond says instead of HELLO is the error.
     pub fn open_with(key: &Key, to: SocketAddr, ours: &Hello) -> io::Result<SecureCaller> {
-        let (mut reader, writer) = connect(key, to)?;
+        SecureCaller::open_over(connect(key, to)?, ours)
+    }
+
+    fn open_over((mut reader, writer): (Reader, Writer), ours: &Hello) -> io::Result<SecureCaller> {
         writer.frame(&frames::hello(ours))?;
         let first = reader.frame()?.ok_or(io::ErrorKind::UnexpectedEof)?;
         if first.kind == frames::ERROR {

@@ -24,6 +24,7 @@ mod log_files;
 mod many_hosts;
 mod memory_bounds;
 mod places;
+mod refused_callers;
 mod restarts;
 mod secure_attacks;
 mod secure_heartbeat;

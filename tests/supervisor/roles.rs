@@ -227,7 +227,7 @@ fn serve(seed: ServeSeed) -> ! {
                     None if said == "panic" => panic!("told to panic"),
                     None if said == "ping" => stream.write_all(b"pong").unwrap(),
                     Some(("refuse", why)) => {
-                        control.send(&FromServe::Refused { why: why.to_owned() }).unwrap();
+                        control.send(&FromServe::Refused { why: why.to_owned(), key: None }).unwrap();
                         std::process::exit(0);
                     }
                     Some((caller, pin)) => control.send(&opened(caller, Some(pin))).unwrap(),

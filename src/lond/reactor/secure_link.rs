@@ -7,9 +7,10 @@
 use super::stream::Stream;
 use crate::config::{HostId, Pin};
 use crate::lond::Reason;
+use crate::lond::Suspect;
 use crate::lond::secure::{LINGER, Secure};
 use crate::lond::service::Effect;
-use crate::wire::secure::Tunnel;
+use crate::wire::secure::{Tunnel, TunnelError};
 use mio::net::TcpStream;
 use std::io;
 use std::time::Instant;
@@ -21,8 +22,10 @@ const OUT_FULL: usize = 256 * 1024;
 #[derive(Debug)]
 pub struct SecureLink {
     tunnel: Tunnel,
-    /// Who the caller may be, for the log line of a key that is not taken.
-    hint: String,
+    /// What is known of the caller if its key is not taken.
+    suspect: Suspect,
+    /// That key.
+    refused_key: Option<Pin>,
     stage: Stage,
     /// Plaintext that came and was not looked at yet.
     plain: Vec<u8>,
@@ -42,8 +45,14 @@ enum Stage {
 
 impl SecureLink {
     /// A link on which the caller begins to prove who it is.
-    pub fn new(tunnel: Tunnel, hint: String, opening_deadline: Instant) -> SecureLink {
-        SecureLink { tunnel, hint, stage: Stage::Handshake(opening_deadline), plain: Vec::new() }
+    pub fn new(tunnel: Tunnel, suspect: Suspect, opening_deadline: Instant) -> SecureLink {
+        let stage = Stage::Handshake(opening_deadline);
+        SecureLink { tunnel, suspect, refused_key: None, stage, plain: Vec::new() }
+    }
+
+    /// The key of a caller that was turned away for it.
+    pub fn refused_key(&self) -> Option<Pin> {
+        self.refused_key
     }
 
     /// Takes what was read. When the caller has just proved who it is: who, and by which key; then
@@ -52,8 +61,12 @@ impl SecureLink {
         match &mut self.stage {
             Stage::Handshake(_) => match self.tunnel.feed(ciphertext, &mut self.plain) {
                 Ok(()) => return self.tunnel.peer().cloned(),
-                Err(error) if error.is_about_keys() => self.refuse(format!("{error}; {}", self.hint), now),
-                Err(error) => self.refuse(error.to_string(), now),
+                Err(error) => {
+                    if let TunnelError::UnknownKey(pin) = error {
+                        self.refused_key = Some(pin);
+                    }
+                    self.refuse(self.suspect.describe(&error), now);
+                }
             },
             Stage::Session(session) => {
                 session.heard(now);

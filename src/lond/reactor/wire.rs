@@ -2,6 +2,7 @@
 
 use super::secure_link::SecureLink;
 use super::stream::Stream;
+use crate::config::Pin;
 use crate::handler::Ticket;
 use crate::lond::Reason;
 use crate::lond::serve::Serve;
@@ -49,6 +50,14 @@ impl Wire {
                     session.asked_back(ticket, answer);
                 }
             }
+        }
+    }
+
+    /// The key of a caller that was turned away for it.
+    pub fn refused_key(&self) -> Option<Pin> {
+        match self {
+            Wire::Classic(_) => None,
+            Wire::Secure(link) => link.refused_key(),
         }
     }
 

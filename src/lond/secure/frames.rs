@@ -79,7 +79,7 @@ impl Secure {
             let taken = frame.map_err(Violation::from).and_then(|frame| self.frame(frame, now));
             if let Err(violation) = taken {
                 let reason = match self.state {
-                    State::Hello => Reason::Refused(violation.to_string().into()),
+                    State::Hello => Reason::Refused(self.refusal(&violation).into()),
                     State::Open
                     | State::Draining(_)
                     | State::Leaving(_)
@@ -95,6 +95,15 @@ impl Secure {
             }
         }
         self.reader = reader;
+    }
+
+    /// What the log says of a caller whose key is known and who is turned away.
+    fn refusal(&self, violation: &Violation) -> String {
+        let caller = &self.settings.service.caller;
+        match violation {
+            Violation::WrongId { claimed } => format!("the pin of {caller}, which says it is {claimed}"),
+            other => format!("the pin of {caller}: {other}"),
+        }
     }
 
     fn frame(&mut self, frame: Frame<'_>, now: Instant) -> Result<(), Violation> {

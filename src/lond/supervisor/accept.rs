@@ -6,9 +6,10 @@
 //! ([`ACCEPTS_A_TURN`], [`FORKS_A_TURN`]); links that are open are processes of their own.
 //! Where the secure wire can serve nobody, an address that is no host's is refused without a child.
 
+use super::hush::Caller;
 use super::links::{Link, State};
 use super::{GRACE, Supervisor, next};
-use crate::config::HostId;
+use crate::config::{HostId, Pin};
 use crate::lond::entry::Seed;
 use crate::supervise::control::{self, Channel};
 use crate::supervise::{spawn, title};
@@ -65,8 +66,10 @@ impl Supervisor<'_> {
             Ok(caller) => caller,
             Err(why) => {
                 self.board.counts.refused += 1;
-                if let Some(unsaid) = self.strangers.say(ip, now) {
-                    log::warn!("refused {remote}: {why}{unsaid}");
+                let host = self.callers.host_at(config, ip);
+                let text = format!("refused {remote}: {why}");
+                if let Some(line) = self.refused.line(&Caller::at(ip, host.as_ref()), why, &text, now) {
+                    log::warn!("{line}");
                 }
                 refuse(stream, &mut self.scratch);
                 return false;
@@ -85,8 +88,9 @@ impl Supervisor<'_> {
         let unopened = self.links.unopened();
         if unopened >= config.lond.max_opening {
             self.board.counts.crowded += 1;
-            if let Some(unsaid) = self.crowd.say(ip, now) {
-                log::warn!("closed {remote}: {unopened} connections are in the opening dialogue{unsaid}");
+            let text = format!("closed {remote}: {unopened} connections are in the opening dialogue");
+            if let Some(line) = self.crowd.line(&Caller::at(ip, caller.as_ref()), "", &text, now) {
+                log::warn!("{line}");
             }
             return false;
         }
@@ -94,8 +98,10 @@ impl Supervisor<'_> {
         match self.fork(stream, remote, caller.clone(), now) {
             Ok(pid) => self.links.started(pid, remote, caller, deadline),
             Err(error) => {
-                if let Some(unsaid) = self.failures.say(ip, now) {
-                    log::error!("start a link for {remote}: {error}; closed{unsaid}");
+                let (why, caller) = (error.to_string(), Caller::at(ip, caller.as_ref()));
+                let text = format!("start a link for {remote}: {why}; closed");
+                if let Some(line) = self.failures.line(&caller, &why, &text, now) {
+                    log::error!("{line}");
                 }
             }
         }
@@ -131,14 +137,22 @@ impl Supervisor<'_> {
         Ok(pid)
     }
 
-    /// A child has turned its caller away: it counts, and is said as seldom as strangers are.
-    pub(super) fn handshake_refused(&mut self, pid: u32, why: &str, now: Instant) {
-        let Some(link) = self.links.get(pid) else { return };
-        let remote = link.remote;
+    /// A child has turned its caller away, which showed this key if any: it counts, and is named once.
+    pub(super) fn handshake_refused(&mut self, pid: u32, why: &str, key: Option<&str>, now: Instant) {
         self.board.counts.unauthenticated += 1;
-        let hush = if link.caller.is_some() { &mut self.misfits } else { &mut self.unknown };
-        if let Some(unsaid) = hush.say(remote.ip(), now) {
-            log::warn!("refused {remote}: {why}{unsaid}");
+        let Some(remote) = self.links.get(pid).map(|link| link.remote) else { return };
+        self.say_refused(pid, key, why, &format!("refused {remote}: {why}"), now);
+    }
+
+    /// Says that a caller was turned away that a child could not come to know.
+    pub(super) fn say_refused(&mut self, pid: u32, key: Option<&str>, why: &str, text: &str, now: Instant) {
+        let Some(link) = self.links.get(pid) else { return };
+        let key: Option<Pin> = key.and_then(|key| key.parse().ok());
+        let pins = &self.start.config.pins;
+        let host = key.and_then(|key| pins.who(&key)).or(link.caller.as_ref());
+        let caller = Caller { address: link.remote.ip(), key, host };
+        if let Some(line) = self.refused.line(&caller, why, text, now) {
+            log::warn!("{line}");
         }
     }
 
@@ -147,12 +161,14 @@ impl Supervisor<'_> {
         self.board.counts.killed += 1;
         let Some(link) = self.links.get(pid) else { return };
         let text = format!("killing child {pid}: it did not open, end or answer in time");
-        let line = match (&link.opened, &link.caller) {
-            (Some(_), Some(host)) => self.said.fault(host, &text, now),
-            (_, _) => self.unknown.say(link.remote.ip(), now).map(|unsaid| format!("{text}{unsaid}")),
-        };
-        if let Some(line) = line {
-            log::warn!("{}: {line}", self.name(pid));
+        let name = self.name(pid);
+        match (&link.opened, &link.caller) {
+            (Some(_), Some(host)) => {
+                if let Some(line) = self.said.fault(host, &text, now) {
+                    log::warn!("{name}: {line}");
+                }
+            }
+            (_, _) => self.say_refused(pid, None, &text, &format!("{name}: {text}"), now),
         }
     }
 
@@ -172,9 +188,7 @@ impl Supervisor<'_> {
                 let line = match self.links.get(pid) {
                     Some(Link { caller: Some(host), .. }) => self.said.fault(host, &text, now),
                     // Whoever makes children of unknown callers die has an address.
-                    Some(link) => {
-                        self.failures.say(link.remote.ip(), now).map(|unsaid| format!("{text}{unsaid}"))
-                    }
+                    Some(link) => self.failures.line(&Caller::at(link.remote.ip(), None), &text, &text, now),
                     None => Some(text),
                 };
                 if let Some(line) = line {

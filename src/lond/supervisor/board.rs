@@ -6,6 +6,7 @@
 
 use super::links::Links;
 use super::listeners::Listener;
+use super::rivals::Rivals;
 use crate::config::Config;
 use crate::disk::own;
 use crate::logging;
@@ -42,6 +43,8 @@ pub struct Counts {
 pub struct Board {
     /// Counted by those who do it.
     pub counts: Counts,
+    /// Whose links come from two addresses in turns: told by those who see it.
+    pub rivals: Rivals,
     started: Timestamp,
     doing: &'static str,
     /// Why the last restart came to nothing.
@@ -57,6 +60,7 @@ impl Board {
     pub fn new(started: Timestamp, counts: Counts, now: Instant) -> Board {
         Board {
             counts,
+            rivals: Rivals::default(),
             started,
             doing: "serving",
             failure: None,
@@ -133,9 +137,11 @@ impl Board {
 
     /// All that is known, at this moment.
     pub fn snapshot(&self, config: &Config, listeners: &[Listener], links: &Links) -> ServeSnapshot {
+        let now = Instant::now();
         let caller = |(pid, link): (u32, &super::links::Link)| {
             let (caller, opened) = (link.caller.clone()?, link.opened.as_ref()?);
             Some(CallerStatus {
+                rival: self.rivals.of(&caller, link.remote.ip(), now),
                 caller,
                 wire: opened.wire,
                 private: opened.wire.is_private(),

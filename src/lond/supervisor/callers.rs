@@ -1,10 +1,8 @@
-//! Who calls, by the address; and what is said in the log of those who are turned away. Pure.
+//! Who calls, by the address. Pure.
 
 use crate::config::{Config, HostId, Pin, Target};
-use std::collections::{HashMap, HashSet};
-use std::fmt;
+use std::collections::HashMap;
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
 
 /// What an address tells.
 #[derive(Debug, PartialEq, Eq)]
@@ -54,6 +52,14 @@ impl Callers {
         }
     }
 
+    /// The host that `address` is of.
+    pub fn host_at(&self, config: &Config, address: IpAddr) -> Option<HostId> {
+        match self.of(config, address) {
+            Caller::Known(id) => Some(id),
+            Caller::Unaddressed | Caller::Stranger => None,
+        }
+    }
+
     /// Whose `address` is. The configuration's own word comes before the table's.
     pub fn of(&self, config: &Config, address: IpAddr) -> Caller {
         let address = address.to_canonical();
@@ -64,71 +70,5 @@ impl Callers {
             None if config.hosts.has_unaddressed() => Caller::Unaddressed,
             None => Caller::Stranger,
         }
-    }
-}
-
-/// How often the same is said.
-const WINDOW: Duration = Duration::from_secs(60);
-/// Most lines in a window, whatever the addresses.
-pub const MAX_LINES: usize = 30;
-
-/// Keeps callers who are turned away from filling the log: at most a line a minute for each address, and
-/// [`MAX_LINES`] a minute for all. What was not said is counted.
-#[derive(Debug, Default)]
-pub struct Hush {
-    window: Option<Instant>,
-    said: HashSet<IpAddr>,
-    unsaid: u64,
-}
-
-impl Hush {
-    /// Counts a caller; `Some` if it is to be said, with how many were not said since the last line.
-    pub fn say(&mut self, address: IpAddr, now: Instant) -> Option<Unsaid> {
-        if self.window.is_none_or(|begun| now.saturating_duration_since(begun) >= WINDOW) {
-            self.window = Some(now);
-            self.said.clear();
-        }
-        if self.said.len() < MAX_LINES && self.said.insert(address.to_canonical()) {
-            return Some(Unsaid(std::mem::take(&mut self.unsaid)));
-        }
-        self.unsaid += 1;
-        None
-    }
-}
-
-/// How many were not said: the end of the line that is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Unsaid(u64);
-
-impl fmt::Display for Unsaid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            0 => Ok(()),
-            unsaid => write!(f, " (and {unsaid} more since it was said last)"),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_flood_of_strangers_is_a_few_lines_and_a_count() {
-        let mut hush = Hush::default();
-        let now = Instant::now();
-        let address = |n: u32| IpAddr::from(n.to_be_bytes());
-        assert_eq!(hush.say(address(1), now), Some(Unsaid(0)));
-        for _ in 0..999 {
-            assert_eq!(hush.say(address(1), now), None);
-        }
-        let said: Vec<u64> =
-            (0..10_000).filter_map(|n| hush.say(address(n), now)).map(|unsaid| unsaid.0).collect();
-        assert_eq!(said.len(), MAX_LINES - 1);
-        let later = now + WINDOW;
-        let unsaid = said.iter().sum::<u64>() + hush.say(address(1), later).unwrap().0;
-        assert_eq!(unsaid, 999 + 10_000 - said.len() as u64, "every caller is said or counted");
-        assert_eq!(hush.say(address(2), later), Some(Unsaid(0)));
-        assert!(hush.said.len() <= MAX_LINES);
     }
 }

@@ -50,6 +50,7 @@ impl Supervisor<'_> {
         log::set_max_level(config.log_level);
         self.start.config = Arc::new(config);
         (self.callers, self.key) = (callers, key);
+        self.refused.forget();
         self.board.touch();
         let (added, removed) = moved;
         let mut done = format!("{} ended, {kept} kept", anew::links(open - kept));

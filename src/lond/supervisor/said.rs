@@ -2,7 +2,7 @@
 //!
 //! For each host: the coming and going of its links up to [`crate::logging::repeats::MOST_LINES`] a minute, what was wrong
 //! with them as [`Repeats`] has it. What was left out is counted in the next line. Of callers that are not known yet,
-//! [`super::callers::Hush`] takes care.
+//! [`super::hush::Hush`] takes care.
 
 use super::Supervisor;
 use crate::config::HostId;
@@ -83,6 +83,26 @@ impl Supervisor<'_> {
         }
     }
 
+    /// A newer link of a host takes the place of an older one: from where either is.
+    pub(super) fn say_superseded(&mut self, pid: u32, older: u32, now: Instant) {
+        let place = |pid| self.links.get(pid).map(|link| link.remote);
+        let (Some(remote), Some(before)) = (place(pid), place(older)) else { return };
+        let text =
+            format!("link open from {remote}, child {pid}, in place of that from {before}, child {older}");
+        self.say_life(pid, &text, now);
+        let Some(host) = self.links.get(pid).and_then(|link| link.caller.clone()) else { return };
+        if self.board.rivals.replaced(&host, before.ip(), remote.ip(), now) {
+            let text = format!(
+                "links come from {} and {} in turns: two machines seem to have its id and key, each ends the other's link",
+                before.ip(),
+                remote.ip()
+            );
+            if let Some(line) = self.said.fault(&host, &text, now) {
+                log::error!("{host}: {line}");
+            }
+        }
+    }
+
     /// A child ended its link. Before it had opened, its caller may be anyone.
     pub(super) fn say_closed(&mut self, pid: u32, why: &str, fault: bool, now: Instant) {
         let Some(link) = self.links.get(pid) else { return };
@@ -95,11 +115,8 @@ impl Supervisor<'_> {
             }
             (Some(_), Some(_), false) => self.say_life(pid, &text, now),
             (_, None, _) | (None, Some(_), _) => {
-                let remote = link.remote;
-                let hush = if link.caller.is_some() { &mut self.misfits } else { &mut self.unknown };
-                if let Some(unsaid) = hush.say(remote.ip(), now) {
-                    log::warn!("{remote}: {text}{unsaid}");
-                }
+                let said = format!("{}: {text}", link.remote);
+                self.say_refused(pid, None, &text, &said, now);
             }
         }
     }

@@ -100,8 +100,9 @@ fn a_wrong_key_gets_an_alert_and_the_supervisor_hears_which_was_seen() {
         }
     };
     assert!(error.contains("refused with the alert"), "{error}");
-    let FromServe::Refused { why } = told(&mut link) else { panic!("opened") };
+    let FromServe::Refused { why, key } = told(&mut link) else { panic!("opened") };
     assert!(why.contains(&format!("seen {}", stranger.pin())), "{why}");
+    assert_eq!(key, Some(stranger.pin().to_string()));
     drop(link.socket);
     assert!(matches!(link.child.join().unwrap(), Reason::Refused(_)));
     assert!(!rig.rig.config.spool_dir.exists(), "no record was touched");
@@ -115,7 +116,7 @@ fn a_host_that_is_pinned_and_not_in_the_table_is_refused() {
     let mut link = rig.connect();
     link.shake_hands();
     link.rest();
-    let FromServe::Refused { why } = told(&mut link) else { panic!("opened") };
+    let FromServe::Refused { why, key: _ } = told(&mut link) else { panic!("opened") };
     assert!(why.contains("msua1 is not in"), "{why}");
 }
 
@@ -381,7 +382,8 @@ fn a_caller_that_says_nothing_is_waited_for_asleep() {
     let tunnel = Box::new(Tunnel::called(&admission).unwrap());
     let now = Instant::now();
     let deadline = now + Duration::from_secs(10);
-    let accepted = Accepted::Secure { tunnel, hint: String::new() };
+    let suspect = Suspect::new(rig.rig.config.clone().into(), rig.ours.pin(), None);
+    let accepted = Accepted::Secure { tunnel, suspect };
     let told = ToldToEnd::new().unwrap();
     let mut reactor =
         Reactor::new(rig.rig.config.clone().into(), accepted, stream, control, told, deadline).unwrap();

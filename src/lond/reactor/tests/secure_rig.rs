@@ -4,6 +4,7 @@ use super::rig::{PATIENCE, Rig, host, id};
 use crate::config::{Hosts, Pins};
 use crate::disk::FolderLock;
 use crate::lond::Reason;
+use crate::lond::Suspect;
 use crate::lond::reactor::{Accepted, Reactor};
 use crate::lond::record;
 use crate::supervise::control::{self, Channel, FromServe, ToServe};
@@ -81,10 +82,12 @@ impl SecureRig {
             (self.rig.config.clone(), Instant::now() + self.rig.config.lond.opening_timeout);
         let pins = Pins::from_pairs([(id("msua1"), self.caller.pin())]);
         let tunnel = Tunnel::called(&Admission::new(&self.ours, pins).unwrap()).unwrap();
+        let config = Arc::new(config);
+        let suspect = Suspect::new(config.clone(), self.ours.pin(), None);
         let child = std::thread::spawn(move || {
             Reactor::new(
-                config.into(),
-                Accepted::Secure { tunnel: Box::new(tunnel), hint: "a hint".to_owned() },
+                config,
+                Accepted::Secure { tunnel: Box::new(tunnel), suspect },
                 stream,
                 theirs,
                 ToldToEnd::new().unwrap(),

@@ -49,7 +49,11 @@ fn what_is_no_right_hello_is_told_and_left_and_nothing_is_touched() {
         assert_eq!(bench.effects(), ["shut"]);
         assert_eq!(bench.exchange(&hello(window())), "", "nothing more is heard");
         bench.end_of_input();
-        assert_eq!(bench.ended().unwrap(), format!("refused: {error}"));
+        let known = match error.strip_prefix("your key is not that of ") {
+            Some(claimed) => format!("the pin of msua1, which says it is {claimed}"),
+            None => format!("the pin of msua1: {error}"),
+        };
+        assert_eq!(bench.ended().unwrap(), format!("refused: {known}"));
     }
 }
 

@@ -1,0 +1,55 @@
+//! What is known of a caller whose key is not taken: what a person looks for in the log. Pure.
+
+use crate::config::{Config, HostId, Pin};
+use crate::wire::secure::TunnelError;
+use std::sync::Arc;
+
+/// A caller that may have to be turned away.
+#[derive(Debug)]
+pub struct Suspect {
+    config: Arc<Config>,
+    /// The pin of this host's own key.
+    own: Pin,
+    by_address: Option<HostId>,
+}
+
+impl Suspect {
+    /// Who calls from an address that is this host's, if it is one's. `own`: this host's pin.
+    pub fn new(config: Arc<Config>, own: Pin, by_address: Option<HostId>) -> Suspect {
+        Suspect { config, own, by_address }
+    }
+
+    /// Why it is turned away, with what is known of its key and its address.
+    pub fn describe(&self, error: &TunnelError) -> String {
+        match error {
+            TunnelError::UnknownKey(pin) => match self.owner(pin) {
+                Some(owner) => format!("{owner}, seen {pin}; {}", self.address()),
+                None => format!("{error}; {}", self.address()),
+            },
+            error if error.is_about_keys() => format!("{error}; {}", self.address()),
+            error => error.to_string(),
+        }
+    }
+
+    /// What is known of a key that is not taken.
+    fn owner(&self, pin: &Pin) -> Option<String> {
+        let Config { id, hosts, hosts_file, pins, .. } = &*self.config;
+        match pins.who(pin) {
+            _ if *pin == self.own => Some("it shows this host's own key: a copy of this machine?".to_owned()),
+            Some(host) if host == id => {
+                Some(format!("it shows a key of this host, {id}: a copy of this machine?"))
+            }
+            Some(host) if hosts.get(host).is_none() => {
+                Some(format!("a known pin, that of {host}, which has no line in {}", hosts_file.display()))
+            }
+            Some(_) | None => None,
+        }
+    }
+
+    fn address(&self) -> String {
+        let Some(id) = &self.by_address else { return "the address is no host's either".to_owned() };
+        let pins: Vec<String> = self.config.pins.of(id).iter().map(ToString::to_string).collect();
+        let expected = if pins.is_empty() { "no pin is known".to_owned() } else { pins.join(" or ") };
+        format!("by the address it is {id}, of which was expected: {expected}")
+    }
+}
