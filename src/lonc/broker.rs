@@ -221,6 +221,11 @@ impl<D: Disk> Broker<D> {
         self.link.state() == LinkState::Connecting
     }
 
+    /// Whether the peer answers requests.
+    pub fn link_is_up(&self) -> bool {
+        self.link.is_up()
+    }
+
     /// The connection to the peer is made.
     pub fn link_connected(&mut self, now: Now) {
         self.link.set_epoch(self.spool.epoch());

@@ -76,6 +76,11 @@ impl Connection {
         self.readable && self.stage != Stage::Connecting
     }
 
+    /// Whether the TCP connection is made.
+    pub fn is_connected(&self) -> bool {
+        self.stage != Stage::Connecting
+    }
+
     /// Goes on with making the connection; `true` at the moment when it is ready.
     ///
     /// # Errors

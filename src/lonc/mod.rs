@@ -12,6 +12,7 @@ pub mod link;
 pub mod pending;
 pub mod permlog;
 pub mod protocol;
+pub mod race;
 pub mod reactor;
 pub mod request;
 pub mod resolve;

@@ -6,39 +6,43 @@
 //! hold at that moment. What was readable and is not read now stays on a list, so that no edge is ever lost.
 //! One turn: wait, read (a bounded amount from each), let the broker carry on, write.
 
+mod dialling;
 mod handing;
 #[cfg(test)]
 mod tests;
 
 use super::broker::{Broker, Effect};
-use super::connection::Connection;
 use super::handover::{Handover, Passage};
 use super::link::Now;
 use super::permlog::PermLog;
+use super::race::ADDRESSES_MOST;
 use super::resolve::Resolver;
 use super::session::ClientId;
-use crate::config::{Peer, Pin, Target, Wire};
+use crate::config::{Peer, Pin};
 use crate::logging::repeats::Repeats;
 use crate::spool::Disk;
 use crate::supervise::control::{Channel, FromLink, ToLink};
 use crate::supervise::signals::ToldToEnd;
 use crate::supervise::title;
 use crate::wire::line::READ_SIZE;
-use crate::wire::secure::{TlsIdentity, Tunnel};
+use crate::wire::secure::TlsIdentity;
+use dialling::{Dialling, Linked};
 use mio::event::Event;
 use mio::net::{UnixListener, UnixStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 use std::io::{self, ErrorKind, Read};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const LISTENER: Token = Token(0);
 const CONTROL: Token = Token(1);
-const LINK: Token = Token(2);
-const RESOLVER: Token = Token(3);
-const SIGNALS: Token = Token(4);
-const FIRST_CLIENT: usize = 5;
+const RESOLVER: Token = Token(2);
+const SIGNALS: Token = Token(3);
+/// Of attempts to reach the peer, of which one becomes the link and keeps its token.
+const FIRST_ATTEMPT: usize = 4;
+/// More than there are of them at a time, with a link beside.
+const ATTEMPTS: usize = 4 * ADDRESSES_MOST;
+const FIRST_CLIENT: usize = FIRST_ATTEMPT + ATTEMPTS;
 
 /// Programs connected at once; more wait in the socket's backlog until one leaves.
 const MAX_CLIENTS: usize = 4096;
@@ -72,7 +76,9 @@ pub struct Reactor<D: Disk> {
     told: ToldToEnd,
     /// Where programs go when the next child is to serve them.
     handover: Handover,
-    link: Option<Connection>,
+    link: Option<Linked>,
+    /// What is to become the link.
+    dialling: Dialling,
     /// What the peer is shown and what it is to show, on the secure wire.
     keys: Option<(TlsIdentity, Vec<Pin>)>,
     clients: Vec<Option<Client>>,
@@ -119,6 +125,7 @@ impl<D: Disk> Reactor<D> {
             told,
             handover: passage.into_handover(),
             link: None,
+            dialling: Dialling::default(),
             keys,
             clients: Vec::new(),
             connected: 0,
@@ -154,19 +161,16 @@ impl<D: Disk> Reactor<D> {
                 match event.token() {
                     LISTENER => self.accept_ready = true,
                     CONTROL => self.read_control(now),
-                    LINK => {
-                        if let Some(link) = &mut self.link {
-                            link.note(event);
-                        }
-                    }
                     RESOLVER => self.resolved(now),
                     SIGNALS => self.told_to_end(now),
+                    Token(token) if token < FIRST_CLIENT => self.note_link(Token(token), event),
                     Token(token) => self.client_event(token - FIRST_CLIENT, event),
                 }
             }
             self.accept(now);
-            self.advance_link(now);
+            self.go_on_dialling(now);
             self.read_link(now);
+            self.note_opened();
             self.read_clients();
             self.carry_on(now);
         }
@@ -174,12 +178,16 @@ impl<D: Disk> Reactor<D> {
     }
 
     fn timeout(&self) -> Option<Duration> {
-        let link_readable = self.link.as_ref().is_some_and(Connection::readable);
+        let link_readable = self.link.as_ref().is_some_and(|link| link.connection.readable());
+        let link_readable = link_readable || self.dialling.readable();
         let more_to_read = !self.to_read.is_empty() || link_readable || self.may_accept();
         if more_to_read {
             return Some(Duration::ZERO);
         }
-        let deadline = [self.broker.deadline(), self.accept_again_at].into_iter().flatten().min();
+        let deadline = [self.broker.deadline(), self.accept_again_at, self.dialling.deadline()]
+            .into_iter()
+            .flatten()
+            .min();
         deadline.map(|at| at.saturating_duration_since(Instant::now()))
     }
 
@@ -269,7 +277,11 @@ impl<D: Disk> Reactor<D> {
     /// The peer's pins are others: they count for the next call, and for the link if its key is no longer among them.
     fn repin(&mut self, pins: &[String], now: Now) {
         let pins: Vec<Pin> = pins.iter().filter_map(|pin| pin.parse().ok()).collect();
-        let stays = self.link.as_ref().is_none_or(|link| link.is_with_one_of(&pins));
+        let stays = match &self.link {
+            Some(link) => link.connection.is_with_one_of(&pins),
+            // What is being made was told the pins of before.
+            None => !self.dialling.is_under_way(),
+        };
         if let Some((_, known)) = &mut self.keys {
             *known = pins;
         }
@@ -450,59 +462,13 @@ impl<D: Disk> Reactor<D> {
 
     // The peer.
 
-    fn dial(&mut self, now: Now) {
-        match &self.peer.target {
-            Target::Address(address) => self.connect(*address, now),
-            Target::Lookup { name, port } => match self.resolver.begin(name, *port) {
-                Ok(Some(address)) => self.connect(address, now),
-                Ok(None) => {}
-                Err(why) => self.broker.link_lost(why, now),
-            },
-        }
-    }
-
-    fn resolved(&mut self, now: Now) {
-        match self.resolver.ended() {
-            Some(Ok(address)) if self.broker.is_dialling() => self.connect(address, now),
-            Some(Ok(address)) => self.resolver.keep(address),
-            Some(Err(why)) => self.broker.link_lost(why, now),
-            None => {}
-        }
-    }
-
-    fn connect(&mut self, address: SocketAddr, now: Now) {
-        self.hang_up();
-        let tunnel = match (self.peer.wire, &self.keys) {
-            (Wire::Classic, _) => Ok(None),
-            (Wire::Secure, Some((identity, pins))) => Tunnel::caller(identity, &self.peer.host.id, pins)
-                .map(Some)
-                .map_err(|error| error.to_string()),
-            (Wire::Secure, None) => Err("no key of our own to show".to_owned()),
-        };
-        let registry = self.poll.registry();
-        let made = tunnel.and_then(|tunnel| {
-            let made = Connection::begin(address, self.peer.bind, tunnel, registry, LINK);
-            made.map_err(|error| format!("connect to {address}: {error}"))
-        });
-        match made {
-            Ok(connection) => self.link = Some(connection),
-            Err(why) => self.broker.link_lost(why, now),
-        }
-    }
-
-    fn advance_link(&mut self, now: Now) {
-        let Some(link) = &mut self.link else { return };
-        match link.advance(&mut self.scratch) {
-            Ok(true) => self.broker.link_connected(now),
-            Ok(false) => {}
-            Err(why) => self.link_down(why, now),
-        }
-    }
-
     fn read_link(&mut self, now: Now) {
         let mut budget = READ_BUDGET;
         while budget > 0 {
-            let Some(link) = self.link.as_mut().filter(|link| link.readable()) else { return };
+            let Some(link) = self.link.as_mut().map(|link| &mut link.connection) else { return };
+            if !link.readable() {
+                return;
+            }
             let broker = &mut self.broker;
             match link.read(&mut self.scratch, |bytes| broker.link_received(bytes, now)) {
                 Ok(0) => return,
@@ -515,7 +481,7 @@ impl<D: Disk> Reactor<D> {
     /// Writes until the socket takes no more, or there is no more.
     fn write_link(&mut self, now: Now) {
         loop {
-            let Some(link) = &mut self.link else { return };
+            let Some(link) = self.link.as_mut().map(|link| &mut link.connection) else { return };
             let written = link.write(self.broker.link_out());
             if link.take_moved(self.broker.link_out()) {
                 self.broker.link_moved(now);
@@ -534,14 +500,6 @@ impl<D: Disk> Reactor<D> {
     fn link_down(&mut self, why: String, now: Now) {
         self.hang_up();
         self.broker.link_lost(why, now);
-    }
-
-    /// The one place where the connection to the peer ends.
-    fn hang_up(&mut self) {
-        if let Some(mut link) = self.link.take() {
-            link.last_words(self.broker.link_out());
-        }
-        self.broker.link_out().clear();
     }
 }
 

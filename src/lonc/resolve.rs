@@ -17,22 +17,20 @@ pub struct Resolver {
     waker: Arc<Waker>,
     running: Option<Receiver<Result<Vec<SocketAddr>, String>>>,
     /// Found when no dial wanted it any more.
-    late: Option<SocketAddr>,
-    /// Which of a name's addresses is next: each dial tries another.
-    turn: usize,
+    late: Option<Vec<SocketAddr>>,
 }
 
 impl Resolver {
     /// Wakes the loop through `waker` when a look-up has ended.
     pub fn new(waker: Arc<Waker>) -> Resolver {
-        Resolver { waker, running: None, late: None, turn: 0 }
+        Resolver { waker, running: None, late: None }
     }
 
-    /// Begins a look-up, unless one is under way. Gives the address if it is known already.
+    /// Begins a look-up, unless one is under way. Gives the addresses if they are known already.
     ///
     /// # Errors
     /// No thread can be had.
-    pub fn begin(&mut self, name: &str, port: u16) -> Result<Option<SocketAddr>, String> {
+    pub fn begin(&mut self, name: &str, port: u16) -> Result<Option<Vec<SocketAddr>>, String> {
         if self.late.is_some() || self.running.is_some() {
             return Ok(self.late.take());
         }
@@ -52,24 +50,22 @@ impl Resolver {
         Ok(None)
     }
 
-    /// Keeps an address for the next dial, since none wants it now.
-    pub fn keep(&mut self, address: SocketAddr) {
-        self.late = Some(address);
+    /// Keeps addresses for the next dial, since none wants them now.
+    pub fn keep(&mut self, addresses: Vec<SocketAddr>) {
+        self.late = Some(addresses);
     }
 
     /// What a look-up has found, if it has ended.
-    pub fn ended(&mut self) -> Option<Result<SocketAddr, String>> {
+    pub fn ended(&mut self) -> Option<Result<Vec<SocketAddr>, String>> {
         let found = match self.running.as_ref()?.try_recv() {
             Ok(found) => found,
             Err(TryRecvError::Empty) => return None,
             Err(TryRecvError::Disconnected) => Err("look up: the thread died".to_owned()),
         };
         self.running = None;
-        Some(found.and_then(|addresses| {
-            self.turn = self.turn.wrapping_add(1);
-            let count = addresses.len().max(1);
-            let chosen = addresses.get(self.turn % count).copied();
-            chosen.ok_or_else(|| "look up: the name has no address".to_owned())
+        Some(found.and_then(|addresses| match addresses.is_empty() {
+            true => Err("look up: the name has no address".to_owned()),
+            false => Ok(addresses),
         }))
     }
 }

@@ -1,7 +1,10 @@
 //! Addresses that change or go away, at either end of a link.
 
+use crate::common::wait;
 use crate::preload;
-use crate::world::{CONNECT_TIMEOUT, Fault, ONE, OTHER, OTHER_IP, PORT, World};
+use crate::world::{BUSY, CONNECT_TIMEOUT, Fault, ONE, OTHER, OTHER_IP, PORT, Site, World, time_of};
+use nix::sys::signal::Signal;
+use std::time::{Duration, Instant};
 
 /// Lines that each log may have.
 const LOG_LINES: usize = 60;
@@ -104,4 +107,64 @@ fn a_host_whose_only_address_is_away_for_a_while_says_so_and_calls_again_when_it
     world.other.space.ip(&format!("addr add {OTHER_IP}/24 dev net\nroute add default via 10.77.2.1\n"));
     world.healed(fault);
     world.finish(LOG_LINES);
+}
+
+/// An address that swallows all that is sent to it.
+const BLACK_HOLE: &str = "10.77.2.9";
+
+#[test]
+fn of_the_addresses_of_a_name_one_that_swallows_packets_delays_no_link() {
+    /// Longer than anything else here may take.
+    const CONNECT: Duration = Duration::from_secs(60);
+    let configure = |world: &mut World| {
+        anywhere(world);
+        by_name(world, &format!("{BLACK_HOLE} {OTHER}.example\n{OTHER_IP}"));
+        world.one.host.set("lonc", "connect_timeout", &format!("\"{}s\"", CONNECT.as_secs()));
+        world.middle.faults(&format!("ip daddr {BLACK_HOLE} drop"));
+    };
+    let begun = Instant::now();
+    let Some(world) = World::up_with(true, configure) else { return };
+    assert!(begun.elapsed() < CONNECT / 2, "{:?}", begun.elapsed());
+    let made = |site: &Site| time_of(&site.status()["since"]);
+    for hup in 1..=4 {
+        let (before, begun) = (made(&world.one), Instant::now());
+        world.other.lond.as_ref().expect("lond runs").signal(Signal::SIGHUP);
+        wait::until_true("a new link", || world.one.status()["state"] == "up" && made(&world.one) > before);
+        assert!(begun.elapsed() < BUSY, "HUP {hup}: {:?}", begun.elapsed());
+        world.flows();
+    }
+    // The other address is the good one from now on, and this one the black hole.
+    let fault = Fault::begins();
+    world.middle.faults(&format!("ip daddr {OTHER_IP} drop"));
+    world.other.space.ip(&format!("addr add {BLACK_HOLE}/24 dev net\n"));
+    world.one.found_dead(fault);
+    let begun = Instant::now();
+    world.one.host.wait_link(OTHER, "up");
+    assert!(begun.elapsed() < BUSY, "{:?}", begun.elapsed());
+    assert!(world.one.host.log("lonc.log").lines().count() < LOG_LINES);
+    world.middle.faults("");
+}
+
+#[test]
+fn an_address_to_listen_on_that_comes_later_is_served_when_it_is_there() {
+    const LATER: &str = "10.77.2.7";
+    let configure = |world: &mut World| {
+        let both = format!("[\"{OTHER_IP}:{PORT}\", \"{LATER}:{PORT}\"]");
+        world.other.host.set("lond", "listen", &both);
+    };
+    let Some(mut world) = World::up_with(true, configure) else { return };
+    let missing = || world.other.host.lond_status().expect("a status")["not_listening"].clone();
+    assert_eq!(missing()[0]["address"], format!("{LATER}:{PORT}"));
+    let log = || world.other.host.log("lond.log");
+    let said = format!("listen on {LATER}:{PORT}: Cannot assign requested address");
+    assert_eq!(log().matches(&said).count(), 1, "{}", log());
+    world.other.space.ip(&format!("addr add {LATER}/24 dev net\n"));
+    wait::until_true("it to be listened on", || missing().as_array().is_some_and(Vec::is_empty));
+    assert!(log().contains(&format!("listening on {LATER}:{PORT} now")), "{}", log());
+    // The link goes over it, too.
+    world.one.host.set(&format!("host.{OTHER}"), "address", &format!("\"{LATER}:{PORT}\""));
+    let reloaded = world.one.host.lon(&["reload"]);
+    assert!(reloaded.status.success(), "{reloaded:?}");
+    world.one.host.wait_link(OTHER, "up");
+    world.flows();
 }
