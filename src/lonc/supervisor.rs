@@ -14,7 +14,6 @@
 mod board;
 mod children;
 mod left;
-mod limit;
 mod listening;
 mod passages;
 mod reload;
@@ -30,6 +29,7 @@ use crate::supervise::admin::{Admin, Asked};
 use crate::supervise::anew;
 use crate::supervise::control::ToLink;
 use crate::supervise::insist::insist;
+use crate::supervise::limit::raise_descriptor_limit;
 use crate::supervise::signals::{Signal, Signals};
 use crate::supervise::sockets::{self, LocalSocket};
 use crate::supervise::startup::{self, Start};
@@ -38,7 +38,6 @@ use crate::supervise::{spawn, title};
 use board::Board;
 use children::Children;
 use jiff::Timestamp;
-use limit::raise_descriptor_limit;
 use mio::{Events, Interest, Poll, Token};
 use passages::Passages;
 use std::collections::{BTreeMap, VecDeque};
@@ -56,6 +55,9 @@ pub const GRACE: Duration = Duration::from_secs(2);
 const LAST_WAIT: Duration = Duration::from_secs(2);
 /// Children forked, told or killed in one turn of the loop, so that signals are heard while thousands start.
 const ACTIONS_A_TURN: usize = 64;
+
+/// Descriptors that the supervisor needs for each peer: its socket, a control socket, the two ends of a passage.
+const DESCRIPTORS_A_PEER: u64 = 4;
 
 const SIGNALS: Token = Token(0);
 const ADMIN: Token = Token(1);
@@ -150,7 +152,7 @@ impl<'a> Supervisor<'a> {
         };
         let mut take = |number| descriptors.as_mut().and_then(|left| left.take(number));
         let config = &start.config;
-        raise_descriptor_limit(config.peers.len());
+        raise_descriptor_limit(config.peers.len(), DESCRIPTORS_A_PEER);
         let key = match anew::own_pin(config) {
             Ok(key) => key,
             // Refused at the start, where somebody looks; a program that serves already goes on.

@@ -36,7 +36,7 @@ pub fn identify<'a>(
     let mut candidates: Vec<&Host> = hosts.filter(|host| host.address.is_none()).collect();
     candidates.reverse();
     let names: Vec<String> = candidates.iter().map(|host| host.name.clone()).collect();
-    let found = start_lookups(names, remote.to_canonical(), lookup);
+    let (remote, found) = (remote.to_canonical(), look_all_up(names, lookup));
 
     let mut verdicts: Vec<Option<bool>> = vec![None; candidates.len()];
     loop {
@@ -48,7 +48,9 @@ pub fn identify<'a>(
         }
         let left = deadline.saturating_duration_since(Instant::now());
         match found.recv_timeout(left) {
-            Ok((at, matches)) => verdicts[at] = Some(matches),
+            Ok((at, addresses)) => {
+                verdicts[at] = Some(addresses.iter().any(|address| address.to_canonical() == remote));
+            }
             Err(mpsc::RecvTimeoutError::Timeout | mpsc::RecvTimeoutError::Disconnected) => {
                 let first = verdicts.iter().position(|verdict| *verdict == Some(true));
                 return first.map(|at| candidates[at]);
@@ -57,12 +59,11 @@ pub fn identify<'a>(
     }
 }
 
-/// Looks all names up; sends the number of each and whether `remote` is among its addresses.
-fn start_lookups(
+/// Looks all names up, [`LOOKUP_THREADS`] at a time; sends the number of each and its addresses.
+pub fn look_all_up(
     names: Vec<String>,
-    remote: IpAddr,
     lookup: impl Fn(&str) -> Vec<IpAddr> + Send + Sync + 'static,
-) -> mpsc::Receiver<(usize, bool)> {
+) -> mpsc::Receiver<(usize, Vec<IpAddr>)> {
     let (report, found) = mpsc::channel();
     let next = Arc::new(AtomicUsize::new(0));
     let threads = names.len().min(LOOKUP_THREADS);
@@ -74,9 +75,8 @@ fn start_lookups(
             loop {
                 let at = next.fetch_add(1, Ordering::Relaxed);
                 let Some(name) = names.get(at) else { return };
-                let matches = lookup(name).iter().any(|address| address.to_canonical() == remote);
-                if report.send((at, matches)).is_err() {
-                    return; // It is decided.
+                if report.send((at, lookup(name))).is_err() {
+                    return; // Nobody wants to know any more.
                 }
             }
         };

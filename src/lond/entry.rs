@@ -82,7 +82,11 @@ fn serve(seed: Seed) -> Result<(), SetupError> {
     }
     // Before a name is looked up, which takes a thread.
     let told = ToldToEnd::new().map_err(SetupError::at("take signals"))?;
-    match first_byte::wait(&stream, [control.as_fd(), told.as_fd()], opening_deadline) {
+    let first = first_byte::wait(&stream, [control.as_fd(), told.as_fd()], opening_deadline);
+    if matches!(first, Ok(First::Tls | First::Other)) {
+        tell_spoke(&control);
+    }
+    match first {
         Ok(First::Tls) => match tunnel(&config) {
             Ok(tunnel) => {
                 let (tunnel, own) = tunnel;
@@ -127,6 +131,17 @@ fn tunnel(config: &Config) -> Result<(Tunnel, Pin), SecureError> {
     let others = config.hosts.iter().filter(|host| host.id != config.id);
     let pins = others.flat_map(|host| config.pins.of(&host.id).iter().map(|pin| (host.id.clone(), *pin)));
     Ok((Tunnel::called(&Admission::new(&identity, Pins::from_pairs(pins))?)?, key.pin()))
+}
+
+/// The supervisor need not hold it for one that is silent.
+fn tell_spoke(control: &OwnedFd) {
+    let told = control
+        .try_clone()
+        .and_then(Channel::<FromServe, ToServe>::from_fd)
+        .and_then(|mut control| control.send(&FromServe::Spoke));
+    if let Err(error) = told {
+        log::debug!("tell the supervisor that a caller has spoken: {error}");
+    }
 }
 
 /// The supervisor counts it, and says it in the log.
@@ -242,7 +257,7 @@ mod tests {
             child.join().unwrap();
             let told = supervisor.receive(&mut [0; 1000]).unwrap().messages;
             assert!(
-                matches!(&told[..], [FromServe::Refused { why: said, key: None }] if said.contains(why)),
+                matches!(&told[..], [FromServe::Spoke, FromServe::Refused { why: said, key: None }] if said.contains(why)),
                 "{told:?}"
             );
         }
@@ -290,7 +305,9 @@ mod tests {
                 drop(caller);
                 child.join().unwrap();
                 let told = supervisor.receive(&mut buffer).unwrap().messages;
-                let [FromServe::Refused { why, key }] = &told[..] else { panic!("{told:?}") };
+                let [FromServe::Spoke, FromServe::Refused { why, key }] = &told[..] else {
+                    panic!("{told:?}")
+                };
                 assert!(why.contains(&format!("seen {}", keys[1].pin())), "{why}");
                 let expected = format!("it is msua2, of which was expected: {}", keys[0].pin());
                 assert!(why.ends_with(&expected), "{why}");
@@ -304,7 +321,7 @@ mod tests {
         child.join().unwrap();
         let told = supervisor.receive(&mut [0; 1000]).unwrap().messages;
         assert!(
-            matches!(&told[..], [FromServe::Refused { why, key: None }] if why.contains("host.key")),
+            matches!(&told[..], [FromServe::Spoke, FromServe::Refused { why, key: None }] if why.contains("host.key")),
             "{told:?}"
         );
     }

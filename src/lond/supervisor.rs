@@ -1,8 +1,8 @@
 //! `lond`'s supervisor: accepts, forks a child for each link, sees to it that each caller has one.
 //!
 //! On the secure wire a caller is known by its key, on the classic one by its address. At most `max_opening`
-//! connections have callers that are not known yet: beyond that the newest is closed at once. A child whose caller is
-//! not known in time is killed. A newer link of a caller replaces the older, whatever the wires; when a host that had
+//! connections have callers that are not known yet; half of that is kept for addresses of the table, and the oldest that
+//! says nothing gives way to a newcomer. A child whose caller is not known in time is killed. A newer link of a caller replaces the older, whatever the wires; when a host that had
 //! no link opens one, `lonc` is sent USR1, so that it dials back.
 //! One thread, one `Poll`; with nothing to do it sleeps without a timeout.
 //!
@@ -12,26 +12,33 @@
 //! | `callers` | whose address is whose: pure |
 //! | `hush` | how often callers who are turned away are named: pure |
 //! | `rivals` | hosts whose key two machines have: pure |
+//! | `door` | who gives way to whom while nobody knows who calls: pure |
+//! | `names` | addresses of hosts that the table has no address of |
 //! | `links` | where each child stands: pure |
 //! | `listeners` | the TCP sockets |
+//! | `absent` | addresses that cannot be listened on for now: pure |
 //! | `board` | counts, status |
 //! | `reload` | another configuration, in the same process |
 //! | `left` | HUP: another program, under the same pid |
 //! | `stop` | TERM, INT and QUIT |
 //!
-//! Fails to start when an address cannot be listened on, or the admin socket not be made. Afterwards nothing is fatal but `Poll` itself: with no
+//! Fails to start when no address can be listened on, or the admin socket not be made; where one can be, the others are tried
+//! again for ever. Afterwards nothing is fatal but `Poll` itself: with no
 //! descriptors left it pauses accepting for a second; a child that garbles its control socket is killed.
 
 // Whatever comes from outside, a supervisor goes on: nothing here may panic.
 #![deny(clippy::indexing_slicing, clippy::string_slice)]
 
+mod absent;
 mod accept;
 mod board;
 mod callers;
+mod door;
 mod hush;
 mod left;
 mod links;
 mod listeners;
+mod names;
 mod reload;
 mod rivals;
 mod said;
@@ -46,16 +53,19 @@ use crate::supervise::admin::{Admin, Asked};
 use crate::supervise::anew;
 use crate::supervise::control::{Channel, FromServe, ToServe};
 use crate::supervise::insist::insist;
+use crate::supervise::limit::raise_descriptor_limit;
 use crate::supervise::signals::{Signal, Signals};
 use crate::supervise::startup::{self, Start};
 use crate::supervise::{lock, sockets, spawn, title};
-use board::Board;
+use absent::Absent;
+use board::{Board, Seen};
 use callers::Callers;
 use hush::Hush;
 use jiff::Timestamp;
-use links::{Action, Event, Links, Opened, State};
+use links::{Action, CHILDREN_OF_ONE, Event, Links, Opened, State};
 use listeners::{ListenError, Listener};
 use mio::{Events, Interest, Poll, Token};
+use names::Names;
 use said::{Said, Visits};
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -69,6 +79,9 @@ pub const GRACE: Duration = Duration::from_secs(2);
 pub const GREET_PAUSE: Duration = Duration::from_secs(1);
 /// How long killed children may take to be gone when the supervisor stops.
 const LAST_WAIT: Duration = Duration::from_secs(2);
+
+/// Descriptors that the supervisor needs for each child: a control socket.
+const DESCRIPTORS_A_LINK: u64 = 1;
 
 const SIGNALS: Token = Token(0);
 const ADMIN: Token = Token(1);
@@ -119,12 +132,17 @@ struct Supervisor<'a> {
     poll: Poll,
     signals: Signals,
     listeners: Vec<Listener>,
+    /// What is to be listened on and cannot be.
+    absent: Absent,
     links: Links,
     /// From just before the fork until the child closes it, breaks it or is reaped.
     controls: BTreeMap<u32, (Token, Channel<ToServe, FromServe>)>,
     /// The pids of `controls`.
     tokens: HashMap<Token, u32>,
     callers: Callers,
+    names: Names,
+    /// Children that there are descriptors for.
+    descriptors: usize,
     /// The pin of this host's own key, where there is one.
     key: Option<Pin>,
     admin: Admin,
@@ -192,16 +210,20 @@ impl<'a> Supervisor<'a> {
         let started = left.as_ref().and_then(|left| left.started).unwrap_or_else(Timestamp::now);
         let counts = left.as_ref().map(|left| left.counts).unwrap_or_default();
         let callers = Callers::new(config, key);
+        let most_links = raise_descriptor_limit(accept::links_of(config), DESCRIPTORS_A_LINK);
         let mut supervisor = Supervisor {
             start,
             entry,
             poll,
             signals,
             listeners: Vec::new(),
+            absent: Absent::default(),
             links: Links::default(),
             controls: BTreeMap::new(),
             tokens: HashMap::new(),
             callers,
+            names: Names::default(),
+            descriptors: most_links,
             key,
             admin,
             board: Board::new(started, counts, now),
@@ -222,11 +244,14 @@ impl<'a> Supervisor<'a> {
         match left.zip(descriptors) {
             Some((left, descriptors)) => supervisor.adopt(left, descriptors, now),
             None => {
-                for address in supervisor.start.config.lond.listen.clone() {
-                    if let Err(error) = supervisor.listen(address) {
-                        supervisor.admin.close(supervisor.poll.registry());
-                        return Err(error.into());
-                    }
+                let wanted = supervisor.start.config.lond.listen.clone();
+                let failed = supervisor.listen_on(&wanted, now);
+                // Who starts a program sees at once that it serves nobody; who has it started again and again need not.
+                if supervisor.listeners.is_empty()
+                    && let Some(error) = failed.into_iter().next()
+                {
+                    supervisor.admin.close(supervisor.poll.registry());
+                    return Err(error.into());
                 }
                 log::info!("started, listening on {}", addresses(&supervisor.listeners));
             }
@@ -280,14 +305,16 @@ impl<'a> Supervisor<'a> {
             self.accept_again = None;
             self.accept(now);
         }
+        self.try_absent(now);
         if self.greet_at.is_some_and(|at| at <= now) {
             self.signal_lonc(now);
         }
         let token = &mut self.next_token;
         self.admin.accept_if_due(self.poll.registry(), now, || next(token));
         let (board, config) = (&mut self.board, &self.start.config);
-        self.admin.turn(now, || status::json(&board.snapshot(config, &self.listeners, &self.links)));
-        board.write_if_due(config, &self.listeners, &self.links);
+        let seen = Seen { listeners: &self.listeners, absent: &self.absent, links: &self.links };
+        self.admin.turn(now, || status::json(&board.snapshot(config, seen)));
+        board.write_if_due(config, seen);
         if self.stopping.is_none() && self.shown != Some(self.links.open()) {
             self.shown = Some(self.links.open());
             title::set(&format!("supervisor, {} links", self.links.open()));
@@ -303,6 +330,7 @@ impl<'a> Supervisor<'a> {
             self.links.next_deadline(),
             accept,
             self.greet_at,
+            self.absent.deadline(),
             self.admin.deadline(),
             self.board.deadline(),
             self.start.restarts.deadline(),
@@ -351,6 +379,7 @@ impl<'a> Supervisor<'a> {
                 self.say_superseded(pid, older, now);
                 let deadline = self.drain_deadline(now);
                 self.tell(older, Event::Replace { deadline }, now);
+                self.bound_children_of(pid, now);
             }
             Action::TellReplaced => self.send(pid, &ToServe::Replaced, now),
             Action::TellDrain => self.send(pid, &ToServe::Drain, now),
@@ -358,6 +387,22 @@ impl<'a> Supervisor<'a> {
                 self.say_killed(pid, now);
                 spawn::kill_now(pid);
             }
+        }
+    }
+
+    /// The caller of this child may have had more than its share.
+    fn bound_children_of(&mut self, pid: u32, now: Instant) {
+        let Some(caller) = self.links.get(pid).and_then(|link| link.caller.clone()) else { return };
+        while let Some(pid) = self.links.beyond(&caller) {
+            let text = format!("it has {CHILDREN_OF_ONE} links that have not ended; killing child {pid}");
+            if let Some(line) = self.said.fault(&caller, &text, now) {
+                log::warn!("{caller}: {line}");
+            }
+            self.board.counts.killed += 1;
+            if self.links.tell(pid, Event::Kill).is_none() {
+                return;
+            }
+            spawn::kill_now(pid);
         }
     }
 
@@ -377,6 +422,9 @@ impl<'a> Supervisor<'a> {
     /// A child's control socket is ready.
     pub(super) fn hear(&mut self, token: Token, now: Instant) {
         // An event of this turn may be for a socket that was closed earlier in the turn.
+        if self.hear_names(token) {
+            return;
+        }
         let Some(pid) = self.tokens.get(&token).copied() else { return };
         match self.listen_to(pid, now) {
             Ok(false) => {}
@@ -396,7 +444,11 @@ impl<'a> Supervisor<'a> {
         let received = channel.receive(&mut self.scratch)?;
         for message in received.messages {
             match message {
+                FromServe::Spoke => self.tell(pid, Event::Spoke, now),
                 FromServe::Opened { caller, pin, wire } => {
+                    if let Some(link) = self.links.get(pid) {
+                        self.names.called(&caller, link.remote.ip());
+                    }
                     let opened = Opened { wire, pin, since: Timestamp::now() };
                     self.tell(pid, Event::Opened(caller, opened), now);
                     self.board.touch();
@@ -432,6 +484,9 @@ impl<'a> Supervisor<'a> {
         let now = Instant::now();
         while let Some((pid, end)) = spawn::reap() {
             if self.start.restarts.ended(&self.start.image, pid, end, now) {
+                continue;
+            }
+            if self.names_ended(pid) {
                 continue;
             }
             // Its last words may still be unread.
@@ -484,6 +539,40 @@ impl<'a> Supervisor<'a> {
         let token = next(&mut self.next_token);
         self.listeners.push(Listener::open(address, token, self.poll.registry())?);
         Ok(())
+    }
+
+    /// Listens on all that can be had of these; the others are said, and tried again later. Gives why not.
+    fn listen_on(&mut self, wanted: &[SocketAddr], now: Instant) -> Vec<ListenError> {
+        let mut failed = Vec::new();
+        for address in wanted {
+            if let Err(error) = self.listen(*address) {
+                self.miss(*address, &error, now);
+                failed.push(error);
+            }
+        }
+        failed
+    }
+
+    /// An address cannot be listened on.
+    fn miss(&mut self, address: SocketAddr, error: &ListenError, now: Instant) {
+        if self.absent.note(address, error.cause.to_string(), now) {
+            log::error!("{error}; no caller comes that way; tried again");
+            self.board.touch();
+        }
+    }
+
+    /// Tries again what could not be listened on, when that is due.
+    fn try_absent(&mut self, now: Instant) {
+        for address in self.absent.due(now) {
+            match self.listen(address) {
+                Ok(()) => {
+                    log::info!("listening on {address} now");
+                    self.absent.retain(|missing| missing != address);
+                    self.board.touch();
+                }
+                Err(error) => self.miss(address, &error, now),
+            }
+        }
     }
 
     fn pids(&self) -> Vec<u32> {

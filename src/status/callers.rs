@@ -32,6 +32,15 @@ pub struct CallerStatus {
     pub rival: Option<IpAddr>,
 }
 
+/// An address that is to be listened on and cannot be; it is tried again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotListening {
+    /// As the configuration has it.
+    pub address: SocketAddr,
+    /// What the system said last.
+    pub why: String,
+}
+
 /// All links to one `lond`. Counts are since [`ServeSnapshot::started`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServeSnapshot {
@@ -56,6 +65,9 @@ pub struct ServeSnapshot {
     pub last_log: String,
     /// What it listens on.
     pub listen: Vec<SocketAddr>,
+    /// What it is to listen on and cannot; not there in what an older program wrote.
+    #[serde(default)]
+    pub not_listening: Vec<NotListening>,
     /// Every link that was opened and has not ended, by caller; an older one of the same caller is on its way out.
     pub links: Vec<CallerStatus>,
     /// Connections now whose callers are not known yet.
@@ -64,7 +76,7 @@ pub struct ServeSnapshot {
     pub max_opening: usize,
     /// Connections refused by their address.
     pub refused: u64,
-    /// Connections closed because `max_opening` others were there.
+    /// Connections closed because others were in the opening dialogue: newcomers, and those that gave way to one.
     pub crowded: u64,
     /// Connections whose callers were turned away: a wrong key, no key, nonsense.
     pub unauthenticated: u64,
@@ -76,6 +88,9 @@ pub struct ServeSnapshot {
 pub fn callers(snapshot: &ServeSnapshot, now: Timestamp) -> String {
     let mut text = summary(snapshot, now);
     text.push('\n');
+    for NotListening { address, why } in &snapshot.not_listening {
+        text.push_str(&format!("not listening on {address}: {}; tried again\n", one_line(why)));
+    }
     text.push_str(&not_restarted(snapshot.not_restarted.as_deref()));
     if snapshot.links.is_empty() {
         return text;
@@ -163,6 +178,7 @@ mod tests {
             not_restarted: None,
             last_log: String::new(),
             listen: vec!["127.0.0.3:5663".parse().expect("an address")],
+            not_listening: Vec::new(),
             links,
             opening: 0,
             max_opening: 64,
@@ -200,6 +216,15 @@ mod tests {
              msul2   10 min  classic, not private  127.0.0.2:40000  4611\n"
         );
         assert_eq!(callers(&snapshot(vec![]), fixture::time(NOW)), "no callers on 127.0.0.3:5663\n");
+        let address = "10.0.0.3:5663".parse().expect("an address");
+        let half = ServeSnapshot {
+            not_listening: vec![NotListening { address, why: "Cannot assign\nit".into() }],
+            ..snapshot(vec![])
+        };
+        assert_eq!(
+            callers(&half, fixture::time(NOW)),
+            "no callers on 127.0.0.3:5663\nnot listening on 10.0.0.3:5663: Cannot assign it; tried again\n"
+        );
         let stayed = ServeSnapshot { not_restarted: Some("exec: no\nsuch file".into()), ..snapshot(vec![]) };
         assert_eq!(
             callers(&stayed, fixture::time(NOW)),

@@ -13,7 +13,7 @@ mod clock;
 mod columns;
 mod table;
 
-pub use callers::{CallerStatus, ServeSnapshot, callers};
+pub use callers::{CallerStatus, NotListening, ServeSnapshot, callers};
 pub use classic::classic_text;
 pub use clock::{WallClock, in_words, moved, put_right};
 pub use columns::{Head, columns, cut};

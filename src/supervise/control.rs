@@ -81,6 +81,8 @@ pub enum ToServe {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FromServe {
+    /// The caller has sent something. Who says nothing at all gives way first where there is a crowd.
+    Spoke,
     /// The caller is known and the opening dialogue is done.
     Opened {
         /// Who calls.

@@ -5,6 +5,7 @@
 //! | `startup` | the way from `main` to a supervisor's loop; arguments |
 //! | `background` | detaching, becoming `user` |
 //! | `lock` | the locked pid file |
+//! | `limit` | the system's limit of open files |
 //! | `table` | which child runs, which waits for its next start: pure |
 //! | `spawn` | the one `fork`, and what a child undoes of its parent; reaping |
 //! | `control` | the duplex socket between a supervisor and a child |
@@ -31,6 +32,7 @@ pub mod control;
 pub mod handoff;
 pub mod image;
 pub mod insist;
+pub mod limit;
 pub mod lock;
 pub mod publish;
 pub mod restart;

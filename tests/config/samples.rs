@@ -92,3 +92,16 @@ fn the_sample_has_every_key_that_there_is() {
     }
     assert_eq!(keys(&uncommented_sample()), &keys(EVERY_KEY) | &BTreeSet::from(["host".to_owned()]));
 }
+
+#[test]
+fn the_units_start_again_with_pauses_and_are_never_given_up() {
+    for unit in ["lonc", "lond"] {
+        let text = fs::read_to_string(sample("systemd").join(format!("{unit}.service"))).unwrap();
+        let (about, service) = text.split_once("[Service]").unwrap();
+        // Where systemd looks for it: in [Service] it would be ignored.
+        assert!(about.lines().any(|line| line == "StartLimitIntervalSec=0"), "{unit}");
+        for wanted in ["Restart=on-failure", "RestartSec=5"] {
+            assert!(service.lines().any(|line| line == wanted), "{unit}: {wanted}");
+        }
+    }
+}

@@ -5,6 +5,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod at_the_door;
 mod backlog;
 mod bad_peers;
 mod calling;

@@ -1,11 +1,12 @@
 //! Who is let in to a child of `lond` where keys tell who calls; and what `lond` says of itself.
 
 use crate::Test;
-use crate::lond::{Called, hello, pin, rest};
+use crate::lond::{Called, hello, pin, rest, settings};
 use crate::world::{children_of, is_alive};
 use nix::sys::signal::Signal;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 pub const TESTS: &[Test] = &[
@@ -15,9 +16,13 @@ pub const TESTS: &[Test] = &[
     ("a_refused_handshake_is_counted_and_said_once", a_refused_handshake_is_counted),
     (
         "a_wrong_key_from_a_host_of_the_table_is_said_among_any_number_of_strangers",
-        a_host_s_wrong_key_is_said_among_strangers,
+        a_kept_wrong_key_is_said_among_strangers,
     ),
     ("a_thousand_connections_that_never_authenticate_leave_a_link_its_speed", a_thousand_connections),
+    ("one_stranger_with_any_number_of_silent_connections_keeps_nobody_away", one_stranger_keeps_nobody_away),
+    ("a_host_that_is_known_by_name_alone_has_room_kept_at_the_door", a_host_known_by_name_has_room),
+    ("a_caller_that_opens_link_after_link_has_a_few_children_and_its_newest_link_works", link_after_link),
+    ("with_few_descriptors_links_that_are_ending_give_way_and_other_hosts_get_in", few_descriptors),
     ("lond_tells_its_links_and_counts_on_its_socket_and_in_its_file", lond_tells_its_links),
     ("counts_and_links_cross_hup", counts_cross_hup),
 ];
@@ -73,7 +78,7 @@ fn a_refused_handshake_is_counted() {
     assert!(!log.contains("child"), "nothing else is said of them: {log}");
 }
 
-fn a_host_s_wrong_key_is_said_among_strangers() {
+fn a_kept_wrong_key_is_said_among_strangers() {
     let called = Called::start_secure("");
     let refused = |number: u8, why: &str| {
         let mut stream = called.call(number);
@@ -117,6 +122,131 @@ fn a_thousand_connections() {
     assert!(is_alive(link_pid));
     slowest_of(&mut link, 10);
     let (_next, _) = called.open_secure(3);
+}
+
+fn one_stranger_keeps_nobody_away() {
+    let called = Called::start_secure("max_opening = 16\n");
+    let mut crowd: Vec<TcpStream> = (0..200).map(|_| called.call(77)).collect();
+    called.world.wait("it has its share", || called.status()["opening"] == 2);
+    assert!(called.status()["crowded"].as_u64().unwrap() >= 198);
+    // Hosts, and strangers from elsewhere, while it goes on.
+    for n in [2, 3, 78, 79, 4] {
+        crowd.extend((0..50).map(|_| called.call(77)));
+        let mut stream = called.call(n);
+        let name = if n > 9 { "?".to_owned() } else { format!("h{n}") };
+        assert_eq!(hello(&mut stream).0, name);
+        assert!(children_of(called.world.pid()).len() <= 16);
+    }
+    let log = called.world.log();
+    assert!(log.matches("are in the opening dialogue").count() <= 4, "it is said once a minute: {log}");
+    // One that has said nothing for a while gives way to its own next.
+    called.world.wait("another of its connections is served", || {
+        let mut stream = called.call(77);
+        let mut byte = [0];
+        matches!(stream.read(&mut byte), Ok(1))
+    });
+}
+
+fn a_host_known_by_name_has_room() {
+    let mut called = Called::new("max_opening = 2\n");
+    called.world.make_key();
+    called.world.pin(&[(2, pin(2))]);
+    let hosts = format!("{}wanderer:d:access:localhost:\n", called.hosts);
+    called.world.configure(&hosts, &settings(called.address, "max_opening = 2\n"));
+    called.serve();
+    let from_localhost = || {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        socket.connect(&called.address.into()).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        TcpStream::from(socket)
+    };
+    // Strangers have one of the two places, and it is taken.
+    let mut stranger = called.call(77);
+    hello(&mut stranger);
+    let mut kept = Vec::new();
+    called.world.wait("there is a place beside the stranger", || {
+        stranger.set_nonblocking(true).unwrap();
+        if is_closed(&mut stranger) {
+            stranger = called.call(77);
+            return false;
+        }
+        let mut host = from_localhost();
+        let let_in = matches!(host.read(&mut [0; 64]), Ok(count) if count > 0);
+        kept = vec![host];
+        let_in && called.status()["opening"] == 2
+    });
+    drop(kept);
+    assert!(!called.world.log().contains("look hosts' names up: "), "{}", called.world.log());
+}
+
+/// A link of the host that does not end when a newer one replaces it.
+fn stubborn(called: &Called, host: u8) -> (TcpStream, u32) {
+    let mut stream = called.call(77);
+    let pid = hello(&mut stream).1;
+    stream.write_all(format!("h{host} {}", pin(host)).as_bytes()).unwrap();
+    // The log has so many lines a minute.
+    called.world.wait("the link is open", || {
+        called.status()["links"].as_array().unwrap().iter().any(|link| link["pid"] == pid)
+    });
+    stream.write_all(b"stay").unwrap();
+    let mut answer = [0; 5];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"stays");
+    (stream, pid)
+}
+
+fn link_after_link() {
+    /// Of one host.
+    const CHILDREN: usize = 8;
+    let called = Called::start_secure("");
+    let drains = settings(called.address, "").replace("500ms", "60s");
+    called.world.configure(&called.hosts, &drains);
+    assert!(called.reload().starts_with("reloaded: "));
+    let (mut other, _) = called.open_secure(3);
+    let mut links = Vec::new();
+    for _ in 0..30 {
+        links.push(stubborn(&called, 2));
+        called.world.wait("a few children are left", || {
+            children_of(called.world.pid()).iter().filter(|(_, state)| *state != 'Z').count() <= CHILDREN + 1
+        });
+    }
+    let alive: Vec<usize> = (0..30).filter(|at| is_alive(links[*at].1)).collect();
+    assert_eq!(alive, (0..CHILDREN - 1).chain([29]).collect::<Vec<_>>(), "the oldest, and the newest");
+    slowest_of(&mut links[29].0, 3);
+    slowest_of(&mut other, 3);
+    let log = called.world.log();
+    assert!(log.contains("h2: it has 8 links that have not ended"), "{log}");
+    assert!(log.lines().count() < 100, "{log}");
+}
+
+fn few_descriptors() {
+    let mut called = Called::new("");
+    called.world.make_key();
+    called.world.pin(&[2, 3, 4].map(|n| (n, pin(n))));
+    let drains = settings(called.address, "").replace("500ms", "60s");
+    called.world.configure(&called.hosts, &drains);
+    // 64 are for other things: there may be eight children.
+    let inner = called.world.command(&["--foreground"]);
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "ulimit -n 72; exec \"$@\"", "sh"]).arg(inner.get_program()).args(inner.get_args());
+    limited.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    called.world.start_as(limited);
+    assert!(called.world.log().contains("open files, and the limit is 72"), "{}", called.world.log());
+    let links: Vec<_> = (0..7).map(|_| stubborn(&called, 2)).collect();
+    let (mut third, _) = called.open_secure(3);
+    let (mut fourth, _) = called.open_secure(4);
+    slowest_of(&mut third, 3);
+    slowest_of(&mut fourth, 3);
+    assert!(links.iter().filter(|(_, pid)| is_alive(*pid)).count() < 7, "some of the ending ones gave way");
+    called.world.wait("there are eight", || children_of(called.world.pid()).len() <= 8);
+    // Where nobody has two that are ending, a newcomer is closed at once, and it is said.
+    let mut strangers: Vec<TcpStream> = Vec::new();
+    called.world.wait("there is no room", || {
+        strangers.extend((70..100).map(|n| called.call(n)));
+        called.world.log().contains("as many as may be")
+    });
+    slowest_of(&mut third, 3);
 }
 
 /// The longest of so many round trips.

@@ -190,7 +190,8 @@ fn open_files() -> String {
 }
 
 /// A link child of `lond`: its caller says as whom it opens, and with which pin on the secure wire (`h2`, or
-/// `h2 sha256:...`), or that it is to be turned away (`refuse <why>`). `ping` is answered.
+/// `h2 sha256:...`), or that it is to be turned away (`refuse <why>`). `ping` is answered; after `stay` it does not end when
+/// it is told to; `spoke` has it tell that its caller has said something.
 fn serve(seed: ServeSeed) -> ! {
     let name = seed.caller.as_ref().map_or("?".to_owned(), ToString::to_string);
     title::set(&format!("{name} serving"));
@@ -201,7 +202,7 @@ fn serve(seed: ServeSeed) -> ! {
     poll.registry().register(&mut control, Token(1), Interest::READABLE).unwrap();
     let mut events = Events::with_capacity(8);
     stream.write_all(format!("{name} {}\n", std::process::id()).as_bytes()).unwrap();
-    let mut scratch = [0; 4096];
+    let (mut scratch, mut stays) = ([0; 4096], false);
     loop {
         let received = control.receive(&mut scratch).unwrap();
         for message in &received.messages {
@@ -210,6 +211,7 @@ fn serve(seed: ServeSeed) -> ! {
                     lonnet::logging::follow();
                     continue;
                 }
+                ToServe::Drain | ToServe::Replaced if stays => continue,
                 ToServe::Drain => "drained",
                 ToServe::Replaced => "replaced",
             };
@@ -226,6 +228,12 @@ fn serve(seed: ServeSeed) -> ! {
                 match said.split_once(' ') {
                     None if said == "panic" => panic!("told to panic"),
                     None if said == "ping" => stream.write_all(b"pong").unwrap(),
+                    None if said == "spoke" => control.send(&FromServe::Spoke).unwrap(),
+                    // As one does that still has something to answer.
+                    None if said == "stay" => {
+                        stays = true;
+                        stream.write_all(b"stays").unwrap();
+                    }
                     Some(("refuse", why)) => {
                         control.send(&FromServe::Refused { why: why.to_owned(), key: None }).unwrap();
                         std::process::exit(0);

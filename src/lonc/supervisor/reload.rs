@@ -6,12 +6,13 @@
 //! A configuration that is not sound changes nothing. Of one that is, only a new peer's socket can fail: that is an
 //! error in the log and in the status, as it is at the start.
 
-use super::limit::raise_descriptor_limit;
+use super::DESCRIPTORS_A_PEER;
 use super::watch::watch_folder;
 use super::{GRACE, Replace, Supervisor};
 use crate::config::{Config, Host, HostId, Peer, Pin, Wire};
 use crate::supervise::anew;
 use crate::supervise::control::ToLink;
+use crate::supervise::limit::raise_descriptor_limit;
 use crate::supervise::table::{Event, State};
 use crate::supervise::title;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -80,7 +81,7 @@ impl Supervisor<'_> {
         let before = std::mem::replace(&mut self.start.config, Arc::new(config));
         let config = &self.start.config;
         log::set_max_level(config.log_level);
-        raise_descriptor_limit(config.peers.len());
+        raise_descriptor_limit(config.peers.len(), DESCRIPTORS_A_PEER);
         if config.spool_dir != before.spool_dir || self.watch.is_none() {
             self.watch = watch_folder(None, |_| None, &config.spool_dir, self.poll.registry());
             self.watch_again = self.watch.is_some();

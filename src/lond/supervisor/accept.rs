@@ -1,15 +1,18 @@
 //! Connections: who is let in to a child, who is turned away at once.
 //!
 //! With the secure wire a caller is known by its key, which only a child looks at, so any address may connect: at
-//! most `max_opening` children have callers that are not known yet, and beyond that the newest connection is closed
-//! at once. So a crowd that never authenticates costs that many processes and a bounded share of each turn
+//! most `max_opening` children have callers that are not known yet, and who of them gives way to whom, [`super::door`] says. So a
+//! crowd that never authenticates costs that many processes, a few forks a second, and a bounded share of each turn
 //! ([`ACCEPTS_A_TURN`], [`FORKS_A_TURN`]); links that are open are processes of their own.
+//! There are never more children than [`Supervisor::most_children`] says, however many callers are known: beyond that one that is
+//! ending is given up of the caller that has most of these; where nobody has two, the newcomer is closed at once.
 //! Where the secure wire can serve nobody, an address that is no host's is refused without a child.
 
+use super::door::{self, Bounds, Origin, Verdict};
 use super::hush::Caller;
-use super::links::{Link, State};
+use super::links::{Event, Link, Links, Started, State};
 use super::{GRACE, Supervisor, next};
-use crate::config::{HostId, Pin};
+use crate::config::{Config, HostId, Pin};
 use crate::lond::entry::Seed;
 use crate::supervise::control::{self, Channel};
 use crate::supervise::{spawn, title};
@@ -27,6 +30,8 @@ const SHORTAGES: [i32; 4] = [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENO
 const ACCEPTS_A_TURN: usize = 64;
 /// Children forked before other work has its turn: a fork costs as much as hundreds of connections that are closed.
 const FORKS_A_TURN: usize = 8;
+/// Children beyond two for each host and those in the opening dialogue: a few hosts may have more that are ending.
+pub const CHILDREN_TO_SPARE: usize = 64;
 /// What a caller is answered who is not served.
 const REFUSED: &[u8] = b"refused\n";
 
@@ -61,12 +66,11 @@ impl Supervisor<'_> {
     /// Forks a child for the connection, or turns it away; whether a fork was tried.
     fn welcome(&mut self, stream: TcpStream, remote: SocketAddr, now: Instant) -> bool {
         let ip = remote.ip().to_canonical();
-        let config = &self.start.config;
-        let caller = match self.callers.admit(config, ip) {
+        let caller = match self.callers.admit(&self.start.config, ip) {
             Ok(caller) => caller,
             Err(why) => {
                 self.board.counts.refused += 1;
-                let host = self.callers.host_at(config, ip);
+                let host = self.callers.host_at(&self.start.config, ip);
                 let text = format!("refused {remote}: {why}");
                 if let Some(line) = self.refused.line(&Caller::at(ip, host.as_ref()), why, &text, now) {
                     log::warn!("{line}");
@@ -75,28 +79,13 @@ impl Supervisor<'_> {
                 return false;
             }
         };
-        if self.links.unopened() >= config.lond.max_opening && !self.heard_unopened {
-            // Some may have opened by now and have told so; this caller must not be turned away for them.
-            self.heard_unopened = true;
-            for pid in self.links.unopened_pids() {
-                if let Some(token) = self.controls.get(&pid).map(|(token, _)| *token) {
-                    self.hear(token, now);
-                }
-            }
-        }
-        let config = &self.start.config;
-        let unopened = self.links.unopened();
-        if unopened >= config.lond.max_opening {
-            self.board.counts.crowded += 1;
-            let text = format!("closed {remote}: {unopened} connections are in the opening dialogue");
-            if let Some(line) = self.crowd.line(&Caller::at(ip, caller.as_ref()), "", &text, now) {
-                log::warn!("{line}");
-            }
+        let familiar = caller.is_some() || self.names.know(ip);
+        if !self.make_way(remote, caller.as_ref(), familiar, now) {
             return false;
         }
-        let deadline = now + config.lond.opening_timeout + GRACE;
+        let deadline = now + self.start.config.lond.opening_timeout + GRACE;
         match self.fork(stream, remote, caller.clone(), now) {
-            Ok(pid) => self.links.started(pid, remote, caller, deadline),
+            Ok(pid) => self.links.started(pid, Started { remote, caller, familiar, deadline }, now),
             Err(error) => {
                 let (why, caller) = (error.to_string(), Caller::at(ip, caller.as_ref()));
                 let text = format!("start a link for {remote}: {why}; closed");
@@ -106,6 +95,86 @@ impl Supervisor<'_> {
             }
         }
         true
+    }
+
+    /// Whether there is room for a newcomer, be it that another gives way.
+    fn make_way(
+        &mut self,
+        remote: SocketAddr,
+        caller: Option<&HostId>,
+        familiar: bool,
+        now: Instant,
+    ) -> bool {
+        let ip = remote.ip().to_canonical();
+        let bounds = Bounds::new(self.start.config.lond.max_opening);
+        let judge = |links: &Links| door::judge(bounds, &links.guests(), Origin::of(ip), familiar, now);
+        let mut verdict = judge(&self.links);
+        if verdict != Verdict::Welcome && !self.heard_unopened {
+            // Some may have opened by now and have told so; nobody must give way or be turned away for them.
+            self.heard_unopened = true;
+            self.look_names_up(now);
+            for pid in self.links.unopened_pids() {
+                if let Some(token) = self.controls.get(&pid).map(|(token, _)| *token) {
+                    self.hear(token, now);
+                }
+            }
+            verdict = judge(&self.links);
+        }
+        match verdict {
+            Verdict::Welcome => {}
+            Verdict::InPlaceOf(pid) => self.give_up(pid, now),
+            Verdict::TurnedAway => {
+                self.board.counts.crowded += 1;
+                let unopened = self.links.unopened();
+                let text = format!("closed {remote}: {unopened} connections are in the opening dialogue");
+                if let Some(line) = self.crowd.line(&Caller::at(ip, caller), "", &text, now) {
+                    log::warn!("{line}");
+                }
+                return false;
+            }
+        }
+        let most = self.most_children();
+        if self.links.len() < most {
+            return true;
+        }
+        if let Some(pid) = self.links.spare() {
+            self.tell(pid, Event::Kill, now);
+            return true;
+        }
+        // Few descriptors are no reason for a host of the table to wait for strangers.
+        if familiar && let Some(pid) = door::oldest_stranger(&self.links.guests()) {
+            self.give_up(pid, now);
+            return true;
+        }
+        self.board.counts.crowded += 1;
+        let text = format!("closed {remote}: there are {most} links, as many as may be");
+        if let Some(line) = self.crowd.line(&Caller::at(ip, caller), "all", &text, now) {
+            log::error!("{line}");
+        }
+        false
+    }
+
+    /// Kills a child whose caller was not known in time for another's sake: it counts as crowded out, and is said as seldom.
+    fn give_up(&mut self, pid: u32, now: Instant) {
+        self.board.counts.crowded += 1;
+        let unopened = self.links.unopened();
+        if let Some(Link { remote, caller, .. }) = self.links.get(pid) {
+            let text = format!(
+                "closed {remote}, for a newcomer: {unopened} connections are in the opening dialogue"
+            );
+            if let Some(line) = self.crowd.line(&Caller::at(remote.ip(), caller.as_ref()), "", &text, now) {
+                log::warn!("{line}");
+            }
+        }
+        if self.links.tell(pid, Event::Kill).is_some() {
+            spawn::kill_now(pid);
+        }
+    }
+
+    /// Children that there may be at a time: a link for each host and one that is ending, whoever is in the opening dialogue,
+    /// and some to spare; no more than there are descriptors for.
+    fn most_children(&self) -> usize {
+        links_of(&self.start.config).min(self.descriptors)
     }
 
     fn fork(
@@ -197,6 +266,11 @@ impl Supervisor<'_> {
             }
         }
     }
+}
+
+/// Children that this configuration may come to need at a time.
+pub fn links_of(config: &Config) -> usize {
+    2 * config.hosts.len() + config.lond.max_opening + CHILDREN_TO_SPARE
 }
 
 /// Says so to the caller, as far as that can be done without waiting for it.

@@ -4,13 +4,14 @@
 //! write, so that a crowd at the door does not cost disk writes. A file that cannot be written is logged once and
 //! tried again every few seconds.
 
+use super::absent::Absent;
 use super::links::Links;
 use super::listeners::Listener;
 use super::rivals::Rivals;
 use crate::config::Config;
 use crate::disk::own;
 use crate::logging;
-use crate::status::{CallerStatus, ServeSnapshot, WallClock, in_words, json, moved};
+use crate::status::{CallerStatus, NotListening, ServeSnapshot, WallClock, in_words, json, moved};
 use crate::supervise::publish::{Pace, replace};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -30,12 +31,23 @@ pub fn sweep(status_dir: &Path) {
 pub struct Counts {
     /// Connections refused by their address.
     pub refused: u64,
-    /// Connections closed because `max_opening` others had not finished.
+    /// Connections closed because others were there that had not finished: newcomers, and those that gave way to one.
     pub crowded: u64,
     /// Connections whose callers a child turned away.
     pub unauthenticated: u64,
     /// Children killed.
     pub killed: u64,
+}
+
+/// What there is to tell of.
+#[derive(Debug, Clone, Copy)]
+pub struct Seen<'a> {
+    /// What is listened on.
+    pub listeners: &'a [Listener],
+    /// What is to be listened on and cannot be.
+    pub absent: &'a Absent,
+    /// The children.
+    pub links: &'a Links,
 }
 
 /// See the head of this file.
@@ -111,10 +123,10 @@ impl Board {
     }
 
     /// Writes the file if something has changed and the last write is long enough ago.
-    pub fn write_if_due(&mut self, config: &Config, listeners: &[Listener], links: &Links) {
+    pub fn write_if_due(&mut self, config: &Config, seen: Seen<'_>) {
         let begun = Instant::now();
         if self.deadline().is_some_and(|at| at <= begun) {
-            self.write(config, listeners, links);
+            self.write(config, seen);
             match self.failing {
                 true => self.pace.failed(Instant::now()),
                 false => self.pace.wrote(begun, Instant::now()),
@@ -123,8 +135,8 @@ impl Board {
     }
 
     /// Writes the file.
-    pub fn write(&mut self, config: &Config, listeners: &[Listener], links: &Links) {
-        let text = json(&self.snapshot(config, listeners, links)) + "\n";
+    pub fn write(&mut self, config: &Config, seen: Seen<'_>) {
+        let text = json(&self.snapshot(config, seen)) + "\n";
         let file = config.status_dir.join(FILE);
         let written = replace(&file, text.as_bytes());
         if let Err(error) = &written
@@ -136,7 +148,8 @@ impl Board {
     }
 
     /// All that is known, at this moment.
-    pub fn snapshot(&self, config: &Config, listeners: &[Listener], links: &Links) -> ServeSnapshot {
+    pub fn snapshot(&self, config: &Config, seen: Seen<'_>) -> ServeSnapshot {
+        let Seen { listeners, absent, links } = seen;
         let now = Instant::now();
         let caller = |(pid, link): (u32, &super::links::Link)| {
             let (caller, opened) = (link.caller.clone()?, link.opened.as_ref()?);
@@ -164,6 +177,10 @@ impl Board {
             not_restarted: self.failure.clone(),
             last_log: logging::last_line(),
             listen: listeners.iter().map(|listener| listener.address).collect(),
+            not_listening: absent
+                .iter()
+                .map(|missing| NotListening { address: missing.address, why: missing.why.clone() })
+                .collect(),
             links: callers,
             opening: links.unopened(),
             max_opening: config.lond.max_opening,

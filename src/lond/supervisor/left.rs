@@ -99,16 +99,17 @@ impl Supervisor<'_> {
                 Err(error) => log::error!("{error}"),
             }
         }
-        for address in wanted {
-            if !self.listeners.iter().any(|listener| listener.address == address) {
-                // Not fatal here: there are links, and other addresses.
-                self.listen(address).unwrap_or_else(|error| log::error!("{error}; no caller comes that way"));
-            }
-        }
+        let open = |address: &SocketAddr| self.listeners.iter().any(|listener| listener.address == *address);
+        let missing: Vec<SocketAddr> = wanted.into_iter().filter(|address| !open(address)).collect();
+        // Not fatal here, even if there is none: there are links, and each is tried again.
+        self.listen_on(&missing, now);
         log::info!("started anew, listening on {}", addresses(&self.listeners));
         for (link, control) in left.children {
             let pid = link.pid;
             self.links.adopt(&link, now);
+            if let Some((caller, from)) = self.links.get(pid).and_then(|link| link.known()) {
+                self.names.called(&caller, from);
+            }
             if let Some((number, carried)) = control
                 && let Some(fd) = descriptors.take(number)
                 && let Err(error) = self.resume(pid, fd, carried)

@@ -9,14 +9,23 @@
 //! ```
 //!
 //! A link child is not started anew: the caller dials again.
+//!
+//! One caller has [`CHILDREN_OF_ONE`] at most: the newest, and those that are ending. Beyond that the youngest of those that are
+//! ending is killed. The oldest is not, because it may have a critical message in hand: while it lives it has the caller's
+//! record, and no other child of that caller runs one.
 
+use super::door::{Guest, Origin};
 use crate::config::{HostId, Wire};
 use crate::supervise::table::deadline;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
+
+/// Children that one caller may have, whatever it does; at the bound the youngest of those that are ending is killed. A
+/// host whose network flaps has two or three.
+pub const CHILDREN_OF_ONE: usize = 8;
 
 /// Where one child stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +59,8 @@ impl State {
 /// What can happen to one child.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
+    /// It says that its caller has sent something.
+    Spoke,
     /// It says that this caller has finished the opening dialogue.
     Opened(HostId, Opened),
     /// A newer link of its caller is open.
@@ -101,6 +112,19 @@ pub struct Link {
     pub caller: Option<HostId>,
     /// What the child said when it was open.
     pub opened: Option<Opened>,
+    /// When it was started.
+    pub since: Instant,
+    /// Whether the address is one of a host's: what the caller says counts more.
+    pub familiar: bool,
+    /// The caller has sent nothing yet.
+    pub silent: bool,
+}
+
+impl Link {
+    /// Who calls from where, if the child has said who it is.
+    pub fn known(&self) -> Option<(HostId, IpAddr)> {
+        self.opened.as_ref().and_then(|_| self.caller.clone()).map(|caller| (caller, self.remote.ip()))
+    }
 }
 
 /// What is known of a link from its opening on.
@@ -122,14 +146,29 @@ pub struct Links {
     newest: HashMap<HostId, u32>,
     /// The deadline in each `Opening` and `Ending`.
     timers: BTreeSet<(Instant, u32)>,
-    /// How many have never been open; a child that was refused or killed counts until it is reaped.
-    unopened: usize,
+    /// Those that have never been open; a child that was refused or killed counts until it is reaped.
+    unopened: BTreeSet<u32>,
+}
+
+/// A connection for which a child was started.
+#[derive(Debug, Clone)]
+pub struct Started {
+    /// Where it comes from.
+    pub remote: SocketAddr,
+    /// Who calls, by the address.
+    pub caller: Option<HostId>,
+    /// Whether the address is one of a host's.
+    pub familiar: bool,
+    /// When the child is killed if its caller is not known.
+    pub deadline: Instant,
 }
 
 impl Links {
     /// A child was started.
-    pub fn started(&mut self, pid: u32, remote: SocketAddr, caller: Option<HostId>, deadline: Instant) {
-        self.put(pid, Link { state: State::Opening { deadline }, remote, caller, opened: None });
+    pub fn started(&mut self, pid: u32, started: Started, now: Instant) {
+        let Started { remote, caller, familiar, deadline } = started;
+        let state = State::Opening { deadline };
+        self.put(pid, Link { state, remote, caller, opened: None, since: now, familiar, silent: true });
     }
 
     /// Takes over a child of the program before `exec`.
@@ -139,7 +178,9 @@ impl Links {
             self.newest.insert(caller.clone(), left.pid);
         }
         let (remote, caller, opened) = (left.remote, left.caller.clone(), left.opened.clone());
-        self.put(left.pid, Link { state, remote, caller, opened });
+        let since = now.checked_sub(left.age).unwrap_or(now);
+        let (familiar, silent) = (left.familiar, left.silent);
+        self.put(left.pid, Link { state, remote, caller, opened, since, familiar, silent });
     }
 
     /// What crosses `exec`.
@@ -149,6 +190,9 @@ impl Links {
             remote: link.remote,
             caller: link.caller.clone(),
             opened: link.opened.clone(),
+            age: now.saturating_duration_since(link.since),
+            familiar: link.familiar,
+            silent: link.silent,
             stage: match link.state {
                 State::Opening { deadline } => {
                     Stage::Opening { left: deadline.saturating_duration_since(now) }
@@ -165,6 +209,12 @@ impl Links {
     pub fn tell(&mut self, pid: u32, event: Event) -> Option<Action> {
         let state = self.links.get(&pid)?.state;
         match (state, event) {
+            (State::Opening { .. } | State::Ending { .. } | State::Open | State::Killed, Event::Spoke) => {
+                if let Some(link) = self.links.get_mut(&pid) {
+                    link.silent = false;
+                }
+                None
+            }
             (State::Opening { .. }, Event::Opened(caller, opened)) => {
                 Some(self.has_opened(pid, caller, opened))
             }
@@ -216,12 +266,56 @@ impl Links {
 
     /// How many processes there are whose callers have not finished the opening dialogue, and may never do so.
     pub fn unopened(&self) -> usize {
-        self.unopened
+        self.unopened.len()
     }
 
     /// The processes of these connections.
     pub fn unopened_pids(&self) -> Vec<u32> {
-        self.links.iter().filter(|(_, link)| link.opened.is_none()).map(|(pid, _)| *pid).collect()
+        self.unopened.iter().copied().collect()
+    }
+
+    /// The same, as the door wants to know them.
+    pub fn guests(&self) -> Vec<Guest> {
+        let guest = |pid: &u32| {
+            let link = self.links.get(pid)?;
+            Some(Guest {
+                pid: *pid,
+                origin: Origin::of(link.remote.ip()),
+                familiar: link.familiar,
+                silent: link.silent,
+                since: link.since,
+                leaves: !matches!(link.state, State::Opening { .. }),
+            })
+        };
+        self.unopened.iter().filter_map(guest).collect()
+    }
+
+    /// A child of `caller` that is to be killed, because it has more than [`CHILDREN_OF_ONE`]: the youngest of those that
+    /// are ending.
+    pub fn beyond(&self, caller: &HostId) -> Option<u32> {
+        let own = |link: &&(u32, &Link)| link.1.opened.is_some() && link.1.caller.as_ref() == Some(caller);
+        let living = |link: &&(u32, &Link)| link.1.state != State::Killed;
+        let all: Vec<(u32, &Link)> = self.iter().collect();
+        let children: Vec<&(u32, &Link)> = all.iter().filter(own).filter(living).collect();
+        (children.len() > CHILDREN_OF_ONE).then(|| youngest_ending(children.into_iter().copied())).flatten()
+    }
+
+    /// Where there is room for no more children at all: one that is ending of the caller that has most of these, if that
+    /// has several.
+    pub fn spare(&self) -> Option<u32> {
+        let ending = || self.iter().filter(|(_, link)| matches!(link.state, State::Ending { .. }));
+        let mut counts: HashMap<&HostId, usize> = HashMap::new();
+        for caller in ending().filter_map(|(_, link)| link.caller.as_ref()) {
+            *counts.entry(caller).or_default() += 1;
+        }
+        let (caller, count) = counts.into_iter().max_by_key(|(_, count)| *count)?;
+        let own = ending().filter(|(_, link)| link.caller.as_ref() == Some(caller));
+        (count > 1).then(|| youngest_ending(own)).flatten()
+    }
+
+    /// All children that were not reaped.
+    pub fn len(&self) -> usize {
+        self.links.len()
     }
 
     /// How many hosts have an open link.
@@ -252,7 +346,7 @@ impl Links {
     fn has_opened(&mut self, pid: u32, caller: HostId, opened: Opened) -> Action {
         if let Some(link) = self.remove(pid) {
             let (caller, opened) = (Some(caller.clone()), Some(opened));
-            self.put(pid, Link { state: State::Open, caller, opened, ..link });
+            self.put(pid, Link { state: State::Open, caller, opened, silent: false, ..link });
         }
         match self.newest.insert(caller.clone(), pid) {
             Some(older) => Action::Supersede(older),
@@ -268,7 +362,9 @@ impl Links {
     }
 
     fn put(&mut self, pid: u32, link: Link) {
-        self.unopened += usize::from(link.opened.is_none());
+        if link.opened.is_none() {
+            self.unopened.insert(pid);
+        }
         if let Some(deadline) = link.state.deadline() {
             self.timers.insert((deadline, pid));
         }
@@ -277,7 +373,7 @@ impl Links {
 
     fn remove(&mut self, pid: u32) -> Option<Link> {
         let link = self.links.remove(&pid)?;
-        self.unopened -= usize::from(link.opened.is_none());
+        self.unopened.remove(&pid);
         if let Some(deadline) = link.state.deadline() {
             self.timers.remove(&(deadline, pid));
         }
@@ -290,6 +386,11 @@ impl Links {
     }
 }
 
+fn youngest_ending<'a>(links: impl Iterator<Item = (u32, &'a Link)>) -> Option<u32> {
+    let ending = links.filter(|(_, link)| matches!(link.state, State::Ending { .. }));
+    ending.max_by_key(|(_, link)| link.since).map(|(pid, _)| pid)
+}
+
 /// What of a link crosses `exec`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Carried {
@@ -300,6 +401,13 @@ pub struct Carried {
     /// Not there in what a program left that did not know of it.
     #[serde(default)]
     opened: Option<Opened>,
+    /// Nor these.
+    #[serde(default)]
+    age: Duration,
+    #[serde(default)]
+    familiar: bool,
+    #[serde(default)]
+    silent: bool,
     stage: Stage,
 }
 
@@ -335,6 +443,10 @@ mod tests {
         "127.0.0.2:1".parse().unwrap()
     }
 
+    fn start(links: &mut Links, pid: u32, caller: Option<HostId>, deadline: Instant, now: Instant) {
+        links.started(pid, Started { remote: remote(), caller, familiar: false, deadline }, now);
+    }
+
     fn opened() -> Opened {
         Opened { wire: Wire::Secure, pin: Some("sha256:x".into()), since: Timestamp::UNIX_EPOCH }
     }
@@ -345,7 +457,7 @@ mod tests {
         let deadline = now + Duration::from_secs(5);
         let mut links = Links::default();
         for pid in 1..=3 {
-            links.started(pid, remote(), Some(host("msua1")), deadline);
+            start(&mut links, pid, Some(host("msua1")), deadline, now);
         }
         assert_eq!(links.unopened(), 3);
         assert_eq!(links.tell(1, Event::Opened(host("msua1"), opened())), Some(Action::Greet(host("msua1"))));
@@ -360,10 +472,47 @@ mod tests {
     }
 
     #[test]
+    fn a_caller_that_opens_link_after_link_has_so_many_children_and_keeps_its_oldest_and_its_newest() {
+        let mut now = Instant::now();
+        let deadline = now + Duration::from_secs(7);
+        let mut links = Links::default();
+        start(&mut links, 1000, Some(host("msul1")), deadline, now);
+        links.tell(1000, Event::Opened(host("msul1"), opened()));
+        let mut killed = Vec::new();
+        for pid in 1..=100 {
+            now += Duration::from_millis(10);
+            start(&mut links, pid, None, deadline, now);
+            let action = links.tell(pid, Event::Opened(host("msua1"), opened()));
+            if let Some(Action::Supersede(older)) = action {
+                links.tell(older, Event::Replace { deadline });
+            }
+            while let Some(pid) = links.beyond(&host("msua1")) {
+                assert_eq!(links.tell(pid, Event::Kill), Some(Action::Kill));
+                killed.push(pid);
+            }
+            let living = links.iter().filter(|(_, link)| link.state != State::Killed).count();
+            assert!(living <= CHILDREN_OF_ONE + 1, "{living}");
+            assert_eq!(links.get(pid).unwrap().state, State::Open);
+            assert!(matches!(links.get(1).unwrap().state, State::Open | State::Ending { .. }));
+        }
+        assert_eq!(killed, (CHILDREN_OF_ONE as u32..100).collect::<Vec<_>>(), "the youngest that is ending");
+        assert_eq!(links.get(1000).unwrap().state, State::Open, "another caller's");
+        assert_eq!(links.beyond(&host("msul1")), None);
+        // Where there is no room at all, whoever has several that are ending gives one up; nobody its last.
+        let mut given_up = 0;
+        while let Some(pid) = links.spare() {
+            assert!(matches!(links.get(pid).unwrap().state, State::Ending { .. }));
+            links.tell(pid, Event::Kill);
+            given_up += 1;
+        }
+        assert_eq!(given_up, CHILDREN_OF_ONE - 2);
+    }
+
+    #[test]
     fn a_child_that_has_not_opened_by_its_deadline_is_killed_once() {
         let now = Instant::now();
         let mut links = Links::default();
-        links.started(1, remote(), None, now + Duration::from_secs(12));
+        start(&mut links, 1, None, now + Duration::from_secs(12), now);
         assert_eq!(links.overdue(now + Duration::from_secs(11)), None);
         assert_eq!(links.next_deadline(), Some(now + Duration::from_secs(12)));
         assert_eq!(links.overdue(now + Duration::from_secs(12)), Some((1, Action::Kill)));
@@ -379,7 +528,7 @@ mod tests {
         let (soon, late) = (now + Duration::from_secs(1), now + Duration::from_secs(9));
         let mut links = Links::default();
         for pid in 1..=4 {
-            links.started(pid, remote(), Some(host(&format!("h{pid}"))), soon);
+            start(&mut links, pid, Some(host(&format!("h{pid}"))), soon, now);
         }
         links.tell(2, Event::Opened(host("h2"), opened()));
         links.tell(3, Event::Drain { deadline: late });
@@ -401,16 +550,17 @@ mod tests {
             let mut links = Links::default();
             for pid in 1..300 {
                 let deadline = now + Duration::from_millis(random.u64(..3000));
-                links.started(pid, remote(), None, deadline);
+                start(&mut links, pid, None, deadline, now);
                 for _ in 0..3 {
                     let pids: Vec<u32> = links.iter().map(|(pid, _)| pid).collect();
                     let Some(&pid) = random.choice(&pids) else { continue };
-                    let event = match random.u8(..6) {
+                    let event = match random.u8(..7) {
                         0 => Event::Opened(host(&format!("h{}", random.u8(..5))), opened()),
                         1 => Event::Replace { deadline },
                         2 => Event::Drain { deadline },
                         3 => Event::Lost { deadline },
                         4 => Event::Kill,
+                        5 => Event::Spoke,
                         _ => Event::Exited,
                     };
                     if let Some(Action::Supersede(older)) = links.tell(pid, event) {

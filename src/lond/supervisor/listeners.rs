@@ -15,7 +15,8 @@ const BACKLOG: i32 = 1024;
 #[error("listen on {address}: {cause}")]
 pub struct ListenError {
     address: SocketAddr,
-    cause: io::Error,
+    /// What the system said.
+    pub cause: io::Error,
 }
 
 /// One listening socket.

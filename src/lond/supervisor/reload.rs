@@ -4,14 +4,18 @@
 //! nothing; where it is not, or where its caller would not be let in any more (its pin is gone, its host, its
 //! address), it is told to drain, and the caller dials again if it may. Children whose callers are not known yet end
 //! if anything has changed of who may call, so that none of them lets in whom the new configuration does not.
-//! A configuration that is not sound, or an address that cannot be listened on, changes nothing.
+//! A configuration that is not sound changes nothing, and neither does one of which no address can be listened on; where one
+//! can be, the others are said and tried again.
 
+use super::absent::Missing;
+use super::accept::links_of;
 use super::callers::{Caller, Callers};
 use super::links::{Event, Link, Opened};
 use super::listeners::{ListenError, Listener};
-use super::{GRACE, Supervisor, next};
+use super::{DESCRIPTORS_A_LINK, GRACE, Supervisor, next};
 use crate::config::{Config, Host, HostId, Lond, Pin, Wire};
 use crate::supervise::anew;
+use crate::supervise::limit::raise_descriptor_limit;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -30,7 +34,7 @@ impl Supervisor<'_> {
             Ok(read) => read,
             Err(problems) => return anew::refused(&problems),
         };
-        let moved = match self.move_listeners(&config.lond.listen) {
+        let moved = match self.move_listeners(&config.lond.listen, now) {
             Ok(moved) => moved,
             Err(error) => return anew::refused(&[error.to_string()]),
         };
@@ -51,41 +55,54 @@ impl Supervisor<'_> {
         self.start.config = Arc::new(config);
         (self.callers, self.key) = (callers, key);
         self.refused.forget();
+        self.names.retain(&self.start.config);
+        self.descriptors = raise_descriptor_limit(links_of(&self.start.config), DESCRIPTORS_A_LINK);
         self.board.touch();
         let (added, removed) = moved;
         let mut done = format!("{} ended, {kept} kept", anew::links(open - kept));
         if added + removed > 0 {
             done.push_str(&format!("; addresses: {added} added, {removed} removed"));
         }
+        for Missing { address, why } in self.absent.iter() {
+            done.push_str(&format!("; not listening on {address} yet: {why}"));
+        }
         anew::taken_over(&self.start.config, &done)
     }
 
-    /// Listens on what is `wanted` and on nothing else; how many addresses came and went. If one cannot be listened
-    /// on, all is as before.
-    fn move_listeners(&mut self, wanted: &[SocketAddr]) -> Result<(usize, usize), ListenError> {
+    /// Listens on what is `wanted`, as far as that can be, and on nothing else; how many addresses came and went. If none can
+    /// be listened on, all is as before.
+    fn move_listeners(&mut self, wanted: &[SocketAddr], now: Instant) -> Result<(usize, usize), ListenError> {
         let listened = |listeners: &[Listener], address| listeners.iter().any(|l| l.address == address);
         let missing: Vec<SocketAddr> =
             wanted.iter().copied().filter(|address| !listened(&self.listeners, *address)).collect();
         // `[::]` and an address of the same port do not go together, so what goes may have to go first.
         let in_the_way = |address: SocketAddr| missing.iter().any(|new| new.port() == address.port());
         let closed = self.close_listeners(|address| !wanted.contains(&address) && in_the_way(address));
-        let mut opened = Vec::new();
+        let (mut opened, mut failed) = (Vec::new(), Vec::new());
         for address in &missing {
             match Listener::open(*address, next(&mut self.next_token), self.poll.registry()) {
                 Ok(listener) => opened.push(listener),
-                Err(error) => {
-                    opened.into_iter().for_each(Listener::close);
-                    for address in closed {
-                        self.listen(address)
-                            .unwrap_or_else(|error| log::error!("{error}; no caller comes that way"));
-                    }
-                    return Err(error);
-                }
+                Err(error) => failed.push((*address, error)),
             }
         }
+        let stays = self.listeners.iter().any(|listener| wanted.contains(&listener.address));
+        if opened.is_empty() && !stays && !failed.is_empty() {
+            for address in closed {
+                if let Err(error) = self.listen(address) {
+                    self.miss(address, &error, now);
+                }
+            }
+            return Err(failed.remove(0).1);
+        }
         let removed = closed.len() + self.close_listeners(|address| !wanted.contains(&address)).len();
+        let added = opened.len();
         self.listeners.extend(opened);
-        Ok((missing.len(), removed))
+        // From here on the addresses that could not be had are what is missing, and the pauses begin anew.
+        self.absent.retain(|_| false);
+        for (address, error) in failed {
+            self.miss(address, &error, now);
+        }
+        Ok((added, removed))
     }
 
     fn close_listeners(&mut self, go: impl Fn(SocketAddr) -> bool) -> Vec<SocketAddr> {

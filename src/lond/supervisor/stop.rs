@@ -3,6 +3,7 @@
 //! Nobody is let in any more; the children finish what they have for a bounded time, or none at all. What is left of
 //! them then was killed, and is said.
 
+use super::board::Seen;
 use super::links::Event;
 use super::listeners::Listener;
 use super::{LAST_WAIT, Supervisor};
@@ -37,16 +38,21 @@ impl Supervisor<'_> {
     fn close_doors(&mut self, doing: &'static str) {
         self.start.restarts.cancel();
         self.listeners.drain(..).for_each(Listener::close);
+        self.absent.retain(|_| false);
         self.admin.close(self.poll.registry());
         self.board.set_doing(doing);
     }
 
     pub(super) fn finish(&mut self) {
+        if let Some(pid) = self.names.pid() {
+            spawn::kill_now(pid);
+        }
         for (pid, link) in self.links.iter() {
             log::error!("child {pid}, from {}, is still there", link.remote);
         }
         self.board.set_doing("stopped");
-        self.board.write(&self.start.config, &self.listeners, &self.links);
+        let seen = Seen { listeners: &self.listeners, absent: &self.absent, links: &self.links };
+        self.board.write(&self.start.config, seen);
         log::info!("stopped");
         self.start.lock.remove();
     }

@@ -1,0 +1,133 @@
+//! Who gets into `lond` while others crowd at its door, and what one host alone can have of it.
+
+use crate::common::frames::Head;
+use crate::common::handler;
+use crate::common::network::Network;
+use crate::common::pair::{CALLED, CALLER};
+use crate::common::secure_caller::SecureCaller;
+use crate::common::secure_pair::TwoHosts;
+use crate::common::{process, wait};
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Children of one caller.
+const CHILDREN_OF_ONE: usize = 8;
+
+#[test]
+fn a_stranger_with_hundreds_of_silent_connections_a_second_keeps_no_host_of_the_table_away() {
+    const A_SECOND: u32 = 430;
+    let both = TwoHosts::new();
+    let lond = both.other.lond();
+    let (stop, to) = (AtomicBool::new(false), both.other.address);
+    std::thread::scope(|scope| {
+        let crowd = scope.spawn(|| {
+            // From 127.0.0.1, which is no host's.
+            let (begun, mut made, mut open) = (Instant::now(), 0, Vec::new());
+            while !stop.load(Ordering::SeqCst) {
+                let due = (begun.elapsed().as_secs_f64() * f64::from(A_SECOND)) as usize;
+                while made < due {
+                    made += 1;
+                    open.extend(TcpStream::connect(to));
+                }
+                // Those that were closed need not be kept, and the oldest were.
+                if open.len() > 600 {
+                    open.drain(..300);
+                }
+                wait::let_pass(Duration::from_millis(2));
+            }
+            made
+        });
+        wait::until_true("a crowd", || {
+            both.other.lond_status().is_some_and(|status| status["crowded"].as_u64() > Some(300))
+        });
+        let begun = Instant::now();
+        let lonc = both.one.lonc();
+        both.one.wait_link(CALLED, "up");
+        let took = begun.elapsed();
+        assert_eq!(both.one.ask(CALLED, "ping"), CALLED);
+        // Again, while it goes on.
+        lonc.signal(nix::sys::signal::Signal::SIGHUP);
+        wait::until_true("a link that is new", || {
+            both.one.log("lonc.log").contains("started anew") && both.one.ask(CALLED, "ping") == CALLED
+        });
+        assert!(lond.children().len() < 64, "{}", lond.children().len());
+        assert!(took < Duration::from_secs(15), "it took {took:?}");
+        stop.store(true, Ordering::SeqCst);
+        assert!(crowd.join().expect("the crowd") > 300);
+    });
+    let lines = both.other.log("lond.log").matches("in the opening dialogue").count();
+    assert!(lines <= 3, "{lines} lines");
+}
+
+#[test]
+fn a_host_that_opens_link_after_link_with_slow_requests_has_a_few_children_and_others_get_in() {
+    const OTHER: &str = "msua2";
+    let network = Network::secure(&[CALLER, OTHER, CALLED]);
+    let (one, mut called) = (network.host(OTHER), network.host(CALLED));
+    called.set("lond", "drain_timeout", "\"20s\"");
+    let (over, waits) = std::sync::mpsc::channel::<()>();
+    let waits = std::sync::Mutex::new(waits);
+    let slow = handler::Program::start(&called.handler("slow"), move |_| {
+        let _ = waits.lock().map(|waits| waits.recv());
+        Some(b"at last".to_vec())
+    });
+    let lond = called.lond();
+    let (key, mut links, mut most) = (network.key(CALLER), Vec::new(), 0);
+    for _ in 0..60 {
+        let mut link = SecureCaller::open(&key, called.address, CALLER, CALLED);
+        link.request(b"slow:request");
+        links.push(link);
+        most = most.max(lond.children().len());
+    }
+    // One that was just killed, and one that is being opened.
+    assert!(most <= CHILDREN_OF_ONE + 3, "{most} children");
+    assert!(process::descriptors(lond.pid()) < 60, "{}", process::descriptors(lond.pid()));
+    let mut newest = links.pop().expect("a link");
+    assert_eq!(newest.ask("ping"), CALLED);
+    let lonc = one.lonc();
+    one.wait_link(CALLED, "up");
+    assert_eq!(one.ask(CALLED, "ping"), CALLED);
+    assert!(called.log("lond.log").contains("links that have not ended"), "{}", called.log("lond.log"));
+    drop((links, newest, lonc));
+    drop(over);
+    wait::until_true("all to have ended", || lond.children().is_empty());
+    drop(slow);
+}
+
+/// Bytes that a process, and children of it that were reaped, have written to files and sockets.
+fn written(pid: u32) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/io")).expect("read what it wrote");
+    let line = text.lines().find_map(|line| line.strip_prefix("wchar: "));
+    line.expect("a count").parse().expect("a number")
+}
+
+#[test]
+fn a_host_that_dials_again_and_again_has_its_record_written_once() {
+    const LENGTH: usize = 10_000;
+    const MESSAGES: u64 = 100;
+    const DIALS: u64 = 60;
+    let mut both = TwoHosts::new();
+    let echo = handler::Program::echo(&both.other.handler("echo"));
+    let lond = both.other.lond();
+    let key = both.network.key(CALLER);
+    let dial = || SecureCaller::open(&key, both.other.address, CALLER, CALLED);
+    let mut link = dial();
+    let text = format!("echo:{}", "x".repeat(LENGTH));
+    let asked: Vec<u64> = (1..=MESSAGES)
+        .map(|sequence| link.critical(&Head { sequence, settled: 1, key: String::new() }, text.as_bytes()))
+        .collect();
+    asked.into_iter().for_each(|id| assert_eq!(link.answer(id), text));
+    drop(link);
+    let rest = || wait::until_true("every child to be gone", || lond.children().is_empty());
+    rest();
+    let before = written(lond.pid());
+    for _ in 0..DIALS {
+        // A repeat is answered from the record, which is open by then.
+        assert_eq!(dial().ask_critical(1, 1, "", &text), text);
+    }
+    rest();
+    let each = (written(lond.pid()) - before) / DIALS;
+    assert!(each < 5 * LENGTH as u64, "{each} bytes a dial, of a record of {MESSAGES} times {LENGTH}");
+    drop(echo);
+}
