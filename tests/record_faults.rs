@@ -141,7 +141,7 @@ impl<D: Disk> Life<D> {
         let record = self.record();
         for sequence in 0..SEQUENCES {
             match record.look_up(sequence, None) {
-                Look::Answered(answer) => {
+                Look::Answered(answer) | Look::Broken(answer) => {
                     if !story.presented.contains(&(sequence, answer.to_vec())) {
                         return Err(format!("the answer to {sequence} is made up, or of another epoch"));
                     }

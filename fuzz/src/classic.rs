@@ -111,7 +111,9 @@ fn dial<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<String>, Vec<u8>) {
                         assert!(!text.contains(&b'\n') && text.len() <= 2 * MAX_LINE + 64);
                     }
                     Heard::Progress { odd } => assert!(odd.is_none_or(|odd| !odd.contains('\n'))),
-                    Heard::Pong | Heard::Leaving { .. } => panic!("that is of the other wire"),
+                    Heard::Pong | Heard::Leaving { .. } | Heard::NotTaken { .. } | Heard::Ready { .. } => {
+                        panic!("that is of the other wire")
+                    }
                 }
                 ControlFlow::Break(())
             });

@@ -2,15 +2,16 @@
 
 use super::pieces;
 use lonnet::config::HostId;
-use lonnet::lonc::protocol::{Heard, Message, Once, Protocol, Secure as Calling, Terms};
-use lonnet::lond::secure::{Recalled, Secure as Called, Settings};
+use lonnet::handler::Reply;
+use lonnet::lonc::protocol::{Heard, HeldCommands, Message, Once, Protocol, Secure as Calling, Terms};
+use lonnet::lond::secure::{Recalled, Said, Secure as Called, Settings};
 use lonnet::lond::service::{Effect, Route, Service};
 use lonnet::spool::Sequence;
 use lonnet::wire::line::Outgoing;
 use lonnet::wire::secure::{
     Assembler, CalledHello, CallerHello, CriticalHead, Frame, FrameError, FrameReader, HEADER, MAX_BODY,
-    MAX_UNFINISHED, Taken, put_answer, put_cancel, put_critical, put_go_away, put_pong, put_request,
-    put_window,
+    MAX_UNFINISHED, Taken, put_answer, put_broken_answer, put_cancel, put_critical, put_go_away, put_pong,
+    put_request, put_window,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
@@ -59,15 +60,20 @@ fn take(frame: Frame<'_>, requests: &mut Assembler, answers: &mut Assembler) -> 
     let taken = match frame {
         Frame::Request { id, more, body } => requests.request(id, more, body),
         Frame::Critical { id, more, body } => requests.critical(id, more, body),
-        Frame::Answer { id, more, body } => answers.answer(id, more, body),
+        Frame::Answer { id, more, body, .. } => answers.answer(id, more, body),
         Frame::Cancel { id } => return format!("forgotten: {}", requests.forget(id)),
         Frame::Hello(body) => {
             hello(body);
             return String::new();
         }
-        Frame::Ping(_) | Frame::Pong(_) | Frame::Window(_) | Frame::GoAway { .. } | Frame::Error(_) => {
-            return String::new();
-        }
+        Frame::Ping(_)
+        | Frame::Pong(_)
+        | Frame::Window(_)
+        | Frame::GoAway { .. }
+        | Frame::Error(_)
+        | Frame::NotTaken { .. }
+        | Frame::Ready(_)
+        | Frame::Held(_) => return String::new(),
     };
     if let Ok(Taken::Whole { text, .. }) = &taken {
         assert!(text.len() <= MAX_LINE);
@@ -84,13 +90,19 @@ fn put_again(frame: &Frame<'_>) {
             Ok((head, text)) => put_critical(&mut out, id, more, Some(&head), text),
             Err(_) => put_critical(&mut out, id, more, None, body),
         },
-        Frame::Answer { id, more, body } => put_answer(&mut out, id, more, body),
+        Frame::Answer { id, more, broken: false, body } => put_answer(&mut out, id, more, body),
+        Frame::Answer { id, more, broken: true, body } => put_broken_answer(&mut out, id, more, body),
         Frame::Cancel { id } => put_cancel(&mut out, id),
         Frame::Pong(body) => put_pong(&mut out, body),
         Frame::Window(bytes) => put_window(&mut out, bytes),
         Frame::GoAway { last } => put_go_away(&mut out, last),
         // Those that we put are made of other things than what was read.
-        Frame::Hello(_) | Frame::Ping(_) | Frame::Error(_) => return,
+        Frame::Hello(_)
+        | Frame::Ping(_)
+        | Frame::Error(_)
+        | Frame::NotTaken { .. }
+        | Frame::Ready(_)
+        | Frame::Held(_) => return,
     }
     let mut reader = FrameReader::new();
     reader.push(&out);
@@ -144,13 +156,18 @@ fn dial<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Vec<String> {
                 said.push(format!("{what:?}"));
                 match what {
                     Heard::Opened => opened = true,
-                    Heard::Answer { number, text } => {
+                    Heard::Answer { number, text, .. } => {
                         let number = number.expect("answers of this wire have numbers");
                         assert!(!answered.contains(&number), "{number} is answered twice");
                         assert!(text.len() <= 1000 || text.starts_with(b"error:"));
                         answered.push(number);
                     }
-                    Heard::Progress { .. } | Heard::Pong | Heard::Leaving { .. } => {}
+                    Heard::NotTaken { number, why } => {
+                        assert!(!answered.contains(&number), "{number} is answered twice");
+                        assert!(why.len() <= 1000 && !why.contains('\n'));
+                        answered.push(number);
+                    }
+                    Heard::Progress { .. } | Heard::Pong | Heard::Leaving { .. } | Heard::Ready { .. } => {}
                 }
                 ControlFlow::Break(())
             });
@@ -164,8 +181,9 @@ fn dial<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Vec<String> {
                     [&b"ping"[..], &[b'x'; 3 * MAX_BODY], b"critical;key=K:log:x"].iter().enumerate()
                 {
                     if link.takes(text.len()).is_ok() {
-                        let once =
-                            (number == 2).then_some(Once { sequence: Sequence(9), settled: Sequence(3) });
+                        let held = HeldCommands::default();
+                        let (sequence, settled) = (Sequence(9), Sequence(3));
+                        let once = (number == 2).then_some(Once { sequence, settled, held });
                         link.send(Message { number: number as u64, text, once }, &mut out);
                     }
                 }
@@ -257,14 +275,23 @@ fn serve<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (BTreeSet<String>, Vec<u
                 Effect::Ask { ticket, request, .. } => {
                     assert!(asked.insert(ticket), "{ticket:?} is asked twice");
                     let answer = request.to_vec();
-                    session.answer(ticket, &answer);
+                    session.answer(
+                        ticket,
+                        match answer.len() % 4 {
+                            0 => Reply::NotTaken("echo: away"),
+                            1 => Reply::Broken(&answer),
+                            _ => Reply::Answer(&answer),
+                        },
+                    );
+                    session.handler_back(0);
                 }
                 Effect::Withdraw { ticket, .. } => session.withdrawn(ticket),
                 Effect::AskBack(ticket) => session.asked_back(ticket, None),
-                Effect::Load(ticket) => session.answer(ticket, b"12"),
+                Effect::Load(ticket) => session.answer(ticket, Reply::Answer(b"12")),
                 Effect::OpenRecord { .. } => session.record_opened(7),
                 Effect::Recall { ticket, sequence, .. } => {
-                    let found = if sequence % 3 == 0 { Recalled::Answered(b"before") } else { Recalled::New };
+                    let said = Said { text: b"before", broken: sequence % 2 == 0 };
+                    let found = if sequence % 3 == 0 { Recalled::Answered(said) } else { Recalled::New };
                     session.recalled(ticket, found, now);
                 }
                 Effect::Opened | Effect::Log(_) | Effect::Shut => {}

@@ -10,7 +10,30 @@
 pub mod builtin;
 pub mod socket;
 
+use std::borrow::Cow;
+
 /// Names one request of a link from the moment it is taken until it is answered. Tickets count up and are never
 /// used twice on a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ticket(pub u64);
+
+/// What came of a request that was passed to a handler.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reply<'a> {
+    /// The handler's own words, whatever they are.
+    Answer(&'a [u8]),
+    /// The handler has got the request, or may have, and there is no answer of its own: ours, `error:...`.
+    Broken(&'a [u8]),
+    /// The handler has not got the request, and nothing was done: why, beginning with the handler's name.
+    NotTaken(&'a str),
+}
+
+impl Reply<'_> {
+    /// The answer to a request that is not kept by anyone, whose place must be filled.
+    pub fn text(&self) -> Cow<'_, [u8]> {
+        match self {
+            Reply::Answer(text) | Reply::Broken(text) => Cow::Borrowed(text),
+            Reply::NotTaken(why) => Cow::Owned(format!("error:{why}").into_bytes()),
+        }
+    }
+}

@@ -19,7 +19,7 @@
 //! A program that is away (`connect` fails) costs the requests that wait, not the next one: that dials anew. So does, once,
 //! a request of which the program cannot have seen a byte when its connection ended.
 
-use super::Ticket;
+use super::{Reply, Ticket};
 use crate::wire::line::{Line, LineReader, Outgoing};
 use std::collections::VecDeque;
 use std::io;
@@ -53,6 +53,13 @@ pub enum Fault {
     /// The late answer did not come either.
     #[error("stuck behind a request that was not answered within {0:?}")]
     Stuck(Duration),
+}
+
+impl Fault {
+    /// Whether the kernel said that the program's end was closed before all that we had sent was read.
+    fn is_reset(&self) -> bool {
+        matches!(self, Fault::Broken(cause) if cause.kind() == io::ErrorKind::ConnectionReset)
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -193,7 +200,7 @@ impl Conversation {
         &mut self,
         bytes: &[u8],
         now: Instant,
-        answer: &mut impl FnMut(Ticket, &[u8]),
+        answer: &mut impl FnMut(Ticket, Reply<'_>),
     ) -> Result<(), Fault> {
         self.reader.push(bytes);
         loop {
@@ -204,12 +211,12 @@ impl Conversation {
                 return if more { Err(Fault::Unasked) } else { Ok(()) };
             }
             let too_long;
-            let line = match self.reader.next_line() {
+            let reply = match self.reader.next_line() {
                 None => return Ok(()),
-                Some(Line::Whole(line)) => line,
+                Some(Line::Whole(line)) => Reply::Answer(line),
                 Some(Line::TooLong) => {
                     too_long = format!("error:{}: answer longer than {} bytes", self.name, self.max_line);
-                    too_long.as_bytes()
+                    Reply::Broken(too_long.as_bytes())
                 }
             };
             match self.state {
@@ -219,7 +226,7 @@ impl Conversation {
                 }
                 State::Up => {
                     if let Some((ticket, _)) = self.asked.pop_front() {
-                        answer(ticket, line);
+                        answer(ticket, reply);
                     }
                 }
                 State::Away | State::Dialing { .. } => debug_assert!(false, "no connection"),
@@ -246,7 +253,7 @@ impl Conversation {
     ///
     /// # Errors
     /// It took too long for the connection as a whole: that is to be dropped and [`Conversation::failed`] called.
-    pub fn overdue(&mut self, now: Instant, answer: &mut impl FnMut(Ticket, &[u8])) -> Result<(), Fault> {
+    pub fn overdue(&mut self, now: Instant, answer: &mut impl FnMut(Ticket, Reply<'_>)) -> Result<(), Fault> {
         let over = |from: Instant| now.saturating_duration_since(from) >= self.timeout;
         match self.state {
             State::Away => Ok(()),
@@ -254,10 +261,8 @@ impl Conversation {
             State::Up | State::Late if self.paused.is_some() => Ok(()),
             State::Up if over(self.clock_from) => {
                 let Some((ticket, _)) = self.asked.pop_front() else { return Ok(()) };
-                answer(
-                    ticket,
-                    format!("error:{}: no answer within {:?}", self.name, self.timeout).as_bytes(),
-                );
+                let text = format!("error:{}: no answer within {:?}", self.name, self.timeout);
+                answer(ticket, Reply::Broken(text.as_bytes()));
                 self.clock_from = now;
                 self.enter(State::Late, "no answer in time");
                 Ok(())
@@ -267,27 +272,54 @@ impl Conversation {
         }
     }
 
-    /// The connection is no more, or could not be made: answers every request that it costs. What was held behind
-    /// an overdue request dials anew, and so does, once, what the program cannot have seen a byte of.
-    pub fn failed(&mut self, fault: &Fault, now: Instant, answer: &mut impl FnMut(Ticket, &[u8])) {
-        let (lost, next) = match self.state {
+    /// The connection is no more, or could not be made: says of every request that it costs what came of it. What was
+    /// held behind an overdue request dials again, and so does, once, what no byte was sent of.
+    ///
+    /// A request is known not to be taken when no connection could be made for it, when two connections in a row took no
+    /// byte of it, and when the kernel says, by a reset, that the program's end was closed with bytes unread: the last
+    /// byte on the connection is the newline of its last request, without which no program has a request.
+    pub fn failed(&mut self, fault: &Fault, now: Instant, answer: &mut impl FnMut(Ticket, Reply<'_>)) {
+        let mut untaken = Vec::new();
+        let next = match self.state {
             State::Away => return,
-            State::Dialing { .. } => (self.held.drain(..).map(|(ticket, _)| ticket).collect(), State::Away),
+            State::Dialing { .. } => {
+                untaken.extend(self.held.drain(..).map(|(ticket, _)| ticket));
+                State::Away
+            }
             State::Up | State::Late => {
-                self.second_try = !self.second_try && self.hold_unsent();
-                let next =
-                    if self.held.is_empty() { State::Away } else { State::Dialing { since: now, next: now } };
-                (self.asked.drain(..).map(|(ticket, _)| ticket).collect::<Vec<_>>(), next)
+                let unsent = self.hold_unsent();
+                if unsent == 0 && fault.is_reset() && self.out.is_empty() {
+                    untaken.extend(self.asked.pop_back().map(|(ticket, _)| ticket));
+                } else if self.second_try {
+                    untaken.extend(self.held.drain(..unsent).map(|(ticket, _)| ticket));
+                }
+                self.second_try = !self.second_try && unsent > 0;
+                if self.held.is_empty() { State::Away } else { State::Dialing { since: now, next: now } }
             }
         };
+        let taken: Vec<_> = self.asked.drain(..).map(|(ticket, _)| ticket).collect();
         self.out.clear();
         self.reader = LineReader::new(self.max_line);
         self.enter(next, "the connection ended");
-        if !lost.is_empty() {
-            let text = format!("error:{}: {fault}", self.name);
-            for ticket in lost {
-                answer(ticket, text.as_bytes());
+        if !(taken.is_empty() && untaken.is_empty()) {
+            let why = format!("{}: {fault}", self.name);
+            let text = format!("error:{why}");
+            for ticket in taken {
+                answer(ticket, Reply::Broken(text.as_bytes()));
             }
+            for ticket in untaken {
+                answer(ticket, Reply::NotTaken(&why));
+            }
+        }
+    }
+
+    /// Has a connection made though there is no request, to see whether the program is there.
+    pub fn probe(&mut self, now: Instant) {
+        match self.state {
+            State::Away => {
+                self.enter(State::Dialing { since: now, next: now }, "looking whether it is back");
+            }
+            State::Dialing { .. } | State::Up | State::Late => {}
         }
     }
 
@@ -309,8 +341,8 @@ impl Conversation {
         self.asked.push_back((ticket, request.len() + 1));
     }
 
-    /// Takes back the requests of which the connection took nothing; whether there are any.
-    fn hold_unsent(&mut self) -> bool {
+    /// Takes back the requests of which the connection took nothing, to the front of those held; how many there are.
+    fn hold_unsent(&mut self) -> usize {
         let mut unsent = self.out.bytes();
         let before = self.held.len();
         while let Some((ticket, length)) = self.asked.pop_back_if(|(_, length)| *length <= unsent.len()) {
@@ -318,7 +350,7 @@ impl Conversation {
             (unsent, line) = unsent.split_at(unsent.len() - length);
             self.held.push_front((ticket, line[..length - 1].into()));
         }
-        self.held.len() > before
+        self.held.len() - before
     }
 
     fn hold(&mut self, ticket: Ticket, request: &[u8]) {

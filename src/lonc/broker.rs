@@ -9,6 +9,7 @@
 //! flight are stored, in the order in which they were sent, before anything newer can be. So the order of sequences
 //! in the spool is the order in which the requests were taken.
 
+mod away;
 mod delivery;
 mod handing;
 mod held;
@@ -26,6 +27,7 @@ use crate::logging::repeats::Repeats;
 use crate::spool::{Disk, Spool};
 use crate::status::{LinkState, PeerStatus};
 use crate::wire::line::Line;
+use away::Away;
 use delivery::Store;
 use handing::Handing;
 use held::Held;
@@ -104,6 +106,8 @@ pub struct Broker<D: Disk> {
     stores_bytes: usize,
     /// Critical requests that wait so that the backlog can shrink.
     held: Held,
+    /// Handlers at the peer that are away.
+    away: Away,
     /// Programs wait for a dial to end.
     grace: Option<Grace>,
     /// The peer takes no more requests on this connection.
@@ -128,6 +132,8 @@ pub struct Broker<D: Disk> {
     changed: bool,
     reported: (u64, u64, u64),
     reported_at: Instant,
+    /// When the last turn was.
+    turned_at: Now,
 }
 
 impl<D: Disk> Broker<D> {
@@ -162,6 +168,7 @@ impl<D: Disk> Broker<D> {
             stores: Vec::new(),
             stores_bytes: 0,
             held: Held::new(),
+            away: Away::default(),
             grace: Some(Grace { until: now.mono + DIAL_GRACE, attempts: 0 }),
             leaving: false,
             take_in_at: Some(now.mono),
@@ -178,6 +185,7 @@ impl<D: Disk> Broker<D> {
             changed: true,
             reported: (0, 0, 0),
             reported_at: now.mono,
+            turned_at: now,
         }
     }
 
@@ -300,6 +308,7 @@ impl<D: Disk> Broker<D> {
 
     /// Carries on with everything that can be carried on with. To be called once a turn, after what happened was told.
     pub fn turn(&mut self, now: Now) {
+        self.turned_at = now;
         self.keep_time(now);
         self.take_in(now);
         self.reread(now);
@@ -373,6 +382,7 @@ impl<D: Disk> Broker<D> {
             self.replay_at,
             self.reread_at,
             self.held.deadline(),
+            self.link.is_up().then(|| self.away.deadline(self.turned_at)).flatten(),
             self.draining.filter(|_| !self.forced),
             report,
         ]
@@ -423,6 +433,7 @@ impl<D: Disk> Broker<D> {
             last_error: last_error.map(|(text, _)| text.clone()),
             last_error_at: last_error.map(|(_, at)| at.told(now)),
             last_log: crate::logging::last_line(),
+            away: self.away.status(now, |command| self.spool.held(command)),
         }
     }
 
@@ -486,7 +497,17 @@ impl<D: Disk> Broker<D> {
         while !self.blocked(now) && self.stores_bytes < STORE_BATCH {
             let Some(id) = self.queue.pop_front() else { return };
             let Broker {
-                sessions, link, pending, spool, stores, stores_bytes, counters, queue, held, ..
+                sessions,
+                link,
+                pending,
+                spool,
+                stores,
+                stores_bytes,
+                counters,
+                queue,
+                held,
+                away,
+                ..
             } = self;
             let may_hold = self.draining.is_none();
             let Some(session) = sessions.get(id) else { continue };
@@ -514,7 +535,7 @@ impl<D: Disk> Broker<D> {
                     Request::Forward(forward) => {
                         let owner = Owner { client: id, slot };
                         let stores_empty = stores.is_empty();
-                        match forward_request(forward, owner, stores_empty, link, pending, spool, now) {
+                        match forward_request(forward, owner, stores_empty, link, pending, spool, away, now) {
                             Kept::Sent => Verdict::Wait,
                             Kept::Lost => {
                                 counters.lost += 1;
@@ -529,8 +550,8 @@ impl<D: Disk> Broker<D> {
                                 session.holding = true;
                                 Verdict::Wait
                             }
-                            Kept::ToStore => {
-                                if link.is_up() {
+                            kept @ (Kept::ToStore | Kept::ToStoreForHandler) => {
+                                if link.is_up() && matches!(kept, Kept::ToStore) {
                                     held.spend();
                                 }
                                 *stores_bytes += forward.text.len();

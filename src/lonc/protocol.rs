@@ -13,7 +13,9 @@ pub use secure::{Secure, Terms};
 use crate::spool::Sequence;
 use crate::wire::line::Outgoing;
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 /// What a peer has said.
 #[derive(Debug)]
@@ -31,6 +33,20 @@ pub enum Heard<'a> {
         number: Option<u64>,
         /// The answer.
         text: Cow<'a, [u8]>,
+        /// The handler had got the request and gave none: the text is the peer's own.
+        broken: bool,
+    },
+    /// A critical request was not taken by its handler, and nothing was done.
+    NotTaken {
+        /// The request's number.
+        number: u64,
+        /// Why, for the log and the status.
+        why: String,
+    },
+    /// The handler of this command, which had not taken a critical request, is back.
+    Ready {
+        /// As [`crate::wire::secure::command`] tells them apart.
+        command: &'a str,
     },
     /// The peer is there.
     Pong,
@@ -42,7 +58,7 @@ pub enum Heard<'a> {
 }
 
 /// A request to be sent.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Message<'a> {
     /// Its number on this link: one more than that of the one before.
     pub number: u64,
@@ -53,13 +69,19 @@ pub struct Message<'a> {
 }
 
 /// The name of a critical message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Once {
     /// Its place in the spool's epoch.
     pub sequence: Sequence,
-    /// Every sequence below this one is settled.
+    /// Every sequence below this one is settled, but for those of the commands that are held; if its own is held, this is
+    /// about that alone.
     pub settled: Sequence,
+    /// The commands that are held.
+    pub held: HeldCommands,
 }
+
+/// The commands whose messages are kept back, since their handlers are away, while those of others go on.
+pub type HeldCommands = Arc<BTreeSet<Box<str>>>;
 
 /// A conversation with the peer over one connection.
 #[derive(Debug)]

@@ -305,8 +305,8 @@ impl Reactor {
         let handlers = self.known.iter_mut().flat_map(|known| &mut known.handlers);
         for (number, handler) in handlers.enumerate() {
             let wanted = self.wire.wants_answers_from(number);
-            handler.read(wanted, &mut self.scratch, now, &mut |ticket, answer| {
-                self.wire.answer(ticket, answer);
+            handler.read(wanted, &mut self.scratch, now, &mut |ticket, reply| {
+                self.wire.answer(ticket, reply);
             });
         }
         if let Err(error) = self.take_requests(now) {
@@ -316,11 +316,14 @@ impl Reactor {
         self.record_answers(now);
         let unrecorded = self.wire.has_unrecorded();
         if let Some(known) = &mut self.known {
-            for handler in &mut known.handlers {
+            for (number, handler) in known.handlers.iter_mut().enumerate() {
                 handler.hold_critical(unrecorded);
-                handler.write(self.poll.registry(), &mut self.scratch, now, &mut |ticket, answer| {
-                    self.wire.answer(ticket, answer);
+                handler.write(self.poll.registry(), &mut self.scratch, now, &mut |ticket, reply| {
+                    self.wire.answer(ticket, reply);
                 });
+                if handler.take_back() {
+                    self.wire.handler_back(number);
+                }
             }
             known.ask_back.work(self.poll.registry(), &mut self.scratch, now, &mut |ticket, answer| {
                 self.wire.asked_back(ticket, answer);

@@ -22,7 +22,7 @@
 //!    same caller replaces an older, two children live for a moment; the new one opens the record only when it has the
 //!    lock, so it finds all that the old one added, and what the old one still runs is not run again beside it.
 //! 2. [`Record::open`], and [`Record::begin_epoch`] with the epoch of the caller's HELLO; the mark goes into ours.
-//! 3. For a CRITICAL: [`Record::settled`], then [`Record::look_up`]. `Unknown`: ask [`Record::may_run`], run it, and
+//! 3. For a CRITICAL: [`Record::settled`], then [`Record::look_up_in`]. `Unknown`: ask [`Record::may_run`], run it, and
 //!    [`Record::add`] the answer, together with all that are ready: one sync for all. Then they may be sent. A
 //!    repeat that its key answers is added under its new sequence too, since keys are forgotten by age.
 //!
@@ -40,7 +40,7 @@ pub use kept::{ANSWER_MOST, ANSWERS_BYTES_MOST, ANSWERS_MOST, KEYS_BYTES_MOST, K
 use crate::config::HostId;
 use crate::disk::own::{own_new, remove_left};
 use crate::disk::{Context, Disk, StepError};
-use kept::Kept;
+use kept::{Answer, Kept};
 use recover::{Loaded, Tail};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -96,11 +96,40 @@ impl fmt::Display for Key {
     }
 }
 
+/// An answer to a critical message, to be recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answered<'a> {
+    /// The message's.
+    pub sequence: u64,
+    /// Its client's own.
+    pub key: Option<&'a Key>,
+    /// The message's: what is settled may differ from command to command.
+    pub command: &'a str,
+    /// It stands for the answer of a handler that had got the message and gave none.
+    pub broken: bool,
+    /// Its text.
+    pub text: &'a [u8],
+}
+
+impl<'a> From<(u64, Option<&'a Key>, &'a [u8])> for Answered<'a> {
+    fn from((sequence, key, text): (u64, Option<&'a Key>, &'a [u8])) -> Answered<'a> {
+        Answered { sequence, key, command: "", broken: false, text }
+    }
+}
+
+impl<'a, const N: usize> From<(u64, Option<&'a Key>, &'a [u8; N])> for Answered<'a> {
+    fn from((sequence, key, text): (u64, Option<&'a Key>, &'a [u8; N])) -> Answered<'a> {
+        Answered::from((sequence, key, text.as_slice()))
+    }
+}
+
 /// What is known of a critical message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Look<'a> {
-    /// It was answered so: it is answered so again, and not run.
+    /// It was answered so, by its handler: it is answered so again, and not run.
     Answered(&'a [u8]),
+    /// Its handler had got it and gave no answer; this stood for it. It is not run again.
+    Broken(&'a [u8]),
     /// The caller has settled it. It is not run. Only a caller that breaks its word asks.
     SettledBefore,
     /// Nothing: it was not run, or its answer was not recorded.
@@ -206,16 +235,22 @@ impl<D: Disk> Record<D> {
         Ok(self.mark())
     }
 
-    /// What is known of the message with this sequence and, if its client gave one, key. Constant time.
+    /// [`Record::look_up_in`], of a message whose command is never held.
     pub fn look_up(&self, sequence: u64, key: Option<&Key>) -> Look<'_> {
+        self.look_up_in("", sequence, key)
+    }
+
+    /// What is known of the message of this command with this sequence and, if its client gave one, key. Constant time.
+    pub fn look_up_in(&self, command: &str, sequence: u64, key: Option<&Key>) -> Look<'_> {
         if self.state != State::Ready {
             return Look::NotReady;
         }
-        if sequence < self.kept.floor() {
+        if sequence < self.kept.floor_of(command) {
             return Look::SettledBefore;
         }
         match self.kept.answer(sequence).or_else(|| self.kept.answer_to_key(key?)) {
-            Some(answer) => Look::Answered(answer),
+            Some(Answer { text, broken: false }) => Look::Answered(text),
+            Some(Answer { text, broken: true }) => Look::Broken(text),
             None => Look::Unknown,
         }
     }
@@ -223,14 +258,20 @@ impl<D: Disk> Record<D> {
     /// The caller has settled all sequences below: their answers are dropped. Noted on disk with the next answer;
     /// until then a crash brings them back, which does no harm.
     pub fn settled(&mut self, below: u64) {
+        self.settled_but("", below, &BTreeSet::new());
+    }
+
+    /// [`Record::settled`], said by a message of this command while the caller holds those of others: then it is not about
+    /// these, or, if `command` is held itself, about it alone.
+    pub fn settled_but(&mut self, command: &str, below: u64, held: &BTreeSet<Box<str>>) {
         if self.state == State::Ready {
-            self.kept.settle(below);
+            self.kept.settle(command, below, held);
         }
     }
 
     /// The high-water mark: every sequence up to it, itself included, is settled; 0 when none is known to be.
     pub fn mark(&self) -> u64 {
-        self.kept.floor().saturating_sub(1)
+        self.kept.least_floor().saturating_sub(1)
     }
 
     /// Why the last step that could fail did; `None` when it did not.
@@ -247,7 +288,7 @@ impl<D: Disk> Record<D> {
         if self.state == State::Ready && self.kept.room() <= running {
             return Err(RecordError::Full);
         }
-        self.add(&[])?;
+        self.add::<Answered<'_>>(&[])?;
         let made = self.make_room(running).map_err(RecordError::from);
         self.note(made)
     }
@@ -259,8 +300,9 @@ impl<D: Disk> Record<D> {
     /// # Errors
     /// None of them was recorded. The same call may be made again: their messages were run, and as long as their answers
     /// are not recorded a repeat is run again.
-    pub fn add(&mut self, answers: &[(u64, Option<&Key>, &[u8])]) -> Result<(), RecordError> {
-        let added = self.try_to_add(answers);
+    pub fn add<'a, A: Copy + Into<Answered<'a>>>(&mut self, answers: &[A]) -> Result<(), RecordError> {
+        let answers: Vec<Answered<'_>> = answers.iter().map(|answer| (*answer).into()).collect();
+        let added = self.try_to_add(&answers);
         self.note(added)
     }
 
@@ -311,7 +353,7 @@ impl<D: Disk> Record<D> {
             return Err(io::Error::other("someone else writes to it")).context("read", &path);
         }
         if other_epoch || length > TAIL_LEFT {
-            line::append_floor(&mut text, self.kept.epoch().unwrap_or_default(), self.kept.floor());
+            self.kept.append_floor(&mut text);
         }
         self.disk.write_at(&file, tail.begins, &text).context("write", &path)?;
         self.disk.sync_data(&file).context("sync", &path)?;
@@ -323,7 +365,7 @@ impl<D: Disk> Record<D> {
         Ok(())
     }
 
-    fn try_to_add(&mut self, answers: &[(u64, Option<&Key>, &[u8])]) -> Result<(), RecordError> {
+    fn try_to_add(&mut self, answers: &[Answered<'_>]) -> Result<(), RecordError> {
         if self.state != State::Ready {
             return Err(RecordError::NotReady);
         }
@@ -344,35 +386,32 @@ impl<D: Disk> Record<D> {
         } else {
             self.write_anew(&text, 0)?;
         }
-        for (sequence, key, answer) in staged {
-            self.kept.insert(sequence, key.cloned(), answer.into());
+        for Answered { sequence, key, command, broken, text } in staged {
+            self.kept.insert(sequence, key.cloned(), command, Answer { text: text.into(), broken });
         }
         self.compact_if_due();
         Ok(())
     }
 
     /// What of the answers is to be kept, each within the bounds.
-    #[expect(clippy::type_complexity, reason = "the argument of add, filtered")]
-    fn stage<'a>(
-        &self,
-        answers: &[(u64, Option<&'a Key>, &'a [u8])],
-    ) -> Result<Vec<(u64, Option<&'a Key>, &'a [u8])>, RecordError> {
+    fn stage<'a>(&self, answers: &[Answered<'a>]) -> Result<Vec<Answered<'a>>, RecordError> {
         let mut room_bytes = self.kept.room_bytes();
         let mut new = BTreeSet::new();
         let mut staged = Vec::with_capacity(answers.len());
-        for (sequence, key, answer) in answers {
+        for answered in answers {
+            let Answered { sequence, key, command, text, .. } = *answered;
             let new_key = key.is_some_and(|key| self.kept.answer_to_key(key).is_none());
-            let open = *sequence >= self.kept.floor() && self.kept.answer(*sequence).is_none();
-            let new_sequence = open && new.insert(*sequence);
+            let open = sequence >= self.kept.floor_of(command) && self.kept.answer(sequence).is_none();
+            let new_sequence = open && new.insert(sequence);
             if !new_sequence && !new_key {
                 continue;
             }
-            let fits = answer.len() <= ANSWER_MOST && (!new_sequence || answer.len() <= room_bytes);
-            let answer = if fits { answer } else { NOT_KEPT };
+            let fits = text.len() <= ANSWER_MOST && (!new_sequence || text.len() <= room_bytes);
+            let text = if fits { text } else { NOT_KEPT };
             if new_sequence {
-                room_bytes = room_bytes.saturating_sub(answer.len());
+                room_bytes = room_bytes.saturating_sub(text.len());
             }
-            staged.push((*sequence, *key, answer));
+            staged.push(Answered { text, ..*answered });
         }
         if new.len() > self.kept.room() {
             return Err(RecordError::Full);
@@ -380,15 +419,15 @@ impl<D: Disk> Record<D> {
         Ok(staged)
     }
 
-    fn text_of(&self, staged: &[(u64, Option<&Key>, &[u8])]) -> Vec<u8> {
+    fn text_of(&self, staged: &[Answered<'_>]) -> Vec<u8> {
         let mut text = Vec::new();
         let epoch = self.kept.epoch().unwrap_or_default();
         if !staged.is_empty() {
             // Where a write begins must be seen: see `Tail`.
-            line::append_floor(&mut text, epoch, self.kept.floor());
+            self.kept.append_floor(&mut text);
         }
-        for (sequence, key, answer) in staged {
-            line::append_answer(&mut text, epoch, *sequence, *key, answer);
+        for answered in staged {
+            line::append_answer(&mut text, epoch, answered);
         }
         text
     }

@@ -38,16 +38,18 @@ mod heartbeat;
 mod ids;
 mod requests;
 mod sending;
+mod untaken;
 
 pub use critical::Recalled;
+pub use requests::{HeldCommands, Said, Unrecorded};
 
 use super::Reason;
 use super::service::{Effect, Order, Service, Verdict};
-use crate::handler::Ticket;
+use crate::handler::{Reply, Ticket};
 use crate::logging::repeats::Repeats;
 use crate::wire::line::Outgoing;
 use crate::wire::secure::{
-    Assembler, CalledHello, Credit, FrameReader, Hello, Key, Versions, put_go_away, put_ping, put_pong,
+    Assembler, CalledHello, Credit, FrameReader, Hello, Versions, command, put_go_away, put_ping, put_pong,
     put_window,
 };
 use critical::{NoRoom, RecordState};
@@ -55,10 +57,11 @@ use ending::GoAway;
 use frames::Unfinished;
 use heartbeat::{Beat, Heartbeat};
 use ids::Ids;
-use requests::{Request, Requests};
+use requests::{Critical, Request, Requests};
 use sending::{Answer, MAX_ANSWER_BYTES, Sending};
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
+use untaken::Untaken;
 
 pub use super::serve::LINGER;
 
@@ -160,6 +163,9 @@ pub struct Secure {
     /// The caller is to send no more requests: see [`GoAway`].
     go_away: Option<GoAway>,
     requests: Requests,
+    /// The commands that the caller holds now.
+    held: HeldCommands,
+    untaken: Untaken,
     record: RecordState,
     /// The next critical message may not be run.
     no_room: Option<NoRoom>,
@@ -198,6 +204,8 @@ impl Secure {
             pong: None,
             go_away: None,
             requests: Requests::default(),
+            held: HeldCommands::default(),
+            untaken: Untaken::default(),
             record: RecordState::Closed,
             no_room: None,
             record_repeats: Repeats::default(),
@@ -223,7 +231,9 @@ impl Secure {
                 Effect::Recall {
                     ticket: Ticket(request.id),
                     sequence: head.sequence,
+                    command: command(&request.text),
                     settled: head.settled,
+                    held: &request.held,
                     running: self.requests.critical_open(),
                     key: head.key.as_ref(),
                 }
@@ -320,7 +330,8 @@ impl Secure {
 
     /// Runs a request: answers it, or says who is to.
     fn run(&mut self, request: Request) {
-        let Request { id, cost, head, text } = request;
+        let Request { id, cost, head, text, .. } = request;
+        let critical = head.map(|head| Critical::alone(head, command(&text)));
         let verdict = self.settings.service.decide(&text);
         let (answer, last): (&[u8], bool) = match verdict {
             Verdict::Answer(answer) => (answer, false),
@@ -333,52 +344,62 @@ impl Secure {
             }
             Verdict::AskBack => {
                 self.todo.push_back(Todo::AskBack(id));
-                return self.requests.start(id, cost, None, head);
+                return self.requests.start(id, cost, None, critical);
             }
             Verdict::Load => {
                 self.todo.push_back(Todo::Load(id));
-                return self.requests.start(id, cost, None, head);
+                return self.requests.start(id, cost, None, critical);
             }
             Verdict::Ask(handler) => {
-                let order = if head.is_some() { Order::Once } else { Order::Free };
+                if let Some(critical) = &critical
+                    && let Some(why) = self.untaken.must_wait(handler, critical)
+                {
+                    return self.untaken.push(id, cost, why);
+                }
+                let order = if critical.is_some() { Order::Once } else { Order::Free };
                 self.todo.push_back(Todo::Ask { handler, id, order, text });
-                return self.requests.start(id, cost, Some(handler), head);
+                return self.requests.start(id, cost, Some(handler), critical);
             }
         };
-        match head {
+        match critical {
             None => {
-                self.sending.push(Answer { id, cost, cancellable: true, last, text: answer.into() });
+                let text = answer.into();
+                self.sending.push(Answer { id, cost, cancellable: true, last, broken: false, text });
             }
-            Some(head) => {
-                let critical = requests::Critical::alone(head);
-                self.requests.answered(id, cost, critical, answer, last);
+            Some(critical) => {
+                self.requests.answered(id, cost, critical, Said { text: answer, broken: false }, last);
             }
         }
     }
 
-    /// The answer to a request.
-    pub fn answer(&mut self, ticket: Ticket, answer: &[u8]) {
+    /// What came of a request.
+    pub fn answer(&mut self, ticket: Ticket, reply: Reply<'_>) {
         let Some(flight) = self.requests.land(ticket.0) else {
             debug_assert!(self.is_gone(), "{ticket:?} was answered before");
             return;
         };
+        let (id, cost) = (ticket.0, flight.cost);
+        let (text, broken) = match (&flight.critical, reply) {
+            (Some(_), Reply::NotTaken(why)) => return self.not_taken(id, flight, why),
+            (_, Reply::Answer(_) | Reply::NotTaken(_)) => (reply.text(), false),
+            (_, Reply::Broken(_)) => (reply.text(), true),
+        };
         match flight.critical {
-            Some(critical) => self.requests.answered(ticket.0, flight.cost, critical, answer, false),
-            None if flight.cancelled => self.credit.give_back(flight.cost),
-            None => self.send(Answer {
-                id: ticket.0,
-                cost: flight.cost,
-                cancellable: true,
-                last: false,
-                text: answer.into(),
-            }),
+            Some(critical) => {
+                self.requests.answered(id, cost, critical, Said { text: &text, broken }, false);
+            }
+            None if flight.cancelled => self.credit.give_back(cost),
+            None => {
+                let text = text.into();
+                self.send(Answer { id, cost, cancellable: true, last: false, broken, text });
+            }
         }
     }
 
     /// What this host's own `lonc` answered to the ping; `None`: nothing.
     pub fn asked_back(&mut self, ticket: Ticket, answer: Option<&[u8]>) {
         let answer = self.settings.service.asked_back(answer);
-        self.answer(ticket, &answer);
+        self.answer(ticket, Reply::Answer(&answer));
     }
 
     /// The handler had not got this request, and will not.
@@ -426,6 +447,8 @@ impl Secure {
             put_window(out, due.get());
             self.credit.told(due);
         }
+        self.untaken.fill(self.sending.out(), &mut self.credit, &self.settings.service);
+        let out = self.sending.out().tail();
         if let Some(GoAway { last, told: told @ false }) = &mut self.go_away {
             *told = true;
             put_go_away(out, *last);

@@ -7,6 +7,7 @@ use crate::config::HostId;
 use crate::handler::Ticket;
 use crate::handler::builtin::{Builtin, VERSION_ANSWER};
 use crate::wire::secure::Key;
+use std::collections::BTreeSet;
 
 /// A handler of the configuration, as the caller of this link sees it. Its place in the list is its number.
 #[derive(Debug, Clone)]
@@ -88,8 +89,12 @@ pub enum Effect<'a> {
         ticket: Ticket,
         /// Its sequence in the caller's spool.
         sequence: u64,
+        /// In whose order it is.
+        command: &'a str,
         /// The caller has settled every sequence below this.
         settled: u64,
+        /// But not those of these commands; or, if its own is one of them, of that alone.
+        held: &'a BTreeSet<Box<str>>,
         /// How many others are being run or recorded.
         running: usize,
         /// The key that its client gave it.

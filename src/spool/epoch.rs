@@ -48,6 +48,11 @@ impl<D: Disk> Spool<D> {
         if self.prepared { self.queue.settled_below() } else { Sequence(0) }
     }
 
+    /// [`Spool::settled_below`], of the messages of a command that is held alone.
+    pub fn settled_below_of(&self, command: &str) -> Sequence {
+        if self.prepared { self.queue.settled_below_of(command) } else { Sequence(0) }
+    }
+
     /// Takes the next sequence, reserving more if need be. None is used twice, so the last ones are not used at all: they
     /// are reached only where a segment has a name that was never given.
     pub(super) fn take_reserved(&mut self) -> Result<Sequence, SpoolError> {

@@ -50,6 +50,7 @@ pub use inspect::{
     Delayed, FULL_BYTES, InboxFile, LISTED_MOST, Listed, Listing, PREVIEW_BYTES, delayed, drop_in_file,
     inspect,
 };
+pub use queue::HELD_MOST;
 pub use record::{MAX_REQUEST, Sequence};
 pub use segment::SEGMENT_BYTES;
 pub use store::{Full, StoreError};

@@ -103,6 +103,8 @@ pub struct Queue {
     sent: BTreeMap<Sequence, Located>,
     /// Read, or sent before the link was lost, and not sent since.
     unsent: BTreeMap<Sequence, Located>,
+    /// Read, and kept back, by their commands: others go past them. Those that are tried while they are kept back stay here.
+    held: held::Held,
     /// Index of the segment that is being read.
     reading: usize,
     offset: u64,
@@ -136,6 +138,7 @@ impl Queue {
         let mut queue = Queue {
             sent: BTreeMap::new(),
             unsent: BTreeMap::new(),
+            held: held::Held::default(),
             reading: 0,
             offset: 0,
             least: segments.front().map_or(next, |first| first.name),
@@ -173,10 +176,10 @@ impl Queue {
     pub fn oldest(&self) -> Option<Timestamp> {
         let first =
             |map: &BTreeMap<Sequence, Located>| map.iter().next().map(|(key, at)| (*key, at.stored_at));
-        match (first(&self.sent), first(&self.unsent)) {
-            (Some(a), Some(b)) => Some(if a.0 < b.0 { a.1 } else { b.1 }),
-            (a, b) => a.or(b).map(|(_, stored_at)| stored_at),
-        }
+        let held = self.held.first().map(|(key, at)| (key, at.stored_at));
+        let oldest =
+            [first(&self.sent), first(&self.unsent), held].into_iter().flatten().min_by_key(|at| at.0);
+        oldest.map(|(_, stored_at)| stored_at)
     }
 
     /// Whether messages wait and none of them is located: the cursor should be moved on.
@@ -188,7 +191,7 @@ impl Queue {
     /// Messages whose place is held in memory.
     #[cfg(test)]
     pub fn located(&self) -> usize {
-        self.sent.len() + self.unsent.len()
+        self.sent.len() + self.unsent.len() + self.held.len()
     }
 
     /// Bytes of the segment files.
@@ -224,8 +227,8 @@ impl Queue {
         self.floor = sequence.next();
     }
 
-    /// Below this nothing waits: the least message that was not settled, else the next sequence. Lower where it is
-    /// not known which messages wait.
+    /// Below this nothing waits but what is held: the least message that was not settled, else the next sequence. Lower where
+    /// it is not known which messages wait.
     pub fn settled_below(&self) -> Sequence {
         let located = [self.sent.keys().next(), self.unsent.keys().next()].into_iter().flatten().copied();
         let unread = (self.unread.messages > 0).then_some(self.least);
@@ -368,13 +371,24 @@ impl Queue {
 
     /// The message is done; where it lay. `None` if it does not wait.
     pub fn settle(&mut self, sequence: Sequence) -> Option<Located> {
-        let located = self.sent.remove(&sequence).or_else(|| self.unsent.remove(&sequence))?;
+        let located = self.take_located(sequence)?;
         let one = Load { messages: 1, bytes: located.length };
         if let Some(segment) = self.find(located.segment) {
             segment.waiting.take(one);
         }
         self.waiting.take(one);
         Some(located)
+    }
+
+    fn take_located(&mut self, sequence: Sequence) -> Option<Located> {
+        let located = self.sent.remove(&sequence).or_else(|| self.unsent.remove(&sequence));
+        located.or_else(|| self.held.remove(sequence))
+    }
+
+    fn is_located(&self, sequence: Sequence) -> bool {
+        self.sent.contains_key(&sequence)
+            || self.unsent.contains_key(&sequence)
+            || self.held.contains(sequence)
     }
 
     /// A segment that nothing waits in and that may go: never the last, which is appended to, and never
@@ -407,6 +421,8 @@ impl Queue {
     }
 }
 
+mod held;
 mod hidden;
+pub use held::HELD_MOST;
 #[cfg(test)]
 mod tests;

@@ -12,6 +12,9 @@ use super::{Context, Disk, Message, Spool, SpoolError};
 use jiff::Timestamp;
 use std::io;
 
+/// Hidden name of the file of no bytes that takes the place of a segment.
+const HOLLOW: &str = ".hollow";
+
 /// Bytes of one segment that are being read: all that the cursor has not passed.
 #[derive(Debug, Default)]
 pub(super) struct Window {
@@ -108,6 +111,43 @@ impl<D: Disk> Spool<D> {
     /// A message that was sent is to be sent again.
     pub fn unsend(&mut self, sequence: Sequence) {
         self.queue.unsend(sequence);
+    }
+
+    /// Keeps a message of this command back, which is unsent: those of others go past it. `false`: as many are kept back as
+    /// may be ([`HELD_MOST`]), and everything waits.
+    pub fn hold(&mut self, sequence: Sequence, command: &str) -> bool {
+        self.queue.hold(sequence, command)
+    }
+
+    /// The messages of this command that are held are unsent again, in their places.
+    pub fn release(&mut self, command: &str) {
+        self.queue.release(command);
+    }
+
+    /// The first message of this command that is held, to be tried. It stays held until it is settled.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn first_held(&mut self, command: &str) -> Result<Option<Message>, SpoolError> {
+        self.make_ready()?;
+        while let Some((sequence, located)) = self.queue.first_held(command) {
+            match self.read_message(sequence, &located)? {
+                Some(message) => return Ok(Some(message)),
+                // It rotted since it was located; its bytes are in corrupt/ now.
+                None => drop(self.queue.settle(sequence)),
+            }
+        }
+        Ok(None)
+    }
+
+    /// How many messages of this command are held.
+    pub fn held(&self, command: &str) -> u64 {
+        self.queue.held(command)
+    }
+
+    /// Whether messages wait that a new one must not overtake: all but those that are held.
+    pub fn has_backlog(&self) -> bool {
+        !self.is_empty() && !self.queue.only_held()
     }
 
     /// The message was answered: it is done. Answers may come in any order. What does not wait is passed over.
@@ -311,8 +351,37 @@ impl<D: Disk> Spool<D> {
                 }
             }
         }
+        while let Some((name, altogether)) = self.queue.hollow() {
+            self.reader.take_if(|(open, _)| *open == name);
+            self.marker.take_if(|(open, _)| *open == name);
+            if let Err(error) = self.hollow(name, altogether) {
+                log::warn!("{error}; that is tried again at the next start");
+                self.queue.pin(name);
+            }
+            removed = true;
+        }
         if removed && let Err(cause) = self.disk.sync_dir(&self.dir) {
             log::warn!("sync {}: {cause}; answered messages may be sent again", self.dir.display());
         }
+    }
+
+    /// Takes its bytes from a segment that is done with, and its name too if that bounds nothing.
+    fn hollow(&mut self, name: Sequence, altogether: bool) -> Result<(), SpoolError> {
+        let path = self.segment_path(name);
+        if altogether {
+            self.disk.remove(&path).context("remove", &path)?;
+            self.queue.removed(name);
+            return Ok(());
+        }
+        let hidden = self.dir.join(HOLLOW);
+        if let Err(cause) = self.disk.remove(&hidden)
+            && cause.kind() != io::ErrorKind::NotFound
+        {
+            return Err(cause).context("remove", &hidden);
+        }
+        self.disk.create(&hidden).context("make", &hidden)?;
+        self.disk.rename(&hidden, &path).context("rename", &hidden)?;
+        self.queue.hollowed(name);
+        Ok(())
     }
 }

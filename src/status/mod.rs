@@ -98,6 +98,22 @@ pub struct PeerStatus {
     pub last_error_at: Option<Timestamp>,
     /// The last line that the process logged.
     pub last_log: String,
+    /// Handlers at the peer that do not take messages just now.
+    #[serde(default)]
+    pub away: Vec<AwayStatus>,
+}
+
+/// A handler at a peer that did not take a critical message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AwayStatus {
+    /// Its command: the word that its requests begin with; empty for those that have no order of their own.
+    pub handler: String,
+    /// Since when.
+    pub since: Timestamp,
+    /// What the peer says.
+    pub why: String,
+    /// Its messages that others go past; none as long as all wait for it.
+    pub held: Option<u64>,
 }
 
 /// A snapshot as one line of JSON, without a newline.
@@ -180,6 +196,7 @@ mod fixture {
             last_error: None,
             last_error_at: None,
             last_log: String::new(),
+            away: Vec::new(),
         }
     }
 

@@ -408,6 +408,7 @@ mod tests {
             last_error: None,
             last_error_at: None,
             last_log: String::new(),
+            away: Vec::new(),
         };
         FromLink::Status { report, status: Box::new(status) }
     }

@@ -23,10 +23,11 @@ mod tls;
 
 pub use assemble::{Assembler, MAX_UNFINISHED, Taken};
 pub use credit::Credit;
-pub use critical::{CriticalHead, Key};
+pub use critical::{CriticalHead, Key, command};
 pub use frame::{
-    FRAME_COST, Frame, FrameError, FrameReader, HEADER, Kind, MAX_BODY, cost, message_cost, put_answer,
-    put_cancel, put_critical, put_error, put_go_away, put_ping, put_pong, put_request, put_window,
+    FRAME_COST, Frame, FrameError, FrameReader, HEADER, Kind, MAX_BODY, MAX_HELD, cost, message_cost,
+    put_answer, put_broken_answer, put_cancel, put_critical, put_error, put_go_away, put_held, put_not_taken,
+    put_ping, put_pong, put_ready, put_request, put_window,
 };
 pub use hello::{
     CalledHello, CallerHello, Hello, HelloError, MAX_HELLO, NO_EPOCH, VERSION, Versions, least_window,

@@ -40,6 +40,7 @@ fn snapshot() -> Snapshot {
             last_error: None,
             last_error_at: None,
             last_log: String::new(),
+            away: Vec::new(),
         }],
     }
 }

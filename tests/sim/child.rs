@@ -2,7 +2,7 @@
 
 use crate::disk::{Life, SimDisk};
 use crate::net::Time;
-use lonnet::handler::Ticket;
+use lonnet::handler::{Reply, Ticket};
 use lonnet::lond::Reason;
 use lonnet::lond::reactor::keeper::Keeper;
 use lonnet::lond::secure::Secure;
@@ -11,7 +11,7 @@ use lonnet::lond::service::{Effect, Order};
 use lonnet::wire::line::Outgoing;
 use lonnet::wire::secure::Key;
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -49,8 +49,20 @@ pub enum Do {
     Load(Ticket),
     Log(String),
     OpenRecord(String),
-    Recall { ticket: Ticket, sequence: u64, settled: u64, running: usize, key: Option<Key> },
+    Recall(Recall),
     Shut,
+}
+
+/// A critical message that is to be looked up.
+#[derive(Debug)]
+pub struct Recall {
+    pub ticket: Ticket,
+    pub sequence: u64,
+    pub command: String,
+    pub settled: u64,
+    pub held: BTreeSet<Box<str>>,
+    pub running: usize,
+    pub key: Option<Key>,
 }
 
 #[derive(Debug)]
@@ -101,9 +113,15 @@ impl Child {
             Effect::Load(ticket) => Do::Load(ticket),
             Effect::Log(bytes) => Do::Log(text(bytes)),
             Effect::OpenRecord { epoch } => Do::OpenRecord(epoch.to_owned()),
-            Effect::Recall { ticket, sequence, settled, running, key } => {
-                Do::Recall { ticket, sequence, settled, running, key: key.cloned() }
-            }
+            Effect::Recall { ticket, sequence, command, settled, held, running, key } => Do::Recall(Recall {
+                ticket,
+                sequence,
+                command: command.to_owned(),
+                settled,
+                held: held.clone(),
+                running,
+                key: key.cloned(),
+            }),
             Effect::Shut => Do::Shut,
         })
     }
@@ -146,10 +164,10 @@ impl Child {
         }
     }
 
-    pub fn answer(&mut self, ticket: Ticket, answer: &[u8]) {
+    pub fn answer(&mut self, ticket: Ticket, reply: Reply<'_>) {
         match &mut self.wire {
-            Wire::Secure(session) => session.answer(ticket, answer),
-            Wire::Classic(serve) => serve.answer(ticket, answer),
+            Wire::Secure(session) => session.answer(ticket, reply),
+            Wire::Classic(serve) => serve.answer(ticket, &reply.text()),
         }
     }
 

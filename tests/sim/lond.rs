@@ -2,7 +2,7 @@
 //!
 //! The handler is a program of its own: what it was given it may still run when the child that gave it is dead.
 
-use crate::child::{Child, Do, Guard, Wire};
+use crate::child::{Child, Do, Guard, Recall, Wire};
 use crate::disk::Life;
 use crate::ledger::Checked;
 use crate::link::{Sink, id_of};
@@ -11,7 +11,7 @@ use crate::sabotage::Sabotage;
 use crate::scenario::*;
 use crate::world::{Event, Job, World};
 use lonnet::disk::Disk;
-use lonnet::handler::Ticket;
+use lonnet::handler::{Reply, Ticket};
 use lonnet::lond::Reason;
 use lonnet::lond::reactor::keeper::{Keeper, Opening};
 use lonnet::lond::record::Record;
@@ -220,7 +220,7 @@ impl World {
         let Wire::Secure(session) = &mut child.wire else { return };
         if session.unrecorded().next().is_some() {
             let answers: Vec<(u64, Vec<u8>)> =
-                session.unrecorded().map(|(sequence, _, text)| (sequence, text.to_vec())).collect();
+                session.unrecorded().map(|answer| (answer.sequence, answer.text.to_vec())).collect();
             // Even if the process dies before it hears that this is recorded.
             for (sequence, text) in &answers {
                 if let Some(message) = child.by_sequence.get(sequence) {
@@ -336,7 +336,7 @@ impl World {
                         session.withdrawn(ticket);
                     }
                 }
-                Do::AskBack(ticket) | Do::Load(ticket) => child.answer(ticket, b"0"),
+                Do::AskBack(ticket) | Do::Load(ticket) => child.answer(ticket, Reply::Answer(b"0")),
                 Do::Log(text) => {
                     let message = text.parse().map_err(|_| format!("log of {text:?}"))?;
                     self.trace(|_| format!("child {number} logs message {message}"));
@@ -347,11 +347,12 @@ impl World {
                     }
                 }
                 Do::OpenRecord(epoch) => self.open_record(child, &epoch),
-                Do::Recall { ticket, sequence, settled, running, key } => {
+                Do::Recall(Recall { ticket, sequence, command, settled, held, running, key }) => {
                     child.sequences.insert(ticket, sequence);
                     child.logging = Some(ticket);
                     let Wire::Secure(session) = &mut child.wire else { continue };
-                    let mut found = child.keeper.recall(sequence, settled, running, key.as_ref());
+                    let mut found =
+                        child.keeper.recall((&command, sequence), (settled, &held), running, key.as_ref());
                     if self.sabotage == Sabotage::NotRecalled {
                         found = Recalled::New;
                     }
@@ -476,7 +477,7 @@ impl World {
         self.jobs[job].answered = true;
         let Some(message) = message_of(&self.jobs[job].text) else { return Ok(()) };
         let answer = self.ledger.messages[message].answer.clone();
-        child.answer(ticket, answer.as_bytes());
+        child.answer(ticket, Reply::Answer(answer.as_bytes()));
         self.pass_on(number, &mut child);
         self.children[number] = Some(child);
         self.child_turn(number)
@@ -505,7 +506,7 @@ impl World {
             (self.jobs[job].alive, self.jobs[job].answered) = (false, true);
             let Some(mut child) = self.children[number].take() else { continue };
             child.passed.retain(|passed| *passed != job);
-            child.answer(ticket, HANDLER_GONE);
+            child.answer(ticket, Reply::Broken(HANDLER_GONE));
             self.pass_on(number, &mut child);
             self.children[number] = Some(child);
             self.child_turn(number)?;

@@ -126,6 +126,7 @@ fn link(seed: LinkSeed) -> ! {
         last_error: None,
         last_error_at: None,
         last_log: lonnet::logging::last_line(),
+        away: Vec::new(),
     };
     let say = |control: &mut Channel<FromLink, ToLink>, report, probes, files| {
         control.send(&FromLink::Status { report, status: Box::new(status(probes, files)) }).unwrap();

@@ -59,21 +59,21 @@ impl Bench {
     fn program_sends(&mut self, bytes: &[u8]) -> Result<(), Fault> {
         let answers = &mut self.answers;
         self.conversation.received(bytes, self.now, &mut |ticket, answer| {
-            answers.push((ticket.0, String::from_utf8_lossy(answer).into_owned()));
+            answers.push((ticket.0, shown(answer)));
         })
     }
 
     fn overdue(&mut self) -> Result<(), Fault> {
         let answers = &mut self.answers;
         self.conversation.overdue(self.now, &mut |ticket, answer| {
-            answers.push((ticket.0, String::from_utf8_lossy(answer).into_owned()));
+            answers.push((ticket.0, shown(answer)));
         })
     }
 
     fn failed(&mut self, fault: Fault) {
         let answers = &mut self.answers;
         self.conversation.failed(&fault, self.now, &mut |ticket, answer| {
-            answers.push((ticket.0, String::from_utf8_lossy(answer).into_owned()));
+            answers.push((ticket.0, shown(answer)));
         });
     }
 
@@ -108,14 +108,17 @@ fn requests_wait_for_the_connection_and_go_out_in_order_when_it_is_there() {
 }
 
 #[test]
-fn a_program_that_is_away_costs_the_requests_that_wait_and_the_next_one_dials() {
+fn a_program_that_is_away_takes_none_of_the_requests_that_wait_and_the_next_one_dials() {
     let mut bench = Bench::new();
     bench.ask("a");
     bench.ask("b");
     bench.failed(Fault::Away(io::ErrorKind::ConnectionRefused.into()));
     assert_eq!(
         bench.answers(),
-        [(0, "error:echo: connect: connection refused"), (1, "error:echo: connect: connection refused")]
+        [
+            (0, "not taken: echo: connect: connection refused"),
+            (1, "not taken: echo: connect: connection refused")
+        ]
     );
     assert!(!bench.conversation.wants_dial(bench.now), "nothing waits: no dialing");
     assert_eq!(bench.conversation.deadline(), None);
@@ -142,7 +145,7 @@ fn a_full_queue_is_tried_again_soon_until_the_oldest_request_is_overdue() {
     bench.wait(1);
     let fault = bench.overdue().unwrap_err();
     bench.failed(fault);
-    let expected = "error:echo: connect: its queue of connections was full for 60s";
+    let expected = "not taken: echo: connect: its queue of connections was full for 60s";
     assert_eq!(bench.answers(), [(0, expected), (1, expected)]);
 }
 
@@ -252,7 +255,7 @@ fn what_a_connection_took_nothing_of_is_given_to_the_next_one_and_to_no_third() 
     bench.conversation.dialed(bench.now);
     assert_eq!(bench.conversation.outgoing().bytes(), b"whole\nlast\n");
     bench.failed(broken());
-    let both = [2, 3].map(|ticket| (ticket, "error:echo: connection lost: out of memory"));
+    let both = [2, 3].map(|ticket| (ticket, "not taken: echo: connection lost: out of memory"));
     assert_eq!(bench.answers()[1..], both);
     assert!(!bench.conversation.wants_dial(bench.now));
     // A connection that has answered begins anew.
@@ -263,6 +266,40 @@ fn what_a_connection_took_nothing_of_is_given_to_the_next_one_and_to_no_third() 
     bench.ask("y");
     bench.failed(broken());
     assert!(bench.conversation.wants_dial(bench.now));
+}
+
+#[test]
+fn a_request_that_the_program_left_unread_when_it_closed_was_not_taken_but_those_before_it_may_have_been() {
+    let reset = || Fault::Broken(io::ErrorKind::ConnectionReset.into());
+    let mut bench = Bench::connected();
+    bench.ask("a");
+    bench.ask("b");
+    assert_eq!(bench.written(), "a\nb\n");
+    bench.failed(reset());
+    let why = "echo: connection lost: connection reset";
+    assert_eq!(bench.answers(), [(1, &*format!("error:{why}")), (2, &*format!("not taken: {why}"))]);
+    // Of one that was not sent whole the program has something, perhaps.
+    bench.ask("half");
+    bench.conversation.dialed(bench.now);
+    bench.conversation.outgoing().wrote(2);
+    bench.failed(reset());
+    assert_eq!(bench.answers()[2], (3, &*format!("error:{why}")));
+    assert!(!bench.conversation.wants_dial(bench.now));
+}
+
+#[test]
+fn a_program_is_looked_for_without_a_request_and_the_connection_is_then_used() {
+    let mut bench = Bench::new();
+    bench.conversation.probe(bench.now);
+    assert!(bench.conversation.wants_dial(bench.now));
+    bench.failed(Fault::Away(io::ErrorKind::NotFound.into()));
+    assert_eq!(bench.answers(), []);
+    assert!(!bench.conversation.wants_dial(bench.now));
+    bench.conversation.probe(bench.now);
+    bench.conversation.dialed(bench.now);
+    assert!(bench.conversation.is_free());
+    bench.ask("a");
+    assert_eq!(bench.written(), "a\n");
 }
 
 #[test]
@@ -373,5 +410,13 @@ fn every_request_is_answered_exactly_once_whatever_happens() {
         answered.dedup();
         assert_eq!(answered, (0..bench.next).collect::<Vec<_>>(), "seed {seed}");
         assert_eq!(answered.len(), bench.answers.len());
+    }
+}
+
+/// The answer, or what stands for it.
+fn shown(reply: Reply<'_>) -> String {
+    match reply {
+        Reply::Answer(text) | Reply::Broken(text) => String::from_utf8_lossy(text).into_owned(),
+        Reply::NotTaken(why) => format!("not taken: {why}"),
     }
 }

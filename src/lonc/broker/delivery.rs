@@ -1,5 +1,6 @@
 //! The broker's part that sees to it that a critical message arrives: answers, deadlines, storing, replay.
 
+use super::away::Way;
 use super::sending::{answer_to, send_critical};
 use super::{Broker, CON_DELAYED, CON_FAILED, CON_LOST, Effect};
 use crate::config::HostId;
@@ -8,7 +9,8 @@ use crate::lonc::link::{Event, Now};
 use crate::lonc::pending::{Entry, Found, Owner, Purpose};
 use crate::lonc::protocol::Heard;
 use crate::lonc::request;
-use crate::spool::{Disk, Sequence, Spool, StoreError};
+use crate::spool::{Disk, Message, Sequence, Spool, StoreError};
+use crate::wire::secure::command;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
@@ -43,6 +45,7 @@ impl<D: Disk> Broker<D> {
             let mut oddity = None;
             let mut leaving = None;
             let mut closed = Vec::new();
+            let (mut not_taken, mut ready) = (Vec::new(), Vec::new());
             let mut unknown = false;
             let Broker { link, pending, sessions, queue, touched, counters, .. } = self;
             let heard = link.hear(|heard| {
@@ -55,7 +58,7 @@ impl<D: Disk> Broker<D> {
                         opened = true;
                         return ControlFlow::Break(());
                     }
-                    Heard::Answer { number, text } => {
+                    Heard::Answer { number, text, broken } => {
                         let entry = match number.map(|number| pending.answered(number)) {
                             None => pending.answered_first(now.mono),
                             Some(Found::Entry(entry)) => Some(entry),
@@ -74,19 +77,25 @@ impl<D: Disk> Broker<D> {
                         if let Purpose::Critical { request, sequence: Some(sequence), stored: true } =
                             entry.purpose
                         {
-                            closed.push((sequence, request, Outcome::of(entry.owner, &text)));
+                            closed.push((sequence, request, Outcome::of(entry.owner, &text, broken)));
                         }
                     }
+                    Heard::NotTaken { number, why } => not_taken.push((number, why)),
+                    Heard::Ready { command } => ready.push(command.to_owned()),
                     Heard::Pong => ponged = true,
                     Heard::Leaving { not_run } => leaving = Some(not_run),
                 }
                 ControlFlow::Continue(())
             });
-            if answered || ponged {
+            if answered || ponged || !not_taken.is_empty() {
                 self.link.answered();
             }
             for (sequence, request, outcome) in closed {
                 self.close_stored(sequence, request, outcome, now);
+            }
+            self.take_back(not_taken, now);
+            for command in ready {
+                self.away.back(&command, now);
             }
             if ponged {
                 self.link.ponged();
@@ -104,6 +113,7 @@ impl<D: Disk> Broker<D> {
             } else if opened {
                 self.take_in_at = Some(now.mono);
                 self.held.supply();
+                self.away.link_up(now);
                 self.link_event(Event::Opened, now);
                 continue;
             } else if progressed {
@@ -130,8 +140,51 @@ impl<D: Disk> Broker<D> {
         }
     }
 
+    /// The peer's handlers did not take these: they are kept, and tried again. All that is in flight is stored first, since
+    /// whatever is stored next comes behind it.
+    fn take_back(&mut self, not_taken: Vec<(u64, String)>, now: Now) {
+        if not_taken.is_empty() {
+            return;
+        }
+        self.insure(now);
+        for (number, why) in not_taken {
+            let Found::Entry(entry) = self.pending.answered(number) else { continue };
+            let Purpose::Critical { request, sequence, stored } = entry.purpose else {
+                // No peer of ours says that of what is not critical; nobody keeps it, so it is lost.
+                self.counters.lost += 1;
+                if let Some(owner) = entry.owner {
+                    self.answer(owner, CON_LOST);
+                }
+                continue;
+            };
+            let command = command(request::payload(&request).bytes);
+            let text = format!("the handler of {command:?} did not take a message: {why}; it is kept");
+            if let Some(line) = self.spool_repeats.line(&text, now.mono) {
+                log::warn!("{line}");
+                self.changed = true;
+            }
+            if let Some(sequence) = sequence.filter(|_| stored) {
+                self.spool.unsend(sequence);
+            }
+            if !self.away.refused(command, sequence, why, now) {
+                self.pause_replay(now);
+            }
+            if let Some(owner) = entry.owner {
+                self.counters.lost += u64::from(!stored);
+                self.answer(owner, if stored { CON_DELAYED } else { CON_FAILED });
+            }
+        }
+    }
+
     /// A stored message was answered.
     fn close_stored(&mut self, sequence: Sequence, request: Box<[u8]>, outcome: Outcome, now: Now) {
+        let command = command(request::payload(&request).bytes);
+        if self.away.answered(command, sequence, now) {
+            let held = self.spool.held(command);
+            log::info!("the handler of {command:?} takes messages again; {held} that were held back follow");
+            self.spool.release(command);
+            self.changed = true;
+        }
         self.held.earn();
         match outcome {
             Outcome::ToItsProgram => self.spool.settle(sequence),
@@ -291,29 +344,24 @@ impl<D: Disk> Broker<D> {
         if self.replay_at.is_some_and(|at| at <= now.mono) {
             self.replay_at = None;
         }
-        let held = self.draining.is_some() || self.leaving;
-        while !held
-            && self.replay_at.is_none()
-            && self.link.is_up()
-            && self.pending.replay_room()
-            && !self.link.clogged()
-            && self.spool.has_unsent()
-        {
+        self.try_held(now);
+        while self.may_replay() && self.spool.has_unsent() {
             match self.spool.next_unsent() {
                 Ok(Some(message)) => {
-                    let text = message.request.into_boxed_slice();
-                    let sequence = Some(message.sequence);
-                    let size = request::payload(&text).bytes.len();
-                    if let Err(why) = self.link.takes(size) {
-                        let outcome = Outcome::Rejected(format!("error:{why}").into_bytes());
-                        self.close_stored(message.sequence, text, outcome, now);
-                        continue;
+                    let sequence = message.sequence;
+                    let command = command(request::payload(&message.request).bytes);
+                    match self.away.way(command, sequence, now) {
+                        Way::Send => self.send_stored(message, now),
+                        Way::Pass => {
+                            self.spool.unsend(sequence);
+                            if !self.spool.hold(sequence, command) {
+                                return;
+                            }
+                        }
+                        Way::Wait => return self.spool.unsend(sequence),
                     }
-                    let purpose = Purpose::Critical { request: text.clone(), sequence, stored: true };
-                    let entry = Entry { owner: None, purpose, size };
-                    send_critical(&text, entry, &mut self.link, &mut self.pending, &self.spool, now);
                 }
-                Ok(None) => return,
+                Ok(None) => break,
                 Err(error) => {
                     self.note_spool_error(&error, now);
                     self.pause_replay(now);
@@ -321,6 +369,55 @@ impl<D: Disk> Broker<D> {
                 }
             }
         }
+        // What was just held may be due.
+        self.try_held(now);
+    }
+
+    fn may_replay(&self) -> bool {
+        self.draining.is_none()
+            && !self.leaving
+            && self.replay_at.is_none()
+            && self.link.is_up()
+            && self.pending.replay_room()
+            && !self.link.clogged()
+    }
+
+    /// Tries the first messages of handlers that are away, where it is time.
+    fn try_held(&mut self, now: Now) {
+        if !self.may_replay() {
+            return;
+        }
+        for command in self.away.due(now) {
+            match self.spool.first_held(&command) {
+                Ok(Some(message)) => {
+                    self.away.tries(&command, message.sequence);
+                    self.send_stored(message, now);
+                }
+                Ok(None) => {
+                    self.spool.release(&command);
+                    self.away.come_back(&command, now);
+                }
+                Err(error) => {
+                    self.note_spool_error(&error, now);
+                    self.away.put_off(&command, now.mono + REPLAY_PAUSE);
+                }
+            }
+        }
+    }
+
+    /// Sends a stored message; one that the peer can never take is set aside.
+    fn send_stored(&mut self, message: Message, now: Now) {
+        let text = message.request.into_boxed_slice();
+        let size = request::payload(&text).bytes.len();
+        if let Err(why) = self.link.takes(size) {
+            let outcome = Outcome::Rejected(format!("error:{why}").into_bytes());
+            return self.close_stored(message.sequence, text, outcome, now);
+        }
+        let sequence = Some(message.sequence);
+        let purpose = Purpose::Critical { request: text.clone(), sequence, stored: true };
+        let entry = Entry { owner: None, purpose, size };
+        let Broker { link, pending, spool, away, .. } = self;
+        send_critical(&text, entry, link, pending, spool, away, now);
     }
 
     /// The spool's disk is in trouble. Looking for files then finds out whether it can be used, if nothing else asks.
@@ -381,10 +478,13 @@ enum Outcome {
 }
 
 impl Outcome {
-    fn of(owner: Option<Owner>, answer: &[u8]) -> Outcome {
+    /// `broken`: the handler had got the message and gave no answer. Then nobody knows what was done, and it is for a person
+    /// to look.
+    fn of(owner: Option<Owner>, answer: &[u8], broken: bool) -> Outcome {
         match (owner, answer) {
             (Some(_), _) => Outcome::ToItsProgram,
             (None, b"refused" | b"unknown_cmd" | b"") => Outcome::Rejected(answer.to_vec()),
+            (None, _) if broken => Outcome::Rejected(answer.to_vec()),
             (None, _) => Outcome::Delivered,
         }
     }

@@ -94,7 +94,7 @@ impl<D: Disk> Broker<D> {
     /// Lets go of what need not be held back any longer.
     pub(super) fn release_held(&mut self, now: Now) {
         loop {
-            let backlog = !self.spool.is_empty() || !self.stores.is_empty();
+            let backlog = self.spool.has_backlog() || !self.stores.is_empty();
             let free = !self.link.is_up() || self.draining.is_some() || !backlog;
             if self.link.is_up() && !backlog && (self.pending.full() || self.link.clogged() || self.leaving) {
                 return;
@@ -107,10 +107,10 @@ impl<D: Disk> Broker<D> {
             }
             let forward = Forward { critical: true, text: &waiting.text };
             let stores_empty = self.stores.is_empty();
-            let Broker { link, pending, spool, .. } = self;
-            match forward_request(forward, owner, stores_empty, link, pending, spool, now) {
+            let Broker { link, pending, spool, away, .. } = self;
+            match forward_request(forward, owner, stores_empty, link, pending, spool, away, now) {
                 Kept::Sent => {}
-                Kept::ToStore => self.gather(owner, &waiting.text),
+                Kept::ToStore | Kept::ToStoreForHandler => self.gather(owner, &waiting.text),
                 // A critical request is never lost, but it may be longer than the peer takes.
                 Kept::Lost => self.answer(owner, super::CON_LOST),
                 Kept::Refused(why) => self.answer(owner, format!("error:{why}").as_bytes()),

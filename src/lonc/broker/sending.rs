@@ -1,11 +1,13 @@
 //! The broker's steps on the way of a request to the link and of an answer to its program.
 
+use super::away::Away;
 use crate::lonc::link::{Link, Now};
 use crate::lonc::pending::{Entry, Owner, Pending, Purpose};
 use crate::lonc::protocol::{Message, Once};
 use crate::lonc::request::{self, Forward};
 use crate::lonc::session::{ClientId, Session, Sessions};
 use crate::spool::{Disk, Spool};
+use crate::wire::secure::command;
 use std::collections::VecDeque;
 
 /// What became of a request that a program wants forwarded.
@@ -14,6 +16,8 @@ pub(super) enum Kept {
     Lost,
     Refused(String),
     ToStore,
+    /// Its handler is away: waiting would not make that better.
+    ToStoreForHandler,
 }
 
 /// Sends a request if it may be sent; says otherwise what is to become of it.
@@ -24,6 +28,7 @@ pub(super) fn forward_request<D: Disk>(
     link: &mut Link,
     pending: &mut Pending,
     spool: &mut Spool<D>,
+    away: &Away,
     now: Now,
 ) -> Kept {
     if !link.is_up() {
@@ -39,7 +44,10 @@ pub(super) fn forward_request<D: Disk>(
         pending.push(Entry { owner: Some(owner), purpose: Purpose::Plain, size }, now.mono);
         return Kept::Sent;
     }
-    if !stores_empty || !spool.is_empty() {
+    if away.blocks(command(request::payload(forward.text).bytes)) {
+        return Kept::ToStoreForHandler;
+    }
+    if !stores_empty || spool.has_backlog() {
         return Kept::ToStore;
     }
     let mut sequence = None;
@@ -54,7 +62,8 @@ pub(super) fn forward_request<D: Disk>(
     }
     let request = forward.text.into();
     let purpose = Purpose::Critical { request, sequence, stored: false };
-    send_critical(forward.text, Entry { owner: Some(owner), purpose, size }, link, pending, spool, now);
+    let entry = Entry { owner: Some(owner), purpose, size };
+    send_critical(forward.text, entry, link, pending, spool, away, now);
     Kept::Sent
 }
 
@@ -65,6 +74,7 @@ pub(super) fn send_critical<D: Disk>(
     link: &mut Link,
     pending: &mut Pending,
     spool: &Spool<D>,
+    away: &Away,
     now: Now,
 ) {
     let sequence = match &entry.purpose {
@@ -73,10 +83,15 @@ pub(super) fn send_critical<D: Disk>(
     };
     let number = pending.next_number();
     let once = sequence.map(|sequence| {
-        // Below the least that waits or is in flight all is settled.
-        let waiting = [Some(spool.settled_below()), pending.least_unstored(), Some(sequence)];
+        let held = away.held().clone();
+        let command = command(request::payload(text).bytes);
+        // Below the least that waits or is in flight all is settled, but for what is held; and of what is held, below the
+        // first of it.
+        let stored =
+            if held.contains(command) { spool.settled_below_of(command) } else { spool.settled_below() };
+        let waiting = [Some(stored), pending.least_unstored(), Some(sequence)];
         let settled = waiting.into_iter().flatten().min().unwrap_or(sequence);
-        Once { sequence, settled }
+        Once { sequence, settled, held }
     });
     link.send(Message { number, text, once });
     pending.push(entry, now.mono);

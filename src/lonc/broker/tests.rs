@@ -7,6 +7,7 @@ use crate::wire::classic::Cipher;
 use std::path::Path;
 use tempfile::TempDir;
 
+mod away;
 mod handing;
 mod secure;
 

@@ -68,7 +68,7 @@ impl Classic {
                         Line::Whole(line) if enciphered => decipher(line, cipher),
                         Line::Whole(line) => Cow::Borrowed(line),
                     };
-                    Heard::Answer { number: None, text }
+                    Heard::Answer { number: None, text, broken: false }
                 }
             };
             if tell(heard).is_break() {

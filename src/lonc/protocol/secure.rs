@@ -10,14 +10,14 @@
 //! (PING, a window used up) there is one frame at a time on its way out, and what is due meanwhile is one more. So the
 //! peer is always read, however little it reads itself.
 
-use super::{Heard, Message, Once};
+use super::{Heard, HeldCommands, Message, Once};
 use crate::config::HostId;
 use crate::lonc::request;
 use crate::wire::line::Outgoing;
 use crate::wire::secure::{
     Assembler, CalledHello, CallerHello, Credit, CriticalHead, Frame, FrameError, FrameReader, Hello, Key,
-    MAX_BODY, NO_EPOCH, Taken, Versions, message_cost, put_cancel, put_critical, put_error, put_ping,
-    put_pong, put_request, put_window,
+    MAX_BODY, NO_EPOCH, Taken, Versions, command, message_cost, put_cancel, put_critical, put_error,
+    put_held, put_ping, put_pong, put_request, put_window,
 };
 use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
@@ -68,6 +68,8 @@ pub struct Secure {
     begun: BTreeMap<u64, Begun>,
     /// The id given last.
     last_id: u64,
+    /// What the peer was told to be held.
+    told_held: HeldCommands,
     /// Requests that wait to be begun.
     waiting: VecDeque<Outbound>,
     /// Critical ones, in their order.
@@ -91,6 +93,8 @@ struct Outbound {
     /// Its id on the wire; 0 until it is begun.
     id: u64,
     head: Option<CriticalHead>,
+    /// What is held while it is sent, if it is critical.
+    held: HeldCommands,
     text: Box<[u8]>,
     sent: usize,
     /// Nobody waits for its answer any more: said behind the last chunk.
@@ -102,8 +106,11 @@ impl Outbound {
         message_cost(self.head.as_ref().map_or(0, CriticalHead::size) + self.text.len()) as u64
     }
 
-    /// Puts the next chunk; `true` if it was the last.
-    fn put_chunk(&mut self, out: &mut Outgoing) -> bool {
+    /// Puts the next chunk; `true` if it was the last. `told`: what the peer knows to be held.
+    fn put_chunk(&mut self, told: &mut HeldCommands, out: &mut Outgoing) -> bool {
+        if self.head.is_some() && self.sent == 0 {
+            tell_held(&self.held, told, out);
+        }
         let head = self.head.as_ref().filter(|_| self.sent == 0);
         let room = MAX_BODY - head.map_or(0, CriticalHead::size);
         let end = self.text.len().min(self.sent + room);
@@ -149,6 +156,7 @@ impl Secure {
             control_gone_at: 0,
             begun: BTreeMap::new(),
             last_id: 0,
+            told_held: HeldCommands::default(),
             waiting: VecDeque::new(),
             waiting_critical: VecDeque::new(),
             sending: VecDeque::new(),
@@ -190,7 +198,7 @@ impl Secure {
                     tell(Heard::Opened)
                 }
                 _ if !self.open => return fault(out, "a frame before HELLO".to_owned()),
-                Frame::Answer { id, more, body } => {
+                Frame::Answer { id, more, broken, body } => {
                     let cost = frame.cost();
                     if id == 0 || id > self.last_id {
                         return fault(out, "an answer to no request".to_owned());
@@ -203,7 +211,7 @@ impl Secure {
                             self.answers.give_back(given_back);
                             match text {
                                 Some((number, text)) => {
-                                    tell(Heard::Answer { number: Some(number), text: one_line(text) })
+                                    tell(Heard::Answer { number: Some(number), text: one_line(text), broken })
                                 }
                                 None => ControlFlow::Continue(()),
                             }
@@ -221,6 +229,17 @@ impl Secure {
                     ControlFlow::Continue(())
                 }
                 Frame::GoAway { last } => tell(Heard::Leaving { not_run: self.not_run(last) }),
+                Frame::NotTaken { id, why } => match self.begun.remove(&id) {
+                    Some(Begun { number, cost }) => {
+                        self.assembler.forget(id);
+                        self.answers.give_back(cost);
+                        tell(Heard::NotTaken { number, why: shown(why) })
+                    }
+                    None => ControlFlow::Continue(()),
+                },
+                Frame::Ready(name) => tell(Heard::Ready { command: command(name) }),
+                // Such a kind may be passed over.
+                Frame::Held(_) => ControlFlow::Continue(()),
                 Frame::Request { .. } | Frame::Critical { .. } | Frame::Cancel { .. } => {
                     return fault(out, "a frame that only a caller sends".to_owned());
                 }
@@ -242,11 +261,12 @@ impl Secure {
 
     pub(super) fn send(&mut self, message: Message<'_>, out: &mut Outgoing) {
         let payload = request::payload(message.text);
-        let head = message.once.map(|Once { sequence, settled }| CriticalHead {
+        let head = message.once.as_ref().map(|Once { sequence, settled, .. }| CriticalHead {
             sequence: sequence.0,
             settled: settled.0,
             key: payload.key.and_then(|key| Key::new(key.as_bytes())),
         });
+        let held = message.once.map(|once| once.held).unwrap_or_default();
         // All is enciphered here: the prefix `encrypt:` asks for nothing more.
         let length = head.as_ref().map_or(0, CriticalHead::size) + payload.bytes.len();
         let cost = message_cost(length) as u64;
@@ -258,14 +278,18 @@ impl Secure {
             self.credit -= cost;
             let id = self.next_id(message.number);
             match &head {
-                Some(_) => put_critical(out.tail(), id, false, head.as_ref(), payload.bytes),
+                Some(_) => {
+                    tell_held(&held, &mut self.told_held, out);
+                    put_critical(out.tail(), id, false, head.as_ref(), payload.bytes);
+                }
                 None => put_request(out.tail(), id, false, payload.bytes),
             }
             return;
         }
         let queue = if head.is_some() { &mut self.waiting_critical } else { &mut self.waiting };
         let text = payload.bytes.into();
-        queue.push_back(Outbound { number: message.number, id: 0, head, text, sent: 0, cancelled: false });
+        let (number, id, sent, cancelled) = (message.number, 0, 0, false);
+        queue.push_back(Outbound { number, id, head, held, text, sent, cancelled });
         self.begin_waiting();
         self.carry_on(out);
     }
@@ -302,7 +326,7 @@ impl Secure {
             if message.id == 0 {
                 message.id = self.next_id(message.number);
             }
-            if !message.put_chunk(out) {
+            if !message.put_chunk(&mut self.told_held, out) {
                 self.sending.push_back(message);
             }
         }
@@ -419,6 +443,15 @@ fn take_chunk<'a>(
         Taken::Skipped => None,
     };
     Ok(Chunk { text, given_back: cost })
+}
+
+/// Tells the peer what is held, if that is not what it was told last. What a critical request says to be settled depends on
+/// it, so this stands right before its first chunk.
+fn tell_held(held: &HeldCommands, told: &mut HeldCommands, out: &mut Outgoing) {
+    if held != told {
+        put_held(out.tail(), held.iter().map(|command| command.as_bytes()));
+        *told = held.clone();
+    }
 }
 
 /// An answer as a line: a peer's newline must not become two answers.

@@ -6,7 +6,7 @@
 use crate::config::{Config, HostId, Peer};
 use crate::disk::own;
 use crate::logging;
-use crate::status::{self, LinkState, PeerStatus, Snapshot, WallClock, in_words, moved};
+use crate::status::{self, AwayStatus, LinkState, PeerStatus, Snapshot, WallClock, in_words, moved};
 use crate::supervise::publish::{Pace, replace};
 use jiff::{Timestamp, tz::TimeZone};
 use std::collections::HashMap;
@@ -219,6 +219,12 @@ fn is_change(old: &PeerStatus, new: &PeerStatus) -> bool {
         || (&old.wire, old.private) != (&new.wire, new.private)
         || (old.delayed == 0, old.failed, old.corrupt) != (new.delayed == 0, new.failed, new.corrupt)
         || (&old.last_error, old.last_error_at) != (&new.last_error, new.last_error_at)
+        || !old.away.iter().map(reason).eq(new.away.iter().map(reason))
+}
+
+/// All of it but the count.
+fn reason(away: &AwayStatus) -> (&str, &str, bool) {
+    (&away.handler, &away.why, away.held.is_some())
 }
 
 fn unserved(peer: &Peer, since: Timestamp) -> PeerStatus {
@@ -242,6 +248,7 @@ fn unserved(peer: &Peer, since: Timestamp) -> PeerStatus {
         last_error: None,
         last_error_at: None,
         last_log: String::new(),
+        away: Vec::new(),
     }
 }
 

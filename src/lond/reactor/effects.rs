@@ -7,7 +7,7 @@ use super::keeper::Opening;
 use super::stream::Stream;
 use super::wire::Wire;
 use crate::config::Pin;
-use crate::handler::builtin;
+use crate::handler::{Reply, builtin};
 use crate::logging;
 use crate::lond::service::Effect;
 use crate::supervise::control::FromServe;
@@ -64,7 +64,7 @@ impl Reactor {
                     // What cannot be read has no number in it, and is answered so.
                     let text = std::fs::read_to_string(LOADAVG).unwrap_or_default();
                     let answer = builtin::load_answer(&text, self.config.lond.full_load);
-                    self.wire.answer(ticket, answer.as_bytes());
+                    self.wire.answer(ticket, Reply::Answer(answer.as_bytes()));
                 }
                 (Effect::Log(text), Some(known)) => {
                     let shown = builtin::printable(text);
@@ -80,8 +80,9 @@ impl Reactor {
                         Opening::Failed(cause) => session.record_failed(&cause, now),
                     }
                 }
-                (Effect::Recall { ticket, sequence, settled, running, key }, Some(known)) => {
-                    let found = known.keeper.recall(sequence, settled, running, key);
+                (Effect::Recall { ticket, sequence, command, settled, held, running, key }, Some(known)) => {
+                    let (message, settled) = ((command, sequence), (settled, held));
+                    let found = known.keeper.recall(message, settled, running, key);
                     if let Wire::Secure(link) = &mut self.wire
                         && let Some(session) = link.session()
                     {

@@ -14,12 +14,17 @@
 //! rest of the link, and that is closed as soon as it is idle, so that other links come to it as well. A program that
 //! was seen to answer on a connection while an older one was open is never treated so: it has merely too few workers.
 //!
+//! A critical message that the program could not be given is not answered: its caller keeps it ([`Reply::NotTaken`]), and
+//! those that wait here behind it go back with it, so that none overtakes it. From then on the program is *watched*: a
+//! connection to it is tried, in pauses that grow to [`WATCH_MOST`], until there is one; then the caller is told
+//! ([`Handler::take_back`]).
+//!
 //! Bounded: [`POOL`] connections and one; the requests that wait here are within the link's flow-control window.
 //! A connection that had nothing to do for [`IDLE`] is closed.
 
 use super::program::Program;
-use crate::handler::Ticket;
 use crate::handler::socket::Conversation;
+use crate::handler::{Reply, Ticket};
 use crate::lond::service::Order;
 use mio::event::Event;
 use mio::{Registry, Token};
@@ -39,6 +44,12 @@ pub const STARVED: Duration = Duration::from_millis(100);
 /// How long such a connection may wait beside others that are busy; then those get nothing new until it was served.
 pub const PASSED_OVER: Duration = Duration::from_secs(1);
 
+/// Pause before a connection is tried to a program that could not be given a critical message; it doubles ...
+pub const WATCH_FIRST: Duration = Duration::from_millis(100);
+
+/// ... up to this.
+pub const WATCH_MOST: Duration = Duration::from_secs(1);
+
 /// Tokens that a handler takes.
 pub const TOKENS: usize = POOL + 1;
 
@@ -57,12 +68,26 @@ pub struct Handler {
     habit: Habit,
     /// Critical messages that wait for those before them.
     critical: VecDeque<Waiting>,
+    /// The one that was passed on last.
+    once: Option<Ticket>,
     /// An answer to one is not recorded.
     holds_critical: bool,
+    /// The program is away, and a caller waits for it.
+    watch: Option<Watch>,
+    /// It was, and is back.
+    back: bool,
     /// Other requests that wait for a connection.
     waiting: VecDeque<Waiting>,
     /// When a connection was last closed for the sake of another.
     relieved: Instant,
+}
+
+/// When it is tried again whether a program is back.
+#[derive(Debug, Clone, Copy)]
+struct Watch {
+    next: Instant,
+    /// The pause after that.
+    pause: Duration,
 }
 
 /// What is known of how the program serves its connections.
@@ -116,7 +141,10 @@ impl Handler {
             first_token,
             habit: Habit::Unknown,
             critical: VecDeque::new(),
+            once: None,
             holds_critical: false,
+            watch: None,
+            back: false,
             waiting: VecDeque::new(),
             relieved: now,
         }
@@ -159,7 +187,8 @@ impl Handler {
     pub fn deadline(&self) -> Option<Instant> {
         let programs = self.lanes.iter().filter_map(|lane| lane.program.deadline());
         let closes = self.lanes.iter().filter_map(|lane| lane.closes(self.habit));
-        programs.chain(closes).chain(self.relief().map(|relief| relief.due)).min()
+        let watch = self.watch.map(|watch| watch.next);
+        programs.chain(closes).chain(self.relief().map(|relief| relief.due)).chain(watch).min()
     }
 
     /// Whether there is something to read, if answers are `wanted`, or to pass on.
@@ -175,12 +204,18 @@ impl Handler {
         wanted: bool,
         scratch: &mut [u8],
         now: Instant,
-        answer: &mut impl FnMut(Ticket, &[u8]),
+        answer: &mut impl FnMut(Ticket, Reply<'_>),
     ) {
         let mut heard = Vec::new();
+        let mut away = None;
+        let once = self.once;
+        let mut told = |ticket, reply: Reply<'_>| {
+            note_untaken(once, ticket, reply, &mut away);
+            answer(ticket, reply);
+        };
         for (at, lane) in self.lanes.iter_mut().enumerate() {
             let was_free = lane.program.is_free();
-            if lane.program.read(wanted, scratch, now, answer) {
+            if lane.program.read(wanted, scratch, now, &mut told) {
                 heard.push(at);
             }
             if !was_free {
@@ -189,10 +224,37 @@ impl Handler {
                 lane.program.close(now);
             }
         }
+        self.give_back(away, now, answer);
         for at in heard {
             self.learn(at, now);
         }
         self.relieve(now);
+    }
+
+    /// A critical message could not be passed on, for this reason: those behind it must not overtake it, and go back too.
+    fn give_back(&mut self, away: Option<String>, now: Instant, answer: &mut impl FnMut(Ticket, Reply<'_>)) {
+        let Some(why) = away else { return };
+        self.once = None;
+        for Waiting { ticket, .. } in self.critical.drain(..) {
+            answer(ticket, Reply::NotTaken(&why));
+        }
+        self.back = false;
+        self.watch.get_or_insert(Watch { next: now + WATCH_FIRST, pause: 2 * WATCH_FIRST });
+    }
+
+    /// Tries whether a program that is watched is back, if it is time.
+    fn look_whether_back(&mut self, now: Instant) {
+        if let Some(watch) = &mut self.watch
+            && watch.next <= now
+        {
+            *watch = Watch { next: now + watch.pause, pause: (2 * watch.pause).min(WATCH_MOST) };
+            self.lanes[ORDERED].program.probe(now);
+        }
+    }
+
+    /// Whether a program that could not be given a critical message has come back since the last call.
+    pub fn take_back(&mut self) -> bool {
+        std::mem::take(&mut self.back)
     }
 
     /// Whether there is an answer to a critical message that could not be recorded: then no other is passed on.
@@ -206,11 +268,24 @@ impl Handler {
         registry: &Registry,
         scratch: &mut [u8],
         now: Instant,
-        answer: &mut impl FnMut(Ticket, &[u8]),
+        answer: &mut impl FnMut(Ticket, Reply<'_>),
     ) {
+        self.look_whether_back(now);
         self.pass_on(now);
+        let mut away = None;
+        let once = self.once;
+        let mut told = |ticket, reply: Reply<'_>| {
+            note_untaken(once, ticket, reply, &mut away);
+            answer(ticket, reply);
+        };
+        let mut connected = false;
         for lane in &mut self.lanes {
-            lane.program.write(registry, scratch, now, answer);
+            lane.program.write(registry, scratch, now, &mut told);
+            connected |= lane.program.dialed().is_some_and(|at| at == now) && lane.program.is_connected();
+        }
+        self.give_back(away, now, answer);
+        if connected && self.watch.take().is_some() {
+            self.back = true;
         }
     }
 
@@ -235,7 +310,12 @@ impl Handler {
                 (Some((_, at)), None) => (&mut self.critical, at),
                 (None, None) => return,
             };
+            let is_critical = critical
+                .is_some_and(|(first, _)| from.front().is_some_and(|waiting| waiting.ticket == first));
             if let Some(Waiting { ticket, request }) = from.pop_front() {
+                if is_critical {
+                    self.once = Some(ticket);
+                }
                 self.lanes[at].ask(ticket, &request, now);
             }
         }
@@ -341,6 +421,14 @@ impl Handler {
             Habit::Unknown | Habit::Beside => waits.asked.max(rests.used).max(self.relieved) + STARVED,
         };
         Some(Relief { starved, idle, due })
+    }
+}
+
+/// Notes why the critical message that was passed on last was not taken, if it is that.
+fn note_untaken(once: Option<Ticket>, ticket: Ticket, reply: Reply<'_>, away: &mut Option<String>) {
+    match reply {
+        Reply::NotTaken(why) if once == Some(ticket) => *away = Some(why.to_owned()),
+        Reply::NotTaken(_) | Reply::Answer(_) | Reply::Broken(_) => {}
     }
 }
 

@@ -5,9 +5,10 @@
 
 use crate::config::HostId;
 use crate::disk::{Disk, FolderLock, RealDisk, StepError};
-use crate::lond::record::{self, Look, Record};
-use crate::lond::secure::Recalled;
+use crate::lond::record::{self, Answered, Look, Record};
+use crate::lond::secure::{Recalled, Said, Unrecorded};
 use crate::wire::secure::Key;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -67,25 +68,35 @@ impl<D: Disk, L> Keeper<D, L> {
         }
     }
 
-    /// What is known of a message; all sequences below `settled` are settled. `running`: others that are being run
-    /// or recorded.
-    pub fn recall(&mut self, sequence: u64, settled: u64, running: usize, key: Option<&Key>) -> Recalled<'_> {
+    /// What is known of a message of this command; all sequences below `settled` are settled, as far as that goes while the
+    /// commands `held` are. `running`: others that are being run or recorded.
+    pub fn recall(
+        &mut self,
+        (command, sequence): (&str, u64),
+        (settled, held): (u64, &BTreeSet<Box<str>>),
+        running: usize,
+        key: Option<&Key>,
+    ) -> Recalled<'_> {
         let Some((record, _)) = &mut self.held else {
             return Recalled::Failed("the record of critical messages is not open");
         };
-        record.settled(settled);
+        record.settled_but(command, settled, held);
         let key = key.and_then(|key| record::Key::new(key.as_str().as_bytes()));
-        let new = record.look_up(sequence, key.as_ref()) == Look::Unknown;
+        let new = record.look_up_in(command, sequence, key.as_ref()) == Look::Unknown;
         // On a sick disk nothing is to be run in vain. What is being run is recorded in the room that it has.
         if let Some(error) = new.then(|| record.may_run(running).err()).flatten() {
             self.failure = error.to_string();
             return Recalled::NoRoom(&self.failure);
         }
         let record = &*record;
-        match (record.look_up(sequence, None), record.look_up(sequence, key.as_ref())) {
-            (Look::Answered(answer), _) => Recalled::Answered(answer),
+        let said = |text, broken| Said { text, broken };
+        let by_key = record.look_up_in(command, sequence, key.as_ref());
+        match (record.look_up_in(command, sequence, None), by_key) {
+            (Look::Answered(text), _) => Recalled::Answered(said(text, false)),
+            (Look::Broken(text), _) => Recalled::Answered(said(text, true)),
             (Look::SettledBefore, _) => Recalled::SettledBefore,
-            (Look::Unknown, Look::Answered(answer)) => Recalled::AnsweredByKey(answer),
+            (Look::Unknown, Look::Answered(text)) => Recalled::AnsweredByKey(said(text, false)),
+            (Look::Unknown, Look::Broken(text)) => Recalled::AnsweredByKey(said(text, true)),
             (Look::Unknown, Look::Unknown) => Recalled::New,
             (Look::Unknown, Look::SettledBefore | Look::NotReady) | (Look::NotReady, _) => {
                 Recalled::Failed("the record of critical messages is not ready")
@@ -94,20 +105,23 @@ impl<D: Disk, L> Keeper<D, L> {
     }
 
     /// Records answers, all with one sync.
-    pub fn add<'a>(
-        &mut self,
-        answers: impl Iterator<Item = (u64, Option<&'a Key>, &'a [u8])>,
-    ) -> Result<(), String> {
+    pub fn add<'a>(&mut self, answers: impl Iterator<Item = &'a Unrecorded>) -> Result<(), String> {
         let Some((record, _)) = &mut self.held else {
             return Err("the record of critical messages is not open".to_owned());
         };
-        let answers: Vec<(u64, Option<record::Key>, &[u8])> = answers
-            .map(|(sequence, key, text)| {
-                (sequence, key.and_then(|key| record::Key::new(key.as_str().as_bytes())), text)
+        let recorded_key = |key: &Key| record::Key::new(key.as_str().as_bytes());
+        let answers: Vec<(Option<record::Key>, &Unrecorded)> =
+            answers.map(|answer| (answer.key.as_ref().and_then(recorded_key), answer)).collect();
+        let borrowed: Vec<Answered<'_>> = answers
+            .iter()
+            .map(|(key, answer)| Answered {
+                sequence: answer.sequence,
+                key: key.as_ref(),
+                command: &answer.command,
+                broken: answer.broken,
+                text: &answer.text,
             })
             .collect();
-        let borrowed: Vec<(u64, Option<&record::Key>, &[u8])> =
-            answers.iter().map(|(sequence, key, text)| (*sequence, key.as_ref(), *text)).collect();
         record.add(&borrowed).map_err(|error| error.to_string())
     }
 

@@ -5,8 +5,8 @@
 //! answers the requests that this costs, and says whether to dial anew.
 
 use super::stream::{ReadOutcome, Stream};
-use crate::handler::Ticket;
 use crate::handler::socket::{Conversation, Fault};
+use crate::handler::{Reply, Ticket};
 use crate::logging::repeats::Repeats;
 use mio::event::Event;
 use mio::net::UnixStream;
@@ -66,6 +66,11 @@ impl Program {
         self.conversation.withdraw(ticket)
     }
 
+    /// Has a connection made, if there is none, to see whether the program is there.
+    pub fn probe(&mut self, now: Instant) {
+        self.conversation.probe(now);
+    }
+
     /// Whether no request is open: neither waiting nor one whose late answer is still awaited.
     pub fn is_free(&self) -> bool {
         self.conversation.is_free()
@@ -119,7 +124,7 @@ impl Program {
         wanted: bool,
         scratch: &mut [u8],
         now: Instant,
-        answer: &mut impl FnMut(Ticket, &[u8]),
+        answer: &mut impl FnMut(Ticket, Reply<'_>),
     ) -> bool {
         let mut budget = READ_BUDGET;
         while wanted && budget > 0 && self.read_once(scratch, now, answer) {
@@ -138,7 +143,7 @@ impl Program {
         registry: &Registry,
         scratch: &mut [u8],
         now: Instant,
-        answer: &mut impl FnMut(Ticket, &[u8]),
+        answer: &mut impl FnMut(Ticket, Reply<'_>),
     ) {
         if self.conversation.wants_dial(now) {
             self.dial(registry, now, answer);
@@ -164,7 +169,7 @@ impl Program {
         &mut self,
         scratch: &mut [u8],
         now: Instant,
-        answer: &mut impl FnMut(Ticket, &[u8]),
+        answer: &mut impl FnMut(Ticket, Reply<'_>),
     ) -> bool {
         let Some(connection) = self.connection.as_mut().filter(|connection| connection.readable()) else {
             return false;
@@ -185,7 +190,7 @@ impl Program {
         false
     }
 
-    fn dial(&mut self, registry: &Registry, now: Instant, answer: &mut impl FnMut(Ticket, &[u8])) {
+    fn dial(&mut self, registry: &Registry, now: Instant, answer: &mut impl FnMut(Ticket, Reply<'_>)) {
         let dialed =
             UnixStream::connect(&self.path).and_then(|socket| Stream::register(socket, registry, self.token));
         match dialed {
@@ -207,7 +212,7 @@ impl Program {
         }
     }
 
-    fn drop_connection(&mut self, fault: &Fault, now: Instant, answer: &mut impl FnMut(Ticket, &[u8])) {
+    fn drop_connection(&mut self, fault: &Fault, now: Instant, answer: &mut impl FnMut(Ticket, Reply<'_>)) {
         match fault {
             // A program that closes a connection with no request on it does as it likes.
             Fault::Idle | Fault::Closed if !self.conversation.is_waiting() => {

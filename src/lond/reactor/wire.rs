@@ -3,7 +3,7 @@
 use super::secure_link::SecureLink;
 use super::stream::Stream;
 use crate::config::Pin;
-use crate::handler::Ticket;
+use crate::handler::{Reply, Ticket};
 use crate::lond::Reason;
 use crate::lond::serve::Serve;
 use crate::lond::service::Effect;
@@ -29,13 +29,27 @@ impl Wire {
         }
     }
 
-    /// The answer to a request.
-    pub fn answer(&mut self, ticket: Ticket, answer: &[u8]) {
+    /// What came of a request. On the classic wire nobody knows what is critical, and each has its place that must be
+    /// filled: there a request that was not taken is answered `error:`, too.
+    pub fn answer(&mut self, ticket: Ticket, reply: Reply<'_>) {
         match self {
-            Wire::Classic(serve) => serve.answer(ticket, answer),
+            Wire::Classic(serve) => serve.answer(ticket, &reply.text()),
             Wire::Secure(link) => {
                 if let Some(session) = link.session() {
-                    session.answer(ticket, answer);
+                    session.answer(ticket, reply);
+                }
+            }
+        }
+    }
+
+    /// A handler that had not taken a critical message is back.
+    pub fn handler_back(&mut self, handler: usize) {
+        match self {
+            // There every message was answered.
+            Wire::Classic(_) => {}
+            Wire::Secure(link) => {
+                if let Some(session) = link.session() {
+                    session.handler_back(handler);
                 }
             }
         }

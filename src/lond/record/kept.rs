@@ -2,9 +2,9 @@
 //!
 //! Pure. The bounds are here, and what happens at each: see the constants.
 
-use super::Key;
 use super::line::{self, Line};
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use super::{Answered, Key};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 /// Answers to unsettled sequences that are kept. A caller settles in time what it sends; the answer beyond is refused
@@ -23,18 +23,29 @@ pub const ANSWER_MOST: usize = 64 * 1024;
 /// The answer to a repeat whose first answer was not kept.
 pub const NOT_KEPT: &[u8] = b"error:answered before; the answer was too long to keep";
 
+/// An answer that is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// Its text.
+    pub text: Arc<[u8]>,
+    /// It stands for one that the handler, which had got the message, did not give.
+    pub broken: bool,
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Kept {
     /// The caller's epoch; none as long as nothing is known of it.
     epoch: Option<String>,
-    /// All sequences below are settled.
+    /// All sequences below are settled, but for what `held` says.
     floor: u64,
-    /// Of this epoch, none below the floor.
-    answers: BTreeMap<u64, Arc<[u8]>>,
+    /// Commands of which only the sequences below this are settled: less than the floor.
+    held: BTreeMap<Box<str>, u64>,
+    /// Of this epoch, with their commands; none below its command's floor.
+    answers: BTreeMap<u64, (Box<str>, Answer)>,
     answer_bytes: usize,
     /// Of any epoch.
-    keys: HashMap<Key, Arc<[u8]>>,
+    keys: HashMap<Key, Answer>,
     /// The same keys, oldest first.
     by_age: VecDeque<Key>,
     key_bytes: usize,
@@ -46,19 +57,34 @@ impl Kept {
         self.epoch.as_deref()
     }
 
-    /// All sequences below are settled.
+    /// All sequences below are settled, but for those of commands that are held.
     pub fn floor(&self) -> u64 {
         self.floor
     }
 
+    /// All sequences of this command's messages below are settled.
+    pub fn floor_of(&self, command: &str) -> u64 {
+        self.held.get(command).copied().unwrap_or(self.floor)
+    }
+
+    /// The least floor of all commands'.
+    pub fn least_floor(&self) -> u64 {
+        self.held.values().copied().fold(self.floor, u64::min)
+    }
+
+    /// Adds the line that says what is settled.
+    pub fn append_floor(&self, out: &mut Vec<u8>) {
+        line::append_floor(out, self.epoch().unwrap_or_default(), self.floor, &self.held);
+    }
+
     /// The answer to a sequence.
-    pub fn answer(&self, sequence: u64) -> Option<&[u8]> {
-        self.answers.get(&sequence).map(|answer| &**answer)
+    pub fn answer(&self, sequence: u64) -> Option<&Answer> {
+        self.answers.get(&sequence).map(|(_, answer)| answer)
     }
 
     /// The answer to the first message with a client key.
-    pub fn answer_to_key(&self, key: &Key) -> Option<&[u8]> {
-        self.keys.get(key).map(|answer| &**answer)
+    pub fn answer_to_key(&self, key: &Key) -> Option<&Answer> {
+        self.keys.get(key)
     }
 
     /// How many more answers may be kept.
@@ -76,17 +102,44 @@ impl Kept {
         if self.epoch() != Some(epoch) {
             self.epoch = Some(epoch.to_owned());
             self.floor = 0;
+            self.held.clear();
             self.answers.clear();
             self.answer_bytes = 0;
         }
     }
 
-    /// All sequences below are settled.
-    pub fn settle(&mut self, below: u64) {
-        if below > self.floor {
-            self.floor = below;
-            while let Some(first) = self.answers.first_entry().filter(|first| *first.key() < below) {
-                self.answer_bytes -= first.remove().len();
+    /// What a message of this command says to be settled: all sequences below, but for those of commands that the caller
+    /// holds. If its own is one of these, what it says is about that alone.
+    pub fn settle(&mut self, command: &str, below: u64, held: &BTreeSet<Box<str>>) {
+        for name in held {
+            if !self.held.contains_key(name) {
+                self.held.insert(name.clone(), self.floor);
+            }
+        }
+        if held.contains(command) {
+            if let Some(floor) = self.held.get_mut(command) {
+                *floor = below.max(*floor);
+            }
+        } else {
+            self.floor = below.max(self.floor);
+            for (_, floor) in self.held.iter_mut().filter(|(name, _)| !held.contains(*name)) {
+                *floor = below.max(*floor);
+            }
+        }
+        self.drop_settled();
+    }
+
+    fn drop_settled(&mut self) {
+        self.held.retain(|_, floor| *floor < self.floor);
+        let settled: Vec<u64> = self
+            .answers
+            .range(..self.floor)
+            .filter(|(sequence, (command, _))| **sequence < self.floor_of(command))
+            .map(|(sequence, _)| *sequence)
+            .collect();
+        for sequence in settled {
+            if let Some((_, answer)) = self.answers.remove(&sequence) {
+                self.answer_bytes -= answer.text.len();
             }
         }
     }
@@ -94,41 +147,44 @@ impl Kept {
     /// Takes in what a line says. The lines of a record, in order, restore it.
     pub fn take(&mut self, line: Line) {
         match line {
-            Line::Floor { epoch, floor } => {
+            Line::Floor { epoch, floor, held } => {
                 self.begin(&epoch);
-                self.settle(floor);
+                self.floor = floor.max(self.floor);
+                self.held = held;
+                self.drop_settled();
             }
-            Line::Answer { epoch, sequence, key, answer } => {
+            Line::Answer { epoch, sequence, key, command, broken, answer } => {
                 self.begin(&epoch);
-                self.insert(sequence, key, answer.into());
+                let answer = Answer { text: answer.into(), broken };
+                self.insert(sequence, key, &command, answer);
             }
-            Line::Key { key, answer } => self.insert_key(key, answer.into()),
+            Line::Key { key, broken, answer } => self.insert_key(key, Answer { text: answer.into(), broken }),
         }
     }
 
     /// Keeps an answer; the first one to a sequence or key stays. Bounds on answers are the caller's to keep: while
     /// a record is read, those are here that a later line drops.
-    pub fn insert(&mut self, sequence: u64, key: Option<Key>, answer: Arc<[u8]>) {
+    pub fn insert(&mut self, sequence: u64, key: Option<Key>, command: &str, answer: Answer) {
         if let Some(key) = key {
-            self.insert_key(key, Arc::clone(&answer));
+            self.insert_key(key, answer.clone());
         }
-        if sequence >= self.floor && !self.answers.contains_key(&sequence) {
-            self.answer_bytes += answer.len();
-            self.answers.insert(sequence, answer);
+        if sequence >= self.floor_of(command) && !self.answers.contains_key(&sequence) {
+            self.answer_bytes += answer.text.len();
+            self.answers.insert(sequence, (command.into(), answer));
         }
     }
 
-    fn insert_key(&mut self, key: Key, answer: Arc<[u8]>) {
+    fn insert_key(&mut self, key: Key, answer: Answer) {
         if self.keys.contains_key(&key) {
             return;
         }
-        self.key_bytes += key.as_bytes().len() + answer.len();
+        self.key_bytes += key.as_bytes().len() + answer.text.len();
         self.by_age.push_back(key.clone());
         self.keys.insert(key, answer);
         while self.keys.len() > KEYS_MOST || self.key_bytes > KEYS_BYTES_MOST {
             let Some(oldest) = self.by_age.pop_front() else { break };
             let answer = self.keys.remove(&oldest);
-            self.key_bytes -= oldest.as_bytes().len() + answer.map_or(0, |answer| answer.len());
+            self.key_bytes -= oldest.as_bytes().len() + answer.map_or(0, |answer| answer.text.len());
         }
     }
 
@@ -140,7 +196,7 @@ impl Kept {
     pub fn each_piece<E>(&self, more: &[u8], mut write: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
         let Some(epoch) = &self.epoch else { return Ok(()) };
         let mut piece = Vec::new();
-        line::append_floor(&mut piece, epoch, self.floor);
+        self.append_floor(&mut piece);
         let mut flow = |piece: &mut Vec<u8>, least: usize| {
             let full = piece.len() >= least;
             if full {
@@ -150,17 +206,19 @@ impl Kept {
             Ok(())
         };
         for key in &self.by_age {
-            if let Some(answer) = self.keys.get(key) {
-                line::append_key(&mut piece, key, answer);
+            if let Some(Answer { text, broken }) = self.keys.get(key) {
+                line::append_key(&mut piece, key, *broken, text);
                 flow(&mut piece, PIECE)?;
             }
         }
-        for (sequence, answer) in &self.answers {
-            line::append_answer(&mut piece, epoch, *sequence, None, answer);
+        for (sequence, (command, Answer { text, broken })) in &self.answers {
+            let (sequence, broken) = (*sequence, *broken);
+            let answered = Answered { sequence, key: None, command, broken, text };
+            line::append_answer(&mut piece, epoch, &answered);
             flow(&mut piece, PIECE)?;
         }
         piece.extend_from_slice(more);
-        line::append_floor(&mut piece, epoch, self.floor);
+        self.append_floor(&mut piece);
         flow(&mut piece, 1)
     }
 
@@ -169,9 +227,12 @@ impl Kept {
         if self.epoch.is_none() {
             return 0;
         }
-        let keys = self.keys.iter().map(|(key, answer)| line::key_length(key, answer));
-        let answers = self.answers.values().map(|answer| line::answer_length(answer));
-        2 * line::FLOOR_LENGTH + keys.sum::<u64>() + answers.sum::<u64>()
+        let keys = self.keys.iter().map(|(key, answer)| line::key_length(key, answer.broken, &answer.text));
+        let answers = self
+            .answers
+            .values()
+            .map(|(command, answer)| line::answer_length(command, answer.broken, &answer.text));
+        2 * line::floor_length(&self.held) + keys.sum::<u64>() + answers.sum::<u64>()
     }
 }
 
@@ -181,6 +242,10 @@ mod tests {
 
     fn key(number: usize) -> Key {
         Key::new(format!("key-{number}").as_bytes()).unwrap()
+    }
+
+    fn said(text: &[u8]) -> Answer {
+        Answer { text: text.into(), broken: false }
     }
 
     fn restored(kept: &Kept) -> Kept {
@@ -204,18 +269,18 @@ mod tests {
         let mut kept = Kept::default();
         kept.begin("00000000000000000000000000000001");
         for number in 0..KEYS_MOST + 5 {
-            kept.insert(number as u64, Some(key(number)), b"ok".as_slice().into());
-            kept.settle(number as u64);
+            kept.insert(number as u64, Some(key(number)), "", said(b"ok"));
+            kept.settle("", number as u64, &BTreeSet::new());
         }
         for kept in [&kept, &restored(&kept)] {
             assert_eq!(kept.keys.len(), KEYS_MOST);
             assert!((0..5).all(|number| kept.answer_to_key(&key(number)).is_none()));
-            assert_eq!(kept.answer_to_key(&key(5)), Some(&b"ok"[..]));
+            assert_eq!(kept.answer_to_key(&key(5)), Some(&said(b"ok")));
             assert_eq!(kept.by_age.front(), Some(&key(5)));
         }
-        let long: Arc<[u8]> = vec![b'x'; ANSWER_MOST].into();
+        let long = said(&[b'x'; ANSWER_MOST]);
         for number in 0..600 {
-            kept.insert(0, Some(key(100_000 + number)), Arc::clone(&long));
+            kept.insert(0, Some(key(100_000 + number)), "", long.clone());
             assert!(kept.key_bytes <= KEYS_BYTES_MOST);
         }
         assert!(kept.keys.len() < 300 && kept.keys.len() == kept.by_age.len());
@@ -228,11 +293,45 @@ mod tests {
     fn the_first_answer_to_a_key_stays_and_is_kept_through_a_new_epoch() {
         let mut kept = Kept::default();
         kept.begin("00000000000000000000000000000001");
-        kept.insert(1, Some(key(1)), b"first".as_slice().into());
-        kept.insert(2, Some(key(1)), b"second".as_slice().into());
+        kept.insert(1, Some(key(1)), "", said(b"first"));
+        kept.insert(2, Some(key(1)), "", said(b"second"));
         kept.begin("00000000000000000000000000000002");
         assert_eq!(kept.answer(1), None);
-        assert_eq!(kept.answer_to_key(&key(1)), Some(&b"first"[..]));
+        assert_eq!(kept.answer_to_key(&key(1)), Some(&said(b"first")));
         assert_eq!((kept.room(), kept.room_bytes()), (ANSWERS_MOST, ANSWERS_BYTES_MOST));
+    }
+
+    #[test]
+    fn what_is_held_has_a_floor_of_its_own_until_the_caller_says_more_and_a_restart_knows_the_same() {
+        let mut kept = Kept::default();
+        let held = BTreeSet::from(["pay".into()]);
+        let none = BTreeSet::new();
+        kept.begin("00000000000000000000000000000001");
+        kept.settle("log", 10, &none);
+        // 10 is one of pay's that is not taken; others go past it.
+        for sequence in 11..20 {
+            kept.settle("log", sequence, &held);
+            kept.insert(sequence, None, "log", said(b"ok"));
+        }
+        for kept in [&kept, &restored(&kept)] {
+            assert_eq!((kept.floor_of("log"), kept.floor_of("pay"), kept.answers.len()), (19, 10, 1));
+        }
+        // It is taken, and another: what they are answered stays until pay's own messages say more.
+        kept.settle("pay", 10, &held);
+        kept.insert(10, None, "pay", said(b"paid"));
+        kept.insert(21, None, "pay", said(b"paid too"));
+        kept.settle("log", 30, &held);
+        for kept in [&kept, &restored(&kept)] {
+            assert_eq!(kept.answer(10), Some(&said(b"paid")));
+            assert_eq!(kept.answer(21), Some(&said(b"paid too")));
+            assert_eq!((kept.floor_of("log"), kept.answer(19)), (30, None));
+        }
+        kept.settle("pay", 22, &held);
+        assert_eq!((kept.floor_of("pay"), kept.answers.len()), (22, 0));
+        // Nothing is held any more: what a message says is about all.
+        kept.settle("log", 25, &none);
+        assert_eq!((kept.floor_of("pay"), kept.floor_of("log"), kept.held.len()), (25, 30, 1));
+        kept.settle("pay", 31, &none);
+        assert_eq!((kept.floor_of("pay"), kept.floor_of("log"), kept.held.len()), (31, 31, 0));
     }
 }

@@ -42,7 +42,7 @@ fn a_repeat_is_answered_from_the_record_until_it_is_settled() {
     let disk = new_disk();
     let mut record = begin(&disk, A);
     assert_eq!(record.look_up(1, None), Look::Unknown);
-    record.add(&[(1, None, b"one"), (3, Some(&key("K")), b"two\nlines")]).unwrap();
+    record.add(&[(1, None, b"one".as_slice()), (3, Some(&key("K")), b"two\nlines")]).unwrap();
     for _ in 0..2 {
         assert_eq!(record.look_up(1, None), Look::Answered(b"one"));
         assert_eq!(record.look_up(2, None), Look::Unknown);
@@ -253,7 +253,7 @@ fn an_answer_that_is_too_long_is_remembered_as_such() {
     let mut record = begin(&disk, A);
     let longest = vec![b'\\'; ANSWER_MOST];
     let longer = vec![b'x'; ANSWER_MOST + 1];
-    record.add(&[(1, None, &longest), (2, Some(&key("K")), &longer)]).unwrap();
+    record.add(&[(1, None, longest.as_slice()), (2, Some(&key("K")), longer.as_slice())]).unwrap();
     for record in [record, begin(&disk, A)] {
         assert_eq!(record.look_up(1, None), Look::Answered(&longest));
         assert_eq!(record.look_up(2, None), Look::Answered(NOT_KEPT));
@@ -440,7 +440,7 @@ fn a_key_is_1_to_64_of_its_bytes() {
 fn a_check_of_every_flipped_byte_and_every_truncation_says_what_a_start_does() {
     let sample = new_disk();
     let mut record = begin(&sample, A);
-    record.add(&[(1, Some(&key("K")), b"one"), (2, None, b"two\nlines"), (7, None, b"")]).unwrap();
+    record.add(&[(1, Some(&key("K")), b"one".as_slice()), (2, None, b"two\nlines"), (7, None, b"")]).unwrap();
     let whole = answers_file(&sample);
     let path = Path::new(DIR).join("answers");
     let flips = (0..whole.len()).flat_map(|place| {

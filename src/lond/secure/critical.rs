@@ -4,11 +4,11 @@
 //! is on disk and belongs to one process at a time: while an older link of the same caller still has it, critical
 //! messages wait here, and nothing else does.
 
-use super::requests::{Critical, Meeting, Request, Unrecorded};
+use super::requests::{Critical, Meeting, Request, Said, Unrecorded};
 use super::sending::Answer;
-use super::{Key, Reason, Secure, State, Todo};
-use crate::handler::Ticket;
-use crate::wire::secure::CriticalHead;
+use super::{Reason, Secure, State, Todo};
+use crate::handler::{Reply, Ticket};
+use crate::wire::secure::{CriticalHead, command};
 use std::time::{Duration, Instant};
 
 /// Pause before the record is asked for again while an older link has it.
@@ -70,10 +70,10 @@ pub struct NoRoom {
 pub enum Recalled<'a> {
     /// Nothing: it is to be run.
     New,
-    /// The answer under its sequence.
-    Answered(&'a [u8]),
-    /// The answer to another message with the same key.
-    AnsweredByKey(&'a [u8]),
+    /// What was answered under its sequence.
+    Answered(Said<'a>),
+    /// What was answered to another message with the same key.
+    AnsweredByKey(Said<'a>),
     /// The caller itself has settled this sequence before.
     SettledBefore,
     /// Nothing, and there is no room for its answer, for this reason: it may not be run.
@@ -84,8 +84,9 @@ pub enum Recalled<'a> {
 
 impl Critical {
     /// One that nobody follows.
-    pub fn alone(head: CriticalHead) -> Critical {
-        Critical { sequence: head.sequence, key: head.key, followers: Vec::new() }
+    pub fn alone(head: CriticalHead, command: &str) -> Critical {
+        let CriticalHead { sequence, settled, key } = head;
+        Critical { sequence, key, settled, command: command.into(), followers: Vec::new() }
     }
 }
 
@@ -252,19 +253,19 @@ impl Secure {
         if !matches!(found, Recalled::NoRoom(_)) {
             self.no_room = None;
         }
-        let text: &[u8] = match found {
+        let Said { text, broken } = match found {
             Recalled::New => return self.run(request),
-            Recalled::AnsweredByKey(answer) => {
+            Recalled::AnsweredByKey(said) => {
                 // It is an answer to this sequence from now on, however soon the key is forgotten.
-                let Request { id, cost, head, .. } = request;
+                let Request { id, cost, head, text, .. } = request;
                 if let Some(head) = head {
-                    let critical = Critical { key: None, ..Critical::alone(head) };
-                    self.requests.answered(id, cost, critical, answer, false);
+                    let critical = Critical { key: None, ..Critical::alone(head, command(&text)) };
+                    self.requests.answered(id, cost, critical, said, false);
                 }
                 return;
             }
-            Recalled::Answered(answer) => answer,
-            Recalled::SettledBefore => b"error:settled before",
+            Recalled::Answered(said) => said,
+            Recalled::SettledBefore => Said { text: b"error:settled before", broken: false },
             Recalled::NoRoom(cause) => {
                 self.requests.critical.push_front(request);
                 return self.wait_for_room(cause, now);
@@ -275,12 +276,12 @@ impl Secure {
             }
         };
         let Request { id, cost, .. } = request;
-        self.sending.push(Answer { id, cost, cancellable: false, last: false, text: text.into() });
+        let text = text.into();
+        self.sending.push(Answer { id, cost, cancellable: false, last: false, broken, text });
     }
 
-    /// Answers that must be in the record before they are sent: each with its sequence and its client's key. None
-    /// while the record cannot be used.
-    pub fn unrecorded(&self) -> impl Iterator<Item = (u64, Option<&Key>, &[u8])> {
+    /// Answers that must be in the record before they are sent. None while the record cannot be used.
+    pub fn unrecorded(&self) -> impl Iterator<Item = &Unrecorded> {
         let usable = self.record.is_open();
         self.requests.unrecorded().filter(move |_| usable)
     }
@@ -293,8 +294,8 @@ impl Secure {
     /// They are in the record.
     pub fn recorded(&mut self) {
         for answer in self.requests.take_unrecorded() {
-            let Unrecorded { id, cost, last, text, .. } = answer;
-            self.send(Answer { id, cost, cancellable: false, last, text });
+            let Unrecorded { id, cost, last, text, broken, .. } = answer;
+            self.send(Answer { id, cost, cancellable: false, last, broken, text });
         }
     }
 
@@ -307,7 +308,7 @@ impl Secure {
             .map(|(id, _)| id)
             .collect();
         for id in ids {
-            self.answer(Ticket(id), NO_ANSWER);
+            self.answer(Ticket(id), Reply::Broken(NO_ANSWER));
         }
     }
 }

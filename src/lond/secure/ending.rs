@@ -106,6 +106,7 @@ impl Secure {
     /// Drops the requests that were not begun to be run, and the answers that were not encoded.
     fn drop_requests(&mut self) {
         self.sending.clear();
+        self.untaken.clear();
         self.requests.plain.clear();
         self.requests.critical.clear();
         self.recalling = None;
@@ -130,7 +131,7 @@ impl Secure {
             State::Open => {}
             State::Leaving(reason) | State::Lingering(reason) => self.break_off(reason.clone()),
             State::Draining(_) => {
-                let unanswered = self.requests.open() + self.sending.unsent();
+                let unanswered = self.requests.open() + self.sending.unsent() + self.untaken.len();
                 self.break_off(Reason::DrainTimeout { unanswered });
                 self.giving_up = true;
             }
@@ -149,6 +150,7 @@ impl Secure {
                 if self.requests.open() == 0
                     && self.unfinished.is_empty()
                     && self.sending.is_empty()
+                    && self.untaken.len() == 0
                     && self
                         .go_away
                         .is_none_or(|away| away.told && (away.last < EVERYTHING || self.input_ended)) =>

@@ -5,12 +5,14 @@
 
 use super::requests::{Critical, Request};
 use super::sending::{Answer, Sending};
-use super::{Reason, Secure, State, Todo};
+use super::{HeldCommands, Reason, Secure, State, Todo};
 use crate::handler::builtin::printable;
 use crate::lond::service::too_long_answer;
 use crate::wire::secure::{
-    CallerHello, Frame, FrameError, FrameReader, HelloError, Kind, NO_EPOCH, Taken, Versions, cost,
+    CallerHello, Frame, FrameError, FrameReader, HelloError, Kind, MAX_HELD, NO_EPOCH, Taken, Versions,
+    command, cost,
 };
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 /// Bytes of the caller's ERROR that are shown in the log.
@@ -54,6 +56,9 @@ pub enum Violation {
     /// Ids go up, and each is used once.
     #[error("request id {0} is used twice, or far from the one before")]
     Id(u64),
+    /// A HELD that names what can be no command, or more than there may be.
+    #[error("HELD names more than {MAX_HELD} commands, or what can be none")]
+    Held,
     /// A CANCEL of what cannot be cancelled.
     #[error("request {0} cannot be cancelled: it is critical, or was never sent")]
     Cancel(u64),
@@ -120,6 +125,15 @@ impl Secure {
             (State::Hello, Frame::Ping(_)) => Err(Violation::Misplaced(Kind::Ping)),
             (State::Hello, Frame::Pong(_)) => Err(Violation::Misplaced(Kind::Pong)),
             (State::Hello, Frame::Window(_)) => Err(Violation::Misplaced(Kind::Window)),
+            // Such kinds may be passed over.
+            (State::Hello, Frame::Held(_))
+            | (State::Hello | State::Open | State::Draining(_), Frame::NotTaken { .. } | Frame::Ready(_)) => {
+                Ok(())
+            }
+            (State::Open | State::Draining(_), Frame::Held(body)) => {
+                self.held = HeldCommands::new(held(body).ok_or(Violation::Held)?);
+                Ok(())
+            }
             (State::Open | State::Draining(_), Frame::Hello(_)) => Err(Violation::Misplaced(Kind::Hello)),
             (State::Hello | State::Open | State::Draining(_), Frame::Answer { .. }) => {
                 Err(Violation::Misplaced(Kind::Answer))
@@ -213,11 +227,12 @@ impl Secure {
             Taken::Unfinished => drop(self.unfinished.insert(id, Unfinished { cost, critical })),
             Taken::Whole { head, text } => {
                 let queue = if critical { &mut self.requests.critical } else { &mut self.requests.plain };
-                queue.push_back(Request { id, cost, head, text: text.into() });
+                queue.push_back(Request { id, cost, head, held: self.held.clone(), text: text.into() });
             }
             Taken::TooLong { .. } => {
                 let text = too_long_answer(self.settings.max_line).into();
-                self.sending.push(Answer { id, cost, cancellable: !critical, last: false, text });
+                let (cancellable, broken) = (!critical, critical);
+                self.sending.push(Answer { id, cost, cancellable, last: false, broken, text });
             }
             Taken::Skipped => self.credit.give_back(cost),
         }
@@ -256,4 +271,18 @@ impl Secure {
         }
         Ok(())
     }
+}
+
+/// The commands that a HELD names.
+fn held(body: &[u8]) -> Option<BTreeSet<Box<str>>> {
+    let names = body.split(|byte| *byte == b'\n').filter(|name| !name.is_empty());
+    let mut held = BTreeSet::new();
+    for name in names {
+        let known = command(name);
+        if known.len() != name.len() || held.len() == MAX_HELD {
+            return None;
+        }
+        held.insert(known.into());
+    }
+    Some(held)
 }

@@ -6,8 +6,12 @@
 //!
 //! All of it is within the window that the caller was given.
 
-use crate::wire::secure::{CriticalHead, Key};
-use std::collections::{HashMap, VecDeque};
+use crate::wire::secure::{CriticalHead, Key, command};
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+
+/// The commands whose messages the caller holds while it sends those of others.
+pub type HeldCommands = Arc<BTreeSet<Box<str>>>;
 
 /// A request that is whole.
 #[derive(Debug)]
@@ -18,6 +22,8 @@ pub struct Request {
     pub cost: usize,
     /// What makes it critical.
     pub head: Option<CriticalHead>,
+    /// The commands that the caller held when it sent this.
+    pub held: HeldCommands,
     /// Its text.
     pub text: Box<[u8]>,
 }
@@ -42,16 +48,32 @@ pub struct Critical {
     pub sequence: u64,
     /// Its client's key.
     pub key: Option<Key>,
+    /// In whose order it is.
+    pub command: Box<str>,
+    /// Every sequence below is settled, as it says: of its command at least.
+    pub settled: u64,
     /// Who else waits for its answer.
     pub followers: Vec<Follower>,
+}
+
+/// What is said to a request, and whether it stands for the answer of a handler that gave none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Said<'a> {
+    /// Its text.
+    pub text: &'a [u8],
+    /// It does.
+    pub broken: bool,
 }
 
 /// A critical message that came while the same was being run.
 #[derive(Debug)]
 pub struct Follower {
-    id: u64,
-    cost: usize,
+    /// The request's id.
+    pub id: u64,
+    /// What it cost of the window.
+    pub cost: usize,
     sequence: u64,
+    command: Box<str>,
 }
 
 /// An answer to a critical message that is not in the record yet.
@@ -65,8 +87,12 @@ pub struct Unrecorded {
     pub sequence: u64,
     /// Its client's key, if that is not recorded yet.
     pub key: Option<Key>,
+    /// In whose order it is.
+    pub command: Box<str>,
     /// Its text.
     pub text: Box<[u8]>,
+    /// It stands for the answer of a handler that gave none.
+    pub broken: bool,
     /// After it the link says GOAWAY.
     pub last: bool,
     /// It shares its sequence with one before it, which is recorded for both.
@@ -112,14 +138,13 @@ pub struct Requests {
 
 impl Requests {
     /// Sets a request under way.
-    pub fn start(&mut self, id: u64, cost: usize, handler: Option<usize>, head: Option<CriticalHead>) {
-        let critical = head.map(|CriticalHead { sequence, key, .. }| {
-            self.sequences.insert(sequence, Stage::Running(id));
-            if let Some(key) = &key {
+    pub fn start(&mut self, id: u64, cost: usize, handler: Option<usize>, critical: Option<Critical>) {
+        if let Some(Critical { sequence, key, .. }) = &critical {
+            self.sequences.insert(*sequence, Stage::Running(id));
+            if let Some(key) = key {
                 self.keys.insert(key.clone(), Stage::Running(id));
             }
-            Critical { sequence, key, followers: Vec::new() }
-        });
+        }
         self.critical_flights += usize::from(critical.is_some());
         self.flights.insert(id, Flight { cost, handler, cancelled: false, critical });
     }
@@ -137,10 +162,11 @@ impl Requests {
             Some(Stage::Running(id)) => {
                 let sequence = head.sequence;
                 let leader = self.flights.get_mut(&id).and_then(|flight| flight.critical.as_mut());
-                if let (Some(leader), Some(Request { id: follower, cost, .. })) =
+                if let (Some(leader), Some(Request { id: follower, cost, text, .. })) =
                     (leader, self.critical.pop_front())
                 {
-                    leader.followers.push(Follower { id: follower, cost, sequence });
+                    let command = command(&text).into();
+                    leader.followers.push(Follower { id: follower, cost, sequence, command });
                     self.sequences.entry(sequence).or_insert(Stage::Running(id));
                 }
                 Meeting::Follows
@@ -172,25 +198,47 @@ impl Requests {
     }
 
     /// The answer to a critical message, to be recorded; those that follow share it.
-    pub fn answered(&mut self, id: u64, cost: usize, critical: Critical, text: &[u8], last: bool) {
-        let Critical { sequence, key, followers } = critical;
+    pub fn answered(&mut self, id: u64, cost: usize, critical: Critical, said: Said<'_>, last: bool) {
+        let Critical { sequence, key, command, followers, .. } = critical;
+        let Said { text, broken } = said;
         self.sequences.insert(sequence, Stage::Answered);
         if let Some(key) = &key {
             self.keys.insert(key.clone(), Stage::Answered);
         }
         self.unrecorded_bytes += text.len() * (1 + followers.len());
-        self.unrecorded.push(Unrecorded { id, cost, sequence, key, text: text.into(), last, same: false });
+        let text: Box<[u8]> = text.into();
+        let same = false;
+        self.unrecorded.push(Unrecorded {
+            id,
+            cost,
+            sequence,
+            key,
+            command,
+            text: text.clone(),
+            broken,
+            last,
+            same,
+        });
         for follower in followers {
             let same = self.sequences.insert(follower.sequence, Stage::Answered) == Some(Stage::Answered);
-            let Follower { id, cost, sequence } = follower;
-            self.unrecorded.push(Unrecorded { id, cost, sequence, key: None, text: text.into(), last, same });
+            let Follower { id, cost, sequence, command } = follower;
+            self.unrecorded.push(Unrecorded {
+                id,
+                cost,
+                sequence,
+                key: None,
+                command,
+                text: text.clone(),
+                broken,
+                last,
+                same,
+            });
         }
     }
 
     /// The answers that must be recorded before they may be sent.
-    pub fn unrecorded(&self) -> impl Iterator<Item = (u64, Option<&Key>, &[u8])> {
-        let each = self.unrecorded.iter().filter(|answer| !answer.same);
-        each.map(|answer| (answer.sequence, answer.key.as_ref(), &*answer.text))
+    pub fn unrecorded(&self) -> impl Iterator<Item = &Unrecorded> {
+        self.unrecorded.iter().filter(|answer| !answer.same)
     }
 
     /// They were recorded, or never will be: takes them out.

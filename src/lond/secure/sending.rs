@@ -9,7 +9,7 @@
 //! not read thus costs the bounds and no more.
 
 use crate::wire::line::Outgoing;
-use crate::wire::secure::{Credit, MAX_BODY, message_cost, put_answer};
+use crate::wire::secure::{Credit, MAX_BODY, message_cost, put_answer, put_broken_answer};
 use std::collections::VecDeque;
 
 /// Bytes of frames that may wait to be taken. At the bound no answer is begun or continued.
@@ -30,6 +30,8 @@ pub struct Answer {
     pub cancellable: bool,
     /// After it the link says GOAWAY.
     pub last: bool,
+    /// It stands for the answer of a handler that had got the request and gave none.
+    pub broken: bool,
     /// Its text.
     pub text: Box<[u8]>,
 }
@@ -40,6 +42,7 @@ struct Begun {
     text: Box<[u8]>,
     sent: usize,
     last: bool,
+    broken: bool,
 }
 
 /// The called side's way out.
@@ -124,14 +127,14 @@ impl Sending {
             any = true;
             credit.give_back(answer.cost);
             if answer.text.len() <= MAX_BODY {
-                put_answer(self.out.tail(), answer.id, false, &answer.text);
+                put(self.out.tail(), answer.id, false, answer.broken, &answer.text);
                 self.window -= cost;
                 self.bytes -= answer.text.len();
                 *last |= answer.last;
             } else {
                 self.reserved += cost;
-                let Answer { id, text, last, .. } = answer;
-                self.begun.push_back(Begun { id, text, sent: 0, last });
+                let Answer { id, text, last, broken, .. } = answer;
+                self.begun.push_back(Begun { id, text, sent: 0, last, broken });
             }
         }
         any
@@ -146,7 +149,7 @@ impl Sending {
         let end = answer.text.len().min(answer.sent + MAX_BODY);
         let chunk = &answer.text[answer.sent..end];
         let more = end < answer.text.len();
-        put_answer(self.out.tail(), answer.id, more, chunk);
+        put(self.out.tail(), answer.id, more, answer.broken, chunk);
         let cost = message_cost(chunk.len()) as u64;
         self.window -= cost;
         self.reserved -= cost;
@@ -195,5 +198,13 @@ impl Sending {
         self.waiting.clear();
         self.begun.clear();
         self.bytes = 0;
+    }
+}
+
+fn put(out: &mut Vec<u8>, id: u64, more: bool, broken: bool, chunk: &[u8]) {
+    if broken {
+        put_broken_answer(out, id, more, chunk);
+    } else {
+        put_answer(out, id, more, chunk);
     }
 }

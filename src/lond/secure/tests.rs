@@ -5,12 +5,13 @@ mod ending;
 mod opening;
 mod random;
 mod requests;
+mod untaken;
 
 use super::*;
 use crate::config::HostId;
 use crate::lond::service::Route;
 use crate::wire::secure::{
-    CallerHello, CriticalHead, FRAME_COST, Frame, MAX_BODY, least_window, put_cancel, put_critical,
+    CallerHello, CriticalHead, FRAME_COST, Frame, Key, MAX_BODY, least_window, put_cancel, put_critical,
     put_request,
 };
 use std::collections::BTreeMap;
@@ -37,8 +38,8 @@ fn key(text: &str) -> Option<Key> {
 /// The record, as far as the session can see it.
 #[derive(Default)]
 struct FakeRecord {
-    answers: BTreeMap<u64, Vec<u8>>,
-    keys: BTreeMap<Key, Vec<u8>>,
+    answers: BTreeMap<u64, (Vec<u8>, bool)>,
+    keys: BTreeMap<Key, (Vec<u8>, bool)>,
     floor: u64,
     /// Another process has it.
     busy: bool,
@@ -46,9 +47,15 @@ struct FakeRecord {
     broken: Option<&'static str>,
     /// There is no room for the answer to another message.
     full: Option<&'static str>,
+    /// What was said to be settled, by messages of which command, while which were held.
+    told: Vec<(String, u64, String)>,
     /// How often answers were added.
     adds: usize,
     let_go: bool,
+}
+
+fn said((text, broken): &(Vec<u8>, bool)) -> Said<'_> {
+    Said { text, broken: *broken }
 }
 
 /// A link on a virtual clock, what the reactor was told to do, and what the caller saw.
@@ -190,14 +197,16 @@ impl Bench {
                         }
                         said
                     }
-                    Effect::Recall { ticket, sequence, key, .. } => {
+                    Effect::Recall { ticket, sequence, command, settled, held, key, .. } => {
+                        let held = held.iter().map(|name| &**name).collect::<Vec<_>>().join(",");
+                        self.record.told.push((command.to_owned(), settled, held));
                         let record = &self.record;
                         let by_key = key.and_then(|key| record.keys.get(key));
                         let found = match (record.broken, record.answers.get(&sequence), by_key) {
                             (Some(cause), _, _) => Recalled::Failed(cause),
                             _ if sequence < record.floor => Recalled::SettledBefore,
-                            (None, Some(answer), _) => Recalled::Answered(answer),
-                            (None, None, Some(answer)) => Recalled::AnsweredByKey(answer),
+                            (None, Some(answer), _) => Recalled::Answered(said(answer)),
+                            (None, None, Some(answer)) => Recalled::AnsweredByKey(said(answer)),
                             (None, None, None) => record.full.map_or(Recalled::New, Recalled::NoRoom),
                         };
                         self.session.recalled(ticket, found, self.now);
@@ -210,7 +219,7 @@ impl Bench {
             let unrecorded: Vec<_> = self
                 .session
                 .unrecorded()
-                .map(|(sequence, key, text)| (sequence, key.cloned(), text.to_vec()))
+                .map(|answer| (answer.sequence, answer.key.clone(), (answer.text.to_vec(), answer.broken)))
                 .collect();
             if !unrecorded.is_empty() {
                 if let Some(cause) = self.record.broken {
@@ -256,7 +265,11 @@ impl Bench {
     }
 
     fn answer(&mut self, number: usize, answer: &[u8]) {
-        self.session.answer(self.asked[number], answer);
+        self.reply(number, Reply::Answer(answer));
+    }
+
+    fn reply(&mut self, number: usize, reply: Reply<'_>) {
+        self.session.answer(self.asked[number], reply);
         self.work();
     }
 
@@ -294,7 +307,9 @@ impl Caller {
                     self.window = hello.hello.window.into();
                     format!("HELLO mark {}", hello.mark)
                 }
-                Frame::Answer { id, more, body } => {
+                Frame::NotTaken { id, why } => format!("NOT_TAKEN {id} {}", String::from_utf8_lossy(why)),
+                Frame::Ready(name) => format!("READY {}", String::from_utf8_lossy(name)),
+                Frame::Answer { id, more, broken, body } => {
                     let cost = frame.cost() as u64;
                     self.theirs = self.theirs.checked_sub(cost).expect("the caller's window is kept");
                     assert!(!more || body.len() == MAX_BODY, "chunks are as long as they can be");
@@ -306,7 +321,7 @@ impl Caller {
                         let text = self.answers.remove(&id).unwrap();
                         let shown = String::from_utf8_lossy(&text[..text.len().min(80)]).into_owned();
                         assert!(self.done.insert(id, text).is_none(), "{id} was answered twice");
-                        format!("ANSWER {id} {shown}")
+                        format!("{} {id} {shown}", if broken { "BROKEN" } else { "ANSWER" })
                     }
                 }
                 Frame::Ping(_) => "PING".to_owned(),
@@ -317,7 +332,7 @@ impl Caller {
                 }
                 Frame::GoAway { last } => format!("GOAWAY {last}"),
                 Frame::Error(text) => format!("ERROR {}", String::from_utf8_lossy(text)),
-                Frame::Request { .. } | Frame::Critical { .. } | Frame::Cancel { .. } => {
+                Frame::Request { .. } | Frame::Critical { .. } | Frame::Cancel { .. } | Frame::Held(_) => {
                     panic!("not for the called side: {frame:?}")
                 }
             };

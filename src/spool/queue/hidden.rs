@@ -47,7 +47,7 @@ impl Queue {
 
     /// The message cannot be read: it is passed over.
     pub fn skip(&mut self, sequence: Sequence) {
-        if let Some(located) = self.sent.remove(&sequence).or_else(|| self.unsent.remove(&sequence)) {
+        if let Some(located) = self.take_located(sequence) {
             self.pin(located.segment);
             self.passed_over.insert(located.segment);
         }
@@ -68,7 +68,7 @@ impl Queue {
     /// Whether the cursor has passed this place and no message there is located.
     pub fn may_restore(&self, segment: Sequence, offset: u64, sequence: Sequence) -> bool {
         let ahead = self.cursor().is_some_and(|at| at.segment == segment && at.offset <= offset);
-        !ahead && !self.sent.contains_key(&sequence) && !self.unsent.contains_key(&sequence)
+        !ahead && !self.is_located(sequence)
     }
 
     /// A segment that was passed over could be read: these of its messages are unsent again. `keep`: it must stay on disk
@@ -77,7 +77,8 @@ impl Queue {
         self.passed_over.remove(&name);
         self.unsent.extend(messages);
         let mut waiting = Load::default();
-        for located in self.sent.values().chain(self.unsent.values()).filter(|at| at.segment == name) {
+        let located = self.sent.values().chain(self.unsent.values()).chain(self.held.values());
+        for located in located.filter(|at| at.segment == name) {
             waiting.add(located.length);
         }
         let Ok(index) = self.segments.binary_search_by_key(&name, |segment| segment.name) else { return };

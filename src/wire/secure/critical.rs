@@ -35,6 +35,19 @@ impl Key {
     }
 }
 
+/// Longest command name that has an order of its own.
+const MAX_COMMAND: usize = 64;
+
+/// The command of a request: the word before its first colon, by which `lond` finds the handler. Each has an order of its
+/// own; both ends must tell them apart alike. One that is longer than 64 bytes, or has others than `A-Z a-z 0-9 . _ -`, is
+/// the empty one, whose messages are in one order together.
+pub fn command(request: &[u8]) -> &str {
+    let name = memchr::memchr(b':', request).map_or(request, |colon| &request[..colon]);
+    let usable = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    let fits = name.len() <= MAX_COMMAND && name.iter().all(usable);
+    str::from_utf8(name).ok().filter(|_| fits).unwrap_or_default()
+}
+
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

@@ -2,7 +2,9 @@
 //!
 //! ```text
 //! 0   u8   kind
-//! 1   u8   flags     bit 0, MORE: another chunk of the same message follows; the others are sent 0 and ignored
+//! 1   u8   flags     bit 0, MORE: another chunk of the same message follows
+//!                    bit 1, BROKEN: of an answer: the handler had got the request and gave none
+//!                    the others are sent 0 and ignored
 //! 2   u16  length of the body, at most 16384
 //! 4   u64  request id; 0 where the kind has none
 //! 12  body
@@ -35,6 +37,18 @@ const MAX_ERROR_TEXT: usize = 512;
 /// The flag bit that says that more chunks of this message follow.
 const MORE: u8 = 1;
 
+/// The flag bit that says that the handler had got the request and gave no answer: the text is the called side's.
+const BROKEN: u8 = 2;
+
+/// Longest reason in a NOT_TAKEN that we send. More is cut off.
+const MAX_REASON: usize = 512;
+
+/// Commands that a HELD may name.
+pub const MAX_HELD: usize = 64;
+
+/// Longest body of a NOT_TAKEN, READY or HELD that is taken.
+const MAX_NOTE: usize = 8192;
+
 /// Allocation that an empty reader may keep.
 const KEPT_CAPACITY: usize = 128 * 1024;
 
@@ -62,6 +76,13 @@ pub enum Kind {
     GoAway = 0x09,
     /// Why the link ends.
     Error = 0x0a,
+    /// A critical request was not taken by its handler, and nothing was done: it stays with the caller. A caller that does
+    /// not know this kind passes over it, and keeps the message until its time is over.
+    NotTaken = 0xa0,
+    /// A handler that had not taken a critical request is back.
+    Ready = 0xa1,
+    /// The handlers whose messages the caller keeps while it sends those of others.
+    Held = 0xa2,
 }
 
 impl Kind {
@@ -78,6 +99,9 @@ impl Kind {
             0x08 => Kind::Window,
             0x09 => Kind::GoAway,
             0x0a => Kind::Error,
+            0xa0 => Kind::NotTaken,
+            0xa1 => Kind::Ready,
+            0xa2 => Kind::Held,
             0x80.. => return Ok(None),
             unknown => return Err(FrameError::UnknownKind(unknown)),
         }))
@@ -86,8 +110,15 @@ impl Kind {
     /// Whether frames of this kind belong to a request.
     fn has_id(self) -> bool {
         match self {
-            Kind::Request | Kind::Critical | Kind::Answer | Kind::Cancel => true,
-            Kind::Hello | Kind::Ping | Kind::Pong | Kind::Window | Kind::GoAway | Kind::Error => false,
+            Kind::Request | Kind::Critical | Kind::Answer | Kind::Cancel | Kind::NotTaken => true,
+            Kind::Hello
+            | Kind::Ping
+            | Kind::Pong
+            | Kind::Window
+            | Kind::GoAway
+            | Kind::Error
+            | Kind::Ready
+            | Kind::Held => false,
         }
     }
 
@@ -101,7 +132,10 @@ impl Kind {
             | Kind::Pong
             | Kind::Window
             | Kind::GoAway
-            | Kind::Error => false,
+            | Kind::Error
+            | Kind::NotTaken
+            | Kind::Ready
+            | Kind::Held => false,
         }
     }
 
@@ -113,6 +147,7 @@ impl Kind {
             Kind::Ping | Kind::Pong => 0..=MAX_PING,
             Kind::Window => 4..=4,
             Kind::GoAway => 8..=8,
+            Kind::NotTaken | Kind::Ready | Kind::Held => 0..=MAX_NOTE,
         }
     }
 }
@@ -146,6 +181,8 @@ pub enum Frame<'a> {
         id: u64,
         /// Whether more chunks follow.
         more: bool,
+        /// The handler had got the request and gave no answer: these are the called side's words.
+        broken: bool,
         /// The chunk.
         body: &'a [u8],
     },
@@ -167,6 +204,17 @@ pub enum Frame<'a> {
     },
     /// Why the other side ends the link: its words, any bytes.
     Error(&'a [u8]),
+    /// This critical request was not taken by its handler, and nothing was done.
+    NotTaken {
+        /// The request.
+        id: u64,
+        /// Why, any bytes.
+        why: &'a [u8],
+    },
+    /// This handler, which had not taken a critical request, is back.
+    Ready(&'a [u8]),
+    /// The handlers whose messages the caller keeps for now: their names, each with a newline behind it.
+    Held(&'a [u8]),
 }
 
 impl Frame<'_> {
@@ -182,7 +230,10 @@ impl Frame<'_> {
             | Frame::Pong(_)
             | Frame::Window(_)
             | Frame::GoAway { .. }
-            | Frame::Error(_) => 0,
+            | Frame::Error(_)
+            | Frame::NotTaken { .. }
+            | Frame::Ready(_)
+            | Frame::Held(_) => 0,
         }
     }
 }
@@ -296,7 +347,7 @@ impl FrameReader {
                     self.buffer.get(body.clone())?;
                     self.start = body.end;
                     if let Some(kind) = header.kind {
-                        return Some(frame(kind, header.id, header.more, &self.buffer[body]));
+                        return Some(frame(kind, &header, &self.buffer[body]));
                     }
                 }
                 Err(error) => {
@@ -328,6 +379,7 @@ struct Header {
     /// `None`: to be skipped.
     kind: Option<Kind>,
     more: bool,
+    broken: bool,
     length: usize,
     id: u64,
 }
@@ -335,13 +387,17 @@ struct Header {
 impl Header {
     fn parse(bytes: &[u8; HEADER]) -> Result<Header, FrameError> {
         let [kind_byte, flags, length_high, length_low, id @ ..] = *bytes;
-        let kind = Kind::of(kind_byte)?;
-        let more = flags & MORE != 0;
+        let mut kind = Kind::of(kind_byte)?;
+        let (more, broken) = (flags & MORE != 0, flags & BROKEN != 0);
         let length = usize::from(u16::from_be_bytes([length_high, length_low]));
         let id = u64::from_be_bytes(id);
         if length > MAX_BODY {
             return Err(FrameError::TooLong { kind: kind_byte, length });
         }
+        // What may be passed over is passed over when it makes no sense, too.
+        kind.take_if(|kind| {
+            kind_byte >= 0x80 && (more || kind.has_id() != (id != 0) || !kind.lengths().contains(&length))
+        });
         if let Some(kind) = kind {
             if !kind.lengths().contains(&length) {
                 return Err(FrameError::Length { kind, length });
@@ -353,24 +409,28 @@ impl Header {
                 return Err(FrameError::Chunked(kind));
             }
         }
-        Ok(Header { kind, more, length, id })
+        Ok(Header { kind, more, broken, length, id })
     }
 }
 
 /// The frame of a kind; the header was checked.
-fn frame(kind: Kind, id: u64, more: bool, body: &[u8]) -> Result<Frame<'_>, FrameError> {
+fn frame<'a>(kind: Kind, header: &Header, body: &'a [u8]) -> Result<Frame<'a>, FrameError> {
+    let Header { id, more, broken, .. } = *header;
     let wrong = || FrameError::Length { kind, length: body.len() };
     Ok(match kind {
         Kind::Hello => Frame::Hello(body),
         Kind::Request => Frame::Request { id, more, body },
         Kind::Critical => Frame::Critical { id, more, body },
-        Kind::Answer => Frame::Answer { id, more, body },
+        Kind::Answer => Frame::Answer { id, more, broken, body },
         Kind::Cancel => Frame::Cancel { id },
         Kind::Ping => Frame::Ping(body),
         Kind::Pong => Frame::Pong(body),
         Kind::Window => Frame::Window(u32::from_be_bytes(body.try_into().map_err(|_| wrong())?)),
         Kind::GoAway => Frame::GoAway { last: u64::from_be_bytes(body.try_into().map_err(|_| wrong())?) },
         Kind::Error => Frame::Error(body),
+        Kind::NotTaken => Frame::NotTaken { id, why: body },
+        Kind::Ready => Frame::Ready(body),
+        Kind::Held => Frame::Held(body),
     })
 }
 
@@ -396,7 +456,7 @@ pub fn put_request(out: &mut Vec<u8>, id: u64, more: bool, chunk: &[u8]) {
 /// most [`MAX_BODY`] bytes.
 pub fn put_critical(out: &mut Vec<u8>, id: u64, more: bool, head: Option<&CriticalHead>, chunk: &[u8]) {
     let length = head.map_or(0, CriticalHead::size) + chunk.len();
-    put_header(out, Kind::Critical, id, more, length);
+    put_header(out, Kind::Critical, id, if more { MORE } else { 0 }, length);
     if let Some(head) = head {
         head.put(out);
     }
@@ -406,6 +466,33 @@ pub fn put_critical(out: &mut Vec<u8>, id: u64, more: bool, head: Option<&Critic
 /// Appends a chunk of an answer, of at most [`MAX_BODY`] bytes.
 pub fn put_answer(out: &mut Vec<u8>, id: u64, more: bool, chunk: &[u8]) {
     put(out, Kind::Answer, id, more, chunk);
+}
+
+/// Appends a chunk of what stands for the answer of a handler that gave none, of at most [`MAX_BODY`] bytes.
+pub fn put_broken_answer(out: &mut Vec<u8>, id: u64, more: bool, chunk: &[u8]) {
+    put_header(out, Kind::Answer, id, if more { BROKEN | MORE } else { BROKEN }, chunk.len());
+    out.extend_from_slice(chunk);
+}
+
+/// Appends a NOT_TAKEN; a long reason is cut.
+pub fn put_not_taken(out: &mut Vec<u8>, id: u64, why: &str) {
+    put(out, Kind::NotTaken, id, false, why.as_bytes().get(..MAX_REASON).unwrap_or(why.as_bytes()));
+}
+
+/// Appends a READY for the handler of this name.
+pub fn put_ready(out: &mut Vec<u8>, handler: &str) {
+    put(out, Kind::Ready, 0, false, handler.as_bytes().get(..MAX_REASON).unwrap_or(handler.as_bytes()));
+}
+
+/// Appends a HELD with these handlers' names.
+pub fn put_held<'a>(out: &mut Vec<u8>, handlers: impl Iterator<Item = &'a [u8]>) {
+    let mut names = Vec::new();
+    for name in handlers.filter(|name| !name.is_empty()) {
+        names.extend_from_slice(name);
+        names.push(b'\n');
+    }
+    debug_assert!(names.len() <= MAX_NOTE);
+    put(out, Kind::Held, 0, false, &names);
 }
 
 /// Appends a CANCEL.
@@ -444,15 +531,15 @@ pub(super) fn put_hello(out: &mut Vec<u8>, text: &str) {
 }
 
 fn put(out: &mut Vec<u8>, kind: Kind, id: u64, more: bool, body: &[u8]) {
-    put_header(out, kind, id, more, body.len());
+    put_header(out, kind, id, if more { MORE } else { 0 }, body.len());
     out.extend_from_slice(body);
 }
 
-fn put_header(out: &mut Vec<u8>, kind: Kind, id: u64, more: bool, length: usize) {
+fn put_header(out: &mut Vec<u8>, kind: Kind, id: u64, flags: u8, length: usize) {
     debug_assert!(kind.lengths().contains(&length) && kind.has_id() == (id != 0), "{kind:?} {id} {length}");
     out.reserve(HEADER + length);
     out.push(kind as u8);
-    out.push(if more { MORE } else { 0 });
+    out.push(flags);
     // At most MAX_BODY, as the callers promise.
     out.extend_from_slice(&(length as u16).to_be_bytes());
     out.extend_from_slice(&id.to_be_bytes());

@@ -10,16 +10,17 @@ const WINDOW: u32 = 4 << 20;
 
 /// What the peer got.
 #[derive(Debug, PartialEq, Eq)]
-enum Got {
+pub(super) enum Got {
     Request(u64, String),
     Critical(u64, u64, u64, Option<String>, String),
     Cancel(u64),
     Ping,
+    Held(String),
     Other,
 }
 
 impl Got {
-    fn critical(number: u64, sequence: u64, settled: u64, text: &str) -> Got {
+    pub(super) fn critical(number: u64, sequence: u64, settled: u64, text: &str) -> Got {
         Got::Critical(number, sequence, settled, None, text.to_owned())
     }
 }
@@ -28,14 +29,14 @@ fn request(number: u64, text: &str) -> Got {
     Got::Request(number, text.to_owned())
 }
 
-fn rig() -> Rig {
+pub(super) fn rig() -> Rig {
     let mut peer = peer();
     peer.wire = Wire::Secure;
     Rig::with(peer)
 }
 
 impl Rig {
-    fn come_up_secure(&mut self) {
+    pub(super) fn come_up_secure(&mut self) {
         if !self.took(&Effect::Dial) {
             self.wait(61.0);
             assert!(self.took(&Effect::Dial), "a dial is due after the longest pause");
@@ -67,18 +68,18 @@ impl Rig {
         self.come_up_secure();
     }
 
-    fn put(&mut self, put: impl FnOnce(&mut Vec<u8>)) {
+    pub(super) fn put(&mut self, put: impl FnOnce(&mut Vec<u8>)) {
         let mut bytes = Vec::new();
         put(&mut bytes);
         self.broker.link_received(&bytes, self.now);
         self.turn();
     }
 
-    fn reply(&mut self, number: u64, text: &str) {
+    pub(super) fn reply(&mut self, number: u64, text: &str) {
         self.put(|out| put_answer(out, number, false, text.as_bytes()));
     }
 
-    fn frames(&mut self) -> Vec<Got> {
+    pub(super) fn frames(&mut self) -> Vec<Got> {
         let mut reader = FrameReader::new();
         reader.push(self.broker.link_out().bytes());
         self.broker.link_out().clear();
@@ -94,6 +95,7 @@ impl Rig {
                 }
                 Frame::Cancel { id } => Got::Cancel(id),
                 Frame::Ping(_) => Got::Ping,
+                Frame::Held(names) => Got::Held(text(names)),
                 _ => Got::Other,
             });
         }

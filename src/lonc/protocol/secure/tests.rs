@@ -58,9 +58,12 @@ impl Rig {
             words.push(match heard {
                 Heard::Progress { .. } => "progress".to_owned(),
                 Heard::Opened => "opened".to_owned(),
-                Heard::Answer { number, text } => {
-                    format!("{}: {}", number.unwrap(), String::from_utf8_lossy(&text))
+                Heard::Answer { number, text, broken } => {
+                    let broken = if broken { "broken: " } else { "" };
+                    format!("{}: {broken}{}", number.unwrap(), String::from_utf8_lossy(&text))
                 }
+                Heard::NotTaken { number, why } => format!("{number} not taken: {why}"),
+                Heard::Ready { command } => format!("{command} is ready"),
                 Heard::Pong => "pong".to_owned(),
                 Heard::Leaving { not_run } => format!("leaving without {not_run:?}"),
             });
@@ -70,8 +73,11 @@ impl Rig {
     }
 
     fn send(&mut self, number: u64, text: &[u8], once: Option<(u64, u64)>) {
-        let once =
-            once.map(|(sequence, settled)| Once { sequence: Sequence(sequence), settled: Sequence(settled) });
+        let once = once.map(|(sequence, settled)| Once {
+            sequence: Sequence(sequence),
+            settled: Sequence(settled),
+            held: HeldCommands::default(),
+        });
         self.secure.send(Message { number, text, once }, &mut self.out);
     }
 
@@ -95,13 +101,16 @@ impl Rig {
                     Frame::Hello(body) => Got(Kind::Hello, 0, false, body.len()),
                     Frame::Request { id, more, body } => Got(Kind::Request, id, more, body.len()),
                     Frame::Critical { id, more, body } => Got(Kind::Critical, id, more, body.len()),
-                    Frame::Answer { id, more, body } => Got(Kind::Answer, id, more, body.len()),
+                    Frame::Answer { id, more, body, .. } => Got(Kind::Answer, id, more, body.len()),
                     Frame::Cancel { id } => Got(Kind::Cancel, id, false, 0),
                     Frame::Ping(body) => Got(Kind::Ping, 0, false, body.len()),
                     Frame::Pong(body) => Got(Kind::Pong, 0, false, body.len()),
                     Frame::Window(bytes) => Got(Kind::Window, 0, false, bytes as usize),
                     Frame::GoAway { last } => Got(Kind::GoAway, last, false, 8),
                     Frame::Error(body) => Got(Kind::Error, 0, false, body.len()),
+                    Frame::NotTaken { id, why } => Got(Kind::NotTaken, id, false, why.len()),
+                    Frame::Ready(body) => Got(Kind::Ready, 0, false, body.len()),
+                    Frame::Held(body) => Got(Kind::Held, 0, false, body.len()),
                 });
             }
             self.secure.carry_on(&mut self.out);

@@ -55,8 +55,8 @@ impl Bench {
             self.handler.note(event.token().0 - 100, event);
         }
         let answers = &mut self.answers;
-        let mut answer = |ticket: Ticket, text: &[u8]| {
-            answers.push((ticket.0, String::from_utf8_lossy(text).into_owned()));
+        let mut answer = |ticket: Ticket, reply: Reply<'_>| {
+            answers.push((ticket.0, String::from_utf8_lossy(&reply.text()).into_owned()));
         };
         self.handler.read(true, &mut [0; 1000], self.now, &mut answer);
         self.handler.write(self.poll.registry(), &mut [0; 1000], self.now, &mut answer);

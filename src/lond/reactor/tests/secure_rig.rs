@@ -164,7 +164,7 @@ impl Link {
             let frame = frame.unwrap();
             due += frame.cost();
             match frame {
-                Frame::Answer { id, more, body } => {
+                Frame::Answer { id, more, body, .. } => {
                     if let Taken::Whole { text, .. } = self.assembler.answer(id, more, body).unwrap() {
                         let text = String::from_utf8_lossy(&text).into_owned();
                         assert!(self.answers.insert(id, text).is_none(), "{id} was answered twice");
@@ -183,7 +183,11 @@ impl Link {
                 }
                 Frame::Pong(_) => self.saw.push("PONG".to_owned()),
                 Frame::Window(_) => {}
-                Frame::Request { .. } | Frame::Critical { .. } | Frame::Cancel { .. } => {
+                Frame::NotTaken { id, why } => {
+                    self.saw.push(format!("NOT_TAKEN {id} {}", String::from_utf8_lossy(why)));
+                }
+                Frame::Ready(name) => self.saw.push(format!("READY {}", String::from_utf8_lossy(name))),
+                Frame::Request { .. } | Frame::Critical { .. } | Frame::Cancel { .. } | Frame::Held(_) => {
                     panic!("not for the called side: {frame:?}")
                 }
             }

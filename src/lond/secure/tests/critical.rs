@@ -8,12 +8,12 @@ fn an_answer_leaves_when_it_is_in_the_record_and_a_repeat_is_answered_from_there
     bench.critical(1, 10, None, "echo:x");
     assert_eq!(bench.effects(), ["ask in order 0 echo:x"]);
     assert_eq!(bench.read(), "");
-    bench.session.answer(bench.asked[0], b"done");
+    bench.session.answer(bench.asked[0], Reply::Answer(b"done"));
     bench.session.fill(bench.now);
     assert_eq!(bench.session.outgoing().bytes(), b"", "not recorded yet");
     bench.work();
     assert_eq!(bench.read(), "ANSWER 1 done");
-    assert_eq!(bench.record.answers[&10], b"done");
+    assert_eq!(bench.record.answers[&10].0, b"done");
     bench.critical(2, 10, None, "echo:x");
     assert_eq!(bench.read(), "ANSWER 2 done");
     assert_eq!(bench.effects(), [""; 0], "not run again");
@@ -32,7 +32,7 @@ fn answers_of_one_turn_are_recorded_together_and_started_in_the_order_they_came(
     let asked: Vec<String> = (1..=5).map(|number| format!("ask in order 0 echo:{number}")).collect();
     assert_eq!(bench.effects(), asked);
     for ticket in std::mem::take(&mut bench.asked) {
-        bench.session.answer(ticket, b"y");
+        bench.session.answer(ticket, Reply::Answer(b"y"));
     }
     bench.work();
     assert_eq!(bench.record.adds, 1);
@@ -50,7 +50,7 @@ fn what_is_built_in_is_recorded_too_and_log_and_exit_happen_once() {
     assert_eq!(bench.read(), "ANSWER 1 ok, ANSWER 2 ok");
     bench.critical(3, 2, None, "exit");
     assert_eq!(bench.read(), "ANSWER 3 bye, GOAWAY 3");
-    assert_eq!(bench.record.answers[&2], b"bye");
+    assert_eq!(bench.record.answers[&2].0, b"bye");
 }
 
 #[test]
@@ -66,14 +66,14 @@ fn the_same_message_or_key_in_flight_waits_for_the_first_ones_answer() {
     assert_eq!(bench.read(), "ANSWER 1 one, ANSWER 2 one, ANSWER 3 one, ANSWER 4 one");
     assert_eq!(
         (&bench.record.answers[&10], &bench.record.answers[&11]),
-        (&b"one".to_vec(), &b"one".to_vec())
+        (&(b"one".to_vec(), false), &(b"one".to_vec(), false))
     );
     bench.answer(1, b"two");
     assert_eq!(bench.read(), "ANSWER 5 two");
     // Later, from the record: a retry of the client under a new sequence.
     bench.critical(6, 13, key("K"), "echo:x");
     assert_eq!(bench.read(), "ANSWER 6 one");
-    assert_eq!(bench.record.answers[&13], b"one", "it answers to its own sequence from now on");
+    assert_eq!(bench.record.answers[&13].0, b"one", "it answers to its own sequence from now on");
     assert_eq!(bench.effects(), [""; 0]);
     assert_eq!(bench.session.credit.held(), 0);
 }
@@ -82,7 +82,7 @@ fn the_same_message_or_key_in_flight_waits_for_the_first_ones_answer() {
 fn a_repeat_that_comes_in_the_turn_of_the_answer_waits_for_the_record() {
     let mut bench = Bench::open();
     bench.critical(1, 10, None, "echo:x");
-    bench.session.answer(bench.asked[0], b"done");
+    bench.session.answer(bench.asked[0], Reply::Answer(b"done"));
     // The reactor reads the repeat before it records.
     let mut bytes = Vec::new();
     let head = CriticalHead { sequence: 10, settled: 1, key: None };
@@ -208,7 +208,7 @@ fn a_link_that_broke_waits_for_what_handlers_have_and_records_it() {
     assert_eq!(bench.session.deadline(), None, "the handler's own timeout is the bound");
     bench.answer(1, b"for nobody");
     bench.answer(0, b"done");
-    assert_eq!(bench.record.answers[&1], b"done");
+    assert_eq!(bench.record.answers[&1].0, b"done");
     assert_eq!(bench.ended().as_deref(), Some("lost: reset"));
     assert_eq!(bench.read(), "");
 
@@ -238,7 +238,7 @@ fn told_to_end_it_gives_a_handler_the_drain_timeout_and_then_records_that_it_is_
         bench.wait(0.1);
         let reason = if lost_first { "lost: reset" } else { "told to end, 2 requests not answered in time" };
         assert_eq!(bench.ended().as_deref(), Some(reason));
-        let text = String::from_utf8(bench.record.answers[&1].clone()).unwrap();
+        let text = String::from_utf8(bench.record.answers[&1].0.clone()).unwrap();
         assert!(text.starts_with("error:the link ended before"), "{text}");
         assert!(bench.record.let_go);
     }

@@ -73,9 +73,9 @@ fn long_answers_take_turns_a_chunk_each_and_short_ones_pass_between() {
         bench.request(id, b"echo");
     }
     let long = vec![b'x'; 3 * MAX_BODY];
-    bench.session.answer(bench.asked[0], &long);
-    bench.session.answer(bench.asked[1], &long);
-    bench.session.answer(bench.asked[2], b"short");
+    bench.session.answer(bench.asked[0], Reply::Answer(&long));
+    bench.session.answer(bench.asked[1], Reply::Answer(&long));
+    bench.session.answer(bench.asked[2], Reply::Answer(b"short"));
     bench.work();
     assert_eq!(
         bench.read(),
@@ -170,7 +170,7 @@ fn a_cancel_of_what_was_never_sent_or_is_critical_ends_the_link() {
     assert_eq!(bench.ended(), None, "the message is still being run");
     bench.answer(0, b"done");
     assert!(bench.ended().unwrap().starts_with("the caller broke the rules: request 1"));
-    assert_eq!(bench.record.answers[&1], b"done");
+    assert_eq!(bench.record.answers[&1].0, b"done");
 }
 
 #[test]

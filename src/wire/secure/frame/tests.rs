@@ -18,6 +18,10 @@ fn every_kind() -> Vec<u8> {
     put_window(&mut out, 65536);
     put_go_away(&mut out, 3);
     put_error(&mut out, "bye");
+    put_broken_answer(&mut out, 4, false, b"error:x");
+    put_not_taken(&mut out, 5, "echo: away");
+    put_ready(&mut out, "echo");
+    put_held(&mut out, [b"echo".as_slice(), b"mail"].into_iter());
     out
 }
 
@@ -35,6 +39,10 @@ const GOLDEN: &[&str] = &[
     "08 00 0004 0000000000000000 00010000",
     "09 00 0008 0000000000000000 0000000000000003",
     "0a 00 0003 0000000000000000 627965",
+    "04 02 0007 0000000000000004 6572726f723a78",
+    "a0 00 000a 0000000000000005 6563686f3a2061776179",
+    "a1 00 0004 0000000000000000 6563686f",
+    "a2 00 000a 0000000000000000 6563686f0a6d61696c0a",
 ];
 
 /// What the frames of a stream are, and the error that ended it.
@@ -94,13 +102,17 @@ fn every_kind_is_read_back_however_the_bytes_arrive() {
     assert_eq!(
         last,
         [
-            "Ok(Answer { id: 18446744073709551615, more: false, body: [] })",
+            "Ok(Answer { id: 18446744073709551615, more: false, broken: false, body: [] })",
             "Ok(Cancel { id: 2 })",
             "Ok(Ping([0, 0, 0, 0, 0, 0, 0, 9]))",
             "Ok(Pong([1]))",
             "Ok(Window(65536))",
             "Ok(GoAway { last: 3 })",
             "Ok(Error([98, 121, 101]))",
+            "Ok(Answer { id: 4, more: false, broken: true, body: [101, 114, 114, 111, 114, 58, 120] })",
+            "Ok(NotTaken { id: 5, why: [101, 99, 104, 111, 58, 32, 97, 119, 97, 121] })",
+            "Ok(Ready([101, 99, 104, 111]))",
+            "Ok(Held([101, 99, 104, 111, 10, 109, 97, 105, 108, 10]))",
         ]
     );
 }
@@ -109,6 +121,7 @@ fn every_kind_is_read_back_however_the_bytes_arrive() {
 fn unknown_high_kinds_and_unknown_flags_are_ignored() {
     let mut bytes = Vec::new();
     for kind in 0x80..=0xff {
+        // Of those that are known, one that makes no sense is ignored too.
         bytes.extend(header(kind, 0xff, 3, 5));
         bytes.extend_from_slice(b"any");
     }
@@ -193,14 +206,18 @@ fn what_is_put_is_what_is_read_for_any_messages_in_any_pieces() {
             let more = random.bool();
             let length = if random.u8(..8) == 0 { MAX_BODY } else { random.usize(..300) };
             let body: Vec<u8> = std::iter::repeat_with(|| random.u8(..)).take(length).collect();
-            let frame = match random.u8(..3) {
+            let frame = match random.u8(..4) {
                 0 => {
                     put_request(&mut bytes, id, more, &body);
                     Frame::Request { id, more, body: &body }
                 }
                 1 => {
                     put_answer(&mut bytes, id, more, &body);
-                    Frame::Answer { id, more, body: &body }
+                    Frame::Answer { id, more, broken: false, body: &body }
+                }
+                2 => {
+                    put_broken_answer(&mut bytes, id, more, &body);
+                    Frame::Answer { id, more, broken: true, body: &body }
                 }
                 _ => {
                     put_critical(&mut bytes, id, more, None, &body);
