@@ -16,6 +16,7 @@ mod delayed_trouble;
 mod dropped_in;
 mod full_disks;
 mod handlers;
+mod handlers_away;
 mod handover;
 mod hundred_hups;
 mod known_failures;

@@ -57,11 +57,6 @@ impl Kept {
         self.epoch.as_deref()
     }
 
-    /// All sequences below are settled, but for those of commands that are held.
-    pub fn floor(&self) -> u64 {
-        self.floor
-    }
-
     /// All sequences of this command's messages below are settled.
     pub fn floor_of(&self, command: &str) -> u64 {
         self.held.get(command).copied().unwrap_or(self.floor)
@@ -284,7 +279,9 @@ mod tests {
             assert!(kept.key_bytes <= KEYS_BYTES_MOST);
         }
         assert!(kept.keys.len() < 300 && kept.keys.len() == kept.by_age.len());
-        kept.insert(999_999, None, b"with \n newlines \\ and more \n".as_slice().into());
+        let broken = Answer { text: b"with \n newlines \\ and more \n".as_slice().into(), broken: true };
+        kept.insert(999_999, None, "pay", broken);
+        kept.settle("log", 5, &BTreeSet::from(["pay".into()]));
         assert_eq!(restored(&kept).keys.len(), kept.keys.len());
         assert!(kept.answer_to_key(&key(100_599)).is_some());
     }

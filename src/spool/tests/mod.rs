@@ -3,6 +3,7 @@
 mod check;
 mod damage;
 mod dropped;
+mod held;
 mod sequences;
 
 use super::*;

@@ -131,7 +131,7 @@ fn one_that_is_not_taken_while_the_link_settles_is_nobodys_and_the_record_is_let
 fn what_a_caller_holds_is_said_of_the_messages_that_it_sends_after_that() {
     let mut bench = Bench::open();
     let mut bytes = Vec::new();
-    let mut message = |id: u64, sequence, settled, text: &[u8], bytes: &mut Vec<u8>| {
+    let message = |id: u64, sequence, settled, text: &[u8], bytes: &mut Vec<u8>| {
         put_critical(bytes, id, false, Some(&CriticalHead { sequence, settled, key: None }), text);
     };
     message(1, 10, 10, b"other:a", &mut bytes);
