@@ -31,7 +31,7 @@ use away::Away;
 use delivery::Store;
 use handing::Handing;
 use held::Held;
-use sending::{Kept, answer_to, enqueue, forward_request};
+use sending::{Kept, Sender, answer_to, enqueue};
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -535,7 +535,12 @@ impl<D: Disk> Broker<D> {
                     Request::Forward(forward) => {
                         let owner = Owner { client: id, slot };
                         let stores_empty = stores.is_empty();
-                        match forward_request(forward, owner, stores_empty, link, pending, spool, away, now) {
+                        match (Sender { link, pending, spool, away }).forward(
+                            forward,
+                            owner,
+                            stores_empty,
+                            now,
+                        ) {
                             Kept::Sent => Verdict::Wait,
                             Kept::Lost => {
                                 counters.lost += 1;

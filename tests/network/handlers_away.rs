@@ -7,7 +7,7 @@ use crate::common::pair::{CALLED, CALLER};
 use crate::common::program::Program;
 use crate::common::wait;
 use nix::sys::signal::Signal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 /// Two whole hosts; `pay` and `mail` are handlers of the second, whose programs are the test's business.
@@ -34,7 +34,7 @@ fn away() -> Away {
 
 impl Away {
     /// A program that does what it is asked; without an answer where `refuses` says so.
-    fn program(&self, socket: &PathBuf, refuses: impl Fn(usize) -> bool + Send + Sync + 'static) -> Handler {
+    fn program(&self, socket: &Path, refuses: impl Fn(usize) -> bool + Send + Sync + 'static) -> Handler {
         let done = self.done.clone();
         Handler::start(socket, move |line| {
             let mut done = done.lock().expect("done");

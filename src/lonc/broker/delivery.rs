@@ -1,7 +1,7 @@
 //! The broker's part that sees to it that a critical message arrives: answers, deadlines, storing, replay.
 
 use super::away::Way;
-use super::sending::{answer_to, send_critical};
+use super::sending::{Sender, answer_to};
 use super::{Broker, CON_DELAYED, CON_FAILED, CON_LOST, Effect};
 use crate::config::HostId;
 use crate::lonc::inbox_owner::inbox_owner;
@@ -417,7 +417,7 @@ impl<D: Disk> Broker<D> {
         let purpose = Purpose::Critical { request: text.clone(), sequence, stored: true };
         let entry = Entry { owner: None, purpose, size };
         let Broker { link, pending, spool, away, .. } = self;
-        send_critical(&text, entry, link, pending, spool, away, now);
+        Sender { link, pending, spool, away }.critical(&text, entry, now);
     }
 
     /// The spool's disk is in trouble. Looking for files then finds out whether it can be used, if nothing else asks.

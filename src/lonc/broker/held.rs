@@ -8,7 +8,7 @@
 //! others pass. So under a flood the backlog shrinks half as fast as it is replayed, and the flood gets the peer's pace.
 
 use super::Broker;
-use super::sending::{Kept, enqueue, forward_request};
+use super::sending::{Kept, Sender, enqueue};
 use crate::lonc::link::Now;
 use crate::lonc::pending::Owner;
 use crate::lonc::request::Forward;
@@ -108,7 +108,7 @@ impl<D: Disk> Broker<D> {
             let forward = Forward { critical: true, text: &waiting.text };
             let stores_empty = self.stores.is_empty();
             let Broker { link, pending, spool, away, .. } = self;
-            match forward_request(forward, owner, stores_empty, link, pending, spool, away, now) {
+            match (Sender { link, pending, spool, away }).forward(forward, owner, stores_empty, now) {
                 Kept::Sent => {}
                 Kept::ToStore | Kept::ToStoreForHandler => self.gather(owner, &waiting.text),
                 // A critical request is never lost, but it may be longer than the peer takes.

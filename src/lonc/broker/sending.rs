@@ -20,81 +20,75 @@ pub(super) enum Kept {
     ToStoreForHandler,
 }
 
-/// Sends a request if it may be sent; says otherwise what is to become of it.
-pub(super) fn forward_request<D: Disk>(
-    forward: Forward<'_>,
-    owner: Owner,
-    stores_empty: bool,
-    link: &mut Link,
-    pending: &mut Pending,
-    spool: &mut Spool<D>,
-    away: &Away,
-    now: Now,
-) -> Kept {
-    if !link.is_up() {
-        return if forward.critical { Kept::ToStore } else { Kept::Lost };
-    }
-    let size = request::payload(forward.text).bytes.len();
-    if let Err(why) = link.takes(size) {
-        return Kept::Refused(why);
-    }
-    if !forward.critical {
-        let number = pending.next_number();
-        link.send(Message { number, text: forward.text, once: None });
-        pending.push(Entry { owner: Some(owner), purpose: Purpose::Plain, size }, now.mono);
-        return Kept::Sent;
-    }
-    if away.blocks(command(request::payload(forward.text).bytes)) {
-        return Kept::ToStoreForHandler;
-    }
-    if !stores_empty || spool.has_backlog() {
-        return Kept::ToStore;
-    }
-    let mut sequence = None;
-    if link.knows_repeats() {
-        match spool.allocate() {
-            // A new epoch: the peer knows this conversation's sequences under the old one.
-            Ok(_) if spool.epoch() != link.epoch() => return Kept::ToStore,
-            Ok(given) => sequence = Some(given),
-            // Sent without a sequence it might run twice; so let it be stored, or be told that it cannot.
-            Err(_) => return Kept::ToStore,
-        }
-    }
-    let request = forward.text.into();
-    let purpose = Purpose::Critical { request, sequence, stored: false };
-    let entry = Entry { owner: Some(owner), purpose, size };
-    send_critical(forward.text, entry, link, pending, spool, away, now);
-    Kept::Sent
+/// What a request passes on its way to the peer.
+pub(super) struct Sender<'a, D: Disk> {
+    pub link: &'a mut Link,
+    pub pending: &'a mut Pending,
+    pub spool: &'a mut Spool<D>,
+    pub away: &'a Away,
 }
 
-/// Puts a critical request on a link that is up.
-pub(super) fn send_critical<D: Disk>(
-    text: &[u8],
-    entry: Entry,
-    link: &mut Link,
-    pending: &mut Pending,
-    spool: &Spool<D>,
-    away: &Away,
-    now: Now,
-) {
-    let sequence = match &entry.purpose {
-        Purpose::Critical { sequence, .. } => *sequence,
-        Purpose::Plain | Purpose::Probe => None,
-    };
-    let number = pending.next_number();
-    let once = sequence.map(|sequence| {
-        let held = away.held().clone();
-        let command = command(request::payload(text).bytes);
-        // Below the least that waits or is in flight all is settled, but for what is held; and of what is held, below the
-        // first of it.
-        let stored =
-            if held.contains(command) { spool.settled_below_of(command) } else { spool.settled_below() };
-        let waiting = [Some(stored), pending.least_unstored(), Some(sequence)];
-        let settled = waiting.into_iter().flatten().min().unwrap_or(sequence);
-        Once { sequence, settled, held }
-    });
-    link.send(Message { number, text, once });
-    pending.push(entry, now.mono);
+impl<D: Disk> Sender<'_, D> {
+    /// Sends a request if it may be sent; says otherwise what is to become of it. `stores_empty`: none is about to be stored.
+    pub fn forward(&mut self, forward: Forward<'_>, owner: Owner, stores_empty: bool, now: Now) -> Kept {
+        let Sender { link, pending, spool, away } = self;
+        if !link.is_up() {
+            return if forward.critical { Kept::ToStore } else { Kept::Lost };
+        }
+        let size = request::payload(forward.text).bytes.len();
+        if let Err(why) = link.takes(size) {
+            return Kept::Refused(why);
+        }
+        if !forward.critical {
+            let number = pending.next_number();
+            link.send(Message { number, text: forward.text, once: None });
+            pending.push(Entry { owner: Some(owner), purpose: Purpose::Plain, size }, now.mono);
+            return Kept::Sent;
+        }
+        if away.blocks(command(request::payload(forward.text).bytes)) {
+            return Kept::ToStoreForHandler;
+        }
+        if !stores_empty || spool.has_backlog() {
+            return Kept::ToStore;
+        }
+        let mut sequence = None;
+        if link.knows_repeats() {
+            match spool.allocate() {
+                // A new epoch: the peer knows this conversation's sequences under the old one.
+                Ok(_) if spool.epoch() != link.epoch() => return Kept::ToStore,
+                Ok(given) => sequence = Some(given),
+                // Sent without a sequence it might run twice; so let it be stored, or be told that it cannot.
+                Err(_) => return Kept::ToStore,
+            }
+        }
+        let request = forward.text.into();
+        let purpose = Purpose::Critical { request, sequence, stored: false };
+        self.critical(forward.text, Entry { owner: Some(owner), purpose, size }, now);
+        Kept::Sent
+    }
+
+    /// Puts a critical request on a link that is up.
+    pub fn critical(&mut self, text: &[u8], entry: Entry, now: Now) {
+        let Sender { link, pending, spool, away } = self;
+        let sequence = match &entry.purpose {
+            Purpose::Critical { sequence, .. } => *sequence,
+            Purpose::Plain | Purpose::Probe => None,
+        };
+        let number = pending.next_number();
+        let once = sequence.map(|sequence| {
+            let held = away.held().clone();
+            let command = command(request::payload(text).bytes);
+            // Below the least that waits or is in flight all is settled, but for what is held; and of what is held, below
+            // the first of it.
+            let stored =
+                if held.contains(command) { spool.settled_below_of(command) } else { spool.settled_below() };
+            let waiting = [Some(stored), pending.least_unstored(), Some(sequence)];
+            let settled = waiting.into_iter().flatten().min().unwrap_or(sequence);
+            Once { sequence, settled, held }
+        });
+        link.send(Message { number, text, once });
+        pending.push(entry, now.mono);
+    }
 }
 
 /// Fills a program's slot, if the program is still there.
