@@ -105,7 +105,7 @@ impl Network {
 }
 
 fn delay(spool: &Path, count: u64) -> Result<()> {
-    let lock = SpoolLock::acquire_blocking(spool)?;
+    let lock = SpoolLock::try_acquire(spool)?.ok_or("the spool is in use")?;
     let limits = SpoolLimits { messages: u64::MAX, bytes: u64::MAX, keep_free: 0 };
     let mut spool = Spool::open(RealDisk, spool, limits);
     let message = b"pong:a message of a length that is usual among critical ones, which are short";

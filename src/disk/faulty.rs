@@ -283,6 +283,11 @@ impl Disk for FaultyDisk {
         })
     }
 
+    // Room is a matter of the disk's size, and this one has none.
+    fn reserve(&mut self, _: &FaultyFile, _: u64, _: u64) -> io::Result<()> {
+        Ok(())
+    }
+
     fn sync_data(&mut self, file: &FaultyFile) -> io::Result<()> {
         self.operate(operation("sync_data", &file.path, 0), true, |state, spoil| {
             let inode = state.file(file)?;

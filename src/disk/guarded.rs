@@ -2,8 +2,13 @@
 //!
 //! Where the lock cannot be had (no descriptors, a folder that cannot be made) every step that begins with a path fails with
 //! that cause, and the next one tries to have it again. So who keeps files there refuses, and goes on when the lock is to be
-//! had; another process that has the folder meanwhile is never met.
+//! had; another process that has the folder meanwhile is never met, and is named.
+//!
+//! A lock keeps nobody away once its file was removed. Then it is taken anew; and where the folder itself was removed, or
+//! another stands in its place, each step fails with `NotFound` until the folder is listed or made: what was known of it
+//! is void, and who keeps files there is to begin anew.
 
+use super::lock::Standing;
 use super::{Disk, FolderLock, Metadata};
 use std::ffi::OsStr;
 use std::io;
@@ -15,23 +20,55 @@ pub struct Guarded<D> {
     disk: D,
     folder: PathBuf,
     lock: Option<FolderLock>,
+    /// What is said to others of who has the lock.
+    holder: String,
+    /// The folder was removed while its lock was had.
+    gone: bool,
 }
 
 impl<D: Disk> Guarded<D> {
-    /// `disk`, under the lock of `folder`; `None`: it could not be had yet.
-    pub fn new(disk: D, folder: &Path, lock: Option<FolderLock>) -> Guarded<D> {
-        Guarded { disk, folder: folder.to_owned(), lock }
+    /// `disk`, under the lock of `folder`; `None`: it could not be had yet. Others are told that `holder` has it.
+    pub fn new(disk: D, folder: &Path, lock: Option<FolderLock>, holder: String) -> Guarded<D> {
+        lock.iter().for_each(|lock| lock.sign(&holder));
+        Guarded { disk, folder: folder.to_owned(), lock, holder, gone: false }
     }
 
     fn locked(&mut self) -> io::Result<&mut D> {
-        if self.lock.is_none() {
-            self.lock = FolderLock::try_acquire(&self.folder).map_err(io::Error::other)?;
+        match self.lock.as_ref().map(FolderLock::standing) {
+            Some(Standing::Held) => return Ok(&mut self.disk),
+            Some(Standing::FileGone) => {
+                log::warn!("{}: its lock was removed; taken again", self.folder.display());
+                self.lock = None;
+            }
+            Some(Standing::FolderGone) => (self.lock, self.gone) = (None, true),
+            None => {}
         }
-        match self.lock {
-            Some(_) => Ok(&mut self.disk),
-            None => Err(io::Error::other("another process has locked its folder")),
+        if self.gone {
+            return Err(io::Error::new(io::ErrorKind::NotFound, "its folder was removed"));
+        }
+        let lock = FolderLock::try_acquire(&self.folder).map_err(io::Error::other)?;
+        match lock {
+            Some(lock) => {
+                lock.sign(&self.holder);
+                self.lock = Some(lock);
+                Ok(&mut self.disk)
+            }
+            None => Err(io::Error::other(locked_by(FolderLock::holder(&self.folder)))),
         }
     }
+
+    /// As [`Guarded::locked`], for a step by which who keeps files there begins anew if it is in `folder`.
+    fn locked_anew(&mut self, folder: &Path) -> io::Result<&mut D> {
+        if folder == self.folder {
+            self.gone = false;
+        }
+        self.locked()
+    }
+}
+
+/// What is told of a folder that another process has.
+pub fn locked_by(holder: Option<String>) -> String {
+    format!("locked by {}", holder.as_deref().unwrap_or("another process"))
 }
 
 impl<D: Disk> Disk for Guarded<D> {
@@ -55,6 +92,10 @@ impl<D: Disk> Disk for Guarded<D> {
         self.disk.write_at(file, offset, bytes)
     }
 
+    fn reserve(&mut self, file: &D::File, offset: u64, length: u64) -> io::Result<()> {
+        self.disk.reserve(file, offset, length)
+    }
+
     fn sync_data(&mut self, file: &D::File) -> io::Result<()> {
         self.disk.sync_data(file)
     }
@@ -72,11 +113,11 @@ impl<D: Disk> Disk for Guarded<D> {
     }
 
     fn make_folder(&mut self, path: &Path) -> io::Result<()> {
-        self.locked()?.make_folder(path)
+        self.locked_anew(path)?.make_folder(path)
     }
 
     fn list(&mut self, folder: &Path, each: &mut dyn FnMut(&OsStr)) -> io::Result<()> {
-        self.locked()?.list(folder, each)
+        self.locked_anew(folder)?.list(folder, each)
     }
 
     fn metadata(&mut self, path: &Path) -> io::Result<Metadata> {
@@ -105,13 +146,50 @@ mod tests {
     fn nothing_is_done_without_the_lock_and_it_goes_on_once_the_lock_can_be_had() {
         let above = tempfile::tempdir().unwrap();
         let folder = above.path().join("msul1");
-        let other = FolderLock::try_acquire(&folder).unwrap();
-        let mut disk = Guarded::new(RealDisk, &folder, None);
+        let other = FolderLock::try_acquire(&folder).unwrap().unwrap();
+        let mut disk = Guarded::new(RealDisk, &folder, None, "this test".to_owned());
         let file = folder.join("epoch");
-        assert!(disk.create(&file).unwrap_err().to_string().contains("another process"));
+        assert_eq!(disk.create(&file).unwrap_err().to_string(), "locked by another process");
+        other.sign("lonc, process 7");
+        assert_eq!(disk.create(&file).unwrap_err().to_string(), "locked by lonc, process 7");
         assert!(disk.list(&folder, &mut |_| panic!("nothing is to be seen")).is_err());
         drop(other);
         disk.create(&file).unwrap();
         assert!(FolderLock::try_acquire(&folder).unwrap().is_none(), "it keeps the lock");
+        assert_eq!(FolderLock::holder(&folder).as_deref(), Some("this test"));
+    }
+
+    #[test]
+    fn a_lock_that_was_removed_is_taken_again_unless_another_was_quicker() {
+        let above = tempfile::tempdir().unwrap();
+        let folder = above.path().join("msul1");
+        let lock = FolderLock::try_acquire(&folder).unwrap();
+        let mut disk = Guarded::new(RealDisk, &folder, lock, "this test".to_owned());
+        disk.create(&folder.join("one")).unwrap();
+        std::fs::remove_file(folder.join("lock")).unwrap();
+        disk.metadata(&folder.join("one")).unwrap();
+        assert!(FolderLock::try_acquire(&folder).unwrap().is_none(), "it has it again");
+        std::fs::remove_file(folder.join("lock")).unwrap();
+        let other = FolderLock::try_acquire(&folder).unwrap();
+        assert!(disk.metadata(&folder.join("one")).unwrap_err().to_string().contains("another process"));
+        drop(other);
+        disk.metadata(&folder.join("one")).unwrap();
+    }
+
+    #[test]
+    fn where_the_folder_was_removed_nothing_is_there_until_it_is_begun_anew() {
+        let above = tempfile::tempdir().unwrap();
+        let folder = above.path().join("msul1");
+        let lock = FolderLock::try_acquire(&folder).unwrap();
+        let mut disk = Guarded::new(RealDisk, &folder, lock, "this test".to_owned());
+        std::fs::remove_dir_all(&folder).unwrap();
+        // Another has made one of that name, which is not the one that was known.
+        std::fs::create_dir(&folder).unwrap();
+        for _ in 0..2 {
+            let error = disk.create(&folder.join("two")).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        }
+        disk.list(&folder, &mut |name| assert_eq!(name, "lock")).unwrap();
+        disk.create(&folder.join("two")).unwrap();
     }
 }

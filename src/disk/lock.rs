@@ -3,58 +3,104 @@
 //! The lock is on an open file, so it is gone with the process, however that ends, and nothing stale can be left.
 
 use super::{Context, StepError};
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
+use std::io::{self, Read};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 
 /// File in the folder that is locked.
 pub(crate) const LOCK: &str = "lock";
 
+/// Bytes of that file that are looked at: who has the lock.
+const HOLDER_MOST: u64 = 1024;
+
+/// Times that the file is opened anew when another process removed it meanwhile.
+const ATTEMPTS: usize = 100;
+
 /// The right to use one folder; given back when dropped, by closing the file, which cannot fail as unlocking it could.
 #[derive(Debug)]
 pub struct FolderLock {
-    _held: File,
+    held: File,
+    /// Keeps the folder's number from being given to another folder.
+    folder: File,
+    dir: PathBuf,
+}
+
+/// Where a lock that was had stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Who wants the folder meets it.
+    Held,
+    /// Its file was removed: another process may have locked a new one.
+    FileGone,
+    /// The folder was removed, or another has come to stand in its place.
+    FolderGone,
 }
 
 impl FolderLock {
-    /// Waits for the lock of `dir`; the folder is made if need be. A process with a deadline tries
-    /// [`FolderLock::try_acquire`] again instead.
-    ///
-    /// # Errors
-    /// The folder or the file cannot be made, or not locked.
-    pub fn acquire_blocking(dir: &Path) -> Result<FolderLock, StepError> {
-        let file = open(dir)?;
-        loop {
-            match file.lock() {
-                Ok(()) => return Ok(FolderLock { _held: file }),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error).context("lock", &dir.join(LOCK)),
-            }
-        }
-    }
-
-    /// The lock, or `None` when another process has it.
+    /// The lock of `dir`, which is made if need be, or `None` when another process has it.
     ///
     /// # Errors
     /// The folder or the file cannot be made, or not locked.
     pub fn try_acquire(dir: &Path) -> Result<Option<FolderLock>, StepError> {
-        let file = open(dir)?;
-        loop {
+        for _ in 0..ATTEMPTS {
+            let file = open(dir)?;
             match file.try_lock() {
-                Ok(()) => return Ok(Some(FolderLock { _held: file })),
+                Ok(()) => {}
                 Err(TryLockError::WouldBlock) => return Ok(None),
-                Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(TryLockError::Error(error)) => return Err(error).context("lock", &dir.join(LOCK)),
             }
+            let folder = File::open(dir).context("open", dir)?;
+            let lock = FolderLock { held: file, folder, dir: dir.to_owned() };
+            if lock.standing() == Standing::Held {
+                return Ok(Some(lock));
+            }
         }
+        Err(io::Error::other("it is removed again and again")).context("lock", &dir.join(LOCK))
+    }
+
+    /// Says in the file who has the lock, for those who meet it. A disk that is full may not take it.
+    pub fn sign(&self, holder: &str) {
+        let line = format!("{holder}\n");
+        // Written over before it is cut, so that a reader always finds a name.
+        let signed =
+            self.held.write_all_at(line.as_bytes(), 0).and_then(|()| self.held.set_len(line.len() as u64));
+        if let Err(error) = signed {
+            log::debug!("write {}: {error}", self.dir.join(LOCK).display());
+        }
+    }
+
+    /// Whether the path still leads to what is locked.
+    pub fn standing(&self) -> Standing {
+        let same = |named: io::Result<Metadata>, had: io::Result<Metadata>| match (named, had) {
+            (Ok(named), Ok(had)) => (named.dev(), named.ino()) == (had.dev(), had.ino()),
+            // What the system does not tell just now is no sign that it is gone.
+            (Err(error), _) => error.kind() != io::ErrorKind::NotFound,
+            (_, Err(_)) => true,
+        };
+        if !same(fs::metadata(&self.dir), self.folder.metadata()) {
+            Standing::FolderGone
+        } else if !same(fs::metadata(self.dir.join(LOCK)), self.held.metadata()) {
+            Standing::FileGone
+        } else {
+            Standing::Held
+        }
+    }
+
+    /// Who has, or had last, the lock of `dir`, as far as that one has said so.
+    pub fn holder(dir: &Path) -> Option<String> {
+        let mut text = String::new();
+        File::open(dir.join(LOCK)).ok()?.take(HOLDER_MOST).read_to_string(&mut text).ok()?;
+        text.lines().next().filter(|line| !line.is_empty()).map(str::to_owned)
     }
 }
 
 fn open(dir: &Path) -> Result<File, StepError> {
     make_folders(dir)?;
     let path = dir.join(LOCK);
-    OpenOptions::new().write(true).create(true).truncate(false).mode(0o640).open(&path).context("open", &path)
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(0o640).open(&path).context("open", &path)
 }
 
 /// Makes the folder and those above it. The names that are made above `dir` are durable; who owns the files in `dir`
@@ -74,20 +120,40 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_holder_at_a_time_and_the_next_when_it_is_gone() {
+    fn one_holder_at_a_time_and_the_next_when_it_is_gone_and_it_is_said_who() {
         let folder = tempfile::tempdir().unwrap();
         let dir = folder.path().join("delayed/msul1");
-        let held = FolderLock::acquire_blocking(&dir).unwrap();
+        let held = FolderLock::try_acquire(&dir).unwrap().unwrap();
+        assert_eq!(FolderLock::holder(&dir), None);
+        held.sign("lonc, process 1234567, run_dir /run/lonnet");
+        held.sign("lonc, process 7, run_dir /run");
         assert!(FolderLock::try_acquire(&dir).unwrap().is_none());
+        assert_eq!(FolderLock::holder(&dir).as_deref(), Some("lonc, process 7, run_dir /run"));
         drop(held);
         assert!(FolderLock::try_acquire(&dir).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_lock_whose_file_or_folder_was_removed_is_known_to_keep_nobody_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path().join("delayed/msul1");
+        let held = FolderLock::try_acquire(&dir).unwrap().unwrap();
+        assert_eq!(held.standing(), Standing::Held);
+        fs::remove_file(dir.join(LOCK)).unwrap();
+        assert_eq!(held.standing(), Standing::FileGone);
+        let other = FolderLock::try_acquire(&dir).unwrap().unwrap();
+        assert_eq!((held.standing(), other.standing()), (Standing::FileGone, Standing::Held));
+        fs::remove_dir_all(&dir).unwrap();
+        assert_eq!(held.standing(), Standing::FolderGone);
+        drop(FolderLock::try_acquire(&dir).unwrap().unwrap());
+        assert_eq!(held.standing(), Standing::FolderGone, "another folder of that name");
     }
 
     #[test]
     fn a_folder_that_cannot_be_made_is_an_error_with_its_path() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("delayed"), "a file").unwrap();
-        let error = FolderLock::acquire_blocking(&folder.path().join("delayed/msul1")).unwrap_err();
+        let error = FolderLock::try_acquire(&folder.path().join("delayed/msul1")).unwrap_err();
         assert!(error.to_string().starts_with("make "), "{error}");
     }
 }

@@ -13,7 +13,7 @@ pub mod own;
 mod step;
 
 pub use faulty::{Fault, FaultyDisk, Keep, Operation};
-pub use guarded::Guarded;
+pub use guarded::{Guarded, locked_by};
 pub use lock::FolderLock;
 pub(crate) use lock::LOCK;
 pub(crate) use step::Context;
@@ -95,10 +95,7 @@ pub trait Disk {
     ///
     /// # Errors
     /// What the system said: there is no room.
-    fn reserve(&mut self, file: &Self::File, offset: u64, length: u64) -> io::Result<()> {
-        let _ = (file, offset, length);
-        Ok(())
-    }
+    fn reserve(&mut self, file: &Self::File, offset: u64, length: u64) -> io::Result<()>;
 
     /// Makes what was written to the file durable. After an error it is unknown what is, and a later sync that
     /// succeeds proves nothing.

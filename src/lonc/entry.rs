@@ -1,10 +1,11 @@
 //! Where a link child begins.
 //!
-//! Takes the peer's spool lock before anything else, so that two children never serve one peer: a child that replaces
-//! another waits here until that one has ended. Then it takes over the programs that the one before it has left.
-//! Where there can be no lock because the delayed directory cannot be used,
-//! plain requests are served all the same and critical ones that would have to be stored are answered `con_failed`, until
-//! there can be one.
+//! Takes the peer's spool lock before anything else, so that two children never serve one peer: where a child of a `lonc`
+//! that was killed is still there it waits until that one has ended, for a bounded time. Then it takes over the programs that
+//! the one before it has left.
+//! Where there can be no lock, because the delayed directory cannot be used or the `lonc` of another `run_dir` has it,
+//! plain requests are served all the same and critical ones are answered `con_failed`, until there can be one: the log
+//! and the status say who has it.
 
 use super::broker::Broker;
 use super::handover::Passage;
@@ -12,14 +13,17 @@ use super::link::Now;
 use super::permlog::PermLog;
 use super::reactor::Reactor;
 use crate::config::{Config, Peer, Pin, Wire};
-use crate::disk::{Guarded, RealDisk};
+use crate::disk::{Guarded, RealDisk, locked_by};
 use crate::spool::{Spool, SpoolLock};
 use crate::supervise::control::Channel;
+use crate::supervise::places::{child_holder, is_of_this_place};
 use crate::supervise::title;
 use crate::wire::secure::{HostKey, KeyError, TlsIdentity};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::error::Error;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,6 +31,11 @@ use std::time::{Duration, Instant};
 const KEY_TRIES: u32 = 10;
 /// Pause between two of them.
 const KEY_PAUSE: Duration = Duration::from_millis(100);
+
+/// How much longer than `drain_timeout` the child of a `lonc` that was killed may take to end.
+const ORPHAN_GRACE: Duration = Duration::from_secs(2);
+/// Pause before its lock is tried again, in milliseconds.
+const LOCK_PAUSE: u8 = 50;
 
 /// What a link child is born with.
 #[derive(Debug)]
@@ -60,10 +69,9 @@ fn serve(seed: Seed) -> Result<(), Box<dyn Error>> {
     crate::logging::set_host(peer.host.id.as_str());
     title::set(&format!("{} starting", peer.host.id));
     let dir = config.spool_path(&peer.host.id);
-    let lock = SpoolLock::acquire_blocking(&dir).inspect_err(|error| {
-        log::error!("{error}; critical requests are kept nowhere until that is put right")
-    });
-    let spool = Spool::open(Guarded::new(RealDisk, &dir, lock.ok()), &dir, peer.spool);
+    let lock = take_lock(&config, &peer, &dir, control.as_fd());
+    let disk = Guarded::new(RealDisk, &dir, lock, child_holder("lonc", &config));
+    let spool = Spool::open(disk, &dir, peer.spool);
     let now = Now { mono: Instant::now(), wall: jiff::Timestamp::now() };
     let (keys, barred) = match keys(&config, &peer) {
         Ok(keys) => (keys, None),
@@ -74,6 +82,41 @@ fn serve(seed: Seed) -> Result<(), Box<dyn Error>> {
     let permlog = PermLog::new(&config.log_dir);
     Reactor::new(peer, keys, broker, listener, control, passage, permlog)?.run()?;
     Ok(())
+}
+
+/// The lock of the peer's spool, if it can be had.
+fn take_lock(config: &Config, peer: &Peer, dir: &Path, control: BorrowedFd<'_>) -> Option<SpoolLock> {
+    let give_up = Instant::now() + peer.drain_timeout + ORPHAN_GRACE;
+    let mut said = false;
+    loop {
+        match SpoolLock::try_acquire(dir) {
+            Ok(Some(lock)) => return Some(lock),
+            Ok(None) => {}
+            Err(error) => {
+                log::error!("{error}; critical requests are kept nowhere until that is put right");
+                return None;
+            }
+        }
+        let holder = SpoolLock::holder(dir);
+        // Who says nothing is of a program before there was a name in the file.
+        let is_orphan = holder.as_ref().is_none_or(|holder| is_of_this_place(holder, config));
+        if !is_orphan || Instant::now() >= give_up || !wait_supervised(control) {
+            let dir = dir.display();
+            log::error!("lock {dir}: {}; critical requests are con_failed until it ends", locked_by(holder));
+            return None;
+        }
+        if !std::mem::replace(&mut said, true) {
+            log::info!("lock {}: {}; waiting for its end", dir.display(), locked_by(holder));
+        }
+    }
+}
+
+/// Waits for [`LOCK_PAUSE`]; whether the supervisor is still there.
+fn wait_supervised(control: BorrowedFd<'_>) -> bool {
+    // Only its end is of interest: what it says is heard when there is a loop.
+    let mut ends = [PollFd::new(control, PollFlags::empty())];
+    let waited = poll(&mut ends, PollTimeout::from(LOCK_PAUSE));
+    !waited.is_ok_and(|ended| ended > 0)
 }
 
 /// What the peer is shown and what it is to show, where the wire asks for keys.

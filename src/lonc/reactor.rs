@@ -247,6 +247,7 @@ impl<D: Disk> Reactor<D> {
                         ToLink::HandOver => self.broker.hand_over(now),
                         ToLink::Report(number) => self.report(Some(number), now),
                         ToLink::TakeIn => self.broker.files_appeared(now),
+                        ToLink::Listen => self.listen_on_next(now),
                         ToLink::Pins(pins) => self.repin(&pins, now),
                         ToLink::LogAnew => crate::logging::follow(),
                     }
@@ -263,6 +264,30 @@ impl<D: Disk> Reactor<D> {
             log::warn!("the supervisor is gone: answering what is there, then ending");
             self.drain(now);
         }
+    }
+
+    /// Goes on with the socket that came over the control socket. Who waits at the one before it, whose name is gone, is
+    /// taken in first.
+    fn listen_on_next(&mut self, now: Now) {
+        let Some(next) = self.control.take_descriptor() else {
+            log::error!("read from the supervisor: no socket came with its word; programs find none");
+            return;
+        };
+        let mut next = UnixListener::from_std(next.into());
+        if let Err(error) = self.poll.registry().register(&mut next, LISTENER, Interest::READABLE) {
+            log::error!("register the local socket: {error}; programs wait there for the next child");
+            return;
+        }
+        self.accept_ready = true;
+        while self.may_accept() {
+            self.accept(now);
+        }
+        // Dropping the one before takes it out of the poll, unless another process has it too.
+        if let Err(error) = self.poll.registry().deregister(&mut self.listener) {
+            log::debug!("deregister the local socket: {error}");
+        }
+        self.listener = next;
+        self.accept_ready = true;
     }
 
     /// A signal that was meant for this process, or for all of the service. If it is not stopping, the next child goes on

@@ -3,16 +3,18 @@
 //! Owns every listening Unix socket for as long as it runs, through any number of HUPs and reloads: a child that dies or is
 //! replaced leaves its peer's socket open, and who connects meanwhile waits for the next child. A peer whose socket
 //! cannot be made is an error in the log and in the status, and tried again; the others are served. One thread, one `Poll`; with
-//! nothing to do it sleeps without a timeout.
+//! nothing to do it looks after its files every two seconds, and sleeps.
 //!
 //! Fails to start when `Poll`, the signals or the admin socket cannot be had. Afterwards nothing is fatal but
-//! `Poll` itself: a child that floods, garbles or does not read its control socket is killed and started anew.
+//! `Poll` itself: a child that floods, garbles or does not read its control socket is killed and started anew. What others
+//! take away under it (folders, sockets, the pid file) is made again within a few seconds: `keeping`.
 
 // Whatever comes from outside, a supervisor goes on: nothing here may panic.
 #![deny(clippy::indexing_slicing, clippy::string_slice)]
 
 mod board;
 mod children;
+mod keeping;
 mod left;
 mod listening;
 mod passages;
@@ -24,6 +26,7 @@ pub use left::Left;
 
 use super::entry::{self, Seed};
 use crate::config::{HostId, Pin};
+use crate::logging::repeats::Repeats;
 use crate::status::LinkState;
 use crate::supervise::admin::{Admin, Asked};
 use crate::supervise::anew;
@@ -40,12 +43,12 @@ use children::Children;
 use jiff::Timestamp;
 use mio::{Events, Interest, Poll, Token};
 use passages::Passages;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
-use watch::{Watch, watch_folder};
+use watch::Watch;
 
 /// Children on their way out at a time while all are replaced: the others serve meanwhile.
 pub const REPLACED_AT_ONCE: usize = 16;
@@ -58,6 +61,8 @@ const ACTIONS_A_TURN: usize = 64;
 
 /// Descriptors that the supervisor needs for each peer: its socket, a control socket, the two ends of a passage.
 const DESCRIPTORS_A_PEER: u64 = 4;
+/// Name of the admin socket in `run_dir`.
+const ADMIN_SOCKET: &str = "lonc.sock";
 
 const SIGNALS: Token = Token(0);
 const ADMIN: Token = Token(1);
@@ -118,13 +123,17 @@ struct Supervisor<'a> {
     listeners: BTreeMap<HostId, LocalSocket>,
     /// Some peer has no socket: when it is tried again.
     listen_again: Option<Instant>,
+    /// Peers whose children are yet to be told of another local socket.
+    untold: BTreeSet<HostId>,
     passages: Passages,
     board: Board,
     admin: Admin,
     /// The pin of this host's own key, where there is one.
     key: Option<Pin>,
-    /// `None` where the system has no watch for us.
+    /// `None` where the system has no watch for us: `keep_watch` tries again.
     watch: Option<Watch>,
+    /// Why there was none the last time, if it was said.
+    watch_trouble: Option<String>,
     /// The watch has more to read than one turn's share.
     watch_again: bool,
     /// Children that are to be replaced, if they have not ended before.
@@ -133,6 +142,8 @@ struct Supervisor<'a> {
     stopping: Option<Instant>,
     next_token: usize,
     scratch: Vec<u8>,
+    /// What could not be made again of what had gone.
+    trouble: Repeats,
 }
 
 impl<'a> Supervisor<'a> {
@@ -169,14 +180,14 @@ impl<'a> Supervisor<'a> {
             board::sweep(&config.status_dir);
         }
         // A descriptor that was tried is gone; then the socket is made anew.
-        let admin_path = config.run_dir.join("lonc.sock");
+        let admin_path = config.run_dir.join(ADMIN_SOCKET);
         let admin = insist(anew, "open the status socket", || {
             Admin::new(&admin_path, admin_left.take(), poll.registry(), ADMIN)
         });
         let admin = admin.map_err(SupervisorError::Admin)?;
         // What is wrong with the key is for the children to say, who need it; a reload refuses such a key.
         let left_watch = left.as_ref().and_then(|left| left.watch);
-        let watch = watch_folder(left_watch, &mut take, &config.spool_dir, poll.registry());
+        let watch = Watch::take_over(left_watch, &mut take, &config.spool_dir, poll.registry(), WATCH).ok();
         let started = left.as_ref().map_or_else(Timestamp::now, |left| left.started);
         let board = Board::new(config, started, now);
         let mut supervisor = Supervisor {
@@ -187,11 +198,14 @@ impl<'a> Supervisor<'a> {
             children: Children::default(),
             listeners: BTreeMap::new(),
             listen_again: None,
+            untold: BTreeSet::new(),
+            trouble: Repeats::default(),
             passages: Passages::default(),
             board,
             admin,
             key,
             watch,
+            watch_trouble: None,
             watch_again: false,
             replacing: VecDeque::new(),
             stopping: None,
@@ -202,6 +216,7 @@ impl<'a> Supervisor<'a> {
             supervisor.adopt(left, take, now);
         }
         supervisor.listen_where_missing(now);
+        supervisor.keep_watch(now);
         // Said when every socket is there: whoever waits for this line finds them.
         if !anew {
             let links = supervisor.start.config.peers.len();
@@ -249,6 +264,9 @@ impl<'a> Supervisor<'a> {
     /// What is to be done because of the time, or is left over from the turn before.
     fn turn(&mut self, now: Instant) {
         self.restart(now);
+        if self.stopping.is_none() {
+            self.keep_places(now);
+        }
         if self.watch_again {
             self.look_for_files(now);
         }
@@ -283,7 +301,7 @@ impl<'a> Supervisor<'a> {
             self.board.deadline(),
             self.start.restarts.deadline(),
             self.listen_again,
-            self.stopping,
+            self.stopping.or(Some(self.start.places.deadline())),
         ];
         deadlines.into_iter().flatten().min().map(|at| at.saturating_duration_since(now))
     }
@@ -369,6 +387,7 @@ impl<'a> Supervisor<'a> {
         let passage = self.passages.for_child(id)?;
         let token = next(&mut self.next_token);
         let control = self.children.open_control(id, token, self.poll.registry())?;
+        self.untold.remove(id);
         let mut keep = vec![listener.as_raw_fd(), control.as_raw_fd()];
         keep.extend(passage.ends().map(|end| end.as_raw_fd()));
         let (entry, config) = (self.entry, self.start.config.clone());

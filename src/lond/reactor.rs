@@ -29,6 +29,7 @@ use super::service::{Route, Service};
 use crate::config::{Config, Host, HostId, Pin};
 use crate::logging;
 use crate::supervise::control::{Channel, FromServe, ToServe};
+use crate::supervise::places::child_holder;
 use crate::supervise::signals::ToldToEnd;
 use crate::supervise::title;
 use crate::wire::line::READ_SIZE;
@@ -134,7 +135,7 @@ impl Known {
                 .map(|(handler, token)| Handler::new(handler, config.lond.max_line, token, now))
                 .collect(),
             ask_back: AskBack::new(config.socket_path(caller), ASK_BACK),
-            keeper: Keeper::new(&config.spool_dir, caller),
+            keeper: Keeper::new(&config.spool_dir, caller).signed(child_holder("lond", config)),
         }
     }
 }

@@ -4,7 +4,7 @@
 //! connections have callers that are not known yet; half of that is kept for addresses of the table, and the oldest that
 //! says nothing gives way to a newcomer. A child whose caller is not known in time is killed. A newer link of a caller replaces the older, whatever the wires; when a host that had
 //! no link opens one, `lonc` is sent USR1, so that it dials back.
-//! One thread, one `Poll`; with nothing to do it sleeps without a timeout.
+//! One thread, one `Poll`; with nothing to do it looks after its files every two seconds, and sleeps.
 //!
 //! | file | what it owns |
 //! | --- | --- |
@@ -18,6 +18,7 @@
 //! | `listeners` | the TCP sockets |
 //! | `absent` | addresses that cannot be listened on for now: pure |
 //! | `board` | counts, status |
+//! | `keeping` | what others may take away under it |
 //! | `reload` | another configuration, in the same process |
 //! | `left` | HUP: another program, under the same pid |
 //! | `stop` | TERM, INT and QUIT |
@@ -35,6 +36,7 @@ mod board;
 mod callers;
 mod door;
 mod hush;
+mod keeping;
 mod left;
 mod links;
 mod listeners;
@@ -48,6 +50,7 @@ pub use left::Left;
 
 use super::entry::{self, Seed};
 use crate::config::{HostId, Pin};
+use crate::logging::repeats::Repeats;
 use crate::status;
 use crate::supervise::admin::{Admin, Asked};
 use crate::supervise::anew;
@@ -82,6 +85,8 @@ const LAST_WAIT: Duration = Duration::from_secs(2);
 
 /// Descriptors that the supervisor needs for each child: a control socket.
 const DESCRIPTORS_A_LINK: u64 = 1;
+/// Name of the admin socket in `run_dir`.
+const ADMIN_SOCKET: &str = "lond.sock";
 
 const SIGNALS: Token = Token(0);
 const ADMIN: Token = Token(1);
@@ -167,6 +172,8 @@ struct Supervisor<'a> {
     /// What the title says.
     shown: Option<usize>,
     scratch: Vec<u8>,
+    /// What could not be made again of what had gone.
+    trouble: Repeats,
 }
 
 impl<'a> Supervisor<'a> {
@@ -202,7 +209,7 @@ impl<'a> Supervisor<'a> {
             board::sweep(&config.status_dir);
         }
         // A descriptor that was tried is gone; then the socket is made anew.
-        let admin_path = config.run_dir.join("lond.sock");
+        let admin_path = config.run_dir.join(ADMIN_SOCKET);
         let admin = insist(anew, "open the status socket", || {
             Admin::new(&admin_path, admin_left.take(), poll.registry(), ADMIN)
         });
@@ -240,6 +247,7 @@ impl<'a> Supervisor<'a> {
             next_token: FIRST_FREE,
             shown: None,
             scratch: vec![0; crate::wire::line::READ_SIZE],
+            trouble: Repeats::default(),
         };
         match left.zip(descriptors) {
             Some((left, descriptors)) => supervisor.adopt(left, descriptors, now),
@@ -298,6 +306,9 @@ impl<'a> Supervisor<'a> {
     /// What is to be done because of the time, or is left over from the turn before.
     fn turn(&mut self, now: Instant) {
         self.restart(now);
+        if self.stopping.is_none() {
+            self.keep_places(now);
+        }
         while let Some((pid, action)) = self.links.overdue(now) {
             self.act(pid, action, now);
         }
@@ -334,7 +345,7 @@ impl<'a> Supervisor<'a> {
             self.admin.deadline(),
             self.board.deadline(),
             self.start.restarts.deadline(),
-            self.stopping,
+            self.stopping.or(Some(self.start.places.deadline())),
         ];
         deadlines.into_iter().flatten().min().map(|at| at.saturating_duration_since(now))
     }

@@ -162,6 +162,12 @@ impl<D: Disk> Spool<D> {
                 log::error!("append to {}: the file was removed; what waited in it is lost", path.display());
                 self.start_over();
             }
+        } else if self.prepared
+            && let Err(cause) = self.disk.metadata(&self.dir)
+            && cause.kind() == io::ErrorKind::NotFound
+        {
+            log::error!("store in {}: it was removed; what waited in it is lost", self.dir.display());
+            self.start_over();
         }
         self.make_ready()
     }

@@ -123,9 +123,30 @@ fn user_to_become(config: &Config) -> Result<Option<User>, BackgroundError> {
 /// # Errors
 /// When one cannot be made.
 pub fn make_folders(config: &Config, owner: Option<&User>) -> Result<(), BackgroundError> {
-    let open = [&config.run_dir, &config.status_dir].map(|folder| (folder, OPEN));
-    let closed = [&config.spool_dir, &config.log_dir].map(|folder| (folder, CLOSED));
-    open.into_iter().chain(closed).try_for_each(|(folder, mode)| make_folder(folder, mode, owner))
+    folders(config).into_iter().try_for_each(|(folder, mode)| make_folder(folder, mode, owner))
+}
+
+/// Makes the folders of `config` that are missing, each as far as that goes: those that were made, and why others could not
+/// be. There are none where all are there.
+pub fn make_missing(config: &Config) -> Vec<Result<PathBuf, BackgroundError>> {
+    folders(config)
+        .into_iter()
+        // A link that leads nowhere is there, and nothing can be made in its place.
+        .filter(|(folder, _)| {
+            folder.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+        })
+        .map(|(folder, mode)| make_folder(folder, mode, None).map(|()| folder.clone()))
+        .collect()
+}
+
+/// The folders of `config`, each with its permission bits.
+fn folders(config: &Config) -> [(&PathBuf, u32); 4] {
+    [
+        (&config.run_dir, OPEN),
+        (&config.status_dir, OPEN),
+        (&config.spool_dir, CLOSED),
+        (&config.log_dir, CLOSED),
+    ]
 }
 
 /// Whether this process could make the folders of `config` that are missing and write to those that are there; makes

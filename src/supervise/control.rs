@@ -14,12 +14,15 @@ use crate::config::{HostId, Wire};
 use crate::status::PeerStatus;
 use crate::wire::line::{Line, LineReader, Outgoing};
 use mio::unix::SourceFd;
+use nix::cmsg_space;
+use nix::errno::Errno;
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::marker::PhantomData;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 
 /// Most messages that wait to be sent; one more is an error of [`Channel::send`].
@@ -30,6 +33,9 @@ pub const MAX_LINE: usize = 64 * 1024;
 
 /// Most bytes that one [`Channel::receive`] takes: an end that writes faster than it is read is broken.
 pub const MAX_RECEIVED: usize = 4 * 1024 * 1024;
+
+/// Most descriptors that came over a channel and wait to be taken; more are closed.
+pub const MAX_DESCRIPTORS: usize = 4;
 
 /// `lonc` to a link child.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -46,6 +52,9 @@ pub enum ToLink {
     Report(u64),
     /// Files for this peer appeared in the delayed directory: take them in.
     TakeIn,
+    /// The peer's local socket is another one now, whose descriptor comes with this ([`Channel::send_descriptor`]): programs
+    /// find only that one from here on.
+    Listen,
     /// The peer's pins are these now. A link to a key that is not among them ends; another stays.
     Pins(Vec<String>),
     /// Open the log anew: its file may have been renamed.
@@ -127,6 +136,7 @@ impl Message for ToLink {
                 | ToLink::Drain
                 | ToLink::HandOver
                 | ToLink::TakeIn
+                | ToLink::Listen
                 | ToLink::Report(_)
                 | ToLink::Pins(_)
                 | ToLink::LogAnew,
@@ -167,6 +177,8 @@ pub struct Channel<S, R> {
     reader: LineReader,
     /// The first line is the end of one that a program before this one had begun to read: it is dropped.
     drop_first: bool,
+    /// Descriptors that came and were not taken; at most [`MAX_DESCRIPTORS`].
+    descriptors: VecDeque<OwnedFd>,
     receives: PhantomData<fn() -> R>,
 }
 
@@ -221,6 +233,7 @@ impl<S: Message, R: DeserializeOwned> Channel<S, R> {
             outgoing,
             reader: LineReader::new(MAX_LINE),
             drop_first: carried.mid_line,
+            descriptors: VecDeque::new(),
             receives: PhantomData,
         })
     }
@@ -243,6 +256,61 @@ impl<S: Message, R: DeserializeOwned> Channel<S, R> {
         }
         self.waiting.push_back(message.clone());
         self.flush().map(drop)
+    }
+
+    /// Sends a message with a descriptor, which the other end takes by [`Channel::take_descriptor`]. Only where nothing waits
+    /// to be sent, so that a descriptor is never kept open for an end that does not read; whether it was sent.
+    ///
+    /// # Errors
+    /// What the system said, other than that there is no room now.
+    pub fn send_descriptor(&mut self, message: &S, descriptor: BorrowedFd<'_>) -> io::Result<bool> {
+        if !self.flush()? {
+            return Ok(false);
+        }
+        let mut line = encode(message)?;
+        line.push(b'\n');
+        let numbers = [descriptor.as_raw_fd()];
+        let rights = [ControlMessage::ScmRights(&numbers)];
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+        let to = self.stream.as_raw_fd();
+        loop {
+            match sendmsg::<()>(to, &[IoSlice::new(&line)], &rights, flags, None) {
+                Ok(count) => {
+                    self.outgoing.tail().extend_from_slice(line.get(count..).unwrap_or_default());
+                    return Ok(true);
+                }
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => return Ok(false),
+                // That the other end is gone is for `receive` to tell.
+                Err(Errno::EPIPE | Errno::ECONNRESET) => return Ok(true),
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+
+    /// The next descriptor that came with a message.
+    pub fn take_descriptor(&mut self) -> Option<OwnedFd> {
+        self.descriptors.pop_front()
+    }
+
+    /// As `read`, and keeps the descriptors that came.
+    fn read(&mut self, scratch: &mut [u8]) -> io::Result<usize> {
+        let mut space = cmsg_space!([RawFd; MAX_DESCRIPTORS]);
+        let mut data = [IoSliceMut::new(scratch)];
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
+        let message = recvmsg::<()>(self.stream.as_raw_fd(), &mut data, Some(&mut space), flags)?;
+        for part in message.cmsgs()? {
+            if let ControlMessageOwned::ScmRights(numbers) = part {
+                for number in numbers {
+                    // SAFETY: the kernel has just opened it for this process; nothing else knows it.
+                    let descriptor = unsafe { OwnedFd::from_raw_fd(number) };
+                    if self.descriptors.len() < MAX_DESCRIPTORS {
+                        self.descriptors.push_back(descriptor);
+                    }
+                }
+            }
+        }
+        Ok(message.bytes)
     }
 
     /// Writes what waits, as far as the socket takes it; returns whether nothing waits now.
@@ -281,7 +349,7 @@ impl<S: Message, R: DeserializeOwned> Channel<S, R> {
         let mut messages = Vec::new();
         let mut taken = 0;
         let closed = loop {
-            match self.stream.read(scratch) {
+            match self.read(scratch) {
                 Ok(0) => break true,
                 Ok(count) => {
                     taken += count;
@@ -380,7 +448,7 @@ impl<S, R> mio::event::Source for Channel<S, R> {
 mod tests {
     use super::*;
     use crate::status::LinkState;
-    use std::io::Write;
+    use std::io::{Read, Write};
 
     fn ends() -> (Channel<ToLink, FromLink>, Channel<FromLink, ToLink>) {
         let (ours, theirs) = pair().unwrap();
@@ -448,6 +516,38 @@ mod tests {
         all.extend(supervisor.receive(&mut scratch).unwrap().messages);
         assert_eq!(all[all.len() - 2..], [status(Some(3), "report"), status(None, "last")]);
         assert!(all.len() < 10_000);
+    }
+
+    #[test]
+    fn a_descriptor_comes_with_its_message_and_none_is_kept_for_an_end_that_does_not_read() {
+        let (mut supervisor, mut child) = ends();
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        supervisor.send(&ToLink::Probe).unwrap();
+        assert!(supervisor.send_descriptor(&ToLink::Listen, ours.as_fd()).unwrap());
+        supervisor.send(&ToLink::TakeIn).unwrap();
+        drop(ours);
+        let mut scratch = [0; 4096];
+        // The bytes of a message with a descriptor are read apart from those behind it, or not: the order stays.
+        let mut messages = Vec::new();
+        while messages.len() < 3 {
+            messages.extend(child.receive(&mut scratch).unwrap().messages);
+        }
+        assert_eq!(messages, [ToLink::Probe, ToLink::Listen, ToLink::TakeIn]);
+        let mut taken = UnixStream::from(child.take_descriptor().unwrap());
+        assert!(child.take_descriptor().is_none());
+        taken.write_all(b"through").unwrap();
+        drop(taken);
+        let mut said = String::new();
+        theirs.read_to_string(&mut said).unwrap();
+        assert_eq!(said, "through");
+
+        for _ in 0..2 * MAX_DESCRIPTORS {
+            assert!(supervisor.send_descriptor(&ToLink::Listen, theirs.as_fd()).unwrap());
+        }
+        child.receive(&mut scratch).unwrap();
+        assert_eq!(child.descriptors.len(), MAX_DESCRIPTORS, "what nobody takes is closed");
+        while supervisor.send_descriptor(&ToLink::Listen, theirs.as_fd()).unwrap() {}
+        assert!(!supervisor.wants_write(), "nothing waits");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The locked pid file: one supervisor a folder.
+//! A locked file with a pid in it: one supervisor a folder.
 //!
 //! The lock, not the file or the number in it, says that a supervisor runs: the kernel lets go of it when the last
 //! descriptor is closed, however the process ended, so a stale file (of a dead process, or with a number that is
@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 /// Times that [`PidLock::take`] opens the file anew when another process removed it meanwhile.
 const ATTEMPTS: usize = 100;
 
-/// Bytes that a pid file may have; of a longer one the rest is not looked at.
+/// Bytes of a pid file that are looked at: its first line.
 const LONGEST: u64 = 32;
 
 /// Why the lock could not be had.
@@ -45,6 +45,10 @@ pub enum LockError {
 pub struct PidLock {
     file: File,
     path: PathBuf,
+    /// What stands in the file behind the number, for people.
+    note: String,
+    /// The number is in the file.
+    written: bool,
 }
 
 impl PidLock {
@@ -70,7 +74,7 @@ impl PidLock {
             match std::fs::metadata(path) {
                 Ok(named) if (named.dev(), named.ino()) == (locked.dev(), locked.ino()) => {
                     blank(&file).map_err(fail)?;
-                    return Ok(PidLock { file, path: path.to_owned() });
+                    return Ok(PidLock::held(file, path));
                 }
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -82,26 +86,72 @@ impl PidLock {
 
     /// The lock as the program before `exec` held it.
     pub fn adopt(fd: OwnedFd, path: &Path) -> PidLock {
-        PidLock { file: fd.into(), path: path.to_owned() }
+        PidLock::held(fd.into(), path)
+    }
+
+    fn held(file: File, path: &Path) -> PidLock {
+        PidLock { file, path: path.to_owned(), note: String::new(), written: false }
+    }
+
+    /// Has a line stand in the file behind the number, for people.
+    pub fn with_note(mut self, note: &str) -> PidLock {
+        note.clone_into(&mut self.note);
+        self
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether its path still leads to the file that is locked: who opens it meets this lock.
+    pub fn is_in_place(&self) -> bool {
+        match (std::fs::metadata(&self.path), self.file.metadata()) {
+            (Ok(named), Ok(locked)) => (named.dev(), named.ino()) == (locked.dev(), locked.ino()),
+            // What the system does not tell just now is no sign that it is gone.
+            (Err(error), _) => error.kind() != io::ErrorKind::NotFound,
+            (_, Err(_)) => true,
+        }
+    }
+
+    /// Takes it anew if its file is gone, or another has come to stand in its place; whether it did. What is missing of the
+    /// number is written.
+    ///
+    /// # Errors
+    /// As [`PidLock::take`] and [`PidLock::write_pid`]; what was locked stays so until there is another.
+    pub fn keep(&mut self) -> Result<bool, LockError> {
+        let missing = !self.is_in_place();
+        if missing {
+            *self = PidLock::take(&self.path)?.with_note(&self.note);
+        }
+        if !self.written {
+            self.write_pid()?;
+        }
+        Ok(missing)
     }
 
     /// Writes the number of this process.
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn write_pid(&self) -> Result<(), LockError> {
-        let line = format!("{}\n", std::process::id());
+    pub fn write_pid(&mut self) -> Result<(), LockError> {
+        let end = if self.note.is_empty() { "" } else { "\n" };
+        let line = format!("{}\n{}{end}", std::process::id(), self.note);
         // Written over before it is cut, so that a reader always finds a number.
         let written =
             self.file.write_all_at(line.as_bytes(), 0).and_then(|()| self.file.set_len(line.len() as u64));
         written
             .and_then(|()| (&self.file).flush())
-            .map_err(|cause| LockError::File { path: self.path.clone(), cause })
+            .map_err(|cause| LockError::File { path: self.path.clone(), cause })?;
+        self.written = true;
+        Ok(())
     }
 
-    /// Removes the file; the lock goes with this value.
+    /// Removes the file, unless its name is another's by now; the lock goes with this value.
     pub fn remove(&self) {
-        if let Err(error) = std::fs::remove_file(&self.path) {
+        if self.is_in_place()
+            && let Err(error) = std::fs::remove_file(&self.path)
+        {
             log::warn!("remove {}: {error}", self.path.display());
         }
     }
@@ -133,10 +183,10 @@ fn blank(file: &File) -> io::Result<()> {
 }
 
 fn pid_in(file: &File) -> Option<u32> {
-    let mut text = String::new();
-    let mut bounded = file.take(LONGEST);
-    bounded.read_to_string(&mut text).ok()?;
-    text.trim().parse().ok().filter(|pid| *pid != 0)
+    let mut bytes = Vec::new();
+    file.take(LONGEST).read_to_end(&mut bytes).ok()?;
+    let line = bytes.split(|byte| *byte == b'\n').next()?;
+    std::str::from_utf8(line).ok()?.trim().parse().ok().filter(|pid| *pid != 0)
 }
 
 fn whole_file(kind: i32) -> libc::flock {
@@ -156,7 +206,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lonc.pid");
         assert_eq!(running_pid(&path), None);
-        let lock = PidLock::take(&path).unwrap();
+        let mut lock = PidLock::take(&path).unwrap();
         lock.write_pid().unwrap();
         let pid = std::process::id();
         assert_eq!(running_pid(&path), Some(pid));
@@ -183,7 +233,7 @@ mod tests {
         ] {
             std::fs::write(&path, stale).unwrap();
             assert_eq!(running_pid(&path), None, "{stale:?}");
-            let lock = PidLock::take(&path).unwrap();
+            let mut lock = PidLock::take(&path).unwrap();
             assert_eq!(running_pid(&path), None, "{stale:?}: it names nobody yet");
             let kept = std::fs::metadata(&path).unwrap().len();
             assert_eq!(kept, LONGEST.min(stale.len() as u64), "room that a full disk would not give back");
@@ -198,7 +248,7 @@ mod tests {
     fn the_lock_lives_as_long_as_a_copy_of_its_descriptor() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lonc.pid");
-        let lock = PidLock::take(&path).unwrap();
+        let mut lock = PidLock::take(&path).unwrap();
         lock.write_pid().unwrap();
         let copy = lock.as_fd().try_clone_to_owned().unwrap();
         drop(lock);
@@ -207,6 +257,36 @@ mod tests {
         assert!(matches!(PidLock::take(&path), Err(LockError::Running { .. })));
         adopted.remove();
         drop(PidLock::take(&path).unwrap());
+    }
+
+    #[test]
+    fn a_lock_whose_file_went_away_is_had_again_and_anothers_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lonc.pid");
+        let mut lock = PidLock::take(&path).unwrap().with_note("of /run/lonnet");
+        lock.write_pid().unwrap();
+        assert!(!lock.keep().unwrap(), "it is there");
+        std::fs::remove_file(&path).unwrap();
+        lock.remove();
+        assert!(lock.keep().unwrap());
+        assert_eq!(running_pid(&path), Some(std::process::id()));
+        let text = format!("{}\nof /run/lonnet\n", std::process::id());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+
+        std::fs::remove_file(&path).unwrap();
+        let mut other = PidLock::take(&path).unwrap();
+        assert!(matches!(lock.keep(), Err(LockError::Running { pid: None, .. })));
+        other.write_pid().unwrap();
+        assert!(matches!(lock.keep(), Err(LockError::Running { pid: Some(_), .. })));
+        lock.remove();
+        assert!(other.is_in_place(), "it was another's");
+        other.remove();
+        assert!(lock.keep().unwrap());
+        // A number that could not be written is written later.
+        lock.written = false;
+        std::fs::write(&path, "").unwrap();
+        assert!(!lock.keep().unwrap());
+        assert_eq!(running_pid(&path), Some(std::process::id()));
     }
 
     #[test]

@@ -4,8 +4,9 @@
 //! | --- | --- |
 //! | `startup` | the way from `main` to a supervisor's loop; arguments |
 //! | `background` | detaching, becoming `user` |
-//! | `lock` | the locked pid file |
+//! | `lock` | a locked file with a pid in it |
 //! | `limit` | the system's limit of open files |
+//! | `places` | folders and locks that others may take away: looked after, made again |
 //! | `table` | which child runs, which waits for its next start: pure |
 //! | `spawn` | the one `fork`, and what a child undoes of its parent; reaping |
 //! | `control` | the duplex socket between a supervisor and a child |
@@ -34,6 +35,7 @@ pub mod image;
 pub mod insist;
 pub mod limit;
 pub mod lock;
+pub mod places;
 pub mod publish;
 pub mod restart;
 pub mod shared;

@@ -102,12 +102,15 @@ impl<L> LocalSocket<L> {
 
     /// Whether its path still leads to it.
     pub fn is_in_place(&self) -> bool {
-        self.mark.is_some() && Mark::of(&self.path) == self.mark
+        match Mark::of(&self.path) {
+            None => !is_missing(&self.path),
+            found => found == self.mark,
+        }
     }
 
     /// Removes its file, unless that is another's by now.
     pub fn remove(&self) {
-        if self.is_in_place() {
+        if self.mark.is_some() && Mark::of(&self.path) == self.mark {
             remove(&self.path);
         }
     }
@@ -135,6 +138,14 @@ impl Mark {
         // of its last change.
         let made = made(&found)?.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_nanos());
         Some(Mark { device: found.dev(), inode: found.ino(), made: i64::try_from(made).unwrap_or(i64::MAX) })
+    }
+}
+
+/// Whether there is no socket at `path`: what the system does not tell just now is no sign of that.
+fn is_missing(path: &Path) -> bool {
+    match std::fs::symlink_metadata(path) {
+        Ok(found) => !found.file_type().is_socket(),
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
     }
 }
 

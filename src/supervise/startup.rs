@@ -10,7 +10,8 @@ use super::anew::Ground;
 use super::background::{self, BackgroundError, Ready};
 use super::handoff::{self, Descriptors, HandoffError};
 use super::image::{ImageError, Program};
-use super::lock::{LockError, PidLock};
+use super::lock::LockError;
+use super::places::Places;
 use super::restart::{self, Restarts};
 use super::signals;
 use super::title;
@@ -22,7 +23,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fmt::Display;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -99,8 +100,8 @@ pub struct Start<L> {
     pub config: Arc<Config>,
     /// Reads a configuration.
     pub load: Load,
-    /// The pid file, locked, with this process's number.
-    pub lock: PidLock,
+    /// The locks, with this process's number, and the folders.
+    pub places: Places,
     /// Who waits for the program to serve.
     pub ready: Ready,
     /// How to start anew at HUP.
@@ -114,8 +115,11 @@ pub struct Start<L> {
 /// What every program leaves to the one after it.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Common {
-    /// The lock's descriptor.
+    /// The descriptor of the pid file.
     pub lock: RawFd,
+    /// That of the lock which lies with the spool, if there is one.
+    #[serde(default)]
+    pub spool_lock: Option<RawFd>,
     /// The log, for a new program that cannot read its configuration.
     pub log: PathBuf,
     /// Where the program is looked for, as its operator named it.
@@ -135,8 +139,10 @@ pub struct Common {
 impl Common {
     /// What `start` leaves. `key`: this host's key is there.
     pub fn of<L>(start: &Start<L>, key: bool, restarts: &Restarts) -> Common {
+        let (lock, spool_lock) = start.places.descriptors();
         Common {
-            lock: start.lock.as_fd().as_raw_fd(),
+            lock: lock.as_raw_fd(),
+            spool_lock: spool_lock.map(|fd| fd.as_raw_fd()),
             log: log_file(start.program, &start.config),
             program: Some(start.image.path().to_owned()),
             ground: Some(Ground::of(&start.config)),
@@ -191,7 +197,7 @@ pub fn finish<L, E: Display>(
     let Err(cause) = serve(start) else { return ExitCode::SUCCESS };
     let error = StartError::Serve(cause.to_string());
     log::error!("{error}");
-    start.lock.remove();
+    start.places.release();
     if !start.ready.fail(&error.to_string()) {
         say(start.program, &error);
     }
@@ -238,21 +244,23 @@ fn start_first<L>(
     let config = load(file)?;
     background::become_user(&config)?;
     // Taken before the fork, which copies it: who starts a second one is told at once.
-    let lock = PidLock::take(&pid_file(program, &config))?;
+    let mut places = Places::take(program, &config)?;
     logging::init(program, &log_file(program, &config), config.log_level, arguments.foreground)?;
     warn(&config);
     let mut ready = if arguments.foreground { Ready::nobody() } else { background::detach(program)? };
     // From here on others find this process and may signal it; its handlers will stand a little later.
     let told = signals::block().map_err(|cause| LockError::File { path: pid_file(program, &config), cause });
-    if let Err(error) = told.and_then(|_| lock.write_pid()) {
+    if let Err(error) = told.and_then(|_| places.write_pid()) {
         let error = StartError::Lock(error);
+        // Let go of first: who is told may start it again at once.
+        drop(places);
         if ready.fail(&error.to_string()) {
             std::process::exit(1);
         }
         return Err(error);
     }
     let (config, restarts) = (Arc::new(config), Restarts::new(restart::life(), false));
-    Ok(Start { program, config, load, lock, ready, image, restarts, legacy: None })
+    Ok(Start { program, config, load, places, ready, image, restarts, legacy: None })
 }
 
 /// After `exec`: the process is what it was, with a program and a configuration that may be new.
@@ -282,18 +290,17 @@ fn go_on<L: Legacy>(
         log::error!("restart: {error}");
     }
     warn(&config);
-    let path = pid_file(program, &config);
-    let lock = match descriptors.take(legacy.common().lock) {
-        Some(fd) => PidLock::adopt(fd, &path),
-        None => PidLock::take(&path)?,
-    };
-    if let Err(error) = lock.write_pid() {
+    let common = legacy.common();
+    let (lock, spool_lock) = (common.lock, common.spool_lock);
+    let mut take = |number| descriptors.take(number);
+    let mut places = Places::adopt(program, &config, take(lock), spool_lock.and_then(&mut take))?;
+    if let Err(error) = places.write_pid() {
         // The number in the file is this one already.
         log::error!("restart: {error}");
     }
     let (config, ready) = (Arc::new(config), Ready::nobody());
     let restarts = Restarts::new(restart::life(), legacy.common().restart);
-    Ok(Start { program, config, load, lock, ready, image, restarts, legacy: Some((legacy, descriptors)) })
+    Ok(Start { program, config, load, places, ready, image, restarts, legacy: Some((legacy, descriptors)) })
 }
 
 /// The trial has read these files a moment ago. Who writes one just now is given a moment: the children go on

@@ -14,6 +14,7 @@ pub mod load;
 pub mod local;
 pub mod network;
 pub mod pair;
+pub mod preload;
 pub mod process;
 pub mod program;
 pub mod relay;

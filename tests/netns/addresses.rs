@@ -1,7 +1,7 @@
 //! Addresses that change or go away, at either end of a link.
 
+use crate::common::preload;
 use crate::common::wait;
-use crate::preload;
 use crate::world::{BUSY, CONNECT_TIMEOUT, Fault, ONE, OTHER, OTHER_IP, PORT, Site, World, time_of};
 use nix::sys::signal::Signal;
 use std::time::{Duration, Instant};
@@ -70,7 +70,7 @@ fn a_host_that_is_known_by_name_is_reached_at_its_new_address_unaided() {
 #[test]
 fn a_host_whose_name_takes_longer_to_look_up_than_a_dial_may_take_is_linked_all_the_same() {
     let Some(mut world) = World::prepare(true) else { return };
-    let Some(library) = preload::library("slow_names.c", &world.one.host.dir) else { return };
+    let Some(library) = preload::library("netns/slow_names.c", &world.one.host.dir) else { return };
     by_name(&mut world, OTHER_IP);
     let takes = CONNECT_TIMEOUT.as_millis() * 5 / 2;
     world.one.environment =

@@ -3,8 +3,8 @@
 //!
 //! The machine's clock is never touched: `clock.c` stands between the programs and the C library.
 
+use crate::common::preload;
 use crate::common::wait;
-use crate::preload;
 use crate::world::{Site, World, time_of};
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -26,7 +26,7 @@ struct Clock(PathBuf);
 impl Clock {
     /// The programs of a host go by it from now on. Nothing where there can be none.
     fn of(site: &mut Site) -> Option<Clock> {
-        let library = preload::library("clock.c", &site.host.dir)?;
+        let library = preload::library("netns/clock.c", &site.host.dir)?;
         let clock = Clock(site.host.dir.join("clock"));
         fs::write(&clock.0, 0i64.to_ne_bytes()).expect("write a clock");
         site.environment = vec![("LD_PRELOAD", library), ("LONNET_TEST_CLOCK", clock.0.clone())];

@@ -14,7 +14,6 @@ mod flapping;
 mod loss;
 mod middleboxes;
 mod power;
-mod preload;
 mod resets;
 mod space;
 mod traffic;
@@ -28,6 +27,7 @@ mod common {
     pub mod keys;
     pub mod local;
     pub mod network;
+    pub mod preload;
     pub mod process;
     pub mod program;
     pub mod skip;

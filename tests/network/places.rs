@@ -1,12 +1,17 @@
 //! Folders that several programs share, and what they make there.
 
+use crate::common::fake_lond::FakeLond;
 use crate::common::local::Local;
-use crate::common::{process, wait};
+use crate::common::network::{Host, Network};
+use crate::common::pair::{CALLED, CALLER};
+use crate::common::program::pid_in;
+use crate::common::{preload, process, wait};
 use nix::sys::signal::Signal;
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 /// Starts of both programs at the same moment.
 const STARTS: usize = 200;
@@ -26,6 +31,134 @@ fn lonc_and_lond_that_are_started_at_once_in_a_fresh_folder_both_serve_and_each_
             });
         }
     });
+}
+
+fn empty_run(host: &Host) {
+    for entry in fs::read_dir(host.dir.join("run")).expect("list run_dir") {
+        fs::remove_file(entry.expect("an entry").path()).expect("remove a file");
+    }
+}
+
+#[test]
+fn links_and_programs_notice_nothing_of_an_emptied_run_dir_and_find_their_sockets_again() {
+    let network = Network::secure(&[CALLER, CALLED]);
+    let (one, other) = (network.host(CALLER), network.host(CALLED));
+    let (lond, lonc) = (other.lond(), one.lonc());
+    one.wait_link(CALLED, "up");
+    let before = one.status(CALLED).expect("a status");
+    let mut program = one.connect(CALLED);
+    assert_eq!(program.ask("ping"), CALLED);
+    empty_run(&one);
+    empty_run(&other);
+    let back = Duration::from_secs(5 + 3);
+    wait::within(back, || Local::try_connect(&one.socket(CALLED)).ok())
+        .expect("the peer's socket to be back");
+    assert_eq!(one.ask(CALLED, "ping"), CALLED);
+    assert_eq!(one.ask(CALLED, "critical:log:hello"), "ok");
+    assert_eq!(program.ask("ping"), CALLED, "it stayed connected");
+    let after = wait::within(back, || one.status(CALLED)).expect("the admin socket to be back");
+    assert_eq!((&after["pid"], &after["since"]), (&before["pid"], &before["since"]), "the link stayed");
+    wait::within(back, || other.lond_status()).expect("lond's socket to be back");
+    for (host, program, name) in [(&one, &lonc, "lonc"), (&other, &lond, "lond")] {
+        assert_eq!(pid_in(&host.pid_file(name)), Some(program.pid()));
+        let log = host.log(&format!("{name}.log"));
+        assert_eq!(log.lines().filter(|line| line.contains("made again")).count(), 1, "{log}");
+    }
+    // Once more, one socket alone; the child has another listener by now.
+    fs::remove_file(one.socket(CALLED)).expect("remove a socket");
+    wait::within(back, || Local::try_connect(&one.socket(CALLED)).ok()).expect("the socket to be back");
+    assert_eq!(one.ask(CALLED, "ping"), CALLED);
+    assert!(lonc.stop().success() && lond.stop().success());
+    for host in [&one, &other] {
+        assert_eq!(fs::read_dir(host.dir.join("run")).expect("list run_dir").count(), 0);
+    }
+}
+
+#[test]
+fn of_two_lonc_with_one_spool_dir_the_second_serves_plain_requests_and_says_who_has_the_spool() {
+    const SECOND: &str = "msux2";
+    let network = Network::secure(&[CALLER, CALLED, SECOND]);
+    let (first, other) = (network.host(CALLER), network.host(CALLED));
+    let mut second = network.host(SECOND);
+    second.set("", "spool_dir", &format!("{:?}", first.dir.join("delayed")));
+    let (_lond, lonc) = (other.lond(), first.lonc());
+    first.wait_link(CALLED, "up");
+    assert_eq!(first.ask(CALLED, "critical:log:first"), "ok");
+    let _second = second.lonc();
+    second.wait_link(CALLED, "up");
+    assert_eq!(second.ask(CALLED, "ping"), CALLED);
+    assert_eq!(second.ask(CALLED, "critical:log:second"), "con_failed");
+    let who = [
+        format!("locked by lonc, process {} ", lonc.pid()),
+        format!("run_dir {}", first.dir.join("run").display()),
+    ];
+    let says = |text: &str| who.iter().all(|part| text.contains(part));
+    let log = second.log("lonc.log");
+    assert!(log.lines().any(|line| line.contains("ERROR") && says(line)), "{log}");
+    wait::until_true("the status to say who has it", || {
+        second
+            .status(CALLED)
+            .is_some_and(|status| status["state"] == "up" && status["last_error"].as_str().is_some_and(says))
+    });
+    assert_eq!(first.ask(CALLED, "critical:log:first again"), "ok", "the first is not disturbed");
+    assert!(lonc.stop().success());
+    wait::until_true("the second to have the spool", || second.ask(CALLED, "critical:log:second") == "ok");
+    // Each is refused a second start all the same, by a lock of its own beside the shared spool.
+    empty_run(&second);
+    let third = second.command("lonc").output().expect("start one more");
+    assert_eq!(third.status.code(), Some(1), "{third:?}");
+    assert!(String::from_utf8_lossy(&third.stderr).contains("already running with pid"), "{third:?}");
+}
+
+#[test]
+fn where_no_watch_can_be_had_dropped_files_are_looked_for_and_a_watch_is_tried_again() {
+    let network = Network::new(&[CALLER, CALLED]);
+    let host = network.host(CALLER);
+    let Some(library) = preload::library("network/no_watch.c", network.dir()) else { return };
+    let refused = network.dir().join("no-watch");
+    fs::write(&refused, "").expect("have watches refused");
+    let mut fake = FakeLond::away(CALLED, CALLER, network.address(CALLED));
+    fake.listen();
+    let mut command = host.command("lonc");
+    command.env("LD_PRELOAD", library).env("LONNET_NO_WATCH", &refused);
+    let _lonc = host.start(command, "lonc");
+    host.wait_link(CALLED, "up");
+    let drop_in = |text: &str| {
+        let name = format!("delayed/{text}.{CALLED}");
+        fs::write(host.dir.join(name), format!("log:{text}\n")).expect("drop a file in");
+    };
+    let said = |text: &str| host.log("lonc.log").matches(text).count();
+    // Which of two looks finds it is chance: both must be found.
+    for text in ["one", "two"] {
+        drop_in(text);
+        fake.wait_received(&format!("log:{text}"), 1);
+    }
+    assert_eq!(said("looked into every few seconds instead"), 1, "it is said once");
+    assert_eq!(said("it is watched now"), 0);
+    fs::remove_file(&refused).expect("have watches granted");
+    wait::until_true("a watch", || said("it is watched now") == 1);
+    drop_in("three");
+    fake.wait_received("log:three", 1);
+}
+
+#[test]
+fn what_is_stored_after_the_delayed_directory_was_removed_is_kept_and_sent() {
+    let network = Network::new(&[CALLER, CALLED]);
+    let host = network.host(CALLER);
+    let lonc = host.lonc();
+    host.wait_link(CALLED, "down");
+    assert_eq!(host.ask(CALLED, "critical:log:lost with the folder"), "con_delayed");
+    fs::remove_dir_all(host.dir.join("delayed")).expect("remove the delayed directory");
+    assert_eq!(host.ask(CALLED, "critical:log:one"), "con_delayed");
+    // The lock alone: nobody else gets in by that.
+    fs::remove_file(host.spool(CALLED).join("lock")).expect("remove the lock");
+    assert_eq!(host.ask(CALLED, "critical:log:two"), "con_delayed");
+    assert!(host.spool(CALLED).join("lock").exists());
+    assert!(lonc.stop().success());
+    let mut fake = FakeLond::away(CALLED, CALLER, network.address(CALLED));
+    fake.listen();
+    let _lonc = host.lonc();
+    assert_eq!(fake.wait_received("log:", 2), ["log:one", "log:two"]);
 }
 
 fn start_both(folder: &Path) {

@@ -10,6 +10,7 @@
 mod lonc;
 mod lond;
 mod lond_door;
+mod places;
 mod reload_lonc;
 mod reload_lond;
 mod roles;
@@ -49,8 +50,15 @@ fn main() -> ExitCode {
     let matches =
         |name: &str, filter: &str| if said("--exact") { name == filter } else { name.contains(filter) };
     let chosen = |name: &str| filters.is_empty() || filters.iter().any(|filter| matches(name, filter));
-    let all =
-        [lonc::TESTS, lond::TESTS, lond_door::TESTS, reload_lonc::TESTS, reload_lond::TESTS, trial::TESTS];
+    let all = [
+        lonc::TESTS,
+        lond::TESTS,
+        lond_door::TESTS,
+        places::TESTS,
+        reload_lonc::TESTS,
+        reload_lond::TESTS,
+        trial::TESTS,
+    ];
     let total = all.iter().map(|tests| tests.len()).sum::<usize>();
     // None is ignored.
     let tests = all.concat().into_iter().filter(|(name, _)| chosen(name) && !said("--ignored"));

@@ -16,7 +16,7 @@ use mio::{Events, Interest, Poll, Token};
 use serde::Deserialize;
 use std::fmt::Display;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -144,6 +144,12 @@ fn link(seed: LinkSeed) -> ! {
                 ToLink::Drain | ToLink::HandOver => std::process::exit(0),
                 ToLink::Probe => probes += 1,
                 ToLink::TakeIn => files += 1,
+                ToLink::Listen => {
+                    let next = UnixListener::from(control.take_descriptor().unwrap());
+                    poll.registry().deregister(&mut listener).unwrap();
+                    listener = mio::net::UnixListener::from_std(next);
+                    poll.registry().register(&mut listener, Token(0), Interest::READABLE).unwrap();
+                }
                 ToLink::LogAnew => lonnet::logging::follow(),
                 ToLink::Report(_) | ToLink::Pins(_) => {}
             }
@@ -259,7 +265,7 @@ fn opened(caller: &str, pin: Option<&str>) -> FromServe {
 /// Stands in for `lonc` before `lond`: has its pid file and notes each USR1 in a file.
 fn greeted() -> ExitCode {
     let run = PathBuf::from(std::env::var("LONNET_TEST_RUN").unwrap());
-    let lock = PidLock::take(&run.join("lonc.pid")).unwrap();
+    let mut lock = PidLock::take(&run.join("lonc.pid")).unwrap();
     let mut signals = Signals::new().unwrap();
     let mut poll = Poll::new().unwrap();
     poll.registry().register(&mut signals, Token(0), Interest::READABLE).unwrap();

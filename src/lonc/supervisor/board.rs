@@ -161,6 +161,13 @@ impl Board {
         self.pace.changed();
     }
 
+    /// Has the files written if one of them was removed.
+    pub fn see_files(&mut self) {
+        if !FILES.iter().all(|name| self.folder.join(name).exists()) {
+            self.pace.changed();
+        }
+    }
+
     /// When [`Board::write_if_due`] will write.
     pub fn deadline(&self) -> Option<Instant> {
         self.pace.deadline()

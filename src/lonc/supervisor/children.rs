@@ -142,6 +142,17 @@ impl Children {
         }
     }
 
+    /// Tells the child that its peer has another local socket; whether it was told, or there is none to be told.
+    ///
+    /// # Errors
+    /// As [`Channel::send_descriptor`].
+    pub fn send_listener(&mut self, peer: &HostId, listener: BorrowedFd<'_>) -> io::Result<bool> {
+        match self.controls.get_mut(peer) {
+            Some(control) => control.channel.send_descriptor(&ToLink::Listen, listener),
+            None => Ok(true),
+        }
+    }
+
     /// Writes what waits for the child and reads what it says: statuses with the numbers of reports, and whether
     /// the child has closed the socket. A status that is not of the child's own peer is dropped.
     ///

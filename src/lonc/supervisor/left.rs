@@ -69,9 +69,11 @@ impl Supervisor<'_> {
     pub(super) fn restart(&mut self, now: Instant) {
         while let Some(step) = self.start.restarts.step(now) {
             let left = self.leave(now);
-            let Start { restarts, image, lock, .. } = &mut *self.start;
+            let Start { restarts, image, places, .. } = &mut *self.start;
+            let (lock, spool_lock) = places.descriptors();
             let listeners = self.listeners.values().map(AsFd::as_fd);
-            let mut open: Vec<BorrowedFd<'_>> = vec![lock.as_fd(), self.admin.as_fd()];
+            let mut open: Vec<BorrowedFd<'_>> = vec![lock, self.admin.as_fd()];
+            open.extend(spool_lock);
             open.extend(listeners.chain(self.children.descriptors()));
             open.extend(self.passages.descriptors());
             open.extend(self.watch.as_ref().map(Watch::as_fd));

@@ -7,7 +7,6 @@
 //! error in the log and in the status, as it is at the start.
 
 use super::DESCRIPTORS_A_PEER;
-use super::watch::watch_folder;
 use super::{GRACE, Replace, Supervisor};
 use crate::config::{Config, Host, HostId, Peer, Pin, Wire};
 use crate::supervise::anew;
@@ -82,10 +81,6 @@ impl Supervisor<'_> {
         let config = &self.start.config;
         log::set_max_level(config.log_level);
         raise_descriptor_limit(config.peers.len(), DESCRIPTORS_A_PEER);
-        if config.spool_dir != before.spool_dir || self.watch.is_none() {
-            self.watch = watch_folder(None, |_| None, &config.spool_dir, self.poll.registry());
-            self.watch_again = self.watch.is_some();
-        }
         for (id, socket) in &self.listeners {
             let Some(peer) = config.peer(id) else { continue };
             let changed = before.peer(id).is_none_or(|old| old.socket_mode != peer.socket_mode);
@@ -96,6 +91,7 @@ impl Supervisor<'_> {
         self.board.reconfigure(config);
         title::set(self.board.doing());
         self.listen_where_missing(now);
+        self.keep_watch(now);
     }
 }
 

@@ -63,6 +63,6 @@ impl Supervisor<'_> {
         self.board.set_doing("stopped");
         self.board.write();
         log::info!("stopped");
-        self.start.lock.remove();
+        self.start.places.release();
     }
 }

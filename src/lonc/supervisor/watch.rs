@@ -3,11 +3,15 @@
 //! What is noticed is the name of the peer; its child looks for itself. When the kernel's queue overflows, every
 //! peer's child is to look ([`Noticed::All`]): nothing is missed.
 //!
+//! Where there can be no watch (the system has none left, the folder is away) the folder is looked into every few
+//! seconds instead ([`Supervisor::keep_watch`]), and a watch tried for again; so it is when another folder has come to stand
+//! in its place.
+//!
 //! At HUP the watch is handed over ([`Watch::leave`], [`Watch::take_over`]): the kernel may take seconds to end one, and
 //! `exec` would wait for that with every signal blocked. It also keeps what was noticed meanwhile.
 
 use super::{Supervisor, WATCH};
-use crate::config::HostId;
+use crate::config::{Config, HostId};
 use crate::lonc::inbox_owner::inbox_owner;
 use crate::supervise::control::ToLink;
 use mio::unix::SourceFd;
@@ -24,6 +28,10 @@ use std::time::Instant;
 
 /// Most reads (of up to 4 KiB of events) before other work has its turn.
 const BUDGET: usize = 64;
+
+/// Names in the delayed directory that are looked at where there is no watch. Where there are more, every peer's child is to
+/// look.
+const LOOKED_AT: usize = 10_000;
 
 /// The watched delayed directory.
 #[derive(Debug)]
@@ -96,6 +104,11 @@ impl Watch {
         Ok(self)
     }
 
+    /// Whether `folder` is what is watched.
+    pub fn is_of(&self, folder: &Path) -> bool {
+        Identity::of(folder).is_ok_and(|identity| identity == self.folder)
+    }
+
     /// What the next program needs; the descriptor is to stay open.
     pub fn leave(&self) -> LeftWatch {
         LeftWatch { descriptor: self.as_fd().as_raw_fd(), folder: self.folder }
@@ -136,19 +149,21 @@ impl Watch {
     }
 }
 
-/// The watch over the delayed directory; where there can be none, the links are served without.
-pub fn watch_folder(
-    left: Option<LeftWatch>,
-    take: impl FnOnce(RawFd) -> Option<OwnedFd>,
-    folder: &Path,
-    registry: &Registry,
-) -> Option<Watch> {
-    let watch = Watch::take_over(left, take, folder, registry, WATCH);
-    let watch = watch.inspect_err(|error| {
-        let folder = folder.display();
-        log::error!("watch {folder}: {error}; files dropped there wait until their link's child starts anew");
-    });
-    watch.ok()
+/// Who has files in `folder` now.
+///
+/// # Errors
+/// The folder cannot be listed.
+fn look_into(folder: &Path, is_peer: impl Fn(&str) -> bool) -> io::Result<Noticed> {
+    let mut peers = BTreeSet::new();
+    for (count, entry) in folder.read_dir()?.enumerate() {
+        if count >= LOOKED_AT {
+            return Ok(Noticed::All);
+        }
+        let name = entry?.file_name();
+        let owner = name.to_str().and_then(|name| inbox_owner(name, &is_peer));
+        peers.extend(owner.and_then(|id| HostId::new(id).ok()));
+    }
+    Ok(Noticed::Some(peers))
 }
 
 impl Supervisor<'_> {
@@ -156,25 +171,57 @@ impl Supervisor<'_> {
     pub(super) fn look_for_files(&mut self, now: Instant) {
         let Some(watch) = &self.watch else { return };
         let config = &self.start.config;
-        let is_peer = |id: &str| HostId::new(id).is_ok_and(|id| config.peer(&id).is_some());
-        match watch.read(is_peer) {
-            Ok((Noticed::Some(peers), again)) => {
+        match watch.read(|id| is_peer(config, id)) {
+            Ok((noticed, again)) => {
                 self.watch_again = again;
-                peers.iter().for_each(|peer| self.send(peer, &ToLink::TakeIn, now));
-            }
-            Ok((Noticed::All, again)) => {
-                self.watch_again = again;
-                for peer in self.children.keys() {
-                    self.send(&peer, &ToLink::TakeIn, now);
-                }
+                self.have_taken_in(noticed, now);
             }
             Err(error) => {
-                let folder = self.start.config.spool_dir.display();
-                log::error!("watch {folder}: {error}; files dropped there wait until the links start anew");
+                log::warn!("watch {}: {error}; watched anew", config.spool_dir.display());
                 (self.watch, self.watch_again) = (None, false);
+                self.keep_watch(now);
             }
         }
     }
+
+    /// Sees to it that the delayed directory is watched. Where it was not, it is looked into: for what came before the
+    /// watch, or instead of one.
+    pub(super) fn keep_watch(&mut self, now: Instant) {
+        let config = &self.start.config;
+        let folder = &config.spool_dir;
+        if self.watch.as_ref().is_some_and(|watch| watch.is_of(folder)) {
+            return;
+        }
+        let watch = Watch::new(folder, self.poll.registry(), WATCH);
+        if let Err(error) = &watch
+            && self.watch_trouble.is_none()
+        {
+            let folder = folder.display();
+            log::warn!("watch {folder}: {error}; looked into every few seconds instead, and tried again");
+            self.watch_trouble = Some(error.to_string());
+        } else if watch.is_ok() && self.watch_trouble.take().is_some() {
+            log::info!("watch {}: it is watched now", folder.display());
+        }
+        self.watch_again = watch.is_ok();
+        self.watch = watch.ok();
+        // One that cannot be listed is away; that is said by who makes it again.
+        if let Ok(noticed) = look_into(folder, |id| is_peer(config, id)) {
+            self.have_taken_in(noticed, now);
+        }
+    }
+
+    fn have_taken_in(&mut self, noticed: Noticed, now: Instant) {
+        match noticed {
+            Noticed::Some(peers) => peers.iter().for_each(|peer| self.send(peer, &ToLink::TakeIn, now)),
+            Noticed::All => {
+                self.children.keys().iter().for_each(|peer| self.send(peer, &ToLink::TakeIn, now))
+            }
+        }
+    }
+}
+
+fn is_peer(config: &Config, id: &str) -> bool {
+    HostId::new(id).is_ok_and(|id| config.peer(&id).is_some())
 }
 
 impl Identity {

@@ -4,7 +4,7 @@
 //! Fails as the record does, in words for the session, which then waits and has it tried again.
 
 use crate::config::HostId;
-use crate::disk::{Disk, FolderLock, RealDisk, StepError};
+use crate::disk::{Disk, FolderLock, Guarded, RealDisk, StepError};
 use crate::lond::record::{self, Answered, Look, Record};
 use crate::lond::secure::{Recalled, Said, Unrecorded};
 use crate::wire::secure::Key;
@@ -12,11 +12,12 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// The record of one caller, while this process has it: on a disk `D`, under a lock `L`.
-pub struct Keeper<D: Disk = RealDisk, L = FolderLock> {
+/// The record of one caller, while this process has it: on a disk `D`, under a lock `L` if the disk itself has none.
+pub struct Keeper<D: Disk = Guarded<RealDisk>, L = ()> {
     dir: PathBuf,
     /// In this order: the record is done with before the lock is given back.
     held: Option<(Record<D>, L)>,
+    holder: String,
     /// What failed last.
     failure: String,
 }
@@ -33,11 +34,20 @@ pub enum Opening {
 }
 
 impl Keeper {
+    /// Has others be told that `holder` has the record, while this process does.
+    pub fn signed(self, holder: String) -> Keeper {
+        Keeper { holder, ..self }
+    }
+
     /// Opens it for an epoch of the caller's spool, or tries so again.
     pub fn open(&mut self, epoch: &str) -> Opening {
+        let holder = self.holder.clone();
         self.open_with(epoch, |dir| {
             let lock = FolderLock::try_acquire(dir)?;
-            Ok(lock.map(|lock| (Record::open(RealDisk, dir), lock)))
+            Ok(lock.map(|lock| {
+                let disk = Guarded::new(RealDisk, dir, Some(lock), holder);
+                (Record::open(disk, dir), ())
+            }))
         })
     }
 }
@@ -45,7 +55,12 @@ impl Keeper {
 impl<D: Disk, L> Keeper<D, L> {
     /// The record of `caller`; nothing is touched yet.
     pub fn new(spool_dir: &Path, caller: &HostId) -> Keeper<D, L> {
-        Keeper { dir: record::folder(spool_dir, caller), held: None, failure: String::new() }
+        Keeper {
+            dir: record::folder(spool_dir, caller),
+            held: None,
+            holder: String::new(),
+            failure: String::new(),
+        }
     }
 
     /// [`Keeper::open`], with the lock and the record that `acquire` has for the folder; `None`: another process has it.

@@ -273,7 +273,7 @@ fn an_answer_that_is_too_long_is_remembered_as_such() {
 fn the_file_is_written_anew_when_it_has_grown_and_holds_what_it_must() {
     let folder = tempfile::tempdir().unwrap();
     let dir = super::folder(folder.path(), &HostId::new("msul1").unwrap());
-    let _lock = FolderLock::acquire_blocking(&dir).unwrap();
+    let _lock = FolderLock::try_acquire(&dir).unwrap().unwrap();
     let mut record = Record::open(RealDisk, &dir);
     record.begin_epoch(A).unwrap();
     let mut largest = 0;

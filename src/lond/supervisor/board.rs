@@ -117,6 +117,13 @@ impl Board {
         self.pace.changed();
     }
 
+    /// Has the file written if it was removed.
+    pub fn see_file(&mut self, config: &Config) {
+        if !config.status_dir.join(FILE).exists() {
+            self.pace.changed();
+        }
+    }
+
     /// When [`Board::write_if_due`] will write.
     pub fn deadline(&self) -> Option<Instant> {
         self.pace.deadline()

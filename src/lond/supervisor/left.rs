@@ -53,8 +53,10 @@ impl Supervisor<'_> {
     pub(super) fn restart(&mut self, now: Instant) {
         while let Some(step) = self.start.restarts.step(now) {
             let left = self.leave(now);
-            let Start { restarts, image, lock, .. } = &mut *self.start;
-            let mut open: Vec<BorrowedFd<'_>> = vec![lock.as_fd(), self.admin.as_fd()];
+            let Start { restarts, image, places, .. } = &mut *self.start;
+            let (lock, spool_lock) = places.descriptors();
+            let mut open: Vec<BorrowedFd<'_>> = vec![lock, self.admin.as_fd()];
+            open.extend(spool_lock);
             open.extend(self.listeners.iter().map(AsFd::as_fd));
             open.extend(self.controls.values().map(|(_, channel)| channel.as_fd()));
             let late = restarts.carry_out(step, image, left, &open, &mut self.signals, now);

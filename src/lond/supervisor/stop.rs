@@ -54,6 +54,6 @@ impl Supervisor<'_> {
         let seen = Seen { listeners: &self.listeners, absent: &self.absent, links: &self.links };
         self.board.write(&self.start.config, seen);
         log::info!("stopped");
-        self.start.lock.remove();
+        self.start.places.release();
     }
 }
