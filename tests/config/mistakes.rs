@@ -221,7 +221,8 @@ fn mistakes_among_the_pins_come_after_those_of_the_other_files_with_their_lines(
         [
             "lonnet.toml:2: what: unknown key",
             "hosts.tab:1: 1 of 5 fields: want id:domain:role:hostname:ip",
-            "hosts.pins:2: the same pin is msul1's in line 1: a key is one host's",
+            "hosts.pins:2: the same pin is msul1's in line 1: a key is one host's; if one machine is a copy of the other, \
+             move keys/host.key away there, make it a key of its own (lon pin --make), and give it that line here",
             "hosts.pins:3: want two words: id sha256:BASE64",
         ]
     );
