@@ -405,15 +405,7 @@ impl<'a> Supervisor<'a> {
     fn bound_children_of(&mut self, pid: u32, now: Instant) {
         let Some(caller) = self.links.get(pid).and_then(|link| link.caller.clone()) else { return };
         while let Some(pid) = self.links.beyond(&caller) {
-            let text = format!("it has {CHILDREN_OF_ONE} links that have not ended; killing child {pid}");
-            if let Some(line) = self.said.fault(&caller, &text, now) {
-                log::warn!("{caller}: {line}");
-            }
-            self.board.counts.killed += 1;
-            if self.links.tell(pid, Event::Kill).is_none() {
-                return;
-            }
-            spawn::kill_now(pid);
+            self.cut_off(pid, &format!("it has {CHILDREN_OF_ONE} links that have not ended"), now);
         }
     }
 

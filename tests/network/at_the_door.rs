@@ -4,7 +4,7 @@ use crate::common::frames::Head;
 use crate::common::handler;
 use crate::common::network::Network;
 use crate::common::pair::{CALLED, CALLER};
-use crate::common::secure_caller::SecureCaller;
+use crate::common::secure_caller::{self, SecureCaller};
 use crate::common::secure_pair::TwoHosts;
 use crate::common::{process, wait};
 use std::net::TcpStream;
@@ -130,4 +130,42 @@ fn a_host_that_dials_again_and_again_has_its_record_written_once() {
     let each = (written(lond.pid()) - before) / DIALS;
     assert!(each < 5 * LENGTH as u64, "{each} bytes a dial, of a record of {MESSAGES} times {LENGTH}");
     drop(echo);
+}
+
+#[test]
+fn a_host_that_fills_its_record_to_all_its_bounds_costs_a_child_of_lond_less_than_64_mib() {
+    const LENGTH: usize = 64 * 1024;
+    const MESSAGES: u64 = 400;
+    let mut both = TwoHosts::new();
+    // The longest answer that is kept, each byte of which takes two in the record.
+    let answer = |_: &[u8]| Some(vec![b'\\'; LENGTH]);
+    let long = handler::Program::start(&both.other.handler("long"), answer);
+    let lond = both.other.lond();
+    let key = both.network.key(CALLER);
+    let dial = |epoch: char| {
+        let mut hello = secure_caller::hello(CALLER, CALLED);
+        hello.insert("epoch".to_owned(), epoch.to_string().repeat(32));
+        SecureCaller::open_with(&key, both.other.address, &hello).expect("a link")
+    };
+    let mut largest = 0;
+    for epoch in ['a', 'a', 'b'] {
+        let mut link = dial(epoch);
+        assert_eq!(link.ask("ping"), CALLED);
+        let child = lond.only_child();
+        for sequence in 1..=MESSAGES {
+            let answer = link.ask_critical(sequence, 1, &format!("key-{epoch}-{sequence}"), "long:");
+            assert!(
+                answer.starts_with("\\\\") || answer.starts_with("error:answered before"),
+                "{answer:.80}"
+            );
+        }
+        largest = largest.max(process::peak_memory(child).expect("the child lives"));
+        drop(link);
+        wait::until_true("the child to be gone", || lond.children().is_empty());
+    }
+    let record = both.other.dir.join("delayed/.received").join(CALLER).join("answers");
+    let size = std::fs::metadata(record).expect("a record").len();
+    assert!(size > 16 << 20, "{size} bytes are no full record");
+    assert!(largest < 64 << 10, "{largest} KiB");
+    drop(long);
 }

@@ -95,9 +95,12 @@ impl Disk for SimDisk {
                 self.disk.write_at(&file.file, offset, &bytes)
             }
             Sabotage::CompactionLosesNewest if is_record(&file.path) && is_new(&file.path) => {
-                let lines: Vec<&[u8]> = bytes.split_inclusive(|byte| *byte == b'\n').collect();
-                let kept = lines.len().saturating_sub(usize::from(lines.len() > 1));
-                self.disk.write_at(&file.file, offset, &lines[..kept].concat())
+                let mut lines: Vec<&[u8]> = bytes.split_inclusive(|byte| *byte == b'\n').collect();
+                let is_answer = |line: &&[u8]| line.windows(8).any(|word| word == b" answer ");
+                if let Some(newest) = lines.iter().rposition(is_answer) {
+                    lines.remove(newest);
+                }
+                self.disk.write_at(&file.file, offset, &lines.concat())
             }
             _ => self.disk.write_at(&file.file, offset, bytes),
         }

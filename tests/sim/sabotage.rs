@@ -34,7 +34,7 @@ pub enum Sabotage {
     DroppedFileKept,
     /// A dropped file is removed when it was read, before its message is stored.
     DroppedFileRemovedEarly,
-    /// Writing the record anew loses its newest line.
+    /// Writing the record anew loses its newest answer.
     CompactionLosesNewest,
 
     // The wire: see `wiretap`.

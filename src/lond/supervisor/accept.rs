@@ -138,7 +138,7 @@ impl Supervisor<'_> {
             return true;
         }
         if let Some(pid) = self.links.spare() {
-            self.tell(pid, Event::Kill, now);
+            self.cut_off(pid, &format!("there are {most} links, as many as may be"), now);
             return true;
         }
         // Few descriptors are no reason for a host of the table to wait for strangers.
@@ -165,6 +165,19 @@ impl Supervisor<'_> {
             if let Some(line) = self.crowd.line(&Caller::at(remote.ip(), caller.as_ref()), "", &text, now) {
                 log::warn!("{line}");
             }
+        }
+        if self.links.tell(pid, Event::Kill).is_some() {
+            spawn::kill_now(pid);
+        }
+    }
+
+    /// Kills a child that is ending, because there is no room for it any more.
+    pub(super) fn cut_off(&mut self, pid: u32, why: &str, now: Instant) {
+        self.board.counts.killed += 1;
+        if let Some(caller) = self.links.get(pid).and_then(|link| link.caller.as_ref())
+            && let Some(line) = self.said.fault(caller, &format!("{why}; killing child {pid}"), now)
+        {
+            log::warn!("{caller}: {line}");
         }
         if self.links.tell(pid, Event::Kill).is_some() {
             spawn::kill_now(pid);
