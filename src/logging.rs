@@ -44,7 +44,7 @@ use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io;
 use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// Bytes of its last line that a process keeps for its status; a longer one is cut.
@@ -74,6 +74,9 @@ struct Voice {
 
 /// The log file's; -1 before there is one.
 static DESCRIPTOR: AtomicI32 = AtomicI32::new(-1);
+
+/// The level from before this process was silenced; 0: it was not.
+static SILENCED: AtomicUsize = AtomicUsize::new(0);
 
 static VOICE: Mutex<Voice> = Mutex::new(Voice { host: String::new(), last: String::new() });
 
@@ -122,7 +125,19 @@ pub fn always(message: std::fmt::Arguments<'_>) {
 
 /// From here on this process logs nothing but panics and what is said [`always`].
 pub fn be_silent() {
-    log::set_max_level(LevelFilter::Off);
+    let level = log::max_level();
+    if level != LevelFilter::Off {
+        SILENCED.store(level as usize, Ordering::Relaxed);
+        log::set_max_level(LevelFilter::Off);
+    }
+}
+
+/// Takes [`be_silent`] back, if it was said.
+pub fn speak_again() {
+    let level = SILENCED.swap(0, Ordering::Relaxed);
+    if let Some(level) = LevelFilter::iter().find(|known| level > 0 && *known as usize == level) {
+        log::set_max_level(level);
+    }
 }
 
 fn write_down(level: log::Level, message: std::fmt::Arguments<'_>) {

@@ -170,6 +170,9 @@ pub struct Lond {
     pub full_load: f64,
     /// How long a child that was told to stop may go on answering what it has (default 5 s).
     pub drain_timeout: Duration,
+    /// Bytes that the `log:` requests of one host may add to the log at once, over all its links; they come back evenly
+    /// within a minute (default 4 MiB).
+    pub log_quota: u64,
 }
 
 /// One `[handler.<name>]` table: serves the requests `<name>` and `<name>:...`.

@@ -29,6 +29,7 @@ const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(15);
 const DEFAULT_HEARTBEAT_MISSED: u32 = 3;
 /// The window where it is not less than the longest line needs.
 const DEFAULT_WINDOW: usize = 4 * 1024 * 1024;
+const DEFAULT_LOG_QUOTA: u64 = 4 << 20;
 const DEFAULT_HANDLER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The file as it stands: defaults filled in, relative paths still relative.
@@ -298,6 +299,7 @@ fn read_lond(mut section: Section<'_>, port: u16, report: &mut Report) -> Lond {
         drain_timeout: section
             .take(report, "drain_timeout", value::duration_or_zero)
             .unwrap_or(DEFAULT_DRAIN_TIMEOUT),
+        log_quota: section.take(report, "log_quota", value::positive_size).unwrap_or(DEFAULT_LOG_QUOTA),
     };
     section.finish(report);
     lond

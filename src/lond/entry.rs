@@ -8,6 +8,7 @@
 use super::Suspect;
 use super::access;
 use super::first_byte::{self, First};
+use super::ledger::Ledger;
 use super::reactor::{Accepted, Reactor, SetupError};
 use super::serve::LINGER;
 use crate::config::{Config, Host, HostId, Pin, Pins};
@@ -57,6 +58,8 @@ pub struct Seed {
     pub caller: Option<HostId>,
     /// The child's end of the control socket: receives `ToServe`, sends `FromServe`.
     pub control: OwnedFd,
+    /// What each host has had written to the log.
+    pub ledger: Ledger,
 }
 
 /// Serves one link until it closes or the child is told to stop; exits 0 then.
@@ -73,7 +76,7 @@ pub fn run(seed: Seed) -> ! {
 
 /// Serves one link to its end.
 fn serve(seed: Seed) -> Result<(), SetupError> {
-    let Seed { config, stream, remote, caller, control } = seed;
+    let Seed { config, stream, remote, caller, control, ledger } = seed;
     let opening_deadline = Instant::now() + config.lond.opening_timeout;
     title::set(&format!("{} opening", remote.ip()));
     if let Err(error) = set_up(&stream) {
@@ -92,7 +95,7 @@ fn serve(seed: Seed) -> Result<(), SetupError> {
                 let (tunnel, own) = tunnel;
                 let suspect = Suspect::new(config.clone(), own, caller);
                 let accepted = Accepted::Secure { tunnel: Box::new(tunnel), suspect };
-                Reactor::new(config, accepted, stream, control, told, opening_deadline)?.run();
+                Reactor::new(config, accepted, stream, control, told, ledger, opening_deadline)?.run();
             }
             Err(error) => tell_refused(control, format!("the secure wire cannot be served: {error}")),
         },
@@ -102,10 +105,10 @@ fn serve(seed: Seed) -> Result<(), SetupError> {
         }
         Ok(First::Other) => match find_caller(&config, remote, caller.as_ref(), opening_deadline).cloned() {
             Some(caller) => {
-                logging::set_host(caller.id.as_str());
+                knows(&ledger, &caller.id, Instant::now());
                 title::set(&format!("{} opening", caller.id));
                 let accepted = Accepted::Classic(&caller);
-                Reactor::new(config, accepted, stream, control, told, opening_deadline)?.run();
+                Reactor::new(config, accepted, stream, control, told, ledger, opening_deadline)?.run();
             }
             None => {
                 refuse(&stream);
@@ -121,6 +124,16 @@ fn serve(seed: Seed) -> Result<(), SetupError> {
         Err(error) => log::warn!("wait for the first byte from {remote}: {error}; closed"),
     }
     Ok(())
+}
+
+/// It is known whom this child serves: its lines name the host from here on, and are that host's.
+pub(super) fn knows(ledger: &Ledger, caller: &HostId, now: Instant) {
+    logging::set_host(caller.as_str());
+    if ledger.may_speak(caller, now) {
+        logging::speak_again();
+    } else {
+        logging::be_silent();
+    }
 }
 
 /// The called end of a tunnel that takes the hosts which are both in the table and in the pins; and this host's pin.
@@ -229,8 +242,14 @@ mod tests {
         stream.set_nonblocking(true).unwrap();
         let (ours, control) = crate::supervise::control::pair().unwrap();
         let known = HostId::new("msua2").unwrap();
-        let seed =
-            Seed { config: config.into(), stream, remote, caller: by_address.then_some(known), control };
+        let seed = Seed {
+            config: config.into(),
+            stream,
+            remote,
+            caller: by_address.then_some(known),
+            control,
+            ledger: Ledger::new().unwrap(),
+        };
         let child = std::thread::spawn(move || serve(seed).unwrap());
         (caller, Channel::from_fd(ours).unwrap(), child)
     }

@@ -7,6 +7,7 @@
 pub mod access;
 pub mod entry;
 mod first_byte;
+pub mod ledger;
 pub mod reactor;
 mod reason;
 pub mod record;

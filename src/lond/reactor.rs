@@ -23,6 +23,8 @@ mod wire;
 use super::Reason;
 use super::Suspect;
 use super::access;
+use super::entry;
+use super::ledger::Ledger;
 use super::secure::{self, Secure};
 use super::serve::{self, Serve};
 use super::service::{Route, Service};
@@ -110,6 +112,7 @@ pub struct Reactor {
     told: ToldToEnd,
     /// What there is once it is known who calls.
     known: Option<Known>,
+    ledger: Ledger,
     opening_deadline: Instant,
 }
 
@@ -151,7 +154,7 @@ fn service(config: &Config, caller: &Host) -> Service {
 
 impl Reactor {
     /// Gets ready to serve the link on `stream`. `control`: the child's end of the control socket; `told`: the signals
-    /// that end it.
+    /// that end it; `ledger`: what hosts have had logged.
     ///
     /// # Errors
     /// When the system gives no poll, no random numbers, or refuses a socket.
@@ -161,6 +164,7 @@ impl Reactor {
         stream: std::net::TcpStream,
         control: OwnedFd,
         mut told: ToldToEnd,
+        ledger: Ledger,
         opening_deadline: Instant,
     ) -> Result<Reactor, SetupError> {
         let fail = SetupError::at;
@@ -199,6 +203,7 @@ impl Reactor {
             control,
             told,
             known,
+            ledger,
             opening_deadline,
             poll,
         })
@@ -384,7 +389,7 @@ impl Reactor {
         let Some(host) = config.hosts.get(caller) else {
             return link.refuse(format!("{caller} is not in {}", config.hosts_file.display()), now);
         };
-        logging::set_host(caller.as_str());
+        entry::knows(&self.ledger, caller, now);
         title::set(&format!("{caller} opening"));
         let settings = secure::Settings {
             service: service(config, host),

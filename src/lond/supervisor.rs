@@ -49,6 +49,7 @@ mod stop;
 pub use left::Left;
 
 use super::entry::{self, Seed};
+use super::ledger::Ledger;
 use crate::config::{HostId, Pin};
 use crate::logging::repeats::Repeats;
 use crate::status;
@@ -110,6 +111,9 @@ pub enum SupervisorError {
     /// Signals cannot be had.
     #[error("take signals: {0}")]
     Signals(io::Error),
+    /// There is no memory to share with children.
+    #[error("share memory with children: {0}")]
+    Memory(io::Error),
     /// An address cannot be listened on.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -159,6 +163,7 @@ struct Supervisor<'a> {
     /// What is said of links whose callers are known.
     said: Said,
     visits: Visits,
+    ledger: Ledger,
     /// No accepting before this.
     accept_again: Option<Instant>,
     /// In this turn those that have not opened were heard already, for want of room.
@@ -187,6 +192,7 @@ impl<'a> Supervisor<'a> {
             Ok(signals)
         });
         let signals = signals.map_err(SupervisorError::Signals)?;
+        let ledger = insist(anew, "share memory", Ledger::new).map_err(SupervisorError::Memory)?;
         let (left, mut descriptors) = match start.legacy.take() {
             Some((left, descriptors)) => (Some(left), Some(descriptors)),
             None => (None, None),
@@ -239,6 +245,7 @@ impl<'a> Supervisor<'a> {
             failures: Hush::new(hush::SHORTAGE_AGAIN),
             said: Said::default(),
             visits: Visits::default(),
+            ledger,
             accept_again: None,
             heard_unopened: false,
             greet_at: None,

@@ -213,6 +213,7 @@ fn config(this: usize, peer: Peer) -> Config {
             heartbeat_missed: HEARTBEAT_MISSED,
             window: least_window(MAX_LINE) as u32,
             full_load: 1.0,
+            log_quota: 4 << 20,
             drain_timeout: Duration::from_micros(DRAIN_TIMEOUT),
         },
         handlers: Vec::new(),

@@ -78,6 +78,7 @@ pub(in crate::lonc) fn config(dir: &Path, peer: &Peer) -> Config {
             heartbeat_missed: 3,
             window: 4 << 20,
             full_load: 1.0,
+            log_quota: 4 << 20,
             drain_timeout: Duration::from_secs(5),
         },
         handlers: Vec::new(),

@@ -204,7 +204,7 @@ impl Supervisor<'_> {
         self.poll.registry().register(&mut channel, token, Interest::READABLE | Interest::WRITABLE)?;
         let keep = vec![stream.as_raw_fd(), theirs.as_raw_fd()];
         let silent = self.visits.silent(remote.ip(), now);
-        let (entry, config) = (self.entry, self.start.config.clone());
+        let (entry, config, ledger) = (self.entry, self.start.config.clone(), self.ledger);
         let pid = spawn::spawn(keep, move || {
             let name = caller.as_ref().map_or_else(|| remote.ip().to_string(), HostId::to_string);
             crate::logging::set_host(&name);
@@ -212,7 +212,7 @@ impl Supervisor<'_> {
                 crate::logging::be_silent();
             }
             title::set(&format!("{name} opening"));
-            entry(Seed { config, stream, remote, caller, control: theirs })
+            entry(Seed { config, stream, remote, caller, control: theirs, ledger })
         })?;
         self.tokens.insert(token, pid);
         self.controls.insert(pid, (token, channel));

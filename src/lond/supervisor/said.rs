@@ -43,13 +43,13 @@ impl Said {
     }
 }
 
-/// Addresses that are kept in mind for a minute; those beyond are silent.
+/// Addresses that are kept in mind for a minute; the children of those beyond are silent until they know whom they serve.
 const ADDRESSES_MOST: usize = 4096;
 /// How long that is.
 const WINDOW: Duration = Duration::from_secs(60);
 
 /// Who connects how often. A child is new with each connection and remembers nothing of what it said before, so that what
-/// it says by itself is bounded here.
+/// it says by itself is bounded here until it knows whom it serves, and after that in [`crate::lond::ledger`].
 #[derive(Debug, Default)]
 pub struct Visits {
     begun: Option<Instant>,

@@ -72,6 +72,7 @@ impl Rig {
                 heartbeat_missed: 3,
                 window: 4 << 20,
                 full_load: 2.0,
+                log_quota: 4 << 20,
                 drain_timeout: PATIENCE,
             },
             warnings: Vec::new(),
@@ -112,6 +113,7 @@ impl Rig {
                 stream,
                 theirs,
                 told,
+                Ledger::new().unwrap(),
                 opening_deadline,
             )
             .unwrap()

@@ -385,8 +385,16 @@ fn a_caller_that_says_nothing_is_waited_for_asleep() {
     let suspect = Suspect::new(rig.rig.config.clone().into(), rig.ours.pin(), None);
     let accepted = Accepted::Secure { tunnel, suspect };
     let told = ToldToEnd::new().unwrap();
-    let mut reactor =
-        Reactor::new(rig.rig.config.clone().into(), accepted, stream, control, told, deadline).unwrap();
+    let mut reactor = Reactor::new(
+        rig.rig.config.clone().into(),
+        accepted,
+        stream,
+        control,
+        told,
+        Ledger::new().unwrap(),
+        deadline,
+    )
+    .unwrap();
     reactor.turn(now);
     assert_eq!(reactor.timeout(now), Some(Duration::from_secs(10)));
     assert!(reactor.scratch.len() <= 16 * 1024);

@@ -5,6 +5,7 @@ use crate::config::{Hosts, Pins};
 use crate::disk::FolderLock;
 use crate::lond::Reason;
 use crate::lond::Suspect;
+use crate::lond::ledger::Ledger;
 use crate::lond::reactor::{Accepted, Reactor};
 use crate::lond::record;
 use crate::supervise::control::{self, Channel, FromServe, ToServe};
@@ -91,6 +92,7 @@ impl SecureRig {
                 stream,
                 theirs,
                 ToldToEnd::new().unwrap(),
+                Ledger::new().unwrap(),
                 deadline,
             )
             .unwrap()
