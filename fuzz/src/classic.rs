@@ -73,7 +73,8 @@ fn serve<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<String>, Vec<u8>) {
                 }
                 Effect::AskBack(ticket) => link.asked_back(ticket, Some(b"msua1")),
                 Effect::Load(ticket) => link.answer(ticket, b"12"),
-                Effect::Opened | Effect::Log(_) | Effect::Shut => {}
+                Effect::Log { ticket, .. } => link.answer(ticket, b"ok"),
+                Effect::Opened | Effect::Shut => {}
                 Effect::Withdraw { .. } | Effect::OpenRecord { .. } | Effect::Recall { .. } => {
                     panic!("{effect:?} is of the other wire")
                 }

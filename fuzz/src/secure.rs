@@ -294,7 +294,14 @@ fn serve<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (BTreeSet<String>, Vec<u
                     let found = if sequence % 3 == 0 { Recalled::Answered(said) } else { Recalled::New };
                     session.recalled(ticket, found, now);
                 }
-                Effect::Opened | Effect::Log(_) | Effect::Shut => {}
+                Effect::Log { ticket, text } => {
+                    let over = text.len() % 4 == 0;
+                    session.answer(
+                        ticket,
+                        if over { Reply::NotTaken("log: over the quota") } else { Reply::Answer(b"ok") },
+                    );
+                }
+                Effect::Opened | Effect::Shut => {}
             }
             if session.has_unrecorded() {
                 session.recorded();

@@ -61,7 +61,7 @@ use requests::{Critical, Request, Requests};
 use sending::{Answer, MAX_ANSWER_BYTES, Sending};
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
-use untaken::Untaken;
+use untaken::{LOG, Untaken};
 
 pub use super::serve::LINGER;
 
@@ -127,7 +127,7 @@ enum Todo {
     Withdraw { handler: usize, id: u64 },
     AskBack(u64),
     Load(u64),
-    Log(Box<[u8]>),
+    Log { id: u64, text: Box<[u8]> },
     Shut,
 }
 
@@ -245,9 +245,9 @@ impl Secure {
             Todo::Withdraw { handler, id } => Effect::Withdraw { handler, ticket: Ticket(id) },
             Todo::AskBack(id) => Effect::AskBack(Ticket(id)),
             Todo::Load(id) => Effect::Load(Ticket(id)),
-            Todo::Log(text) => {
+            Todo::Log { id, text } => {
                 self.current = text;
-                Effect::Log(&self.current)
+                Effect::Log { ticket: Ticket(id), text: &self.current }
             }
             Todo::Shut => Effect::Shut,
         })
@@ -339,8 +339,13 @@ impl Secure {
             // This wire has no cipher of its own.
             Verdict::AgreeCipher => (b"unknown_cmd", false),
             Verdict::Log(text) => {
-                self.todo.push_back(Todo::Log(text.into()));
-                (b"ok", false)
+                if let Some(critical) = &critical
+                    && let Some(why) = self.untaken.must_wait(LOG, critical)
+                {
+                    return self.untaken.push(id, cost, why);
+                }
+                self.todo.push_back(Todo::Log { id, text: text.into() });
+                return self.requests.start(id, cost, None, critical);
             }
             Verdict::AskBack => {
                 self.todo.push_back(Todo::AskBack(id));

@@ -88,7 +88,7 @@ enum Todo {
     Ask { handler: usize, ticket: Ticket },
     AskBack(Ticket),
     Load(Ticket),
-    Log,
+    Log(Ticket),
 }
 
 /// The caller's side of one link.
@@ -184,9 +184,9 @@ impl Serve {
             }
             Todo::AskBack(ticket) => Effect::AskBack(ticket),
             Todo::Load(ticket) => Effect::Load(ticket),
-            Todo::Log => match Builtin::parse(&self.request) {
-                Some(Builtin::Log(text)) => Effect::Log(text),
-                Some(_) | None => Effect::Log(&[]),
+            Todo::Log(ticket) => match Builtin::parse(&self.request) {
+                Some(Builtin::Log(text)) => Effect::Log { ticket, text },
+                Some(_) | None => Effect::Log { ticket, text: &[] },
             },
         })
     }

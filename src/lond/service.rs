@@ -34,7 +34,7 @@ pub struct Service {
 pub enum Verdict<'a> {
     /// This is the answer.
     Answer(&'a [u8]),
-    /// `ok` is the answer, and the text goes to the log.
+    /// The text goes to the log, if the caller's quota allows it.
     Log(&'a [u8]),
     /// `bye` is the answer, and the link ends.
     Exit,
@@ -76,8 +76,13 @@ pub enum Effect<'a> {
     AskBack(Ticket),
     /// Read the load average and give the answer.
     Load(Ticket),
-    /// Append the text to the log. It was answered already.
-    Log(&'a [u8]),
+    /// Append the text to the log, if the caller's quota allows it, and give the answer.
+    Log {
+        /// For the answer.
+        ticket: Ticket,
+        /// What to append.
+        text: &'a [u8],
+    },
     /// Open the record of what this caller was answered, for this epoch of its spool, and tell how that went.
     OpenRecord {
         /// Of the caller's spool.

@@ -163,6 +163,8 @@ struct Supervisor<'a> {
     /// What is said of links whose callers are known.
     said: Said,
     visits: Visits,
+    /// What is said of descriptors that cannot be had.
+    shortages: Repeats,
     ledger: Ledger,
     /// No accepting before this.
     accept_again: Option<Instant>,
@@ -245,6 +247,7 @@ impl<'a> Supervisor<'a> {
             failures: Hush::new(hush::SHORTAGE_AGAIN),
             said: Said::default(),
             visits: Visits::default(),
+            shortages: Repeats::default(),
             ledger,
             accept_again: None,
             heard_unopened: false,

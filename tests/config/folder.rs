@@ -97,6 +97,7 @@ heartbeat_missed = 5
 window = 100000
 full_load = 2.5
 drain_timeout = "1s"
+log_quota = "64KiB"
 
 [handler.echo]
 socket = "app.sock"

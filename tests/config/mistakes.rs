@@ -100,6 +100,7 @@ fn each_mistake_is_reported_with_its_line() {
         ("[lond]\nclassic = \"yes\"", "3: lond: classic: want \"refuse\" or \"allow\", not \"yes\""),
         ("[lond]\nmax_opening = 0", "3: lond: max_opening: want a number of at least 1, not 0"),
         ("[lond]\nmax_opening = 1.5", "3: lond: max_opening: want a number, not a number with a fraction"),
+        ("[lond]\nlog_quota = 0", "3: lond: log_quota: must be more than nothing"),
         ("[lond]\nfull_load = 0", "3: lond: full_load: want a number above 0"),
         ("[lond]\nfull_load = nan", "3: lond: full_load: want a number above 0"),
         ("[lond]\nport = 1", "3: lond: port: unknown key"),

@@ -47,6 +47,7 @@ fn the_least_file_gives_every_default() {
     assert!(config.pins.is_empty());
     assert!(config.lond.full_load >= 1.0);
     assert_eq!(config.lond.drain_timeout, Duration::from_secs(5));
+    assert_eq!(config.lond.log_quota, 4 << 20);
     assert!(config.handlers.is_empty());
     assert_eq!(config.socket_path(&id("msul1")), folder.path("run/msul1"));
     assert_eq!(config.spool_path(&id("msul1")), folder.path("delayed/msul1"));
@@ -86,6 +87,7 @@ fn every_key_is_taken() {
     assert_eq!((lond.heartbeat, lond.heartbeat_missed, lond.window), (Duration::from_secs(4), 5, 100_000));
     assert_eq!(config.lond.full_load, 2.5);
     assert_eq!(config.lond.drain_timeout, Duration::from_secs(1));
+    assert_eq!(config.lond.log_quota, 64 * 1024);
     let handler = &config.handlers[0];
     assert_eq!((handler.name.as_str(), &handler.socket), ("echo", &folder.path("app.sock")));
     assert_eq!(handler.timeout, Duration::from_secs(10));

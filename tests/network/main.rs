@@ -23,6 +23,7 @@ mod known_failures;
 mod listening;
 mod listening_limits;
 mod log_files;
+mod log_quota;
 mod many_hosts;
 mod memory_bounds;
 mod places;

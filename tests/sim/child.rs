@@ -47,7 +47,7 @@ pub enum Do {
     Withdraw(Ticket),
     AskBack(Ticket),
     Load(Ticket),
-    Log(String),
+    Log { ticket: Ticket, text: String },
     OpenRecord(String),
     Recall(Recall),
     Shut,
@@ -86,8 +86,6 @@ pub struct Child {
     /// The message under each sequence and each ticket, as far as this child has learnt them.
     pub by_sequence: HashMap<u64, usize>,
     pub sequences: BTreeMap<Ticket, u64>,
-    /// The critical message that was looked up last: `log:` is run before another is.
-    pub logging: Option<Ticket>,
     /// When the handler will have run what it was given in order.
     pub handler_busy_until: Time,
     /// Recording failed some time.
@@ -111,7 +109,7 @@ impl Child {
             Effect::Withdraw { ticket, .. } => Do::Withdraw(ticket),
             Effect::AskBack(ticket) => Do::AskBack(ticket),
             Effect::Load(ticket) => Do::Load(ticket),
-            Effect::Log(bytes) => Do::Log(text(bytes)),
+            Effect::Log { ticket, text: bytes } => Do::Log { ticket, text: text(bytes) },
             Effect::OpenRecord { epoch } => Do::OpenRecord(epoch.to_owned()),
             Effect::Recall { ticket, sequence, command, settled, held, running, key } => Do::Recall(Recall {
                 ticket,

@@ -71,7 +71,6 @@ impl World {
             end_told: false,
             by_sequence: HashMap::new(),
             sequences: BTreeMap::new(),
-            logging: None,
             handler_busy_until: 0,
             trouble: false,
             waiting: VecDeque::new(),
@@ -337,19 +336,18 @@ impl World {
                     }
                 }
                 Do::AskBack(ticket) | Do::Load(ticket) => child.answer(ticket, Reply::Answer(b"0")),
-                Do::Log(text) => {
+                Do::Log { ticket, text } => {
                     let message = text.parse().map_err(|_| format!("log of {text:?}"))?;
                     self.trace(|_| format!("child {number} logs message {message}"));
                     self.ledger.run(message, number, child.host, self.certain)?;
-                    let sequence = child.logging.and_then(|ticket| child.sequences.get(&ticket));
-                    if let Some(sequence) = sequence.copied() {
+                    if let Some(sequence) = child.sequences.get(&ticket).copied() {
                         child.by_sequence.insert(sequence, message);
                     }
+                    child.answer(ticket, Reply::Answer(b"ok"));
                 }
                 Do::OpenRecord(epoch) => self.open_record(child, &epoch),
                 Do::Recall(Recall { ticket, sequence, command, settled, held, running, key }) => {
                     child.sequences.insert(ticket, sequence);
-                    child.logging = Some(ticket);
                     let Wire::Secure(session) = &mut child.wire else { continue };
                     let mut found =
                         child.keeper.recall((&command, sequence), (settled, &held), running, key.as_ref());

@@ -112,9 +112,9 @@ impl Secure {
         self.recalling = None;
         for todo in std::mem::take(&mut self.todo) {
             match todo {
-                Todo::Ask { id, .. } | Todo::AskBack(id) | Todo::Load(id) => self.withdrawn(Ticket(id)),
-                // It was answered.
-                Todo::Log(_) => self.todo.push_back(todo),
+                Todo::Ask { id, .. } | Todo::Log { id, .. } | Todo::AskBack(id) | Todo::Load(id) => {
+                    self.withdrawn(Ticket(id));
+                }
                 Todo::Opened | Todo::OpenRecord | Todo::Recall | Todo::Withdraw { .. } | Todo::Shut => {}
             }
         }

@@ -187,7 +187,14 @@ impl Bench {
                         self.asked.push(ticket);
                         "load".to_owned()
                     }
-                    Effect::Log(text) => format!("log {}", String::from_utf8_lossy(text)),
+                    Effect::Log { ticket, text } => {
+                        let said = format!("log {}", String::from_utf8_lossy(text));
+                        let over = text.starts_with(b"too much");
+                        let reply =
+                            if over { Reply::NotTaken("log: too much") } else { Reply::Answer(b"ok") };
+                        self.session.answer(ticket, reply);
+                        said
+                    }
                     Effect::OpenRecord { epoch } => {
                         let said = format!("open record {epoch}");
                         match (self.record.busy, self.record.broken) {

@@ -18,6 +18,9 @@ use crate::wire::secure::{Credit, put_not_taken, put_ready};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+/// Stands for a handler where `log:` requests are taken, by the reactor: as far as their host's quota goes.
+pub(super) const LOG: usize = usize::MAX;
+
 /// A message that its handler did not take last.
 #[derive(Debug)]
 struct Awaited {
@@ -96,7 +99,7 @@ impl Secure {
         let Flight { cost, handler, critical: Some(critical), .. } = flight else { return };
         self.requests.forget(&critical);
         let why: Arc<str> = why.into();
-        if let Some(handler) = handler {
+        if let Some(handler) = handler.or_else(|| (*critical.command == *"log").then_some(LOG)) {
             let (sequence, why) = (critical.sequence, Arc::clone(&why));
             let awaited = self.untaken.awaited.entry(handler).or_insert(Awaited { sequence, why });
             awaited.sequence = awaited.sequence.min(sequence);

@@ -126,8 +126,7 @@ impl Serve {
                 self.enter(State::Leaving(Reason::Exit));
             }
             Verdict::Log(_) => {
-                self.answers.give(b"ok", seal);
-                return Some(Todo::Log);
+                return Some(Todo::Log(self.answers.owe(Source::Reactor, request.len(), seal)));
             }
             Verdict::AskBack => {
                 return Some(Todo::AskBack(self.answers.owe(Source::Reactor, request.len(), seal)));

@@ -83,7 +83,11 @@ impl Bench {
                     self.tickets.push(ticket);
                     "load".to_owned()
                 }
-                Effect::Log(text) => format!("log {}", String::from_utf8_lossy(text)),
+                Effect::Log { ticket, text } => {
+                    let said = format!("log {}", String::from_utf8_lossy(text));
+                    self.serve.answer(ticket, b"ok");
+                    said
+                }
                 Effect::Shut => "shut".to_owned(),
                 Effect::Withdraw { .. } | Effect::OpenRecord { .. } | Effect::Recall { .. } => {
                     panic!("not on this wire")

@@ -49,7 +49,10 @@ impl Supervisor<'_> {
                     Ok((stream, remote)) => forks += usize::from(self.welcome(stream, remote, now)),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => listener.ready = false,
                     Err(error) if error.raw_os_error().is_some_and(|code| SHORTAGES.contains(&code)) => {
-                        log::error!("accept: {error}; callers wait for {ACCEPT_PAUSE:?}");
+                        let text = format!("accept: {error}; callers wait for {ACCEPT_PAUSE:?}");
+                        if let Some(line) = self.shortages.line(&text, now) {
+                            log::error!("{line}");
+                        }
                         self.accept_again = Some(now + ACCEPT_PAUSE);
                         return;
                     }

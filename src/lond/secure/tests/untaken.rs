@@ -53,6 +53,23 @@ fn what_was_sent_behind_it_does_not_overtake_it_when_the_handler_is_back_before_
 }
 
 #[test]
+fn a_log_message_beyond_the_quota_is_not_taken_nor_is_any_behind_it_before_it_comes_again() {
+    let mut bench = Bench::open();
+    bench.critical(1, 10, None, "log:too much");
+    bench.critical(2, 11, None, "log:second");
+    bench.critical(3, 12, None, "echo:third");
+    assert_eq!(bench.effects(), ["log too much", "ask in order 0 echo:third"]);
+    assert_eq!(bench.read(), "NOT_TAKEN 1 log: too much, NOT_TAKEN 2 log: too much");
+    bench.request(4, b"log:too much");
+    assert_eq!(bench.read(), "ANSWER 4 error:log: too much", "a plain one is answered");
+    bench.effects();
+    bench.critical(5, 10, None, "log:first");
+    bench.critical(6, 11, None, "log:second");
+    assert_eq!(bench.effects(), ["log first", "log second"]);
+    assert_eq!(bench.read(), "ANSWER 5 ok, ANSWER 6 ok");
+}
+
+#[test]
 fn one_that_its_caller_does_not_keep_is_not_waited_for() {
     let mut bench = Bench::open();
     bench.critical(1, 10, None, "echo:first");
