@@ -1,7 +1,8 @@
 //! The caller's side: `supervisor` forks a child for each peer; `entry` is where such a child begins.
 //!
 //! A link child: [`reactor`] (sockets, clock) -> [`broker`] (pure but for the spool's disk) -> [`session`],
-//! [`pending`], [`link`], the spool.
+//! [`pending`], [`link`], the spool. Which of a peer's addresses become the [`connection`] is the [`race`]'s to say, over
+//! what [`resolve`] finds.
 
 pub mod broker;
 pub mod connection;

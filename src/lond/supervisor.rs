@@ -66,14 +66,13 @@ use board::{Board, Seen};
 use callers::Callers;
 use hush::Hush;
 use jiff::Timestamp;
-use links::{Action, CHILDREN_OF_ONE, Event, Links, Opened, State};
+use links::{Action, Event, Links, Opened, State};
 use listeners::{ListenError, Listener};
 use mio::{Events, Interest, Poll, Token};
 use names::Names;
 use said::{Said, Visits};
 use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -411,14 +410,6 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// The caller of this child may have had more than its share.
-    fn bound_children_of(&mut self, pid: u32, now: Instant) {
-        let Some(caller) = self.links.get(pid).and_then(|link| link.caller.clone()) else { return };
-        while let Some(pid) = self.links.beyond(&caller) {
-            self.cut_off(pid, &format!("it has {CHILDREN_OF_ONE} links that have not ended"), now);
-        }
-    }
-
     fn send(&mut self, pid: u32, message: &ToServe, now: Instant) {
         let Some((_, channel)) = self.controls.get_mut(&pid) else { return };
         if let Err(error) = channel.send(message) {
@@ -545,46 +536,6 @@ impl<'a> Supervisor<'a> {
                 State::Killed => "killed",
             };
             log::info!("{}: {state}, from {}, child {pid}", self.name(pid), link.remote);
-        }
-    }
-
-    fn listen(&mut self, address: SocketAddr) -> Result<(), ListenError> {
-        let token = next(&mut self.next_token);
-        self.listeners.push(Listener::open(address, token, self.poll.registry())?);
-        Ok(())
-    }
-
-    /// Listens on all that can be had of these; the others are said, and tried again later. Gives why not.
-    fn listen_on(&mut self, wanted: &[SocketAddr], now: Instant) -> Vec<ListenError> {
-        let mut failed = Vec::new();
-        for address in wanted {
-            if let Err(error) = self.listen(*address) {
-                self.miss(*address, &error, now);
-                failed.push(error);
-            }
-        }
-        failed
-    }
-
-    /// An address cannot be listened on.
-    fn miss(&mut self, address: SocketAddr, error: &ListenError, now: Instant) {
-        if self.absent.note(address, error.cause.to_string(), now) {
-            log::error!("{error}; no caller comes that way; tried again");
-            self.board.touch();
-        }
-    }
-
-    /// Tries again what could not be listened on, when that is due.
-    fn try_absent(&mut self, now: Instant) {
-        for address in self.absent.due(now) {
-            match self.listen(address) {
-                Ok(()) => {
-                    log::info!("listening on {address} now");
-                    self.absent.retain(|missing| missing != address);
-                    self.board.touch();
-                }
-                Err(error) => self.miss(address, &error, now),
-            }
         }
     }
 

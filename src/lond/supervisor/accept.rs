@@ -10,7 +10,7 @@
 
 use super::door::{self, Bounds, Origin, Verdict};
 use super::hush::Caller;
-use super::links::{Event, Link, Links, Started, State};
+use super::links::{CHILDREN_OF_ONE, Event, Link, Links, Started, State};
 use super::{GRACE, Supervisor, next};
 use crate::config::{Config, HostId, Pin};
 use crate::lond::entry::Seed;
@@ -174,8 +174,16 @@ impl Supervisor<'_> {
         }
     }
 
+    /// The caller of this child may have had more than its share.
+    pub(super) fn bound_children_of(&mut self, pid: u32, now: Instant) {
+        let Some(caller) = self.links.get(pid).and_then(|link| link.caller.clone()) else { return };
+        while let Some(pid) = self.links.beyond(&caller) {
+            self.cut_off(pid, &format!("it has {CHILDREN_OF_ONE} links that have not ended"), now);
+        }
+    }
+
     /// Kills a child that is ending, because there is no room for it any more.
-    pub(super) fn cut_off(&mut self, pid: u32, why: &str, now: Instant) {
+    fn cut_off(&mut self, pid: u32, why: &str, now: Instant) {
         self.board.counts.killed += 1;
         if let Some(caller) = self.links.get(pid).and_then(|link| link.caller.as_ref())
             && let Some(line) = self.said.fault(caller, &format!("{why}; killing child {pid}"), now)

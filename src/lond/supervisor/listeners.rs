@@ -1,11 +1,13 @@
-//! The TCP sockets that `lond` listens on.
+//! The TCP sockets that `lond` listens on; those that cannot be had are tried again ([`super::absent`]).
 
+use super::{Supervisor, next};
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
 
 /// Connections that wait to be accepted; the system may have a lower bound.
 const BACKLOG: i32 = 1024;
@@ -89,6 +91,48 @@ impl Listener {
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+}
+
+impl Supervisor<'_> {
+    pub(super) fn listen(&mut self, address: SocketAddr) -> Result<(), ListenError> {
+        let token = next(&mut self.next_token);
+        self.listeners.push(Listener::open(address, token, self.poll.registry())?);
+        Ok(())
+    }
+
+    /// Listens on all that can be had of these; the others are said, and tried again later. Gives why not.
+    pub(super) fn listen_on(&mut self, wanted: &[SocketAddr], now: Instant) -> Vec<ListenError> {
+        let mut failed = Vec::new();
+        for address in wanted {
+            if let Err(error) = self.listen(*address) {
+                self.miss(*address, &error, now);
+                failed.push(error);
+            }
+        }
+        failed
+    }
+
+    /// An address cannot be listened on.
+    pub(super) fn miss(&mut self, address: SocketAddr, error: &ListenError, now: Instant) {
+        if self.absent.note(address, error.cause.to_string(), now) {
+            log::error!("{error}; no caller comes that way; tried again");
+            self.board.touch();
+        }
+    }
+
+    /// Tries again what could not be listened on, when that is due.
+    pub(super) fn try_absent(&mut self, now: Instant) {
+        for address in self.absent.due(now) {
+            match self.listen(address) {
+                Ok(()) => {
+                    log::info!("listening on {address} now");
+                    self.absent.retain(|missing| missing != address);
+                    self.board.touch();
+                }
+                Err(error) => self.miss(address, &error, now),
+            }
+        }
     }
 }
 
