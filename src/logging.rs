@@ -119,8 +119,14 @@ pub fn follow() {
 }
 
 /// Logs a line whatever the level is: for what was asked to be logged, not for what happened.
-pub fn always(message: std::fmt::Arguments<'_>) {
+///
+/// # Errors
+/// It is not in the file; why, in words. It is counted there as any line that was left out.
+pub fn always(message: std::fmt::Arguments<'_>) -> Result<(), String> {
+    // Of a line before this one nobody has asked.
+    let _ = lines::outcome();
     write_down(log::Level::Info, message);
+    lines::outcome().map_err(place::words)
 }
 
 /// From here on this process logs nothing but panics and what is said [`always`].
@@ -242,7 +248,7 @@ mod tests {
 
         log::set_max_level(LevelFilter::Warn);
         log::info!("too quiet of logging's test");
-        always(format_args!("asked for of logging's test"));
+        always(format_args!("asked for of logging's test")).unwrap();
         log::set_max_level(LevelFilter::Info);
         assert_eq!(ours("too quiet of logging's test").len(), 0);
         assert!(ours("asked for of logging's test").remove(0).contains(" INFO "));

@@ -185,10 +185,11 @@ mod tests {
         let common: &Common = crate::supervise::shared::zeroed().unwrap();
         let mut place = Place::new(Console::new(writer.as_raw_fd()), &common.console);
         let put = 200;
-        (0..put).for_each(|_| place.put(&"y".repeat(1000)));
+        let taken = (0..put).filter(|_| place.put(&"y".repeat(1000)).is_ok()).count();
         let mut buffer = vec![0; 1 << 20];
         let held = reader.read(&mut buffer).unwrap() / 1001;
-        place.put("next");
+        assert_eq!(held, taken);
+        assert_eq!(place.put("next"), Ok(()));
         let said = reader.read(&mut buffer).unwrap();
         let said = String::from_utf8_lossy(&buffer[..said]).into_owned();
         assert!(said.starts_with(&format!("next ({} lines before this left out: ", put - held)), "{said}");

@@ -9,12 +9,23 @@ use super::file::LogFile;
 use super::place::Place;
 use super::{LAST_LINE, voice};
 use jiff::Zoned;
+use std::cell::Cell;
 use std::io::{self, Write};
 use std::path::Path;
 use std::time::Instant;
 
 /// What a gathering keeps of its buffer between two records.
 const KEPT: usize = 16 * 1024;
+
+thread_local! {
+    /// What became of the line that this thread wrote last, in the file: simplelog has no way to tell.
+    static OUTCOME: Cell<Result<(), i32>> = const { Cell::new(Ok(())) };
+}
+
+/// What became in the file of the line that this thread wrote last; see [`Place::put`]. Asked for once.
+pub fn outcome() -> Result<(), i32> {
+    OUTCOME.replace(Ok(()))
+}
 
 /// See the module.
 #[derive(Debug)]
@@ -57,9 +68,10 @@ impl Lines {
             voice.last.push_str(event.split_at(event.floor_char_boundary(LAST_LINE)).0);
             line(&Zoned::now(), self.program, std::process::id(), &voice.host, event)
         });
-        self.file.put(&line);
+        OUTCOME.set(self.file.put(&line));
         if let Some(console) = &mut self.console {
-            console.put(&line);
+            // It is a copy, and counted.
+            let _ = console.put(&line);
         }
     }
 }

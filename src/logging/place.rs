@@ -39,18 +39,34 @@ impl<O: Out> Place<O> {
     }
 
     /// Writes `line`, which has no end yet, or counts it.
-    pub fn put(&mut self, line: &str) {
+    ///
+    /// # Errors
+    /// It was left out; the cause as the system numbers it, 0 if a part was written.
+    pub fn put(&mut self, line: &str) -> Result<(), i32> {
         let (missing, cause) = self.left_out.take();
         let text = whole(line, self.torn, missing, cause, O::LONGEST);
         let written = self.out.write_once(text.as_bytes());
-        match written {
-            Ok(count) if count == text.len() => self.torn = false,
+        let cause = match written {
+            Ok(count) if count == text.len() => {
+                self.torn = false;
+                return Ok(());
+            }
             Ok(count) => {
                 self.torn = count > usize::from(self.torn) || (self.torn && count == 0);
-                self.left_out.add(missing + 1, 0);
+                0
             }
-            Err(error) => self.left_out.add(missing + 1, error.raw_os_error().unwrap_or(0)),
-        }
+            Err(error) => error.raw_os_error().unwrap_or(0),
+        };
+        self.left_out.add(missing + 1, cause);
+        Err(cause)
+    }
+}
+
+/// Why a line was left out.
+pub fn words(cause: i32) -> String {
+    match cause {
+        0 => "only a part could be written".to_owned(),
+        code => io::Error::from_raw_os_error(code).to_string(),
     }
 }
 
@@ -59,11 +75,7 @@ fn whole(line: &str, torn: bool, missing: u64, cause: i32, longest: usize) -> St
     let mut end = String::new();
     if missing > 0 {
         let lines = if missing == 1 { "1 line" } else { &format!("{missing} lines") };
-        let cause = match cause {
-            0 => "only a part could be written".to_owned(),
-            code => io::Error::from_raw_os_error(code).to_string(),
-        };
-        end = format!(" ({lines} before this left out: {cause})");
+        end = format!(" ({lines} before this left out: {})", words(cause));
     }
     end.push('\n');
     let begin = if torn { "\n" } else { "" };
@@ -109,11 +121,11 @@ mod tests {
     #[test]
     fn what_could_not_be_written_is_counted_in_the_next_line_with_its_cause() {
         let mut place = place();
-        place.put("one");
+        assert_eq!(place.put("one"), Ok(()));
         place.out.takes = None;
-        ["two", "three"].iter().for_each(|line| place.put(line));
+        ["two", "three"].iter().for_each(|line| assert_eq!(place.put(line), Err(libc::ENOSPC)));
         place.out.takes = Some(usize::MAX);
-        ["four", "five"].iter().for_each(|line| place.put(line));
+        ["four", "five"].iter().for_each(|line| assert_eq!(place.put(line), Ok(())));
         let cause = io::Error::from_raw_os_error(libc::ENOSPC);
         assert_eq!(text(&place), format!("one\nfour (2 lines before this left out: {cause})\nfive\n"));
     }
@@ -122,21 +134,21 @@ mod tests {
     fn a_line_after_one_that_was_torn_begins_anew() {
         let mut place = place();
         place.out.takes = Some(3);
-        place.put("torn");
+        assert_eq!(place.put("torn"), Err(0));
         place.out.takes = Some(0);
-        place.put("nothing of it");
+        assert_eq!(place.put("nothing of it"), Err(0));
         place.out.takes = Some(1);
-        place.put("its end alone");
+        assert_eq!(place.put("its end alone"), Err(0));
         place.out.takes = Some(usize::MAX);
-        place.put("whole");
+        assert_eq!(place.put("whole"), Ok(()));
         assert_eq!(text(&place), "tor\nwhole (3 lines before this left out: only a part could be written)\n");
     }
 
     #[test]
     fn a_line_that_is_too_long_for_one_piece_is_cut_and_says_so() {
         let mut place = place();
-        place.put(&"é".repeat(60));
-        place.put(&"x".repeat(99));
+        assert_eq!(place.put(&"é".repeat(60)), Ok(()));
+        assert_eq!(place.put(&"x".repeat(99)), Ok(()));
         let text = text(&place);
         let lines: Vec<&str> = text.split_inclusive('\n').collect();
         assert!(lines[0].len() <= 100 && lines[0].ends_with("é [...]\n"), "{text}");

@@ -15,6 +15,7 @@ mod ask_back;
 mod effects;
 mod handlers;
 pub mod keeper;
+mod log_request;
 mod program;
 mod secure_link;
 mod stream;

@@ -208,3 +208,27 @@ fn a_limit_on_the_size_of_files_refuses_messages_and_ends_no_process() {
     assert_eq!(failed.status.code(), Some(5), "{failed:?}");
     drop(network);
 }
+
+#[test]
+fn a_log_request_that_the_file_cannot_take_is_not_answered_ok_and_a_critical_one_is_written_later() {
+    let limit = 1 << 20;
+    let both = TwoHosts::new();
+    drop(both.other.lond());
+    let log = both.other.dir.join("log/lond.log");
+    fs::write(&log, vec![b'\n'; limit]).expect("make the log long");
+    let mut command = both.other.command("lond");
+    with_file_limit(&mut command, limit as u64);
+    let _lond = both.other.start(command, "lond");
+    let _lonc = both.one.lonc();
+    both.one.wait_link(CALLED, "up");
+    let refused = both.one.ask(CALLED, "log:not to be lost unseen");
+    assert!(refused.starts_with("error:log: append to the log: File too large"), "{refused}");
+    assert_eq!(both.one.ask(CALLED, "critical:log:kept"), "con_delayed");
+    assert_eq!(both.one.ask(CALLED, "ping"), CALLED);
+    fs::File::create(&log).expect("make the log short");
+    wait::until_true("what was kept to be written", || {
+        let text = both.other.log("lond.log");
+        text.contains(&format!("log from {CALLER}: kept")) && text.contains(LEFT_OUT)
+    });
+    assert_eq!(both.one.ask(CALLED, "log:again"), "ok");
+}

@@ -4,12 +4,11 @@
 
 use super::Reactor;
 use super::keeper::Opening;
+use super::log_request::log;
 use super::stream::Stream;
 use super::wire::Wire;
 use crate::config::Pin;
 use crate::handler::{Reply, builtin};
-use crate::logging;
-use crate::lond::ledger::Over;
 use crate::lond::service::Effect;
 use crate::supervise::control::FromServe;
 use crate::supervise::title;
@@ -68,31 +67,9 @@ impl Reactor {
                     self.wire.answer(ticket, Reply::Answer(answer.as_bytes()));
                 }
                 (Effect::Log { ticket, text }, Some(known)) => {
-                    let text = logging::escaped(builtin::printable(text));
-                    let (caller, quota) = (&known.caller, self.config.lond.log_quota);
-                    let taken = self.ledger.take(caller, text.len() as u64, quota, now);
-                    match taken {
-                        Ok(()) => logging::always(format_args!("log from {caller}: {text}")),
-                        Err(_) => self.ledger.refuse(caller),
-                    }
-                    if let Some(refused) = self.ledger.to_tell(caller, now) {
-                        logging::always(format_args!(
-                            "log from {caller}: {refused} over its quota of {quota} bytes a minute (log_quota), not written"
-                        ));
-                    }
-                    let why =
-                        |what| format!("log: {what} of {quota} bytes a minute (log_quota); not written");
-                    match taken {
-                        Ok(()) => self.wire.answer(ticket, Reply::Answer(b"ok")),
-                        Err(Over::Now) => {
-                            self.wire.answer(ticket, Reply::NotTaken(&why("over this host's quota")));
-                        }
-                        // That will never be otherwise: nobody is to keep it and try again.
-                        Err(Over::Ever) => {
-                            let answer = format!("error:{}", why("longer than this host's whole quota"));
-                            self.wire.answer(ticket, Reply::Broken(answer.as_bytes()));
-                        }
-                    }
+                    let quota = self.config.lond.log_quota;
+                    let logged = log(&self.ledger, &known.caller, quota, text, now);
+                    self.wire.answer(ticket, logged.reply());
                 }
                 (Effect::OpenRecord { epoch }, Some(known)) => {
                     let opening = known.keeper.open(epoch);
