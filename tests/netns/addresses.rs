@@ -2,7 +2,7 @@
 
 use crate::common::preload;
 use crate::common::wait;
-use crate::world::{BUSY, CONNECT_TIMEOUT, Fault, ONE, OTHER, OTHER_IP, PORT, Site, World, time_of};
+use crate::world::{BUSY, CONNECT_TIMEOUT, Fault, ONE, ONE_IP, OTHER, OTHER_IP, PORT, Site, World, time_of};
 use nix::sys::signal::Signal;
 use std::time::{Duration, Instant};
 
@@ -143,6 +143,26 @@ fn of_the_addresses_of_a_name_one_that_swallows_packets_delays_no_link() {
     assert!(begun.elapsed() < BUSY, "{:?}", begun.elapsed());
     assert!(world.one.host.log("lonc.log").lines().count() < LOG_LINES);
     world.middle.faults("");
+}
+
+#[test]
+fn an_address_that_takes_connections_and_answers_nothing_delays_a_link_by_a_second() {
+    const CONNECT: Duration = Duration::from_secs(60);
+    let configure = |world: &mut World| {
+        anywhere(world);
+        by_name(world, &format!("{BLACK_HOLE} {OTHER}.example\n{OTHER_IP}"));
+        world.one.host.set("lonc", "connect_timeout", &format!("\"{}s\"", CONNECT.as_secs()));
+        world.other.space.ip(&format!("addr add {BLACK_HOLE}/24 dev net\n"));
+        // TCP's own packets pass, what is said does not.
+        world.middle.faults(&format!("ip daddr {BLACK_HOLE} tcp flags & psh == psh drop"));
+    };
+    let begun = Instant::now();
+    let Some(world) = World::up_with(true, configure) else { return };
+    assert!(begun.elapsed() < CONNECT / 2, "{:?}", begun.elapsed());
+    world.flows();
+    let callers = world.other.host.lond_status().expect("a status")["links"].to_string();
+    assert!(callers.contains(ONE_IP), "{callers}");
+    world.finish(LOG_LINES);
 }
 
 #[test]

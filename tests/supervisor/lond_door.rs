@@ -246,6 +246,7 @@ fn few_descriptors() {
         strangers.extend((70..100).map(|n| called.call(n)));
         called.world.log().contains("as many as may be")
     });
+    assert_eq!(hello(&mut called.call(5)).0, "h5", "a host of the table does not wait for strangers");
     slowest_of(&mut third, 3);
 }
 

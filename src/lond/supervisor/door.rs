@@ -178,6 +178,35 @@ mod tests {
     }
 
     #[test]
+    fn half_of_the_room_is_for_strangers_and_a_quarter_of_that_for_one_of_them() {
+        let bounds = |max_opening| {
+            let Bounds { all, strangers, each } = Bounds::new(max_opening);
+            (all, strangers, each)
+        };
+        assert_eq!(bounds(64), (64, 32, 8));
+        assert_eq!(bounds(9), (9, 5, 2));
+        assert_eq!(bounds(3), (3, 2, 2));
+        assert_eq!(bounds(1), (1, 1, 1));
+    }
+
+    #[test]
+    fn the_first_stranger_to_go_is_the_oldest_that_is_silent_and_no_host() {
+        let mut door = Door::new(64);
+        door.call(ip("192.0.2.1"), true);
+        assert_eq!(oldest_stranger(&door.guests), None);
+        for n in 1..=3 {
+            door.now += Duration::from_millis(1);
+            door.call(IpAddr::from([198, 51, 100, n]), false);
+        }
+        door.guests[1].silent = false;
+        assert_eq!(oldest_stranger(&door.guests), Some(3));
+        door.guests[2].leaves = true;
+        assert_eq!(oldest_stranger(&door.guests), Some(4));
+        door.guests[3].leaves = true;
+        assert_eq!(oldest_stranger(&door.guests), Some(2));
+    }
+
+    #[test]
     fn one_stranger_has_its_share_however_often_it_calls_and_makes_few_forks() {
         let mut door = Door::new(64);
         let mut forks = 0;
@@ -227,6 +256,9 @@ mod tests {
             door.call(ip("192.0.2.1"), true);
         }
         assert_eq!(door.of(ip("192.0.2.1")), 8);
+        // A stranger has its share where one host has the room of all.
+        let mut other = Door { guests: door.guests.clone(), ..Door::new(8) };
+        assert_eq!(other.call(ip("198.51.100.7"), false), Verdict::InPlaceOf(1));
         // Each time the oldest of whoever has the most gives way, until all have as many.
         for n in 2..=8 {
             let oldest =

@@ -216,6 +216,31 @@ mod tests {
     }
 
     #[test]
+    fn after_a_reload_hosts_that_are_gone_or_have_an_address_are_forgotten_and_names_looked_up_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = |table: &str| {
+            std::fs::write(dir.path().join("lonnet.toml"), "id = \"msua1\"\n").unwrap();
+            std::fs::write(
+                dir.path().join("hosts.tab"),
+                format!("msua1:d:access:a.example:127.0.0.1\n{table}"),
+            )
+            .unwrap();
+            Config::load(&dir.path().join("lonnet.toml")).unwrap()
+        };
+        let ip = |n: u8| IpAddr::from([192, 0, 2, n]);
+        let mut names = Names { last: Some(Instant::now()), ..Names::default() };
+        for n in 1..=3 {
+            let host = HostId::new(&format!("msul{n}")).unwrap();
+            names.called(&host, ip(n));
+            names.take(Found { host, addresses: vec![ip(n), ip(10 + n)] });
+        }
+        names.retain(&config("msul1:d:library:b.example:\nmsul2:d:library:c.example:127.0.0.2\n"));
+        let known: Vec<u8> = (0..20).filter(|n| names.know(ip(*n))).collect();
+        assert_eq!(known, [1, 2, 11], "by name and by its last link; by its last link");
+        assert_eq!(names.last, None);
+    }
+
+    #[test]
     fn what_the_child_says_fits_a_line_of_the_control_socket() {
         let addresses = vec![IpAddr::from([0xffff_u16; 8]); ADDRESSES_OF_ONE];
         let longest = Found { host: HostId::new("a").unwrap(), addresses };
