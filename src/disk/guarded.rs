@@ -113,6 +113,10 @@ impl<D: Disk> Disk for Guarded<D> {
     }
 
     fn make_folder(&mut self, path: &Path) -> io::Result<()> {
+        if self.gone && path != self.folder && self.folder.starts_with(path) {
+            // One that it is to stand in again.
+            return self.disk.make_folder(path);
+        }
         self.locked_anew(path)?.make_folder(path)
     }
 

@@ -67,7 +67,7 @@ impl FolderLock {
         let signed =
             self.held.write_all_at(line.as_bytes(), 0).and_then(|()| self.held.set_len(line.len() as u64));
         if let Err(error) = signed {
-            log::debug!("write {}: {error}", self.dir.join(LOCK).display());
+            log::warn!("write {}: {error}; others cannot tell who has it", self.dir.join(LOCK).display());
         }
     }
 

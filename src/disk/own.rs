@@ -6,6 +6,7 @@
 
 use super::Disk;
 use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
@@ -29,9 +30,16 @@ const NEW: &str = ".new-";
 #[derive(Debug)]
 pub struct OwnFile {
     file: File,
-    /// The hidden name; `None`: the file bears it no more.
-    hidden: Option<PathBuf>,
+    hidden: Hidden,
     target: PathBuf,
+}
+
+/// A hidden name, removed when this is dropped.
+#[derive(Debug)]
+struct Hidden {
+    path: PathBuf,
+    /// The file bears it.
+    borne: bool,
 }
 
 impl OwnFile {
@@ -44,11 +52,10 @@ impl OwnFile {
             let hidden = hidden_name(target)?;
             let mut options = OpenOptions::new();
             let file = options.read(true).write(true).create_new(true).mode(mode).open(&hidden)?;
-            Ok((file, hidden))
+            Ok((file, Hidden { path: hidden, borne: true }))
         })?;
-        let own = OwnFile { file, hidden: Some(hidden), target: target.to_owned() };
-        own.file.set_permissions(Permissions::from_mode(mode))?;
-        Ok(own)
+        file.set_permissions(Permissions::from_mode(mode))?;
+        Ok(OwnFile { file, hidden, target: target.to_owned() })
     }
 
     /// The file, to be written.
@@ -60,10 +67,10 @@ impl OwnFile {
     ///
     /// # Errors
     /// What the system said; the target is as it was, and the hidden file is gone.
-    pub fn replace(mut self) -> io::Result<()> {
-        let Some(hidden) = self.hidden.as_deref() else { return Ok(()) };
-        fs::rename(hidden, &self.target)?;
-        self.hidden = None;
+    pub fn replace(self) -> io::Result<()> {
+        let (mut hidden, target) = self.close();
+        fs::rename(&hidden.path, target)?;
+        hidden.borne = false;
         Ok(())
     }
 
@@ -72,35 +79,38 @@ impl OwnFile {
     /// # Errors
     /// `AlreadyExists`, or what the system said; the target is as it was, and the hidden file is gone.
     pub fn place(self) -> io::Result<()> {
-        match &self.hidden {
-            // The hidden name goes with `self`.
-            Some(hidden) => fs::hard_link(hidden, &self.target),
-            None => Ok(()),
-        }
+        let (hidden, target) = self.close();
+        fs::hard_link(&hidden.path, target)
     }
 
     /// As [`OwnFile::place`], by a step that those who watch the folder see as a file moved in.
     ///
     /// # Errors
     /// As [`OwnFile::place`].
-    pub fn move_in(mut self) -> io::Result<()> {
-        let Some(hidden) = self.hidden.as_deref() else { return Ok(()) };
-        let flags = nix::fcntl::RenameFlags::RENAME_NOREPLACE;
-        match nix::fcntl::renameat2(nix::fcntl::AT_FDCWD, hidden, nix::fcntl::AT_FDCWD, &self.target, flags) {
+    pub fn move_in(self) -> io::Result<()> {
+        let (mut hidden, target) = self.close();
+        match renameat2(AT_FDCWD, &hidden.path, AT_FDCWD, &target, RenameFlags::RENAME_NOREPLACE) {
             // A file system that cannot: the name is one that nobody else makes anyway.
-            Err(Errno::EINVAL | Errno::ENOSYS) => fs::rename(hidden, &self.target)?,
+            Err(Errno::EINVAL | Errno::ENOSYS) => fs::rename(&hidden.path, target)?,
             moved => moved?,
         }
-        self.hidden = None;
+        hidden.borne = false;
         Ok(())
+    }
+
+    /// Who sees the file in its place finds that its maker has done with it.
+    fn close(self) -> (Hidden, PathBuf) {
+        let OwnFile { file, hidden, target } = self;
+        drop(file);
+        (hidden, target)
     }
 }
 
-impl Drop for OwnFile {
+impl Drop for Hidden {
     fn drop(&mut self) {
-        if let Some(hidden) = &self.hidden {
+        if self.borne {
             // What led here is what is reported; a name that stays is swept away later.
-            let _ = fs::remove_file(hidden);
+            let _ = fs::remove_file(&self.path);
         }
     }
 }
@@ -150,8 +160,12 @@ pub fn remove_left<D: Disk>(disk: &mut D, folder: &Path) {
             left.push(folder.join(name));
         }
     });
-    if listed.is_ok() {
-        left.iter().for_each(|path| drop(disk.remove(path)));
+    match listed {
+        Ok(()) => left.iter().for_each(|path| drop(disk.remove(path))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => {
+            log::warn!("list {}: {error}; what killed processes left there stays", folder.display())
+        }
     }
 }
 
@@ -162,12 +176,23 @@ fn is_left_new(name: &OsStr) -> bool {
 /// Removes what killed processes left of files that were to become `target`. Nothing that fails here matters.
 pub fn sweep(target: &Path) {
     let prefix = prefix(target);
-    let Some(entries) = target.parent().and_then(|folder| fs::read_dir(folder).ok()) else { return };
-    for entry in entries.flatten() {
-        if entry.file_name().as_encoded_bytes().starts_with(prefix.as_encoded_bytes())
-            && is_left_behind(&entry.path())
-        {
-            let _ = fs::remove_file(entry.path());
+    let Some(folder) = target.parent() else { return };
+    for path in hidden_in(folder) {
+        let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+        if name.starts_with(prefix.as_encoded_bytes()) && is_left_behind(&path) {
+            let _ = fs::remove_file(&path);
+        }
+    }
+}
+
+/// The hidden files of a folder; none, with a word, where it cannot be listed.
+pub fn hidden_in(folder: &Path) -> Vec<PathBuf> {
+    let is_hidden = |entry: &fs::DirEntry| entry.file_name().as_encoded_bytes().starts_with(b".");
+    match fs::read_dir(folder) {
+        Ok(entries) => entries.flatten().filter(is_hidden).map(|entry| entry.path()).collect(),
+        Err(error) => {
+            log::warn!("list {}: {error}; what killed programs left there stays", folder.display());
+            Vec::new()
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::config::{Config, Peer, Pin, Wire};
 use crate::disk::{Guarded, RealDisk, locked_by};
 use crate::spool::{Spool, SpoolLock};
 use crate::supervise::control::Channel;
-use crate::supervise::places::{child_holder, is_of_this_place};
+use crate::supervise::places::{child_holder, is_same_place};
 use crate::supervise::title;
 use crate::wire::secure::{HostKey, KeyError, TlsIdentity};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -69,8 +69,9 @@ fn serve(seed: Seed) -> Result<(), Box<dyn Error>> {
     crate::logging::set_host(peer.host.id.as_str());
     title::set(&format!("{} starting", peer.host.id));
     let dir = config.spool_path(&peer.host.id);
-    let lock = take_lock(&config, &peer, &dir, control.as_fd());
-    let disk = Guarded::new(RealDisk, &dir, lock, child_holder("lonc", &config));
+    let ourselves = child_holder("lonc", &config);
+    let lock = take_lock(&ourselves, peer.drain_timeout, &dir, control.as_fd());
+    let disk = Guarded::new(RealDisk, &dir, lock, ourselves);
     let spool = Spool::open(disk, &dir, peer.spool);
     let now = Now { mono: Instant::now(), wall: jiff::Timestamp::now() };
     let (keys, barred) = match keys(&config, &peer) {
@@ -85,8 +86,13 @@ fn serve(seed: Seed) -> Result<(), Box<dyn Error>> {
 }
 
 /// The lock of the peer's spool, if it can be had.
-fn take_lock(config: &Config, peer: &Peer, dir: &Path, control: BorrowedFd<'_>) -> Option<SpoolLock> {
-    let give_up = Instant::now() + peer.drain_timeout + ORPHAN_GRACE;
+fn take_lock(
+    ourselves: &str,
+    drain_timeout: Duration,
+    dir: &Path,
+    control: BorrowedFd<'_>,
+) -> Option<SpoolLock> {
+    let give_up = Instant::now() + drain_timeout + ORPHAN_GRACE;
     let mut said = false;
     loop {
         match SpoolLock::try_acquire(dir) {
@@ -99,7 +105,7 @@ fn take_lock(config: &Config, peer: &Peer, dir: &Path, control: BorrowedFd<'_>) 
         }
         let holder = SpoolLock::holder(dir);
         // Who says nothing is of a program before there was a name in the file.
-        let is_orphan = holder.as_ref().is_none_or(|holder| is_of_this_place(holder, config));
+        let is_orphan = holder.as_ref().is_none_or(|holder| is_same_place(holder, ourselves));
         if !is_orphan || Instant::now() >= give_up || !wait_supervised(control) {
             let dir = dir.display();
             log::error!("lock {dir}: {}; critical requests are con_failed until it ends", locked_by(holder));

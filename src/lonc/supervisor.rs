@@ -187,7 +187,13 @@ impl<'a> Supervisor<'a> {
         let admin = admin.map_err(SupervisorError::Admin)?;
         // What is wrong with the key is for the children to say, who need it; a reload refuses such a key.
         let left_watch = left.as_ref().and_then(|left| left.watch);
-        let watch = Watch::take_over(left_watch, &mut take, &config.spool_dir, poll.registry(), WATCH).ok();
+        let watch = left_watch.and_then(|left| {
+            Watch::take_over(left, &mut take, &config.spool_dir, poll.registry(), WATCH)
+                .inspect_err(|error| {
+                    log::warn!("watch {}: {error}; watched anew", config.spool_dir.display())
+                })
+                .ok()
+        });
         let started = left.as_ref().map_or_else(Timestamp::now, |left| left.started);
         let board = Board::new(config, started, now);
         let mut supervisor = Supervisor {

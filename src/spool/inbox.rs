@@ -289,7 +289,15 @@ impl<D: Disk> Spool<D> {
         }
         let free = self.disk.metadata(&to).is_err_and(|cause| cause.kind() == io::ErrorKind::NotFound);
         let moved = if free {
-            self.disk.rename(&from, &to)
+            match self.disk.rename(&from, &to) {
+                // Someone took the folder away.
+                Err(cause) if cause.kind() == io::ErrorKind::NotFound => self
+                    .disk
+                    .make_folder(&folder)
+                    .and_then(|()| self.disk.sync_dir(&self.dir))
+                    .and_then(|()| self.disk.rename(&from, &to)),
+                moved => moved,
+            }
         } else {
             Err(io::Error::other("its name is taken in corrupt/"))
         };

@@ -16,6 +16,9 @@ use super::lock::{LockError, PidLock, running_pid};
 use super::startup::pid_file;
 use crate::config::Config;
 use crate::logging::repeats::Quota;
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use socket2::{Domain, SockAddr, Socket, Type};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -41,6 +44,7 @@ pub struct Places {
 
 #[derive(Debug, Default)]
 struct Said {
+    socket: String,
     folders: String,
     pid: String,
     spool: String,
@@ -66,7 +70,18 @@ impl Places {
         if let Some(pid) = running_pid(&path) {
             return Err(LockError::Running { pid: Some(pid), path });
         }
+        // The file may have been removed a moment ago; the sockets beside it are not to be taken from who serves there.
+        let socket = path.with_extension("sock");
         let mut said = Said::default();
+        match serves(&socket) {
+            Ok(Some(pid)) => {
+                return Err(LockError::Running { pid: Some(pid).filter(|pid| *pid > 0), path: socket });
+            }
+            Ok(None) => {}
+            Err(error) => {
+                said.socket = format!("ask who serves at {}: {error}; taken for nobody", socket.display());
+            }
+        }
         let spool = match take_spool(program, config) {
             Ok(lock) => Some(lock),
             Err(error @ LockError::Running { .. }) => return Err(error),
@@ -87,14 +102,14 @@ impl Places {
         program: &'static str,
         config: &Config,
         pid: Option<OwnedFd>,
-        spool: Option<OwnedFd>,
+        spool: Option<(OwnedFd, PathBuf)>,
     ) -> Result<Places, LockError> {
         let path = pid_file(program, config);
         let pid = match pid {
             Some(fd) => PidLock::adopt(fd, &path),
             None => PidLock::take(&path)?,
         };
-        let spool = spool.map(|fd| PidLock::adopt(fd, &spool_lock(program, config)).with_note(&note(config)));
+        let spool = spool.map(|(fd, path)| PidLock::adopt(fd, &path).with_note(&note(config)));
         // An older program leaves none, and the configuration may name another folder: seen to at once.
         Ok(Places {
             program,
@@ -111,9 +126,8 @@ impl Places {
     /// # Errors
     /// The pid file cannot be written.
     pub fn write_pid(&mut self) -> Result<(), LockError> {
-        if !self.said.spool.is_empty() {
-            log::warn!("{}", self.said.spool);
-        }
+        let early = [&self.said.socket, &self.said.spool];
+        early.into_iter().filter(|said| !said.is_empty()).for_each(|said| log::warn!("{said}"));
         if let Some(Err(error)) = self.spool.as_mut().map(PidLock::write_pid) {
             log::warn!("{error}; a second start would not be told this process's number");
         }
@@ -123,6 +137,11 @@ impl Places {
     /// The descriptors of the locks: the pid file's, and the other one's if there is one.
     pub fn descriptors(&self) -> (BorrowedFd<'_>, Option<BorrowedFd<'_>>) {
         (self.pid.as_fd(), self.spool.as_ref().map(AsFd::as_fd))
+    }
+
+    /// The lock that lies with the spool, if there is one, and where it lies: the next program may be told another place.
+    pub fn spool_lock(&self) -> Option<(BorrowedFd<'_>, &Path)> {
+        self.spool.as_ref().map(|lock| (lock.as_fd(), lock.path()))
     }
 
     /// When [`Places::keep`] looks again.
@@ -223,6 +242,22 @@ impl Places {
     }
 }
 
+/// The number of who listens on the admin socket of a supervisor, if somebody does; 0 where the system does not tell it.
+/// Its children have no copy of that socket, so nobody does once it has ended.
+fn serves(path: &Path) -> io::Result<Option<u32>> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+    match socket.connect(&SockAddr::unix(path)?) {
+        Ok(()) => {}
+        // It listens, and is busy.
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Some(0)),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(Some(getsockopt(&socket, PeerCredentials)?.pid().try_into().unwrap_or_default()))
+}
+
 /// Says what is wrong once, until it is something else.
 fn say(said: &mut String, trouble: String) {
     if !trouble.is_empty() && *said != trouble {
@@ -255,9 +290,10 @@ pub fn child_holder(program: &str, config: &Config) -> String {
     format!("{program}, process {parent} (its child {child}), {}", note(config))
 }
 
-/// Whether one who said so of itself has the same `run_dir`: then it is what is left of a program before this one.
-pub fn is_of_this_place(holder: &str, config: &Config) -> bool {
-    holder.ends_with(&format!("), {}", note(config)))
+/// Whether two who said so of themselves have one `run_dir`: then one is of the same program, or of what was left of it.
+pub fn is_same_place(one: &str, other: &str) -> bool {
+    let place = |holder| str::split_once(holder, "), ").map(|(_, place)| place.to_owned());
+    place(one).is_some() && place(one) == place(other)
 }
 
 /// The folder, whichever way leads to it.
@@ -270,4 +306,84 @@ fn run_dir(config: &Config) -> PathBuf {
         .ok()
         .or_else(|| above(&config.run_dir))
         .unwrap_or_else(|| config.run_dir.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::supervise::lock::running_pid;
+
+    fn config(folder: &Path, more: &str) -> Config {
+        std::fs::write(folder.join("hosts.tab"), "me:d:r:h:127.0.0.1\n").unwrap();
+        let file = folder.join("lonnet.toml");
+        std::fs::write(&file, format!("id = \"me\"\n{more}")).unwrap();
+        let config = Config::load(&file).unwrap();
+        background::make_folders(&config, None).unwrap();
+        config
+    }
+
+    fn names(folder: &Path) -> usize {
+        std::fs::read_dir(folder).unwrap().count()
+    }
+
+    #[test]
+    fn the_lock_follows_the_spool_and_two_run_dirs_with_one_spool_have_one_each() {
+        let folder = tempfile::tempdir().unwrap();
+        let (first, second) = (config(folder.path(), ""), config(folder.path(), "run_dir = \"run2\"\n"));
+        let mut places = Places::take("lonc", &first).unwrap();
+        let now = Instant::now();
+        places.write_pid().unwrap();
+        let mut others = Places::take("lonc", &second).unwrap();
+        others.write_pid().unwrap();
+        assert_eq!(names(&first.spool_dir), 2);
+        std::fs::remove_file(first.run_dir.join("lonc.pid")).unwrap();
+        let error = Places::take("lonc", &first).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("already running with pid {} (", std::process::id())), "{error}");
+        assert!(places.keep(&first, now - KEEP_PAUSE).is_none(), "it is not time");
+        let kept = places.keep(&first, now + KEEP_PAUSE).unwrap();
+        assert_eq!((kept.ours, kept.back), (true, vec![first.run_dir.join("lonc.pid")]));
+
+        // Another spool, at a reload or at HUP: nothing had gone, and nothing is left in the one before.
+        let moved = config(folder.path(), "spool_dir = \"elsewhere\"\n");
+        let kept = places.keep(&moved, now + 2 * KEEP_PAUSE).unwrap();
+        assert!(kept.ours && kept.back.is_empty(), "{kept:?}");
+        assert_eq!((names(&first.spool_dir), names(&moved.spool_dir)), (1, 1));
+        let (fd, path) = places.spool_lock().unwrap();
+        let left = (fd.try_clone_to_owned().unwrap(), path.to_owned());
+        let pid = places.descriptors().0.try_clone_to_owned().unwrap();
+        drop(places);
+        let mut places = Places::adopt("lonc", &first, Some(pid), Some(left)).unwrap();
+        let kept = places.keep(&first, Instant::now()).unwrap();
+        assert!(kept.ours && kept.back.is_empty(), "{kept:?}");
+        assert_eq!((names(&first.spool_dir), names(&moved.spool_dir)), (2, 0));
+        others.release();
+        places.release();
+        assert_eq!((names(&first.spool_dir), names(&first.run_dir)), (0, 0));
+        assert_eq!(running_pid(&first.run_dir.join("lonc.pid")), None);
+    }
+
+    #[test]
+    fn a_spool_that_cannot_be_locked_is_no_hindrance_and_is_locked_once_it_can_be() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = config(folder.path(), "");
+        let in_the_way = spool_lock("lonc", &config);
+        std::fs::create_dir(&in_the_way).unwrap();
+        let mut places = Places::take("lonc", &config).unwrap();
+        places.write_pid().unwrap();
+        assert!(places.spool_lock().is_none());
+        let mut now = Instant::now() + KEEP_PAUSE;
+        assert!(places.keep(&config, now).unwrap().ours);
+        std::fs::remove_dir(&in_the_way).unwrap();
+        now += KEEP_PAUSE;
+        assert!(places.keep(&config, now).unwrap().back.is_empty());
+        assert_eq!(running_pid(&in_the_way), Some(std::process::id()));
+    }
+
+    #[test]
+    fn who_holds_a_lock_is_known_to_be_of_this_place_or_of_another() {
+        let holder = |pid, run_dir| format!("lonc, process {pid} (its child {}), run_dir {run_dir}", pid + 1);
+        assert!(is_same_place(&holder(7, "/run/a"), &holder(9, "/run/a")));
+        assert!(!is_same_place(&holder(7, "/run/a"), &holder(7, "/run/b")));
+        assert!(!is_same_place("", "") && !is_same_place("?", "?"));
+    }
 }

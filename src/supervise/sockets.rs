@@ -170,8 +170,13 @@ fn try_listen(path: &Path, mode: u32) -> io::Result<LocalSocket> {
         let new = path.with_file_name(hidden_name()?);
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
         socket.set_nonblocking(true)?;
-        socket.bind(&SockAddr::unix(&new)?)?;
-        Ok((socket, new))
+        let bound = socket.bind(&SockAddr::unix(&new)?);
+        if let Err(error) = &bound
+            && error.kind() == io::ErrorKind::AddrInUse
+        {
+            log::warn!("bind {}: {error}; another name is tried", new.display());
+        }
+        bound.map(|()| (socket, new))
     })?;
     let placed = set_mode(&new, mode).and_then(|()| socket.listen(BACKLOG)).and_then(|()| {
         let mark = Mark::of(&new);
@@ -226,10 +231,9 @@ fn remove(path: &Path) {
 
 /// Removes hidden sockets that killed processes left in `folder`. Nothing that fails here matters.
 pub fn sweep(folder: &Path) {
-    let Ok(entries) = std::fs::read_dir(folder) else { return };
-    for entry in entries.flatten() {
-        if is_hidden_name(&entry.file_name()) && own::is_left_behind(&entry.path()) {
-            remove(&entry.path());
+    for path in own::hidden_in(folder) {
+        if path.file_name().is_some_and(is_hidden_name) && own::is_left_behind(&path) {
+            remove(&path);
         }
     }
 }

@@ -119,7 +119,7 @@ pub struct Common {
     pub lock: RawFd,
     /// That of the lock which lies with the spool, if there is one.
     #[serde(default)]
-    pub spool_lock: Option<RawFd>,
+    pub spool_lock: Option<(RawFd, PathBuf)>,
     /// The log, for a new program that cannot read its configuration.
     pub log: PathBuf,
     /// Where the program is looked for, as its operator named it.
@@ -139,10 +139,11 @@ pub struct Common {
 impl Common {
     /// What `start` leaves. `key`: this host's key is there.
     pub fn of<L>(start: &Start<L>, key: bool, restarts: &Restarts) -> Common {
-        let (lock, spool_lock) = start.places.descriptors();
+        let (lock, _) = start.places.descriptors();
+        let spool_lock = start.places.spool_lock();
         Common {
             lock: lock.as_raw_fd(),
-            spool_lock: spool_lock.map(|fd| fd.as_raw_fd()),
+            spool_lock: spool_lock.map(|(fd, path)| (fd.as_raw_fd(), path.to_owned())),
             log: log_file(start.program, &start.config),
             program: Some(start.image.path().to_owned()),
             ground: Some(Ground::of(&start.config)),
@@ -291,9 +292,11 @@ fn go_on<L: Legacy>(
     }
     warn(&config);
     let common = legacy.common();
-    let (lock, spool_lock) = (common.lock, common.spool_lock);
+    let (lock, spool_lock) = (common.lock, common.spool_lock.clone());
     let mut take = |number| descriptors.take(number);
-    let mut places = Places::adopt(program, &config, take(lock), spool_lock.and_then(&mut take))?;
+    let lock = take(lock);
+    let spool_lock = spool_lock.and_then(|(number, path)| Some((take(number)?, path)));
+    let mut places = Places::adopt(program, &config, lock, spool_lock)?;
     if let Err(error) = places.write_pid() {
         // The number in the file is this one already.
         log::error!("restart: {error}");

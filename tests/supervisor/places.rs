@@ -19,6 +19,7 @@ pub const TESTS: &[Test] = &[
     ("an_emptied_run_dir_is_filled_again_with_one_line", an_emptied_run_dir_is_filled_again),
     ("one_socket_that_is_removed_comes_back_and_so_does_the_pid_file_alone", one_socket_that_is_removed),
     ("a_second_start_in_an_emptied_run_dir_is_refused_by_the_lock_with_the_spool", a_second_start_is_refused),
+    ("a_start_takes_no_socket_from_who_serves_there_though_its_pid_file_is_gone", sockets_are_not_taken),
     ("what_another_program_has_in_run_dir_is_left_alone", what_another_has_is_left_alone),
     ("at_stop_only_what_is_ones_own_is_removed", at_stop_only_ones_own_is_removed),
     ("folders_that_are_removed_are_made_again_and_used", folders_are_made_again),
@@ -102,6 +103,23 @@ fn a_second_start_is_refused() {
         assert!(silent.status.success() && silent.stderr.is_empty() && silent.stdout.is_empty());
     }
     wait_back(&world, "run_dir", || is_whole(&world, pid));
+}
+
+fn sockets_are_not_taken() {
+    let mut world = world();
+    let pid = world.start();
+    let child = world.child_of("msul1");
+    // With another spool no lock there is met.
+    for n in 0..3 {
+        world.configure(crate::lonc::HOSTS, &format!("spool_dir = \"spool{n}\"\n{}", crate::lonc::LONC));
+        let _ = fs::remove_file(world.path("run/lonc.pid"));
+        let second = world.run(&["--foreground"]);
+        assert_eq!(second.status.code(), Some(1));
+        let said = String::from_utf8(second.stderr).unwrap();
+        assert!(said.starts_with(&format!("lonc: start: already running with pid {pid} (")), "{said}");
+    }
+    wait_back(&world, "the pid file", || is_whole(&world, pid));
+    assert_eq!(world.child_of("msul1"), child);
 }
 
 /// Takes the place of a second program: its pid file, and the socket of a peer.

@@ -82,14 +82,14 @@ impl Watch {
     /// # Errors
     /// As [`Watch::new`].
     pub fn take_over(
-        left: Option<LeftWatch>,
+        left: LeftWatch,
         take: impl FnOnce(RawFd) -> Option<OwnedFd>,
         folder: &Path,
         registry: &Registry,
         token: Token,
     ) -> io::Result<Watch> {
-        let same = left.filter(|left| Identity::of(folder).is_ok_and(|identity| identity == left.folder));
-        match same.and_then(|left| take(left.descriptor)) {
+        let same = Identity::of(folder).is_ok_and(|identity| identity == left.folder);
+        match same.then(|| take(left.descriptor)).flatten() {
             Some(fd) => {
                 // SAFETY: the program before this one described it as its inotify descriptor.
                 let inotify = unsafe { Inotify::from_owned_fd(fd) };
@@ -255,7 +255,7 @@ mod tests {
         };
         // A registry of its own, as the next program has.
         let next = mio::Poll::new().unwrap();
-        let new = Watch::take_over(Some(left), take, &folder, next.registry(), Token(0)).unwrap();
+        let new = Watch::take_over(left, take, &folder, next.registry(), Token(0)).unwrap();
         assert_eq!(taken, Some(left.descriptor));
         assert_eq!(new.read(|_| true).unwrap().0, msul1());
         assert_eq!(new.leave().folder, left.folder);
@@ -263,7 +263,7 @@ mod tests {
         std::fs::rename(&folder, above.path().join("old")).unwrap();
         std::fs::create_dir(&folder).unwrap();
         let never = |_| panic!("it watches another folder");
-        let anew = Watch::take_over(Some(left), never, &folder, poll.registry(), Token(1)).unwrap();
+        let anew = Watch::take_over(left, never, &folder, poll.registry(), Token(1)).unwrap();
         drop_in();
         assert_eq!(anew.read(|_| true).unwrap().0, msul1());
     }

@@ -4,12 +4,14 @@
 //! Fails as the record does, in words for the session, which then waits and has it tried again.
 
 use crate::config::HostId;
-use crate::disk::{Disk, FolderLock, Guarded, RealDisk, StepError};
+use crate::disk::{Context, Disk, FolderLock, Guarded, RealDisk, StepError, locked_by};
 use crate::lond::record::{self, Answered, Look, Record};
 use crate::lond::secure::{Recalled, Said, Unrecorded};
+use crate::supervise::places::is_same_place;
 use crate::wire::secure::Key;
 use std::collections::BTreeSet;
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// The record of one caller, while this process has it: on a disk `D`, under a lock `L` if the disk itself has none.
@@ -43,11 +45,16 @@ impl Keeper {
     pub fn open(&mut self, epoch: &str) -> Opening {
         let holder = self.holder.clone();
         self.open_with(epoch, |dir| {
-            let lock = FolderLock::try_acquire(dir)?;
-            Ok(lock.map(|lock| {
-                let disk = Guarded::new(RealDisk, dir, Some(lock), holder);
-                (Record::open(disk, dir), ())
-            }))
+            let Some(lock) = FolderLock::try_acquire(dir)? else {
+                // An older link of the caller ends, and is waited for; another lond may not.
+                let other = FolderLock::holder(dir).filter(|other| !is_same_place(other, &holder));
+                return match other {
+                    Some(other) => Err(io::Error::other(locked_by(Some(other)))).context("lock", dir),
+                    None => Ok(None),
+                };
+            };
+            let disk = Guarded::new(RealDisk, dir, Some(lock), holder);
+            Ok(Some((Record::open(disk, dir), ())))
         })
     }
 }
@@ -149,5 +156,53 @@ impl<D: Disk, L> Keeper<D, L> {
 impl<D: Disk, L> fmt::Debug for Keeper<D, L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Keeper").field("dir", &self.dir).field("open", &self.held.is_some()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn holder(run_dir: &str) -> String {
+        format!("lond, process 7 (its child 8), run_dir {run_dir}")
+    }
+
+    #[test]
+    fn an_older_link_that_has_the_record_is_waited_for_and_another_lond_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let caller = HostId::new("msua1").unwrap();
+        let epoch = "a".repeat(32);
+        let mut keeper = Keeper::new(folder.path(), &caller).signed(holder("/run/a"));
+        let other = FolderLock::try_acquire(&record::folder(folder.path(), &caller)).unwrap().unwrap();
+        assert_eq!(keeper.open(&epoch), Opening::Busy, "who says nothing may be an older link");
+        other.sign(&holder("/run/a"));
+        assert_eq!(keeper.open(&epoch), Opening::Busy);
+        other.sign(&holder("/run/b"));
+        let Opening::Failed(why) = keeper.open(&epoch) else { panic!("another lond has it") };
+        assert!(
+            why.starts_with("lock ") && why.ends_with(&format!("locked by {}", holder("/run/b"))),
+            "{why}"
+        );
+        drop(other);
+        assert_eq!(keeper.open(&epoch), Opening::Open(0));
+    }
+
+    #[test]
+    fn a_record_whose_folder_was_removed_goes_on_in_a_new_one_with_all_that_it_knows() {
+        let folder = tempfile::tempdir().unwrap();
+        let caller = HostId::new("msua1").unwrap();
+        let dir = record::folder(folder.path(), &caller);
+        let mut keeper = Keeper::new(folder.path(), &caller).signed(holder("/run/a"));
+        assert_eq!(keeper.open(&"a".repeat(32)), Opening::Open(0));
+        let Some((record, ())) = &mut keeper.held else { panic!("it is open") };
+        record.add(&[(1, None, b"one")]).unwrap();
+        std::fs::remove_dir_all(folder.path().join(".received")).unwrap();
+        record.add(&[(2, None, b"two")]).unwrap();
+        assert!(FolderLock::try_acquire(&dir).unwrap().is_none(), "it has the lock of the new folder");
+        drop(keeper);
+        let again = Record::open(RealDisk, &dir);
+        drop(again);
+        let text = std::fs::read_to_string(dir.join("answers")).unwrap();
+        assert!(text.contains(" one\n") && text.contains(" two\n"), "{text}");
     }
 }

@@ -76,6 +76,16 @@ fn what_cannot_be_a_message_goes_to_corrupt_under_a_name_of_its_own() {
 }
 
 #[test]
+fn what_is_set_aside_finds_its_folder_though_somebody_has_removed_that() {
+    let disk = new_disk();
+    let mut spool = open(&disk);
+    disk.take_away(&Path::new(DIR).join("corrupt"));
+    put(&disk, "b.msul1", b"\nthe first line is empty\n");
+    assert_eq!(take_in(&mut spool, now()).corrupt, 1);
+    assert!(disk.files().contains_key(&Path::new(DIR).join("corrupt/b.msul1")));
+}
+
+#[test]
 fn a_full_spool_leaves_the_files_and_their_order() {
     let disk = new_disk();
     let bounds = SpoolLimits { messages: 2, ..limits() };
