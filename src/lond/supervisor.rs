@@ -12,6 +12,8 @@
 //! | `callers` | whose address is whose: pure |
 //! | `hush` | how often callers who are turned away are named: pure |
 //! | `rivals` | hosts whose key two machines have: pure |
+//! | `room` | who gives way to a newcomer; how many children there may be |
+//! | `lobby` | connections that there is no room for, and that may yet say something |
 //! | `door` | who gives way to whom while nobody knows who calls: pure |
 //! | `names` | addresses of hosts that the table has no address of |
 //! | `links` | where each child stands: pure |
@@ -40,9 +42,11 @@ mod keeping;
 mod left;
 mod links;
 mod listeners;
+mod lobby;
 mod names;
 mod reload;
 mod rivals;
+mod room;
 mod said;
 mod stop;
 
@@ -68,6 +72,7 @@ use hush::Hush;
 use jiff::Timestamp;
 use links::{Action, Event, Links, Opened, State};
 use listeners::{ListenError, Listener};
+use lobby::Lobby;
 use mio::{Events, Interest, Poll, Token};
 use names::Names;
 use said::{Said, Visits};
@@ -148,6 +153,8 @@ struct Supervisor<'a> {
     /// The pids of `controls`.
     tokens: HashMap<Token, u32>,
     callers: Callers,
+    /// Connections that there is no room for, and that may yet say something.
+    lobby: Lobby,
     names: Names,
     /// Children that there are descriptors for.
     descriptors: usize,
@@ -224,7 +231,7 @@ impl<'a> Supervisor<'a> {
         let started = left.as_ref().and_then(|left| left.started).unwrap_or_else(Timestamp::now);
         let counts = left.as_ref().map(|left| left.counts).unwrap_or_default();
         let callers = Callers::new(config, key);
-        let most_links = raise_descriptor_limit(accept::links_of(config), DESCRIPTORS_A_LINK);
+        let most_links = raise_descriptor_limit(room::links_of(config), DESCRIPTORS_A_LINK);
         let mut supervisor = Supervisor {
             start,
             entry,
@@ -236,6 +243,7 @@ impl<'a> Supervisor<'a> {
             controls: BTreeMap::new(),
             tokens: HashMap::new(),
             callers,
+            lobby: Lobby::default(),
             names: Names::default(),
             descriptors: most_links,
             key,
@@ -325,6 +333,7 @@ impl<'a> Supervisor<'a> {
             self.accept_again = None;
             self.accept(now);
         }
+        self.empty_lobby(now);
         self.try_absent(now);
         if self.greet_at.is_some_and(|at| at <= now) {
             self.signal_lonc(now);
@@ -351,6 +360,7 @@ impl<'a> Supervisor<'a> {
             accept,
             self.greet_at,
             self.absent.deadline(),
+            self.lobby.deadline(),
             self.admin.deadline(),
             self.board.deadline(),
             self.start.restarts.deadline(),
@@ -426,7 +436,7 @@ impl<'a> Supervisor<'a> {
     /// A child's control socket is ready.
     pub(super) fn hear(&mut self, token: Token, now: Instant) {
         // An event of this turn may be for a socket that was closed earlier in the turn.
-        if self.hear_names(token) {
+        if self.hear_names(token) || self.hear_lobby(token, now) {
             return;
         }
         let Some(pid) = self.tokens.get(&token).copied() else { return };

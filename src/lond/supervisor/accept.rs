@@ -1,18 +1,16 @@
 //! Connections: who is let in to a child, who is turned away at once.
 //!
 //! With the secure wire a caller is known by its key, which only a child looks at, so any address may connect: at
-//! most `max_opening` children have callers that are not known yet, and who of them gives way to whom, [`super::door`] says. So a
+//! most `max_opening` children have callers that are not known yet, and [`super::room`] sees to it that these share the room. So a
 //! crowd that never authenticates costs that many processes, a few forks a second, and a bounded share of each turn
 //! ([`ACCEPTS_A_TURN`], [`FORKS_A_TURN`]); links that are open are processes of their own.
-//! There are never more children than [`Supervisor::most_children`] says, however many callers are known: beyond that one that is
-//! ending is given up of the caller that has most of these; where nobody has two, the newcomer is closed at once.
 //! Where the secure wire can serve nobody, an address that is no host's is refused without a child.
 
-use super::door::{self, Bounds, Origin, Verdict};
 use super::hush::Caller;
-use super::links::{CHILDREN_OF_ONE, Event, Link, Links, Started, State};
+use super::links::{Link, Started, State};
+use super::lobby::Newcomer;
 use super::{GRACE, Supervisor, next};
-use crate::config::{Config, HostId, Pin};
+use crate::config::{HostId, Pin};
 use crate::lond::entry::Seed;
 use crate::supervise::control::{self, Channel};
 use crate::supervise::{spawn, title};
@@ -30,8 +28,6 @@ const SHORTAGES: [i32; 4] = [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENO
 const ACCEPTS_A_TURN: usize = 64;
 /// Children forked before other work has its turn: a fork costs as much as hundreds of connections that are closed.
 const FORKS_A_TURN: usize = 8;
-/// Children beyond two for each host and those in the opening dialogue: a few hosts may have more that are ending.
-pub const CHILDREN_TO_SPARE: usize = 64;
 /// What a caller is answered who is not served.
 const REFUSED: &[u8] = b"refused\n";
 
@@ -66,7 +62,7 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Forks a child for the connection, or turns it away; whether a fork was tried.
+    /// Lets a connection in, or turns it away; whether a fork was tried.
     fn welcome(&mut self, stream: TcpStream, remote: SocketAddr, now: Instant) -> bool {
         let ip = remote.ip().to_canonical();
         let caller = match self.callers.admit(&self.start.config, ip) {
@@ -83,122 +79,28 @@ impl Supervisor<'_> {
             }
         };
         let familiar = caller.is_some() || self.names.know(ip);
-        if !self.make_way(remote, caller.as_ref(), familiar, now) {
+        if let Err(error) = stream.set_nonblocking(true) {
+            log::debug!("accept {remote}: {error}");
             return false;
         }
+        self.let_in(Newcomer { stream, remote, caller, familiar, speaks: false }, now)
+    }
+
+    /// Forks a child for the connection.
+    pub(super) fn start_link(&mut self, newcomer: Newcomer, now: Instant) {
+        let Newcomer { stream, remote, caller, familiar, .. } = newcomer;
         let deadline = now + self.start.config.lond.opening_timeout + GRACE;
         match self.fork(stream, remote, caller.clone(), now) {
             Ok(pid) => self.links.started(pid, Started { remote, caller, familiar, deadline }, now),
             Err(error) => {
-                let (why, caller) = (error.to_string(), Caller::at(ip, caller.as_ref()));
+                let caller = Caller::at(remote.ip().to_canonical(), caller.as_ref());
+                let why = error.to_string();
                 let text = format!("start a link for {remote}: {why}; closed");
                 if let Some(line) = self.failures.line(&caller, &why, &text, now) {
                     log::error!("{line}");
                 }
             }
         }
-        true
-    }
-
-    /// Whether there is room for a newcomer, be it that another gives way.
-    fn make_way(
-        &mut self,
-        remote: SocketAddr,
-        caller: Option<&HostId>,
-        familiar: bool,
-        now: Instant,
-    ) -> bool {
-        let ip = remote.ip().to_canonical();
-        let bounds = Bounds::new(self.start.config.lond.max_opening);
-        let judge = |links: &Links| door::judge(bounds, &links.guests(), Origin::of(ip), familiar, now);
-        let mut verdict = judge(&self.links);
-        if verdict != Verdict::Welcome && !self.heard_unopened {
-            // Some may have opened by now and have told so; nobody must give way or be turned away for them.
-            self.heard_unopened = true;
-            self.look_names_up(now);
-            for pid in self.links.unopened_pids() {
-                if let Some(token) = self.controls.get(&pid).map(|(token, _)| *token) {
-                    self.hear(token, now);
-                }
-            }
-            verdict = judge(&self.links);
-        }
-        match verdict {
-            Verdict::Welcome => {}
-            Verdict::InPlaceOf(pid) => self.give_up(pid, now),
-            Verdict::TurnedAway => {
-                self.board.counts.crowded += 1;
-                let unopened = self.links.unopened();
-                let text = format!("closed {remote}: {unopened} connections are in the opening dialogue");
-                if let Some(line) = self.crowd.line(&Caller::at(ip, caller), "", &text, now) {
-                    log::warn!("{line}");
-                }
-                return false;
-            }
-        }
-        let most = self.most_children();
-        if self.links.len() < most {
-            return true;
-        }
-        if let Some(pid) = self.links.spare() {
-            self.cut_off(pid, &format!("there are {most} links, as many as may be"), now);
-            return true;
-        }
-        // Few descriptors are no reason for a host of the table to wait for strangers.
-        if familiar && let Some(pid) = door::oldest_stranger(&self.links.guests()) {
-            self.give_up(pid, now);
-            return true;
-        }
-        self.board.counts.crowded += 1;
-        let text = format!("closed {remote}: there are {most} links, as many as may be");
-        if let Some(line) = self.crowd.line(&Caller::at(ip, caller), "all", &text, now) {
-            log::error!("{line}");
-        }
-        false
-    }
-
-    /// Kills a child whose caller was not known in time for another's sake: it counts as crowded out, and is said as seldom.
-    fn give_up(&mut self, pid: u32, now: Instant) {
-        self.board.counts.crowded += 1;
-        let unopened = self.links.unopened();
-        if let Some(Link { remote, caller, .. }) = self.links.get(pid) {
-            let text = format!(
-                "closed {remote}, for a newcomer: {unopened} connections are in the opening dialogue"
-            );
-            if let Some(line) = self.crowd.line(&Caller::at(remote.ip(), caller.as_ref()), "", &text, now) {
-                log::warn!("{line}");
-            }
-        }
-        if self.links.tell(pid, Event::Kill).is_some() {
-            spawn::kill_now(pid);
-        }
-    }
-
-    /// The caller of this child may have had more than its share.
-    pub(super) fn bound_children_of(&mut self, pid: u32, now: Instant) {
-        let Some(caller) = self.links.get(pid).and_then(|link| link.caller.clone()) else { return };
-        while let Some(pid) = self.links.beyond(&caller) {
-            self.cut_off(pid, &format!("it has {CHILDREN_OF_ONE} links that have not ended"), now);
-        }
-    }
-
-    /// Kills a child that is ending, because there is no room for it any more.
-    fn cut_off(&mut self, pid: u32, why: &str, now: Instant) {
-        self.board.counts.killed += 1;
-        if let Some(caller) = self.links.get(pid).and_then(|link| link.caller.as_ref())
-            && let Some(line) = self.said.fault(caller, &format!("{why}; killing child {pid}"), now)
-        {
-            log::warn!("{caller}: {line}");
-        }
-        if self.links.tell(pid, Event::Kill).is_some() {
-            spawn::kill_now(pid);
-        }
-    }
-
-    /// Children that there may be at a time: a link for each host and one that is ending, whoever is in the opening dialogue,
-    /// and some to spare; no more than there are descriptors for.
-    fn most_children(&self) -> usize {
-        links_of(&self.start.config).min(self.descriptors)
     }
 
     fn fork(
@@ -208,7 +110,6 @@ impl Supervisor<'_> {
         caller: Option<HostId>,
         now: Instant,
     ) -> io::Result<u32> {
-        stream.set_nonblocking(true)?;
         let (ours, theirs) = control::pair()?;
         let mut channel = Channel::from_fd(ours)?;
         let token = next(&mut self.next_token);
@@ -290,11 +191,6 @@ impl Supervisor<'_> {
             }
         }
     }
-}
-
-/// Children that this configuration may come to need at a time.
-pub fn links_of(config: &Config) -> usize {
-    2 * config.hosts.len() + config.lond.max_opening + CHILDREN_TO_SPARE
 }
 
 /// Says so to the caller, as far as that can be done without waiting for it.

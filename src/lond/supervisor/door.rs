@@ -7,10 +7,12 @@
 //! - Where there is no room, a newcomer takes the place of one of the origin that has the most, if that still has as many as
 //!   the newcomer's own then; a host of the table takes any stranger's place. The oldest that has said nothing goes first.
 //! - Where all have as many, one that is older than [`SILENT_FOR`] and has said nothing gives way, or one that is not done
-//!   after [`SPEAKS_FOR`]; else the newcomer is turned away. So a crowd makes no more forks than that.
+//!   after [`SPEAKS_FOR`]. A newcomer that has said something itself need not wait so long: a silent one gives way to it after
+//!   [`WAITS`]. Else the newcomer is turned away. So a silent crowd makes no more forks than that.
 //!
 //! An origin is an IPv4 address, or the /64 of an IPv6 one: who has one address there has all of them.
 
+use super::lobby::WAITS;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
@@ -78,6 +80,17 @@ pub struct Guest {
     pub leaves: bool,
 }
 
+/// A newcomer.
+#[derive(Debug, Clone, Copy)]
+pub struct Asks {
+    /// Where it comes from.
+    pub origin: Origin,
+    /// Whether the address is a host's.
+    pub familiar: bool,
+    /// It has said something.
+    pub speaks: bool,
+}
+
 /// What becomes of a newcomer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
@@ -90,7 +103,8 @@ pub enum Verdict {
 }
 
 /// Judges a newcomer. `guests`: all that are in the opening dialogue now.
-pub fn judge(bounds: Bounds, guests: &[Guest], origin: Origin, familiar: bool, now: Instant) -> Verdict {
+pub fn judge(bounds: Bounds, guests: &[Guest], asks: Asks, now: Instant) -> Verdict {
+    let Asks { origin, familiar, speaks } = asks;
     let mut counts: HashMap<Origin, usize> = HashMap::new();
     for guest in guests {
         *counts.entry(guest.origin).or_default() += 1;
@@ -124,7 +138,12 @@ pub fn judge(bounds: Bounds, guests: &[Guest], origin: Origin, familiar: bool, n
         return oldest(&mut candidates.iter().copied()).unwrap_or(Verdict::TurnedAway);
     }
     let had_its_time = |guest: &&Guest| {
-        now.saturating_duration_since(guest.since) >= if guest.silent { SILENT_FOR } else { SPEAKS_FOR }
+        let patience = match guest.silent {
+            true if speaks => WAITS,
+            true => SILENT_FOR,
+            false => SPEAKS_FOR,
+        };
+        now.saturating_duration_since(guest.since) >= patience
     };
     oldest(&mut candidates.iter().copied().filter(had_its_time)).unwrap_or(Verdict::TurnedAway)
 }
@@ -157,15 +176,19 @@ mod tests {
         }
 
         fn call(&mut self, from: IpAddr, familiar: bool) -> Verdict {
+            self.call_and(from, familiar, false)
+        }
+
+        fn call_and(&mut self, from: IpAddr, familiar: bool, speaks: bool) -> Verdict {
             let origin = Origin::of(from);
-            let verdict = judge(self.bounds, &self.guests, origin, familiar, self.now);
+            let verdict = judge(self.bounds, &self.guests, Asks { origin, familiar, speaks }, self.now);
             if let Verdict::InPlaceOf(pid) = verdict {
                 self.guests.retain(|guest| guest.pid != pid);
             }
             if verdict != Verdict::TurnedAway {
                 self.next += 1;
                 let (pid, since) = (self.next, self.now);
-                self.guests.push(Guest { pid, origin, familiar, silent: true, since, leaves: false });
+                self.guests.push(Guest { pid, origin, familiar, silent: !speaks, since, leaves: false });
             }
             let strangers = self.guests.iter().filter(|guest| !guest.familiar).count();
             assert!(self.guests.len() <= self.bounds.all && strangers <= self.bounds.strangers);
@@ -294,6 +317,24 @@ mod tests {
         );
         door.now += SPEAKS_FOR;
         assert_eq!(door.call(ip("198.51.100.10"), false), Verdict::InPlaceOf(1));
+    }
+
+    #[test]
+    fn who_speaks_takes_the_place_of_one_that_is_silent_though_both_have_the_address_of_a_crowd() {
+        let mut door = Door::new(64);
+        for _ in 0..100 {
+            door.call(ip("198.51.100.7"), false);
+        }
+        let (speak, each) =
+            (|door: &mut Door| door.call_and(ip("198.51.100.7"), false, true), door.bounds.each);
+        assert_eq!(speak(&mut door), Verdict::TurnedAway, "they may be about to speak");
+        door.now += WAITS;
+        assert_eq!(door.call(ip("198.51.100.7"), false), Verdict::TurnedAway, "it is silent, too");
+        for n in 1..=each as u32 {
+            assert_eq!(speak(&mut door), Verdict::InPlaceOf(n));
+        }
+        door.now += SILENT_FOR;
+        assert_eq!(speak(&mut door), Verdict::TurnedAway, "all have spoken");
     }
 
     #[test]

@@ -8,10 +8,10 @@
 //! can be, the others are said and tried again.
 
 use super::absent::Missing;
-use super::accept::links_of;
 use super::callers::{Caller, Callers};
 use super::links::{Event, Link, Opened};
 use super::listeners::{ListenError, Listener};
+use super::room::links_of;
 use super::{DESCRIPTORS_A_LINK, GRACE, Supervisor, next};
 use crate::config::{Config, Host, HostId, Lond, Pin, Wire};
 use crate::supervise::anew;

@@ -39,6 +39,7 @@ impl Supervisor<'_> {
         self.start.restarts.cancel();
         self.listeners.drain(..).for_each(Listener::close);
         self.absent.retain(|_| false);
+        self.lobby.close();
         self.admin.close(self.poll.registry());
         self.board.set_doing(doing);
     }
