@@ -151,3 +151,40 @@ fn keys(config: &Config, peer: &Peer) -> Result<Option<(TlsIdentity, Vec<Pin>)>,
     let identity = TlsIdentity::new(&key).map_err(|error| error.to_string())?;
     Ok(Some((identity, pins)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixStream;
+
+    fn of(run_dir: &str) -> String {
+        format!("lonc, process 7 (its child 8), run_dir {run_dir}")
+    }
+
+    #[test]
+    fn a_child_waits_for_what_is_left_of_a_killed_lonc_and_for_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path().join("msul1");
+        let (ours, supervisor) = UnixStream::pair().unwrap();
+        let minute = Duration::from_secs(60);
+        let held = SpoolLock::try_acquire(&dir).unwrap().unwrap();
+        held.sign(&of("/run/a"));
+        let begun = Instant::now();
+        assert!(take_lock(&of("/run/b"), minute, &dir, ours.as_fd()).is_none(), "another lonc may never end");
+        assert!(begun.elapsed() < minute / 2);
+        let had = std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| take_lock(&of("/run/a"), minute, &dir, ours.as_fd()));
+            // However late it is let go of, it is had then.
+            drop(held);
+            waiting.join().unwrap()
+        });
+        let held = had.unwrap();
+        held.sign(&of("/run/a"));
+        let begun = Instant::now();
+        assert!(take_lock(&of("/run/a"), Duration::ZERO, &dir, ours.as_fd()).is_none());
+        assert!(begun.elapsed() >= ORPHAN_GRACE, "it is given the time that it may take");
+        drop(supervisor);
+        assert!(take_lock(&of("/run/a"), minute, &dir, ours.as_fd()).is_none());
+        assert!(begun.elapsed() < minute, "a supervisor that has gone is not waited for");
+    }
+}

@@ -1,8 +1,8 @@
 //! What others may take away under a `lonc` that runs: its folders, locks, sockets, and the watch over the delayed directory.
 //!
-//! Looked at every [`crate::supervise::places::KEEP_PAUSE`]; what is gone is made again, with one line for all of it. Links and connected programs
-//! notice nothing: a child is told of its peer's new socket and goes on. Where another program has `run_dir` by now, its
-//! sockets are left alone.
+//! Looked at every [`crate::supervise::places::KEEP_PAUSE`]; what is gone is made again, with one line for all of it. Links
+//! and connected programs notice nothing: a child is told of its peer's new socket and goes on. Where another program has
+//! `run_dir` by now, its sockets are left alone.
 
 use super::Supervisor;
 use crate::supervise::places::Kept;
