@@ -140,6 +140,11 @@ impl<D: Disk> Spool<D> {
         Ok(None)
     }
 
+    /// Whether one that was stored before this message is unsent, and not held.
+    pub fn is_unsent_before(&self, sequence: Sequence) -> bool {
+        self.queue.first_unsent().is_some_and(|(first, _)| first < sequence)
+    }
+
     /// How many messages of this command are held.
     pub fn held(&self, command: &str) -> u64 {
         self.queue.held(command)

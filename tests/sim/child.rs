@@ -1,6 +1,7 @@
 //! A link child of `lond` in the simulation: the part that its reactor has in the real program.
 
 use crate::disk::{Life, SimDisk};
+use crate::ledger::HANDLERS;
 use crate::net::Time;
 use lonnet::handler::{Reply, Ticket};
 use lonnet::lond::Reason;
@@ -43,7 +44,7 @@ pub enum Wire {
 #[derive(Debug)]
 pub enum Do {
     Opened,
-    Ask { ticket: Ticket, order: Order, text: String },
+    Ask { handler: usize, ticket: Ticket, order: Order, text: String },
     Withdraw(Ticket),
     AskBack(Ticket),
     Load(Ticket),
@@ -86,13 +87,20 @@ pub struct Child {
     /// The message under each sequence and each ticket, as far as this child has learnt them.
     pub by_sequence: HashMap<u64, usize>,
     pub sequences: BTreeMap<Ticket, u64>,
-    /// When the handler will have run what it was given in order.
-    pub handler_busy_until: Time,
+    /// What each handler has and is to get.
+    pub handlers: [ToHandler; HANDLERS.len()],
     /// Recording failed some time.
     pub trouble: bool,
-    /// Critical requests that the handler has not been given, and those that it has.
+}
+
+/// What a child has for a handler.
+#[derive(Debug, Default)]
+pub struct ToHandler {
+    /// Requests in order that the handler has not been given, and those that it has.
     pub waiting: VecDeque<(Ticket, String)>,
     pub passed: VecDeque<usize>,
+    /// When it will have run what it was given in order.
+    pub busy_until: Time,
 }
 
 impl Child {
@@ -105,7 +113,9 @@ impl Child {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Some(match effect {
             Effect::Opened => Do::Opened,
-            Effect::Ask { ticket, order, request, .. } => Do::Ask { ticket, order, text: text(request) },
+            Effect::Ask { handler, ticket, order, request } => {
+                Do::Ask { handler, ticket, order, text: text(request) }
+            }
             Effect::Withdraw { ticket, .. } => Do::Withdraw(ticket),
             Effect::AskBack(ticket) => Do::AskBack(ticket),
             Effect::Load(ticket) => Do::Load(ticket),

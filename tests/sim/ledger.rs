@@ -9,6 +9,9 @@ use std::collections::HashSet;
 /// What a handler says that will not do it.
 pub const REFUSALS: [&str; 2] = ["refused", "unknown_cmd"];
 
+/// The handlers of each host.
+pub const HANDLERS: [&str; 2] = ["do", "pay"];
+
 /// What a request is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -65,6 +68,8 @@ pub struct Plan {
     pub padding: usize,
     pub key: bool,
     pub encrypt: bool,
+    /// Which of [`HANDLERS`] it is for.
+    pub handler: usize,
 }
 
 #[derive(Debug)]
@@ -79,6 +84,8 @@ pub struct Message {
     pub kind: Kind,
     pub manner: Manner,
     pub secure: bool,
+    /// Which of [`HANDLERS`] it is for.
+    pub handler: usize,
     /// Who sends it, and its place among that one's messages.
     pub program: usize,
     pub place: usize,
@@ -122,6 +129,8 @@ pub struct Counts {
     pub unknown: u64,
     pub run: u64,
     pub repeated: u64,
+    /// Requests that a handler which was away did not take.
+    pub not_taken: u64,
 }
 
 #[derive(Debug, Default)]
@@ -140,15 +149,16 @@ pub type Checked = Result<(), String>;
 
 impl Ledger {
     pub fn add(&mut self, plan: Plan) -> usize {
-        let Plan { kind, manner, secure, program, place, target, padding, key, encrypt } = plan;
+        let Plan { kind, manner, secure, program, place, target, padding, key, encrypt, handler } = plan;
+        let name = HANDLERS[handler];
         let id = self.messages.len();
         let padding = "x".repeat(padding);
         let (request, answer) = match (kind, manner) {
             (Kind::Ping, _) => ("ping".to_owned(), format!("h{target}")),
             (Kind::Log, _) => (format!("log:{id}"), "ok".to_owned()),
-            (_, Manner::Done) => (format!("do:{id}:{padding}"), format!("done:{id}:{padding}")),
-            (_, Manner::Refused) => (format!("do:{id}:{padding}"), REFUSALS[id % 2].to_owned()),
-            (_, Manner::Odd) => (format!("do:{id}:{padding}"), format!("enc:{id}:\r\0\u{7f}do:{id}:")),
+            (_, Manner::Done) => (format!("{name}:{id}:{padding}"), format!("done:{id}:{padding}")),
+            (_, Manner::Refused) => (format!("{name}:{id}:{padding}"), REFUSALS[id % 2].to_owned()),
+            (_, Manner::Odd) => (format!("{name}:{id}:{padding}"), format!("enc:{id}:\r\0\u{7f}do:{id}:")),
         };
         let line = match (kind.is_critical(), key) {
             (true, true) => "critical;key=k".to_owned() + &format!("{id}:"),
@@ -160,6 +170,7 @@ impl Ledger {
             kind,
             manner,
             secure,
+            handler,
             program,
             place,
             target,
@@ -211,14 +222,14 @@ impl Ledger {
         }
         let forgotten = self.messages[id].record_gone.contains(&child);
         self.messages[id].runs.push(Run { child, forgotten });
-        self.one_at_a_time(child)
+        self.one_at_a_time(child, self.messages[id].handler)
     }
 
     /// Of the critical messages that a child has given to a handler, all but one have their answers in the record: so no more
     /// than one runs again when the child dies.
-    fn one_at_a_time(&self, child: usize) -> Checked {
+    fn one_at_a_time(&self, child: usize, handler: usize) -> Checked {
         let open = |message: &&Message| {
-            let runs = message.runs.iter().any(|run| run.child == child);
+            let runs = message.handler == handler && message.runs.iter().any(|run| run.child == child);
             message.secure && message.kind == Kind::Critical && runs && !message.recorded.contains(&child)
         };
         match self.messages.iter().filter(open).count() {
@@ -242,6 +253,7 @@ impl Ledger {
                 && other.target == message.target
                 // A handler's requests keep their order; `log:` is run by another, `lond` itself.
                 && other.kind == message.kind
+                && other.handler == message.handler
                 && other.place > message.place
                 && other.is_run()
         });
@@ -374,5 +386,6 @@ impl Counts {
         self.unknown += other.unknown;
         self.run += other.run;
         self.repeated += other.repeated;
+        self.not_taken += other.not_taken;
     }
 }

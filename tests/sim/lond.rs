@@ -4,7 +4,7 @@
 
 use crate::child::{Child, Do, Guard, Recall, Wire};
 use crate::disk::Life;
-use crate::ledger::Checked;
+use crate::ledger::{Checked, HANDLERS};
 use crate::link::{Sink, id_of};
 use crate::net::{End, Time};
 use crate::sabotage::Sabotage;
@@ -20,7 +20,7 @@ use lonnet::lond::serve::{self, Serve};
 use lonnet::lond::service::{Order, Route, Service};
 use lonnet::wire::line::Outgoing;
 use lonnet::wire::secure::least_window;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
@@ -37,7 +37,7 @@ impl World {
         let service = Service {
             id: id_of(host),
             caller: id_of(caller),
-            routes: vec![Route { name: "do".to_owned(), allowed: true }],
+            routes: HANDLERS.map(|name| Route { name: name.to_owned(), allowed: true }).to_vec(),
         };
         let opening = now + Duration::from_micros(OPENING_TIMEOUT);
         let drain_timeout = Duration::from_micros(DRAIN_TIMEOUT);
@@ -71,10 +71,8 @@ impl World {
             end_told: false,
             by_sequence: HashMap::new(),
             sequences: BTreeMap::new(),
-            handler_busy_until: 0,
+            handlers: Default::default(),
             trouble: false,
-            waiting: VecDeque::new(),
-            passed: VecDeque::new(),
         }));
         self.ledger.children = self.children.len();
         let child = self.children.len() - 1;
@@ -309,15 +307,18 @@ impl World {
                         self.after(100, 50 * MILLI, Event::Replaced(other));
                     }
                 }
-                Do::Ask { ticket, order, text } => {
+                Do::Ask { handler, ticket, order, text } => {
                     if let (Some(sequence), Some(message)) = (child.sequences.get(&ticket), message_of(&text))
                     {
                         child.by_sequence.insert(*sequence, message);
                     }
                     match order {
                         Order::Kept | Order::Once => {
-                            child.waiting.push_back((ticket, text));
+                            child.handlers[handler].waiting.push_back((ticket, text));
                             self.pass_on(number, child);
+                        }
+                        Order::Free if self.is_away(child.host, handler) => {
+                            self.not_taken(child, ticket, &text);
                         }
                         Order::Free => {
                             let job = self.job(number, child.host, ticket, text, false);
@@ -327,10 +328,16 @@ impl World {
                     }
                 }
                 Do::Withdraw(ticket) => {
-                    let before = child.waiting.len();
-                    child.waiting.retain(|(waiting, _)| *waiting != ticket);
+                    let waiting = |child: &Child| -> usize {
+                        child.handlers.iter().map(|handler| handler.waiting.len()).sum()
+                    };
+                    let before = waiting(child);
+                    for handler in &mut child.handlers {
+                        handler.waiting.retain(|(waiting, _)| *waiting != ticket);
+                    }
+                    let withdrawn = waiting(child) < before;
                     if let Wire::Secure(session) = &mut child.wire
-                        && child.waiting.len() < before
+                        && withdrawn
                     {
                         session.withdrawn(ticket);
                     }
@@ -430,15 +437,66 @@ impl World {
             Wire::Secure(session) if !early => (1, session.has_unrecorded()),
             Wire::Secure(_) | Wire::Classic(_) => (self.scenario.handler_depth, false),
         };
-        while child.passed.len() < depth && !held {
-            let Some((ticket, text)) = child.waiting.pop_front() else { return };
-            let job = self.job(number, child.host, ticket, text, true);
-            child.passed.push_back(job);
-            // One after the other: none before those that it was given earlier.
-            let due = (self.now + self.handler_pause()).max(child.handler_busy_until);
-            child.handler_busy_until = due;
-            self.at(due, Event::Run(job));
+        for handler in 0..HANDLERS.len() {
+            if self.is_away(child.host, handler) {
+                self.give_back(child, handler);
+            }
+            while child.handlers[handler].passed.len() < depth && !held && !self.is_away(child.host, handler)
+            {
+                let Some((ticket, text)) = child.handlers[handler].waiting.pop_front() else { break };
+                let job = self.job(number, child.host, ticket, text, true);
+                // One after the other: none before those that it was given earlier.
+                let pause = self.handler_pause();
+                let to = &mut child.handlers[handler];
+                to.passed.push_back(job);
+                to.busy_until = (self.now + pause).max(to.busy_until);
+                let due = to.busy_until;
+                self.at(due, Event::Run(job));
+            }
         }
+    }
+
+    fn is_away(&self, host: usize, handler: usize) -> bool {
+        self.hosts[host].away_until[handler] > self.now
+    }
+
+    /// What waits for a handler that is away: all of it goes back, since none may overtake the first.
+    fn give_back(&mut self, child: &mut Child, handler: usize) {
+        while let Some((ticket, text)) = child.handlers[handler].waiting.pop_front() {
+            self.not_taken(child, ticket, &text);
+        }
+    }
+
+    fn not_taken(&mut self, child: &mut Child, ticket: Ticket, text: &str) {
+        self.trace(|_| format!("{text:?} is not taken"));
+        self.ledger.counts.not_taken += 1;
+        let critical = child.sequences.contains_key(&ticket);
+        if let Some(message) = message_of(text).filter(|_| !critical) {
+            // The answer is all that there will be.
+            self.ledger.messages[message].given_up = true;
+        }
+        let reply = match self.sabotage {
+            Sabotage::NotTakenAnswered => Reply::Broken(b"error:the handler is away"),
+            _ => Reply::NotTaken("the handler is away"),
+        };
+        child.answer(ticket, reply);
+    }
+
+    /// A handler that was away is back, and children that look for it find it.
+    pub fn handler_back(&mut self, host: usize, handler: usize) -> Checked {
+        if self.is_away(host, handler) {
+            return Ok(());
+        }
+        for number in self.children_of(host) {
+            let Some(mut child) = self.children[number].take() else { continue };
+            if let Wire::Secure(session) = &mut child.wire {
+                session.handler_back(handler);
+            }
+            self.pass_on(number, &mut child);
+            self.children[number] = Some(child);
+            self.child_turn(number)?;
+        }
+        Ok(())
     }
 
     pub fn run_job(&mut self, job: usize) -> Checked {
@@ -463,14 +521,15 @@ impl World {
             return Ok(());
         }
         let Some(mut child) = self.children[number].take() else { return Ok(()) };
-        if ordered && child.passed.front() != Some(&job) {
+        let handler = handler_of(&self.jobs[job].text);
+        if ordered && child.handlers[handler].passed.front() != Some(&job) {
             // Answers come in the order of the requests: it comes when the one before has.
             self.children[number] = Some(child);
             self.after(10, MILLI, Event::Answer(job));
             return Ok(());
         }
         if ordered {
-            child.passed.pop_front();
+            child.handlers[handler].passed.pop_front();
         }
         self.jobs[job].answered = true;
         let Some(message) = message_of(&self.jobs[job].text) else { return Ok(()) };
@@ -503,7 +562,9 @@ impl World {
             }
             (self.jobs[job].alive, self.jobs[job].answered) = (false, true);
             let Some(mut child) = self.children[number].take() else { continue };
-            child.passed.retain(|passed| *passed != job);
+            for handler in &mut child.handlers {
+                handler.passed.retain(|passed| *passed != job);
+            }
             child.answer(ticket, Reply::Broken(HANDLER_GONE));
             self.pass_on(number, &mut child);
             self.children[number] = Some(child);
@@ -516,4 +577,10 @@ impl World {
 /// The number of the message that a request is.
 fn message_of(text: &str) -> Option<usize> {
     text.split(':').nth(1)?.parse().ok()
+}
+
+/// The number of the handler that a request is for.
+fn handler_of(text: &str) -> usize {
+    let name = text.split(':').next().unwrap_or_default();
+    HANDLERS.iter().position(|handler| *handler == name).unwrap_or_default()
 }

@@ -83,9 +83,11 @@ fn whatever_fails_every_acknowledged_message_arrives_once_in_order_and_everythin
     }
     assert!(failed.is_empty(), "{} seeds failed", failed.len());
     if seeds >= SEEDS {
-        let Counts { answered, delayed, failed, lost, unknown, run, repeated } = counts;
+        let Counts { answered, delayed, failed, lost, unknown, run, repeated, not_taken } = counts;
         assert!(
-            [answered, delayed, failed, lost, unknown, run, repeated].iter().all(|count| *count > 0),
+            [answered, delayed, failed, lost, unknown, run, repeated, not_taken]
+                .iter()
+                .all(|count| *count > 0),
             "too tame"
         );
     }

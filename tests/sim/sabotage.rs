@@ -56,6 +56,8 @@ pub enum Sabotage {
     WindowTwice,
     /// No PING is sent.
     HeartbeatsUnsent,
+    /// The called side is not told whose messages are held back.
+    HeldUntold,
     /// An answer on the classic wire is delivered twice.
     AnswerTwice,
 
@@ -78,6 +80,8 @@ pub enum Sabotage {
     LockIgnored,
     /// The next critical message is passed on before the answer to the one before is recorded.
     PassedOnEarly,
+    /// A critical message whose handler is away is answered `error:`.
+    NotTakenAnswered,
     /// A program's answer goes to another program.
     AnswerToAnother,
     /// What is in flight when a child is to hand over is forgotten.
@@ -99,7 +103,7 @@ pub enum Sabotage {
 }
 
 impl Sabotage {
-    pub const ALL: [Sabotage; 41] = [
+    pub const ALL: [Sabotage; 43] = [
         Sabotage::NamesNotSynced,
         Sabotage::DataNotSynced,
         Sabotage::SegmentsNotSynced,
@@ -122,6 +126,7 @@ impl Sabotage {
         Sabotage::WindowKept,
         Sabotage::WindowTwice,
         Sabotage::HeartbeatsUnsent,
+        Sabotage::HeldUntold,
         Sabotage::AnswerTwice,
         Sabotage::RecordDropped,
         Sabotage::SequenceReset,
@@ -132,6 +137,7 @@ impl Sabotage {
         Sabotage::NotRecalled,
         Sabotage::LockIgnored,
         Sabotage::PassedOnEarly,
+        Sabotage::NotTakenAnswered,
         Sabotage::AnswerToAnother,
         Sabotage::PendingForgotten,
         Sabotage::UnreadForgotten,
@@ -156,6 +162,7 @@ impl Sabotage {
                 | Sabotage::WindowKept
                 | Sabotage::WindowTwice
                 | Sabotage::HeartbeatsUnsent
+                | Sabotage::HeldUntold
         )
     }
 }

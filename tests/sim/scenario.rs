@@ -1,5 +1,6 @@
 //! What a seed stands for: the network, its load, and the faults that come over it.
 
+use crate::ledger::HANDLERS;
 use crate::net::Time;
 use crate::sabotage::Sabotage;
 
@@ -59,6 +60,8 @@ pub enum Trouble {
     KillSupervisor(usize),
     /// The program behind the host's handler dies with all that it was given.
     HandlerDies(usize),
+    /// It is away for so long: the host, which of its handlers.
+    HandlerAway(usize, usize, Time),
     /// A link's process is killed, and an operator removes its spool before the next begins.
     WipeSpool(usize),
     /// An operator removes what the host has recorded of its callers' messages.
@@ -215,7 +218,8 @@ impl Scenario {
             | Trouble::Hup(_)
             | Trouble::Reload(..)
             | Trouble::KillSupervisor(_)
-            | Trouble::HandlerDies(_) => true,
+            | Trouble::HandlerDies(_)
+            | Trouble::HandlerAway(..) => true,
         })
     }
 
@@ -235,7 +239,7 @@ impl Scenario {
         let errno = *random.choice(&[libc::EIO, libc::ENOSPC]).unwrap_or(&libc::EIO);
         let time = random.u64(SECOND / 10..8 * SECOND);
         let fuse = random.bool().then(|| random.u32(..8));
-        match random.u32(..28) {
+        match random.u32(..31) {
             0 | 1 => Trouble::KillLink(link, fuse),
             2..=4 => Trouble::KillChild(host, fuse),
             5 => Trouble::DrainLink(link),
@@ -254,6 +258,10 @@ impl Scenario {
             23 | 24 => Trouble::HandlerDies(host),
             25 => Trouble::WipeSpool(link),
             26 if random.bool() => Trouble::WipeRecord(host),
+            28..=30 => {
+                let away = random.u64(SECOND / 10..20 * SECOND);
+                Trouble::HandlerAway(host, random.usize(..HANDLERS.len()), away)
+            }
             _ => Trouble::Probe(link),
         }
     }

@@ -9,7 +9,7 @@ use crate::net::End;
 use crate::sabotage::Sabotage;
 use crate::scenario::MAX_LINE;
 use lonnet::wire::secure::least_window;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 const HEADER: usize = 12;
 /// What a frame of a message costs beside its body.
@@ -21,7 +21,39 @@ const ANSWER: u8 = 4;
 const PING: u8 = 6;
 const WINDOW: u8 = 8;
 const GO_AWAY: u8 = 9;
+const NOT_TAKEN: u8 = 0xa0;
+const HELD: u8 = 0xa2;
 const MORE: u8 = 1;
+
+/// How far a caller's messages are settled.
+#[derive(Debug, Default)]
+struct Settled {
+    below: u64,
+    /// Commands of which less is.
+    held: BTreeMap<Vec<u8>, u64>,
+}
+
+impl Settled {
+    /// What a message of `command` says while the commands `held` are held.
+    fn say(&mut self, command: &[u8], below: u64, held: &BTreeSet<Vec<u8>>) {
+        for name in held {
+            self.held.entry(name.clone()).or_insert(self.below);
+        }
+        if held.contains(command) {
+            self.held.entry(command.to_vec()).and_modify(|floor| *floor = below.max(*floor));
+            return;
+        }
+        self.below = below.max(self.below);
+        for (_, floor) in self.held.iter_mut().filter(|(name, _)| !held.contains(*name)) {
+            *floor = below.max(*floor);
+        }
+        self.held.retain(|name, floor| held.contains(name) || *floor < self.below);
+    }
+
+    fn of(&self, command: &[u8]) -> u64 {
+        self.held.get(command).copied().unwrap_or(self.below)
+    }
+}
 
 /// What is known of all connections of a network together.
 #[derive(Debug, Default)]
@@ -29,7 +61,7 @@ pub struct Names {
     /// Caller, called, epoch, sequence: how the message begins.
     texts: HashMap<(usize, usize, Vec<u8>, u64), Vec<u8>>,
     /// Everything below is settled, the caller has said.
-    settled: HashMap<(usize, usize, Vec<u8>), u64>,
+    settled: HashMap<(usize, usize, Vec<u8>), Settled>,
     /// A disk may have failed or forgotten something: what was settled may come again.
     forgetful: bool,
 }
@@ -55,6 +87,8 @@ pub struct Wiretap {
     answered: BTreeSet<u64>,
     /// Requests that have begun and not ended.
     unfinished: BTreeSet<u64>,
+    /// The commands that the caller holds.
+    held: BTreeSet<Vec<u8>>,
 }
 
 impl Wiretap {
@@ -113,6 +147,13 @@ impl Wiretap {
                     self.check_name(body, names)?;
                 }
             }
+            HELD => {
+                let names = body.split(|byte| *byte == b'\n').filter(|name| !name.is_empty());
+                self.held = names.map(<[u8]>::to_vec).collect();
+            }
+            NOT_TAKEN if !self.begun.contains(&id) || !self.answered.insert(id) => {
+                return Err(format!("{id} is not taken, which was never asked or was answered"));
+            }
             ANSWER => {
                 self.spend(from, cost)?;
                 if !self.begun.contains(&id) || self.answered.contains(&id) {
@@ -147,9 +188,11 @@ impl Wiretap {
         let (sequence, settled, key) = (number(&body[..8]), number(&body[8..16]), usize::from(body[16]));
         let text: Vec<u8> = body[17 + key..].iter().take(40).copied().collect();
         let link = (self.caller, self.called, self.epoch.clone());
-        let below = names.settled.entry(link.clone()).or_default();
-        *below = (*below).max(settled);
-        if sequence < *below && !names.forgetful {
+        let command = text.split(|byte| *byte == b':').next().unwrap_or_default();
+        let floors = names.settled.entry(link.clone()).or_default();
+        floors.say(command, settled, &self.held);
+        let below = floors.of(command);
+        if sequence < below && !names.forgetful {
             return Err(format!("sequence {sequence} is sent, and all below {below} was settled"));
         }
         let named = names.texts.entry((link.0, link.1, link.2, sequence)).or_insert_with(|| text.clone());
@@ -227,6 +270,7 @@ fn tamper(frames: &mut Vec<Vec<u8>>, from: End, sabotage: Sabotage, random: &mut
             }
         }
         (Sabotage::HeartbeatsUnsent, _) => frames.retain(|frame| frame[0] != PING),
+        (Sabotage::HeldUntold, _) => frames.retain(|frame| frame[0] != HELD),
         _ => {}
     }
 }

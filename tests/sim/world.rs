@@ -5,7 +5,7 @@
 
 use crate::child::{Child, Locks};
 use crate::disk::{Life, SimDisk};
-use crate::ledger::{Attempt, Checked, Kind, Ledger, Manner, Plan};
+use crate::ledger::{Attempt, Checked, HANDLERS, Kind, Ledger, Manner, Plan};
 use crate::link::{LinkInput, LinkProcess, Program};
 use crate::net::{Conn, End, Fate, Time};
 use crate::sabotage::Sabotage;
@@ -48,6 +48,8 @@ pub enum Event {
     Trouble(Trouble),
     MachineUp(usize),
     DiskWell(usize),
+    /// A host's handler may be back.
+    HandlerBack(usize, usize),
     Check,
 }
 
@@ -56,6 +58,8 @@ pub struct Host {
     pub up: bool,
     /// Until then nobody listens.
     pub listens_at: Time,
+    /// Until then that handler of its is away.
+    pub away_until: [Time; HANDLERS.len()],
     pub locks: Locks,
     pub supervisor: Option<Supervisor>,
 }
@@ -122,6 +126,7 @@ impl World {
             disk: FaultyDisk::new(&[Path::new("/spool")]),
             up: true,
             listens_at: 0,
+            away_until: [0; HANDLERS.len()],
             locks: Locks::default(),
             supervisor: None,
         };
@@ -198,7 +203,8 @@ impl World {
             (true, _) => Manner::Odd,
             (false, _) => Manner::Done,
         };
-        self.ledger.add(Plan { kind, manner, secure, program, place, target, padding, key, encrypt })
+        let handler = usize::from(self.random.u32(..4) == 0);
+        self.ledger.add(Plan { kind, manner, secure, program, place, target, padding, key, encrypt, handler })
     }
 
     /// Files that programs drop into the delayed directories, while a broker is there or not.
@@ -210,8 +216,9 @@ impl World {
                 let secure = secure && self.certain;
                 let program = FILES + link;
                 let (kind, manner, padding) = (Kind::Critical, Manner::Done, self.random.usize(..60));
-                let (key, encrypt) = (false, self.random.bool());
-                let plan = Plan { kind, manner, secure, program, place, target, padding, key, encrypt };
+                let (key, encrypt, handler) = (false, self.random.bool(), 0);
+                let plan =
+                    Plan { kind, manner, secure, program, place, target, padding, key, encrypt, handler };
                 let message = self.ledger.add(plan);
                 at += self.random.u64(MILLI..FAULTS_END / 8);
                 self.files.push_back((link, message));
@@ -355,6 +362,7 @@ impl World {
                 self.machine_up(host);
                 Ok(())
             }
+            Event::HandlerBack(host, handler) => self.handler_back(host, handler),
             Event::DiskWell(host) => {
                 self.hosts[host].disk.heal();
                 self.hosts[host].disk.set_free_space(u64::MAX);
@@ -577,6 +585,17 @@ impl World {
             }
             Trouble::KillSupervisor(host) => return self.kill_supervisor(host),
             Trouble::HandlerDies(host) => return self.handler_dies(host),
+            Trouble::HandlerAway(host, handler, time) => {
+                // It goes with what it was given; what is passed on to it from now on is not taken.
+                let back = (self.now + time).min(FAULTS_END);
+                self.hosts[host].away_until[handler] = back;
+                self.handler_dies(host)?;
+                let found = self.random.u64(..SECOND);
+                self.at(back + found, Event::HandlerBack(host, handler));
+                for child in self.children_of(host) {
+                    self.child_turn(child)?;
+                }
+            }
             Trouble::WipeSpool(link) => {
                 self.links[link].wiped = true;
                 return self.end_link(link);

@@ -389,6 +389,8 @@ impl<D: Disk> Broker<D> {
         }
         for command in self.away.due(now) {
             match self.spool.first_held(&command) {
+                // One that was on its way when the others were held, and came back, goes before them.
+                Ok(Some(message)) if self.spool.is_unsent_before(message.sequence) => {}
                 Ok(Some(message)) => {
                     self.away.tries(&command, message.sequence);
                     self.send_stored(message, now);

@@ -139,6 +139,24 @@ fn put_answer_all(out: &mut Vec<u8>, numbers: &[u64]) {
 }
 
 #[test]
+fn one_that_was_being_tried_when_those_behind_it_were_held_is_still_the_first_on_the_next_link() {
+    let mut rig = rig();
+    rig.come_up_secure();
+    rig.program(&["critical:pay:1", "critical:pay:2"]);
+    rig.frames();
+    rig.not_taken(&[1, 2]);
+    rig.wait(RETRY_FIRST.as_secs_f64());
+    assert_eq!(rig.messages(), [message(3, 1, 1, "pay:1")]);
+    // Nothing is heard of it; meanwhile the other is held, and the link is lost.
+    rig.hold_after();
+    rig.broker.link_lost("reset".to_owned(), rig.now);
+    rig.come_up_secure();
+    assert_eq!(rig.messages(), [message(1, 1, 1, "pay:1")]);
+    rig.reply(1, "paid");
+    assert_eq!(rig.messages(), [message(2, 2, 2, "pay:2")]);
+}
+
+#[test]
 fn a_handler_that_goes_again_soon_after_it_came_back_holds_the_others_up_no_second_time() {
     let mut rig = rig();
     rig.come_up_secure();
