@@ -60,6 +60,14 @@ fn serve_unread(out: impl Fn() -> OwnedFd) {
         assert_eq!(both.one.ask(CALLED, &format!("log:{number} {}", "x".repeat(2000))), "ok");
     }
     assert_eq!(both.one.ask(CALLED, "ping"), CALLED);
+    // The next program is tried and takes over with the same output.
+    [&lonc, &lond].iter().for_each(|program| program.signal(Signal::SIGHUP));
+    wait::until_true("both to be started anew", || {
+        let anew = |host: &Host, log: &str| host.log(log).contains(" INFO started anew, ");
+        anew(&both.one, "lonc.log") && anew(&both.other, "lond.log")
+    });
+    both.one.wait_link(CALLED, "up");
+    wait::until_true("a link that is used", || both.one.ask(CALLED, "ping") == CALLED);
     for program in [lonc, lond] {
         let children = program.children();
         assert!(program.stop().success());
@@ -231,4 +239,48 @@ fn a_log_request_that_the_file_cannot_take_is_not_answered_ok_and_a_critical_one
         text.contains(&format!("log from {CALLER}: kept")) && text.contains(LEFT_OUT)
     });
     assert_eq!(both.one.ask(CALLED, "log:again"), "ok");
+}
+
+#[test]
+fn a_delivery_that_the_permanent_log_cannot_note_is_said_and_the_next_is_a_line_of_its_own() {
+    let limit = 4 << 20;
+    let both = TwoHosts::new();
+    drop(both.one.lonc());
+    let log = both.one.dir.join("log/lonnet.perm.log");
+    fs::write(&log, vec![b'\n'; limit - 10]).expect("make the log long");
+    let mut command = both.one.command("lonc");
+    with_file_limit(&mut command, limit as u64);
+    let lonc = both.one.start(command, "lonc");
+    let deliver = |message: &str| {
+        both.one.wait_link(CALLED, "down");
+        assert_eq!(both.one.ask(CALLED, &format!("critical:do:{message}")), "con_delayed");
+        let lond = both.other.lond();
+        lonc.signal(Signal::SIGUSR1);
+        wait::until_true("the message to be done", || both.counter.done().contains(&format!("do:{message}")));
+        lond
+    };
+    let lond = deliver("first");
+    wait::until_true("the log to say so", || {
+        let text = both.one.log("lonc.log");
+        text.contains(
+            "lonnet.perm.log: only a part could be written; the delivery of a message to msul1 is not noted",
+        )
+    });
+    assert!(lond.stop().success());
+    fs::File::create(&log).expect("make the log short");
+    let _lond = deliver("second");
+    wait::until_true("the second to be noted", || both.one.log("lonnet.perm.log").contains(":do:second:"));
+    let text = both.one.log("lonnet.perm.log");
+    assert!(text.starts_with('\n'), "what was torn before it may still be there: {text:?}");
+}
+
+#[test]
+fn what_is_said_before_there_is_a_log_is_a_line_whatever_it_is_about() {
+    let both = TwoHosts::new();
+    let path = both.one.dir.join("no\nlonc: such\x1b[2J.toml");
+    let said = Command::new(env!("CARGO_BIN_EXE_lonc")).arg("--config").arg(path).output().expect("run lonc");
+    assert_eq!(said.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert_eq!(text.lines().count(), 1, "{text}");
+    assert!(text.contains("no\\nlonc: such\\u{1b}[2J.toml"), "{text}");
 }

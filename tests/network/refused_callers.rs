@@ -90,3 +90,20 @@ fn two_machines_with_one_key_are_named_with_both_addresses_in_the_log_and_in_the
     let log = host.log("lond.log");
     assert_eq!(log.matches(" ERROR msua1: links come from ").count(), 1, "{log}");
 }
+
+#[test]
+fn a_child_says_what_is_wrong_with_its_host_however_many_strangers_have_called_from_the_same_address() {
+    let network = Network::secure(&[CALLER, CALLED]);
+    let mut host = network.host(CALLED);
+    // Named, and nobody listens there.
+    host.handler("do");
+    let _lond = host.lond();
+    let stranger = Key::new();
+    (1..=30).for_each(|number| refused(&host, &stranger, CALLER, number));
+    let mut link = SecureCaller::open(&network.key(CALLER), host.address, CALLER, CALLED);
+    let answer = link.ask("do:anything");
+    assert!(answer.starts_with("error:do: "), "{answer}");
+    wait::until_true("the child's own line", || {
+        host.log("lond.log").lines().any(|line| line.contains(&format!("] {CALLER} WARN handler do ")))
+    });
+}
