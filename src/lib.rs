@@ -26,7 +26,7 @@
 //! | [`spool`] | the delayed directory of one peer | files, through the `Disk` trait |
 //! | [`lonc`] | `supervisor`: children, signals, status files; `broker` (pure), `reactor`: one link child | supervisor, reactor |
 //! | [`lond`] | `supervisor`: accepting; `serve` and `secure` (pure), `record`, `reactor`: one link child | supervisor, reactor; `record`, through `Disk` |
-//! | [`handler`] | what a request is passed to at `lond`: built in, a local program's socket | sockets are the reactor's |
+//! | [`handler`] | what a request is passed to at `lond` (built in, a local program's socket), and what came of it: answered, not answered, not taken | sockets are the reactor's |
 //! | [`supervise`] | what both supervisors share: child table (pure), fork, locks and what else lies in folders that others may empty, signals, control sockets, titles; at HUP the trial of the next program, and the handoff | yes |
 //! | [`status`] | one snapshot type and its views: text, JSON, the original's `loncstatus.txt` | none |
 //! | [`client`] | for Rust programs: one request, its answer; a critical message when the broker is away | yes |
