@@ -166,7 +166,9 @@ impl Teller<'_> {
                     .attach(command.env("TZ", "UTC").env("TZDIR", self.hosts.network.dir().join("zones")));
             }
             let socket = host.dir.join(format!("run/{name}.sock"));
-            let serves = |_: &Program| Local::try_connect(&socket).is_ok();
+            // The admin socket is there before the address is listened on, without which `lond` does not start.
+            let listens = |program: Tested| program != Tested::Lond || process::listens(host.address);
+            let serves = |_: &Program| listens(program) && Local::try_connect(&socket).is_ok();
             match Program::try_start(&mut command, name, errors.clone(), host.pid_file(name), serves) {
                 Ok(program) => return program,
                 Err((status, said)) => {
