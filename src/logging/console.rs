@@ -135,6 +135,7 @@ mod tests {
     use super::super::place::Place;
     use super::*;
     use std::io::{ErrorKind, Read};
+    use std::os::fd::{FromRawFd, OwnedFd};
     use std::os::unix::net::UnixStream;
 
     /// Writes until it is refused; how many lines that were.
@@ -177,6 +178,46 @@ mod tests {
         let mut console = Console::new(writer.as_raw_fd());
         assert_eq!(console.way, Way::Socket);
         assert!(fill(&mut console) > 10);
+    }
+
+    /// Both ends of a terminal.
+    fn terminal() -> (OwnedFd, OwnedFd) {
+        let mut name = [0; 64];
+        // SAFETY: each call has the descriptor that the first made; the name is written within its room, with an end.
+        let ends = unsafe {
+            let master = libc::posix_openpt(libc::O_RDWR | libc::O_NOCTTY);
+            assert!(master >= 0 && libc::grantpt(master) == 0 && libc::unlockpt(master) == 0);
+            assert_eq!(libc::ptsname_r(master, name.as_mut_ptr(), name.len()), 0);
+            let slave = libc::open(name.as_ptr(), libc::O_RDWR | libc::O_NOCTTY);
+            assert!(slave >= 0);
+            [master, slave].map(|fd| OwnedFd::from_raw_fd(fd))
+        };
+        ends.into()
+    }
+
+    #[test]
+    fn a_terminal_that_was_stopped_is_not_waited_for_and_goes_on_with_a_line_of_its_own() {
+        let (master, slave) = terminal();
+        // SAFETY: the descriptor is open. It is what Ctrl-S does.
+        assert_eq!(unsafe { libc::tcflow(slave.as_raw_fd(), libc::TCOOFF) }, 0);
+        let common: &Common = crate::supervise::shared::zeroed().unwrap();
+        let mut place = Place::new(Console::new(slave.as_raw_fd()), &common.console);
+        assert_eq!(place.out.way, Way::Plain);
+        let refused = (0..1000).filter(|_| place.put(&"z".repeat(1000)).is_err()).count();
+        assert!(refused > 0);
+        // SAFETY: as above.
+        assert_eq!(unsafe { libc::tcflow(slave.as_raw_fd(), libc::TCOON) }, 0);
+        let mut screen = std::fs::File::from(master);
+        let mut text = String::new();
+        let mut buffer = [0; 4096];
+        while !text.contains("left out: ") {
+            // It is full until the screen has shown what it held; either way there is something to show.
+            let _ = place.put("again");
+            let count = screen.read(&mut buffer).unwrap();
+            text.push_str(&String::from_utf8_lossy(&buffer[..count]));
+        }
+        let line = text.lines().find(|line| line.contains("left out: ")).unwrap();
+        assert!(line.starts_with("again ("), "{line}");
     }
 
     #[test]
