@@ -4,7 +4,9 @@ use super::files;
 use jiff::{Timestamp, tz::TimeZone};
 use lonnet::config::{Config, HostId, Hosts, MAX_FILE, PinFile, Pins, Problem, Target};
 use lonnet::logging::steers;
-use lonnet::status::{ServeSnapshot, Snapshot, callers, classic_text, json, parse, table};
+use lonnet::status::{
+    ServeSnapshot, Snapshot, callers, classic_text, findings, json, one_peer, parse, table,
+};
 use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::path::Path;
@@ -161,7 +163,13 @@ pub fn status(bytes: &[u8]) {
         };
         for at in [now, snapshot.written, Timestamp::MIN, Timestamp::MAX] {
             let most = 2 * snapshot.peers.len() + 4;
-            assert!(rows(table(&snapshot, at, &TimeZone::UTC), &['\n']) <= most);
+            for (width, running) in [(None, true), (Some(80), false)] {
+                assert!(rows(table(&snapshot, at, &TimeZone::UTC, width, running), &['\n']) <= most);
+            }
+            for peer in &snapshot.peers {
+                assert!(rows(one_peer(peer, None, at, &TimeZone::UTC, true), &['\n']) <= 12);
+            }
+            assert!(findings(&snapshot, None, at).len() <= 3 * snapshot.peers.len() + 1);
         }
         assert!(rows(classic_text(&snapshot, &TimeZone::UTC), &['\n', '\t']) <= 2 * snapshot.peers.len() + 8);
     }

@@ -99,6 +99,7 @@ pub fn admin(bytes: &[u8]) {
         bytes.get(1..).unwrap_or_default().split_inclusive(|byte| *byte == b'\n').next().unwrap_or_default();
     let expected = match line {
         b"status\n" => "status",
+        b"about\n" => "about",
         b"reload\n" => "reload",
         line if line.ends_with(b"\n") || line.len() > 256 => "error:unknown command\n",
         _ => "",
@@ -132,6 +133,10 @@ fn ask<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> String {
                 admin.reported(&peer, number);
                 admin.turn(now, || "answered".to_owned());
                 "status"
+            }
+            Some(Asked::About) => {
+                admin.answer(token, "answered");
+                "about"
             }
             Some(Asked::Reload) => {
                 admin.answer(token, "answered");

@@ -29,6 +29,11 @@ pub(super) fn ask(socket: &Path, line: &str) -> io::Result<Vec<u8>> {
     Ok(answer)
 }
 
+/// Whether `error` means that whoever asks may not.
+pub(super) fn is_forbidden(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::PermissionDenied
+}
+
 /// Whether `error` means that no process is there to be asked.
 pub(super) fn is_away(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)

@@ -4,7 +4,7 @@
 //! to standard output, a line each, warnings marked `warning: `; with `--json` as one line of JSON, `errors` and `warnings`.
 //! Exit code 0 when nothing is an error, else 1.
 
-use super::{Failure, print};
+use super::{Failure, print, typed};
 use crate::config::{Config, Pin, Problem, Wire};
 use crate::status::json;
 use crate::wire::secure::{HostKey, KeyError, KeyFile};
@@ -147,9 +147,10 @@ impl Found {
             // Its line is not to be added, as for a key that is new: that would make one key two hosts'.
             let what = format!(
                 "this host's key, {}, is {owner}'s: it was copied from there, and each of the two hosts would put an \
-                 end to the other's links; move it away, make this host a key of its own (lon pin --make), and put \
+                 end to the other's links; move it away, make this host a key of its own ({}), and put \
                  the line that this says into {} on every host",
                 KeyFile::Current.path(&config.key_dir).display(),
+                typed(&config.file, "pin --make"),
                 config.pins_file.display()
             );
             self.problems.push(Problem::of(&config.pins_file, what));

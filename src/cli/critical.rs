@@ -4,18 +4,20 @@
 //! `con_delayed`; `con_failed`, with the cause on standard error, when it cannot be stored either. A message that was
 //! sent to a broker which then went without an answer is stored too: it may arrive twice, but it arrives.
 
-use super::{Asked, Failure, complain, exchange, known_peer};
+use super::bearings::Bearings;
+use super::{Asked, Failure, complain, exchange};
 use crate::client::{self, Client};
-use crate::config::Config;
+use std::io;
 
-pub(super) fn run(config: &Config, asked: &Asked) -> Result<u8, Failure> {
-    let peer = known_peer(config, &asked.peer)?;
+pub(super) fn run(bearings: &Bearings, asked: &Asked) -> Result<u8, Failure> {
+    let (config, peer) = (&bearings.config, bearings.peer(&asked.peer)?);
     let mut said = false;
     exchange::run(asked, Client::connect(config, &peer), client::as_critical, &mut |request, error| {
         if !std::mem::replace(&mut said, true) {
             complain(format_args!("ask {}: {error}: storing", config.socket_path(&peer).display()));
         }
-        match client::store(config, &peer, request) {
+        let stored = bearings.spool().map_err(io::Error::other);
+        match stored.and_then(|()| client::store(config, &peer, request)) {
             Ok(_) => client::CON_DELAYED.to_vec(),
             Err(error) => {
                 complain(format_args!("store message for {peer} in {}: {error}", config.spool_dir.display()));

@@ -6,6 +6,7 @@
 //! the program with 1 and without a word.
 
 mod admin;
+mod bearings;
 mod check;
 mod critical;
 mod exchange;
@@ -16,14 +17,27 @@ mod reload;
 mod reply;
 mod rotate;
 mod status;
+mod stop;
+mod terminal;
+mod wait;
 
 use crate::config::{Config, ConfigErrors, HostId};
+use crate::supervise::startup::DEFAULT_CONFIG;
 use crate::wire::secure::KeyError;
+use bearings::Bearings;
 use clap::{Parser, Subcommand};
+use nix::poll::PollTimeout;
 use std::ffi::OsString;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+/// Names the configuration where no argument does.
+const CONFIG_VARIABLE: &str = "LONNET_CONFIG";
+
+/// Longest time that an argument may say.
+const LONGEST_WAIT: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// Asks the hosts of a network, and shows what its links do.
 #[derive(Debug, Parser)]
@@ -33,8 +47,8 @@ struct Arguments {
     #[arg(
         long,
         global = true,
-        env = "LONNET_CONFIG",
-        default_value = "/etc/lonnet/lonnet.toml",
+        env = CONFIG_VARIABLE,
+        default_value = DEFAULT_CONFIG,
         value_name = "FILE"
     )]
     config: PathBuf,
@@ -58,12 +72,12 @@ enum Command {
     Critical(Asked),
     /// Have the running programs read their configuration anew; links that it does not change stay.
     Reload,
-    /// Show what the links do.
-    Status {
-        /// As one line of JSON.
-        #[arg(long)]
-        json: bool,
-    },
+    /// Show what the links do; with a host: all about its link.
+    Status(status::Arguments),
+    /// Wait until links are up, or nothing waits for their hosts any more.
+    Wait(wait::Arguments),
+    /// End lonc and lond in order, and wait until they have ended.
+    Stop(stop::Arguments),
     /// Show what waits to be sent.
     #[command(args_conflicts_with_subcommands = true)]
     Queue {
@@ -74,6 +88,9 @@ enum Command {
         /// Show each request whole, not just what fits the line.
         #[arg(long, requires = "peer")]
         full: bool,
+        /// As one line of JSON.
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -83,6 +100,9 @@ enum QueueCommand {
     Check {
         /// Only what is stored for this host, and what it was answered.
         peer: Option<String>,
+        /// As one line of JSON.
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -153,17 +173,46 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::Check(arguments) => check::run(file, &arguments),
         Command::Pin(arguments) => pin::run(&Config::load(file)?, &arguments),
         Command::Rotate(arguments) => rotate::run(&Config::load(file)?, &arguments),
-        Command::Reply(asked) => reply::run(&Config::load(file)?, &asked),
-        Command::Critical(asked) => critical::run(&Config::load(file)?, &asked),
+        Command::Reply(asked) => reply::run(&Bearings::take(file)?, &asked),
+        Command::Critical(asked) => critical::run(&Bearings::take(file)?, &asked),
         Command::Reload => reload::run(&Config::load(file)?),
-        Command::Status { json } => status::run(&Config::load(file)?, json),
-        Command::Queue { command: Some(QueueCommand::Check { peer }), .. } => {
-            queue::check::run(&Config::load(file)?, peer.as_deref())
+        Command::Status(arguments) => status::run(file, &arguments),
+        Command::Wait(arguments) => wait::run(&Bearings::take(file)?, &arguments),
+        Command::Stop(arguments) => stop::run(&Bearings::take(file)?.config, &arguments),
+        Command::Queue { command: Some(QueueCommand::Check { peer, json }), .. } => {
+            queue::check::run(&Bearings::take(file)?, peer.as_deref(), json)
         }
-        Command::Queue { command: None, peer, full } => {
-            queue::run(&Config::load(file)?, peer.as_deref(), full)
+        Command::Queue { command: None, peer, full, json } => {
+            queue::run(&Bearings::take(file)?, peer.as_deref(), full, json)
         }
     }
+}
+
+/// `lon COMMAND` as a person has to type it for the configuration in `file`.
+fn typed(file: &Path, command: &str) -> String {
+    let named = std::env::var_os(CONFIG_VARIABLE);
+    let named = named.and_then(|named| std::path::absolute(named).ok());
+    let found_anyway = named.as_deref().unwrap_or(Path::new(DEFAULT_CONFIG)) == file;
+    if found_anyway {
+        return format!("lon {command}");
+    }
+    let file = file.display().to_string();
+    let plain = file.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-+,:@%".contains(&byte));
+    let file = if plain { file } else { format!("'{}'", file.replace('\'', "'\\''")) };
+    format!("lon --config {file} {command}")
+}
+
+/// A length of time as an argument has it: `30s`, `2m`, `500ms`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || "want a time like 30s, 2m or 500ms".to_owned();
+    let signed: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
+    Duration::try_from(signed).ok().filter(|duration| *duration <= LONGEST_WAIT).ok_or_else(wrong)
+}
+
+/// What is left until `deadline`, as `poll` takes it: rounded up, so that it is over then.
+fn patience(deadline: Instant) -> PollTimeout {
+    let left = deadline.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
+    PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
 }
 
 /// One line to standard error. That it cannot be written has nowhere to be said.

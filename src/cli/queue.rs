@@ -1,24 +1,20 @@
 //! `lon queue [PEER]`: what waits to be sent. Only reads; the broker may run or not. `lon queue check` is in `check`.
 //!
 //! Without a host: a line for each that has something, hosts that are no longer in the table too. With one: a line for
-//! each message, the oldest first, its request with unprintable bytes escaped and cut to the width of the terminal
-//! (`--full`: the whole of it, as far as a listing holds it). A folder that cannot be read is an error, since "nothing
-//! waits" would be a guess.
+//! each message, the oldest first, its request with unprintable bytes escaped, the beginning of it, and cut to the width of the
+//! terminal (`--full`: the whole of it, as far as a listing holds it; in a pipe nothing is cut to a width). A folder that
+//! cannot be read is an error, since "nothing waits" would be a guess.
 
+mod as_json;
 pub(super) mod check;
 
-use super::{Failure, print};
+use super::bearings::Bearings;
+use super::{Failure, print, terminal};
 use crate::config::{Config, HostId};
 use crate::lonc::inbox_owner::inbox_owner;
 use crate::spool::{self, Delayed, Listing};
 use crate::status::{Head, ago, columns, cut, one_line, set_aside};
 use jiff::Timestamp;
-
-/// Characters of a line where nothing says how wide the terminal is.
-const WIDTH: usize = 80;
-
-/// The shell's word for the width of the terminal.
-const WIDTH_VARIABLE: &str = "COLUMNS";
 
 const HOSTS_HEADS: [Head; 7] = [
     Head::left("PEER"),
@@ -39,8 +35,8 @@ const NO_PEER: &str = "no longer in hosts.tab";
 /// Files for no host that are named; the rest is counted.
 const STRAYS_NAMED: usize = 5;
 
-pub(super) fn run(config: &Config, peer: Option<&str>, full: bool) -> Result<u8, Failure> {
-    let now = Timestamp::now();
+pub(super) fn run(bearings: &Bearings, peer: Option<&str>, full: bool, as_json: bool) -> Result<u8, Failure> {
+    let (config, now) = (&bearings.config, Timestamp::now());
     let delayed = delayed(config)?;
     let listing = |peer: &HostId| {
         let files = delayed.files.get(peer).map_or(&[][..], Vec::as_slice);
@@ -50,18 +46,25 @@ pub(super) fn run(config: &Config, peer: Option<&str>, full: bool) -> Result<u8,
     let text = match peer {
         None => {
             let mut waiting = Vec::new();
-            for peer in &config.peers {
-                waiting.push((peer.host.id.to_string(), listing(&peer.host.id)?));
+            let peers = config.peers.iter().map(|peer| (&peer.host.id, false));
+            for (peer, stranger) in peers.chain(delayed.strangers.iter().map(|stranger| (stranger, true))) {
+                waiting.push((peer.to_string(), stranger, listing(peer)?));
             }
-            for stranger in &delayed.strangers {
-                waiting.push((format!("{stranger} ({NO_PEER})"), listing(stranger)?));
+            if as_json {
+                as_json::hosts(&waiting, &delayed.strays)
+            } else {
+                hosts(&waiting, &delayed.strays, now)
             }
-            hosts(&waiting, &delayed.strays, now)
         }
         Some(peer) => {
-            let peer = named(config, &delayed, peer)?;
-            let width = if full { usize::MAX } else { terminal_width() };
-            messages(&peer, delayed.strangers.contains(&peer), &listing(&peer)?, now, width)
+            let peer = named(bearings, &delayed, peer)?;
+            let (stranger, listing) = (delayed.strangers.contains(&peer), listing(&peer)?);
+            if as_json {
+                as_json::messages(peer.as_str(), stranger, &listing)
+            } else {
+                let width = terminal::width().filter(|_| !full).unwrap_or(usize::MAX);
+                messages(&peer, stranger, &listing, now, width)
+            }
         }
     };
     print(text.as_bytes())?;
@@ -69,33 +72,29 @@ pub(super) fn run(config: &Config, peer: Option<&str>, full: bool) -> Result<u8,
 }
 
 /// The host that an argument names: a peer, or one that is none any more and has a folder.
-fn named(config: &Config, delayed: &Delayed<'_>, text: &str) -> Result<HostId, Failure> {
+fn named(bearings: &Bearings, delayed: &Delayed<'_>, text: &str) -> Result<HostId, Failure> {
     match HostId::new(text) {
         Ok(id) if delayed.strangers.contains(&id) => Ok(id),
-        Ok(_) | Err(_) => super::known_peer(config, text),
+        Ok(_) | Err(_) => bearings.peer(text),
     }
 }
 
 /// What stands in the delayed directory, by whose it is as the broker sees it.
-fn delayed(config: &Config) -> Result<Delayed<'_>, Failure> {
+pub(super) fn delayed(config: &Config) -> Result<Delayed<'_>, Failure> {
     let host = |id: &str| HostId::new(id).ok().and_then(|id| config.hosts.get(&id)).map(|host| &host.id);
     let peer = |id: &str| host(id).filter(|id| config.peer(id).is_some());
     spool::delayed(&config.spool_dir, peer, |name| inbox_owner(name, |id| host(id).is_some()).and_then(peer))
         .map_err(|error| Failure::did("list", config.spool_dir.display(), error))
 }
 
-fn terminal_width() -> usize {
-    std::env::var(WIDTH_VARIABLE).ok().and_then(|width| width.parse().ok()).unwrap_or(WIDTH)
-}
-
 /// A line for each host that has something, and one for files that are nobody's.
-fn hosts(waiting: &[(String, Listing)], strays: &[String], now: Timestamp) -> String {
+fn hosts(waiting: &[as_json::Waiting], strays: &[String], now: Timestamp) -> String {
     let rows: Vec<Vec<String>> = waiting
         .iter()
-        .filter(|(_, listing)| *listing != Listing::default())
-        .map(|(peer, listing)| {
+        .filter(|(_, _, listing)| *listing != Listing::default())
+        .map(|(peer, stranger, listing)| {
             vec![
-                peer.clone(),
+                if *stranger { format!("{peer} ({NO_PEER})") } else { peer.clone() },
                 listing.waiting.to_string(),
                 listing.bytes.to_string(),
                 oldest(listing).map(|oldest| ago(oldest, now)).unwrap_or_else(|| "-".to_owned()),
@@ -253,7 +252,11 @@ mod tests {
         let failed = Listing { failed: 1, ..Listing::default() };
         assert_eq!(
             hosts(
-                &[(full, some_wait()), (idle.clone(), Listing::default()), (aside, failed)],
+                &[
+                    (full, false, some_wait()),
+                    (idle.clone(), false, Listing::default()),
+                    (aside, false, failed)
+                ],
                 &[],
                 time(NOW)
             ),
@@ -261,7 +264,7 @@ mod tests {
              msul1        5   1200  1 h     1 file      2 failed, 1 corrupt\n\
              msul3        0      0  -                   1 failed\n"
         );
-        assert_eq!(hosts(&[(idle, Listing::default())], &[], time(NOW)), "nothing waits\n");
+        assert_eq!(hosts(&[(idle, false, Listing::default())], &[], time(NOW)), "nothing waits\n");
         let strays: Vec<String> = (1..=6).map(|n| format!("{n}.x\n")).collect();
         assert_eq!(
             hosts(&[], &strays, time(NOW)),

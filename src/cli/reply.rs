@@ -2,12 +2,12 @@
 //!
 //! What the broker cannot be asked is answered `con_lost`, as the broker itself would; why, goes to standard error.
 
-use super::{Asked, Failure, complain, exchange, known_peer};
+use super::bearings::Bearings;
+use super::{Asked, Failure, complain, exchange};
 use crate::client::Client;
-use crate::config::Config;
 
-pub(super) fn run(config: &Config, asked: &Asked) -> Result<u8, Failure> {
-    let peer = known_peer(config, &asked.peer)?;
+pub(super) fn run(bearings: &Bearings, asked: &Asked) -> Result<u8, Failure> {
+    let (config, peer) = (&bearings.config, bearings.peer(&asked.peer)?);
     let mut said = false;
     exchange::run(asked, Client::connect(config, &peer), <[u8]>::to_owned, &mut |_, error| {
         if !std::mem::replace(&mut said, true) {

@@ -9,10 +9,15 @@
 //! Where it stands is read from the files alone, so any step may be cut off anywhere: at each moment there is a whole
 //! `host.key`, and the same command goes on where it stopped. `--undo` takes back `--prepare` or `--switch`. Two who take
 //! a step at once: one is refused.
-//! The other hosts cannot be asked whether they have the new line; our own `hosts.pins`, which is the same file, can.
+//! The other hosts cannot be asked whether they have the new line; our own `hosts.pins`, which is the same file, can. So
+//! `--finish` looks at the links before it lets go of the old key: each that `lonc` makes on the secure wire must be up with the
+//! new one, and each that others have made to `lond`, as far as `lond` knows them since its start, must have been made with it.
+//! `--force` finishes all the same.
+
+mod links;
 
 use super::pin::line;
-use super::{Failure, print};
+use super::{Failure, print, typed};
 use crate::config::{Config, Pin};
 use crate::wire::secure::{HostKey, KeyError, KeyFile, sync_folder};
 use std::fs::{self, File, TryLockError};
@@ -20,11 +25,12 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
-/// What has the running programs take a step over; links that stay valid stay.
-const RELOAD: &str = "lon reload";
+/// Links that `--finish` names as not up with the new key.
+const SAID: usize = 10;
 
 #[derive(Debug, clap::Args)]
-#[group(multiple = false)]
+#[group(skip)]
+#[command(group = clap::ArgGroup::new("step").args(["prepare", "switch", "finish", "undo"]).multiple(false))]
 pub(super) struct Arguments {
     /// First: make the new key, to be made known to all hosts.
     #[arg(long)]
@@ -32,9 +38,12 @@ pub(super) struct Arguments {
     /// Second: use it. The old one is kept.
     #[arg(long)]
     switch: bool,
-    /// Third: remove the old one.
+    /// Third: remove the old one. Refused unless every link is up with the new one.
     #[arg(long)]
     finish: bool,
+    /// Remove it all the same: whoever does not know the new key is cut off then.
+    #[arg(long, requires = "finish")]
+    force: bool,
     /// Take back what was prepared or switched.
     #[arg(long)]
     undo: bool,
@@ -62,7 +71,7 @@ enum Stage {
 }
 
 pub(super) fn run(config: &Config, arguments: &Arguments) -> Result<u8, Failure> {
-    let Arguments { prepare, switch, finish, undo } = *arguments;
+    let Arguments { prepare, switch, finish, force, undo } = *arguments;
     let step = match (prepare, switch, finish, undo) {
         (true, ..) => Step::Prepare,
         (_, true, ..) => Step::Switch,
@@ -87,7 +96,12 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> Result<u8, Failure>
         (Step::Switch, Stage::Switched { .. }) => {
             return Err(rotation.refuse("the new key is in use already"));
         }
-        (Step::Finish, Stage::Switched { old }) => rotation.finish(old)?,
+        (Step::Finish, Stage::Switched { old }) => {
+            if !force {
+                rotation.check_links()?;
+            }
+            rotation.finish(old)?
+        }
         (Step::Finish, Stage::Idle) => return Err(rotation.refuse("there is no old key")),
         (Step::Finish, Stage::Prepared { .. }) => {
             return Err(rotation.refuse("the new key is not in use yet"));
@@ -192,8 +206,10 @@ impl<'a> Rotation<'a> {
         Ok(format!(
             "undone: the old key is host.key again, the new one waits in host.key.new.\n\
              next, on this host:  {}\n\
-             then:  lon rotate --switch to go on, or lon rotate --undo to drop the new key\n",
-            RELOAD
+             then:  {} to go on, or {} to drop the new key\n",
+            self.typed("reload"),
+            self.typed("rotate --switch"),
+            self.typed("rotate --undo")
         ))
     }
 
@@ -203,14 +219,16 @@ impl<'a> Rotation<'a> {
         match &self.stage {
             Stage::Idle => {
                 format!(
-                    "no change of keys is under way. The key in use:\n  {current}next:  lon rotate --prepare\n"
+                    "no change of keys is under way. The key in use:\n  {current}next:  {}\n",
+                    self.typed("rotate --prepare")
                 )
             }
             Stage::Prepared { new } if self.knows(new.pin()) => format!(
                 "step 1 of 3 is done: a new key waits. It is in this host's {}:\n  {}\
-                 next, once it is in that file on every host and it was reloaded:  lon rotate --switch\n",
+                 next, once it is in that file on every host and it was reloaded:  {}\n",
                 self.config.pins_file.display(),
                 line(self.config, new),
+                self.typed("rotate --switch"),
             ),
             Stage::Prepared { new } => {
                 format!("step 1 of 3 is done: a new key waits.\n{}", self.spread(new))
@@ -228,18 +246,22 @@ impl<'a> Rotation<'a> {
         format!(
             "next: add this line to hosts.pins on EVERY host, beside the present one:\n  {}\
              and on every host:  {}\n\
-             then, on this host:  lon rotate --switch\n",
+             then, on this host:  {}\n",
             line(self.config, new),
-            RELOAD
+            self.typed("reload"),
+            self.typed("rotate --switch")
         )
     }
 
     fn reload(&self) -> String {
         format!(
             "next, on this host:  {}\n\
-             then see that all links are up (lon status, here and on the others), and:  lon rotate --finish\n\
-             If they are not:  lon rotate --undo\n",
-            RELOAD
+             then see that all links are up ({}, here and on the others), and:  {}\n\
+             If they are not:  {}\n",
+            self.typed("reload"),
+            self.typed("wait --up"),
+            self.typed("rotate --finish"),
+            self.typed("rotate --undo")
         )
     }
 
@@ -250,8 +272,32 @@ impl<'a> Rotation<'a> {
         format!(
             "next: remove this line from hosts.pins on EVERY host:\n  {}and on every host:  {}\n",
             line(self.config, key),
-            RELOAD
+            self.typed("reload")
         )
+    }
+
+    /// Refuses to let go of the old key while somebody may need it.
+    fn check_links(&self) -> Result<(), Failure> {
+        let mut against = links::against(self.config, &self.current.pin().to_string());
+        if against.is_empty() {
+            return Ok(());
+        }
+        if let Some(more) = against.len().checked_sub(SAID).filter(|&more| more > 0) {
+            against.truncate(SAID);
+            against.push(format!("and {more} more"));
+        }
+        let what = format!(
+            "not every link is up with the new key, so that the old one may still be needed; it stays:\n  {}\n\
+             when they are up, try again; or, to cut those off that do not know the new key:  {}",
+            against.join("\n  "),
+            self.typed("rotate --finish --force")
+        );
+        Err(Failure::did("rotate", "--finish", what))
+    }
+
+    /// A command as it has to be typed for this configuration.
+    fn typed(&self, command: &str) -> String {
+        typed(&self.config.file, command)
     }
 
     /// Whether our own `hosts.pins` has it for this host.

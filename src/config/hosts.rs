@@ -56,6 +56,11 @@ impl HostId {
         Ok(HostId(text.to_owned()))
     }
 
+    /// Stands for an id that nothing tells. A host may have it, and is then one of which nothing is known.
+    pub(super) fn unknown() -> HostId {
+        HostId("-".to_owned())
+    }
+
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -170,6 +175,21 @@ impl Hosts {
     /// Whether some host has no address, so that an unknown caller may be one whose name is yet to be looked up.
     pub fn has_unaddressed(&self) -> bool {
         self.hosts.iter().any(|host| host.address.is_none())
+    }
+
+    /// Adds a host of which nothing but its id is known, behind all others, unless it is there already.
+    pub(super) fn add_unknown(&mut self, id: &HostId) {
+        if self.get(id).is_none() {
+            let (domain, name) = (String::new(), String::new());
+            self.push(Host {
+                id: id.clone(),
+                domain,
+                role: Role(String::new()),
+                name,
+                address: None,
+                line: 0,
+            });
+        }
     }
 
     /// Place of a host in the order of the file.

@@ -7,6 +7,7 @@
 //! | file | what it owns |
 //! | --- | --- |
 //! | `resolve` | [`Config::load`]: all files, and what only they together can tell |
+//! | `salvage` | what the tools can go by while a file has mistakes: what is right in it, and what a running program goes by |
 //! | `doubts` | what is no error and yet hardly meant: warnings that name hosts |
 //! | `settings` | `lonnet.toml`, each key by itself: its name, type and default |
 //! | `section` | the keys of one table with their lines; what nobody asked for is unknown |
@@ -23,6 +24,7 @@ mod hosts;
 mod pins;
 mod problem;
 mod resolve;
+mod salvage;
 mod section;
 mod settings;
 mod value;
@@ -31,6 +33,7 @@ pub use hosts::{Host, HostId, Hosts, Role};
 pub use pins::{Pin, PinFile, Pins};
 pub use problem::{ConfigErrors, Problem};
 pub use resolve::{MAX_FILE, Source};
+pub use salvage::{PeerAbout, Salvage, Whereabouts};
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;

@@ -9,7 +9,7 @@ use super::problem::{ConfigErrors, MAX_PROBLEMS, Problem};
 use super::section::Report;
 use super::settings::{DEFAULT_HOSTS, HandlerSettings, Overlay, Settings};
 use super::value::{self, MAX_SOCKET_PATH};
-use super::{Allow, Config, Handler, Host, HostId, Hosts, Peer, PinFile, Target};
+use super::{Allow, Config, Handler, Host, HostId, Hosts, Peer, PinFile, Pins, Target};
 use nix::sys::statvfs::statvfs;
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
@@ -86,11 +86,11 @@ fn load(file: &Path, source: Source<'_>) -> Result<Config, Vec<Problem>> {
 }
 
 /// The whole file, unless it is too long for one of ours.
-fn read(file: &Path, source: Source<'_>) -> Result<Vec<u8>, Problem> {
+pub(super) fn read(file: &Path, source: Source<'_>) -> Result<Vec<u8>, Problem> {
     bounded(file, source(file))
 }
 
-fn attempt(file: &Path) -> io::Result<Vec<u8>> {
+pub(super) fn attempt(file: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(file)?.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
@@ -107,7 +107,7 @@ fn bounded(file: &Path, read: io::Result<Vec<u8>>) -> Result<Vec<u8>, Problem> {
 }
 
 /// `hosts.pins`; `None`: it is not there, which may be as it should.
-fn read_pins(file: &Path, source: Source<'_>, table: Option<&Table>) -> Option<PinFile> {
+pub(super) fn read_pins(file: &Path, source: Source<'_>, table: Option<&Table>) -> Option<PinFile> {
     let read = source(file);
     if read.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
         return None;
@@ -119,13 +119,13 @@ fn read_pins(file: &Path, source: Source<'_>, table: Option<&Table>) -> Option<P
 }
 
 impl Table {
-    fn parse_file(file: &Path, source: Source<'_>) -> Result<Table, Problem> {
+    pub(super) fn parse_file(file: &Path, source: Source<'_>) -> Result<Table, Problem> {
         Ok(Table::parse(file, &read(file, source)?))
     }
 }
 
 /// Reports one problem a line, since what follows an error in the same line is mostly its echo. Returns the lines.
-fn report_syntax(report: &mut Report, errors: &[toml::de::Error]) -> BTreeSet<usize> {
+pub(super) fn report_syntax(report: &mut Report, errors: &[toml::de::Error]) -> BTreeSet<usize> {
     let mut lines = BTreeSet::new();
     for error in errors {
         let line = error.span().map_or(1, |span| report.line_of(span.start));
@@ -152,7 +152,7 @@ fn hosts_beside_errors<'a>(
 }
 
 /// The folder that relative paths begin at.
-fn folder(file: &Path) -> &Path {
+pub(super) fn folder(file: &Path) -> &Path {
     file.parent().unwrap_or(Path::new(""))
 }
 
@@ -198,7 +198,22 @@ fn resolve(
     report.warnings.extend(warnings);
     let PinFile { pins, warnings, .. } = pins.unwrap_or_default();
     report.warnings.extend(warnings);
-    Some(Config {
+    let warnings = std::mem::take(&mut report.warnings);
+    Some(assemble(settings, &absolute, id, hosts, peers, pins, warnings))
+}
+
+/// A configuration of its parts. `file`: its absolute path.
+pub(super) fn assemble(
+    settings: Settings,
+    file: &Path,
+    id: HostId,
+    hosts: Hosts,
+    peers: Vec<Peer>,
+    pins: Pins,
+    warnings: Vec<Problem>,
+) -> Config {
+    let base = folder(file);
+    Config {
         id,
         hosts,
         hosts_file: base.join(&settings.hosts),
@@ -218,9 +233,9 @@ fn resolve(
             .into_iter()
             .map(|own| Handler { socket: base.join(&own.handler.socket), ..own.handler })
             .collect(),
-        warnings: std::mem::take(&mut report.warnings),
-        file: absolute.clone(),
-    })
+        warnings,
+        file: file.to_owned(),
+    }
 }
 
 /// A Unix socket's path has an end that no configuration can move: better said here than at the first `bind`.
@@ -282,7 +297,7 @@ fn check_ids(settings: &Settings, table: &Table, report: &mut Report) {
 }
 
 /// Every host but this one, with what holds for it.
-fn peers(settings: &Settings, hosts: &Hosts, own: &HostId, disk: u64) -> Vec<Peer> {
+pub(super) fn peers(settings: &Settings, hosts: &Hosts, own: &HostId, disk: u64) -> Vec<Peer> {
     let own_keys: HashMap<&HostId, &Overlay> =
         settings.host.iter().map(|(id, keys)| (&id.value, keys)).collect();
     let no_keys = Overlay::default();
@@ -310,7 +325,7 @@ fn peers(settings: &Settings, hosts: &Hosts, own: &HostId, disk: u64) -> Vec<Pee
 
 /// Bytes of the file system that this folder is on, or will be when it is made; one without a bound where that cannot be
 /// told.
-fn size_of_disk(folder: &Path) -> u64 {
+pub(super) fn size_of_disk(folder: &Path) -> u64 {
     let found = folder.ancestors().find_map(|path| statvfs(path).ok());
     found.map_or(u64::MAX, |disk| disk.blocks().saturating_mul(disk.fragment_size()))
 }

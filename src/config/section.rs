@@ -136,6 +136,11 @@ impl<'a> Section<'a> {
         format!("{}: {what}", self.name)
     }
 
+    /// Whether there is something that nobody has asked for.
+    pub(super) fn has_more(&self) -> bool {
+        !self.keys.is_empty()
+    }
+
     /// Reports what nobody asked for.
     pub(super) fn finish(self, report: &mut Report) {
         for (key, placed) in &self.keys {

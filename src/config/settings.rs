@@ -57,6 +57,8 @@ pub(super) struct Settings {
     pub host: Vec<(Placed<HostId>, Overlay)>,
     pub lond: Lond,
     pub handlers: Vec<HandlerSettings>,
+    /// The top of the file has a key that there is not: one of the others may have been meant.
+    pub unknown_key: bool,
 }
 
 /// `[lonc]`, or a `[host.<id>]` that lies over it: what is `None` is left to what lies below.
@@ -117,6 +119,7 @@ impl Settings {
         let host = read_hosts(top.table(report, "host"), report);
         let lond = read_lond(top.table(report, "lond"), lonc_keys.port(), report);
         let handlers = read_handlers(top.table(report, "handler"), report);
+        let unknown_key = top.has_more();
         top.finish(report);
         Settings {
             id,
@@ -136,6 +139,7 @@ impl Settings {
             host,
             lond,
             handlers,
+            unknown_key,
         }
     }
 }

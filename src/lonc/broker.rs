@@ -234,6 +234,11 @@ impl<D: Disk> Broker<D> {
         self.link.is_up()
     }
 
+    /// The TCP connection to the peer is made; the tunnel is not.
+    pub fn link_reached(&mut self, now: Now) {
+        self.link_event(Event::Reached, now);
+    }
+
     /// The connection to the peer is made.
     pub fn link_connected(&mut self, now: Now) {
         self.link.set_epoch(self.spool.epoch());
@@ -411,6 +416,7 @@ impl<D: Disk> Broker<D> {
             pid: std::process::id(),
             state: if draining { LinkState::Draining } else { self.link.state() },
             since: self.link.since().told(now),
+            next_dial: if draining { None } else { self.link.next_dial(now) },
             doing: if draining {
                 "answering what is there, then ending".into()
             } else {
@@ -421,6 +427,8 @@ impl<D: Disk> Broker<D> {
                 Wire::Secure => "secure".to_owned(),
             },
             private: self.wire == Wire::Secure,
+            // The reactor has the key.
+            own_pin: None,
             in_flight: self.pending.len() as u64,
             done: self.counters.done,
             lost: self.counters.lost,
@@ -432,6 +440,7 @@ impl<D: Disk> Broker<D> {
             corrupt: waiting.corrupt,
             last_error: last_error.map(|(text, _)| text.clone()),
             last_error_at: last_error.map(|(_, at)| at.told(now)),
+            last_error_past: !draining && last_error.is_some_and(|(_, at)| self.link.is_past(*at)),
             last_log: crate::logging::last_line(),
             away: self.away.status(now, |command| self.spool.held(command)),
         }

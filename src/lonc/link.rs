@@ -12,7 +12,7 @@ use crate::config::{Peer, Wire};
 use crate::logging::repeats::Quota;
 use crate::status::{LinkState, put_right};
 use crate::wire::line::Outgoing;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
@@ -56,6 +56,8 @@ enum State {
     },
     Connecting {
         until: Instant,
+        /// TCP is there, and the tunnel is not.
+        reached: bool,
     },
     Opening {
         until: Instant,
@@ -74,7 +76,9 @@ pub enum Event {
     Due,
     /// Somebody wants the link up now.
     DialNow,
-    /// The TCP connection is made.
+    /// On the secure wire: the TCP connection is made, and the tunnel is asked for.
+    Reached,
+    /// The connection is made: TCP and, on the secure wire, the tunnel.
     Connected,
     /// The opening ended well.
     Opened,
@@ -182,12 +186,22 @@ impl Link {
                     self.failures = 0;
                 }
                 self.dialled = Some(now.mono);
-                self.enter(State::Connecting { until: now.mono + self.connect_timeout }, None, now);
+                let until = now.mono + self.connect_timeout;
+                self.enter(State::Connecting { until, reached: false }, None, now);
                 Some(Action::Dial)
             }
-            (State::Connecting { .. }, Event::Due) => {
-                let why = format!("no connection within {:?}", self.connect_timeout);
+            (State::Connecting { reached, .. }, Event::Due) => {
+                let why = match reached {
+                    false => format!("no connection within {:?}", self.connect_timeout),
+                    true => format!("TCP is there, no TLS answer within {:?}", self.opening_timeout),
+                };
                 self.fail(&why, now)
+            }
+            (State::Connecting { reached: true, .. }, Event::Reached) => None,
+            (State::Connecting { reached: false, .. }, Event::Reached) => {
+                let until = now.mono + self.opening_timeout;
+                self.enter(State::Connecting { until, reached: true }, None, now);
+                None
             }
             (State::Connecting { .. }, Event::Connected) => {
                 self.begin(now);
@@ -224,14 +238,18 @@ impl Link {
                 Some(Action::HangUp)
             }
             // What was under way when the state changed comes too late and means nothing any more.
-            (State::Down { .. }, Event::Connected | Event::Opened | Event::Lost(_) | Event::Left)
+            (
+                State::Down { .. },
+                Event::Reached | Event::Connected | Event::Opened | Event::Lost(_) | Event::Left,
+            )
             | (State::Connecting { .. }, Event::DialNow | Event::Opened | Event::Left)
-            | (State::Opening { .. }, Event::DialNow | Event::Connected | Event::Left)
-            | (State::Up { .. }, Event::DialNow | Event::Connected | Event::Opened) => None,
+            | (State::Opening { .. }, Event::DialNow | Event::Reached | Event::Connected | Event::Left)
+            | (State::Up { .. }, Event::DialNow | Event::Reached | Event::Connected | Event::Opened) => None,
             (
                 State::Shut,
                 Event::Due
                 | Event::DialNow
+                | Event::Reached
                 | Event::Connected
                 | Event::Opened
                 | Event::Lost(_)
@@ -480,7 +498,7 @@ impl Link {
     /// When [`Event::Due`] is due.
     pub fn deadline(&self) -> Option<Instant> {
         match self.state {
-            State::Down { until } | State::Connecting { until } | State::Opening { until } => Some(until),
+            State::Down { until } | State::Connecting { until, .. } | State::Opening { until } => Some(until),
             State::Up { .. } => [self.beat_at(), self.probe].into_iter().flatten().min(),
             State::Shut => None,
         }
@@ -503,7 +521,8 @@ impl Link {
                 let pause = until.saturating_duration_since(now.mono);
                 format!("down, next dial in {:.1} s", pause.as_secs_f64())
             }
-            State::Connecting { .. } => "connecting".to_owned(),
+            State::Connecting { reached: false, .. } => "connecting".to_owned(),
+            State::Connecting { reached: true, .. } => "connecting: TCP is there, waiting for TLS".to_owned(),
             State::Opening { .. } => {
                 let waits_for = self.protocol.as_ref().map(Protocol::waits_for).unwrap_or_default();
                 format!("opening: waiting for {waits_for}")
@@ -511,6 +530,18 @@ impl Link {
             State::Up { .. } => "up".to_owned(),
             State::Shut => "down, not dialling".to_owned(),
         }
+    }
+
+    /// When the next dial is due, where it waits for one.
+    pub fn next_dial(&self, now: Now) -> Option<Timestamp> {
+        let State::Down { until } = self.state else { return None };
+        let pause = SignedDuration::try_from(until.saturating_duration_since(now.mono)).ok()?;
+        now.wall.checked_add(pause).ok()
+    }
+
+    /// Whether what went wrong at `at` is past: the link came up after it.
+    pub fn is_past(&self, at: Now) -> bool {
+        self.is_up() && at.mono <= self.since.mono
     }
 
     /// Since when the link is up, or is not.

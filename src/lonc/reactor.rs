@@ -229,7 +229,8 @@ impl<D: Disk> Reactor<D> {
     // The supervisor.
 
     fn report(&mut self, report: Option<u64>, now: Now) {
-        let status = Box::new(self.broker.status(now));
+        let mut status = Box::new(self.broker.status(now));
+        status.own_pin = self.keys.as_ref().map(|(identity, _)| identity.pin().to_string());
         title::set(&format!("{} {}", status.peer, status.state.as_str()));
         if let Err(error) = self.control.send(&FromLink::Status { report, status }) {
             log::warn!("tell the supervisor: {error}; tried again");

@@ -28,7 +28,7 @@ use super::entry::{self, Seed};
 use crate::config::{HostId, Pin};
 use crate::logging::repeats::Repeats;
 use crate::status::LinkState;
-use crate::supervise::admin::{Admin, Asked};
+use crate::supervise::admin::{About, Admin, Asked};
 use crate::supervise::anew;
 use crate::supervise::control::ToLink;
 use crate::supervise::insist::insist;
@@ -195,7 +195,8 @@ impl<'a> Supervisor<'a> {
                 .ok()
         });
         let started = left.as_ref().map_or_else(Timestamp::now, |left| left.started);
-        let board = Board::new(config, started, now);
+        let mut board = Board::new(config, started, now);
+        board.set_own_pin(key);
         let mut supervisor = Supervisor {
             start,
             entry,
@@ -458,6 +459,10 @@ impl<'a> Supervisor<'a> {
                 for peer in self.children.with_control().collect::<Vec<_>>() {
                     self.send(&peer, &ToLink::Report(number), now);
                 }
+            }
+            Some(Asked::About) => {
+                let about = About::this_process("lonc", &self.start.config, self.stops_within());
+                self.admin.answer(token, &crate::status::json(&about));
             }
             Some(Asked::Reload) => {
                 let answer = self.reload(now);

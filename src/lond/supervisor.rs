@@ -57,7 +57,7 @@ use super::ledger::Ledger;
 use crate::config::{HostId, Pin};
 use crate::logging::repeats::Repeats;
 use crate::status;
-use crate::supervise::admin::{Admin, Asked};
+use crate::supervise::admin::{About, Admin, Asked};
 use crate::supervise::anew;
 use crate::supervise::control::{Channel, FromServe, ToServe};
 use crate::supervise::insist::insist;
@@ -232,6 +232,8 @@ impl<'a> Supervisor<'a> {
         let counts = left.as_ref().map(|left| left.counts).unwrap_or_default();
         let callers = Callers::new(config, key);
         let most_links = raise_descriptor_limit(room::links_of(config), DESCRIPTORS_A_LINK);
+        let mut board = Board::new(started, counts, now);
+        board.set_own_pin(key);
         let mut supervisor = Supervisor {
             start,
             entry,
@@ -248,7 +250,7 @@ impl<'a> Supervisor<'a> {
             descriptors: most_links,
             key,
             admin,
-            board: Board::new(started, counts, now),
+            board,
             refused: Hush::new(hush::NAMED_AGAIN),
             crowd: Hush::new(hush::SHORTAGE_AGAIN),
             failures: Hush::new(hush::SHORTAGE_AGAIN),
@@ -459,13 +461,13 @@ impl<'a> Supervisor<'a> {
         for message in received.messages {
             match message {
                 FromServe::Spoke => self.tell(pid, Event::Spoke, now),
-                FromServe::Opened { caller, pin, wire } => {
+                FromServe::Opened { caller, pin, own_pin, wire } => {
                     if let Some(link) = self.links.get(pid) {
                         self.names.called(&caller, link.remote.ip());
                     }
-                    let opened = Opened { wire, pin, since: Timestamp::now() };
+                    let opened = Opened { wire, pin, own_pin, since: Timestamp::now() };
+                    self.board.saw(&caller, opened.wire, opened.since);
                     self.tell(pid, Event::Opened(caller, opened), now);
-                    self.board.touch();
                 }
                 FromServe::Closed { why, fault } => self.say_closed(pid, &why, fault, now),
                 FromServe::Refused { why, key } => self.handshake_refused(pid, &why, key.as_deref(), now),
@@ -520,6 +522,11 @@ impl<'a> Supervisor<'a> {
         // The children need not be asked: what a status tells is known here.
         match self.admin.ready(token, &mut self.scratch, now, std::iter::empty()) {
             None | Some(Asked::Status(_)) => {}
+            Some(Asked::About) => {
+                let within = self.start.config.lond.drain_timeout + GRACE + LAST_WAIT;
+                let about = About::this_process("lond", &self.start.config, within);
+                self.admin.answer(token, &status::json(&about));
+            }
             Some(Asked::Reload) => {
                 let answer = self.reload(now);
                 self.admin.answer(token, &answer);

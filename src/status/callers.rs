@@ -1,7 +1,7 @@
 //! What `lond` tells: who has a link to this host, and who was turned away.
 
 use super::columns::{Head, columns};
-use super::{ago, not_restarted, one_line};
+use super::{Uptime, ago, not_restarted, one_line};
 use crate::config::{HostId, Wire};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -27,6 +27,9 @@ pub struct CallerStatus {
     pub address: SocketAddr,
     /// The pin that the caller's key matched; none on the classic wire.
     pub pin: Option<String>,
+    /// The pin of this host's own key that it was shown; none on the classic wire.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own_pin: Option<String>,
     /// Another address from which links of the same host come in turns with this one: two machines with one key, most likely.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rival: Option<IpAddr>,
@@ -39,6 +42,17 @@ pub struct NotListening {
     pub address: SocketAddr,
     /// What the system said last.
     pub why: String,
+}
+
+/// A host that had a link and has none now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GoneCaller {
+    /// Who called.
+    pub caller: HostId,
+    /// What was spoken.
+    pub wire: Wire,
+    /// When its last link was opened.
+    pub last: Timestamp,
 }
 
 /// All links to one `lond`. Counts are since [`ServeSnapshot::started`].
@@ -56,8 +70,14 @@ pub struct ServeSnapshot {
     pub started: Timestamp,
     /// When this snapshot was made.
     pub written: Timestamp,
+    /// The same by the machine's uptime, which tells the snapshot's age after the clock was set, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub written_uptime: Option<Uptime>,
     /// What the supervisor does, in words.
     pub doing: String,
+    /// The pin of this host's own key, where one is needed and there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own_pin: Option<String>,
     /// Why the last HUP left the program as it was, if it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_restarted: Option<String>,
@@ -70,6 +90,9 @@ pub struct ServeSnapshot {
     pub not_listening: Vec<NotListening>,
     /// Every link that was opened and has not ended, by caller; an older one of the same caller is on its way out.
     pub links: Vec<CallerStatus>,
+    /// Hosts of the table that have had a link since the start and have none now.
+    #[serde(default)]
+    pub gone: Vec<GoneCaller>,
     /// Connections now whose callers are not known yet.
     pub opening: usize,
     /// Most of them.
@@ -160,13 +183,13 @@ fn summary(snapshot: &ServeSnapshot, now: Timestamp) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::status::{fixture, json};
 
     const NOW: &str = "2026-11-20T09:12:14Z";
 
-    fn snapshot(links: Vec<CallerStatus>) -> ServeSnapshot {
+    pub(in crate::status) fn snapshot(links: Vec<CallerStatus>) -> ServeSnapshot {
         ServeSnapshot {
             program: "lond".into(),
             version: "0.1.0".into(),
@@ -174,12 +197,15 @@ mod tests {
             pid: 4600,
             started: fixture::time("2026-11-20T06:00:00Z"),
             written: fixture::time(NOW),
+            written_uptime: None,
             doing: "serving".into(),
+            own_pin: None,
             not_restarted: None,
             last_log: String::new(),
             listen: vec!["127.0.0.3:5663".parse().expect("an address")],
             not_listening: Vec::new(),
             links,
+            gone: vec![],
             opening: 0,
             max_opening: 64,
             refused: 0,
@@ -189,7 +215,7 @@ mod tests {
         }
     }
 
-    fn link(caller: &str, wire: Wire) -> CallerStatus {
+    pub(in crate::status) fn link(caller: &str, wire: Wire) -> CallerStatus {
         CallerStatus {
             caller: HostId::new(caller).expect("an id"),
             wire,
@@ -199,6 +225,7 @@ mod tests {
             address: "127.0.0.2:40000".parse().expect("an address"),
             pin: wire.is_private().then(|| "sha256:AAAA".into()),
             rival: None,
+            own_pin: wire.is_private().then(|| "sha256:BBBB".into()),
         }
     }
 

@@ -3,6 +3,9 @@
 /// Space between columns.
 const GAP: &str = "  ";
 
+/// Characters that are shown of a cell of the last column, however narrow the lines are to be.
+pub const LEAST_CELL: usize = 24;
+
 /// The head of a column.
 #[derive(Debug, Clone, Copy)]
 pub struct Head {
@@ -26,15 +29,7 @@ impl Head {
 /// a row that is too short counts as filled with empty cells, and no line ends in spaces.
 pub fn columns(heads: &[Head], rows: &[Vec<String>]) -> String {
     let cell = |row: &'_ [String], index: usize| row.get(index).cloned().unwrap_or_default();
-    let filled: Vec<(usize, &Head, usize)> = heads
-        .iter()
-        .enumerate()
-        .filter_map(|(index, head)| {
-            let widest =
-                rows.iter().map(|row| width(&cell(row, index))).max().filter(|&widest| widest > 0)?;
-            Some((index, head, widest.max(width(head.text))))
-        })
-        .collect();
+    let filled = widths(heads, rows);
     let heads: Vec<String> = heads.iter().map(|head| head.text.to_owned()).collect();
     let mut text = String::new();
     for row in std::iter::once(&heads).chain(rows) {
@@ -50,6 +45,48 @@ pub fn columns(heads: &[Head], rows: &[Vec<String>]) -> String {
         text.push('\n');
     }
     text
+}
+
+/// The same in lines of at most `most` characters: what is too much is cut from the middle of the last column's cells, of
+/// which [`LEAST_CELL`] characters are shown in any case.
+pub fn columns_within(heads: &[Head], rows: &[Vec<String>], most: usize) -> String {
+    let Some(last) = heads.len().checked_sub(1) else { return columns(heads, rows) };
+    let others: Vec<Vec<String>> = rows.iter().map(|row| row.iter().take(last).cloned().collect()).collect();
+    let taken = widths(heads, &others).iter().map(|(_, _, widest)| widest + GAP.len()).sum();
+    let room = most.saturating_sub(taken).max(LEAST_CELL);
+    let cut = |row: &Vec<String>| {
+        let mut row = row.clone();
+        if let Some(cell) = row.get_mut(last) {
+            *cell = cut_middle(cell, room);
+        }
+        row
+    };
+    columns(heads, &rows.iter().map(cut).collect::<Vec<_>>())
+}
+
+/// The columns that have something in a row: their places, their heads, and how wide they are.
+fn widths<'a>(heads: &'a [Head], rows: &[Vec<String>]) -> Vec<(usize, &'a Head, usize)> {
+    let widest = |index: usize| rows.iter().filter_map(|row| row.get(index)).map(|cell| width(cell)).max();
+    let filled = |(index, head): (usize, &'a Head)| {
+        let widest = widest(index).filter(|&widest| widest > 0)?;
+        Some((index, head, widest.max(width(head.text))))
+    };
+    heads.iter().enumerate().filter_map(filled).collect()
+}
+
+/// `text` in at most `most` characters: its beginning and its end, with a mark where it was cut. What an error is about stands
+/// at its beginning, the cause at its end.
+pub fn cut_middle(text: &str, most: usize) -> String {
+    let length = width(text);
+    if length <= most {
+        return text.to_owned();
+    }
+    let kept = most.saturating_sub(1);
+    let end = kept / 2;
+    let mut short: String = text.chars().take(kept - end).collect();
+    short.push('…');
+    short.extend(text.chars().skip(length - end));
+    short
 }
 
 /// `text` in at most `most` characters, with a mark where it was cut.
@@ -81,5 +118,31 @@ mod tests {
     fn a_cut_is_marked_and_within_the_bound() {
         assert_eq!(cut("abc", 3), "abc");
         assert_eq!(cut("äbcd", 3), "äb…");
+    }
+
+    #[test]
+    fn a_cut_in_the_middle_keeps_both_ends() {
+        assert_eq!(cut_middle("abc", 3), "abc");
+        assert_eq!(cut_middle("äbcdëf", 5), "äb…ëf");
+        assert_eq!(cut_middle("abcdef", 4), "ab…f");
+        assert_eq!(cut_middle("abc", 1), "…");
+    }
+
+    #[test]
+    fn lines_that_are_too_long_lose_the_middle_of_their_last_cell_and_nothing_else() {
+        let heads = [Head::left("PEER"), Head::left("NONE"), Head::left("ERROR")];
+        let long = format!("connect 127.0.0.2: {} refused", "x".repeat(200));
+        let rows =
+            [vec!["msul1".to_owned(), String::new(), long.clone()], vec!["msul2".to_owned()], Vec::new()];
+        let text = columns_within(&heads, &rows, 60);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(width(lines[1]), 60, "{text}");
+        assert!(
+            lines[1].starts_with("msul1  connect 127.0.0.2: x") && lines[1].ends_with("x refused"),
+            "{text}"
+        );
+        assert_eq!(columns_within(&heads, &rows, 1000), columns(&heads, &rows));
+        let narrow = columns_within(&heads, &rows, 5);
+        assert_eq!(width(narrow.lines().nth(1).unwrap()), "msul1  ".len() + LEAST_CELL, "{narrow}");
     }
 }

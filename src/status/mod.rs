@@ -1,7 +1,7 @@
 //! What the links do, for a person and for a program: one snapshot type, and its views.
 //!
 //! A link child makes a [`PeerStatus`] whenever its state changes; `lonc`'s supervisor keeps the last of each in a
-//! [`Snapshot`] and writes the views. `lond`'s has a [`ServeSnapshot`] of who calls. Nothing here reads a clock or a file: the time, and where on earth it is read,
+//! [`Snapshot`] and writes the views. What each field is called in JSON: `docs/status.md`. `lond`'s has a [`ServeSnapshot`] of who calls. Nothing here reads a clock or a file: the time, and where on earth it is read,
 //! are arguments. A view never fails, and whatever a text holds, a line of a view stays one line.
 
 // A supervisor runs this: nothing here may panic, whatever comes from outside.
@@ -11,19 +11,24 @@ mod callers;
 mod classic;
 mod clock;
 mod columns;
+mod one;
 mod table;
+mod verdict;
 
-pub use callers::{CallerStatus, NotListening, ServeSnapshot, callers};
+pub use callers::{CallerStatus, GoneCaller, NotListening, ServeSnapshot, callers};
 pub use classic::classic_text;
 pub use clock::{WallClock, in_words, moved, put_right};
-pub use columns::{Head, columns, cut};
-pub use table::{ago, set_aside, table};
+pub use columns::{Head, columns, columns_within, cut, cut_middle};
+pub use one::one_peer;
+pub use table::{age, ago, set_aside, table};
+pub use verdict::{Finding, Level, findings};
 
 use crate::config::HostId;
 use crate::logging::steers;
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 /// Where a link stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +46,8 @@ pub enum LinkState {
     Down,
     /// The child answers what it has and ends.
     Draining,
+    /// `lonc` was stopped.
+    Stopped,
 }
 
 impl LinkState {
@@ -53,6 +60,7 @@ impl LinkState {
             LinkState::Up => "up",
             LinkState::Down => "down",
             LinkState::Draining => "draining",
+            LinkState::Stopped => "stopped",
         }
     }
 }
@@ -68,12 +76,18 @@ pub struct PeerStatus {
     pub state: LinkState,
     /// Since when it is up, or since when it is not: dialling in vain does not make an outage younger.
     pub since: Timestamp,
+    /// When the peer is dialled next, if it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_dial: Option<Timestamp>,
     /// What the child does, in words (`up`, `connecting to 127.0.0.2:5663`, `down, next dial in 4 s`).
     pub doing: String,
     /// `classic` or `secure`.
     pub wire: String,
     /// Whether what crosses the link is enciphered so that only the peer can read it.
     pub private: bool,
+    /// The pin of this host's own key that the peer is shown; none on the classic wire, or without a key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own_pin: Option<String>,
     /// Requests sent on the link whose answers have not come.
     pub in_flight: u64,
     /// Requests answered by the peer since the child started.
@@ -96,6 +110,9 @@ pub struct PeerStatus {
     pub last_error: Option<String>,
     /// When it did.
     pub last_error_at: Option<Timestamp>,
+    /// The link has come up since: it is no trouble any more.
+    #[serde(default)]
+    pub last_error_past: bool,
     /// The last line that the process logged.
     pub last_log: String,
     /// Handlers at the peer that do not take messages just now.
@@ -114,6 +131,29 @@ pub struct AwayStatus {
     pub why: String,
     /// Its messages that others go past; none as long as all wait for it.
     pub held: Option<u64>,
+}
+
+impl PeerStatus {
+    /// Whether what went wrong last is past by the times that are told.
+    pub fn error_is_past(&self) -> bool {
+        self.state == LinkState::Up && self.last_error_at.is_some_and(|at| at <= self.since)
+    }
+}
+
+/// When something was by a clock that nobody sets: seconds since the machine's start, and which start that was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Uptime {
+    /// The kernel's name for this start of the machine.
+    pub boot: String,
+    /// Seconds since.
+    pub seconds: u64,
+}
+
+impl Uptime {
+    /// How long ago this was at `now`; `None` when the machine was started anew since.
+    pub fn age(&self, now: &Uptime) -> Option<Duration> {
+        (self.boot == now.boot).then(|| Duration::from_secs(now.seconds.saturating_sub(self.seconds)))
+    }
 }
 
 /// A snapshot as one line of JSON, without a newline.
@@ -156,8 +196,14 @@ pub struct Snapshot {
     pub started: Timestamp,
     /// When this snapshot was made.
     pub written: Timestamp,
+    /// The same by the machine's uptime, which tells the snapshot's age after the clock was set, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub written_uptime: Option<Uptime>,
     /// What the supervisor does, in words.
     pub doing: String,
+    /// The pin of this host's own key, where one is needed and there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own_pin: Option<String>,
     /// Why the last HUP left the program as it was, if it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_restarted: Option<String>,
@@ -181,9 +227,11 @@ mod fixture {
             pid: 4711,
             state,
             since: time(since),
+            next_dial: None,
             doing: state.as_str().to_owned(),
             wire: "classic".into(),
             private: false,
+            own_pin: None,
             in_flight: 0,
             done: 0,
             lost: 0,
@@ -195,6 +243,7 @@ mod fixture {
             corrupt: 0,
             last_error: None,
             last_error_at: None,
+            last_error_past: false,
             last_log: String::new(),
             away: Vec::new(),
         }
@@ -208,7 +257,9 @@ mod fixture {
             pid: 4700,
             started: time("2026-11-06T08:00:00Z"),
             written: time("2026-11-20T09:12:14Z"),
+            written_uptime: None,
             doing: "keeping 2 links".into(),
+            own_pin: None,
             not_restarted: None,
             last_log: "started".into(),
             peers,

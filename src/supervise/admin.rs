@@ -5,6 +5,7 @@
 //! | line | answer |
 //! | --- | --- |
 //! | `status` | one line of JSON, made when every child that was asked has reported or [`WAIT`] has passed |
+//! | `about` | one line of JSON, an [`About`]: what the program goes by, whatever its files say by now |
 //! | `reload` | what the supervisor says of it, some lines: see [`super::anew`] |
 //! | any other | `error:...` |
 //!
@@ -12,10 +13,11 @@
 //! closed. With no descriptors left nobody is taken in for [`ACCEPT_PAUSE`], and then those who have come meanwhile are.
 
 use super::sockets::{LocalSocket, Mark};
-use crate::config::HostId;
+use crate::config::{Config, HostId, Whereabouts};
 use crate::wire::line::{Line, LineReader, Outgoing};
 use mio::net::{UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashSet};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -35,6 +37,35 @@ const MAX_LINE: usize = 256;
 /// Permission bits of the socket: what the links do is for the user and its group, and a reload reads only files that
 /// the administrator wrote.
 const MODE: u32 = 0o660;
+
+/// What a program that runs goes by, for the tools.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct About {
+    /// `lonc` or `lond`.
+    pub program: String,
+    /// Version of the program.
+    pub version: String,
+    /// Process id of the supervisor.
+    pub pid: u32,
+    /// Milliseconds within which it ends when it is told to.
+    pub stops_within_ms: u64,
+    /// Its folders and peers.
+    #[serde(flatten)]
+    pub whereabouts: Whereabouts,
+}
+
+impl About {
+    /// Of this process.
+    pub fn this_process(program: &str, config: &Config, stops_within: Duration) -> About {
+        About {
+            program: program.to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            stops_within_ms: u64::try_from(stops_within.as_millis()).unwrap_or(u64::MAX),
+            whereabouts: config.whereabouts(),
+        }
+    }
+}
 
 /// The socket and those who ask on it.
 #[derive(Debug)]
@@ -73,6 +104,8 @@ enum Stage {
 pub enum Asked {
     /// Ask the children for a report with this number.
     Status(u64),
+    /// Say what this program goes by, by [`Admin::answer`].
+    About,
     /// Read the configuration anew, then [`Admin::answer`].
     Reload,
 }
@@ -187,6 +220,10 @@ impl Admin {
                 asked = Some(Asked::Reload);
                 client.stage = Stage::Held;
             }
+            Heard::About => {
+                asked = Some(Asked::About);
+                client.stage = Stage::Held;
+            }
             Heard::Other => client.answer("error:unknown command"),
             Heard::End => {
                 self.clients.remove(&token);
@@ -291,6 +328,7 @@ fn registered(
 enum Heard {
     Nothing,
     Status,
+    About,
     Reload,
     Other,
     End,
@@ -320,6 +358,7 @@ impl Client {
             match self.reader.next_line() {
                 None => {}
                 Some(Line::Whole(b"status")) => return Heard::Status,
+                Some(Line::Whole(b"about")) => return Heard::About,
                 Some(Line::Whole(b"reload")) => return Heard::Reload,
                 Some(Line::Whole(_) | Line::TooLong) => return Heard::Other,
             }

@@ -99,6 +99,9 @@ pub enum FromServe {
         /// The pin that its key matched, as `hosts.pins` has it (`sha256:...`); `None` on the classic wire, which
         /// knows a caller by its address alone.
         pin: Option<String>,
+        /// The pin of this host's own key that it was shown; `None` on the classic wire.
+        #[serde(default)]
+        own_pin: Option<String>,
         /// What is spoken.
         wire: Wire,
     },
@@ -464,6 +467,8 @@ mod tests {
             doing: doing.to_owned(),
             wire: "classic".to_owned(),
             private: false,
+            own_pin: None,
+            next_dial: None,
             in_flight: 0,
             done: 0,
             lost: 0,
@@ -475,6 +480,7 @@ mod tests {
             corrupt: 0,
             last_error: None,
             last_error_at: None,
+            last_error_past: false,
             last_log: String::new(),
             away: Vec::new(),
         };
@@ -557,6 +563,7 @@ mod tests {
         let opened = |n: usize| FromServe::Opened {
             caller: HostId::new(&format!("{n:0>64}")).unwrap(),
             pin: None,
+            own_pin: None,
             wire: Wire::Classic,
         };
         let error = (0..1_000_000).find_map(|n| channel.send(&opened(n)).err()).unwrap();

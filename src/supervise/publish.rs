@@ -6,6 +6,8 @@
 //! rename, so that nobody reads half of one, and two programs that write to one folder do not mix theirs.
 
 use crate::disk::own::OwnFile;
+use crate::status::Uptime;
+use nix::time::{ClockId, clock_gettime};
 use std::io::{self, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -28,6 +30,13 @@ pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let new = OwnFile::create(path, MODE)?;
     new.file().write_all(content)?;
     new.replace()
+}
+
+/// Now, by a clock that nobody sets; `None` where the system does not tell.
+pub fn uptime() -> Option<Uptime> {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?.trim().to_owned();
+    let seconds = clock_gettime(ClockId::CLOCK_BOOTTIME).ok()?.tv_sec();
+    Some(Uptime { boot, seconds: u64::try_from(seconds).ok()? })
 }
 
 /// When to write: pure.

@@ -123,6 +123,11 @@ impl Restarts {
         self.failure.as_deref()
     }
 
+    /// The files were read anew and taken over, without a restart: why the last one came to nothing is no news any more.
+    pub fn forgive(&mut self) {
+        self.failure = None;
+    }
+
     /// This program stops: what is on trial ends, and nothing follows.
     pub fn cancel(&mut self) {
         self.wanted = false;

@@ -191,13 +191,22 @@ fn a_wrong_configuration_is_told_line_by_line() {
     let said = place.run(&["reply", "there", "ping"]);
     let file = place.path("lonnet.toml");
     let file = file.display();
-    assert_eq!((said.code, said.out.as_str()), (1, ""));
+    assert_eq!((said.code, said.out.as_str()), (3, "con_lost\n"), "it asks all the same");
+    let socket = place.path("run/there");
     assert_eq!(
         said.err,
         format!(
-            "lon: {file}:2: what: unknown key\nlon: {file}:4: lonc: port: want a port of 1 to 65535, not 0\n"
+            "lon: {file}:2: what: unknown key\nlon: {file}:4: lonc: port: want a port of 1 to 65535, not 0\n\
+             lon: the configuration has mistakes, and no program answers: going by what is right in it\n\
+             lon: ask {}: No such file or directory (os error 2)\n",
+            socket.display()
         )
     );
+    // What is about the files themselves does not go on.
+    for command in [&["pin"][..], &["rotate"], &["reload"]] {
+        let said = place.run(command);
+        assert_eq!((said.code, said.err.lines().count()), (1, 2), "{command:?}: {said:?}");
+    }
 }
 
 #[test]

@@ -78,6 +78,8 @@ fn a_key_changes_over_in_three_steps_that_say_what_is_next() {
     let keys = place.path("keys");
     let said = step(&place, &[]);
     assert!(said.contains("no change of keys") && said.contains(&old_line), "{said}");
+    let typed = |command: &str| format!("lon --config {} {command}\n", place.path("lonnet.toml").display());
+    assert!(said.ends_with(&typed("rotate --prepare")), "each hint names the configuration: {said}");
 
     let said = step(&place, &["--prepare"]);
     let lines = place.run(&["pin"]).out;
@@ -91,17 +93,18 @@ fn a_key_changes_over_in_three_steps_that_say_what_is_next() {
     assert!(refused(&place, "--prepare").contains("waits already"));
     assert!(refused(&place, "--finish").contains("not in use yet"));
     add_pin(&place, &new_line);
-    assert!(step(&place, &[]).contains("lon rotate --switch"));
+    assert!(step(&place, &[]).contains("rotate --switch"));
 
     let said = step(&place, &["--switch"]);
-    assert!(said.contains("lon reload") && said.contains("--finish"), "{said}");
+    assert!(said.contains("lonnet.toml reload") && said.contains("--finish"), "{said}");
     assert_eq!(place.run(&["pin"]).out, new_line);
     assert_eq!(names(&keys), ["host.key", "host.key.old"]);
     assert!(refused(&place, "--switch").contains("in use already"));
     assert!(refused(&place, "--prepare").contains("not finished"));
     assert_eq!(place.run(&["check"]).code, 0);
 
-    let said = step(&place, &["--finish"]);
+    assert!(refused(&place, "--finish").contains("lonc does not run"));
+    let said = step(&place, &["--finish", "--force"]);
     assert!(said.contains("remove this line") && said.contains(&old_line), "{said}");
     assert_eq!(names(&keys), ["host.key"]);
     assert_eq!(place.run(&["pin"]).out, new_line);
@@ -223,7 +226,10 @@ fn check_of_a_copied_key_says_whose_it_is_and_that_this_host_needs_one_of_its_ow
         let out = said.out.replace(&format!("{dir}/"), "");
         let whose = "hosts.pins: this host's key, keys/host.key, is there's: it was copied from there";
         assert!(said.code == 1 && out.starts_with(whose), "{said:?}");
-        assert!(out.contains("move it away") && out.contains("lon pin --make"), "{out}");
+        assert!(
+            out.contains("move it away") && out.contains("(lon --config lonnet.toml pin --make)"),
+            "{out}"
+        );
         assert!(!out.contains("own line is not in it"), "that line would make it two hosts' key: {out}");
     }
     // Whoever followed the old advice has one pin under two ids.

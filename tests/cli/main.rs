@@ -8,6 +8,7 @@ mod keys;
 mod place;
 mod reloading;
 mod setting_up;
+mod status;
 mod views;
 
 #[path = "../common/skip.rs"]

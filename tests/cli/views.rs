@@ -1,118 +1,9 @@
-//! `lon status` and `lon queue`.
+//! `lon queue`.
 
 use crate::place::Place;
-use lonnet::config::HostId;
 use lonnet::spool::{RealDisk, Spool};
-use lonnet::status::{LinkState, PeerStatus, Snapshot, json};
+use serde_json::{Value, json};
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
-use std::os::unix::net::UnixStream;
-
-fn snapshot() -> Snapshot {
-    let written = jiff::Timestamp::now() - jiff::SignedDuration::from_secs(100);
-    Snapshot {
-        program: "lonc".into(),
-        version: "0.1.0".into(),
-        id: HostId::new("here").unwrap(),
-        pid: 4700,
-        started: written,
-        written,
-        doing: "keeping 1 link".into(),
-        not_restarted: None,
-        last_log: String::new(),
-        peers: vec![PeerStatus {
-            peer: HostId::new("there").unwrap(),
-            pid: 4711,
-            state: LinkState::Up,
-            since: written,
-            doing: "up".into(),
-            wire: "classic".into(),
-            private: false,
-            in_flight: 2,
-            done: 7,
-            lost: 0,
-            clients: 1,
-            delayed: 0,
-            delayed_bytes: 0,
-            oldest: None,
-            failed: 0,
-            corrupt: 0,
-            last_error: None,
-            last_error_at: None,
-            last_log: String::new(),
-            away: Vec::new(),
-        }],
-    }
-}
-
-/// Plays `lonc`'s own socket: one `status`, answered by `answer`.
-fn lonc(answer: String) -> impl FnOnce(UnixStream) + Send + 'static {
-    move |mut stream| {
-        let mut line = String::new();
-        BufReader::new(stream.try_clone().unwrap()).read_line(&mut line).unwrap();
-        assert_eq!(line, "status\n");
-        stream.write_all(answer.as_bytes()).unwrap();
-    }
-}
-
-#[test]
-fn status_shows_what_the_running_lonc_says() {
-    let place = Place::new();
-    let lonc = place.listen("lonc.sock", lonc(json(&snapshot()) + "\n"));
-    let said = place.run(&["status"]);
-    lonc.join().unwrap();
-    assert_eq!((said.code, said.err.as_str()), (0, ""));
-    assert_eq!(
-        said.out,
-        "1 link: 1 up; no messages delayed\n\
-         PEER   STATE     WIRE                  IN FLIGHT  DONE  DELAYED\n\
-         there  up 1 min  classic, not private          2     7  -\n\
-         \n\
-         lond does not run: nobody can call\n"
-    );
-}
-
-#[test]
-fn status_as_json_is_one_line() {
-    let place = Place::new();
-    let snapshot = snapshot();
-    let lonc = place.listen("lonc.sock", lonc(json(&snapshot) + "\n"));
-    let said = place.run(&["status", "--json"]);
-    lonc.join().unwrap();
-    assert_eq!((said.code, said.err.as_str()), (0, ""));
-    assert_eq!(said.out.lines().count(), 1);
-    assert_eq!(serde_json::from_str::<Snapshot>(&said.out).unwrap(), snapshot);
-}
-
-#[test]
-fn without_lonc_the_last_status_file_is_shown_with_its_age_and_the_code_says_so() {
-    let place = Place::new();
-    let said = place.run(&["status"]);
-    assert_eq!((said.code, said.out.as_str()), (1, ""));
-    assert!(said.err.contains("lon: ask ") && said.err.contains("lon: read "), "{}", said.err);
-
-    fs::write(place.path("status/status.json"), json(&snapshot())).unwrap();
-    let said = place.run(&["status"]);
-    assert_eq!(said.code, 1);
-    assert!(said.out.contains("there  up 0 s"), "as it was then: {}", said.out);
-    assert!(
-        said.err.ends_with("lon: lonc does not answer: this is what it wrote 1 min ago\n"),
-        "{}",
-        said.err
-    );
-}
-
-#[test]
-fn an_answer_that_is_no_status_is_an_error() {
-    for answer in ["", "nonsense\n", "{}\n"] {
-        let place = Place::new();
-        let lonc = place.listen("lonc.sock", lonc(answer.to_owned()));
-        let said = place.run(&["status"]);
-        lonc.join().unwrap();
-        assert_eq!((said.code, said.out.as_str()), (1, ""), "{answer:?}");
-        assert!(said.err.starts_with("lon: ask "), "{}", said.err);
-    }
-}
 
 #[test]
 fn queue_shows_what_waits_for_whom() {
@@ -249,4 +140,66 @@ fn queue_shows_hosts_that_are_gone_from_the_table_and_whole_requests() {
     assert!(said.code == 0 && !said.out.contains(&long));
     let said = place.run(&["queue", "gone", "--full"]);
     assert!(said.out.ends_with(&format!("  {long}\n")), "{}", said.out);
+}
+
+#[test]
+fn queue_as_json_has_every_host_and_every_message() {
+    let place = Place::new();
+    let asked = |arguments: &[&str], code: i32| -> Value {
+        let said = place.run(&[arguments, &["--json"]].concat());
+        assert_eq!((said.code, said.err.as_str(), said.out.lines().count()), (code, "", 1), "{said:?}");
+        serde_json::from_str(&said.out).unwrap()
+    };
+    let nothing = asked(&["queue"], 0);
+    assert_eq!(nothing["peers"].as_array().unwrap().len(), 2, "those too for which nothing waits: {nothing}");
+    assert_eq!((&nothing["peers"][0]["waiting"], &nothing["strays"]), (&json!(0), &json!([])));
+    let limits = lonnet::config::Config::load(&place.path("lonnet.toml")).unwrap().peers[0].spool;
+    let mut spool = Spool::open(RealDisk, &place.path("delayed/there"), limits);
+    let long = vec![b'x'; 1000];
+    spool.store(&[b"log:caf\xe9", &long], jiff::Timestamp::now()).into_iter().for_each(|stored| {
+        stored.unwrap();
+    });
+    fs::write(place.path("delayed/1.there"), "ping\n").unwrap();
+    fs::write(place.path("delayed/2.nobody"), "ping\n").unwrap();
+    fs::create_dir(place.path("delayed/gone")).unwrap();
+    let all = asked(&["queue"], 0);
+    assert_eq!(all["strays"], json!(["2.nobody"]));
+    let there = &all["peers"][0];
+    assert_eq!(
+        (&there["peer"], &there["waiting"], &there["bytes"], &there["dropped_in"], &there["stranger"]),
+        (&json!("there"), &json!(2), &json!(1008), &json!(1), &json!(false))
+    );
+    assert_eq!((&all["peers"][2]["peer"], &all["peers"][2]["stranger"]), (&json!("gone"), &json!(true)));
+    let one = asked(&["queue", "there"], 0);
+    let first = &one["messages"][0];
+    assert_eq!(
+        (&first["sequence"], &first["request"], &first["whole"], &first["bytes"]),
+        (&json!(1), &json!("log:caf\\xe9"), &json!(true), &json!(8))
+    );
+    assert!(first["stored_at"].is_string() && one["files"][0]["name"] == "1.there", "{one}");
+    assert_eq!(one["messages"][1]["whole"], false);
+    let full = asked(&["queue", "there", "--full"], 0);
+    assert_eq!(full["messages"][1]["request"], String::from_utf8(long).unwrap());
+}
+
+#[test]
+fn queue_check_as_json_has_every_finding_and_the_totals() {
+    let place = Place::new();
+    let asked = |code: i32| -> Value {
+        let said = place.run(&["queue", "check", "--json"]);
+        assert_eq!((said.code, said.err.as_str(), said.out.lines().count()), (code, "", 1), "{said:?}");
+        serde_json::from_str(&said.out).unwrap()
+    };
+    let sound = asked(0);
+    assert_eq!((&sound["findings"], &sound["damaged"], &sound["spools"]), (&json!([]), &json!(0), &json!(0)));
+    let segment = damaged_spool(&place);
+    fs::write(place.path("delayed/2.nobody"), "ping\n").unwrap();
+    let found = asked(1);
+    let damage = &found["findings"][0];
+    assert_eq!(
+        (&damage["file"], &damage["line"], &damage["damage"]),
+        (&json!(segment.display().to_string()), &json!(2), &json!(true))
+    );
+    assert_eq!(found["findings"][1]["damage"], false, "{found}");
+    assert_eq!((&found["damaged"], &found["waiting"]), (&json!(1), &json!(2)));
 }

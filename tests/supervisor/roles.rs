@@ -114,6 +114,8 @@ fn link(seed: LinkSeed) -> ! {
         doing: format!("up, {probes} probes, {files} files"),
         wire: "classic".into(),
         private: false,
+        own_pin: None,
+        next_dial: None,
         in_flight: 0,
         done: 0,
         lost: 0,
@@ -125,6 +127,7 @@ fn link(seed: LinkSeed) -> ! {
         corrupt: 0,
         last_error: None,
         last_error_at: None,
+        last_error_past: false,
         last_log: lonnet::logging::last_line(),
         away: Vec::new(),
     };
@@ -259,7 +262,12 @@ fn serve(seed: ServeSeed) -> ! {
 
 fn opened(caller: &str, pin: Option<&str>) -> FromServe {
     let wire = if pin.is_some() { Wire::Secure } else { Wire::Classic };
-    FromServe::Opened { caller: HostId::new(caller).unwrap(), pin: pin.map(str::to_owned), wire }
+    FromServe::Opened {
+        caller: HostId::new(caller).unwrap(),
+        pin: pin.map(str::to_owned),
+        own_pin: None,
+        wire,
+    }
 }
 
 /// Stands in for `lonc` before `lond`: has its pid file and notes each USR1 in a file.

@@ -3,16 +3,19 @@
 //!
 //! It reads the spool of each host, the files that were dropped in, what this host answered to the critical messages of
 //! others, and says at the end where it looked and what it counted. What is odd and hinders nothing is marked
-//! `warning: `. All goes to standard output. Exit code 0 when nothing is damaged, 1 when something is, or could not be
+//! `warning: `. All goes to standard output, with `--json` as one line of JSON. Exit code 0 when nothing is damaged, 1 when something is, or could not be
 //! read.
 
 use super::{delayed, named};
+use crate::cli::bearings::Bearings;
 use crate::cli::{Failure, print};
 use crate::config::{Config, HostId};
 use crate::disk::StepError;
 use crate::lond::record;
 use crate::spool::{self, Delayed, Finding, RealDisk, Tally, Told};
+use crate::status::json;
 use jiff::Timestamp;
+use serde::Serialize;
 use std::thread;
 use std::time::Duration;
 
@@ -22,11 +25,16 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Findings that are held until they are printed.
 const HELD_MOST: usize = 1000;
 
-pub(in crate::cli) fn run(config: &Config, peer: Option<&str>) -> Result<u8, Failure> {
+pub(in crate::cli) fn run(bearings: &Bearings, peer: Option<&str>, as_json: bool) -> Result<u8, Failure> {
+    let config = &bearings.config;
     let delayed = delayed(config)?;
-    let mut round = Round::default();
-    match peer {
-        Some(peer) => round.host(config, &delayed, &named(config, &delayed, peer)?)?,
+    let mut round = Round { as_json, ..Round::default() };
+    let peer = peer.map(|peer| named(bearings, &delayed, peer)).transpose()?;
+    if as_json {
+        print(b"{\"findings\":[")?;
+    }
+    match &peer {
+        Some(peer) => round.host(config, &delayed, peer)?,
         None => {
             for host in config.peers.iter().map(|peer| &peer.host.id).chain(&delayed.strangers) {
                 round.host(config, &delayed, host)?;
@@ -38,7 +46,7 @@ pub(in crate::cli) fn run(config: &Config, peer: Option<&str>) -> Result<u8, Fai
         }
     }
     round.show()?;
-    print(round.summary(config).as_bytes())?;
+    print(if as_json { round.totals(config) } else { round.summary(config) }.as_bytes())?;
     Ok(u8::from(round.total.damaged > 0))
 }
 
@@ -51,6 +59,33 @@ struct Round {
     /// Lines of records that were proven.
     answers: u64,
     held: Vec<Finding>,
+    as_json: bool,
+    /// As JSON: some were printed.
+    printed: bool,
+}
+
+/// A finding as JSON has it.
+#[derive(Serialize)]
+struct Said<'a> {
+    file: std::borrow::Cow<'a, str>,
+    line: Option<u64>,
+    what: &'a str,
+    damage: bool,
+}
+
+/// What JSON has behind the findings.
+#[derive(Serialize)]
+struct Totals {
+    folder: String,
+    spools: u64,
+    callers: u64,
+    sound: u64,
+    waiting: u64,
+    dropped_in: u64,
+    failed: u64,
+    answers: u64,
+    damaged: u64,
+    set_aside: u64,
 }
 
 impl Round {
@@ -119,10 +154,35 @@ impl Round {
     fn show(&mut self) -> Result<(), Failure> {
         let mut text = String::new();
         for finding in self.held.drain(..) {
+            if self.as_json {
+                let Finding { path, line, what, damage } = &finding;
+                let said = Said { file: path.to_string_lossy(), line: *line, what, damage: *damage };
+                let comma = if std::mem::replace(&mut self.printed, true) { "," } else { "" };
+                text.push_str(&format!("{comma}{}", json(&said)));
+                continue;
+            }
             let mark = if finding.damage { "" } else { "warning: " };
             text.push_str(&format!("{mark}{finding}\n"));
         }
         print(text.as_bytes())
+    }
+
+    /// The end of the JSON: `"findings"` stands before it already, since there may be any number of them.
+    fn totals(&self, config: &Config) -> String {
+        let Tally { sound, waiting, damaged, set_aside, failed, dropped_in } = self.total;
+        let totals = Totals {
+            folder: config.spool_dir.display().to_string(),
+            spools: self.spools,
+            callers: self.records,
+            sound,
+            waiting,
+            dropped_in,
+            failed,
+            answers: self.answers,
+            damaged,
+            set_aside,
+        };
+        format!("],{}\n", json(&totals).strip_prefix('{').unwrap_or_default())
     }
 
     fn summary(&self, config: &Config) -> String {

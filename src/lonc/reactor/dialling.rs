@@ -146,11 +146,12 @@ impl<D: Disk> Reactor<D> {
 
     /// The first attempt that is ready, if one is; those that have failed are gone.
     fn advance_attempts(&mut self, now: Now) -> Option<Linked> {
-        let mut at = 0;
+        let (mut at, mut reached) = (0, false);
         while let Some(attempt) = self.dialling.attempts.get_mut(at) {
             let advanced = attempt.connection.advance(&mut self.scratch);
             let newly = !attempt.connected && attempt.connection.is_connected();
             attempt.connected |= newly;
+            reached |= newly;
             match (advanced, &mut self.dialling.race) {
                 (Ok(true), _) => {
                     let Attempt { address, token, connection, .. } = self.dialling.attempts.swap_remove(at);
@@ -169,6 +170,9 @@ impl<D: Disk> Reactor<D> {
                     }
                 }
             }
+        }
+        if reached && self.dialling.attempts.iter().any(|attempt| attempt.connected) {
+            self.broker.link_reached(now);
         }
         None
     }

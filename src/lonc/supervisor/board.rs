@@ -3,11 +3,11 @@
 //! The files are written when a state has changed (a mere counter is no state), no more often than [`Pace`] allows.
 //! A file that cannot be written is logged once and tried again every few seconds.
 
-use crate::config::{Config, HostId, Peer};
+use crate::config::{Config, HostId, Peer, Pin};
 use crate::disk::own;
 use crate::logging;
 use crate::status::{self, AwayStatus, LinkState, PeerStatus, Snapshot, WallClock, in_words, moved};
-use crate::supervise::publish::{Pace, replace};
+use crate::supervise::publish::{Pace, replace, uptime};
 use jiff::{Timestamp, tz::TimeZone};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -28,6 +28,8 @@ pub struct Board {
     id: HostId,
     started: Timestamp,
     doing: String,
+    /// The pin of this host's own key.
+    own_pin: Option<String>,
     /// Why the last restart came to nothing.
     failure: Option<String>,
     clock: WallClock,
@@ -49,6 +51,7 @@ impl Board {
             id: config.id.clone(),
             started,
             doing: format!("supervisor, {} links", peers.len()),
+            own_pin: None,
             failure: None,
             clock: WallClock::new(now, Timestamp::now()),
             peers,
@@ -75,6 +78,7 @@ impl Board {
         self.started = moved(self.started, step);
         for status in &mut self.peers {
             status.since = moved(status.since, step);
+            status.next_dial = status.next_dial.map(|at| moved(at, step));
             status.last_error_at = status.last_error_at.map(|at| moved(at, step));
         }
         self.pace.changed();
@@ -93,6 +97,12 @@ impl Board {
     /// Says what the supervisor does.
     pub fn set_doing(&mut self, doing: &str) {
         doing.clone_into(&mut self.doing);
+        self.pace.changed();
+    }
+
+    /// Notes which key this host shows.
+    pub fn set_own_pin(&mut self, pin: Option<Pin>) {
+        self.own_pin = pin.map(|pin| pin.to_string());
         self.pace.changed();
     }
 
@@ -117,6 +127,7 @@ impl Board {
         };
         if status.last_error.is_none() {
             (status.last_error, status.last_error_at) = (old.last_error.clone(), old.last_error_at);
+            status.last_error_past = status.error_is_past();
         }
         if is_change(old, &status) {
             self.pace.changed();
@@ -139,11 +150,11 @@ impl Board {
         now: Timestamp,
     ) {
         let Some(status) = self.places.get(peer).and_then(|place| self.peers.get_mut(*place)) else { return };
-        (status.pid, status.state, status.since) = (0, state, now);
+        (status.pid, status.state, status.since, status.next_dial) = (0, state, now, None);
         doing.clone_into(&mut status.doing);
         (status.in_flight, status.clients) = (0, 0);
         if error.is_some() {
-            (status.last_error, status.last_error_at) = (error, Some(now));
+            (status.last_error, status.last_error_at, status.last_error_past) = (error, Some(now), false);
         }
         self.pace.changed();
     }
@@ -212,7 +223,9 @@ impl Board {
             pid: std::process::id(),
             started: self.started,
             written: now,
+            written_uptime: uptime(),
             doing: self.doing.clone(),
+            own_pin: self.own_pin.clone(),
             not_restarted: self.failure.clone(),
             last_log: logging::last_line(),
             peers: self.peers.clone(),
@@ -225,7 +238,9 @@ fn is_change(old: &PeerStatus, new: &PeerStatus) -> bool {
     (old.pid, old.state, old.since, &old.doing) != (new.pid, new.state, new.since, &new.doing)
         || (&old.wire, old.private) != (&new.wire, new.private)
         || (old.delayed == 0, old.failed, old.corrupt) != (new.delayed == 0, new.failed, new.corrupt)
-        || (&old.last_error, old.last_error_at) != (&new.last_error, new.last_error_at)
+        || (&old.last_error, old.last_error_at, old.last_error_past)
+            != (&new.last_error, new.last_error_at, new.last_error_past)
+        || old.own_pin != new.own_pin
         || !old.away.iter().map(reason).eq(new.away.iter().map(reason))
 }
 
@@ -240,9 +255,11 @@ fn unserved(peer: &Peer, since: Timestamp) -> PeerStatus {
         pid: 0,
         state: LinkState::Starting,
         since,
+        next_dial: None,
         doing: "starting".to_owned(),
         wire: peer.wire.as_str().to_owned(),
         private: peer.wire.is_private(),
+        own_pin: None,
         in_flight: 0,
         done: 0,
         lost: 0,
@@ -254,6 +271,7 @@ fn unserved(peer: &Peer, since: Timestamp) -> PeerStatus {
         corrupt: 0,
         last_error: None,
         last_error_at: None,
+        last_error_past: false,
         last_log: String::new(),
         away: Vec::new(),
     }

@@ -42,6 +42,7 @@ impl Supervisor<'_> {
         }
         self.key = key;
         self.take_over(config, now);
+        self.start.restarts.forgive();
         let Plan { added, removed, changed, repinned: _, kept } = plan;
         let done = format!(
             "{} replaced, {} added, {} removed, {kept} kept",
@@ -89,6 +90,7 @@ impl Supervisor<'_> {
             }
         }
         self.board.reconfigure(config);
+        self.board.set_own_pin(self.key);
         title::set(self.board.doing());
         self.listen_where_missing(now);
         self.keep_watch(now);

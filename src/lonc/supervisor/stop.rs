@@ -9,7 +9,7 @@ use crate::supervise::sockets::LocalSocket;
 use crate::supervise::table::{Action, Event};
 use crate::supervise::{spawn, title};
 use jiff::Timestamp;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 impl Supervisor<'_> {
     /// No new clients; the children finish what they have, for a bounded time.
@@ -19,12 +19,21 @@ impl Supervisor<'_> {
         self.board.set_doing("stopping");
         self.close_sockets();
         self.replacing.clear();
-        let longest = self.start.config.peers.iter().map(|peer| peer.drain_timeout).max().unwrap_or_default();
-        let deadline = now + longest + GRACE;
+        let deadline = now + self.longest_drain() + GRACE;
         self.stopping = Some(deadline + LAST_WAIT);
         for peer in self.children.keys() {
             self.tell(&peer, Event::Retire { deadline }, now);
         }
+    }
+
+    /// How long any child may go on.
+    fn longest_drain(&self) -> Duration {
+        self.start.config.peers.iter().map(|peer| peer.drain_timeout).max().unwrap_or_default()
+    }
+
+    /// How long an end in order may take.
+    pub(super) fn stops_within(&self) -> Duration {
+        self.longest_drain() + GRACE + LAST_WAIT
     }
 
     /// The children are killed at once.
@@ -58,7 +67,7 @@ impl Supervisor<'_> {
         }
         let now = Timestamp::now();
         for id in self.start.config.peers.iter().map(|peer| &peer.host.id) {
-            self.board.unserved(id, LinkState::Down, "stopped", None, now);
+            self.board.unserved(id, LinkState::Stopped, "stopped", None, now);
         }
         self.board.set_doing("stopped");
         self.board.write();

@@ -39,6 +39,10 @@ impl Reactor {
                     let opened = FromServe::Opened {
                         caller: known.caller.clone(),
                         pin: known.pin.as_ref().map(Pin::to_string),
+                        own_pin: match &self.wire {
+                            Wire::Secure(link) => Some(link.own_pin().to_string()),
+                            Wire::Classic(_) => None,
+                        },
                         wire: match known.pin {
                             Some(_) => crate::config::Wire::Secure,
                             None => crate::config::Wire::Classic,

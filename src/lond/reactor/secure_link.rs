@@ -55,6 +55,11 @@ impl SecureLink {
         self.refused_key
     }
 
+    /// The pin of the key that the caller is shown.
+    pub fn own_pin(&self) -> Pin {
+        self.tunnel.own_pin()
+    }
+
     /// Takes what was read. When the caller has just proved who it is: who, and by which key; then
     /// [`SecureLink::open`] or [`SecureLink::refuse`] must follow.
     pub fn receive(&mut self, ciphertext: &[u8], now: Instant) -> Option<(HostId, Pin)> {

@@ -16,7 +16,12 @@ fn a_link_is_opened_told_to_the_supervisor_and_serves_what_is_built_in() {
     let mut link = Rig::new().open();
     assert_eq!(
         link.told(),
-        [FromServe::Opened { caller: id("msua1"), pin: None, wire: crate::config::Wire::Classic }]
+        [FromServe::Opened {
+            caller: id("msua1"),
+            pin: None,
+            own_pin: None,
+            wire: crate::config::Wire::Classic
+        }]
     );
     assert_eq!(link.ask("ping"), "msul1");
     assert_eq!(link.ask("sethost:msul1"), "ok");

@@ -8,13 +8,16 @@ use super::absent::Absent;
 use super::links::Links;
 use super::listeners::Listener;
 use super::rivals::Rivals;
-use crate::config::Config;
+use crate::config::{Config, HostId, Pin, Wire};
 use crate::disk::own;
 use crate::logging;
-use crate::status::{CallerStatus, NotListening, ServeSnapshot, WallClock, in_words, json, moved};
-use crate::supervise::publish::{Pace, replace};
+use crate::status::{
+    CallerStatus, GoneCaller, NotListening, ServeSnapshot, WallClock, in_words, json, moved,
+};
+use crate::supervise::publish::{Pace, replace, uptime};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Instant;
 
@@ -57,8 +60,12 @@ pub struct Board {
     pub counts: Counts,
     /// Whose links come from two addresses in turns: told by those who see it.
     pub rivals: Rivals,
+    /// The last link of each host that had one, whether or not it has ended; hosts of the table, so at most as many.
+    seen: BTreeMap<HostId, GoneCaller>,
     started: Timestamp,
     doing: &'static str,
+    /// The pin of this host's own key.
+    own_pin: Option<String>,
     /// Why the last restart came to nothing.
     failure: Option<String>,
     clock: WallClock,
@@ -73,8 +80,10 @@ impl Board {
         Board {
             counts,
             rivals: Rivals::default(),
+            seen: BTreeMap::new(),
             started,
             doing: "serving",
+            own_pin: None,
             failure: None,
             clock: WallClock::new(now, Timestamp::now()),
             pace: Pace::new(now),
@@ -87,6 +96,9 @@ impl Board {
         let Some(step) = self.clock.look(now, Timestamp::now()) else { return };
         log::info!("the clock of this machine was set {}", in_words(step));
         self.started = moved(self.started, step);
+        for seen in self.seen.values_mut() {
+            seen.last = moved(seen.last, step);
+        }
         for opened in links.opened_mut() {
             opened.since = moved(opened.since, step);
         }
@@ -101,6 +113,28 @@ impl Board {
     /// Says what the supervisor does.
     pub fn set_doing(&mut self, doing: &'static str) {
         self.doing = doing;
+        self.pace.changed();
+    }
+
+    /// Notes that `caller` has a link.
+    pub fn saw(&mut self, caller: &HostId, wire: Wire, last: Timestamp) {
+        self.seen.insert(caller.clone(), GoneCaller { caller: caller.clone(), wire, last });
+        self.pace.changed();
+    }
+
+    /// Who has had a link, for the program that follows.
+    pub fn seen(&self) -> Vec<GoneCaller> {
+        self.seen.values().cloned().collect()
+    }
+
+    /// Forgets hosts that are not in the table.
+    pub fn forget_strangers(&mut self, config: &Config) {
+        self.seen.retain(|caller, _| config.hosts.get(caller).is_some());
+    }
+
+    /// Notes which key this host shows.
+    pub fn set_own_pin(&mut self, pin: Option<Pin>) {
+        self.own_pin = pin.map(|pin| pin.to_string());
         self.pace.changed();
     }
 
@@ -169,9 +203,12 @@ impl Board {
                 pid,
                 address: link.remote,
                 pin: opened.pin.clone(),
+                own_pin: opened.own_pin.clone(),
             })
         };
         let mut callers: Vec<CallerStatus> = links.iter().filter_map(caller).collect();
+        let here: BTreeSet<&HostId> = callers.iter().map(|link| &link.caller).collect();
+        let gone = self.seen.values().filter(|seen| !here.contains(&seen.caller)).cloned().collect();
         callers.sort_by(|a, b| (&a.caller, a.since, a.pid).cmp(&(&b.caller, b.since, b.pid)));
         ServeSnapshot {
             program: "lond".to_owned(),
@@ -180,7 +217,9 @@ impl Board {
             pid: std::process::id(),
             started: self.started,
             written: Timestamp::now(),
+            written_uptime: uptime(),
             doing: self.doing.to_owned(),
+            own_pin: self.own_pin.clone(),
             not_restarted: self.failure.clone(),
             last_log: logging::last_line(),
             listen: listeners.iter().map(|listener| listener.address).collect(),
@@ -189,6 +228,7 @@ impl Board {
                 .map(|missing| NotListening { address: missing.address, why: missing.why.clone() })
                 .collect(),
             links: callers,
+            gone,
             opening: links.unopened(),
             max_opening: config.lond.max_opening,
             refused: self.counts.refused,

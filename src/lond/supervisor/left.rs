@@ -7,6 +7,7 @@ use super::board::Counts;
 use super::links::{self, Event};
 use super::listeners::Listener;
 use super::{Supervisor, addresses, next};
+use crate::status::GoneCaller;
 use crate::supervise::control::{self, Channel};
 use crate::supervise::handoff;
 use crate::supervise::sockets::Mark;
@@ -30,6 +31,9 @@ pub struct Left {
     /// What was counted since.
     #[serde(default)]
     pub counts: Counts,
+    /// Who has had a link since.
+    #[serde(default)]
+    pub seen: Vec<GoneCaller>,
     /// The socket that `lon status` asks on.
     #[serde(default)]
     pub admin: Option<RawFd>,
@@ -78,6 +82,7 @@ impl Supervisor<'_> {
             common: Common::of(self.start, self.key.is_some(), &self.start.restarts),
             started: Some(self.board.started()),
             counts: self.board.counts,
+            seen: self.board.seen(),
             admin: Some(self.admin.as_fd().as_raw_fd()),
             admin_mark: self.admin.mark(),
             listeners: self.listeners.iter().map(|l| (l.address, l.socket.as_raw_fd())).collect(),
@@ -88,6 +93,10 @@ impl Supervisor<'_> {
     /// Takes over what the program before `exec` left: sockets that are still wanted, and every child, which is
     /// told to end: its caller dials again and gets one with the new configuration.
     pub(super) fn adopt(&mut self, left: Left, mut descriptors: handoff::Descriptors, now: Instant) {
+        for GoneCaller { caller, wire, last } in &left.seen {
+            self.board.saw(caller, *wire, *last);
+        }
+        self.board.forget_strangers(&self.start.config);
         let wanted = self.start.config.lond.listen.clone();
         for (address, number) in left.listeners {
             let Some(fd) = descriptors.take(number) else { continue };

@@ -134,6 +134,9 @@ pub struct Opened {
     pub wire: Wire,
     /// The pin that the caller's key matched.
     pub pin: Option<String>,
+    /// The pin of this host's own key that it was shown.
+    #[serde(default)]
+    pub own_pin: Option<String>,
     /// When it was open.
     pub since: Timestamp,
 }

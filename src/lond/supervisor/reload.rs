@@ -57,7 +57,9 @@ impl Supervisor<'_> {
         self.refused.forget();
         self.names.retain(&self.start.config);
         self.descriptors = raise_descriptor_limit(links_of(&self.start.config), DESCRIPTORS_A_LINK);
-        self.board.touch();
+        self.board.set_own_pin(key);
+        self.board.forget_strangers(&self.start.config);
+        self.start.restarts.forgive();
         let (added, removed) = moved;
         let mut done = format!("{} ended, {kept} kept", anew::links(open - kept));
         if added + removed > 0 {

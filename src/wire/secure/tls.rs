@@ -114,6 +114,8 @@ pub struct Tunnel {
     connection: Connection,
     /// Whom a key belongs to at this end.
     keys: Keys,
+    /// The pin of the key that is shown to the other side.
+    own: Pin,
     out: Outgoing,
     /// Bytes taken before authentication.
     taken: usize,
@@ -152,7 +154,7 @@ impl Tunnel {
         }
         let connection = identity.call(expected).map_err(|error| TunnelError::Own(error.to_string()))?;
         let keys = Keys::Caller { host: host.clone(), expected: expected.to_vec() };
-        Ok(Tunnel::begin(Connection::Client(connection), keys))
+        Ok(Tunnel::begin(Connection::Client(connection), keys, identity.pin()))
     }
 
     /// The end that is called.
@@ -162,14 +164,16 @@ impl Tunnel {
     pub fn called(admission: &Admission) -> Result<Tunnel, TunnelError> {
         let connection =
             ServerConnection::new(admission.config()).map_err(|error| TunnelError::Own(error.to_string()))?;
-        Ok(Tunnel::begin(Connection::Server(connection), Keys::Called(admission.clone())))
+        let keys = Keys::Called(admission.clone());
+        Ok(Tunnel::begin(Connection::Server(connection), keys, admission.own_pin()))
     }
 
-    fn begin(mut connection: Connection, keys: Keys) -> Tunnel {
+    fn begin(mut connection: Connection, keys: Keys, own: Pin) -> Tunnel {
         connection.set_buffer_limit(Some(LIBRARY_BUFFER));
         let mut tunnel = Tunnel {
             connection,
             keys,
+            own,
             out: Outgoing::default(),
             taken: 0,
             peer: None,
@@ -226,6 +230,11 @@ impl Tunnel {
         }
         self.connection.send_close_notify();
         self.gather();
+    }
+
+    /// The pin of the key that is shown to the other side.
+    pub fn own_pin(&self) -> Pin {
+        self.own
     }
 
     /// What is to be written to the socket.

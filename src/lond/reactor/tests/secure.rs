@@ -29,6 +29,7 @@ fn a_link_is_opened_by_key_told_to_the_supervisor_and_serves() {
     let opened = FromServe::Opened {
         caller: id("msua1"),
         pin: Some(rig.caller.pin().to_string()),
+        own_pin: Some(rig.ours.pin().to_string()),
         wire: crate::config::Wire::Secure,
     };
     assert_eq!(told(&mut link), opened);

@@ -96,6 +96,7 @@ impl std::fmt::Debug for TlsIdentity {
 #[derive(Clone)]
 pub struct Admission {
     pins: Pins,
+    own: Pin,
     config: Arc<ServerConfig>,
 }
 
@@ -113,12 +114,17 @@ impl Admission {
             .with_cert_resolver(identity.shown.clone());
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
-        Ok(Admission { pins, config: Arc::new(config) })
+        Ok(Admission { pins, own: identity.pin, config: Arc::new(config) })
     }
 
     /// Whose keys are taken.
     pub fn pins(&self) -> &Pins {
         &self.pins
+    }
+
+    /// The pin of the key that they are shown.
+    pub fn own_pin(&self) -> Pin {
+        self.own
     }
 
     pub(super) fn config(&self) -> Arc<ServerConfig> {

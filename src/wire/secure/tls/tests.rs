@@ -157,7 +157,8 @@ fn a_caller_that_shows_no_certificate_is_refused() {
     let name = rustls::pki_types::ServerName::try_from("x").unwrap();
     let client = rustls::ClientConnection::new(std::sync::Arc::new(config), name).unwrap();
     let keys = Keys::Caller { host: b.id.clone(), expected: vec![b.identity.pin()] };
-    let mut pair = Pair::new(Tunnel::begin(Connection::Client(client), keys), answer(&b, &[&a]));
+    let mut pair =
+        Pair::new(Tunnel::begin(Connection::Client(client), keys, a.identity.pin()), answer(&b, &[&a]));
     let (caller, called) = pair.run(usize::MAX);
     assert_eq!(called, Some(TunnelError::NoCertificate));
     assert_eq!(caller, Some(TunnelError::Refused(AlertDescription::CertificateRequired)));
