@@ -215,6 +215,20 @@ impl<'a> Supervisor<'a> {
                 None
             }
         };
+        let (mut next_token, mut listeners, mut missing) = (FIRST_FREE, Vec::new(), Vec::new());
+        if left.is_none() {
+            // Before the status socket: whoever finds that there takes it that this program serves.
+            for address in &config.lond.listen {
+                match Listener::open(*address, next(&mut next_token), poll.registry()) {
+                    Ok(listener) => listeners.push(listener),
+                    Err(error) => missing.push((*address, error)),
+                }
+            }
+            // Who starts a program sees at once that it serves nobody; who has it started again and again need not.
+            if listeners.is_empty() && !missing.is_empty() {
+                return Err(missing.remove(0).1.into());
+            }
+        }
         let admin_fd = left.as_ref().and_then(|left: &Left| left.admin);
         let admin_fd = admin_fd.and_then(|number| descriptors.as_mut()?.take(number));
         let mut admin_left = admin_fd.zip(left.as_ref().map(|left| left.admin_mark));
@@ -239,7 +253,7 @@ impl<'a> Supervisor<'a> {
             entry,
             poll,
             signals,
-            listeners: Vec::new(),
+            listeners,
             absent: Absent::default(),
             links: Links::default(),
             controls: BTreeMap::new(),
@@ -263,7 +277,7 @@ impl<'a> Supervisor<'a> {
             greet_at: None,
             last_greeting: None,
             stopping: None,
-            next_token: FIRST_FREE,
+            next_token,
             shown: None,
             scratch: vec![0; crate::wire::line::READ_SIZE],
             trouble: Repeats::default(),
@@ -271,14 +285,8 @@ impl<'a> Supervisor<'a> {
         match left.zip(descriptors) {
             Some((left, descriptors)) => supervisor.adopt(left, descriptors, now),
             None => {
-                let wanted = supervisor.start.config.lond.listen.clone();
-                let failed = supervisor.listen_on(&wanted, now);
-                // Who starts a program sees at once that it serves nobody; who has it started again and again need not.
-                if supervisor.listeners.is_empty()
-                    && let Some(error) = failed.into_iter().next()
-                {
-                    supervisor.admin.close(supervisor.poll.registry());
-                    return Err(error.into());
+                for (address, error) in missing {
+                    supervisor.miss(address, &error, now);
                 }
                 log::info!("started, listening on {}", addresses(&supervisor.listeners));
             }

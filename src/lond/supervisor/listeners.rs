@@ -101,16 +101,13 @@ impl Supervisor<'_> {
         Ok(())
     }
 
-    /// Listens on all that can be had of these; the others are said, and tried again later. Gives why not.
-    pub(super) fn listen_on(&mut self, wanted: &[SocketAddr], now: Instant) -> Vec<ListenError> {
-        let mut failed = Vec::new();
+    /// Listens on all that can be had of these; the others are said, and tried again later.
+    pub(super) fn listen_on(&mut self, wanted: &[SocketAddr], now: Instant) {
         for address in wanted {
             if let Err(error) = self.listen(*address) {
                 self.miss(*address, &error, now);
-                failed.push(error);
             }
         }
-        failed
     }
 
     /// An address cannot be listened on.
