@@ -9,6 +9,8 @@
 //! - Where all have as many, one that is older than [`SILENT_FOR`] and has said nothing gives way, or one that is not done
 //!   after [`SPEAKS_FOR`]. A newcomer that has said something itself need not wait so long: a silent one gives way to it after
 //!   [`WAITS`]. Else the newcomer is turned away. So a silent crowd makes no more forks than that.
+//! - While as many are on their way out as one origin may have (for a host of the table: as all strangers may have), nobody
+//!   more is killed for a newcomer.
 //!
 //! An origin is an IPv4 address, or the /64 of an IPv6 one: who has one address there has all of them.
 
@@ -115,6 +117,11 @@ pub fn judge(bounds: Bounds, guests: &[Guest], asks: Asks, now: Instant) -> Verd
     let strangers_full = !familiar && strangers >= bounds.strangers;
     if own < own_most && !strangers_full && guests.len() < bounds.all {
         return Verdict::Welcome;
+    }
+    // A process that is killed is one until it is gone, which takes its time on a busy machine.
+    let leaving = guests.iter().filter(|guest| guest.leaves).count();
+    if leaving >= if familiar { bounds.strangers } else { bounds.each } {
+        return Verdict::TurnedAway;
     }
     let stays = |guest: &&Guest| !guest.leaves;
     let candidates: Vec<&Guest> = if own >= own_most {
@@ -344,5 +351,26 @@ mod tests {
         door.call(ip("192.0.2.1"), true);
         door.guests.iter_mut().for_each(|guest| guest.leaves = true);
         assert_eq!(door.call(ip("192.0.2.2"), true), Verdict::TurnedAway);
+        // However slowly those that were killed go, they are few.
+        let mut door = Door::new(64);
+        for second in 0..100 {
+            for _ in 0..100 {
+                let asks = Asks { origin: Origin::of(ip("198.51.100.7")), familiar: false, speaks: false };
+                let pid = second * 100 + 1;
+                match judge(door.bounds, &door.guests, asks, door.now) {
+                    Verdict::InPlaceOf(given_up) => {
+                        let guest = door.guests.iter_mut().find(|guest| guest.pid == given_up);
+                        guest.unwrap().leaves = true;
+                    }
+                    Verdict::Welcome => {}
+                    Verdict::TurnedAway => continue,
+                }
+                let (pid, since) = (pid + door.guests.len() as u32, door.now);
+                let origin = asks.origin;
+                door.guests.push(Guest { pid, origin, familiar: false, silent: true, since, leaves: false });
+            }
+            door.now += SILENT_FOR;
+        }
+        assert_eq!(door.guests.len(), 2 * door.bounds.each);
     }
 }
