@@ -3,7 +3,8 @@
 //!
 //! A broker that serves is not touched by a bad line in `hosts.tab`; neither are the commands that ask it. They say each mistake
 //! on standard error, then what they go by: the word of the program that runs, which they ask on its own socket in `run_dir`, or,
-//! when none answers, what is right in the files. Only a folder that cannot be told from what is left of the files is not guessed
+//! when none answers, what is right in the files. Where a mistake may have hidden `spool_dir`, the status file of the broker that
+//! ran last is asked for it. Only a folder that cannot be told from what is left of the files is not guessed
 //! where a wrong guess would lose something: see [`Bearings::spool`].
 //!
 //! `lon check`, `reload`, `pin` and `rotate` are about the files themselves and do not go on without them.
@@ -12,11 +13,11 @@ use super::admin::ask;
 use super::{Failure, complain};
 use crate::config::{Config, ConfigErrors, HostId, Salvage};
 use crate::lond::record;
-use crate::status::parse;
+use crate::status::{Snapshot, parse};
 use crate::supervise::admin::About;
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Mistakes that are said one by one.
 const MISTAKES_SAID: usize = 5;
@@ -66,8 +67,13 @@ impl Bearings {
     }
 
     fn of(salvage: Salvage) -> Bearings {
-        let unsure = !salvage.is_sure("spool_dir") && !serves_as_spool(&salvage.config);
-        Bearings { config: salvage.config, broken: true, unsure }
+        let mut unsure = !salvage.is_sure("spool_dir");
+        let mut config = salvage.config;
+        if unsure && let Some(folder) = told_last(&config) {
+            (config.spool_dir, unsure) = (folder, false);
+        }
+        unsure &= !serves_as_spool(&config);
+        Bearings { config, broken: true, unsure }
     }
 
     /// Whether messages may be put into the delayed directory of [`Bearings::config`].
@@ -98,6 +104,12 @@ impl Bearings {
     fn has_traces(&self, id: &HostId) -> bool {
         self.config.socket_path(id).exists() || self.config.spool_path(id).is_dir()
     }
+}
+
+/// Where the broker that ran last stored messages, as its status file says.
+fn told_last(config: &Config) -> Option<PathBuf> {
+    let bytes = fs::read(config.status_dir.join("status.json")).ok()?;
+    parse::<Snapshot>(&bytes).ok()?.spool_dir
 }
 
 /// Whether the delayed directory is one that a broker has used: it has the folder of a host in it.

@@ -28,6 +28,7 @@ use crate::logging::steers;
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Where a link stands.
@@ -201,6 +202,9 @@ pub struct Snapshot {
     pub written_uptime: Option<Uptime>,
     /// What the supervisor does, in words.
     pub doing: String,
+    /// The delayed directory: where messages go while the broker is away, whatever is wrong with its files by then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spool_dir: Option<PathBuf>,
     /// The pin of this host's own key, where one is needed and there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub own_pin: Option<String>,
@@ -259,6 +263,7 @@ mod fixture {
             written: time("2026-11-20T09:12:14Z"),
             written_uptime: None,
             doing: "keeping 2 links".into(),
+            spool_dir: None,
             own_pin: None,
             not_restarted: None,
             last_log: "started".into(),

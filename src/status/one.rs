@@ -53,6 +53,12 @@ pub fn one_peer(
         let when = peer.last_error_at.map(|at| format!("{} ({} ago) ", clock(at), ago(at, now)));
         line("last error", &format!("{past}{}{error}", when.unwrap_or_default()));
     }
+    for away in &peer.away {
+        let held =
+            away.held.map_or_else(String::new, |held| format!("; others go past {held} of its messages"));
+        let handler = if away.handler.is_empty() { "a handler" } else { &away.handler };
+        line("away", &format!("{handler}, for {}: {}{held}", ago(away.since, now), away.why));
+    }
     line("last log", &peer.last_log);
     let calls = lond.iter().flat_map(|lond| lond.links.iter().map(|link| (link, lond.written)));
     for (caller, now) in calls.filter(|(link, _)| link.caller == peer.peer) {

@@ -6,6 +6,7 @@
 //! | a link that is not up yet, or that ends | a warning |
 //! | an error since the link is up: messages that could not be stored, for instance | a warning |
 //! | messages that wait for longer than [`WAITS_LONG`] although the link is up | a warning |
+//! | a handler at the peer that takes no messages | a warning |
 //! | something in `failed/` or `corrupt/` | a warning: a person is to look |
 //! | a HUP after which the old program went on | a warning |
 //!
@@ -100,6 +101,13 @@ fn look_at(peer: &PeerStatus, now: Timestamp, found: &mut Vec<Finding>) {
     {
         let what = format!("{} messages wait, the oldest for {}", peer.delayed, ago(oldest, now));
         say(Level::Warning, &what);
+    }
+    for away in &peer.away {
+        let since = ago(away.since, now);
+        say(
+            Level::Warning,
+            &format!("its handler {:?} takes no messages, for {since}: {}", away.handler, away.why),
+        );
     }
     let aside = set_aside(peer.failed, peer.corrupt);
     if !aside.is_empty() {

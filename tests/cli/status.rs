@@ -24,6 +24,7 @@ fn snapshot() -> Snapshot {
         written,
         written_uptime: None,
         own_pin: None,
+        spool_dir: None,
         doing: "keeping 1 link".into(),
         not_restarted: None,
         last_log: String::new(),

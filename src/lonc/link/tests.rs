@@ -71,3 +71,40 @@ fn the_first_pause_after_a_good_link_that_was_left_is_short_however_long_those_b
     come_and_go(&mut link, &mut now, GOOD_AFTER);
     assert!(fail(&mut link, &mut now) <= FIRST_PAUSE);
 }
+
+#[test]
+fn a_port_that_takes_the_connection_and_answers_no_tls_has_its_own_deadline_and_its_own_error() {
+    let mut now = Now { mono: Instant::now(), wall: Timestamp::UNIX_EPOCH };
+    let mut link = link(now);
+    let why = |link: &Link| link.last_error().map(|(why, _)| why.clone()).unwrap_or_default();
+    link.on(Event::Due, now);
+    now.mono = link.deadline().unwrap();
+    link.on(Event::Due, now);
+    assert_eq!(why(&link), format!("no connection within {:?}", link.connect_timeout));
+    now.mono = link.deadline().unwrap();
+    link.on(Event::Due, now);
+    now.mono += link.connect_timeout / 2;
+    link.on(Event::Reached, now);
+    assert_eq!(link.deadline(), Some(now.mono + link.opening_timeout));
+    // Another of its addresses is reached: that is no reason to wait for longer.
+    let deadline = link.deadline();
+    now.mono += link.opening_timeout / 2;
+    link.on(Event::Reached, now);
+    assert_eq!((link.deadline(), link.state()), (deadline, LinkState::Connecting));
+    now.mono = deadline.unwrap();
+    link.on(Event::Due, now);
+    assert_eq!(why(&link), format!("TCP is there, no TLS answer within {:?}", link.opening_timeout));
+    // Up again, it is past; the next dial is known while it is down.
+    assert!(link.next_dial(now).is_some());
+    let error_at = link.last_error().unwrap().1;
+    assert!(!link.is_past(error_at));
+    come_up(&mut link, &mut now);
+    assert!(link.is_past(error_at) && link.next_dial(now).is_none());
+}
+
+fn come_up(link: &mut Link, now: &mut Now) {
+    now.mono = link.deadline().unwrap();
+    link.on(Event::Due, *now);
+    link.on(Event::Connected, *now);
+    link.on(Event::Opened, *now);
+}

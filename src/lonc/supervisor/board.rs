@@ -25,6 +25,7 @@ pub fn sweep(status_dir: &Path) {
 #[derive(Debug)]
 pub struct Board {
     folder: PathBuf,
+    spool_dir: PathBuf,
     id: HostId,
     started: Timestamp,
     doing: String,
@@ -48,6 +49,7 @@ impl Board {
         let places = peers.iter().enumerate().map(|(place, status)| (status.peer.clone(), place)).collect();
         Board {
             folder: config.status_dir.clone(),
+            spool_dir: config.spool_dir.clone(),
             id: config.id.clone(),
             started,
             doing: format!("supervisor, {} links", peers.len()),
@@ -67,6 +69,7 @@ impl Board {
         let before = std::mem::take(&mut self.peers);
         (self.peers, self.places) = (anew.peers, anew.places);
         (self.folder, self.id, self.doing) = (anew.folder, anew.id, anew.doing);
+        self.spool_dir = anew.spool_dir;
         before.into_iter().for_each(|status| self.note(status));
         self.pace.changed();
     }
@@ -225,6 +228,8 @@ impl Board {
             written: now,
             written_uptime: uptime(),
             doing: self.doing.clone(),
+            // A path that is no text would leave the others without a status.
+            spool_dir: self.spool_dir.to_str().map(PathBuf::from),
             own_pin: self.own_pin.clone(),
             not_restarted: self.failure.clone(),
             last_log: logging::last_line(),
