@@ -28,6 +28,9 @@ impl Drop for Broken {
     }
 }
 
+/// Makes a broken file's text of a whole one's.
+type Change = dyn Fn(&str) -> String;
+
 /// Each way in which one file may be broken: what is wrong is said with this.
 fn each_breakage(both: &TwoHosts, mut try_it: impl FnMut(&str)) {
     let [tab, pins] = ["hosts.tab", "hosts.pins"].map(|name| both.network.dir().join(name));
@@ -35,7 +38,7 @@ fn each_breakage(both: &TwoHosts, mut try_it: impl FnMut(&str)) {
     let behind = |line: &'static str| move |text: &str| format!("{text}{line}\n");
     let before = |line: &'static str| move |text: &str| format!("{line}\n{text}");
     let of_the_peer = |text: &str| text.replace(&format!("{CALLED}:test:"), &format!("{CALLED}:"));
-    let ways: [(&str, &Path, &dyn Fn(&str) -> String); 9] = [
+    let ways: [(&str, &Path, &Change); 9] = [
         ("hosts.tab:3: ", &tab, &behind("no host")),
         ("hosts.tab:", &tab, &of_the_peer),
         ("has no line in ../hosts.tab", &tab, &|_: &str| String::new()),
