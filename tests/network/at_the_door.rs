@@ -157,12 +157,8 @@ fn a_host_that_fills_its_record_to_all_its_bounds_costs_a_child_of_lond_less_tha
         let mut link = dial(epoch);
         assert_eq!(link.ask("ping"), CALLED);
         let child = lond.only_child();
-        // All ahead of their answers.
-        let ask = |sequence: u64| Head { sequence, settled: 1, key: format!("key-{epoch}-{sequence}") };
-        let asked: Vec<u64> =
-            (1..=MESSAGES).map(|sequence| link.critical(&ask(sequence), b"long:")).collect();
-        for id in asked {
-            let answer = link.answer(id);
+        for sequence in 1..=MESSAGES {
+            let answer = link.ask_critical(sequence, 1, &format!("key-{epoch}-{sequence}"), "long:");
             assert!(
                 answer.starts_with("\\\\") || answer.starts_with("error:answered before"),
                 "{answer:.80}"
