@@ -3,6 +3,9 @@
 use crate::disk::{Life, SimDisk};
 use crate::ledger::HANDLERS;
 use crate::net::Time;
+#[cfg(doc)]
+use crate::sabotage::Sabotage;
+use crate::wiretap::Mistaken;
 use lonnet::handler::{Reply, Ticket};
 use lonnet::lond::Reason;
 use lonnet::lond::reactor::keeper::Keeper;
@@ -55,7 +58,7 @@ pub enum Do {
 }
 
 /// A critical message that is to be looked up.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Recall {
     pub ticket: Ticket,
     pub sequence: u64,
@@ -70,6 +73,8 @@ pub struct Recall {
 pub struct Child {
     pub host: usize,
     pub caller: usize,
+    /// Who is taken for somebody else on its connection.
+    pub mistaken: Option<Mistaken>,
     /// `None`: closed.
     pub conn: Option<usize>,
     pub wire: Wire,
@@ -91,6 +96,15 @@ pub struct Child {
     pub handlers: [ToHandler; HANDLERS.len()],
     /// Recording failed some time.
     pub trouble: bool,
+    /// The epoch that its caller's spool has, and below what its caller has settled everything.
+    pub epoch: String,
+    pub settled: u64,
+    /// Since then there was no room to record what it was asked.
+    pub no_room_since: Option<Time>,
+    /// The same of answers that could not be recorded.
+    pub unrecorded_since: Option<Time>,
+    /// What is to be looked up again then ([`Sabotage::PatienceWithoutEnd`]).
+    pub again: Option<(Time, Recall)>,
 }
 
 /// What a child has for a handler.
@@ -99,6 +113,9 @@ pub struct ToHandler {
     /// Requests in order that the handler has not been given, and those that it has.
     pub waiting: VecDeque<(Ticket, String)>,
     pub passed: VecDeque<usize>,
+    /// The same of those that need no order.
+    pub plain: VecDeque<(Ticket, String)>,
+    pub asked: Vec<usize>,
     /// When it will have run what it was given in order.
     pub busy_until: Time,
 }

@@ -105,9 +105,12 @@ impl Disk for SimDisk {
             _ => self.disk.write_at(&file.file, offset, bytes),
         }
     }
-    // Room is a matter of the disk's size, and this one has none.
-    fn reserve(&mut self, _: &SimFile, _: u64, _: u64) -> io::Result<()> {
-        Ok(())
+    fn reserve(&mut self, file: &SimFile, _: u64, length: u64) -> io::Result<()> {
+        self.lives()?;
+        match self.disk.free_space(&file.path)? {
+            free if free < length => Err(io::Error::from_raw_os_error(libc::ENOSPC)),
+            _ => Ok(()),
+        }
     }
     fn sync_data(&mut self, file: &SimFile) -> io::Result<()> {
         self.lives()?;

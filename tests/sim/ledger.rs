@@ -66,6 +66,8 @@ pub struct Plan {
     pub place: usize,
     pub target: usize,
     pub padding: usize,
+    /// Bytes that a handler's answer has beside the request's.
+    pub reply: usize,
     pub key: bool,
     pub encrypt: bool,
     /// Which of [`HANDLERS`] it is for.
@@ -149,14 +151,17 @@ pub type Checked = Result<(), String>;
 
 impl Ledger {
     pub fn add(&mut self, plan: Plan) -> usize {
-        let Plan { kind, manner, secure, program, place, target, padding, key, encrypt, handler } = plan;
+        let Plan { kind, manner, secure, program, place, target, padding, reply, key, encrypt, handler } =
+            plan;
         let name = HANDLERS[handler];
         let id = self.messages.len();
         let padding = "x".repeat(padding);
         let (request, answer) = match (kind, manner) {
             (Kind::Ping, _) => ("ping".to_owned(), format!("h{target}")),
             (Kind::Log, _) => (format!("log:{id}"), "ok".to_owned()),
-            (_, Manner::Done) => (format!("{name}:{id}:{padding}"), format!("done:{id}:{padding}")),
+            (_, Manner::Done) => {
+                (format!("{name}:{id}:{padding}"), format!("done:{id}:{padding}{}", "y".repeat(reply)))
+            }
             (_, Manner::Refused) => (format!("{name}:{id}:{padding}"), REFUSALS[id % 2].to_owned()),
             (_, Manner::Odd) => (format!("{name}:{id}:{padding}"), format!("enc:{id}:\r\0\u{7f}do:{id}:")),
         };
@@ -311,6 +316,11 @@ impl Ledger {
         if let Some(message) = self.messages.iter_mut().find(|message| text.ends_with(&message.request)) {
             message.settled = message.settled.or(Some(self.children));
         }
+    }
+
+    /// Whether its sender has its answer.
+    pub fn is_settled(&self, id: usize) -> bool {
+        self.messages[id].settled.is_some()
     }
 
     pub fn recorded(&mut self, id: usize, child: usize) {

@@ -44,6 +44,8 @@ pub struct LinkProcess {
     pub other_wire: bool,
     /// Its spool is removed before the next process begins.
     pub wiped: bool,
+    /// Until then its connections are not what they should be: its called end, or its calling one.
+    pub mistaken: Option<(bool, Time)>,
     pub watch: LinkWatch,
     /// The spool's first epoch file, for [`Sabotage::SequenceReset`].
     first_epoch: Option<Vec<u8>>,
@@ -102,6 +104,7 @@ impl LinkProcess {
             passing: VecDeque::new(),
             other_wire: false,
             wiped: false,
+            mistaken: None,
             watch: LinkWatch::default(),
             first_epoch: None,
         }
@@ -129,7 +132,7 @@ impl Program {
         self.link
     }
 
-    fn is_done(&self) -> bool {
+    pub fn is_done(&self) -> bool {
         self.todo.is_empty() && self.open.is_empty() && self.unsent.is_empty() && self.socket.is_empty()
     }
 }

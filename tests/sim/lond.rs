@@ -9,13 +9,14 @@ use crate::link::{Sink, id_of};
 use crate::net::{End, Time};
 use crate::sabotage::Sabotage;
 use crate::scenario::*;
+use crate::wiretap::Mistaken;
 use crate::world::{Event, Job, World};
 use lonnet::disk::Disk;
 use lonnet::handler::{Reply, Ticket};
 use lonnet::lond::Reason;
 use lonnet::lond::reactor::keeper::{Keeper, Opening};
 use lonnet::lond::record::Record;
-use lonnet::lond::secure::{self, Recalled, Secure};
+use lonnet::lond::secure::{self, Recalled, Secure, Unrecorded};
 use lonnet::lond::serve::{self, Serve};
 use lonnet::lond::service::{Order, Route, Service};
 use lonnet::wire::line::Outgoing;
@@ -59,6 +60,7 @@ impl World {
         self.children.push(Some(Child {
             host,
             caller,
+            mistaken: self.conns[conn].wiretap.as_ref().and_then(|wiretap| wiretap.mistaken),
             conn: Some(conn),
             wire,
             keeper: Keeper::new(Path::new("/spool"), &id_of(caller)),
@@ -73,6 +75,11 @@ impl World {
             sequences: BTreeMap::new(),
             handlers: Default::default(),
             trouble: false,
+            epoch: String::new(),
+            settled: 0,
+            no_room_since: None,
+            unrecorded_since: None,
+            again: None,
         }));
         self.ledger.children = self.children.len();
         let child = self.children.len() - 1;
@@ -121,8 +128,10 @@ impl World {
         let turned = self.turns(number, &mut child);
         let (dead, sick) = (child.life.dead.get(), self.hosts[child.host].disk.is_dead());
         let ended = child.ended().cloned();
-        let deadline = child.deadline().map(|at| self.time_of(at));
+        let again = child.again.as_ref().map(|(at, _)| *at);
+        let deadline = child.deadline().map(|at| self.time_of(at)).into_iter().chain(again).min();
         let trouble = child.trouble;
+        let mistaken = child.mistaken;
         self.children[number] = Some(child);
         turned?;
         if dead {
@@ -132,7 +141,7 @@ impl World {
         } else if let Some(reason) = ended {
             self.trace(|_| format!("child {number} ends: {reason}"));
             match reason {
-                Reason::Violation(_) | Reason::CallerError(_) => {
+                Reason::Violation(_) | Reason::CallerError(_) if mistaken.is_none() => {
                     return Err(format!("child {number}: {reason}, on a wire that changes nothing"));
                 }
                 _ => {}
@@ -150,6 +159,9 @@ impl World {
     fn turns(&mut self, number: usize, child: &mut Child) -> Checked {
         let now = self.clock().mono;
         child.tick(now);
+        if let Some((_, recall)) = child.again.take_if(|(at, _)| *at <= self.now) {
+            self.look_up(number, child, recall);
+        }
         for _ in 0..1000 {
             self.carry_out(number, child)?;
             if self.died(child) {
@@ -226,6 +238,11 @@ impl World {
             }
             let added = match self.sabotage {
                 Sabotage::NotRecorded => Ok(()),
+                Sabotage::KeyNotRecorded => {
+                    let mut keyless: Vec<Unrecorded> = session.unrecorded().cloned().collect();
+                    keyless.iter_mut().for_each(|answer| answer.key = None);
+                    child.keeper.add(keyless.iter())
+                }
                 _ => child.keeper.add(session.unrecorded()),
             };
             if child.life.dead.get() || self.hosts[child.host].disk.is_dead() {
@@ -233,6 +250,10 @@ impl World {
             }
             match added {
                 Ok(()) => {
+                    child.unrecorded_since = None;
+                    let noted = self.settled.entry((child.caller, child.host, child.epoch.clone()));
+                    let noted = noted.or_default();
+                    *noted = (*noted).max(child.settled);
                     for (sequence, _) in answers {
                         if let Some(message) = child.by_sequence.get(&sequence) {
                             self.ledger.recorded(*message, number);
@@ -242,6 +263,11 @@ impl World {
                 }
                 Err(cause) => {
                     child.trouble = true;
+                    child.unrecorded_since.get_or_insert(self.now);
+                    if self.sabotage == Sabotage::PatienceWithoutEnd {
+                        // Nobody hears of it, so that nobody loses patience; it is tried again at the next turn.
+                        return;
+                    }
                     session.record_failed(&cause, now);
                 }
             }
@@ -295,6 +321,12 @@ impl World {
             match what {
                 Do::Opened => {
                     child.opened = true;
+                    if let Some(Mistaken::Caller(other)) = child.mistaken {
+                        let caller = child.caller;
+                        return Err(format!(
+                            "child {number} serves h{caller}, which says that it is h{other}"
+                        ));
+                    }
                     for (other, older) in self.children.iter_mut().enumerate() {
                         let Some(older) = older else { continue };
                         let same = older.host == child.host && older.caller == child.caller;
@@ -321,23 +353,24 @@ impl World {
                             self.not_taken(child, ticket, &text);
                         }
                         Order::Free => {
-                            let job = self.job(number, child.host, ticket, text, false);
-                            let due = self.now + self.handler_pause();
-                            self.at(due, Event::Run(job));
+                            child.handlers[handler].plain.push_back((ticket, text));
+                            self.pass_on(number, child);
                         }
                     }
                 }
                 Do::Withdraw(ticket) => {
                     let waiting = |child: &Child| -> usize {
-                        child.handlers.iter().map(|handler| handler.waiting.len()).sum()
+                        child.handlers.iter().map(|handler| handler.waiting.len() + handler.plain.len()).sum()
                     };
                     let before = waiting(child);
                     for handler in &mut child.handlers {
                         handler.waiting.retain(|(waiting, _)| *waiting != ticket);
+                        handler.plain.retain(|(waiting, _)| *waiting != ticket);
                     }
                     let withdrawn = waiting(child) < before;
                     if let Wire::Secure(session) = &mut child.wire
                         && withdrawn
+                        && self.sabotage != Sabotage::WithdrawnKept
                     {
                         session.withdrawn(ticket);
                     }
@@ -353,23 +386,7 @@ impl World {
                     child.answer(ticket, Reply::Answer(b"ok"));
                 }
                 Do::OpenRecord(epoch) => self.open_record(child, &epoch),
-                Do::Recall(Recall { ticket, sequence, command, settled, held, running, key }) => {
-                    child.sequences.insert(ticket, sequence);
-                    let Wire::Secure(session) = &mut child.wire else { continue };
-                    let mut found =
-                        child.keeper.recall((&command, sequence), (settled, &held), running, key.as_ref());
-                    if self.sabotage == Sabotage::NotRecalled {
-                        found = Recalled::New;
-                    }
-                    child.trouble |= matches!(found, Recalled::Failed(_) | Recalled::NoRoom(_));
-                    if self.trace {
-                        let time = self.now as f64 / 1e6;
-                        println!(
-                            "{time:>11.6} child {number}: {sequence}, settled below {settled}: {found:?}"
-                        );
-                    }
-                    session.recalled(ticket, found, now);
-                }
+                Do::Recall(recall) => self.look_up(number, child, recall),
                 Do::Shut => {
                     // The last words go first.
                     self.write_child(child)?;
@@ -387,9 +404,39 @@ impl World {
         Ok(())
     }
 
+    fn look_up(&mut self, number: usize, child: &mut Child, recall: Recall) {
+        let now = self.clock().mono;
+        let Recall { ticket, sequence, command, settled, held, running, key } = &recall;
+        child.sequences.insert(*ticket, *sequence);
+        let Wire::Secure(session) = &mut child.wire else { return };
+        let below = if self.sabotage == Sabotage::SettlingNotRecorded { 0 } else { *settled };
+        child.settled = child.settled.max(*settled);
+        let mut found = child.keeper.recall((command, *sequence), (below, held), *running, key.as_ref());
+        if self.sabotage == Sabotage::NotRecalled {
+            found = Recalled::New;
+        }
+        child.trouble |= matches!(found, Recalled::Failed(_) | Recalled::NoRoom(_));
+        if self.trace {
+            let time = self.now as f64 / 1e6;
+            println!("{time:>11.6} child {number}: {sequence}, settled below {settled}: {found:?}");
+        }
+        if !matches!(found, Recalled::NoRoom(_)) {
+            child.no_room_since = None;
+        } else {
+            child.no_room_since.get_or_insert(self.now);
+            if self.sabotage == Sabotage::PatienceWithoutEnd {
+                // Nobody hears of it, so that nobody loses patience.
+                child.again = Some((self.now + SECOND, recall));
+                return;
+            }
+        }
+        session.recalled(*ticket, found, now);
+    }
+
     fn open_record(&mut self, child: &mut Child, epoch: &str) {
         let now = self.clock().mono;
         self.trace(|_| format!("a link of h{} begins with epoch {epoch}", child.caller));
+        epoch.clone_into(&mut child.epoch);
         let mut disk = self.disk(child.host, &child.life);
         let locks = self.hosts[child.host].locks.clone();
         let (ignored, step) = (self.sabotage == Sabotage::LockIgnored, self.scenario.record_step);
@@ -405,7 +452,21 @@ impl World {
         });
         let Wire::Secure(session) = &mut child.wire else { return };
         match opening {
-            Opening::Open(mark) => session.record_opened(mark),
+            Opening::Open(mark) => {
+                // While a handler is away less is settled for it than for others.
+                let away = |(_, trouble): &(Time, Trouble)| matches!(trouble, Trouble::HandlerAway(..));
+                let plain = !self.scenario.troubles.iter().any(away);
+                let noted = self.settled.get(&(child.caller, child.host, epoch.to_owned())).copied();
+                if let Some(below) = noted.filter(|below| plain && mark + 1 < *below) {
+                    self.broken = Some(format!(
+                        "the record of h{} says that all up to {mark} is settled, and all below {below} was",
+                        child.caller
+                    ));
+                }
+                // What it was told before, and could not write, it has forgotten.
+                child.settled = 0;
+                session.record_opened(mark);
+            }
             Opening::Busy => session.record_busy(now),
             Opening::Failed(cause) => {
                 child.trouble = true;
@@ -453,6 +514,14 @@ impl World {
                 let due = to.busy_until;
                 self.at(due, Event::Run(job));
             }
+            while child.handlers[handler].asked.len() < self.scenario.handler_places
+                && let Some((ticket, text)) = child.handlers[handler].plain.pop_front()
+            {
+                let job = self.job(number, child.host, ticket, text, false);
+                child.handlers[handler].asked.push(job);
+                let due = self.now + self.handler_pause();
+                self.at(due, Event::Run(job));
+            }
         }
     }
 
@@ -462,7 +531,9 @@ impl World {
 
     /// What waits for a handler that is away: all of it goes back, since none may overtake the first.
     fn give_back(&mut self, child: &mut Child, handler: usize) {
-        while let Some((ticket, text)) = child.handlers[handler].waiting.pop_front() {
+        let to = &mut child.handlers[handler];
+        let waiting: Vec<_> = to.waiting.drain(..).chain(to.plain.drain(..)).collect();
+        for (ticket, text) in waiting {
             self.not_taken(child, ticket, &text);
         }
     }
@@ -530,6 +601,8 @@ impl World {
         }
         if ordered {
             child.handlers[handler].passed.pop_front();
+        } else {
+            child.handlers[handler].asked.retain(|asked| *asked != job);
         }
         self.jobs[job].answered = true;
         let Some(message) = message_of(&self.jobs[job].text) else { return Ok(()) };
@@ -564,6 +637,7 @@ impl World {
             let Some(mut child) = self.children[number].take() else { continue };
             for handler in &mut child.handlers {
                 handler.passed.retain(|passed| *passed != job);
+                handler.asked.retain(|asked| *asked != job);
             }
             child.answer(ticket, Reply::Broken(HANDLER_GONE));
             self.pass_on(number, &mut child);

@@ -7,6 +7,7 @@
 //!
 //!     LONNET_SIM_SEEDS=100000 cargo test --test sim     as many seeds as wanted; `scripts/soak sim SEEDS`
 //!     LONNET_SIM_SEED=42 cargo test --test sim one_seed -- --nocapture     one, with what happened in it
+//!     LONNET_SIM_FAULT=GoAway cargo test --test sim deliberate -- --nocapture     deliberate faults of that name
 
 mod child;
 mod disk;
@@ -124,7 +125,8 @@ fn the_same_seed_is_the_same_run() {
 #[test]
 fn every_deliberate_fault_is_caught() {
     let mut missed = Vec::new();
-    for sabotage in Sabotage::ALL {
+    let only = std::env::var("LONNET_SIM_FAULT").unwrap_or_default();
+    for sabotage in Sabotage::ALL.into_iter().filter(|it| format!("{it:?}").contains(&only)) {
         match (0..CAUGHT_WITHIN).find_map(|seed| run(seed, sabotage, false).err().map(|why| (seed, why))) {
             Some((seed, why)) => println!("{sabotage:?}: caught by seed {seed}: {why:.160}"),
             None => missed.push(sabotage),

@@ -2,6 +2,9 @@
 //!
 //! What a person could break with one line in the product is done here at its edges: what its cores ask the disk for, the
 //! frames that they exchange, the steps that their reactors and supervisors take. So the product has no switch for it.
+//!
+//! Not here, because no network shows it: a key file that others may read. What crosses the wire is the same, whoever has
+//! read it, and here there are no keys at all. `a_key_that_others_may_read_is_refused` in `src/wire/secure/key.rs` sees to it.
 
 /// What is done wrong on purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +53,16 @@ pub enum Sabotage {
     EpochIgnored,
     /// GOAWAY says that nothing that was sent is taken.
     GoAwayTooLow,
+    /// It leaves out the last request that is taken.
+    GoAwayOneLess,
+    /// It names one that is not taken.
+    GoAwayOneMore,
+    /// A caller does not look at who says HELLO.
+    CalledUnknown,
+    /// A called host does not look at it.
+    CallerUnknown,
+    /// Answers are sent whatever the window has.
+    AnswersBeyondWindow,
     /// What is taken off a window is never given back.
     WindowKept,
     /// It is given back twice.
@@ -76,6 +89,14 @@ pub enum Sabotage {
     NotRecorded,
     /// Nothing is looked up in the record.
     NotRecalled,
+    /// A client's own key is not recorded with the answer.
+    KeyNotRecorded,
+    /// What the caller has settled is not recorded.
+    SettlingNotRecorded,
+    /// There is no end to the patience with a record that cannot be written.
+    PatienceWithoutEnd,
+    /// What a request that is withdrawn took off the window is not given back.
+    WithdrawnKept,
     /// An older and a newer link run critical messages at the same time.
     LockIgnored,
     /// The next critical message is passed on before the answer to the one before is recorded.
@@ -103,7 +124,7 @@ pub enum Sabotage {
 }
 
 impl Sabotage {
-    pub const ALL: [Sabotage; 43] = [
+    pub const ALL: [Sabotage; 52] = [
         Sabotage::NamesNotSynced,
         Sabotage::DataNotSynced,
         Sabotage::SegmentsNotSynced,
@@ -123,6 +144,11 @@ impl Sabotage {
         Sabotage::SettledTooFar,
         Sabotage::EpochIgnored,
         Sabotage::GoAwayTooLow,
+        Sabotage::GoAwayOneLess,
+        Sabotage::GoAwayOneMore,
+        Sabotage::CalledUnknown,
+        Sabotage::CallerUnknown,
+        Sabotage::AnswersBeyondWindow,
         Sabotage::WindowKept,
         Sabotage::WindowTwice,
         Sabotage::HeartbeatsUnsent,
@@ -135,6 +161,10 @@ impl Sabotage {
         Sabotage::FailureHidden,
         Sabotage::NotRecorded,
         Sabotage::NotRecalled,
+        Sabotage::KeyNotRecorded,
+        Sabotage::SettlingNotRecorded,
+        Sabotage::PatienceWithoutEnd,
+        Sabotage::WithdrawnKept,
         Sabotage::LockIgnored,
         Sabotage::PassedOnEarly,
         Sabotage::NotTakenAnswered,
@@ -159,6 +189,9 @@ impl Sabotage {
                 | Sabotage::SettledTooFar
                 | Sabotage::EpochIgnored
                 | Sabotage::GoAwayTooLow
+                | Sabotage::GoAwayOneLess
+                | Sabotage::GoAwayOneMore
+                | Sabotage::AnswersBeyondWindow
                 | Sabotage::WindowKept
                 | Sabotage::WindowTwice
                 | Sabotage::HeartbeatsUnsent

@@ -11,7 +11,7 @@ pub const MILLI: Time = 1_000;
 pub const FAULTS_END: Time = 30 * SECOND;
 /// How long after that every link is up, every request answered and every spool empty: the longest pause before a
 /// redial (60 s), the time in which a silent link is found (twice `request_timeout` on the classic wire, 16 s),
-/// connecting and opening (5 s each), the drain timeout and the patience with a record (2 s + 5 s), and 17 s to carry
+/// connecting and opening (5 s each), the drain timeout and the [`PATIENCE`] with a record (2 s + 5 s), and 17 s to carry
 /// out what waited.
 pub const SETTLED_WITHIN: Time = 110 * SECOND;
 
@@ -21,6 +21,8 @@ pub const OPENING_TIMEOUT: Time = 5 * SECOND;
 pub const DRAIN_TIMEOUT: Time = 2 * SECOND;
 pub const HEARTBEAT: Time = 2 * SECOND;
 pub const HEARTBEAT_MISSED: u32 = 2;
+/// How long a link goes on while what it is asked cannot be recorded.
+pub const PATIENCE: Time = DRAIN_TIMEOUT + 5 * SECOND;
 pub const MAX_LINE: usize = 40_000;
 /// Messages that may wait in a spool, unless it is a small one.
 pub const SPOOL_MESSAGES: u64 = 1000;
@@ -66,6 +68,8 @@ pub enum Trouble {
     WipeSpool(usize),
     /// An operator removes what the host has recorded of its callers' messages.
     WipeRecord(usize),
+    /// For so long whoever is at one end of this link's connections is not who the other end thinks; `true`: the called end.
+    Mistaken(usize, bool, Time),
 }
 
 /// How much goes wrong.
@@ -105,7 +109,11 @@ pub struct Scenario {
     pub slow_percent: u32,
     /// Requests that a handler is given ahead of its answers.
     pub handler_depth: usize,
+    /// Connections that a child has to a handler for what needs no order: requests that it runs at a time.
+    pub handler_places: usize,
     pub long_percent: u32,
+    /// Of the short requests so many have long answers.
+    pub long_answers_percent: u32,
     pub spool_messages: u64,
     pub segment_bytes: u64,
     pub record_step: u64,
@@ -153,12 +161,16 @@ impl Scenario {
             troubles.push((at, Trouble::DiskSick(links[0].0, SECOND, libc::EIO)));
             troubles.push((at + SECOND + SECOND / 10, Trouble::MachineDies(links[0].0)));
         }
+        if sabotage == Sabotage::PatienceWithoutEnd {
+            // Messages come while there is no room for long enough.
+            troubles.push((SECOND, Trouble::DiskFull(links[0].1, 12 * SECOND)));
+        }
         let long_percent = match random.u32(..20) {
             0..=3 => 6,
             4 if weather != Weather::Gentle => 60,
             _ => 0,
         };
-        let slow = rough && random.u32(..10) < 3;
+        let slow = rough && (random.u32(..10) < 3 || sabotage == Sabotage::WithdrawnKept);
         let base = random.u64(1..=40) * MILLI;
         Scenario {
             hosts,
@@ -178,6 +190,8 @@ impl Scenario {
             delay: (50, base),
             capacity: match random.u32(..4) {
                 0 if rough && long_percent < 10 => random.usize(100..4000),
+                // More than a window.
+                1 if long_percent > 0 => 4 * 65_536,
                 _ => 65_536,
             },
             breaking_percent: if rough { random.u32(..4) * 15 } else { 0 },
@@ -186,9 +200,11 @@ impl Scenario {
                 Weather::Gentle => (100, 5 * MILLI),
                 Weather::Calm | Weather::Rough => (100, random.u64(1..=100) * MILLI),
             },
-            slow_percent: if slow { random.u32(..15) } else { 0 },
+            slow_percent: if slow { random.u32(..30) } else { 0 },
             handler_depth: random.usize(1..=4),
+            handler_places: random.usize(1..=4),
             long_percent,
+            long_answers_percent: if long_percent > 0 { random.u32(..60) } else { 0 },
             spool_messages: if rough && random.u32(..8) == 0 { random.u64(3..10) } else { SPOOL_MESSAGES },
             segment_bytes: random.u64(4096..16384),
             record_step: random.u64(200..4000),
@@ -219,7 +235,8 @@ impl Scenario {
             | Trouble::Reload(..)
             | Trouble::KillSupervisor(_)
             | Trouble::HandlerDies(_)
-            | Trouble::HandlerAway(..) => true,
+            | Trouble::HandlerAway(..)
+            | Trouble::Mistaken(..) => true,
         })
     }
 
@@ -249,7 +266,8 @@ impl Scenario {
             9 => Trouble::DiskFails(host, random.usize(..12), errno),
             10 => Trouble::DiskDies(host, random.usize(..12), random.usize(..700)),
             11 => Trouble::DiskSick(host, time, errno),
-            12 => Trouble::DiskFull(host, time),
+            // Longer than the patience with it, some of them.
+            12 => Trouble::DiskFull(host, 2 * time),
             13 | 14 => Trouble::Partition(host, (host + random.usize(1..hosts)) % hosts, time),
             15 | 16 => Trouble::Cut(host, random.u32(..3) == 0),
             17..=19 => Trouble::Hup(host),
@@ -262,6 +280,7 @@ impl Scenario {
                 let away = random.u64(SECOND / 10..20 * SECOND);
                 Trouble::HandlerAway(host, random.usize(..HANDLERS.len()), away)
             }
+            27 => Trouble::Mistaken(link, random.bool(), time),
             _ => Trouble::Probe(link),
         }
     }

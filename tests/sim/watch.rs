@@ -43,7 +43,10 @@ impl World {
     pub fn note_state(&mut self, number: usize, status: &PeerStatus) -> Checked {
         let now = self.now;
         // The peer may have left in order: that is no failure, and trouble with the spool is none of the link's.
-        let of_the_spool = status.last_error.as_ref().is_some_and(|error| error.contains("/spool/"));
+        let of_the_spool = status
+            .last_error
+            .as_ref()
+            .is_some_and(|error| error.contains("/spool/") && !error.contains("/.received/"));
         let failed = status.last_error_at == Some(self.clock().wall) && !of_the_spool;
         let watch = &mut self.links[number].watch;
         let before = watch.state.replace(status.state);
@@ -143,6 +146,14 @@ impl World {
             let beats = matches!(child.wire, Wire::Secure(_)) && child.opened && !child.end_told;
             // Told to end meanwhile, or at fault, it may say its last words.
             let most = SILENCE + DRAIN_TIMEOUT + SECOND;
+            if [child.no_room_since, child.unrecorded_since]
+                .into_iter()
+                .flatten()
+                .any(|at| now - at > PATIENCE + SECOND + SECOND / 2)
+                && !child.is_cut()
+            {
+                return Err(format!("child {number} goes on though what it is asked cannot be recorded"));
+            }
             if beats && child.conn.is_some() && !child.is_cut() && now - child.heard > most {
                 return Err(format!("child {number} goes on with a silent link"));
             }
@@ -154,10 +165,12 @@ impl World {
     pub fn at_rest(&mut self) -> Checked {
         self.ledger.arrived()?;
         self.refused_are_kept()?;
-        for conn in self.links.iter().filter_map(|link| link.conn) {
-            if let Some(wiretap) = &self.conns[conn].wiretap {
-                wiretap.at_rest()?;
-            }
+        for (number, link) in self.links.iter().enumerate() {
+            let Some(conn) = link.conn else { continue };
+            let Some(wiretap) = &mut self.conns[conn].wiretap else { continue };
+            let last = self.last_words.get(number);
+            wiretap.flushed = last.is_some_and(|(over, word)| *over == conn && self.ledger.is_settled(*word));
+            wiretap.at_rest()?;
         }
         let redialled = self.links.iter().position(|link| link.watch.dials != 1);
         match redialled.filter(|_| self.scenario.weather == Weather::Calm) {

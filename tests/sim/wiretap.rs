@@ -2,7 +2,10 @@
 //! sabotage changes it here.
 //!
 //! Checked: windows are kept and given back, no more and no less; ids begin once and are answered once; a sequence
-//! of an epoch names one message for ever; what was called settled is never sent again.
+//! of an epoch names one message for ever; what was called settled is never sent again; GOAWAY names the last request that
+//! is taken, neither one before it nor one behind it.
+//!
+//! Some connections are not what they should be ([`Mistaken`]); what that changes of a HELLO is changed here as well.
 
 use crate::ledger::Checked;
 use crate::net::End;
@@ -55,6 +58,9 @@ impl Settled {
     }
 }
 
+/// What may be kept back of that which is to be given back, before it is.
+pub const PORTION: u64 = least_window(MAX_LINE) as u64 / 4;
+
 /// What is known of all connections of a network together.
 #[derive(Debug, Default)]
 pub struct Names {
@@ -72,11 +78,22 @@ impl Names {
     }
 }
 
+/// Who is at an end of a connection instead of the host that the other end thinks of. The keys would tell; but whoever has
+/// the key of one host must not be taken for another either.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mistaken {
+    /// The address led to a host that says its own name and takes whoever calls. This one was called.
+    Called(usize),
+    /// The caller has its own key and says that it is this host.
+    Caller(usize),
+}
+
 /// One connection.
 #[derive(Debug, Default)]
 pub struct Wiretap {
     caller: usize,
     called: usize,
+    pub mistaken: Option<Mistaken>,
     /// The beginnings of frames.
     pending: [Vec<u8>; 2],
     epoch: Vec<u8>,
@@ -89,6 +106,10 @@ pub struct Wiretap {
     unfinished: BTreeSet<u64>,
     /// The commands that the caller holds.
     held: BTreeSet<Vec<u8>>,
+    /// The last request that is taken, the called side has said.
+    go_away: Option<u64>,
+    /// Neither has anything more to give back: what was sent last was longer than a portion.
+    pub flushed: bool,
 }
 
 impl Wiretap {
@@ -114,12 +135,44 @@ impl Wiretap {
         if sabotage.is_of_frames() {
             tamper(&mut frames, from, sabotage, random);
         }
+        let apart = sabotage.is_of_frames() || self.mistaken.is_some();
+        self.mistake(&mut frames, from, sabotage);
         for frame in &frames {
             self.look_at(from, frame, names)
                 .map_err(|why| format!("wire h{} -> h{}: {why}", self.caller, self.called))?;
         }
+        let hello = frames.iter().position(|frame| frame[0] == HELLO);
+        if sabotage == Sabotage::AnswersBeyondWindow
+            && from == End::Caller
+            && let Some(hello) = hello
+        {
+            // Whoever does not look at the window sends as if it were as large as can be; nobody has said so.
+            let boundless = u32::MAX / 2;
+            let header = [WINDOW, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0];
+            frames.insert(hello + 1, [&header[..], &boundless.to_be_bytes()].concat());
+        }
         // A frame's first bytes may arrive before its last ones were written, but for one that is to be changed.
-        Ok(if sabotage.is_of_frames() { frames.concat() } else { bytes.to_vec() })
+        Ok(if apart { frames.concat() } else { bytes.to_vec() })
+    }
+
+    /// Has a HELLO say what it would between hosts that take each other for somebody else. A host that does not look at it
+    /// is made to read what it expects.
+    fn mistake(&self, frames: &mut [Vec<u8>], from: End, sabotage: Sabotage) {
+        let (name, value) = match (self.mistaken, from) {
+            (Some(Mistaken::Called(_)), End::Caller) => ("to", self.called),
+            (Some(Mistaken::Called(host)), End::Called) if sabotage == Sabotage::CalledUnknown => {
+                ("id", host)
+            }
+            (Some(Mistaken::Caller(host)), End::Caller) if sabotage != Sabotage::CallerUnknown => {
+                ("id", host)
+            }
+            (Some(Mistaken::Called(_) | Mistaken::Caller(_)), _) | (None, _) => return,
+        };
+        for frame in frames.iter_mut().filter(|frame| frame[0] == HELLO) {
+            change_hello(frame, |line| {
+                line.starts_with(&format!("{name}=")).then(|| format!("{name}=h{value}"))
+            });
+        }
     }
 
     fn look_at(&mut self, from: End, frame: &[u8], names: &mut Names) -> Checked {
@@ -159,9 +212,23 @@ impl Wiretap {
                 if !self.begun.contains(&id) || self.answered.contains(&id) {
                     return Err(format!("an answer to {id}, which was never asked or was answered"));
                 }
+                if self.go_away.is_some_and(|last| id > last) {
+                    return Err(format!("an answer to {id}, which was not to be taken: {:?}", self.go_away));
+                }
                 if !more {
                     self.answered.insert(id);
                 }
+            }
+            GO_AWAY => {
+                let last = number(body);
+                let highest = self.begun.last().copied().unwrap_or_default();
+                if last != u64::MAX && last > highest {
+                    return Err(format!("GOAWAY takes {last}, and {highest} was the last that was asked"));
+                }
+                if let Some(answered) = self.answered.last().filter(|answered| **answered > last) {
+                    return Err(format!("GOAWAY takes no more than {last}, and {answered} was answered"));
+                }
+                self.go_away = Some(last);
             }
             WINDOW => {
                 let other = from.other() as usize;
@@ -203,10 +270,12 @@ impl Wiretap {
         Ok(())
     }
 
-    /// At rest: each side has got back what it spent, but for a portion.
+    /// At rest: each side has got back what it spent, but for a portion; and all of it when what came last was longer than
+    /// that.
     pub fn at_rest(&self) -> Checked {
+        let portion = if self.flushed { 0 } else { PORTION };
         for (spent, credited) in self.spent.iter().zip(self.credited) {
-            if spent - credited > least_window(MAX_LINE) as u64 / 4 {
+            if spent - credited > portion {
                 return Err(format!("of {spent} bytes spent only {credited} were given back"));
             }
         }
@@ -245,21 +314,28 @@ fn tamper(frames: &mut Vec<Vec<u8>>, from: End, sabotage: Sabotage, random: &mut
         }
         (Sabotage::EpochIgnored, End::Caller) => {
             for frame in frames.iter_mut().filter(|frame| frame[0] == HELLO) {
-                let text = String::from_utf8_lossy(&frame[HEADER..]).into_owned();
-                let same = |line: &str| match line.strip_prefix("epoch=") {
-                    Some(epoch) if epoch.bytes().any(|digit| digit != b'0') => {
-                        format!("epoch={}\n", "1".repeat(32))
-                    }
-                    Some(_) | None => format!("{line}\n"),
-                };
-                let changed: String = text.lines().map(same).collect();
-                frame.splice(HEADER.., changed.bytes());
+                change_hello(frame, |line| {
+                    let epoch = line.strip_prefix("epoch=")?;
+                    epoch.bytes().any(|digit| digit != b'0').then(|| format!("epoch={}", "1".repeat(32)))
+                });
             }
         }
         (Sabotage::GoAwayTooLow, End::Called) => {
             for frame in frames.iter_mut().filter(|frame| frame[0] == GO_AWAY) {
                 // As if nothing of what was sent were taken, though it is.
                 frame.splice(HEADER.., 0_u64.to_be_bytes());
+            }
+        }
+        (Sabotage::GoAwayOneLess | Sabotage::GoAwayOneMore, End::Called) => {
+            for frame in frames.iter_mut().filter(|frame| frame[0] == GO_AWAY) {
+                let last = number(&frame[HEADER..]);
+                let changed = match sabotage {
+                    Sabotage::GoAwayOneLess => last.saturating_sub(1),
+                    _ => last.saturating_add(1),
+                };
+                if last != u64::MAX {
+                    frame.splice(HEADER.., changed.to_be_bytes());
+                }
             }
         }
         (Sabotage::WindowKept, _) => frames.retain(|frame| frame[0] != WINDOW),
@@ -273,6 +349,16 @@ fn tamper(frames: &mut Vec<Vec<u8>>, from: End, sabotage: Sabotage, random: &mut
         (Sabotage::HeldUntold, _) => frames.retain(|frame| frame[0] != HELD),
         _ => {}
     }
+}
+
+/// Changes the lines of a HELLO for which `other` has another; its length must fit the frame's.
+fn change_hello(frame: &mut Vec<u8>, other: impl Fn(&str) -> Option<String>) {
+    let text = String::from_utf8_lossy(&frame[HEADER..]).into_owned();
+    let changed: String =
+        text.lines().map(|line| other(line).unwrap_or_else(|| line.to_owned()) + "\n").collect();
+    frame.splice(HEADER.., changed.bytes());
+    let length = u16::try_from(frame.len() - HEADER).unwrap_or(u16::MAX);
+    frame[2..4].copy_from_slice(&length.to_be_bytes());
 }
 
 /// Two whole messages that follow each other change places; the ids stay where they are.

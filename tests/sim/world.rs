@@ -11,11 +11,11 @@ use crate::net::{Conn, End, Fate, Time};
 use crate::sabotage::Sabotage;
 use crate::scenario::*;
 use crate::supervisor::Supervisor;
-use crate::wiretap::Names;
+use crate::wiretap::{Mistaken, Names, PORTION};
 use lonnet::disk::{Fault, FaultyDisk, Keep};
 use lonnet::lonc::link::Now;
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashSet, VecDeque};
+use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -99,6 +99,10 @@ pub struct World {
     pub names: Names,
     /// Files to be dropped, in their order: link and message.
     files: VecDeque<(usize, usize)>,
+    /// What was called settled when an answer was recorded: caller, called, epoch.
+    pub settled: HashMap<(usize, usize, String), u64>,
+    /// At rest each link carries one more message, longer than what its ends keep back of a window: by its connection.
+    pub last_words: Vec<(usize, usize)>,
     /// Nothing happens in the scenario that lets a settled message come back.
     pub certain: bool,
     /// A machine has died: what it had not synced is gone, the marks of what was settled among it.
@@ -150,6 +154,8 @@ impl World {
             pids: 0,
             names: Names::new(!scenario.keeps_all()),
             files: VecDeque::new(),
+            settled: HashMap::new(),
+            last_words: Vec::new(),
             certain: scenario.keeps_all(),
             machine_died: false,
             broken: None,
@@ -195,6 +201,8 @@ impl World {
         };
         let long = self.random.u32(..100) < self.scenario.long_percent;
         let padding = if long { self.random.usize(10_000..MAX_LINE - 100) } else { self.random.usize(..60) };
+        let long_answer = !long && self.random.u32(..100) < self.scenario.long_answers_percent;
+        let reply = if long_answer { self.random.usize(10_000..MAX_LINE - 200) } else { 0 };
         let key = secure && self.random.u32(..100) < self.scenario.key_percent;
         let encrypt = self.random.u32(..100) < self.scenario.encrypt_percent;
         let odd = self.random.u32(..100) < self.scenario.odd_percent;
@@ -204,7 +212,35 @@ impl World {
             (false, _) => Manner::Done,
         };
         let handler = usize::from(self.random.u32(..4) == 0);
-        self.ledger.add(Plan { kind, manner, secure, program, place, target, padding, key, encrypt, handler })
+        self.ledger.add(Plan {
+            kind,
+            manner,
+            secure,
+            program,
+            place,
+            target,
+            padding,
+            reply,
+            key,
+            encrypt,
+            handler,
+        })
+    }
+
+    /// A plain message for each link, longer than a portion of a window, from a program of its own.
+    fn say_last_words(&mut self) {
+        for link in 0..self.links.len() {
+            let LinkProcess { peer: target, secure, conn, .. } = self.links[link];
+            let (program, place) = (self.programs.len(), 0);
+            let (kind, manner, padding, reply) = (Kind::Plain, Manner::Done, PORTION as usize, 0);
+            let (key, encrypt, handler) = (false, false, 0);
+            let plan =
+                Plan { kind, manner, secure, program, place, target, padding, reply, key, encrypt, handler };
+            let message = self.ledger.add(plan);
+            self.programs.push(Program::new(link, VecDeque::from([message])));
+            self.last_words.push((conn.unwrap_or(usize::MAX), message));
+            self.at(self.now, Event::Program(program));
+        }
     }
 
     /// Files that programs drop into the delayed directories, while a broker is there or not.
@@ -216,9 +252,20 @@ impl World {
                 let secure = secure && self.certain;
                 let program = FILES + link;
                 let (kind, manner, padding) = (Kind::Critical, Manner::Done, self.random.usize(..60));
-                let (key, encrypt, handler) = (false, self.random.bool(), 0);
-                let plan =
-                    Plan { kind, manner, secure, program, place, target, padding, key, encrypt, handler };
+                let (key, encrypt, handler, reply) = (false, self.random.bool(), 0, 0);
+                let plan = Plan {
+                    kind,
+                    manner,
+                    secure,
+                    program,
+                    place,
+                    target,
+                    padding,
+                    reply,
+                    key,
+                    encrypt,
+                    handler,
+                };
                 let message = self.ledger.add(plan);
                 at += self.random.u64(MILLI..FAULTS_END / 8);
                 self.files.push_back((link, message));
@@ -299,6 +346,11 @@ impl World {
             self.now = self.now.max(time);
             if event == Event::Check {
                 match self.unsettled() {
+                    // Where a connection takes a few bytes at a time, such a message would be overdue.
+                    None if self.last_words.is_empty() && self.scenario.capacity >= PORTION as usize => {
+                        self.say_last_words();
+                        self.at(self.now + SECOND, Event::Check);
+                    }
                     None => return self.at_rest(),
                     Some(why) if self.now >= FAULTS_END + SETTLED_WITHIN => {
                         return Err(format!(
@@ -467,7 +519,19 @@ impl World {
         if it.dial != dial || it.process.is_none() || it.conn.is_some() {
             return Ok(());
         }
-        let (caller, called, secure) = (it.host, it.peer, it.secure);
+        let (caller, mut called, secure) = (it.host, it.peer, it.secure);
+        let mut mistaken = None;
+        if let Some((of_called, _)) = it.mistaken.filter(|(_, until)| secure && *until > self.now) {
+            let known =
+                |other| self.scenario.links.iter().any(|(from, to, _)| (*from, *to) == (caller, other));
+            if of_called {
+                // One that this host has no other link with: its own address may lead back to itself.
+                mistaken = Some(Mistaken::Called(called));
+                called = (0..self.hosts.len()).find(|&it| it != called && !known(it)).unwrap_or(caller);
+            } else {
+                mistaken = (0..3).find(|&other| other != caller && other != called).map(Mistaken::Caller);
+            }
+        }
         if self.parted(caller, called).is_some()
             || self.parted(called, caller).is_some()
             || !self.hosts[called].up
@@ -491,6 +555,9 @@ impl World {
         }
         let conn = self.conns.len();
         self.conns.push(Conn::new(caller, called, self.scenario.capacity, self.scenario.delay, fate, secure));
+        if let Some(wiretap) = &mut self.conns[conn].wiretap {
+            wiretap.mistaken = mistaken;
+        }
         self.links[link].conn = Some(conn);
         self.accept(conn, caller, called, secure);
         self.link_step(link, LinkInput::Connected)
@@ -601,6 +668,13 @@ impl World {
                 return self.end_link(link);
             }
             Trouble::WipeRecord(host) => return self.wipe_record(host),
+            Trouble::Mistaken(link, called, time) => {
+                self.links[link].mistaken = Some((called, (self.now + time).min(FAULTS_END)));
+                // The next connection is one.
+                if let Some(conn) = self.links[link].conn {
+                    self.close(conn, End::Called, true);
+                }
+            }
         }
         Ok(())
     }
@@ -684,6 +758,7 @@ impl World {
             self.kill_child(child)?;
         }
         self.hosts[host].disk.take_away(Path::new("/spool/.received"));
+        self.settled.retain(|(_, called, _), _| *called != host);
         for link in 0..self.links.len() {
             if self.links[link].peer == host {
                 let senders = self.senders(link);

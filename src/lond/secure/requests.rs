@@ -77,7 +77,7 @@ pub struct Follower {
 }
 
 /// An answer to a critical message that is not in the record yet.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Unrecorded {
     /// The request's id.
     pub id: u64,
