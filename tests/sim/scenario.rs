@@ -200,9 +200,17 @@ impl Scenario {
                 Weather::Gentle => (100, 5 * MILLI),
                 Weather::Calm | Weather::Rough => (100, random.u64(1..=100) * MILLI),
             },
-            slow_percent: if slow { random.u32(..30) } else { 0 },
+            slow_percent: match slow {
+                true if sabotage == Sabotage::WithdrawnKept => 40,
+                true => random.u32(..30),
+                false => 0,
+            },
             handler_depth: random.usize(1..=4),
-            handler_places: random.usize(1..=4),
+            handler_places: match random.usize(1..=4) {
+                // What waits is what may be withdrawn.
+                _ if sabotage == Sabotage::WithdrawnKept => 1,
+                places => places,
+            },
             long_percent,
             long_answers_percent: if long_percent > 0 { random.u32(..60) } else { 0 },
             spool_messages: if rough && random.u32(..8) == 0 { random.u64(3..10) } else { SPOOL_MESSAGES },
