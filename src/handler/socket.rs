@@ -41,6 +41,9 @@ pub enum Fault {
     /// The connection broke.
     #[error("connection lost: {0}")]
     Broken(io::Error),
+    /// The program's end was closed before all that we had sent was read.
+    #[error("connection closed by the program before it had read the request")]
+    Unread,
     /// We closed it: there was nothing to ask for a long time.
     #[error("connection closed: nothing to ask")]
     Idle,
@@ -53,13 +56,6 @@ pub enum Fault {
     /// The late answer did not come either.
     #[error("stuck behind a request that was not answered within {0:?}")]
     Stuck(Duration),
-}
-
-impl Fault {
-    /// Whether the kernel said that the program's end was closed before all that we had sent was read.
-    fn is_reset(&self) -> bool {
-        matches!(self, Fault::Broken(cause) if cause.kind() == io::ErrorKind::ConnectionReset)
-    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -288,7 +284,7 @@ impl Conversation {
             }
             State::Up | State::Late => {
                 let unsent = self.hold_unsent();
-                if unsent == 0 && fault.is_reset() && self.out.is_empty() {
+                if matches!(fault, Fault::Unread) && unsent == 0 && self.out.is_empty() {
                     untaken.extend(self.asked.pop_back().map(|(ticket, _)| ticket));
                 } else if self.second_try {
                     untaken.extend(self.held.drain(..unsent).map(|(ticket, _)| ticket));

@@ -270,19 +270,18 @@ fn what_a_connection_took_nothing_of_is_given_to_the_next_one_and_to_no_third() 
 
 #[test]
 fn a_request_that_the_program_left_unread_when_it_closed_was_not_taken_but_those_before_it_may_have_been() {
-    let reset = || Fault::Broken(io::ErrorKind::ConnectionReset.into());
     let mut bench = Bench::connected();
     bench.ask("a");
     bench.ask("b");
     assert_eq!(bench.written(), "a\nb\n");
-    bench.failed(reset());
-    let why = "echo: connection lost: connection reset";
+    bench.failed(Fault::Unread);
+    let why = "echo: connection closed by the program before it had read the request";
     assert_eq!(bench.answers(), [(1, &*format!("error:{why}")), (2, &*format!("not taken: {why}"))]);
     // Of one that was not sent whole the program has something, perhaps.
     bench.ask("half");
     bench.conversation.dialed(bench.now);
     bench.conversation.outgoing().wrote(2);
-    bench.failed(reset());
+    bench.failed(Fault::Unread);
     assert_eq!(bench.answers()[2], (3, &*format!("error:{why}")));
     assert!(!bench.conversation.wants_dial(bench.now));
 }

@@ -184,6 +184,12 @@ impl Program {
                 }
             }
             Ok(ReadOutcome::End) => Fault::Closed,
+            // What a program left unread makes the kernel say so once, and then that this is the end. A reset that is not the
+            // end says nothing about what the program has.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => match connection.read(scratch) {
+                Ok(ReadOutcome::End) => Fault::Unread,
+                Ok(ReadOutcome::Nothing | ReadOutcome::Bytes(_)) | Err(_) => Fault::Broken(error),
+            },
             Err(error) => Fault::Broken(error),
         };
         self.drop_connection(&fault, now, answer);
@@ -222,6 +228,7 @@ impl Program {
             | Fault::Busy(_)
             | Fault::Idle
             | Fault::Broken(_)
+            | Fault::Unread
             | Fault::Closed
             | Fault::Unasked
             | Fault::Stuck(_) => {
