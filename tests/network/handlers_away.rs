@@ -147,6 +147,9 @@ fn a_handler_that_is_away_for_long_holds_up_no_other_and_its_own_keep_their_orde
     }
     wait::until_true("others to go past", || away.done().len() == 3);
     assert_eq!(away.done(), numbered("mail", 1..=3));
+    wait::until_true("their answers", || {
+        away.one.status(CALLED).is_some_and(|status| status["delayed"] == 3)
+    });
     // From then on they are answered live.
     assert_eq!(away.ask("critical:mail:4"), "done");
     assert_eq!(away.ask("critical:pay:4"), "con_delayed");
