@@ -35,7 +35,7 @@ fn lines<'a>(pieces: impl Iterator<Item = &'a [u8]>, handed: bool) -> Vec<Option
         assert!(reader.len() <= MAX_LINE, "{} bytes of an unfinished line", reader.len());
         if handed {
             let (rest, skipping) = reader.rest();
-            reader = LineReader::resume(MAX_LINE, rest, skipping);
+            reader = LineReader::resume(MAX_LINE, rest.to_vec(), skipping);
         }
     }
     found

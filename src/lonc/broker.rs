@@ -21,7 +21,8 @@ use super::link::{Action, Event, Link, Now};
 use super::pending::{Entry, Owner, Pending, Purpose};
 use super::protocol::{Message, Terms};
 use super::request::{self, Request};
-use super::session::{ClientId, Session, Sessions};
+use super::session::{ClientId, Session};
+use super::sessions::{Admission, Hoarder, Sessions};
 use crate::config::{Config, HostId, Hosts, Peer, Wire};
 use crate::logging::repeats::Repeats;
 use crate::spool::{Disk, Spool};
@@ -43,6 +44,9 @@ const DIAL_GRACE: Duration = Duration::from_secs(1);
 const QUANTUM: usize = 32;
 /// Bytes of critical requests gathered for one sync.
 const STORE_BATCH: usize = 4 << 20;
+/// Bytes of requests that were taken and are not answered, wherever they are; at this mark no more are taken. One may go
+/// beyond it.
+const MAX_TAKEN_BYTES: usize = 4 << 20;
 /// Least time between two reports of counters that changed while the state did not.
 const REPORT_EVERY: Duration = Duration::from_millis(250);
 
@@ -127,6 +131,8 @@ pub struct Broker<D: Disk> {
     counters: Counters,
     spool_error: Option<(String, Now)>,
     spool_repeats: Repeats,
+    /// For what is said of programs.
+    client_repeats: Repeats,
     effects: Vec<Effect>,
     /// The state changed in a way that the supervisor is to hear of at once.
     changed: bool,
@@ -159,7 +165,7 @@ impl<D: Disk> Broker<D> {
             wire: peer.wire,
             delayed_dir: config.spool_dir.clone(),
             hosts: config.hosts.clone(),
-            sessions: Sessions::new(peer.max_line),
+            sessions: Sessions::new(peer.max_line, now.mono),
             queue: VecDeque::new(),
             touched: Vec::new(),
             link: Link::new(peer, terms, barred, seed, now),
@@ -181,6 +187,7 @@ impl<D: Disk> Broker<D> {
             counters: Counters::default(),
             spool_error: None,
             spool_repeats: Repeats::default(),
+            client_repeats: Repeats::default(),
             effects: Vec::new(),
             changed: true,
             reported: (0, 0, 0),
@@ -196,11 +203,38 @@ impl<D: Disk> Broker<D> {
         self.sessions.add()
     }
 
+    /// Whose a program is: the user that the system says.
+    pub fn client_belongs(&mut self, id: ClientId, user: u32) {
+        self.sessions.belongs(id, user);
+    }
+
+    /// What is to be done with one more program, of this user.
+    pub fn admit(&self, user: u32) -> Admission {
+        self.sessions.admit(user)
+    }
+
+    /// The program that may go when one more is to come and this process can have no more connections.
+    pub fn idlest_client(&self) -> Option<ClientId> {
+        self.sessions.idlest(None)
+    }
+
+    /// Bytes that may be read from a program now. Who is not read for want of room comes out of [`Broker::take_fed`] later.
+    pub fn may_read(&mut self, id: ClientId) -> usize {
+        self.sessions.may_read(id)
+    }
+
+    /// The programs that may be read again.
+    pub fn take_fed(&mut self) -> Vec<ClientId> {
+        self.sessions.take_fed()
+    }
+
     /// A program sent something.
     pub fn client_sent(&mut self, id: ClientId, bytes: &[u8]) {
         if let Some(session) = self.sessions.get(id) {
             session.push(bytes);
             enqueue(&mut self.queue, id, session);
+            self.sessions.was_active(id);
+            self.sessions.weigh(id);
         }
     }
 
@@ -221,7 +255,14 @@ impl<D: Disk> Broker<D> {
     pub fn client_read(&mut self, id: ClientId) {
         if let Some(session) = self.sessions.get(id) {
             enqueue(&mut self.queue, id, session);
+            self.sessions.was_active(id);
+            self.sessions.weigh(id);
         }
+    }
+
+    /// Whether the peer is to be heard: there is room for its answers.
+    pub fn hears(&self) -> bool {
+        self.sessions.hears()
     }
 
     /// Whether a connection to the peer is wanted and not made.
@@ -388,6 +429,7 @@ impl<D: Disk> Broker<D> {
             self.reread_at,
             self.held.deadline(),
             self.link.is_up().then(|| self.away.deadline(self.turned_at)).flatten(),
+            self.sessions.deadline(),
             self.draining.filter(|_| !self.forced),
             report,
         ]
@@ -449,6 +491,7 @@ impl<D: Disk> Broker<D> {
     // Within.
 
     fn keep_time(&mut self, now: Now) {
+        self.give_up_hoarders(now);
         if self.link.deadline().is_some_and(|at| at <= now.mono) {
             self.link_event(Event::Due, now);
         }
@@ -466,6 +509,21 @@ impl<D: Disk> Broker<D> {
         if !self.forced && self.draining.is_some_and(|deadline| deadline <= now.mono) {
             self.forced = true;
             self.link_event(Event::Stop, now);
+        }
+    }
+
+    /// Programs that keep others waiting go.
+    fn give_up_hoarders(&mut self, now: Now) {
+        for (id, user, why) in self.sessions.keep_time(now.mono) {
+            self.touched.push(id);
+            let what = match why {
+                Hoarder::Line => "began a long line and did not end it, while others waited for room",
+                Hoarder::Answers => "does not read its answers, and there is no room for those of others",
+            };
+            let text = format!("a program of user {user} {what}: its connection is closed");
+            if let Some(line) = self.client_repeats.line(&text, now.mono) {
+                log::warn!("{line}");
+            }
         }
     }
 
@@ -498,7 +556,14 @@ impl<D: Disk> Broker<D> {
     /// Whether serving must wait for the link or the clock.
     fn blocked(&self, now: Now) -> bool {
         let waits = self.grace.is_some_and(|grace| grace.until > now.mono);
-        waits || (self.link.is_up() && (self.leaving || self.pending.full() || self.link.clogged()))
+        waits
+            || self.taken_bytes() >= MAX_TAKEN_BYTES
+            || (self.link.is_up() && (self.leaving || self.pending.full() || self.link.clogged()))
+    }
+
+    /// Bytes of the requests that were taken and are not answered: on the link, held back, about to be stored.
+    fn taken_bytes(&self) -> usize {
+        self.pending.bytes() + self.stores_bytes + self.held.bytes()
     }
 
     /// Takes the programs' lines, some of each in turn.
@@ -523,7 +588,8 @@ impl<D: Disk> Broker<D> {
             session.queued = false;
             let mut exit = false;
             for _ in 0..QUANTUM {
-                if !session.can_serve() {
+                let taken = pending.bytes() + *stores_bytes + held.bytes();
+                if !session.can_serve() || taken >= MAX_TAKEN_BYTES || (link.is_up() && pending.full()) {
                     break;
                 }
                 let request = match session.reader.next_line() {
@@ -594,6 +660,7 @@ impl<D: Disk> Broker<D> {
                 queue.push_back(id);
             }
             self.touched.push(id);
+            sessions.weigh(id);
             if exit {
                 log::info!("close_connection_exit: ending");
                 self.drain_by(now.mono);

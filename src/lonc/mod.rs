@@ -18,4 +18,5 @@ pub mod reactor;
 pub mod request;
 pub mod resolve;
 pub mod session;
+pub mod sessions;
 pub mod supervisor;

@@ -149,6 +149,11 @@ impl Pending {
         self.replayed < most && self.replayed_bytes < MAX_REPLAYED_BYTES && !self.full()
     }
 
+    /// Bytes of what is in flight.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Whether a heartbeat is under way.
     pub fn probing(&self) -> bool {
         self.probes > 0
@@ -332,7 +337,7 @@ impl Pending {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lonc::session::Sessions;
+    use crate::lonc::sessions::Sessions;
 
     const TIMEOUT: Duration = Duration::from_secs(300);
 
@@ -341,7 +346,7 @@ mod tests {
     }
 
     fn owner(slot: u64) -> Option<Owner> {
-        Some(Owner { client: Sessions::new(1).add(), slot })
+        Some(Owner { client: Sessions::new(1, Instant::now()).add(), slot })
     }
 
     #[test]

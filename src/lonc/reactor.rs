@@ -18,6 +18,7 @@ use super::permlog::PermLog;
 use super::race::ADDRESSES_MOST;
 use super::resolve::Resolver;
 use super::session::ClientId;
+use super::sessions::Admission;
 use crate::config::{Peer, Pin};
 use crate::logging::repeats::Repeats;
 use crate::spool::Disk;
@@ -30,7 +31,9 @@ use dialling::{Dialling, Linked};
 use mio::event::Event;
 use mio::net::{UnixListener, UnixStream};
 use mio::{Events, Interest, Poll, Token, Waker};
-use std::io::{self, ErrorKind, Read};
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
+use std::io::{self, ErrorKind, Read, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -44,10 +47,10 @@ const FIRST_ATTEMPT: usize = 4;
 const ATTEMPTS: usize = 4 * ADDRESSES_MOST;
 const FIRST_CLIENT: usize = FIRST_ATTEMPT + ATTEMPTS;
 
-/// Programs connected at once; more wait in the socket's backlog until one leaves.
-const MAX_CLIENTS: usize = 4096;
 /// Connections accepted in one turn.
 const ACCEPT_BUDGET: usize = 256;
+/// What a program is told that comes when there are too many.
+const FULL: &[u8] = b"error:too many programs are connected\n";
 /// Bytes read from one socket in one turn.
 const READ_BUDGET: usize = 4 * READ_SIZE;
 /// Pause in accepting after the system had no descriptor to give.
@@ -82,7 +85,6 @@ pub struct Reactor<D: Disk> {
     /// What the peer is shown and what it is to show, on the secure wire.
     keys: Option<(TlsIdentity, Vec<Pin>)>,
     clients: Vec<Option<Client>>,
-    connected: usize,
     /// Programs to read from in this turn.
     to_read: Vec<ClientId>,
     resolver: Resolver,
@@ -128,7 +130,6 @@ impl<D: Disk> Reactor<D> {
             dialling: Dialling::default(),
             keys,
             clients: Vec::new(),
-            connected: 0,
             to_read: Vec::new(),
             resolver,
             permlog,
@@ -171,6 +172,9 @@ impl<D: Disk> Reactor<D> {
             self.go_on_dialling(now);
             self.read_link(now);
             self.note_opened();
+            for id in self.broker.take_fed() {
+                self.list_for_reading(id);
+            }
             self.read_clients();
             self.carry_on(now);
         }
@@ -178,7 +182,8 @@ impl<D: Disk> Reactor<D> {
     }
 
     fn timeout(&self) -> Option<Duration> {
-        let link_readable = self.link.as_ref().is_some_and(|link| link.connection.readable());
+        let link_readable =
+            self.broker.hears() && self.link.as_ref().is_some_and(|link| link.connection.readable());
         let link_readable = link_readable || self.dialling.readable();
         let more_to_read = !self.to_read.is_empty() || link_readable || self.may_accept();
         if more_to_read {
@@ -332,10 +337,7 @@ impl<D: Disk> Reactor<D> {
     // The programs.
 
     fn may_accept(&self) -> bool {
-        self.accept_ready
-            && self.accept_again_at.is_none()
-            && self.connected < MAX_CLIENTS
-            && self.broker.accepts()
+        self.accept_ready && self.accept_again_at.is_none() && self.broker.accepts()
     }
 
     fn accept(&mut self, now: Now) {
@@ -347,13 +349,12 @@ impl<D: Disk> Reactor<D> {
                 return;
             }
             match self.listener.accept() {
-                Ok((stream, _)) => {
-                    let id = self.broker.client_connected();
-                    self.add_client(id, stream);
-                }
+                Ok((stream, _)) => self.admit(stream, now),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.accept_ready = false,
                 Err(error)
                     if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => {}
+                // The limit of open files is lower than that of programs: one that is idle makes room.
+                Err(error) if error.raw_os_error() == Some(libc::EMFILE) && self.make_room(now) => {}
                 Err(error) => {
                     let text = format!("accept a program's connection: {error}; programs wait");
                     if let Some(line) = self.accept_repeats.line(&text, now.mono) {
@@ -363,6 +364,45 @@ impl<D: Disk> Reactor<D> {
                 }
             }
         }
+    }
+
+    /// Takes one more program, within the bounds on all and on each user.
+    fn admit(&mut self, mut stream: UnixStream, now: Now) {
+        let user = user_of(&stream);
+        let (taken, text) = match self.broker.admit(user) {
+            Admission::Welcome => (true, None),
+            Admission::InPlaceOf(idle) => {
+                self.close_client(idle);
+                let text = format!("too many programs are connected, user {user} is one more");
+                (true, Some(format!("{text}: the one that was idle for longest is closed")))
+            }
+            Admission::Full => {
+                // It most likely has not sent anything yet: it reads this, then the end.
+                let _ = stream.write(FULL);
+                let text = format!("too many programs are connected, user {user} is one more");
+                (false, Some(format!("{text}, and none is idle: it is turned away")))
+            }
+        };
+        if let Some(line) = text.and_then(|text| self.accept_repeats.line(&text, now.mono)) {
+            log::warn!("{line}");
+        }
+        if taken {
+            let id = self.broker.client_connected();
+            self.broker.client_belongs(id, user);
+            self.add_client(id, stream);
+        }
+    }
+
+    /// Closes the program that was idle for longest; whether there is one.
+    fn make_room(&mut self, now: Now) -> bool {
+        let Some(idle) = self.broker.idlest_client() else { return false };
+        self.close_client(idle);
+        let text =
+            "no more files may be open: the program that was idle for longest is closed for one that comes";
+        if let Some(line) = self.accept_repeats.line(text, now.mono) {
+            log::error!("{line}");
+        }
+        true
     }
 
     fn add_client(&mut self, id: ClientId, mut stream: UnixStream) {
@@ -379,7 +419,6 @@ impl<D: Disk> Reactor<D> {
         }
         self.clients[id.index()] =
             Some(Client { id, stream, readable: true, listed: false, input_ends: false });
-        self.connected += 1;
         // A program writes as soon as it is connected: most often its request is there already.
         self.list_for_reading(id);
     }
@@ -400,9 +439,8 @@ impl<D: Disk> Reactor<D> {
     /// Puts a program on the list of those to be read, if it may have sent something and the broker has room. One that
     /// is left off for want of room comes here again when its answers have been written.
     fn list_for_reading(&mut self, id: ClientId) {
-        let wanted = self.broker.session(id).is_some_and(|session| session.wants_read());
         let Some(Some(client)) = self.clients.get_mut(id.index()) else { return };
-        if wanted && client.id == id && client.readable && !client.listed {
+        if client.id == id && client.readable && !client.listed && self.broker.may_read(id) > 0 {
             client.listed = true;
             self.to_read.push(id);
         }
@@ -424,8 +462,12 @@ impl<D: Disk> Reactor<D> {
     fn read_client(&mut self, id: ClientId) {
         let Some(Some(client)) = self.clients.get_mut(id.index()) else { return };
         let mut budget = READ_BUDGET;
-        while budget > 0 && self.broker.session(id).is_some_and(|session| session.wants_read()) {
-            match client.stream.read(&mut self.scratch) {
+        while budget > 0 {
+            let wanted = self.broker.may_read(id).min(self.scratch.len());
+            if wanted == 0 {
+                return;
+            }
+            match client.stream.read(&mut self.scratch[..wanted]) {
                 Ok(0) => {
                     client.readable = false;
                     self.broker.client_closed_input(id);
@@ -434,7 +476,7 @@ impl<D: Disk> Reactor<D> {
                 Ok(count) => {
                     self.broker.client_sent(id, &self.scratch[..count]);
                     budget = budget.saturating_sub(count);
-                    if count < self.scratch.len() && !client.input_ends {
+                    if count < wanted && !client.input_ends {
                         // The socket is empty, and the next byte makes a new edge.
                         client.readable = false;
                         return;
@@ -481,7 +523,6 @@ impl<D: Disk> Reactor<D> {
         {
             // Dropping the stream takes it out of the poll.
             *place = None;
-            self.connected -= 1;
         }
         self.broker.client_gone(id);
     }
@@ -490,7 +531,7 @@ impl<D: Disk> Reactor<D> {
 
     fn read_link(&mut self, now: Now) {
         let mut budget = READ_BUDGET;
-        while budget > 0 {
+        while budget > 0 && self.broker.hears() {
             let Some(link) = self.link.as_mut().map(|link| &mut link.connection) else { return };
             if !link.readable() {
                 return;
@@ -535,6 +576,11 @@ fn say_if_ours(verb: &str, error: &io::Error) {
         ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => {}
         _ => log::warn!("{verb} a program: {error}; its connection is closed"),
     }
+}
+
+/// The user that connected, as the system says; nobody's if it does not.
+fn user_of(stream: &UnixStream) -> u32 {
+    getsockopt(stream, PeerCredentials).map_or(u32::MAX, |credentials| credentials.uid())
 }
 
 fn now() -> Now {

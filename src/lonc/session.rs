@@ -1,22 +1,28 @@
-//! The local programs of one link: their lines in, their answers out, each program's in its own order.
+//! A local program of one link: its lines in, its answers out, each in its own order.
 //!
 //! Owns each program's two buffers and the slots of its unanswered requests. A request takes the next slot; an answer
 //! goes out when every slot before its own is answered. A program that does not read its answers is not read from:
 //! [`Session::wants_read`] says so from what the buffers hold. An id is never given to two programs, so an answer
-//! for a program that left finds nobody, rather than another.
+//! for a program that left finds nobody, rather than another. What all programs may hold together is bounded in
+//! [`super::sessions`].
 
+use super::sessions::Hoarder;
 use crate::wire::line::{LineReader, Outgoing};
 use std::borrow::Cow;
 use std::collections::VecDeque;
+use std::time::Instant;
 
 /// Unanswered requests of one program; more of its lines wait in its buffer.
 const MAX_SLOTS: usize = 1024;
-/// Bytes of answers a program has not read; at this mark each further answer is replaced by [`UNREAD`]. Only a program
-/// that reads (almost) nothing gets there, with long answers to the requests it had sent before it was stopped at
-/// [`OUT_HIGH_WATER`]; holding them back on the link instead would hold back every other program's.
-const OUT_CAP: usize = 64 << 20;
+/// Bytes of answers a program has not read; at this mark, or that of two of the longest lines, each further answer is
+/// replaced by [`UNREAD`]. Only a program that reads (almost) nothing gets there, with long answers to the requests it had
+/// sent before it was stopped at [`OUT_HIGH_WATER`]; holding them back on the link instead would hold back every other
+/// program's.
+const OUT_CAP: usize = 8 << 20;
 /// What stands for an answer beyond [`OUT_CAP`].
 const UNREAD: &[u8] = b"error:too many answers wait to be read";
+/// What a program is told that did not end its line while others waited for room.
+const UNENDED: &[u8] = b"error:the line was not ended in time, and others wait for room";
 /// Bytes of answers a program has not read; at this mark its lines are left unprocessed. Room for the short answers
 /// of 10,000 requests sent ahead by a program that reads none before it has sent all.
 const OUT_HIGH_WATER: usize = 4 << 20;
@@ -26,8 +32,8 @@ const IN_HIGH_WATER: usize = 4 << 20;
 /// A program's connection. Never used again, so that nothing meant for one program reaches another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ClientId {
-    index: u32,
-    generation: u32,
+    pub(super) index: u32,
+    pub(super) generation: u32,
 }
 
 impl ClientId {
@@ -56,12 +62,24 @@ pub struct Session {
     pub queued: bool,
     /// Whether a request of it is held back, and its later ones with it.
     pub holding: bool,
+    /// Whose it is: the user that connected.
+    pub(super) user: u32,
+    /// What was counted of its lines and of its answers.
+    pub(super) weighed: (usize, usize),
+    /// It is not read for want of room, and stands in the queue of those.
+    pub(super) starved: bool,
+    /// It did something since the last turn of the loop.
+    pub(super) active: bool,
+    /// When it last sent something or took an answer.
+    pub(super) active_at: Instant,
     in_high_water: usize,
     /// No more lines come: the program shut its writing half, or the child drains.
     closed: bool,
     /// It goes to the next child as soon as all that was taken of its requests is answered: nothing more is read or
     /// taken here.
     parked: bool,
+    /// It was given up: the connection is to be closed, whatever it is owed.
+    abandoned: bool,
 }
 
 /// What the next child must have of a program beside its connection.
@@ -78,7 +96,7 @@ pub struct Rest<'a> {
 }
 
 /// What a program is owed and what waits to be written to it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Answers {
     /// Bytes for the program.
     pub out: Outgoing,
@@ -87,9 +105,22 @@ pub struct Answers {
     first: u64,
     /// Bytes of the answers in `slots`.
     held: usize,
+    /// See [`OUT_CAP`].
+    cap: usize,
 }
 
 impl Answers {
+    /// None are owed yet, to a program whose lines have up to `max_line` bytes.
+    pub fn new(max_line: usize) -> Answers {
+        let cap = OUT_CAP.max(2 * max_line);
+        Answers { out: Outgoing::sparing(), slots: VecDeque::new(), first: 0, held: 0, cap }
+    }
+
+    /// Bytes of memory that answers take.
+    pub fn memory(&self) -> usize {
+        self.out.memory() + self.held
+    }
+
     /// Takes the next slot.
     pub fn take_slot(&mut self) -> u64 {
         self.slots.push_back(Slot::Waiting);
@@ -98,7 +129,7 @@ impl Answers {
 
     /// Fills a slot. Answers whose turn it is move to `out`.
     pub fn fill(&mut self, slot: u64, answer: &[u8]) {
-        let over = self.out.len() + self.held + answer.len() > OUT_CAP;
+        let over = self.out.len() + self.held + answer.len() > self.cap;
         let answer = if over { UNREAD } else { answer };
         let Some(at) = slot.checked_sub(self.first).map(|at| at as usize).filter(|&at| at < self.slots.len())
         else {
@@ -133,24 +164,30 @@ impl Answers {
 }
 
 impl Session {
-    fn new(max_line: usize) -> Session {
+    pub(super) fn new(max_line: usize, now: Instant) -> Session {
         Session {
-            reader: LineReader::new(max_line),
-            answers: Answers::default(),
+            reader: LineReader::sparing(max_line),
+            answers: Answers::new(max_line),
             has_lines: false,
             queued: false,
             holding: false,
+            user: 0,
+            weighed: (0, 0),
+            starved: false,
+            active: false,
+            active_at: now,
             in_high_water: IN_HIGH_WATER.max(max_line + 1),
             closed: false,
             parked: false,
+            abandoned: false,
         }
     }
 
     /// What a child before this one had of a program.
-    fn resume(rest: &Rest<'_>, max_line: usize) -> Session {
-        let mut session = Session::new(max_line);
-        session.reader = LineReader::resume(max_line, &rest.unread, rest.skipping);
+    pub(super) fn resume(rest: Rest<'_>, max_line: usize, now: Instant) -> Session {
+        let mut session = Session::new(max_line, now);
         session.has_lines = !rest.unread.is_empty();
+        session.reader = LineReader::resume(max_line, rest.unread.into_owned(), rest.skipping);
         session.answers.out.tail().extend_from_slice(&rest.unsent);
         session.closed = rest.ended;
         session
@@ -196,6 +233,47 @@ impl Session {
         !self.closed && !self.parked && self.reader.len() < self.in_high_water
     }
 
+    /// Bytes that may be read before it stops by itself.
+    pub(super) fn room(&self) -> usize {
+        self.in_high_water.saturating_sub(self.reader.len())
+    }
+
+    /// Whether it is owed nothing and has nothing to be written: it may be given up for another.
+    pub(super) fn is_idle(&self) -> bool {
+        !self.has_lines && !self.holding && self.answers.slots.is_empty() && self.answers.out.is_empty()
+    }
+
+    /// Whether it has begun a long line and not ended it.
+    pub(super) fn holds_beginning(&self) -> bool {
+        !self.has_lines && !self.closed && !self.parked && self.reader.len() >= super::sessions::ALWAYS
+    }
+
+    /// Whether it is to be told anything.
+    pub(super) fn takes_answers(&self) -> bool {
+        !self.abandoned
+    }
+
+    /// It keeps others waiting, and that is the end of it. Nothing more is read; what it asked is still answered, unless it
+    /// is for the answers that it goes.
+    pub(super) fn give_up(&mut self, why: Hoarder) {
+        self.closed = true;
+        self.has_lines = false;
+        self.queued = false;
+        self.reader.reset();
+        match why {
+            Hoarder::Line => {
+                let slot = self.answers.take_slot();
+                self.answers.fill(slot, UNENDED);
+            }
+            Hoarder::Answers => {
+                self.answers.slots.clear();
+                self.answers.held = 0;
+                self.answers.out = Outgoing::sparing();
+                self.abandoned = true;
+            }
+        }
+    }
+
     /// Whether its lines can be processed now.
     pub fn can_serve(&self) -> bool {
         self.has_lines && !self.holding && !self.parked && !self.answers.full()
@@ -203,95 +281,8 @@ impl Session {
 
     /// Whether nothing more will happen: the connection is to be closed.
     pub fn finished(&self) -> bool {
-        self.closed && !self.has_lines && self.answers.slots.is_empty() && self.answers.out.is_empty()
-    }
-}
-
-/// All programs of a link.
-#[derive(Debug)]
-pub struct Sessions {
-    places: Vec<(u32, Option<Session>)>,
-    free: Vec<u32>,
-    count: usize,
-    max_line: usize,
-}
-
-impl Sessions {
-    /// None yet; lines of up to `max_line` bytes.
-    pub fn new(max_line: usize) -> Sessions {
-        Sessions { places: Vec::new(), free: Vec::new(), count: 0, max_line }
-    }
-
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.count
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.count == 0
-    }
-
-    /// Adds one that has just connected.
-    pub fn add(&mut self) -> ClientId {
-        self.put(Session::new(self.max_line))
-    }
-
-    /// Adds one that a child before this one had.
-    pub fn resume(&mut self, rest: &Rest<'_>) -> ClientId {
-        self.put(Session::resume(rest, self.max_line))
-    }
-
-    fn put(&mut self, session: Session) -> ClientId {
-        self.count += 1;
-        match self.free.pop() {
-            Some(index) => {
-                let place = &mut self.places[index as usize];
-                place.1 = Some(session);
-                ClientId { index, generation: place.0 }
-            }
-            None => {
-                let index = self.places.len() as u32;
-                self.places.push((0, Some(session)));
-                ClientId { index, generation: 0 }
-            }
-        }
-    }
-
-    /// Forgets one; answers for it find nobody from now on.
-    pub fn remove(&mut self, id: ClientId) {
-        if self.get(id).is_none() {
-            return;
-        }
-        let place = &mut self.places[id.index()];
-        place.1 = None;
-        place.0 = place.0.wrapping_add(1);
-        self.free.push(id.index);
-        self.count -= 1;
-    }
-
-    /// One, if it is still there.
-    pub fn get(&mut self, id: ClientId) -> Option<&mut Session> {
-        match self.places.get_mut(id.index()) {
-            Some((generation, session)) if *generation == id.generation => session.as_mut(),
-            Some(_) | None => None,
-        }
-    }
-
-    /// One, if it is still there, to be looked at.
-    pub fn peek(&self, id: ClientId) -> Option<&Session> {
-        match self.places.get(id.index()) {
-            Some((generation, session)) if *generation == id.generation => session.as_ref(),
-            Some(_) | None => None,
-        }
-    }
-
-    /// The ids of all.
-    pub fn ids(&self) -> Vec<ClientId> {
-        let taken = |(index, (generation, session)): (usize, &(u32, Option<Session>))| {
-            session.as_ref().map(|_| ClientId { index: index as u32, generation: *generation })
-        };
-        self.places.iter().enumerate().filter_map(taken).collect()
+        self.abandoned
+            || self.closed && !self.has_lines && self.answers.slots.is_empty() && self.answers.out.is_empty()
     }
 }
 
@@ -303,7 +294,7 @@ mod tests {
     fn answers_go_out_in_the_order_of_the_requests_whatever_their_own() {
         let mut random = fastrand::Rng::with_seed(3);
         for _ in 0..200 {
-            let mut answers = Answers::default();
+            let mut answers = Answers::new(1 << 20);
             let mut slots: Vec<u64> = (0..50).map(|_| answers.take_slot()).collect();
             random.shuffle(&mut slots);
             for slot in slots {
@@ -318,7 +309,7 @@ mod tests {
 
     #[test]
     fn a_program_that_does_not_read_stops_being_served_and_then_read() {
-        let mut session = Session::new(1 << 20);
+        let mut session = Session::new(1 << 20, Instant::now());
         let mut taken = 0;
         while !session.answers.full() {
             let slot = session.answers.take_slot();
@@ -339,7 +330,7 @@ mod tests {
 
     #[test]
     fn held_back_answers_count_towards_the_bound() {
-        let mut answers = Answers::default();
+        let mut answers = Answers::new(1 << 20);
         let first = answers.take_slot();
         let mut held = 0;
         while !answers.full() {
@@ -354,7 +345,7 @@ mod tests {
 
     #[test]
     fn what_a_program_does_not_read_is_bounded_and_each_request_still_has_its_line() {
-        let mut answers = Answers::default();
+        let mut answers = Answers::new(1 << 20);
         let big = vec![b'x'; 1 << 20];
         let slots: Vec<u64> = (0..100).map(|_| answers.take_slot()).collect();
         for slot in slots {
@@ -363,26 +354,12 @@ mod tests {
         assert!(answers.out.len() < OUT_CAP + (1 << 16));
         let lines: Vec<&[u8]> = answers.out.bytes().split(|&c| c == b'\n').collect();
         assert_eq!(lines.len(), 101);
-        assert_eq!(lines.iter().filter(|line| **line == UNREAD).count(), 37);
-    }
-
-    #[test]
-    fn an_answer_for_a_program_that_left_reaches_nobody() {
-        let mut sessions = Sessions::new(100);
-        let first = sessions.add();
-        sessions.get(first).unwrap().answers.take_slot();
-        sessions.remove(first);
-        let second = sessions.add();
-        assert_eq!(first.index(), second.index());
-        assert!(sessions.get(first).is_none() && sessions.get(second).is_some());
-        sessions.remove(first);
-        assert_eq!(sessions.len(), 1);
-        assert_eq!(sessions.ids(), [second]);
+        assert_eq!(lines.iter().filter(|line| **line == UNREAD).count(), 93);
     }
 
     #[test]
     fn a_program_that_shut_its_writing_half_is_finished_only_when_all_is_answered_and_written() {
-        let mut session = Session::new(100);
+        let mut session = Session::new(100, Instant::now());
         session.push(b"ping\n");
         session.close_input();
         assert!(!session.wants_read() && !session.finished());

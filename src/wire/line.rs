@@ -13,6 +13,23 @@ use std::io;
 /// Bytes that one read asks for, into a buffer that a reactor has for all its sockets.
 pub const READ_SIZE: usize = 64 * 1024;
 
+/// Room that one buffer of a link keeps when it is empty.
+const KEPT: usize = 4 * READ_SIZE;
+
+/// The same for a buffer of which there are thousands.
+pub const KEPT_SPARINGLY: usize = 2048;
+
+/// A buffer of at least so many bytes grows by so many more than are asked for, not to twice its size.
+const LARGE: usize = 1 << 20;
+
+/// Adds bytes to a buffer that may become large: what is set aside for it is no more than a part of it beyond its bytes.
+pub fn extend(buffer: &mut Vec<u8>, bytes: &[u8]) {
+    if buffer.len() + bytes.len() > LARGE && buffer.capacity() - buffer.len() < bytes.len() {
+        buffer.reserve_exact(bytes.len() + LARGE);
+    }
+    buffer.extend_from_slice(bytes);
+}
+
 /// What [`LineReader::next_line`] found.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Line<'a> {
@@ -32,17 +49,41 @@ pub struct LineReader {
     searched: usize,
     max_line: usize,
     skipping: bool,
+    /// Room that is kept when nothing is held.
+    kept: usize,
 }
 
 impl LineReader {
     /// A reader for lines of up to `max_line` bytes, newline not counted.
     pub fn new(max_line: usize) -> LineReader {
-        LineReader { buffer: Vec::new(), start: 0, searched: 0, max_line, skipping: false }
+        LineReader { buffer: Vec::new(), start: 0, searched: 0, max_line, skipping: false, kept: KEPT }
     }
 
-    /// A reader that goes on where another one stopped, with what that one had ([`LineReader::rest`]).
-    pub fn resume(max_line: usize, rest: &[u8], skipping: bool) -> LineReader {
-        LineReader { buffer: rest.to_vec(), skipping, ..LineReader::new(max_line) }
+    /// A reader of which there are thousands: see [`LineReader::compact`].
+    pub fn sparing(max_line: usize) -> LineReader {
+        LineReader { kept: KEPT_SPARINGLY, ..LineReader::new(max_line) }
+    }
+
+    /// A sparing reader that goes on where another one stopped, with what that one had ([`LineReader::rest`]).
+    pub fn resume(max_line: usize, rest: Vec<u8>, skipping: bool) -> LineReader {
+        LineReader { buffer: rest, skipping, ..LineReader::sparing(max_line) }
+    }
+
+    /// Gives back what the lines that were given out took, so that the memory held is within twice the bytes held, and a
+    /// little. To be called when a share of lines was given out; the time it takes is within that share.
+    pub fn compact(&mut self) {
+        if self.buffer.capacity() <= self.kept || self.start < self.len() {
+            return;
+        }
+        self.buffer.drain(..self.start);
+        self.searched -= self.start;
+        self.start = 0;
+        self.buffer.shrink_to(self.kept);
+    }
+
+    /// Bytes of memory that are in use, those of lines that were given out included.
+    pub fn memory(&self) -> usize {
+        self.buffer.len()
     }
 
     /// The bytes held that no line was made of yet, and whether they begin within a line that is being skipped.
@@ -69,7 +110,7 @@ impl LineReader {
     /// Adds bytes.
     pub fn push(&mut self, bytes: &[u8]) {
         self.make_room();
-        self.buffer.extend_from_slice(bytes);
+        extend(&mut self.buffer, bytes);
     }
 
     /// The next line, or `None` when more bytes are needed.
@@ -133,8 +174,8 @@ impl LineReader {
     fn make_room(&mut self) {
         if self.start == self.buffer.len() {
             self.clear();
-            if self.buffer.capacity() > 4 * READ_SIZE {
-                self.buffer.shrink_to(2 * READ_SIZE);
+            if self.buffer.capacity() > self.kept {
+                self.buffer.shrink_to(self.kept / 2);
             }
         } else if self.start >= READ_SIZE {
             self.buffer.drain(..self.start);
@@ -145,10 +186,12 @@ impl LineReader {
 }
 
 /// Bytes that wait to be written.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Outgoing {
     buffer: Vec<u8>,
     start: usize,
+    /// Room that is kept when nothing waits.
+    kept: usize,
     /// Bytes that have gone, in all.
     gone: u64,
     /// The sink took no more when it was written to last.
@@ -157,7 +200,23 @@ pub struct Outgoing {
     moved: bool,
 }
 
+impl Default for Outgoing {
+    fn default() -> Outgoing {
+        Outgoing { buffer: Vec::new(), start: 0, kept: KEPT, gone: 0, held_up: false, moved: false }
+    }
+}
+
 impl Outgoing {
+    /// One of thousands: what it does not need it does not keep.
+    pub fn sparing() -> Outgoing {
+        Outgoing { kept: KEPT_SPARINGLY, ..Outgoing::default() }
+    }
+
+    /// Bytes of memory that are in use, those that have gone and were not given back included.
+    pub fn memory(&self) -> usize {
+        self.buffer.len()
+    }
+
     /// Bytes that wait.
     pub fn len(&self) -> usize {
         self.buffer.len() - self.start
@@ -185,7 +244,11 @@ impl Outgoing {
 
     /// Adds a line and its newline.
     pub fn push_line(&mut self, line: &[u8]) {
-        self.buffer.extend_from_slice(line);
+        if self.buffer.is_empty() {
+            // Of a long line alone, no more than it.
+            self.buffer.reserve_exact(line.len() + 1);
+        }
+        extend(&mut self.buffer, line);
         self.buffer.push(b'\n');
     }
 
@@ -201,9 +264,10 @@ impl Outgoing {
         debug_assert!(self.start <= self.buffer.len());
         if self.start == self.buffer.len() {
             self.empty();
-        } else if self.start >= 4 * READ_SIZE {
+        } else if self.start >= self.kept && self.start >= self.len() {
             self.buffer.drain(..self.start);
             self.start = 0;
+            self.buffer.shrink_to(self.kept.max(2 * self.buffer.len()));
         }
     }
 
@@ -217,8 +281,8 @@ impl Outgoing {
     fn empty(&mut self) {
         self.buffer.clear();
         self.start = 0;
-        if self.buffer.capacity() > 4 * READ_SIZE {
-            self.buffer.shrink_to(READ_SIZE);
+        if self.buffer.capacity() > self.kept {
+            self.buffer.shrink_to(self.kept / 4);
         }
     }
 
@@ -304,7 +368,7 @@ mod tests {
             reader.push(&text[..cut]);
             let mut found = lines(&mut reader);
             let (rest, skipping) = reader.rest();
-            let mut next = LineReader::resume(16, rest, skipping);
+            let mut next = LineReader::resume(16, rest.to_vec(), skipping);
             next.push(&text[cut..]);
             found.extend(lines(&mut next));
             assert_eq!(found, ["first", "second line", "<too long>", "last"], "cut at {cut}");

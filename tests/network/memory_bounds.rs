@@ -1,13 +1,17 @@
 //! What a link child of `lonc` holds in memory, whatever a peer or the programs send: as the system tells it.
 
-use crate::common::fake_lond::FakeLond;
+use crate::common::fake_lond::{FakeLond, Reply};
 use crate::common::frames::{self, Frame};
+use crate::common::local::Local;
 use crate::common::network::{Host, Network};
 use crate::common::pair::{CALLED, CALLER, Pair};
 use crate::common::secure_lond::{Opening, Said};
 use crate::common::secure_pair::SecurePair;
 use crate::common::{process, wait};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::fs;
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
 /// All that a link child may ever hold, in KiB.
@@ -138,4 +142,150 @@ fn hundreds_of_dropped_files_are_taken_in_under_a_bound_on_the_address_space() {
     pair.fake.wait_received("log:", 300);
     pair.host.wait_link(CALLED, "up");
     assert_eq!(pair.lonc.only_child(), child, "it ended:\n{}", pair.host.log("lonc.log"));
+}
+
+/// As many files open in this process as the system lets it have.
+fn many_files() {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("the limit of open files");
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("raise the limit of open files");
+}
+
+/// Sends what the broker takes just now; how much that is.
+fn send_what_is_taken(stream: &mut UnixStream, bytes: &[u8]) -> usize {
+    let mut sent = 0;
+    while sent < bytes.len() {
+        match stream.write(&bytes[sent..]) {
+            Ok(count) => sent += count,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+            Err(error) => panic!("send: {error}"),
+        }
+    }
+    sent
+}
+
+#[test]
+fn hundreds_of_lines_without_an_end_take_a_bounded_memory_and_others_are_served() {
+    many_files();
+    let pair = Pair::up();
+    let child = pair.lonc.only_child();
+    let text = vec![b'x'; 1 << 20];
+    let mut streams: Vec<UnixStream> = (0..500)
+        .map(|_| {
+            let stream = UnixStream::connect(pair.host.socket(CALLED)).expect("connect");
+            stream.set_nonblocking(true).expect("a socket that does not wait");
+            stream
+        })
+        .collect();
+    for round in 0..5 {
+        for stream in &mut streams {
+            send_what_is_taken(stream, &text);
+        }
+        assert_eq!(pair.ask(&format!("echo:{round}")), format!("echo:{round}"));
+    }
+    let memory = peak(&pair.lonc);
+    assert!(memory < MOST, "{memory} KiB");
+    assert_eq!(pair.lonc.only_child(), child);
+}
+
+#[test]
+fn a_long_line_has_its_turn_when_those_who_began_one_and_fell_silent_are_given_up_which_is_said_once() {
+    let pair = Pair::up();
+    let text = vec![b'x'; 1 << 20];
+    let silent: Vec<_> = (0..12).map(|_| pair.host.connect(CALLED)).collect();
+    let mut writers: Vec<_> = silent.iter().map(Local::writer).collect();
+    for writer in &mut writers {
+        writer.set_nonblocking(true).expect("a socket that does not wait");
+        send_what_is_taken(writer, &text);
+    }
+    let long = format!("echo:{}", "y".repeat(500_000));
+    assert!(pair.ask(&long) == long, "another answer");
+    drop(silent);
+    let log = pair.host.log("lonc.log");
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("began a long line")).collect();
+    assert_eq!(lines.len(), 1, "it is said once: {lines:?}");
+}
+
+#[test]
+fn idle_connections_without_number_keep_nobody_from_the_peer_and_that_is_said_once() {
+    many_files();
+    let pair = Pair::up();
+    let mut busy = pair.host.connect(CALLED);
+    let gate = wait::Gate::default();
+    let waits = gate.clone();
+    pair.fake.answer_with(move |seen| {
+        if seen.request == b"echo:slow" {
+            waits.pass();
+        }
+        Reply::Line(seen.request.clone())
+    });
+    busy.send(b"echo:slow\n");
+    pair.fake.wait_received("echo:slow", 1);
+    let mut idle = Vec::new();
+    for _ in 0..5000 {
+        idle.push(UnixStream::connect(pair.host.socket(CALLED)).expect("connect"));
+    }
+    let mut late = pair.host.connect(CALLED);
+    late.send(b"echo:late\n");
+    gate.open();
+    assert_eq!((busy.answer(), late.answer()), ("echo:slow".to_owned(), "echo:late".to_owned()));
+    let closed = idle.iter_mut().take(100).all(|stream| matches!(stream.read(&mut [0]), Ok(0)));
+    assert!(closed, "those that were idle for longest are given up");
+    let log = pair.host.log("lonc.log");
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("too many programs")).collect();
+    assert_eq!(lines.len(), 1, "it is said once: {lines:?}");
+    assert!(peak(&pair.lonc) < MOST);
+}
+
+#[test]
+fn answers_that_nobody_reads_take_a_bounded_memory_and_others_get_theirs() {
+    let pair = SecurePair::up();
+    let child = pair.lonc.only_child();
+    pair.fake.answer_with(|asked, _| match asked.request.as_slice() {
+        b"big" => Said::Answer(vec![b'x'; 1_000_000]),
+        request => Said::Answer(request.to_vec()),
+    });
+    let mut deaf: Vec<_> = (0..100).map(|_| pair.host.connect(CALLED)).collect();
+    for program in &mut deaf {
+        program.send(b"big\nbig\n");
+    }
+    for number in 0..20 {
+        assert_eq!(pair.ask(&format!("echo:{number}")), format!("echo:{number}"));
+    }
+    assert_eq!(pair.ask("big").len(), 1_000_000);
+    let memory = peak(&pair.lonc);
+    assert!(memory < MOST, "{memory} KiB");
+    let log = pair.host.log("lonc.log");
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("does not read its answers")).collect();
+    assert_eq!(lines.len(), 1, "it is said once: {lines:?}");
+    assert_eq!(pair.lonc.only_child(), child);
+}
+
+#[test]
+fn long_lines_of_many_programs_at_once_wait_their_turn_under_a_bound_on_the_address_space() {
+    const LONG: usize = 15 << 20;
+    let pair = pair_under("204800", |host| {
+        host.set("lonc", "max_line", "\"16MiB\"");
+    });
+    pair.host.wait_link(CALLED, "up");
+    let child = pair.lonc.only_child();
+    let socket = pair.host.socket(CALLED);
+    let line = format!("echo:{}", "x".repeat(LONG));
+    std::thread::scope(|scope| {
+        for _ in 0..20 {
+            scope.spawn(|| assert!(Local::connect(&socket).ask(&line) == line, "another answer"));
+        }
+    });
+    assert_eq!(pair.lonc.only_child(), child, "it ended:\n{}", pair.host.log("lonc.log"));
+}
+
+#[test]
+fn programs_that_are_done_with_long_lines_leave_no_memory_behind() {
+    let pair = Pair::up();
+    let long = format!("echo:{}", "x".repeat(300_000));
+    let mut programs: Vec<_> = (0..300).map(|_| pair.host.connect(CALLED)).collect();
+    for program in &mut programs {
+        assert!(program.ask(&long) == long);
+    }
+    let memory = process::memory(pair.lonc.only_child()).expect("the child lives");
+    assert!(memory < MOST / 2, "{memory} KiB for programs that have nothing under way");
 }

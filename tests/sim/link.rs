@@ -295,7 +295,7 @@ impl World {
                 return Err(format!("a program came out of the passage of link {number} that did not go in"));
             };
             let it = &mut self.programs[program];
-            it.client = Some(broker.client_handed(&rest));
+            it.client = Some(broker.client_handed(rest));
             it.handed = false;
         }
         if !self.links[number].passing.is_empty() {

@@ -12,8 +12,9 @@ use crate::lonc::link::Now;
 use crate::lonc::session::{ClientId, Rest};
 use crate::spool::Disk;
 
-/// Bytes of requests not taken and answers not written that go to the next child with all programs together.
-const HANDED_BYTES: usize = 256 << 20;
+/// Bytes of requests not taken and answers not written that go to the next child with all programs together. More than
+/// [`crate::lonc::sessions`] lets there be, with the longest lines too.
+const HANDED_BYTES: usize = 128 << 20;
 /// Programs that became ready one by one go together when there are so many, or when they are the last: a message for
 /// each of thousands would fill the passage.
 const GATHERED: usize = 64;
@@ -54,7 +55,7 @@ impl<D: Disk> Broker<D> {
     }
 
     /// A program that the child before this one had.
-    pub fn client_handed(&mut self, rest: &Rest<'_>) -> ClientId {
+    pub fn client_handed(&mut self, rest: Rest<'_>) -> ClientId {
         let id = self.sessions.resume(rest);
         if let Some(session) = self.sessions.get(id) {
             enqueue(&mut self.queue, id, session);

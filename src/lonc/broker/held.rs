@@ -73,6 +73,10 @@ impl Held {
         self.waiting.is_empty()
     }
 
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// When the first has waited long enough.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.waiting.front().map(|first| first.since + PATIENCE)

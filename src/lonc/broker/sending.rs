@@ -5,7 +5,8 @@ use crate::lonc::link::{Link, Now};
 use crate::lonc::pending::{Entry, Owner, Pending, Purpose};
 use crate::lonc::protocol::{Message, Once};
 use crate::lonc::request::{self, Forward};
-use crate::lonc::session::{ClientId, Session, Sessions};
+use crate::lonc::session::{ClientId, Session};
+use crate::lonc::sessions::Sessions;
 use crate::spool::{Disk, Spool};
 use crate::wire::secure::command;
 use std::collections::VecDeque;
@@ -99,10 +100,11 @@ pub(super) fn answer_to(
     queue: &mut VecDeque<ClientId>,
     touched: &mut Vec<ClientId>,
 ) {
-    if let Some(session) = sessions.get(owner.client) {
+    if let Some(session) = sessions.get(owner.client).filter(|session| session.takes_answers()) {
         session.answers.fill(owner.slot, answer);
         enqueue(queue, owner.client, session);
         touched.push(owner.client);
+        sessions.weigh(owner.client);
     }
 }
 

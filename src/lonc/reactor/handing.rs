@@ -1,6 +1,6 @@
 //! The reactor's part when programs pass from child to child: their connections out of the passage, and into it.
 
-use super::Reactor;
+use super::{Reactor, user_of};
 use crate::lonc::broker::Broker;
 use crate::lonc::handover::{PER_MESSAGE, Passage};
 use crate::lonc::session::ClientId;
@@ -53,7 +53,10 @@ pub(super) fn take_over<D: Disk>(
     let mut programs = Vec::new();
     while let Some(handed) = passage.receive()? {
         for (stream, rest) in handed {
-            programs.push((broker.client_handed(&rest), UnixStream::from_std(stream)));
+            let stream = UnixStream::from_std(stream);
+            let id = broker.client_handed(rest);
+            broker.client_belongs(id, user_of(&stream));
+            programs.push((id, stream));
         }
     }
     if !programs.is_empty() {

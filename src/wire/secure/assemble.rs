@@ -9,6 +9,7 @@
 
 use super::CriticalHead;
 use super::frame::{FrameError, Kind};
+use crate::wire::line::extend;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -150,7 +151,7 @@ impl Assembler {
                     }
                     return Ok(Taken::TooLong { head, more });
                 }
-                kept.text.extend_from_slice(body);
+                extend(&mut kept.text, body);
                 if more {
                     return Ok(Taken::Unfinished);
                 }
