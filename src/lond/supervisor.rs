@@ -51,6 +51,7 @@ mod said;
 mod stop;
 
 pub use left::Left;
+pub use listeners::could_listen;
 
 use super::entry::{self, Seed};
 use super::ledger::Ledger;
@@ -71,7 +72,7 @@ use callers::Callers;
 use hush::Hush;
 use jiff::Timestamp;
 use links::{Action, Event, Links, Opened, State};
-use listeners::{ListenError, Listener};
+use listeners::{ListenError, Listener, only_v6};
 use lobby::Lobby;
 use mio::{Events, Interest, Poll, Token};
 use names::Names;
@@ -219,7 +220,8 @@ impl<'a> Supervisor<'a> {
         if left.is_none() {
             // Before the status socket: whoever finds that there takes it that this program serves.
             for address in &config.lond.listen {
-                match Listener::open(*address, next(&mut next_token), poll.registry()) {
+                let (token, alone) = (next(&mut next_token), only_v6(*address, &config.lond.listen));
+                match Listener::open(*address, alone, token, poll.registry()) {
                     Ok(listener) => listeners.push(listener),
                     Err(error) => missing.push((*address, error)),
                 }

@@ -17,6 +17,7 @@ pub const TESTS: &[Test] = &[
     ("a_handler_that_changes_ends_every_link", a_handler_that_changes_ends_every_link),
     ("whoever_is_not_known_yet_calls_anew_after_the_pins_have_changed", the_unknown_call_anew),
     ("a_reload_of_lond_moves_its_listening_sockets", a_reload_moves_listening_sockets),
+    ("all_of_ipv4_and_all_of_ipv6_are_served_side_by_side", both_families_are_served_side_by_side),
     ("a_reload_of_lond_that_fails_changes_nothing", a_reload_that_fails_changes_nothing),
     ("lond_reloads_again_and_again_and_leaks_nothing", reloads_leak_nothing),
 ];
@@ -151,6 +152,53 @@ fn a_reload_moves_listening_sockets() {
     called.configure("");
     assert_eq!(called.reload(), "reloaded: 0 links ended, 2 kept; addresses: 1 added, 1 removed");
     assert_eq!(called.status()["listen"][0], called.address.to_string());
+}
+
+fn both_families_are_served_side_by_side() {
+    if TcpListener::bind("[::1]:0").is_err() {
+        crate::skip::skipped("there is no IPv6");
+        return;
+    }
+    let mut called = Called::start_secure("");
+    let mut answer = String::new();
+    let listen = |called: &Called, addresses: &[&str]| {
+        let port = called.address.port();
+        let all: Vec<String> = addresses.iter().map(|address| format!("{address}:{port}")).collect();
+        let text = settings(called.address, "").replace(&called.address.to_string(), &all.join("\", \""));
+        called.world.configure(&called.hosts, &text);
+    };
+    // Another test may have the port on an address of its own just then.
+    for _ in 0..5 {
+        listen(&called, &["0.0.0.0", "[::]"]);
+        answer = called.reload();
+        if !answer.contains("Address already in use") {
+            break;
+        }
+        called.address.set_port(free_port(&called.address.ip().to_string()));
+        called.configure("");
+        called.reload();
+    }
+    assert_eq!(answer, "reloaded: 0 links ended, 0 kept; addresses: 2 added, 1 removed");
+    let port = called.address.port();
+    let served = |what: &str| {
+        TcpStream::connect(("127.0.0.1", port)).unwrap_or_else(|error| panic!("IPv4, {what}: {error}"));
+        TcpStream::connect(("::1", port)).unwrap_or_else(|error| panic!("IPv6, {what}: {error}"));
+    };
+    served("both");
+    called.world.signal(Signal::SIGHUP);
+    called.world.wait("it began anew", || called.world.log().contains("started anew, "));
+    served("both after HUP");
+    assert!(!called.world.log().contains("ERROR"), "{}", called.world.log());
+    listen(&called, &["[::]"]);
+    assert_eq!(called.reload(), "reloaded: 0 links ended, 0 kept; addresses: 1 added, 2 removed");
+    served("one for both");
+    // At HUP, too, one becomes two.
+    listen(&called, &["[::]", "0.0.0.0"]);
+    called.world.signal(Signal::SIGHUP);
+    let times = || called.world.log().matches("started anew, ").count();
+    called.world.wait("it began anew", || times() == 2);
+    served("two at HUP");
+    assert!(!called.world.log().contains("ERROR"), "{}", called.world.log());
 }
 
 fn a_reload_that_fails_changes_nothing() {

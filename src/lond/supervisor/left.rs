@@ -5,7 +5,7 @@
 
 use super::board::Counts;
 use super::links::{self, Event};
-use super::listeners::Listener;
+use super::listeners::{Listener, only_v6};
 use super::{Supervisor, addresses, next};
 use crate::status::GoneCaller;
 use crate::supervise::control::{self, Channel};
@@ -106,6 +106,8 @@ impl Supervisor<'_> {
             }
             let token = next(&mut self.next_token);
             match Listener::adopt(address, fd, token, self.poll.registry()) {
+                // It would take the callers of an IPv4 address that is new beside it, or leave out those of one that is gone.
+                Ok(listener) if listener.only_v6 != only_v6(address, &wanted) => listener.close(),
                 Ok(listener) => self.listeners.push(listener),
                 Err(error) => log::error!("{error}"),
             }

@@ -32,22 +32,42 @@ pub struct Listener {
     pub token: Token,
     /// Connections may wait to be accepted. The poll says so once, when they come.
     pub ready: bool,
+    /// It is `[::]`, and IPv4 callers have another one.
+    pub only_v6: bool,
+}
+
+/// Whether `address` is `[::]` beside an IPv4 address of the same port among `all`, `0.0.0.0` say: the kernel gives IPv4
+/// callers to one of them only, so that `[::]` is then for IPv6 alone.
+pub fn only_v6(address: SocketAddr, all: &[SocketAddr]) -> bool {
+    let everyone = address.is_ipv6() && address.ip().is_unspecified();
+    everyone && all.iter().any(|other| other.is_ipv4() && other.port() == address.port())
+}
+
+/// Whether `address` could be listened on beside the others of `all`; nothing is, and nobody who does so just now notices.
+///
+/// # Errors
+/// When it could not.
+pub fn could_listen(address: SocketAddr, all: &[SocketAddr]) -> io::Result<()> {
+    bind(address, only_v6(address, all)).map(drop)
 }
 
 impl Listener {
-    /// Listens on `address`; `[::]` takes IPv4 callers too, and is `0.0.0.0` on a machine without IPv6.
+    /// Listens on `address`; `[::]` takes IPv4 callers too, unless it is for IPv6 alone ([`only_v6`]), and is `0.0.0.0`
+    /// on a machine without IPv6.
     ///
     /// # Errors
     /// When the address is not this machine's, or taken.
-    pub fn open(address: SocketAddr, token: Token, registry: &Registry) -> Result<Listener, ListenError> {
-        let opened = match listen(address) {
-            Err(error)
-                if address.ip().is_unspecified() && error.raw_os_error() == Some(libc::EAFNOSUPPORT) =>
-            {
-                listen(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port()))
-            }
-            opened => opened,
-        };
+    pub fn open(
+        address: SocketAddr,
+        only_v6: bool,
+        token: Token,
+        registry: &Registry,
+    ) -> Result<Listener, ListenError> {
+        let opened = bind(address, only_v6).and_then(|socket| {
+            socket.set_nonblocking(true)?;
+            socket.listen(BACKLOG)?;
+            Ok(socket.into())
+        });
         opened
             .and_then(|socket| Listener::register(address, socket, token, registry))
             .map_err(|cause| ListenError { address, cause })
@@ -74,7 +94,9 @@ impl Listener {
         registry: &Registry,
     ) -> io::Result<Listener> {
         registry.register(&mut SourceFd(&socket.as_raw_fd()), token, Interest::READABLE)?;
-        Ok(Listener { address, socket, token, ready: false })
+        // Of one that was left, the kernel knows; where there is no IPv6, the socket is one for IPv4.
+        let only_v6 = address.ip().is_unspecified() && SockRef::from(&socket).only_v6().unwrap_or(false);
+        Ok(Listener { address, socket, token, ready: false, only_v6 })
     }
 }
 
@@ -97,7 +119,8 @@ impl AsFd for Listener {
 impl Supervisor<'_> {
     pub(super) fn listen(&mut self, address: SocketAddr) -> Result<(), ListenError> {
         let token = next(&mut self.next_token);
-        self.listeners.push(Listener::open(address, token, self.poll.registry())?);
+        let alone = only_v6(address, &self.start.config.lond.listen);
+        self.listeners.push(Listener::open(address, alone, token, self.poll.registry())?);
         Ok(())
     }
 
@@ -133,17 +156,29 @@ impl Supervisor<'_> {
     }
 }
 
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+fn bind(address: SocketAddr, only_v6: bool) -> io::Result<Socket> {
+    match bind_as_it_is(address, only_v6) {
+        // Beside an IPv4 address there is nothing to stand in for.
+        Err(error)
+            if !only_v6
+                && address.ip().is_unspecified()
+                && error.raw_os_error() == Some(libc::EAFNOSUPPORT) =>
+        {
+            bind_as_it_is(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port()), false)
+        }
+        bound => bound,
+    }
+}
+
+fn bind_as_it_is(address: SocketAddr, only_v6: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // A listener that was stopped leaves connections in TIME_WAIT, which must not stop the next one.
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
-        socket.set_only_v6(!address.ip().is_unspecified())?;
+        socket.set_only_v6(only_v6 || !address.ip().is_unspecified())?;
     }
-    socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    Ok(socket)
 }
 
 #[cfg(test)]
@@ -154,14 +189,26 @@ mod tests {
     fn a_closed_socket_frees_its_port_though_another_process_still_has_a_copy() {
         let poll = mio::Poll::new().unwrap();
         let everywhere = SocketAddr::from(([0, 0, 0, 0], 0));
-        let first = Listener::open(everywhere, Token(0), poll.registry()).unwrap();
+        let first = Listener::open(everywhere, false, Token(0), poll.registry()).unwrap();
         let port = first.socket.local_addr().unwrap().port();
         let copy = first.socket.try_clone().unwrap();
         let there = SocketAddr::from(([127, 0, 0, 1], port));
-        assert!(Listener::open(there, Token(1), poll.registry()).is_err());
+        assert!(Listener::open(there, false, Token(1), poll.registry()).is_err());
         first.close();
         assert!(std::net::TcpStream::connect(there).is_err());
-        Listener::open(there, Token(2), poll.registry()).unwrap();
+        Listener::open(there, false, Token(2), poll.registry()).unwrap();
         drop(copy);
+    }
+
+    #[test]
+    fn everywhere_is_for_ipv6_alone_only_beside_an_ipv4_address_of_its_port() {
+        let address = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let beside = |others: &[&str]| {
+            let all: Vec<_> = others.iter().map(|text| address(text)).collect();
+            only_v6(address("[::]:5663"), &all)
+        };
+        assert!(beside(&["[::]:5663", "0.0.0.0:5663"]) && beside(&["127.0.0.1:5663", "[::]:5663"]));
+        assert!(!beside(&["[::]:5663"]) && !beside(&["0.0.0.0:5664", "[::1]:5663"]));
+        assert!(!only_v6(address("[::1]:5663"), &[address("0.0.0.0:5663")]));
     }
 }

@@ -10,7 +10,7 @@
 use super::absent::Missing;
 use super::callers::{Caller, Callers};
 use super::links::{Event, Link, Opened};
-use super::listeners::{ListenError, Listener};
+use super::listeners::{ListenError, Listener, only_v6};
 use super::room::links_of;
 use super::{DESCRIPTORS_A_LINK, GRACE, Supervisor, next};
 use crate::config::{Config, Host, HostId, Lond, Pin, Wire};
@@ -74,20 +74,22 @@ impl Supervisor<'_> {
     /// Listens on what is `wanted`, as far as that can be, and on nothing else; how many addresses came and went. If none can
     /// be listened on, all is as before.
     fn move_listeners(&mut self, wanted: &[SocketAddr], now: Instant) -> Result<(usize, usize), ListenError> {
-        let listened = |listeners: &[Listener], address| listeners.iter().any(|l| l.address == address);
-        let missing: Vec<SocketAddr> =
-            wanted.iter().copied().filter(|address| !listened(&self.listeners, *address)).collect();
+        // Whether `[::]` is for IPv6 alone is another one with what stands beside it.
+        let is_wanted = |l: &Listener| wanted.contains(&l.address) && l.only_v6 == only_v6(l.address, wanted);
+        let listened = |address| self.listeners.iter().any(|l| l.address == address && is_wanted(l));
+        let missing: Vec<SocketAddr> = wanted.iter().copied().filter(|&address| !listened(address)).collect();
         // `[::]` and an address of the same port do not go together, so what goes may have to go first.
-        let in_the_way = |address: SocketAddr| missing.iter().any(|new| new.port() == address.port());
-        let closed = self.close_listeners(|address| !wanted.contains(&address) && in_the_way(address));
+        let in_the_way = |l: &Listener| missing.iter().any(|new| new.port() == l.address.port());
+        let closed = self.close_listeners(|l| !is_wanted(l) && in_the_way(l));
         let (mut opened, mut failed) = (Vec::new(), Vec::new());
-        for address in &missing {
-            match Listener::open(*address, next(&mut self.next_token), self.poll.registry()) {
+        for &address in &missing {
+            let (token, alone) = (next(&mut self.next_token), only_v6(address, wanted));
+            match Listener::open(address, alone, token, self.poll.registry()) {
                 Ok(listener) => opened.push(listener),
-                Err(error) => failed.push((*address, error)),
+                Err(error) => failed.push((address, error)),
             }
         }
-        let stays = self.listeners.iter().any(|listener| wanted.contains(&listener.address));
+        let stays = self.listeners.iter().any(is_wanted);
         if opened.is_empty() && !stays && !failed.is_empty() {
             for address in closed {
                 if let Err(error) = self.listen(address) {
@@ -96,7 +98,7 @@ impl Supervisor<'_> {
             }
             return Err(failed.remove(0).1);
         }
-        let removed = closed.len() + self.close_listeners(|address| !wanted.contains(&address)).len();
+        let removed = closed.len() + self.close_listeners(|l| !is_wanted(l)).len();
         let added = opened.len();
         self.listeners.extend(opened);
         // From here on the addresses that could not be had are what is missing, and the pauses begin anew.
@@ -107,8 +109,8 @@ impl Supervisor<'_> {
         Ok((added, removed))
     }
 
-    fn close_listeners(&mut self, go: impl Fn(SocketAddr) -> bool) -> Vec<SocketAddr> {
-        let gone: Vec<Listener> = self.listeners.extract_if(.., |listener| go(listener.address)).collect();
+    fn close_listeners(&mut self, go: impl Fn(&Listener) -> bool) -> Vec<SocketAddr> {
+        let gone: Vec<Listener> = self.listeners.extract_if(.., |listener| go(listener)).collect();
         let addresses = gone.iter().map(|listener| listener.address).collect();
         gone.into_iter().for_each(Listener::close);
         addresses
