@@ -10,16 +10,15 @@
 //! before it answered, `InvalidData` for an answer beyond [`MAX_ANSWER`], else what the system said.
 
 use crate::config::{Config, HostId};
+use crate::owner::{self, Owner, folders};
 use crate::spool::drop_in_file;
 use crate::wire::line::{Line, LineReader, Outgoing, READ_SIZE};
 use jiff::Timestamp;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::unistd::{User, geteuid};
+use nix::unistd::geteuid;
 use std::collections::VecDeque;
-use std::fs::DirBuilder;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{DirBuilderExt, chown};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
@@ -266,7 +265,8 @@ pub fn as_critical(request: &[u8]) -> Vec<u8> {
     if request.starts_with(CRITICAL) { request.to_owned() } else { [CRITICAL, request].concat() }
 }
 
-/// Stores a message in the delayed directory in the original's form, for the broker to take in.
+/// Stores a message in the delayed directory in the original's form, for the broker to take in. Root does so as the user
+/// that the broker becomes.
 ///
 /// # Errors
 /// `InvalidInput` for what cannot be a request to this peer; else what the system said.
@@ -278,24 +278,27 @@ pub fn store(config: &Config, peer: &HostId, request: &[u8]) -> io::Result<PathB
         let what = format!("the request is longer than {max_line} bytes");
         return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
     }
-    make_delayed(config)?;
-    drop_in_file(&config.spool_dir, peer, request, Timestamp::now(), std::process::id())
+    let owner = Owner::beside_root(config).map_err(io::Error::other)?;
+    make_delayed(config, owner.as_ref())?;
+    owner::acting_as(owner.as_ref(), || {
+        drop_in_file(&config.spool_dir, peer, request, Timestamp::now(), std::process::id())
+    })
 }
 
-/// Makes the delayed directory where no broker has been started yet; it belongs to the user that the broker becomes.
-fn make_delayed(config: &Config) -> io::Result<()> {
-    match DirBuilder::new().mode(FOLDER_MODE).create(&config.spool_dir) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
-        Err(error) => return Err(error),
-    }
-    match &config.user {
-        Some(name) if geteuid().is_root() => {
-            let user = User::from_name(name)?.ok_or_else(|| io::Error::other(format!("no user {name:?}")))?;
-            chown(&config.spool_dir, Some(user.uid.as_raw()), Some(user.gid.as_raw()))
+/// Makes the delayed directory where no broker has been started yet, for the user that the broker becomes. Who is another
+/// user makes none: it would be of no use to the broker.
+fn make_delayed(config: &Config, owner: Option<&Owner>) -> io::Result<()> {
+    let foreign = match config.user.as_deref() {
+        Some(name) if !geteuid().is_root() => {
+            Owner::named(name).map_err(io::Error::other)?.uid != geteuid() && !config.spool_dir.exists()
         }
-        Some(_) | None => Ok(()),
+        Some(_) | None => false,
+    };
+    if foreign {
+        let what = "is not there, and only root or the broker's user may make it";
+        return Err(io::Error::new(io::ErrorKind::NotFound, what));
     }
+    folders::make(&config.spool_dir, FOLDER_MODE, owner)
 }
 
 /// Whether this can be a request.

@@ -29,6 +29,7 @@
 //! | [`handler`] | what a request is passed to at `lond` (built in, a local program's socket), and what came of it: answered, not answered, not taken | sockets are the reactor's |
 //! | [`supervise`] | what both supervisors share: child table (pure), fork, locks and what else lies in folders that others may empty, signals, control sockets, titles; at HUP the trial of the next program, and the handoff | yes |
 //! | [`status`] | one snapshot type and its views: text, JSON, the original's `loncstatus.txt` | none |
+//! | [`owner`] | the user that the files belong to: how root acts as it and makes folders for it; what a process gives up at its start | files |
 //! | [`client`] | for Rust programs: one request, its answer; a critical message when the broker is away | yes |
 //! | [`cli`] | `lon`, a file a subcommand | yes |
 
@@ -45,6 +46,7 @@ pub mod handler;
 pub mod logging;
 pub mod lonc;
 pub mod lond;
+pub mod owner;
 pub mod spool;
 pub mod status;
 pub mod supervise;

@@ -10,7 +10,7 @@
 //! `lon check`, `reload`, `pin` and `rotate` are about the files themselves and do not go on without them.
 
 use super::admin::ask;
-use super::{Failure, complain};
+use super::{Failure, as_service_user, complain};
 use crate::config::{Config, ConfigErrors, HostId, Salvage};
 use crate::lond::record;
 use crate::status::{Snapshot, parse};
@@ -108,7 +108,8 @@ impl Bearings {
 
 /// Where the broker that ran last stored messages, as its status file says.
 fn told_last(config: &Config) -> Option<PathBuf> {
-    let bytes = fs::read(config.status_dir.join("status.json")).ok()?;
+    let file = config.status_dir.join("status.json");
+    let bytes = as_service_user(config, || Ok(fs::read(file).ok())).ok()??;
     parse::<Snapshot>(&bytes).ok()?.spool_dir
 }
 

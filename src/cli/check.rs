@@ -1,8 +1,11 @@
 //! `lon check`: everything that is wrong, and what is hardly meant, as `file:line: what`; touches nothing.
 //!
-//! Beyond what reading the files tells, it looks at what they name: folders, the user, sockets of handlers. All goes
+//! Beyond what reading the files tells, it looks at what they name: folders, the user, keys; and with that user's rights
+//! (`access`) at whether the programs could use them, at sockets of handlers, free space, listening addresses. All goes
 //! to standard output, a line each, warnings marked `warning: `; with `--json` as one line of JSON, `errors` and `warnings`.
 //! Exit code 0 when nothing is an error, else 1.
+
+mod access;
 
 use super::{Failure, print, typed};
 use crate::config::{Config, Pin, Problem, Wire};
@@ -12,7 +15,7 @@ use nix::unistd::{User, geteuid};
 use serde::Serialize;
 use std::fs;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 /// The value of `user` that means to serve as root, in so many words.
@@ -97,7 +100,7 @@ impl Found {
         }
         self.look_at_keys(config);
         self.look_at_user(config);
-        self.look_at_handlers(config);
+        access::look(self, config);
     }
 
     fn look_at_keys(&mut self, config: &Config) {
@@ -120,7 +123,6 @@ impl Found {
                     if which == KeyFile::Current {
                         current = Some(key.pin());
                     }
-                    self.look_at_owner(config, which);
                 }
                 Err(error @ KeyError::Missing(_)) if which == KeyFile::Current && secure => {
                     self.problem(config, format!("key_dir: {error}"));
@@ -166,26 +168,6 @@ impl Found {
         }
     }
 
-    /// What is for its owner alone must be owned by who serves: the key, and its folder.
-    fn look_at_owner(&mut self, config: &Config, which: KeyFile) {
-        let Some(Ok(Some(user))) = config.user.as_deref().map(User::from_name) else { return };
-        let foreign = |path: &Path| {
-            fs::metadata(path).is_ok_and(|is| is.uid() != user.uid.as_raw() && is.mode() & 0o077 == 0)
-        };
-        let folder = &config.key_dir;
-        let key = which.path(folder);
-        if let Some(path) = [folder, &key].into_iter().find(|path| foreign(path)) {
-            let what = format!(
-                "key_dir: {} is closed to {}, who is to read the key: chown -R {} {}",
-                path.display(),
-                user.name,
-                user.name,
-                folder.display()
-            );
-            self.problem(config, what);
-        }
-    }
-
     fn look_at_user(&mut self, config: &Config) {
         match config.user.as_deref() {
             None if geteuid().is_root() => {
@@ -200,22 +182,6 @@ impl Found {
                 Ok(None) => self.problem(config, format!("user: there is no user {name:?}")),
                 Err(error) => self.warning(config, format!("user: look up {name:?}: {error}")),
             },
-        }
-    }
-
-    fn look_at_handlers(&mut self, config: &Config) {
-        for handler in &config.handlers {
-            let cause = match fs::metadata(&handler.socket) {
-                Ok(metadata) if metadata.file_type().is_socket() => continue,
-                Ok(_) => "is no socket".to_owned(),
-                Err(error) => error.to_string(),
-            };
-            let what = format!(
-                "handler.{}: socket: {}: {cause}: requests are answered error: until a program listens there",
-                handler.name,
-                handler.socket.display()
-            );
-            self.warning(config, what);
         }
     }
 

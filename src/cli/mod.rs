@@ -22,6 +22,7 @@ mod terminal;
 mod wait;
 
 use crate::config::{Config, ConfigErrors, HostId};
+use crate::owner::{Owner, confine};
 use crate::supervise::startup::DEFAULT_CONFIG;
 use crate::wire::secure::KeyError;
 use bearings::Bearings;
@@ -153,6 +154,10 @@ pub fn main() -> ExitCode {
     // What it stores for a broker that is away is stored or fails, like the broker's own.
     crate::supervise::signals::ignore_file_limit();
     let arguments = Arguments::parse();
+    if let Err(error) = confine::confine() {
+        complain(format_args!("set up the process: {error}"));
+        return ExitCode::FAILURE;
+    }
     match run(arguments) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
@@ -180,12 +185,30 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::Wait(arguments) => wait::run(&Bearings::take(file)?, &arguments),
         Command::Stop(arguments) => stop::run(&Bearings::take(file)?.config, &arguments),
         Command::Queue { command: Some(QueueCommand::Check { peer, json }), .. } => {
-            queue::check::run(&Bearings::take(file)?, peer.as_deref(), json)
+            let bearings = Bearings::take(file)?;
+            as_service_user(&bearings.config, || queue::check::run(&bearings, peer.as_deref(), json))
         }
         Command::Queue { command: None, peer, full, json } => {
-            queue::run(&Bearings::take(file)?, peer.as_deref(), full, json)
+            let bearings = Bearings::take(file)?;
+            as_service_user(&bearings.config, || queue::run(&bearings, peer.as_deref(), full, json))
         }
     }
+}
+
+/// What root would do with the service's files is done with the rights of the user that they belong to: whoever has these
+/// can put links and pipes in their place.
+fn as_service_user<T>(config: &Config, work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+    let owner = service_user(config)?;
+    let acting = owner.as_ref().map(Owner::act).transpose();
+    let _acting =
+        acting.map_err(|error| Failure::did("act as", config.user.as_deref().unwrap_or("?"), error))?;
+    work()
+}
+
+/// The user that the programs become, where this is root and that is another.
+fn service_user(config: &Config) -> Result<Option<Owner>, Failure> {
+    let user = config.user.as_deref().unwrap_or_default();
+    Owner::beside_root(config).map_err(|error| Failure::did("become", user, error))
 }
 
 /// `lon COMMAND` as a person has to type it for the configuration in `file`.

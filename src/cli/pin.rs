@@ -2,13 +2,11 @@
 //!
 //! With `--make` a host that has no key yet gets one; nothing is ever overwritten.
 
-use super::{Failure, print};
+use super::{Failure, as_service_user, print, service_user};
 use crate::config::Config;
+use crate::owner::{Owner, folders};
 use crate::wire::secure::{HostKey, KeyError, KeyFile};
-use nix::unistd::{User, chown, geteuid};
-use std::fs::DirBuilder;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -18,26 +16,45 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(config: &Config, arguments: &Arguments) -> Result<u8, Failure> {
-    let current = match HostKey::load(&config.key_dir) {
-        Err(KeyError::Missing(_)) if arguments.make => match make(config) {
-            // Another has made it in this moment.
-            Err(Failure::Key(KeyError::Make { cause, .. }))
-                if cause.kind() == io::ErrorKind::AlreadyExists =>
-            {
-                HostKey::load(&config.key_dir)?
-            }
-            made => made?,
-        },
-        loaded => loaded?,
-    };
-    let mut text = line(config, &current);
-    match HostKey::load_file(&config.key_dir, KeyFile::New) {
-        Ok(new) => text.push_str(&line(config, &new)),
-        Err(KeyError::Missing(_)) => {}
-        Err(error) => return Err(error.into()),
+    if arguments.make {
+        make_folder(config)?;
     }
+    let text = with_keys(config, |owner| {
+        let current = match HostKey::load(&config.key_dir) {
+            Err(KeyError::Missing(_)) if arguments.make => {
+                let owner = owner.map(|owner| (owner.uid.as_raw(), owner.gid.as_raw()));
+                match HostKey::make_file(&config.key_dir, KeyFile::Current, owner) {
+                    // Another has made it in this moment.
+                    Err(KeyError::Make { cause, .. }) if cause.kind() == io::ErrorKind::AlreadyExists => {
+                        HostKey::load(&config.key_dir)?
+                    }
+                    made => made?,
+                }
+            }
+            loaded => loaded?,
+        };
+        let mut text = line(config, &current);
+        match HostKey::load_file(&config.key_dir, KeyFile::New) {
+            Ok(new) => text.push_str(&line(config, &new)),
+            Err(KeyError::Missing(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(text)
+    })?;
     print(text.as_bytes())?;
     Ok(0)
+}
+
+/// Does `work` with this host's keys: root does it as the user that the programs become, unless root alone decides what is in
+/// `key_dir`; then it gets the user, whose the files are to be that it makes.
+pub(super) fn with_keys<T>(
+    config: &Config,
+    work: impl FnOnce(Option<&Owner>) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    match service_user(config)? {
+        Some(owner) if folders::root_alone(&config.key_dir, &owner).unwrap_or(false) => work(Some(&owner)),
+        Some(_) | None => as_service_user(config, || work(None)),
+    }
 }
 
 /// A line of `hosts.pins`.
@@ -45,25 +62,10 @@ pub(super) fn line(config: &Config, key: &HostKey) -> String {
     format!("{} {}\n", config.id, key.pin())
 }
 
-/// Makes the first key, and its folder if need be, for the user that the programs become.
-fn make(config: &Config) -> Result<HostKey, Failure> {
+/// Makes the folder of the keys if need be, for the user that the programs become.
+fn make_folder(config: &Config) -> Result<(), Failure> {
     let folder = &config.key_dir;
-    let failed = |cause: String| Failure::did("make", folder.display(), cause);
-    let user = match config.user.as_deref() {
-        Some(name) if geteuid().is_root() => User::from_name(name)
-            .map_err(|error| failed(format!("look up user {name:?}: {error}")))?
-            .map_or_else(|| Err(failed(format!("there is no user {name:?}"))), |user| Ok(Some(user)))?,
-        Some(_) | None => None,
-    };
-    match DirBuilder::new().mode(0o700).create(folder) {
-        Ok(()) => {
-            if let Some(user) = &user {
-                chown(folder, Some(user.uid), Some(user.gid)).map_err(|error| failed(error.to_string()))?;
-            }
-        }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(error) => return Err(failed(error.to_string())),
-    }
-    let owner = user.map(|user| (user.uid.as_raw(), user.gid.as_raw()));
-    Ok(HostKey::make_file(folder, KeyFile::Current, owner)?)
+    let owner = service_user(config)?;
+    folders::make(folder, 0o700, owner.as_ref())
+        .map_err(|error| Failure::did("make", folder.display(), error))
 }

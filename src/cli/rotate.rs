@@ -16,7 +16,7 @@
 
 mod links;
 
-use super::pin::line;
+use super::pin::{line, with_keys};
 use super::{Failure, print, typed};
 use crate::config::{Config, Pin};
 use crate::wire::secure::{HostKey, KeyError, KeyFile, sync_folder};
@@ -79,12 +79,19 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> Result<u8, Failure>
         (_, _, _, true) => Step::Undo,
         (false, false, false, false) => Step::Show,
     };
+    let text = with_keys(config, |_| take(config, step, force))?;
+    print(text.as_bytes())?;
+    Ok(0)
+}
+
+/// Takes the step; what is to be said.
+fn take(config: &Config, step: Step, force: bool) -> Result<String, Failure> {
     let _alone = match step {
         Step::Show => None,
         Step::Prepare | Step::Switch | Step::Finish | Step::Undo => Some(alone(config)?),
     };
     let rotation = Rotation::read(config)?;
-    let text = match (step, &rotation.stage) {
+    Ok(match (step, &rotation.stage) {
         (Step::Show, _) => rotation.stands(),
         (Step::Prepare, Stage::Idle) => rotation.prepare()?,
         (Step::Prepare, Stage::Prepared { .. }) => return Err(rotation.refuse("a new key waits already")),
@@ -109,9 +116,7 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> Result<u8, Failure>
         (Step::Undo, Stage::Prepared { new }) => rotation.undo_prepare(new)?,
         (Step::Undo, Stage::Switched { .. }) => rotation.undo_switch()?,
         (Step::Undo, Stage::Idle) => return Err(rotation.refuse("nothing is under way")),
-    };
-    print(text.as_bytes())?;
-    Ok(0)
+    })
 }
 
 /// Keeps two who change the key at once apart for as long as the file is open: what one has seen of the files is not to be

@@ -11,7 +11,7 @@
 
 use super::admin::{MAX_ANSWER, ask, is_away, is_forbidden};
 use super::bearings::Bearings;
-use super::{Failure, complain, patience, print, terminal};
+use super::{Failure, as_service_user, complain, patience, print, terminal};
 use crate::config::Config;
 use crate::status::{
     Finding, Level, LinkState, ServeSnapshot, Snapshot, Uptime, age, callers, findings, json, one_peer,
@@ -156,7 +156,8 @@ impl Seen {
     /// What `lonc`, which does not answer because of `error`, wrote last.
     fn last(config: &Config, lond: io::Result<ServeSnapshot>, error: io::Error) -> Result<Seen, Failure> {
         let file = config.status_dir.join("status.json");
-        let lonc: Snapshot = read(&file).map_err(|error| Failure::did("read", file.display(), error))?;
+        let failed = |error| Failure::did("read", file.display(), error);
+        let lonc: Snapshot = as_service_user(config, || read(&file).map_err(failed))?;
         let passed = written_ago(lonc.written, lonc.written_uptime.as_ref());
         let told = age(passed);
         match lonc.peers.iter().all(|peer| peer.state == LinkState::Stopped) && lonc.doing == "stopped" {

@@ -14,6 +14,7 @@
 //! | `value` | one value to one checked type |
 //! | `hosts` | `hosts.tab` |
 //! | `pins` | `hosts.pins` |
+//! | `place` | where a path leads for good |
 //! | `problem` | what is wrong, and where |
 
 // A supervisor runs this: nothing here may panic, whatever comes from outside.
@@ -22,6 +23,7 @@
 mod doubts;
 mod hosts;
 mod pins;
+mod place;
 mod problem;
 mod resolve;
 mod salvage;
@@ -31,6 +33,7 @@ mod value;
 
 pub use hosts::{Host, HostId, Hosts, Role};
 pub use pins::{Pin, PinFile, Pins};
+pub use place::settled;
 pub use problem::{ConfigErrors, Problem};
 pub use resolve::{MAX_FILE, Source};
 pub use salvage::{PeerAbout, Salvage, Whereabouts};

@@ -5,6 +5,7 @@
 
 use super::doubts;
 use super::hosts::Table;
+use super::place;
 use super::problem::{ConfigErrors, MAX_PROBLEMS, Problem};
 use super::section::Report;
 use super::settings::{DEFAULT_HOSTS, HandlerSettings, Overlay, Settings};
@@ -167,7 +168,7 @@ fn resolve(
     if let Some(pins) = &mut pins {
         report.problems.append(&mut pins.problems);
     }
-    let absolute = match std::path::absolute(file) {
+    let absolute = match place::settled(file) {
         Ok(absolute) => absolute,
         Err(error) => {
             report.problem(None, format!("has no absolute path: {error}"));
@@ -219,11 +220,11 @@ pub(super) fn assemble(
         hosts_file: base.join(&settings.hosts),
         pins,
         pins_file: base.join(&settings.pins),
-        key_dir: base.join(&settings.key_dir),
-        run_dir: base.join(&settings.run_dir),
-        spool_dir: base.join(&settings.spool_dir),
-        log_dir: base.join(&settings.log_dir),
-        status_dir: base.join(&settings.status_dir),
+        key_dir: place::within(base, &settings.key_dir),
+        run_dir: place::within(base, &settings.run_dir),
+        spool_dir: place::within(base, &settings.spool_dir),
+        log_dir: place::within(base, &settings.log_dir),
+        status_dir: place::within(base, &settings.status_dir),
         user: settings.user,
         log_level: settings.log_level,
         peers,
@@ -231,7 +232,7 @@ pub(super) fn assemble(
         handlers: settings
             .handlers
             .into_iter()
-            .map(|own| Handler { socket: base.join(&own.handler.socket), ..own.handler })
+            .map(|own| Handler { socket: place::within(base, &own.handler.socket), ..own.handler })
             .collect(),
         warnings,
         file: file.to_owned(),
@@ -240,14 +241,14 @@ pub(super) fn assemble(
 
 /// A Unix socket's path has an end that no configuration can move: better said here than at the first `bind`.
 fn check_socket_lengths(settings: &Settings, base: &Path, table: Option<&Table>, report: &mut Report) {
-    let run_dir = base.join(&settings.run_dir);
+    let run_dir = place::within(base, &settings.run_dir);
     let ids = table.into_iter().flat_map(|table| table.hosts.ids()).map(HostId::as_str);
     if let Some(longest) = ids.chain([OWN_SOCKET]).max_by_key(|name| name.len()) {
         check_socket_length(&run_dir.join(longest), "run_dir", settings.run_dir_line, report);
     }
     for own in &settings.handlers {
         let about = format!("handler.{}: socket", own.handler.name);
-        check_socket_length(&base.join(&own.handler.socket), &about, Some(own.socket_line), report);
+        check_socket_length(&place::within(base, &own.handler.socket), &about, Some(own.socket_line), report);
     }
 }
 

@@ -25,12 +25,16 @@ pub struct Whereabouts {
     /// This host.
     pub id: HostId,
     /// Folder of the sockets.
+    #[serde(with = "crate::supervise::left_path::plain")]
     pub run_dir: PathBuf,
     /// The delayed directory.
+    #[serde(with = "crate::supervise::left_path::plain")]
     pub spool_dir: PathBuf,
     /// Folder of the logs.
+    #[serde(with = "crate::supervise::left_path::plain")]
     pub log_dir: PathBuf,
     /// Folder of the status files.
+    #[serde(with = "crate::supervise::left_path::plain")]
     pub status_dir: PathBuf,
     /// User that the programs become.
     pub user: Option<String>,

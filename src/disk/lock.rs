@@ -2,10 +2,10 @@
 //!
 //! The lock is on an open file, so it is gone with the process, however that ends, and nothing stale can be left.
 
-use super::{Context, StepError};
-use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
+use super::{Context, FILE_MODE, FOLDER_MODE, StepError};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Read};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// File in the folder that is locked.
@@ -100,14 +100,14 @@ fn open(dir: &Path) -> Result<File, StepError> {
     make_folders(dir)?;
     let path = dir.join(LOCK);
     let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(false).mode(0o640).open(&path).context("open", &path)
+    options.write(true).create(true).truncate(false).mode(FILE_MODE).open(&path).context("open", &path)
 }
 
 /// Makes the folder and those above it. The names that are made above `dir` are durable; who owns the files in `dir`
 /// syncs its own name and theirs.
 fn make_folders(dir: &Path) -> Result<(), StepError> {
     let missing: Vec<&Path> = dir.ancestors().skip(1).take_while(|above| !above.exists()).collect();
-    fs::create_dir_all(dir).context("make", dir)?;
+    DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(dir).context("make", dir)?;
     for made in missing {
         let above = made.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
         File::open(above).and_then(|above| above.sync_all()).context("sync", above)?;
@@ -118,6 +118,7 @@ fn make_folders(dir: &Path) -> Result<(), StepError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn one_holder_at_a_time_and_the_next_when_it_is_gone_and_it_is_said_who() {

@@ -24,13 +24,15 @@ use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::statvfs::statvfs;
 use std::ffi::OsStr;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 /// Permission bits of the files that are made.
 const FILE_MODE: u32 = 0o640;
+/// Permission bits of the folders that are made: requests, answers and who sent them are in them.
+const FOLDER_MODE: u32 = 0o750;
 
 /// Bytes that are asked for beyond what a file was said to have.
 const GROWTH: usize = 4096;
@@ -230,7 +232,7 @@ impl Disk for RealDisk {
     }
 
     fn make_folder(&mut self, path: &Path) -> io::Result<()> {
-        match fs::create_dir(path) {
+        match DirBuilder::new().mode(FOLDER_MODE).create(path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
             made => made,
         }

@@ -11,9 +11,9 @@ use crate::config::HostId;
 use crate::disk::own::{self, OwnFile};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, fchown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -209,17 +209,20 @@ pub fn drop_in_file(
     let nanos = now.as_nanosecond().max(0);
     let (seconds, nanos) = (nanos / 1_000_000_000, nanos % 1_000_000_000);
     let folder = fs::metadata(delayed)?;
-    // Without the rights of the folder's owner, who is the broker's user, the file must be open for reading.
-    let user = nix::unistd::geteuid();
-    let mode = if user.is_root() || user.as_raw() == folder.uid() { 0o640 } else { 0o644 };
     // A name may be taken: two hosts, or two containers, with one folder and processes of the same number.
     let path = own::exclusively(|| {
         let count = COUNTER.fetch_add(1, Ordering::Relaxed);
         let path = delayed.join(format!("{seconds:012}.{nanos:09}_{pid:010}_{count:010}.{peer}"));
-        let new = OwnFile::create(&path, mode)?;
-        if user.is_root() {
+        let new = OwnFile::create(&path, 0o600)?;
+        let mut owner = new.file().metadata()?.uid();
+        if owner == 0 && folder.uid() != 0 {
             fchown(new.file(), Some(folder.uid()), Some(folder.gid()))?;
+            owner = folder.uid();
         }
+        // Without the rights of the folder's owner, who is the broker's user, the file must be open for reading. Set, so
+        // that no umask of the caller's takes part in it.
+        let mode = if owner == folder.uid() { 0o640 } else { 0o644 };
+        new.file().set_permissions(Permissions::from_mode(mode))?;
         write_line(new.file(), request)?;
         new.move_in()?;
         Ok(path)

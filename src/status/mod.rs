@@ -204,6 +204,7 @@ pub struct Snapshot {
     pub doing: String,
     /// The delayed directory: where messages go while the broker is away, whatever is wrong with its files by then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(with = "crate::supervise::left_path::optional")]
     pub spool_dir: Option<PathBuf>,
     /// The pin of this host's own key, where one is needed and there.
     #[serde(default, skip_serializing_if = "Option::is_none")]

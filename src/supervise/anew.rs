@@ -16,12 +16,12 @@
 //! says what to do instead.
 
 use super::background;
+use super::left_path::LeftPath;
 use super::startup::Load;
 use crate::config::{Config, ConfigErrors, HostId, Pin};
 use crate::wire::secure::{HostKey, KeyError};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 
 /// What stands before a problem in the answer to `reload`.
 pub const ERROR: &str = "error:";
@@ -31,14 +31,14 @@ pub const RELOADED: &str = "reloaded: ";
 /// What is as old as the process, and so the same before and after HUP.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ground {
-    run_dir: PathBuf,
+    run_dir: LeftPath,
     user: Option<String>,
 }
 
 impl Ground {
     /// What `config` says of it.
     pub fn of(config: &Config) -> Ground {
-        Ground { run_dir: config.run_dir.clone(), user: config.user.clone() }
+        Ground { run_dir: LeftPath(config.run_dir.clone()), user: config.user.clone() }
     }
 
     /// What `new` has that no process which stands on this can follow, a line each.

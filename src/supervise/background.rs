@@ -3,14 +3,17 @@
 //! [`detach`] forks; the first process waits until the second says that it serves ([`Ready::tell`]) and exits 0, or
 //! prints the error that it was told ([`Ready::fail`]) and exits 1. So a taken port or pid file is seen by the
 //! command that caused it, and who sees exit code 0 may connect.
-//! [`become_user`] makes the folders that are missing, gives those it made to the user, and drops root for good.
+//! [`user_to_become`] says who is to serve, [`make_run_dir`] and [`make_folders`] make what is missing for that user, and
+//! [`become_user`] drops root for good.
 
 use crate::config::Config;
+use crate::owner::{self, Owner, OwnerError, confine};
+use nix::errno::Errno;
 use nix::unistd::{self, AccessFlags, ForkResult, Gid, Uid, User, fork};
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// What the second process says when it serves.
@@ -41,9 +44,22 @@ pub enum BackgroundError {
         /// Who started the program.
         actual: String,
     },
-    /// The system has no such user.
-    #[error("become user {0}: there is no such user")]
-    NoUser(String),
+    /// There is no such user, or the system could not say.
+    #[error("become user: {0}")]
+    NoUser(#[from] OwnerError),
+    /// The user cannot read what root has read.
+    #[error("read {} as {user}: {cause}: neither HUP nor lon reload could; let {user} read it", path.display())]
+    Unreadable {
+        /// `user` of the configuration.
+        user: String,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// The process's rights, umask or descriptors could not be set.
+    #[error("set up the process: {0}")]
+    SetUp(io::Error),
     /// The system refused a step.
     #[error("become user {user}: {step}: {cause}")]
     Step {
@@ -75,54 +91,90 @@ pub enum BackgroundError {
     Detach(io::Error),
 }
 
-/// Makes the folders of `config` that are missing and becomes its `user`.
+/// Whom this process is to become; `None`: it is the right one already.
 ///
 /// # Errors
-/// As [`BackgroundError`] has them. Folders that were made stay.
-pub fn become_user(config: &Config) -> Result<(), BackgroundError> {
-    let user = user_to_become(config)?;
-    make_folders(config, user.as_ref())?;
-    let Some(user) = user else { return Ok(()) };
-    let step = |step, done: nix::Result<()>| {
-        done.map_err(|errno| BackgroundError::Step { user: user.name.clone(), step, cause: errno.into() })
-    };
-    let name = CString::new(user.name.clone()).map_err(|_| BackgroundError::NoUser(user.name.clone()))?;
-    step("set its groups", unistd::initgroups(&name, user.gid))?;
-    step("set its group", unistd::setgid(user.gid))?;
-    step("set its id", unistd::setuid(user.uid))?;
-    // The kernel has refused silently before (setuid past a process limit); root that was kept would go unseen.
-    if Uid::effective() != user.uid
-        || Gid::effective() != user.gid
-        || unistd::setuid(Uid::from_raw(0)).is_ok()
-    {
-        let cause = io::Error::other("root was not given up");
-        return Err(BackgroundError::Step { user: user.name, step: "see that it holds", cause });
-    }
-    Ok(())
-}
-
-/// `None`: this process is the right one already.
-fn user_to_become(config: &Config) -> Result<Option<User>, BackgroundError> {
+/// It is root and has nobody to become, or somebody else and has another one.
+pub fn user_to_become(config: &Config) -> Result<Option<Owner>, BackgroundError> {
     let euid = Uid::effective();
     let Some(name) = &config.user else {
         return if euid.is_root() { Err(BackgroundError::Root(config.file.clone())) } else { Ok(None) };
     };
-    let user = User::from_name(name).ok().flatten().ok_or_else(|| BackgroundError::NoUser(name.clone()))?;
-    if user.uid == euid {
+    let owner = Owner::named(name)?;
+    if owner.uid == euid {
         return Ok(None);
     }
     if euid.is_root() {
-        return Ok(Some(user));
+        return Ok(Some(owner));
     }
     let actual = User::from_uid(euid).ok().flatten().map_or_else(|| euid.to_string(), |user| user.name);
     Err(BackgroundError::OtherUser { wanted: name.clone(), actual })
 }
 
-/// Makes the folders of `config` that are missing; gives those it made to `owner`.
+/// Whether `owner` can read what root has read to start: as that user the program reads it again, at HUP and at a reload.
+///
+/// # Errors
+/// It cannot.
+pub fn can_read_again(config: &Config, owner: Option<&Owner>) -> Result<(), BackgroundError> {
+    let Some(owner) = owner else { return Ok(()) };
+    match unreadable(config, owner)? {
+        Some((path, cause)) => Err(BackgroundError::Unreadable { user: owner.name.clone(), path, cause }),
+        None => Ok(()),
+    }
+}
+
+/// The first file of the configuration that `owner` cannot read, and why.
+///
+/// # Errors
+/// The user's rights were not to be had.
+pub fn unreadable(config: &Config, owner: &Owner) -> Result<Option<(PathBuf, io::Error)>, BackgroundError> {
+    let _acting = owner.act().map_err(BackgroundError::SetUp)?;
+    let files = [&config.file, &config.hosts_file, &config.pins_file];
+    // A pipe, whose other end is not there, is not waited for; without pins a network may do.
+    let open = |path: &Path| OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
+    Ok(files.into_iter().find_map(|path| {
+        let cause = open(path).err().filter(|error| error.kind() != io::ErrorKind::NotFound)?;
+        Some((path.clone(), cause))
+    }))
+}
+
+/// Becomes `owner`, for good.
+///
+/// # Errors
+/// The system refused a step.
+pub fn become_user(owner: Option<&Owner>) -> Result<(), BackgroundError> {
+    let Some(owner) = owner else { return Ok(()) };
+    let fail = |step, cause| BackgroundError::Step { user: owner.name.clone(), step, cause };
+    let step = |step, done: nix::Result<()>| done.map_err(|errno| fail(step, errno.into()));
+    let name = CString::new(owner.name.clone()).map_err(|_| fail("set its groups", Errno::EINVAL.into()))?;
+    step("set its groups", unistd::initgroups(&name, owner.gid))?;
+    step("set its group", unistd::setgid(owner.gid))?;
+    step("set its id", unistd::setuid(owner.uid))?;
+    // The kernel has refused silently before (setuid past a process limit); root that was kept would go unseen.
+    if Uid::effective() != owner.uid
+        || Gid::effective() != owner.gid
+        || unistd::setuid(Uid::from_raw(0)).is_ok()
+    {
+        return Err(fail("see that it holds", io::Error::other("root was not given up")));
+    }
+    confine::keep_memory_to_itself().map_err(BackgroundError::SetUp)
+}
+
+/// Makes the folders in which the locks lie, if they are missing: for `owner`, or for who this process is. Nothing else is
+/// made before the locks are had: a start that is refused changes nothing.
 ///
 /// # Errors
 /// When one cannot be made.
-pub fn make_folders(config: &Config, owner: Option<&User>) -> Result<(), BackgroundError> {
+pub fn make_lock_folders(config: &Config, owner: Option<&Owner>) -> Result<(), BackgroundError> {
+    make_folder(&config.run_dir, OPEN, owner)?;
+    make_folder(&config.spool_dir, CLOSED, owner)
+}
+
+/// Makes the folders of `config` that are missing: for `owner`, or for who this process is.
+///
+/// # Errors
+/// When one cannot be made; those that were made stay.
+pub fn make_folders(config: &Config, owner: Option<&Owner>) -> Result<(), BackgroundError> {
     folders(config).into_iter().try_for_each(|(folder, mode)| make_folder(folder, mode, owner))
 }
 
@@ -149,6 +201,11 @@ fn folders(config: &Config) -> [(&PathBuf, u32); 4] {
     ]
 }
 
+fn make_folder(path: &Path, mode: u32, owner: Option<&Owner>) -> Result<(), BackgroundError> {
+    owner::folders::make(path, mode, owner)
+        .map_err(|cause| BackgroundError::Folder { path: path.to_owned(), cause })
+}
+
 /// Whether this process could make the folders of `config` that are missing and write to those that are there; makes
 /// none.
 ///
@@ -164,25 +221,6 @@ pub fn can_make_folders(config: &Config) -> Result<(), BackgroundError> {
         };
         usable.map_err(|cause| BackgroundError::Closed { path: there.to_owned(), cause })
     })
-}
-
-/// Makes `folder` and what of its parents is missing; gives what was made, and that alone, to `owner`.
-fn make_folder(folder: &Path, mode: u32, owner: Option<&User>) -> Result<(), BackgroundError> {
-    let missing: Vec<&Path> = folder.ancestors().take_while(|path| !path.exists()).collect();
-    for path in missing.into_iter().rev() {
-        let mode = if path == folder { mode } else { OPEN };
-        let made = match std::fs::DirBuilder::new().mode(mode).create(path) {
-            // Another program of this host makes the same folders.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
-            made => made,
-        };
-        let given = made.and_then(|()| match owner {
-            Some(user) => std::os::unix::fs::chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw())),
-            None => Ok(()),
-        });
-        given.map_err(|cause| BackgroundError::Folder { path: path.to_owned(), cause })?;
-    }
-    Ok(())
 }
 
 /// Tells the process that started the program how it went.

@@ -4,7 +4,7 @@
 //! descriptor goes into the environment as [`VARIABLE`], together with the pid that it is meant for, so that no
 //! other process takes it for its own. The descriptors that are described stay open across `exec`; every other one
 //! has the close-on-exec flag. The new program takes each by its number, once ([`Descriptors::take`]); what it does
-//! not take is closed.
+//! not take is closed, and so is, at every start, what is open and was not left ([`super::startup`]).
 //! When `exec` fails, everything is as before and the old program goes on.
 
 use super::image::Program;
@@ -219,6 +219,11 @@ fn addressed_to_us(text: &str) -> Option<RawFd> {
 pub struct Descriptors(BTreeSet<RawFd>);
 
 impl Descriptors {
+    /// Their numbers.
+    pub(super) fn numbers(&self) -> Vec<RawFd> {
+        self.0.iter().copied().collect()
+    }
+
     /// The descriptor with this number, if it was left and not taken yet.
     pub fn take(&mut self, number: RawFd) -> Option<OwnedFd> {
         if !self.0.remove(&number) {

@@ -14,7 +14,7 @@
 //! | `restart` | HUP in the program that serves: a trial of the next one, then `exec` |
 //! | `trial` | HUP in the program that is tried: its whole start, as far as it changes nothing |
 //! | `image` | which program that is, and how it is called |
-//! | `handoff` | what crosses `exec` |
+//! | `handoff`, `left_path` | what crosses `exec`; how a path does |
 //! | `title` | what `ps` shows |
 //! | `shared` | memory that a supervisor and its children have in common |
 //! | `sockets` | listening Unix sockets, put in their place at one stroke |
@@ -33,6 +33,7 @@ pub mod control;
 pub mod handoff;
 pub mod image;
 pub mod insist;
+pub mod left_path;
 pub mod limit;
 pub mod lock;
 pub mod places;

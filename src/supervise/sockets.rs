@@ -9,14 +9,14 @@
 //! removed, and never taken for one's own.
 
 use crate::disk::own;
-use nix::fcntl::AT_FDCWD;
-use nix::sys::stat::{FchmodatFlags, Mode, fchmodat};
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::ffi::OsStr;
 use std::fs::{Metadata, Permissions};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -207,18 +207,17 @@ fn is_hidden_name(name: &OsStr) -> bool {
             .is_some_and(|(dot, rest)| *dot == b'.' && rest.iter().all(|letter| LETTERS.contains(letter)))
 }
 
-/// Sets the permission bits of a socket's file. A link in its place is not followed.
+/// Sets the permission bits of what is at `path` itself, if that is a socket: a link that somebody put in its place leads
+/// to a file which is none of ours.
 fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
-    let bits = Mode::from_bits_truncate(mode);
-    match fchmodat(AT_FDCWD, path, bits, FchmodatFlags::NoFollowSymlink) {
-        // Where `/proc` is away the C library cannot do it; a link cannot be had by that way then.
-        Err(nix::errno::Errno::EOPNOTSUPP)
-            if std::fs::symlink_metadata(path).is_ok_and(|there| there.file_type().is_socket()) =>
-        {
-            std::fs::set_permissions(path, Permissions::from_mode(mode))
-        }
-        done => done.map_err(io::Error::from),
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let there = std::fs::File::from(nix::fcntl::open(path, flags, Mode::empty())?);
+    if !there.metadata()?.file_type().is_socket() {
+        return Err(io::Error::other("something that is not a socket came to stand in its place"));
     }
+    // A descriptor that only names a file cannot be given to `fchmod`, but its name can.
+    let name = format!("/proc/self/fd/{}", there.as_raw_fd());
+    std::fs::set_permissions(name, Permissions::from_mode(mode))
 }
 
 /// Removes a socket's file, if it is one.
@@ -317,6 +316,9 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         std::os::unix::fs::symlink(&precious, &path).unwrap();
         own.set_mode(0o666).unwrap_err();
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "").unwrap();
+        own.set_mode(0o666).unwrap_err();
         assert_eq!(precious.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     }
 
@@ -333,7 +335,7 @@ mod tests {
             nix::sys::time::TimeSpec::from_duration(long_ago.duration_since(SystemTime::UNIX_EPOCH).unwrap());
         for path in [&old, &foreign] {
             let follow = nix::sys::stat::UtimensatFlags::NoFollowSymlink;
-            nix::sys::stat::utimensat(AT_FDCWD, path, &stamp, &stamp, follow).unwrap();
+            nix::sys::stat::utimensat(nix::fcntl::AT_FDCWD, path, &stamp, &stamp, follow).unwrap();
         }
         sweep(folder.path());
         assert!(!old.exists() && new.exists() && foreign.exists());

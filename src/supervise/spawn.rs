@@ -8,6 +8,7 @@
 //! many thousand descriptors its parent has.
 
 use super::signals;
+use crate::owner::confine;
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal, kill, killpg};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -65,22 +66,11 @@ fn begin_child(keep: Vec<RawFd>, entry: impl FnOnce() -> Infallible) -> ! {
     std::process::exit(PANICKED)
 }
 
-/// Closes every descriptor but the standard three, the log's and `keep`.
+/// Closes every descriptor but the standard three, the log's and `keep`. The objects of the parent that own these
+/// descriptors lie in frames and fields that the child never comes back to, so none of them is used or dropped after this.
 fn close_all_but(mut keep: Vec<RawFd>) -> io::Result<()> {
-    keep.extend([0, 1, 2]);
     keep.extend(crate::logging::descriptor());
-    keep.sort_unstable();
-    keep.dedup();
-    let gaps = keep.iter().zip(keep.iter().skip(1)).map(|(one, next)| (one + 1, next - 1));
-    let gaps = gaps.filter(|(first, last)| first <= last);
-    let after = keep.last().map(|last| (last + 1, RawFd::MAX));
-    for (first, last) in gaps.chain(after) {
-        // SAFETY: the objects of the parent that own these descriptors lie in frames and fields that the child
-        // never comes back to, so none of them is used or dropped after this.
-        let done = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
-        Errno::result(done)?;
-    }
-    Ok(())
+    confine::close_all_but(keep)
 }
 
 /// How a child ended.

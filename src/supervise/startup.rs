@@ -10,14 +10,16 @@ use super::anew::Ground;
 use super::background::{self, BackgroundError, Ready};
 use super::handoff::{self, Descriptors, HandoffError};
 use super::image::{ImageError, Program};
-use super::lock::LockError;
+use super::left_path::LeftPath;
+use super::lock::{LockError, running_pid};
 use super::places::Places;
 use super::restart::{self, Restarts};
 use super::signals;
 use super::title;
 use super::trial::Trial;
-use crate::config::{Config, ConfigErrors};
+use crate::config::{self, Config, ConfigErrors};
 use crate::logging::{self, LogError};
+use crate::owner::{self, confine};
 use clap::{CommandFactory, FromArgMatches, Parser};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -72,6 +74,9 @@ pub enum StartError {
     /// The user, a folder, or the way to the background.
     #[error("start: {0}")]
     Background(#[from] BackgroundError),
+    /// The user's rights over its files were not to be had.
+    #[error("start: act as the user: {0}")]
+    Act(#[from] io::Error),
     /// The log cannot be written.
     #[error("start: {0}")]
     Log(#[from] LogError),
@@ -119,12 +124,12 @@ pub struct Common {
     pub lock: RawFd,
     /// That of the lock which lies with the spool, if there is one.
     #[serde(default)]
-    pub spool_lock: Option<(RawFd, PathBuf)>,
+    pub spool_lock: Option<(RawFd, LeftPath)>,
     /// The log, for a new program that cannot read its configuration.
-    pub log: PathBuf,
+    pub log: LeftPath,
     /// Where the program is looked for, as its operator named it.
     #[serde(default)]
-    pub program: Option<PathBuf>,
+    pub program: Option<LeftPath>,
     /// What is as old as the process.
     #[serde(default)]
     pub ground: Option<Ground>,
@@ -143,9 +148,9 @@ impl Common {
         let spool_lock = start.places.spool_lock();
         Common {
             lock: lock.as_raw_fd(),
-            spool_lock: spool_lock.map(|(fd, path)| (fd.as_raw_fd(), path.to_owned())),
-            log: log_file(start.program, &start.config),
-            program: Some(start.image.path().to_owned()),
+            spool_lock: spool_lock.map(|(fd, path)| (fd.as_raw_fd(), LeftPath(path.to_owned()))),
+            log: LeftPath(log_file(start.program, &start.config)),
+            program: Some(LeftPath(start.image.path().to_owned())),
             ground: Some(Ground::of(&start.config)),
             key,
             restart: restarts.wanted(),
@@ -172,6 +177,10 @@ pub fn main<L: Legacy, E: Display>(
     if arguments.foreground {
         // Before it is another user's.
         logging::console::prepare();
+    }
+    if let Err(error) = confine::confine() {
+        say(program, &BackgroundError::SetUp(error).into());
+        return ExitCode::FAILURE;
     }
     if let Some(trial) = Trial::of_this_process() {
         let fit = trial.run::<L>(program, &arguments.config, Config::load, arguments.foreground);
@@ -225,9 +234,11 @@ pub fn begin<L: Legacy>(
     load: Load,
 ) -> Result<Start<L>, StartError> {
     let legacy = handoff::receive::<L>()?;
-    let file = std::path::absolute(&arguments.config)
+    let kept = legacy.as_ref().map(|(_, descriptors)| descriptors.numbers()).unwrap_or_default();
+    confine::close_all_but(kept).map_err(BackgroundError::SetUp)?;
+    let file = config::settled(&arguments.config)
         .map_err(|cause| StartError::Path { path: arguments.config.clone(), cause })?;
-    let path = legacy.as_ref().and_then(|(legacy, _)| legacy.common().program.clone());
+    let path = legacy.as_ref().and_then(|(legacy, _)| legacy.common().program.clone()).map(|left| left.0);
     let image = Program::new(path, arguments_anew(arguments, &file))?;
     match legacy {
         Some((legacy, descriptors)) => go_on(program, arguments, load, &file, image, legacy, descriptors),
@@ -243,9 +254,16 @@ fn start_first<L>(
     image: Program,
 ) -> Result<Start<L>, StartError> {
     let config = load(file)?;
-    background::become_user(&config)?;
-    // Taken before the fork, which copies it: who starts a second one is told at once.
-    let mut places = Places::take(program, &config)?;
+    let owner = background::user_to_become(&config)?;
+    background::can_read_again(&config, owner.as_ref())?;
+    // Whoever starts a second one is told at once, and changes nothing.
+    owner::acting_as(owner.as_ref(), || refuse_second(program, &config))?;
+    background::make_lock_folders(&config, owner.as_ref())?;
+    // Taken before the fork, which copies them.
+    let places = || Places::take(program, &config).map_err(StartError::from);
+    let mut places = owner::acting_as(owner.as_ref(), places)?;
+    background::make_folders(&config, owner.as_ref())?;
+    background::become_user(owner.as_ref())?;
     logging::init(program, &log_file(program, &config), config.log_level, arguments.foreground)?;
     warn(&config);
     let mut ready = if arguments.foreground { Ready::nobody() } else { background::detach(program)? };
@@ -264,6 +282,14 @@ fn start_first<L>(
     Ok(Start { program, config, load, places, ready, image, restarts, legacy: None })
 }
 
+fn refuse_second(program: &str, config: &Config) -> Result<(), StartError> {
+    let path = pid_file(program, config);
+    match running_pid(&path) {
+        Some(pid) => Err(LockError::Running { pid: Some(pid), path }.into()),
+        None => Ok(()),
+    }
+}
+
 /// After `exec`: the process is what it was, with a program and a configuration that may be new.
 fn go_on<L: Legacy>(
     program: &'static str,
@@ -277,15 +303,16 @@ fn go_on<L: Legacy>(
     let (config, stumbles) = match load_anew(load, file) {
         Ok(loaded) => loaded,
         Err(errors) => {
-            logging::init(program, &legacy.common().log, log::LevelFilter::Info, arguments.foreground)?;
+            logging::init(program, legacy.common().log.path(), log::LevelFilter::Info, arguments.foreground)?;
             errors.0.iter().for_each(|problem| log::error!("restart: {problem}; the links end"));
             return Err(errors.into());
         }
     };
     let folders = background::make_folders(&config, None);
     let log = log_file(program, &config);
-    logging::init(program, &log, config.log_level, arguments.foreground)
-        .or_else(|_| logging::init(program, &legacy.common().log, config.log_level, arguments.foreground))?;
+    logging::init(program, &log, config.log_level, arguments.foreground).or_else(|_| {
+        logging::init(program, legacy.common().log.path(), config.log_level, arguments.foreground)
+    })?;
     stumbles.iter().for_each(|problem| log::warn!("restart: {problem}; read again"));
     if let Err(error) = folders {
         log::error!("restart: {error}");
@@ -295,7 +322,7 @@ fn go_on<L: Legacy>(
     let (lock, spool_lock) = (common.lock, common.spool_lock.clone());
     let mut take = |number| descriptors.take(number);
     let lock = take(lock);
-    let spool_lock = spool_lock.and_then(|(number, path)| Some((take(number)?, path)));
+    let spool_lock = spool_lock.and_then(|(number, path)| Some((take(number)?, path.0)));
     let mut places = Places::adopt(program, &config, lock, spool_lock)?;
     if let Err(error) = places.write_pid() {
         // The number in the file is this one already.

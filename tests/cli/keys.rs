@@ -264,6 +264,9 @@ fn check_says_when_the_key_or_its_folder_is_closed_to_the_user_who_serves() {
         assert!(said.code == 1 && said.out.contains(&what), "{said:?}");
     }
     chown(&key, nobody, None).unwrap();
+    for folder in ["run", "delayed", "log", "status"] {
+        chown(place.path(folder), nobody, None).unwrap();
+    }
     let said = place.run(&["check"]);
     assert!(said.code == 0 && !said.out.contains("closed to"), "{said:?}");
 }

@@ -3,8 +3,10 @@
 // The helpers of the tests fail as loudly as the tests themselves.
 #![allow(clippy::unwrap_used)]
 
+mod access;
 mod asking;
 mod keys;
+mod owners;
 mod place;
 mod reloading;
 mod setting_up;

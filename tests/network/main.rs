@@ -27,6 +27,7 @@ mod log_files;
 mod log_quota;
 mod many_hosts;
 mod memory_bounds;
+mod owners;
 mod places;
 mod refused_callers;
 mod restarts;
