@@ -201,6 +201,7 @@ mod tests {
             Ok(Taken::Whole { head: None, text: b"short"[..].into() })
         );
         assert!(assembler.has_begun(1) && assembler.has_begun(2) && !assembler.has_begun(3));
+        assert_eq!(assembler.unfinished(), 2);
         assert_eq!(assembler.critical(1, true, b"bb"), Ok(Taken::Unfinished));
         assert_eq!(assembler.request(2, false, b""), Ok(Taken::Whole { head: None, text: b"xx"[..].into() }));
         let whole = Taken::Whole { head: Some(head()), text: b"aabbcc"[..].into() };
