@@ -19,6 +19,7 @@ mod log_request;
 mod program;
 mod secure_link;
 mod stream;
+mod tally;
 mod wire;
 
 use super::Reason;
@@ -48,6 +49,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use stream::{ReadOutcome, Stream};
+use tally::Tally;
 use wire::Wire;
 
 const LINK: Token = Token(0);
@@ -124,6 +126,8 @@ struct Known {
     /// The key by which it is known, on the secure wire.
     pin: Option<Pin>,
     handlers: Vec<Handler>,
+    /// What is told of them.
+    tally: Tally,
     ask_back: AskBack,
     keeper: Keeper,
 }
@@ -138,6 +142,7 @@ impl Known {
             handlers: handlers
                 .map(|(handler, token)| Handler::new(handler, config.lond.max_line, token, now))
                 .collect(),
+            tally: Tally::new(config.handlers.iter().map(|handler| &*handler.name), now),
             ask_back: AskBack::new(config.socket_path(caller), ASK_BACK),
             keeper: Keeper::new(&config.spool_dir, caller).signed(child_holder("lond", config)),
         }
@@ -250,9 +255,10 @@ impl Reactor {
             return Some(Duration::ZERO);
         }
         let ask_back = self.known.as_ref().and_then(|known| known.ask_back.deadline());
+        let told = self.known.as_ref().and_then(|known| known.tally.deadline());
         handlers()
             .filter_map(Handler::deadline)
-            .chain([self.wire.deadline(), ask_back].into_iter().flatten())
+            .chain([self.wire.deadline(), ask_back, told].into_iter().flatten())
             .min()
             .map(|deadline| deadline.saturating_duration_since(now))
     }
@@ -309,12 +315,14 @@ impl Reactor {
     /// connection meanwhile is dialed anew rather than given a request to lose.
     fn turn(&mut self, now: Instant) {
         self.wire.tick(now);
-        let handlers = self.known.iter_mut().flat_map(|known| &mut known.handlers);
-        for (number, handler) in handlers.enumerate() {
-            let wanted = self.wire.wants_answers_from(number);
-            handler.read(wanted, &mut self.scratch, now, &mut |ticket, reply| {
-                self.wire.answer(ticket, reply);
-            });
+        if let Some(Known { handlers, tally, .. }) = &mut self.known {
+            for (number, handler) in handlers.iter_mut().enumerate() {
+                let wanted = self.wire.wants_answers_from(number);
+                handler.read(wanted, &mut self.scratch, now, &mut |ticket, reply| {
+                    tally.replied(number, &reply);
+                    self.wire.answer(ticket, reply);
+                });
+            }
         }
         if let Err(error) = self.take_requests(now) {
             self.wire.lost(&error);
@@ -323,9 +331,11 @@ impl Reactor {
         self.record_answers(now);
         let unrecorded = self.wire.has_unrecorded();
         if let Some(known) = &mut self.known {
-            for (number, handler) in known.handlers.iter_mut().enumerate() {
+            let Known { handlers, tally, .. } = known;
+            for (number, handler) in handlers.iter_mut().enumerate() {
                 handler.hold_critical(unrecorded);
                 handler.write(self.poll.registry(), &mut self.scratch, now, &mut |ticket, reply| {
+                    tally.replied(number, &reply);
                     self.wire.answer(ticket, reply);
                 });
                 if handler.take_back() {
@@ -351,6 +361,20 @@ impl Reactor {
         let handlers = self.known.iter_mut().flat_map(|known| &mut known.handlers);
         for (number, handler) in handlers.enumerate() {
             handler.pause(self.wire.wants_answers_from(number), now);
+        }
+        self.report_handlers(now);
+    }
+
+    /// Tells the supervisor how the handlers do, if there is news.
+    fn report_handlers(&mut self, now: Instant) {
+        let Some(Known { handlers, tally, .. }) = &mut self.known else { return };
+        for (number, handler) in handlers.iter().enumerate() {
+            tally.stands(number, handler.reachable(), self.wire.awaits(number));
+        }
+        if let Some(report) = tally.report(now)
+            && let Err(error) = self.control.send(&FromServe::Handlers(report))
+        {
+            log::debug!("tell the supervisor how the handlers do: {error}");
         }
     }
 
@@ -425,6 +449,10 @@ impl Reactor {
             | Reason::Silent(_)
             | Reason::Record(_) => (FromServe::Closed { why, fault: true }, log::Level::Warn),
         };
+        if let Some(report) = self.known.take().and_then(|known| known.tally.last()) {
+            // Where that fails, so does what follows.
+            let _ = self.control.send(&FromServe::Handlers(report));
+        }
         // The supervisor says it, seldom enough that no caller can fill the log. Where there is none, nobody comes any
         // more either.
         match (reason, self.control.send(&message)) {

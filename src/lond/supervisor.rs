@@ -470,6 +470,11 @@ impl<'a> Supervisor<'a> {
         let received = channel.receive(&mut self.scratch)?;
         for message in received.messages {
             match message {
+                FromServe::Handlers(handlers) => {
+                    if self.links.handlers(pid, handlers) {
+                        self.board.touch();
+                    }
+                }
                 FromServe::Spoke => self.tell(pid, Event::Spoke, now),
                 FromServe::Opened { caller, pin, own_pin, wire } => {
                     if let Some(link) = self.links.get(pid) {

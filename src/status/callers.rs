@@ -1,5 +1,6 @@
 //! What `lond` tells: who has a link to this host, and who was turned away.
 
+use super::HandlerStatus;
 use super::columns::{Head, columns};
 use super::{Uptime, ago, not_restarted, one_line};
 use crate::config::{HostId, Wire};
@@ -88,6 +89,9 @@ pub struct ServeSnapshot {
     /// What it is to listen on and cannot; not there in what an older program wrote.
     #[serde(default)]
     pub not_listening: Vec<NotListening>,
+    /// How each handler of the configuration does, in its order.
+    #[serde(default)]
+    pub handlers: Vec<HandlerStatus>,
     /// Every link that was opened and has not ended, by caller; an older one of the same caller is on its way out.
     pub links: Vec<CallerStatus>,
     /// Hosts of the table that have had a link since the start and have none now.
@@ -115,6 +119,9 @@ pub fn callers(snapshot: &ServeSnapshot, now: Timestamp) -> String {
         text.push_str(&format!("not listening on {address}: {}; tried again\n", one_line(why)));
     }
     text.push_str(&not_restarted(snapshot.not_restarted.as_deref()));
+    for handler in &snapshot.handlers {
+        text.push_str(&handler.line(now));
+    }
     if snapshot.links.is_empty() {
         return text;
     }
@@ -204,6 +211,7 @@ pub(super) mod tests {
             last_log: String::new(),
             listen: vec!["127.0.0.3:5663".parse().expect("an address")],
             not_listening: Vec::new(),
+            handlers: Vec::new(),
             links,
             gone: vec![],
             opening: 0,

@@ -11,6 +11,7 @@ mod callers;
 mod classic;
 mod clock;
 mod columns;
+mod handlers;
 mod one;
 mod table;
 mod verdict;
@@ -19,6 +20,7 @@ pub use callers::{CallerStatus, GoneCaller, NotListening, ServeSnapshot, callers
 pub use classic::classic_text;
 pub use clock::{WallClock, in_words, moved, put_right};
 pub use columns::{Head, columns, columns_within, cut, cut_middle};
+pub use handlers::HandlerStatus;
 pub use one::one_peer;
 pub use table::{age, ago, set_aside, table};
 pub use verdict::{Finding, Level, findings};

@@ -6,7 +6,8 @@
 //! | a link that is not up yet, or that ends | a warning |
 //! | an error since the link is up: messages that could not be stored, for instance | a warning |
 //! | messages that wait for longer than [`WAITS_LONG`] although the link is up | a warning |
-//! | a handler at the peer that takes no messages | a warning |
+//! | a handler at the peer that takes no messages, or one of this host that hosts' messages wait for | a warning |
+//! | an address that `lond` is to listen on and cannot | a warning |
 //! | something in `failed/` or `corrupt/` | a warning: a person is to look |
 //! | a HUP after which the old program went on | a warning |
 //!
@@ -74,6 +75,15 @@ pub fn findings(lonc: &Snapshot, lond: Option<&ServeSnapshot>, now: Timestamp) -
         if let Some(why) = why {
             found.push(Finding::new(Level::Warning, program, &format!("not restarted: {why}")));
         }
+    }
+    for handler in lond.iter().flat_map(|lond| &lond.handlers).filter(|handler| handler.waiting > 0) {
+        let why = handler.last_error.as_deref().unwrap_or("it takes no messages");
+        let what = format!("messages of {} hosts wait for it: {why}", handler.waiting);
+        found.push(Finding::new(Level::Warning, &format!("handler {}", handler.name), &what));
+    }
+    for missing in lond.iter().flat_map(|lond| &lond.not_listening) {
+        let what = format!("not listening on {}: {}; tried again", missing.address, missing.why);
+        found.push(Finding::new(Level::Warning, "lond", &what));
     }
     found.sort_by_key(|finding| std::cmp::Reverse(finding.level));
     found

@@ -11,7 +11,7 @@
 //! `InvalidData`: the other end is broken, and the channel with it.
 
 use crate::config::{HostId, Wire};
-use crate::status::PeerStatus;
+use crate::status::{HandlerStatus, PeerStatus};
 use crate::wire::line::{Line, LineReader, Outgoing};
 use mio::unix::SourceFd;
 use nix::cmsg_space;
@@ -90,6 +90,8 @@ pub enum ToServe {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FromServe {
+    /// How the handlers do, as this link knows it: all that it has counted so far.
+    Handlers(Vec<HandlerStatus>),
     /// The caller has sent something. Who says nothing at all gives way first where there is a crowd.
     Spoke,
     /// The caller is known and the opening dialogue is done.
@@ -165,7 +167,17 @@ impl Message for ToServe {
 
 impl Message for FromServe {
     fn supersedes(&self, earlier: &Self) -> bool {
-        self == earlier
+        match (self, earlier) {
+            (FromServe::Handlers(_), FromServe::Handlers(_)) => true,
+            (
+                FromServe::Handlers(_)
+                | FromServe::Spoke
+                | FromServe::Opened { .. }
+                | FromServe::Closed { .. }
+                | FromServe::Refused { .. },
+                _,
+            ) => self == earlier,
+        }
     }
 }
 

@@ -58,6 +58,18 @@ impl Away {
         });
     }
 
+    /// Waits until lond says so of a handler.
+    fn wait_handler(&self, name: &str, holds: impl Fn(&serde_json::Value) -> bool) {
+        let look = || {
+            let status = self.other.lond_status()?;
+            let handler = status["handlers"].as_array()?.iter().find(|handler| handler["name"] == name)?;
+            holds(handler).then_some(())
+        };
+        if wait::patiently(look).is_none() {
+            panic!("{:?}", self.other.lond_status().map(|status| status["handlers"].clone()));
+        }
+    }
+
     fn failed(&self) -> Vec<String> {
         let folder = self.one.spool(CALLED).join("failed");
         let files = std::fs::read_dir(folder).expect("failed/");
@@ -82,8 +94,19 @@ fn messages_for_a_handler_that_comes_up_later_are_all_kept_and_done_once_and_in_
     let status = away.one.status(CALLED).expect("a status");
     assert_eq!((&status["away"][0]["handler"], &status["failed"]), (&"pay".into(), &0.into()));
     assert_eq!(away.ask("pay:plain"), "error:pay: connect: No such file or directory (os error 2)");
+    away.wait_handler("pay", |pay| {
+        (pay["reachable"] == false && pay["waiting"] == 1 && pay["in_flight"] == 0)
+            && pay["last_error"].as_str().is_some_and(|error| error.contains("connect: No such file"))
+    });
+    let said = away.other.lon(&["status", "--check"]);
+    let out = String::from_utf8_lossy(&said.stdout).into_owned();
+    assert!(out.contains("handler pay: not reachable, 0 in flight, 0 answered, "), "{out}");
+    assert!(out.contains("messages of 1 host wait for it; last error "), "{out}");
+    assert!(out.contains("handler mail: not asked yet"), "{out}");
+    assert!(out.contains("warning: handler pay: "), "{out}");
     let _pay = away.program(&away.pay, |_| false);
     away.wait_done(20);
+    away.wait_handler("pay", |pay| pay["reachable"] == true && pay["waiting"] == 0 && pay["done"] == 20);
     assert_eq!(away.done(), numbered("pay", 1..=20));
     assert_eq!(away.failed(), [""; 0]);
     assert_eq!(away.ask("critical:pay:21"), "done");
@@ -105,6 +128,13 @@ fn a_handler_that_dies_within_a_backlog_costs_the_message_that_it_had_and_no_oth
     assert!(failed[0].contains("pay:50") && failed[0].contains("error:pay: "), "{failed:?}");
     let _second = away.program(&away.pay, |_| false);
     away.wait_done(200);
+    // What links that have ended had counted stays.
+    away.wait_handler("pay", |pay| pay["done"] == 199 && pay["errors"].as_u64() > Some(1));
+    for child in away.lond.children() {
+        crate::common::process::signal(child, Signal::SIGTERM);
+    }
+    wait::until_true("another link", || away.ask("ping") == CALLED);
+    away.wait_handler("pay", |pay| pay["done"] == 199 && pay["in_flight"] == 0);
     assert_eq!(away.done(), numbered("pay", 1..=200), "once each, in order");
     assert_eq!(away.failed().len(), 1);
 }

@@ -53,10 +53,15 @@ impl Reactor {
                     }
                 }
                 (Effect::Ask { handler, ticket, order, request }, Some(known)) => {
+                    known.tally.asked(handler);
                     known.handlers[handler].ask(ticket, order, request, now);
                 }
                 (Effect::Withdraw { handler, ticket }, Some(known)) => {
-                    if known.handlers[handler].withdraw(ticket)
+                    let withdrawn = known.handlers[handler].withdraw(ticket);
+                    if withdrawn {
+                        known.tally.withdrawn(handler);
+                    }
+                    if withdrawn
                         && let Wire::Secure(link) = &mut self.wire
                         && let Some(session) = link.session()
                     {

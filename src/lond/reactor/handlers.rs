@@ -252,6 +252,12 @@ impl Handler {
         }
     }
 
+    /// Whether a connection to the program could be made when that was tried last; `None`: it was not tried.
+    pub fn reachable(&self) -> Option<bool> {
+        let tried = self.lanes.iter().filter_map(|lane| lane.program.tried());
+        tried.max_by_key(|(at, _)| *at).map(|(_, made)| made)
+    }
+
     /// Whether a program that could not be given a critical message has come back since the last call.
     pub fn take_back(&mut self) -> bool {
         std::mem::take(&mut self.back)

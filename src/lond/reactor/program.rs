@@ -29,6 +29,8 @@ pub struct Program {
     connection: Option<Stream<UnixStream>>,
     /// When the connection was made.
     dialed: Option<Instant>,
+    /// When a connection was tried last, and whether it could be made.
+    tried: Option<(Instant, bool)>,
     /// The program is known to have read something of what it was sent on this connection.
     was_read: bool,
     repeats: Repeats,
@@ -44,6 +46,7 @@ impl Program {
             conversation,
             connection: None,
             dialed: None,
+            tried: None,
             was_read: false,
             repeats: Repeats::default(),
         }
@@ -84,6 +87,11 @@ impl Program {
     /// When the connection that there is, or was last, was made.
     pub fn dialed(&self) -> Option<Instant> {
         self.dialed
+    }
+
+    /// When a connection was tried last, and whether it could be made.
+    pub fn tried(&self) -> Option<(Instant, bool)> {
+        self.tried
     }
 
     /// Whether the program is known to have read something on this connection, and so to serve it.
@@ -202,7 +210,7 @@ impl Program {
         match dialed {
             Ok(connection) => {
                 self.connection = Some(connection);
-                (self.dialed, self.was_read) = (Some(now), false);
+                (self.dialed, self.tried, self.was_read) = (Some(now), Some((now, true)), false);
                 self.conversation.dialed(now);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.conversation.busy(now),
@@ -214,7 +222,10 @@ impl Program {
                 }
                 self.conversation.busy(now);
             }
-            Err(error) => self.drop_connection(&Fault::Away(error), now, answer),
+            Err(error) => {
+                self.tried = Some((now, false));
+                self.drop_connection(&Fault::Away(error), now, answer);
+            }
         }
     }
 

@@ -110,6 +110,14 @@ impl SecureLink {
         }
     }
 
+    /// Whether the caller keeps a critical message that this handler did not take.
+    pub fn awaits(&self, handler: usize) -> bool {
+        match &self.stage {
+            Stage::Session(session) => session.awaits(handler),
+            Stage::Handshake(_) | Stage::Refused { .. } | Stage::Ended(_) => false,
+        }
+    }
+
     /// The next thing to do.
     pub fn step(&mut self, now: Instant) -> Option<Effect<'_>> {
         let written = self.tunnel.out().is_empty();

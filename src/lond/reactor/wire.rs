@@ -42,6 +42,14 @@ impl Wire {
         }
     }
 
+    /// Whether the caller keeps a critical message that this handler did not take.
+    pub fn awaits(&self, handler: usize) -> bool {
+        match self {
+            Wire::Classic(_) => false,
+            Wire::Secure(link) => link.awaits(handler),
+        }
+    }
+
     /// A handler that had not taken a critical message is back.
     pub fn handler_back(&mut self, handler: usize) {
         match self {

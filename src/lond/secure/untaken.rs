@@ -114,6 +114,11 @@ impl Secure {
         }
     }
 
+    /// Whether the caller keeps a critical message that this handler did not take.
+    pub fn awaits(&self, handler: usize) -> bool {
+        self.untaken.awaited.contains_key(&handler)
+    }
+
     /// A handler that had not taken a critical message is back.
     pub fn handler_back(&mut self, handler: usize) {
         if self.untaken.awaited.contains_key(&handler) && !self.is_gone() {

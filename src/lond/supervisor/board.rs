@@ -227,6 +227,7 @@ impl Board {
                 .iter()
                 .map(|missing| NotListening { address: missing.address, why: missing.why.clone() })
                 .collect(),
+            handlers: config.handlers.iter().map(|handler| links.handler(&handler.name)).collect(),
             links: callers,
             gone,
             opening: links.unopened(),

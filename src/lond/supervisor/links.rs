@@ -16,6 +16,7 @@
 
 use super::door::{Guest, Origin};
 use crate::config::{HostId, Wire};
+use crate::status::HandlerStatus;
 use crate::supervise::table::deadline;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -118,6 +119,8 @@ pub struct Link {
     pub familiar: bool,
     /// The caller has sent nothing yet.
     pub silent: bool,
+    /// What the child said of the handlers last.
+    pub handlers: Vec<HandlerStatus>,
 }
 
 impl Link {
@@ -151,6 +154,8 @@ pub struct Links {
     timers: BTreeSet<(Instant, u32)>,
     /// Those that have never been open; a child that was refused or killed counts until it is reaped.
     unopened: BTreeSet<u32>,
+    /// What children that are no more had counted of the handlers, by their names.
+    ended: BTreeMap<String, HandlerStatus>,
 }
 
 /// A connection for which a child was started.
@@ -171,7 +176,8 @@ impl Links {
     pub fn started(&mut self, pid: u32, started: Started, now: Instant) {
         let Started { remote, caller, familiar, deadline } = started;
         let state = State::Opening { deadline };
-        self.put(pid, Link { state, remote, caller, opened: None, since: now, familiar, silent: true });
+        let (opened, silent, handlers) = (None, true, Vec::new());
+        self.put(pid, Link { state, remote, caller, opened, since: now, familiar, silent, handlers });
     }
 
     /// Takes over a child of the program before `exec`.
@@ -182,8 +188,8 @@ impl Links {
         }
         let (remote, caller, opened) = (left.remote, left.caller.clone(), left.opened.clone());
         let since = now.checked_sub(left.age).unwrap_or(now);
-        let (familiar, silent) = (left.familiar, left.silent);
-        self.put(left.pid, Link { state, remote, caller, opened, since, familiar, silent });
+        let (familiar, silent, handlers) = (left.familiar, left.silent, Vec::new());
+        self.put(left.pid, Link { state, remote, caller, opened, since, familiar, silent, handlers });
     }
 
     /// What crosses `exec`.
@@ -239,7 +245,8 @@ impl Links {
                 Some(Action::Kill)
             }
             (State::Opening { .. } | State::Open | State::Ending { .. } | State::Killed, Event::Exited) => {
-                self.remove(pid);
+                let handlers = self.remove(pid).map(|link| link.handlers).unwrap_or_default();
+                self.keep_handlers(handlers);
                 None
             }
             // Said a second time, or too late.
@@ -354,6 +361,32 @@ impl Links {
         match self.newest.insert(caller.clone(), pid) {
             Some(older) => Action::Supersede(older),
             None => Action::Greet(caller),
+        }
+    }
+
+    /// A child says how the handlers do; whether that is news.
+    pub fn handlers(&mut self, pid: u32, handlers: Vec<HandlerStatus>) -> bool {
+        let Some(link) = self.links.get_mut(&pid) else { return false };
+        let before = std::mem::replace(&mut link.handlers, handlers);
+        let none = HandlerStatus::default();
+        link.handlers.iter().enumerate().any(|(at, handler)| handler.is_news(before.get(at).unwrap_or(&none)))
+    }
+
+    /// How this handler does, as far as all children know.
+    pub fn handler(&self, name: &str) -> HandlerStatus {
+        let mut all = HandlerStatus { name: name.to_owned(), ..HandlerStatus::default() };
+        let told = self.links.values().flat_map(|link| &link.handlers).filter(|handler| handler.name == name);
+        told.chain(self.ended.get(name)).for_each(|handler| all.add(handler));
+        all
+    }
+
+    /// What stays of what a child that is no more had told.
+    fn keep_handlers(&mut self, handlers: Vec<HandlerStatus>) {
+        for handler in handlers.into_iter().map(HandlerStatus::ended) {
+            match self.ended.get_mut(&handler.name) {
+                Some(ended) => ended.add(&handler),
+                None => drop(self.ended.insert(handler.name.clone(), handler)),
+            }
         }
     }
 

@@ -1,0 +1,115 @@
+//! What is known of the handlers behind `lond`: how they do, and what waits for them.
+//!
+//! Each link child counts for itself and tells the supervisor, which adds up; what a child that has ended had counted stays in the
+//! sums. A HUP begins them again.
+
+use super::{ago, one_line};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// One handler, as one link knows it or all of them together. Counts are since `lond` started or was restarted.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandlerStatus {
+    /// The command that it answers.
+    pub name: String,
+    /// Whether a connection could be made when that was tried last; `None`: nobody has asked it yet.
+    pub reachable: Option<bool>,
+    /// When that was.
+    pub tried: Option<Timestamp>,
+    /// Requests that it was asked, or is to be, and that have no answer yet.
+    pub in_flight: u64,
+    /// Requests that it has answered.
+    pub done: u64,
+    /// Requests that it did not take, or took and did not answer.
+    pub errors: u64,
+    /// Callers that keep critical messages which it did not take.
+    pub waiting: u64,
+    /// What went wrong last.
+    pub last_error: Option<String>,
+    /// When.
+    pub last_error_at: Option<Timestamp>,
+}
+
+impl HandlerStatus {
+    /// Adds what another link, or an earlier one, knows of the same handler.
+    pub fn add(&mut self, other: &HandlerStatus) {
+        if other.tried > self.tried {
+            (self.reachable, self.tried) = (other.reachable, other.tried);
+        }
+        if other.last_error_at > self.last_error_at {
+            (self.last_error, self.last_error_at) = (other.last_error.clone(), other.last_error_at);
+        }
+        self.in_flight += other.in_flight;
+        self.done += other.done;
+        self.errors += other.errors;
+        self.waiting += other.waiting;
+    }
+
+    /// What stays of it when the link is no more.
+    pub fn ended(self) -> HandlerStatus {
+        HandlerStatus { in_flight: 0, waiting: 0, ..self }
+    }
+
+    /// Whether what is said differs in more than counts.
+    pub fn is_news(&self, before: &HandlerStatus) -> bool {
+        (self.reachable, self.waiting) != (before.reachable, before.waiting)
+            || (self.errors, &self.last_error) != (before.errors, &before.last_error)
+    }
+
+    /// A line about it, with its newline.
+    pub fn line(&self, now: Timestamp) -> String {
+        let reachable = match self.reachable {
+            None => "not asked yet",
+            Some(true) => "reachable",
+            Some(false) => "not reachable",
+        };
+        let mut line = format!(
+            "handler {}: {reachable}, {} in flight, {} answered, {} errors",
+            self.name, self.in_flight, self.done, self.errors
+        );
+        match self.waiting {
+            0 => {}
+            1 => line.push_str("; messages of 1 host wait for it"),
+            hosts => line.push_str(&format!("; messages of {hosts} hosts wait for it")),
+        }
+        if let (Some(error), Some(at)) = (&self.last_error, self.last_error_at) {
+            line.push_str(&format!("; last error {} ago: {}", ago(at, now), one_line(error)));
+        }
+        line + "\n"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::fixture::time;
+
+    fn status(at: &str, reachable: bool, error: Option<&str>) -> HandlerStatus {
+        HandlerStatus {
+            name: "pay".to_owned(),
+            reachable: Some(reachable),
+            tried: Some(time(at)),
+            in_flight: 1,
+            done: 10,
+            errors: 2,
+            waiting: u64::from(!reachable),
+            last_error: error.map(str::to_owned),
+            last_error_at: error.map(|_| time(at)),
+        }
+    }
+
+    #[test]
+    fn what_links_know_is_added_up_and_the_newest_word_counts() {
+        let now = time("2026-11-20T09:12:14Z");
+        let mut all = HandlerStatus { name: "pay".to_owned(), ..HandlerStatus::default() };
+        assert_eq!(all.line(now), "handler pay: not asked yet, 0 in flight, 0 answered, 0 errors\n");
+        all.add(&status("2026-11-20T09:12:10Z", false, Some("pay: connect:\nrefused")));
+        all.add(&status("2026-11-20T09:12:04Z", true, Some("older")));
+        all.add(&status("2026-11-20T09:12:05Z", false, None).ended());
+        assert_eq!(
+            all.line(now),
+            "handler pay: not reachable, 2 in flight, 30 answered, 6 errors; messages of 1 host wait for it; last error 4 s ago: \
+             pay: connect: refused\n"
+        );
+    }
+}
