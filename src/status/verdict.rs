@@ -79,7 +79,7 @@ pub fn findings(lonc: &Snapshot, lond: Option<&ServeSnapshot>, now: Timestamp) -
     for handler in lond.iter().flat_map(|lond| &lond.handlers).filter(|handler| handler.waiting > 0) {
         let why = handler.last_error.as_deref().unwrap_or("it takes no messages");
         let what = format!("messages of {} hosts wait for it: {why}", handler.waiting);
-        found.push(Finding::new(Level::Warning, &format!("handler {}", handler.name), &what));
+        found.push(Finding::new(Level::Warning, format!("handler {}", handler.name), &what));
     }
     for missing in lond.iter().flat_map(|lond| &lond.not_listening) {
         let what = format!("not listening on {}: {}; tried again", missing.address, missing.why);

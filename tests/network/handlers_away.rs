@@ -98,6 +98,7 @@ fn messages_for_a_handler_that_comes_up_later_are_all_kept_and_done_once_and_in_
         (pay["reachable"] == false && pay["waiting"] == 1 && pay["in_flight"] == 0)
             && pay["last_error"].as_str().is_some_and(|error| error.contains("connect: No such file"))
     });
+    let _others_lonc = away.other.lonc();
     let said = away.other.lon(&["status", "--check"]);
     let out = String::from_utf8_lossy(&said.stdout).into_owned();
     assert!(out.contains("handler pay: not reachable, 0 in flight, 0 answered, "), "{out}");
