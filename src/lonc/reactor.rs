@@ -354,7 +354,7 @@ impl<D: Disk> Reactor<D> {
                 Err(error)
                     if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => {}
                 // The limit of open files is lower than that of programs: one that is idle makes room.
-                Err(error) if error.raw_os_error() == Some(libc::EMFILE) && self.make_room(now) => {}
+                Err(error) if error.raw_os_error() == Some(libc::EMFILE) && self.make_room(&error, now) => {}
                 Err(error) => {
                     let text = format!("accept a program's connection: {error}; programs wait");
                     if let Some(line) = self.accept_repeats.line(&text, now.mono) {
@@ -394,12 +394,13 @@ impl<D: Disk> Reactor<D> {
     }
 
     /// Closes the program that was idle for longest; whether there is one.
-    fn make_room(&mut self, now: Now) -> bool {
+    fn make_room(&mut self, want: &io::Error, now: Now) -> bool {
         let Some(idle) = self.broker.idlest_client() else { return false };
         self.close_client(idle);
-        let text =
-            "no more files may be open: the program that was idle for longest is closed for one that comes";
-        if let Some(line) = self.accept_repeats.line(text, now.mono) {
+        let text = format!(
+            "accept a program's connection: {want}; the program that was idle for longest is closed for the one that comes"
+        );
+        if let Some(line) = self.accept_repeats.line(&text, now.mono) {
             log::error!("{line}");
         }
         true

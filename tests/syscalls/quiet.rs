@@ -9,7 +9,7 @@ struct Quiet {
     _why: &'static str,
 }
 
-const QUIET: [Quiet; 11] = [
+const QUIET: [Quiet; 12] = [
     Quiet {
         applies: |_, object| {
             ["/proc/", "/sys/", "/usr/share/", "/etc/", "/dev/"].iter().any(|at| object.starts_with(at))
@@ -46,6 +46,10 @@ const QUIET: [Quiet; 11] = [
             matches!(fault.error, libc::ECONNRESET | libc::EPIPE | libc::ECONNABORTED | libc::ENOTCONN)
         },
         _why: "the other end has gone away, as it may",
+    },
+    Quiet {
+        applies: |fault, _| fault.call() == "close_range",
+        _why: "tried again at once; a process that cannot close what it was not given in the end says so, and does not start",
     },
     Quiet {
         applies: |fault, _| fault.call() == "stat",
