@@ -181,8 +181,6 @@ pub struct Record<D: Disk> {
     file: Option<D::File>,
     /// Bytes of that file.
     end: u64,
-    /// Bytes that it began with.
-    begun_with: u64,
     /// Up to this offset room is set aside in that file.
     room_until: u64,
     /// The file is written anew when it has this many bytes.
@@ -206,7 +204,6 @@ impl<D: Disk> Record<D> {
             kept: Kept::default(),
             file: None,
             end: 0,
-            begun_with: 0,
             room_until: 0,
             compact_at: 0,
             trouble: None,

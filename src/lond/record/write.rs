@@ -27,7 +27,6 @@ impl<D: Disk> Record<D> {
         self.disk.sync_data(&file).context("sync", &path)?;
         self.disk.sync_dir(&self.dir).context("sync", &self.dir)?;
         self.end = tail.begins + text.len() as u64;
-        self.begun_with = self.end;
         self.room_until = 0;
         self.file = Some(file);
         Ok(())
@@ -71,7 +70,8 @@ impl<D: Disk> Record<D> {
 
     /// Whether the file has grown, and the disk will soon have no room for another like it.
     pub(super) fn is_tight(&mut self) -> bool {
-        let grown = self.end.saturating_sub(self.begun_with);
+        // Not what this process has added: one that goes on with a file finds most of it grown already.
+        let grown = self.end.saturating_sub(self.kept.length());
         grown >= ROOM_STEP
             && self
                 .disk
@@ -100,7 +100,6 @@ impl<D: Disk> Record<D> {
         self.disk.sync_dir(&self.dir).context("sync", &self.dir)?;
         self.file = Some(file);
         self.end = length;
-        self.begun_with = self.end;
         self.room_until = self.end + room;
         self.compact_at = self.compacted_at(self.end);
         Ok(())
