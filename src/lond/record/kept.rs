@@ -44,11 +44,15 @@ pub struct Kept {
     /// Of this epoch, with their commands; none below its command's floor.
     answers: BTreeMap<u64, (Box<str>, Answer)>,
     answer_bytes: usize,
+    /// Bytes of the lines of all answers: counted as they come and go, since [`Kept::length`] is asked for with each message.
+    answer_lines: u64,
     /// Of any epoch.
     keys: HashMap<Key, Answer>,
     /// The same keys, oldest first.
     by_age: VecDeque<Key>,
     key_bytes: usize,
+    /// Bytes of the lines of all keys.
+    key_lines: u64,
 }
 
 impl Kept {
@@ -100,6 +104,7 @@ impl Kept {
             self.held.clear();
             self.answers.clear();
             self.answer_bytes = 0;
+            self.answer_lines = 0;
         }
     }
 
@@ -133,8 +138,9 @@ impl Kept {
             .map(|(sequence, _)| *sequence)
             .collect();
         for sequence in settled {
-            if let Some((_, answer)) = self.answers.remove(&sequence) {
+            if let Some((command, answer)) = self.answers.remove(&sequence) {
                 self.answer_bytes -= answer.text.len();
+                self.answer_lines -= line::answer_length(&command, answer.broken, &answer.text);
             }
         }
     }
@@ -165,6 +171,7 @@ impl Kept {
         }
         if sequence >= self.floor_of(command) && !self.answers.contains_key(&sequence) {
             self.answer_bytes += answer.text.len();
+            self.answer_lines += line::answer_length(command, answer.broken, &answer.text);
             self.answers.insert(sequence, (command.into(), answer));
         }
     }
@@ -174,12 +181,14 @@ impl Kept {
             return;
         }
         self.key_bytes += key.as_bytes().len() + answer.text.len();
+        self.key_lines += line::key_length(&key, answer.broken, &answer.text);
         self.by_age.push_back(key.clone());
         self.keys.insert(key, answer);
         while self.keys.len() > KEYS_MOST || self.key_bytes > KEYS_BYTES_MOST {
             let Some(oldest) = self.by_age.pop_front() else { break };
-            let answer = self.keys.remove(&oldest);
-            self.key_bytes -= oldest.as_bytes().len() + answer.map_or(0, |answer| answer.text.len());
+            let Some(answer) = self.keys.remove(&oldest) else { continue };
+            self.key_bytes -= oldest.as_bytes().len() + answer.text.len();
+            self.key_lines -= line::key_length(&oldest, answer.broken, &answer.text);
         }
     }
 
@@ -217,17 +226,12 @@ impl Kept {
         flow(&mut piece, 1)
     }
 
-    /// How many bytes [`Kept::each_piece`] gives without `more`.
+    /// How many bytes [`Kept::each_piece`] gives without `more`. Takes no longer the more there is.
     pub fn length(&self) -> u64 {
         if self.epoch.is_none() {
             return 0;
         }
-        let keys = self.keys.iter().map(|(key, answer)| line::key_length(key, answer.broken, &answer.text));
-        let answers = self
-            .answers
-            .values()
-            .map(|(command, answer)| line::answer_length(command, answer.broken, &answer.text));
-        2 * line::floor_length(&self.held) + keys.sum::<u64>() + answers.sum::<u64>()
+        2 * line::floor_length(&self.held) + self.key_lines + self.answer_lines
     }
 }
 
