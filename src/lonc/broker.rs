@@ -218,6 +218,11 @@ impl<D: Disk> Broker<D> {
         self.sessions.idlest(None)
     }
 
+    /// All programs that are connected.
+    pub fn clients(&self) -> Vec<ClientId> {
+        self.sessions.ids()
+    }
+
     /// Bytes that may be read from a program now. Who is not read for want of room comes out of [`Broker::take_fed`] later.
     pub fn may_read(&mut self, id: ClientId) -> usize {
         self.sessions.may_read(id)

@@ -1,7 +1,7 @@
 //! The caller's side: `supervisor` forks a child for each peer; `entry` is where such a child begins.
 //!
-//! A link child: [`reactor`] (sockets, clock) -> [`broker`] (pure but for the spool's disk) -> [`session`],
-//! [`pending`], [`link`], the spool. Which of a peer's addresses become the [`connection`] is the [`race`]'s to say, over
+//! A link child: [`reactor`] (sockets, clock) -> [`turn`] (what follows what) -> [`broker`] (pure but for the spool's disk)
+//! -> [`session`], [`pending`], [`link`], the spool. Which of a peer's addresses become the [`connection`] is the [`race`]'s to say, over
 //! what [`resolve`] finds.
 
 pub mod broker;
@@ -20,3 +20,4 @@ pub mod resolve;
 pub mod session;
 pub mod sessions;
 pub mod supervisor;
+pub mod turn;

@@ -1,20 +1,30 @@
 //! The dial: a look-up, then attempts at the peer's addresses beside each other, of which one becomes the link.
 
-use super::{ATTEMPTS, FIRST_ATTEMPT, Reactor};
+use super::sockets::Sockets;
 use crate::config::{Target, Wire};
 use crate::lonc::connection::Connection;
 use crate::lonc::link::Now;
-use crate::lonc::race::{Addresses, Race};
-use crate::spool::Disk;
+use crate::lonc::race::{ADDRESSES_MOST, Addresses, Race};
+use crate::lonc::turn::Dialled;
+use crate::wire::line::Outgoing;
 use crate::wire::secure::Tunnel;
 use mio::Token;
 use mio::event::Event;
 use std::net::SocketAddr;
 
+/// Of attempts to reach the peer, of which one becomes the link and keeps its token.
+pub(super) const FIRST_ATTEMPT: usize = 4;
+/// More than there are of them at a time, with a link beside.
+pub(super) const ATTEMPTS: usize = 4 * ADDRESSES_MOST;
+
 /// What a dial has made so far, and what is known from those before it.
 #[derive(Default)]
 pub(super) struct Dialling {
     addresses: Addresses,
+    /// A dial waits for its addresses.
+    looks_up: bool,
+    /// Why it could not even begin.
+    failed: Option<String>,
     /// A dial that has its addresses.
     race: Option<Race>,
     attempts: Vec<Attempt>,
@@ -56,32 +66,21 @@ impl Dialling {
     }
 }
 
-impl<D: Disk> Reactor<D> {
-    pub(super) fn dial(&mut self, now: Now) {
+impl Sockets {
+    pub(super) fn begin_dial(&mut self, now: Now) {
         match &self.peer.target {
             Target::Address(address) => self.race(&[*address], now),
             Target::Lookup { name, port } => match self.resolver.begin(name, *port) {
                 Ok(Some(addresses)) => self.race(&addresses, now),
-                Ok(None) => {}
-                Err(why) => self.broker.link_lost(why, now),
+                Ok(None) => self.dialling.looks_up = true,
+                Err(why) => self.dialling.failed = Some(why),
             },
         }
     }
 
-    pub(super) fn resolved(&mut self, now: Now) {
-        match self.resolver.ended() {
-            Some(Ok(addresses)) if self.broker.is_dialling() => self.race(&addresses, now),
-            Some(Ok(addresses)) => self.resolver.keep(addresses),
-            Some(Err(why)) => self.broker.link_lost(why, now),
-            None => {}
-        }
-    }
-
     fn race(&mut self, found: &[SocketAddr], now: Now) {
-        self.hang_up();
         let order = self.dialling.addresses.order(found);
         self.dialling.race = Some(Race::new(order, now.mono));
-        self.go_on_dialling(now);
     }
 
     /// What the poll said of the link, or of an attempt.
@@ -95,28 +94,41 @@ impl<D: Disk> Reactor<D> {
     }
 
     /// Begins the attempts that are due and goes on with those that are under way, until one is the link or all have failed.
-    pub(super) fn go_on_dialling(&mut self, now: Now) {
+    pub(super) fn go_on_dialling(&mut self, now: Now) -> Dialled {
+        self.take_addresses(now);
+        if let Some(why) = self.dialling.failed.take() {
+            return Dialled::Failed(why);
+        }
         while self.dialling.race.is_some() {
             while let Some(address) = self.dialling.race.as_mut().and_then(|race| race.due(now.mono)) {
                 self.attempt(address, now);
             }
-            let failed = match self.advance_attempts(now) {
-                Some(linked) => {
-                    // The others are closed.
-                    (self.dialling.race, self.link) = (None, Some(linked));
-                    self.dialling.attempts.clear();
-                    return self.broker.link_connected(now);
-                }
-                None => self.dialling.race.as_ref().and_then(Race::lost),
-            };
-            if let Some(why) = failed {
+            match self.advance_attempts(now) {
+                Dialled::UnderWay => {}
+                news => return news,
+            }
+            if let Some(why) = self.dialling.race.as_ref().and_then(Race::lost) {
                 self.dialling.race = None;
-                return self.broker.link_lost(why, now);
+                return Dialled::Failed(why);
             }
             // One that has failed makes the next due at once.
             if self.dialling.deadline().is_none_or(|at| at > now.mono) {
-                return;
+                break;
             }
+        }
+        Dialled::UnderWay
+    }
+
+    /// What a look-up has found is tried, or kept for the next dial.
+    fn take_addresses(&mut self, now: Now) {
+        let Some(found) = self.resolver.ended() else { return };
+        let wanted = std::mem::take(&mut self.dialling.looks_up);
+        match found {
+            Ok(addresses) if wanted => self.race(&addresses, now),
+            Ok(addresses) => self.resolver.keep(addresses),
+            Err(why) if wanted => self.dialling.failed = Some(why),
+            // The dial that wanted it has failed already, and that was said.
+            Err(_) => {}
         }
     }
 
@@ -130,7 +142,7 @@ impl<D: Disk> Reactor<D> {
         };
         let token = Token(FIRST_ATTEMPT + self.dialling.count % ATTEMPTS);
         self.dialling.count = self.dialling.count.wrapping_add(1);
-        let registry = self.poll.registry();
+        let registry = &self.registry;
         let made = tunnel.and_then(|tunnel| {
             let made = Connection::begin(address, self.peer.bind, tunnel, registry, token);
             made.map_err(|error| format!("connect to {address}: {error}"))
@@ -144,8 +156,8 @@ impl<D: Disk> Reactor<D> {
         }
     }
 
-    /// The first attempt that is ready, if one is; those that have failed are gone.
-    fn advance_attempts(&mut self, now: Now) -> Option<Linked> {
+    /// Goes on with each attempt. The first that is ready is the link; those that have failed are gone.
+    fn advance_attempts(&mut self, now: Now) -> Dialled {
         let (mut at, mut reached) = (0, false);
         while let Some(attempt) = self.dialling.attempts.get_mut(at) {
             let advanced = attempt.connection.advance(&mut self.scratch);
@@ -155,7 +167,11 @@ impl<D: Disk> Reactor<D> {
             match (advanced, &mut self.dialling.race) {
                 (Ok(true), _) => {
                     let Attempt { address, token, connection, .. } = self.dialling.attempts.swap_remove(at);
-                    return Some(Linked { connection, address, token, opened: false });
+                    // The others are closed.
+                    self.dialling.race = None;
+                    self.dialling.attempts.clear();
+                    self.link = Some(Linked { connection, address, token, opened: false });
+                    return Dialled::Connected;
                 }
                 (Ok(false), race) => {
                     if let Some(race) = race.as_mut().filter(|_| newly) {
@@ -171,34 +187,29 @@ impl<D: Disk> Reactor<D> {
                 }
             }
         }
-        if reached && self.dialling.attempts.iter().any(|attempt| attempt.connected) {
-            self.broker.link_reached(now);
-        }
-        None
+        let reached = reached && self.dialling.attempts.iter().any(|attempt| attempt.connected);
+        if reached { Dialled::Reached } else { Dialled::UnderWay }
     }
 
-    /// Notes that the link is open, the first time that it is.
+    /// Notes that the link is open over the connection that won.
     pub(super) fn note_opened(&mut self) {
-        if let Some(link) = self.link.as_mut().filter(|link| !link.opened)
-            && self.broker.link_is_up()
-        {
+        if let Some(link) = &mut self.link {
             link.opened = true;
             self.dialling.addresses.opened(link.address);
         }
     }
 
-    /// The one place where the connection to the peer ends, or all that were to become it.
-    pub(super) fn hang_up(&mut self) {
-        // It may have been opened and lost in one turn.
-        self.note_opened();
+    /// Ends the connection to the peer, or all that were to become it.
+    pub(super) fn end_link(&mut self, out: &mut Outgoing) {
         self.dialling.race = None;
         self.dialling.attempts.clear();
+        self.dialling.looks_up = false;
+        self.dialling.failed = None;
         if let Some(Linked { mut connection, address, opened, .. }) = self.link.take() {
-            connection.last_words(self.broker.link_out());
+            connection.last_words(out);
             if !opened {
                 self.dialling.addresses.spoiled(address);
             }
         }
-        self.broker.link_out().clear();
     }
 }

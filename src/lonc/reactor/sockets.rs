@@ -1,0 +1,412 @@
+//! The sockets of a link child, as its [`Turn`](crate::lonc::turn::Turn) uses them.
+//!
+//! Owns the local socket, each program's stream, the stream to the peer, the control socket, and the end of the passage through
+//! which programs go to the next child; and of each, whether there may be something to read.
+
+use super::dialling::{ATTEMPTS, Dialling, FIRST_ATTEMPT, Linked};
+use super::{LISTENER, RESOLVER};
+use crate::config::{Peer, Pin};
+use crate::logging::repeats::Repeats;
+use crate::lonc::broker::Broker;
+use crate::lonc::handover::{Handover, Passage};
+use crate::lonc::link::Now;
+use crate::lonc::permlog::PermLog;
+use crate::lonc::resolve::Resolver;
+use crate::lonc::session::{ClientId, Rest};
+use crate::lonc::turn::{Accepted, Dialled, Io, Read};
+use crate::spool::Disk;
+use crate::status::PeerStatus;
+use crate::supervise::control::{Channel, FromLink, ToLink};
+use crate::supervise::title;
+use crate::wire::line::{Outgoing, READ_SIZE};
+use crate::wire::secure::TlsIdentity;
+use mio::event::Event;
+use mio::net::{UnixListener, UnixStream};
+use mio::{Interest, Registry, Token, Waker};
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+const FIRST_CLIENT: usize = FIRST_ATTEMPT + ATTEMPTS;
+/// What a program is told that comes when there are too many.
+const FULL: &[u8] = b"error:too many programs are connected\n";
+/// Pause in accepting after the system had no descriptor to give.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+struct Client {
+    id: ClientId,
+    stream: UnixStream,
+    /// There may be something to read; no further edge comes before a read has found nothing.
+    readable: bool,
+    /// The end of its input has been announced: a read that leaves the socket empty must be followed by another,
+    /// since no further edge comes for it.
+    input_ends: bool,
+}
+
+/// See the module.
+pub(super) struct Sockets {
+    pub(super) registry: Registry,
+    listener: UnixListener,
+    accept_ready: bool,
+    accept_again_at: Option<Instant>,
+    /// Accepted, and not a program of ours yet.
+    waiting: Option<UnixStream>,
+    control: Channel<FromLink, ToLink>,
+    /// Where programs go when the next child is to serve them.
+    handover: Handover,
+    pub(super) link: Option<Linked>,
+    /// What is to become the link.
+    pub(super) dialling: Dialling,
+    /// What the peer is shown and what it is to show, on the secure wire.
+    pub(super) keys: Option<(TlsIdentity, Vec<Pin>)>,
+    clients: Vec<Option<Client>>,
+    pub(super) resolver: Resolver,
+    permlog: PermLog,
+    accept_repeats: Repeats,
+    pub(super) peer: Peer,
+    pub(super) scratch: Vec<u8>,
+}
+
+impl Sockets {
+    pub(super) fn new(
+        registry: Registry,
+        peer: Peer,
+        keys: Option<(TlsIdentity, Vec<Pin>)>,
+        listener: UnixListener,
+        control: Channel<FromLink, ToLink>,
+        handover: Handover,
+        permlog: PermLog,
+    ) -> io::Result<Sockets> {
+        let resolver = Resolver::new(Arc::new(Waker::new(&registry, RESOLVER)?));
+        Ok(Sockets {
+            registry,
+            listener,
+            accept_ready: true,
+            accept_again_at: None,
+            waiting: None,
+            control,
+            handover,
+            link: None,
+            dialling: Dialling::default(),
+            keys,
+            clients: Vec::new(),
+            resolver,
+            permlog,
+            accept_repeats: Repeats::default(),
+            peer,
+            scratch: vec![0; READ_SIZE],
+        })
+    }
+
+    /// What the poll said of the local socket.
+    pub(super) fn note_listener(&mut self) {
+        self.accept_ready = true;
+    }
+
+    /// What the poll said of the link or an attempt to make it, or of a program; which program that is.
+    pub(super) fn note(&mut self, token: Token, event: &Event) -> Option<ClientId> {
+        let Some(index) = token.0.checked_sub(FIRST_CLIENT) else {
+            self.note_link(token, event);
+            return None;
+        };
+        let client = self.clients.get_mut(index)?.as_mut()?;
+        if event.is_readable() || event.is_read_closed() {
+            client.readable = true;
+            client.input_ends |= event.is_read_closed();
+        }
+        Some(client.id)
+    }
+
+    /// Whether what is to become the link may be gone on with at once.
+    pub(super) fn may_go_on_dialling(&self) -> bool {
+        self.dialling.readable()
+    }
+
+    /// When there is something to be done if nothing happens before.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        [self.accept_again_at, self.dialling.deadline()].into_iter().flatten().min()
+    }
+
+    /// What the supervisor says, and whether that was all: it is gone.
+    pub(super) fn hear_supervisor(&mut self) -> (Vec<ToLink>, bool) {
+        match self.control.receive(&mut self.scratch) {
+            Ok(received) => (received.messages, received.closed),
+            Err(error) => {
+                log::error!("read from the supervisor: {error}; ending");
+                (Vec::new(), true)
+            }
+        }
+    }
+
+    /// The socket that the supervisor has sent, in the poll.
+    pub(super) fn next_listener(&mut self) -> Option<UnixListener> {
+        let Some(next) = self.control.take_descriptor() else {
+            log::error!("read from the supervisor: no socket came with its word; programs find none");
+            return None;
+        };
+        let mut next = UnixListener::from_std(next.into());
+        match self.registry.register(&mut next, LISTENER, Interest::READABLE) {
+            Ok(()) => Some(next),
+            Err(error) => {
+                log::error!("register the local socket: {error}; programs wait there for the next child");
+                None
+            }
+        }
+    }
+
+    /// Goes on with this socket.
+    pub(super) fn listen_on(&mut self, next: UnixListener) {
+        // Dropping the one before takes it out of the poll, unless another process has it too.
+        if let Err(error) = self.registry.deregister(&mut self.listener) {
+            log::debug!("deregister the local socket: {error}");
+        }
+        self.listener = next;
+        self.accept_ready = true;
+    }
+
+    /// The peer's pins are these from now on; whether the link may stay.
+    pub(super) fn repin(&mut self, pins: Vec<Pin>) -> bool {
+        let stays = match &self.link {
+            Some(link) => link.connection.is_with_one_of(&pins),
+            // What is being made was told the pins of before.
+            None => !self.dialling.is_under_way(),
+        };
+        if let Some((_, known)) = &mut self.keys {
+            *known = pins;
+        }
+        stays
+    }
+
+    /// A program's connection is served from now on; whether it can be.
+    pub(super) fn add_client(&mut self, id: ClientId, mut stream: UnixStream) -> bool {
+        let token = Token(FIRST_CLIENT + id.index());
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        if let Err(error) = self.registry.register(&mut stream, token, interest) {
+            log::error!("register a program's connection: {error}; closed");
+            return false;
+        }
+        if self.clients.len() <= id.index() {
+            self.clients.resize_with(id.index() + 1, || None);
+        }
+        if let Some(place) = self.clients.get_mut(id.index()) {
+            *place = Some(Client { id, stream, readable: true, input_ends: false });
+        }
+        true
+    }
+
+    fn client(&self, id: ClientId) -> Option<&Client> {
+        self.clients.get(id.index())?.as_ref().filter(|client| client.id == id)
+    }
+}
+
+impl Io for Sockets {
+    fn may_accept(&self) -> bool {
+        self.accept_ready && self.accept_again_at.is_none()
+    }
+
+    fn accepts_again(&mut self, now: Now) {
+        if self.accept_again_at.is_some_and(|at| at <= now.mono) {
+            self.accept_again_at = None;
+        }
+    }
+
+    fn accept(&mut self, now: Now) -> Accepted {
+        match self.listener.accept() {
+            Ok((stream, _)) => {
+                let user = user_of(&stream);
+                self.waiting = Some(stream);
+                return Accepted::Waiting { user };
+            }
+            Err(error) => match (error.kind(), error.raw_os_error()) {
+                (ErrorKind::WouldBlock, _) => {
+                    self.accept_ready = false;
+                    return Accepted::Nobody;
+                }
+                (ErrorKind::Interrupted | ErrorKind::ConnectionAborted, _) => return Accepted::Again,
+                // The limit of open files is lower than that of programs: one that is idle makes room.
+                (_, Some(libc::EMFILE)) => return Accepted::NoRoom(error),
+                _ => self.pause_accepting(&error, now),
+            },
+        }
+        Accepted::Nobody
+    }
+
+    fn let_in(&mut self, id: ClientId) -> bool {
+        self.waiting.take().is_some_and(|stream| self.add_client(id, stream))
+    }
+
+    fn turn_away(&mut self) {
+        if let Some(mut stream) = self.waiting.take() {
+            // It most likely has not sent anything yet: it reads this, then the end.
+            let _ = stream.write(FULL);
+        }
+    }
+
+    fn pause_accepting(&mut self, cause: &io::Error, now: Now) {
+        let text = format!("accept a program's connection: {cause}; programs wait");
+        if let Some(line) = self.accept_repeats.line(&text, now.mono) {
+            log::error!("{line}");
+        }
+        self.accept_again_at = Some(now.mono + ACCEPT_PAUSE);
+    }
+
+    fn is_readable(&self, id: ClientId) -> bool {
+        self.client(id).is_some_and(|client| client.readable)
+    }
+
+    fn read(&mut self, id: ClientId, most: usize, hand_on: &mut dyn FnMut(&[u8])) -> Read {
+        let Sockets { clients, scratch, .. } = self;
+        let client = clients.get_mut(id.index()).and_then(|client| client.as_mut());
+        let Some(client) = client.filter(|client| client.id == id) else { return Read::Gone };
+        let Some(room) = scratch.get_mut(..most) else { return Read::Last(0) };
+        loop {
+            match client.stream.read(room) {
+                Ok(0) => {
+                    client.readable = false;
+                    return Read::End;
+                }
+                Ok(count) => {
+                    hand_on(room.get(..count).unwrap_or_default());
+                    if count < most && !client.input_ends {
+                        // The socket is empty, and the next byte makes a new edge.
+                        client.readable = false;
+                        return Read::Last(count);
+                    }
+                    return Read::Bytes(count);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    client.readable = false;
+                    return Read::Last(0);
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => {
+                    say_if_ours("read from", &error);
+                    return Read::Gone;
+                }
+            }
+        }
+    }
+
+    fn write(&mut self, id: ClientId, out: &mut Outgoing) -> bool {
+        let client = self.clients.get_mut(id.index()).and_then(|client| client.as_mut());
+        let Some(client) = client.filter(|client| client.id == id) else { return false };
+        out.flush_to(&mut client.stream).inspect_err(|error| say_if_ours("write to", error)).is_ok()
+    }
+
+    fn close(&mut self, id: ClientId) {
+        if let Some(place) = self.clients.get_mut(id.index())
+            && place.as_ref().is_some_and(|client| client.id == id)
+        {
+            // Dropping the stream takes it out of the poll.
+            *place = None;
+        }
+    }
+
+    fn hand_over(&mut self, programs: Vec<(ClientId, Rest<'_>)>) -> io::Result<()> {
+        let with_streams = programs.into_iter().filter_map(|(id, rest)| {
+            let client = self.client(id)?;
+            Some((client.stream.as_fd(), rest))
+        });
+        self.handover.send(&with_streams.collect::<Vec<_>>())
+    }
+
+    /// Its connection stays open, in the passage, and so it would in the poll.
+    fn let_go(&mut self, id: ClientId) {
+        if let Some(Some(client)) = self.clients.get_mut(id.index())
+            && client.id == id
+            && let Err(error) = self.registry.deregister(&mut client.stream)
+        {
+            log::debug!("deregister a program's connection: {error}");
+        }
+        self.close(id);
+    }
+
+    fn is_link_readable(&self) -> bool {
+        self.link.as_ref().is_some_and(|link| link.connection.readable())
+    }
+
+    fn read_link(&mut self, hand_on: &mut dyn FnMut(&[u8])) -> Result<usize, String> {
+        match &mut self.link {
+            Some(link) => link.connection.read(&mut self.scratch, hand_on),
+            None => Ok(0),
+        }
+    }
+
+    fn write_link(&mut self, out: &mut Outgoing, moved: &mut bool) -> Result<usize, String> {
+        let Some(Linked { connection, .. }) = &mut self.link else { return Ok(0) };
+        let written = connection.write(out);
+        *moved = connection.take_moved(out);
+        written
+    }
+
+    fn dial(&mut self, now: Now) {
+        self.begin_dial(now);
+    }
+
+    fn dialled(&mut self, now: Now) -> Dialled {
+        self.go_on_dialling(now)
+    }
+
+    fn link_opened(&mut self) {
+        self.note_opened();
+    }
+
+    fn hang_up(&mut self, out: &mut Outgoing) {
+        self.end_link(out);
+    }
+
+    fn delivered(&mut self, request: &[u8], now: Now) {
+        self.permlog.delivered(&self.peer.host.id, request, now);
+    }
+
+    fn report(&mut self, answer_to: Option<u64>, mut status: PeerStatus) {
+        status.own_pin = self.keys.as_ref().map(|(identity, _)| identity.pin().to_string());
+        title::set(&format!("{} {}", status.peer, status.state.as_str()));
+        let status = Box::new(status);
+        if let Err(error) = self.control.send(&FromLink::Status { report: answer_to, status }) {
+            log::warn!("tell the supervisor: {error}; tried again");
+        }
+    }
+
+    fn flush_reports(&mut self) {
+        if let Err(error) = self.control.flush() {
+            log::warn!("tell the supervisor: {error}; tried again");
+        }
+    }
+}
+
+/// Takes the programs out of the passage.
+pub(super) fn take_over<D: Disk>(
+    passage: &Passage,
+    broker: &mut Broker<D>,
+) -> io::Result<Vec<(ClientId, UnixStream)>> {
+    let mut programs = Vec::new();
+    while let Some(handed) = passage.receive()? {
+        for (stream, rest) in handed {
+            let stream = UnixStream::from_std(stream);
+            let id = broker.client_handed(rest);
+            broker.client_belongs(id, user_of(&stream));
+            programs.push((id, stream));
+        }
+    }
+    if !programs.is_empty() {
+        log::info!("took {} connected programs over", programs.len());
+    }
+    Ok(programs)
+}
+
+/// A program that goes away does as it likes; but what this host lacks is said.
+fn say_if_ours(verb: &str, error: &io::Error) {
+    match error.kind() {
+        ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => {}
+        _ => log::warn!("{verb} a program: {error}; its connection is closed"),
+    }
+}
+
+/// The user that connected, as the system says; nobody's if it does not.
+fn user_of(stream: &UnixStream) -> u32 {
+    getsockopt(stream, PeerCredentials).map_or(u32::MAX, |credentials| credentials.uid())
+}
