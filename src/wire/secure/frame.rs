@@ -362,15 +362,12 @@ impl FrameReader {
     fn make_room(&mut self) {
         if self.start == self.buffer.len() {
             self.buffer.clear();
-            self.start = 0;
-            if self.buffer.capacity() > KEPT_CAPACITY {
-                self.buffer.shrink_to(KEPT_CAPACITY);
-            }
-        } else if self.start > 0 {
+            self.buffer.shrink_to(KEPT_CAPACITY);
+        } else {
             // What is left is less than a frame when all frames are taken out before a push, so the move is short.
             self.buffer.drain(..self.start);
-            self.start = 0;
         }
+        self.start = 0;
     }
 }
 

@@ -348,7 +348,9 @@ mod tests {
             assert_ne!(text, CALLER, "{from:?}");
             assert_eq!(CallerHello::parse(text.as_bytes()).as_ref(), Err(error), "{from:?} -> {to:?}");
         }
-        let long = format!("{CALLER}x={}\n", "x".repeat(MAX_HELLO));
+        let longest = format!("{CALLER}x={}\n", "x".repeat(MAX_HELLO - CALLER.len() - 3));
+        assert!(longest.len() == MAX_HELLO && CallerHello::parse(longest.as_bytes()).is_ok());
+        let long = format!("{longest}\n");
         assert_eq!(CallerHello::parse(long.as_bytes()), Err(HelloError::TooLong(long.len())));
         assert_eq!(CallerHello::parse(b"lonnet\nversions=\xff\n"), Err(HelloError::NotHello));
     }

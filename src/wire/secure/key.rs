@@ -265,6 +265,13 @@ mod tests {
     }
 
     #[test]
+    fn names_in_a_folder_that_is_not_there_are_not_said_to_be_durable() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(sync_folder(dir.path()).is_ok());
+        assert_eq!(sync_folder(&dir.path().join("none")).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
     fn a_key_that_others_may_read_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         HostKey::make(dir.path()).unwrap();
@@ -302,7 +309,8 @@ mod tests {
                 b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
                 "want an Ed25519, P-256 or P-384 key",
             ),
-            (&[b'x'; 20_000], "it is too long for a key"),
+            (&[b'x'; MAX_FILE as usize], "there is no PKCS#8 key in it (-----BEGIN PRIVATE KEY-----)"),
+            (&[b'x'; MAX_FILE as usize + 1], "it is too long for a key"),
         ] {
             put(bytes);
             assert_eq!(said(dir.path()), format!("read F: {what}"));

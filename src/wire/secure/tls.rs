@@ -215,8 +215,8 @@ impl Tunnel {
         }
         while !plaintext.is_empty() {
             match self.connection.writer().write(plaintext) {
-                Ok(count) if count > 0 => plaintext = &plaintext[count..],
-                Ok(_) | Err(_) => return Err(TunnelError::NotOpen),
+                Ok(0) | Err(_) => return Err(TunnelError::NotOpen),
+                Ok(count) => plaintext = &plaintext[count..],
             }
             self.gather();
         }
@@ -271,9 +271,8 @@ impl Tunnel {
         }
         // The library takes nothing only after close_notify and with plaintext that was not taken out; both cannot be
         // here. Were it wrong, an error is better than a loop.
-        match taken {
-            Ok(count) if count > 0 => {}
-            Ok(_) | Err(_) => return Err(TunnelError::Broken("bytes that cannot be taken".to_owned())),
+        if matches!(taken, Ok(0) | Err(_)) {
+            return Err(TunnelError::Broken("bytes that cannot be taken".to_owned()));
         }
         let processed = self.connection.process_new_packets();
         self.take_plaintext(plaintext);
@@ -315,7 +314,7 @@ impl Tunnel {
     fn gather(&mut self) {
         while self.connection.wants_write() {
             // Writing to memory cannot fail.
-            if !matches!(self.connection.write_tls(self.out.tail()), Ok(count) if count > 0) {
+            if matches!(self.connection.write_tls(self.out.tail()), Ok(0) | Err(_)) {
                 break;
             }
         }

@@ -177,6 +177,35 @@ fn after_an_error_nothing_is_kept() {
 }
 
 #[test]
+fn what_was_given_out_takes_no_room() {
+    let frame = [header(2, 0, 1000, 1), vec![b'x'; 1000]].concat();
+    // The bytes come in pieces that end at the end of a frame, within one, and within its header.
+    for piece in [frame.len(), 700, frame.len() - 5] {
+        let (mut reader, mut taken) = (FrameReader::new(), 0);
+        let bytes = frame.repeat(700);
+        for (n, part) in bytes.chunks(piece).enumerate() {
+            reader.push(part);
+            while let Some(next) = reader.next_frame() {
+                next.unwrap();
+                taken += frame.len();
+            }
+            let left = ((n + 1) * piece).min(bytes.len()) - taken;
+            assert_eq!((reader.len(), reader.is_empty()), (left, left == 0));
+        }
+        assert_eq!(taken, bytes.len());
+        assert!(reader.tail().capacity() < 4 * frame.len(), "{piece}: {}", reader.tail().capacity());
+    }
+    // What once was needed for many at a time is given back.
+    let mut reader = FrameReader::new();
+    reader.push(&frame.repeat(700));
+    while let Some(next) = reader.next_frame() {
+        next.unwrap();
+    }
+    let kept = reader.tail().capacity();
+    assert!((frame.len()..=KEPT_CAPACITY).contains(&kept), "{kept}");
+}
+
+#[test]
 fn every_truncation_waits_and_every_flipped_bit_is_a_frame_or_an_error() {
     let bytes = every_kind();
     for cut in 0..bytes.len() {

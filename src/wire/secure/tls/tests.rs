@@ -211,6 +211,39 @@ fn what_is_no_tls_is_a_typed_error_at_both_ends() {
 }
 
 #[test]
+fn an_alert_that_is_not_about_certificates_is_no_refusal_of_a_key() {
+    let (a, b) = (host("a"), host("b"));
+    // A fatal alert in clear, as one says who has nothing in common: handshake_failure.
+    let alert = [0x15, 3, 3, 0, 2, 2, 40];
+    for mut tunnel in [answer(&b, &[&a]), call(&a, &b)] {
+        let error = tunnel.feed(&alert, &mut Vec::new()).unwrap_err();
+        assert_eq!(error, TunnelError::Alert(AlertDescription::HandshakeFailure));
+        assert!(!error.is_about_keys());
+    }
+}
+
+#[test]
+fn what_makes_no_sense_within_a_tunnel_is_not_said_to_be_no_tls() {
+    let mut pair = open_pair();
+    pair.caller.seal(b"x").unwrap();
+    assert_eq!(pair.run(usize::MAX), (None, None));
+    let error = pair.called.feed(&[0xff; 100], &mut pair.at_called).unwrap_err();
+    assert!(matches!(error, TunnelError::Broken(_)), "{error:?}");
+}
+
+#[test]
+fn a_handshake_of_many_bytes_at_once_counts_them_once() {
+    let (a, b) = (host("a"), host("b"));
+    let mut tunnel = answer(&b, &[&a]);
+    // The beginning of a ClientHello of 65,535 bytes, in as long a record as there can be.
+    let mut record = vec![0x16, 3, 1, 0x40, 0, 1, 0, 0xff, 0xff];
+    record.resize(5 + 0x4000, 0);
+    assert_eq!(tunnel.feed(&record, &mut Vec::new()), Ok(()));
+    assert_eq!(tunnel.feed(&record[..MAX_HANDSHAKE - record.len() - 1], &mut Vec::new()), Ok(()));
+    assert_eq!(tunnel.feed(&[0], &mut Vec::new()), Err(TunnelError::TooMuch));
+}
+
+#[test]
 fn who_never_finishes_the_handshake_is_cut_off_at_the_bound() {
     let (a, b) = (host("a"), host("b"));
     let mut tunnel = answer(&b, &[&a]);
