@@ -14,7 +14,7 @@
 //!         answers HUP, USR1, TERM, child deaths   │
 //! ```
 //!
-//! Data flows one way: `reactor -> broker -> {session, pending, link -> protocol, spool} -> wire` in `lonc`'s child, and
+//! Data flows one way: `reactor -> turn -> broker -> {session, pending, link -> protocol, spool} -> wire` in `lonc`'s child, and
 //! `reactor -> {serve, secure} -> service -> wire` in `lond`'s. The rooms on the right of an arrow know nothing of those on
 //! its left; siblings don't call each other. At HUP the programs of a `lonc` child pass to the next one (`lonc::handover`).
 //!
@@ -24,7 +24,7 @@
 //! | [`wire`] | bytes to lines and back; the classic opening dialogue and cipher; the secure tunnel and frames | none: pure; this host's key is a file |
 //! | [`disk`] | the durable steps that files need, real or in memory with faults; the lock on a folder | files |
 //! | [`spool`] | the delayed directory of one peer | files, through the `Disk` trait |
-//! | [`lonc`] | `supervisor`: children, signals, status files; `broker` (pure), `reactor`: one link child | supervisor, reactor |
+//! | [`lonc`] | `supervisor`: children, signals, status files; `broker` and `turn` (pure), `reactor`: one link child | supervisor, reactor |
 //! | [`lond`] | `supervisor`: accepting; `serve` and `secure` (pure), `record`, `reactor`: one link child | supervisor, reactor; `record`, through `Disk` |
 //! | [`handler`] | what a request is passed to at `lond` (built in, a local program's socket), and what came of it: answered, not answered, not taken | sockets are the reactor's |
 //! | [`supervise`] | what both supervisors share: child table (pure), fork, locks and what else lies in folders that others may empty, signals, control sockets, titles; at HUP the trial of the next program, and the handoff | yes |

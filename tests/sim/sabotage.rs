@@ -74,6 +74,12 @@ pub enum Sabotage {
     /// An answer on the classic wire is delivered twice.
     AnswerTwice,
 
+    // The order of the product's own turns: see `link`.
+    /// What there is for the peer and for programs is written before the broker has carried on.
+    WrittenFirst,
+    /// A child that is to end for good does not read what programs have sent by then.
+    DrainedUnread,
+
     // What is between the cores and the world: `link`, `lond`, `supervisor`.
     /// The record of what was answered is removed between two children.
     RecordDropped,
@@ -124,7 +130,7 @@ pub enum Sabotage {
 }
 
 impl Sabotage {
-    pub const ALL: [Sabotage; 52] = [
+    pub const ALL: [Sabotage; 54] = [
         Sabotage::NamesNotSynced,
         Sabotage::DataNotSynced,
         Sabotage::SegmentsNotSynced,
@@ -154,6 +160,8 @@ impl Sabotage {
         Sabotage::HeartbeatsUnsent,
         Sabotage::HeldUntold,
         Sabotage::AnswerTwice,
+        Sabotage::WrittenFirst,
+        Sabotage::DrainedUnread,
         Sabotage::RecordDropped,
         Sabotage::SequenceReset,
         Sabotage::EpochReused,

@@ -97,18 +97,18 @@ impl World {
     /// USR1 for one link: it dials now, or is tried.
     pub fn probe(&mut self, number: usize) -> Checked {
         let now = self.clock();
-        let Some((broker, _)) = &mut self.links[number].process else { return Ok(()) };
-        if !broker.accepts() {
+        let Some((turn, _)) = &mut self.links[number].process else { return Ok(()) };
+        if !turn.broker().accepts() {
             return Ok(());
         }
-        let before = broker.status(now).state;
+        let before = turn.broker().status(now).state;
         let watch =
             LinkWatch { failures: 0, failed_at: None, ..std::mem::take(&mut self.links[number].watch) };
         self.links[number].watch = watch;
         self.link_step(number, LinkInput::Probe)?;
         let link = &mut self.links[number];
-        let Some((broker, _)) = &mut link.process else { return Ok(()) };
-        match (broker.status(now).state, link.conn) {
+        let Some((turn, _)) = &mut link.process else { return Ok(()) };
+        match (turn.broker().status(now).state, link.conn) {
             (LinkState::Down, _) if before == LinkState::Down => {
                 Err(format!("link {number} is down, and was not dialled when that was asked for"))
             }
@@ -124,8 +124,8 @@ impl World {
     pub fn watch(&mut self) -> Checked {
         let (now, clock) = (self.now, self.clock());
         for (number, link) in self.links.iter_mut().enumerate() {
-            let Some((broker, _)) = link.process.as_mut().filter(|_| link.secure) else { continue };
-            if broker.status(clock).state != LinkState::Up {
+            let Some((turn, _)) = link.process.as_mut().filter(|_| link.secure) else { continue };
+            if turn.broker().status(clock).state != LinkState::Up {
                 link.watch.probed = None;
                 continue;
             }

@@ -6,14 +6,16 @@
 use crate::child::{Child, Locks};
 use crate::disk::{Life, SimDisk};
 use crate::ledger::{Attempt, Checked, HANDLERS, Kind, Ledger, Manner, Plan};
-use crate::link::{LinkInput, LinkProcess, Program};
+use crate::link::{LinkInput, LinkProcess};
 use crate::net::{Conn, End, Fate, Time};
+use crate::program::Program;
 use crate::sabotage::Sabotage;
 use crate::scenario::*;
 use crate::supervisor::Supervisor;
 use crate::wiretap::{Mistaken, Names, PORTION};
 use lonnet::disk::{Fault, FaultyDisk, Keep};
 use lonnet::lonc::link::Now;
+use lonnet::lonc::turn::Dialled;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 use std::path::Path;
@@ -468,7 +470,7 @@ impl World {
                 }
             }
             End::Caller => match self.links.iter().position(|link| link.conn == Some(conn)) {
-                Some(link) => self.link_step(link, LinkInput::Readable),
+                Some(link) => self.link_step(link, LinkInput::Turn),
                 None => Ok(()),
             },
         }
@@ -540,7 +542,7 @@ impl World {
             return Ok(());
         }
         if self.hosts[called].listens_at > self.now {
-            return self.link_step(link, LinkInput::Lost("refused".to_owned()));
+            return self.link_step(link, LinkInput::Dialled(Dialled::Failed("refused".to_owned())));
         }
         let mut fate = None;
         if self.now < FAULTS_END {
@@ -560,7 +562,7 @@ impl World {
         }
         self.links[link].conn = Some(conn);
         self.accept(conn, caller, called, secure);
-        self.link_step(link, LinkInput::Connected)
+        self.link_step(link, LinkInput::Dialled(Dialled::Connected))
     }
 
     // Faults.
