@@ -99,10 +99,16 @@ impl FaultyDisk {
         self.lock().faults.insert(operation, fault);
     }
 
+    /// Each call of this method on this path fails with this error number, until [`FaultyDisk::heal`].
+    pub fn refuse(&self, method: &'static str, path: &Path, errno: i32) {
+        self.lock().refused.insert((method, path.to_owned()), errno);
+    }
+
     /// Forgets what is planned, and lets everything succeed again that [`Fault::FailFrom`] made fail.
     pub fn heal(&self) {
         let mut state = self.lock();
         state.faults.clear();
+        state.refused.clear();
         state.failing = None;
     }
 
@@ -131,6 +137,7 @@ impl FaultyDisk {
             inodes: state.inodes.clone(),
             operations: Vec::new(),
             faults: BTreeMap::new(),
+            refused: BTreeMap::new(),
             failing: None,
             ..*state
         };
@@ -208,8 +215,9 @@ impl FaultyDisk {
         let number = state.operations.len();
         let (writes, bytes) = (operation.method == "write_at", operation.bytes);
         let syncs = operation.method == "sync_data";
+        let refused = state.refused.get(&(operation.method, operation.path.clone())).copied();
         state.operations.push(operation);
-        let fault = state.faults.get(&number).copied();
+        let fault = state.faults.get(&number).copied().or(refused.map(Fault::Fail));
         if let Some(Fault::FailFrom(errno)) = fault {
             state.failing = Some(errno);
         }

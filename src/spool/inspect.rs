@@ -345,4 +345,44 @@ mod tests {
         }
         assert_eq!(found, (0..5).map(|number| format!("encrypt:request {number}")).collect::<Vec<_>>());
     }
+
+    #[test]
+    fn what_cannot_be_read_is_said_or_counted_and_the_longest_request_is_dropped_in() {
+        let folder = tempfile::tempdir().unwrap();
+        let delayed = folder.path();
+        let file = delayed.join("file");
+        fs::write(&file, "").unwrap();
+        assert!(super::delayed(&file, |_| None, |_| None).is_err());
+        assert!(super::delayed(&delayed.join("none"), |_| None, |_| None).is_ok());
+        fs::create_dir(delayed.join("msul1")).unwrap();
+        let huge = File::create(delayed.join("msul1/00000000000000000001.seg")).unwrap();
+        huge.set_len(segment::MAX_SEGMENT_BYTES + 1).unwrap();
+        assert_eq!(inspect(delayed, &peer(), &[], false).unwrap().unreadable, 1);
+        let mut request = vec![b'x'; MAX_REQUEST];
+        let path = drop_in_file(delayed, &peer(), &request, at(1), 1).unwrap();
+        let known = fs::metadata(path).unwrap();
+        assert_eq!((known.len(), known.permissions().mode() & 0o777), (MAX_REQUEST as u64 + 1, 0o640));
+        request.push(b'x');
+        assert!(drop_in_file(delayed, &peer(), &request, at(1), 1).is_err());
+    }
+
+    #[test]
+    fn a_file_that_root_drops_in_is_of_the_folders_owner() {
+        let folder = tempfile::tempdir().unwrap();
+        if fs::metadata(folder.path()).unwrap().uid() != 0 {
+            return; // The test does not run as root.
+        }
+        std::os::unix::fs::chown(folder.path(), Some(65534), Some(65534)).unwrap();
+        let known = fs::metadata(drop_in_file(folder.path(), &peer(), b"x", at(1), 1).unwrap()).unwrap();
+        assert_eq!((known.uid(), known.gid(), known.permissions().mode() & 0o777), (65534, 65534, 0o640));
+    }
+
+    #[test]
+    fn only_so_many_messages_are_listed_one_by_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut spool = Spool::open(RealDisk, &folder.path().join("msul1"), LIMITS);
+        assert!(spool.store(&[&b"x"[..]; LISTED_MOST + 1], at(1)).iter().all(Result::is_ok));
+        let listing = inspect(folder.path(), &peer(), &[], false).unwrap();
+        assert_eq!((listing.messages.len(), listing.waiting), (LISTED_MOST, LISTED_MOST as u64 + 1));
+    }
 }

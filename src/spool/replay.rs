@@ -343,8 +343,8 @@ impl<D: Disk> Spool<D> {
         let mut removed = false;
         while let Some(name) = self.queue.removable() {
             let path = self.segment_path(name);
-            self.reader.take_if(|(open, _)| *open == name);
-            self.marker.take_if(|(open, _)| *open == name);
+            // An open file would keep its room.
+            (self.reader, self.marker) = (None, None);
             match self.disk.remove(&path) {
                 Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
                     log::warn!("remove {}: {cause}; it is tried again at the next start", path.display());
@@ -357,8 +357,7 @@ impl<D: Disk> Spool<D> {
             }
         }
         while let Some((name, altogether)) = self.queue.hollow() {
-            self.reader.take_if(|(open, _)| *open == name);
-            self.marker.take_if(|(open, _)| *open == name);
+            (self.reader, self.marker) = (None, None);
             if let Err(error) = self.hollow(name, altogether) {
                 log::warn!("{error}; that is tried again at the next start");
                 self.queue.pin(name);

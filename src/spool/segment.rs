@@ -134,6 +134,22 @@ mod tests {
     }
 
     #[test]
+    fn damage_up_to_the_end_is_one_piece() {
+        let mut bytes = lines(&[b"one"]);
+        bytes.extend_from_slice(b"no line at all\0and more\0\0\0");
+        assert_eq!(found(&bytes), ["one", "damaged 23"]);
+    }
+
+    #[test]
+    fn no_more_records_than_the_shortest_ones_fit_into_bytes() {
+        let shortest = lines(&[b""]).len() as u64;
+        for whole in [0, 1, 2, 1000] {
+            assert_eq!(most_records(whole * shortest), whole + 1);
+            assert_eq!(most_records(whole * shortest + shortest - 1), whole + 1);
+        }
+    }
+
+    #[test]
     fn zeros_or_the_end_of_the_bytes_end_a_segment() {
         let mut bytes = lines(&[b"one", b"two\0\0"]);
         assert_eq!(found(&bytes), ["one", "two\0\0"]);

@@ -59,6 +59,8 @@ pub(super) struct State {
     pub(super) operations: Vec<Operation>,
     /// By number of operation.
     pub(super) faults: BTreeMap<usize, Fault>,
+    /// By method and path: what each such call fails with.
+    pub(super) refused: BTreeMap<(&'static str, PathBuf), i32>,
     /// What every change fails with, since a [`Fault::FailFrom`].
     pub(super) failing: Option<i32>,
     pub(super) dead: bool,

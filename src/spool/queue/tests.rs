@@ -128,3 +128,136 @@ fn a_segment_for_a_given_sequence_is_named_by_it_and_never_below_a_name_that_was
     assert_eq!(queue.floor(), Sequence(15));
     assert_eq!(queue.next_sequence(), Sequence(16));
 }
+
+/// As many segments, each with one message.
+fn one_in_each(segments: usize) -> Queue {
+    let mut queue = Queue::new(VecDeque::new(), Sequence(1));
+    for _ in 0..segments {
+        queue.add_segment(queue.next_name(queue.next_sequence()), 1000);
+        store(&mut queue, 1);
+    }
+    queue
+}
+
+#[test]
+fn what_no_cursor_has_passed_waits_and_is_to_be_located_until_something_is() {
+    let mut queue = two_segments();
+    assert_eq!((queue.unread_here(), queue.unsent_located()), (3, 0));
+    assert_eq!(queue.settled_below(), Sequence(1));
+    assert!(queue.wants_locating() && !queue.has_unknown());
+    for _ in 0..2 {
+        locate(&mut queue);
+    }
+    assert_eq!((queue.unread_here(), queue.unsent_located()), (1, 2));
+    assert!(!queue.wants_locating(), "the oldest is known");
+    locate(&mut queue);
+    queue.end_segment();
+    locate(&mut queue);
+    locate(&mut queue);
+    (1..=5).for_each(|sequence| assert!(queue.settle(Sequence(sequence)).is_some()));
+    assert_eq!((queue.unread_here(), queue.unsent_located()), (0, 0));
+    assert!(!queue.wants_locating(), "there is nothing more");
+}
+
+#[test]
+fn the_bytes_of_the_segments_are_counted_as_their_files_grow_and_shrink() {
+    let mut queue = Queue::new(VecDeque::new(), Sequence(1));
+    queue.add_segment(Sequence(1), 300);
+    queue.add_segment(Sequence(2), 0);
+    queue.resize_last(1000);
+    assert_eq!((queue.disk_bytes(), queue.last().unwrap().size), (1300, 1000));
+    queue.resize_last(500);
+    assert_eq!((queue.disk_bytes(), queue.last().unwrap().size), (800, 500));
+    queue.hollowed(Sequence(1));
+    assert_eq!(queue.disk_bytes(), 500);
+    queue.hollowed(Sequence(1));
+    assert_eq!(queue.disk_bytes(), 500);
+}
+
+#[test]
+fn what_is_held_is_counted_until_it_is_settled_or_released() {
+    let mut queue = two_segments();
+    for sequence in 1..=3 {
+        locate(&mut queue);
+        assert!(queue.hold(Sequence(sequence), if sequence == 2 { "log" } else { "pay" }));
+    }
+    assert!(!queue.only_held(), "two are unread");
+    queue.end_segment();
+    for sequence in 4..=5 {
+        locate(&mut queue);
+        queue.settle(Sequence(sequence));
+    }
+    assert!(queue.only_held());
+    assert_eq!(queue.oldest(), Some(Timestamp::from_second(1).unwrap()));
+    assert!(!queue.may_restore(Sequence(1), 0, Sequence(1)), "it is known where it lies");
+    queue.settle(Sequence(2));
+    assert_eq!(queue.held.len(), 2);
+    assert!(queue.only_held());
+    queue.release("pay");
+    assert_eq!((queue.held.len(), queue.unsent_located()), (0, 2));
+    assert!(!queue.only_held());
+}
+
+#[test]
+fn a_segment_behind_what_is_held_is_hollowed_once_it_was_read_to_its_end_and_is_done() {
+    let mut queue = one_in_each(5);
+    locate(&mut queue);
+    queue.hold(Sequence(1), "pay");
+    queue.end_segment();
+    locate(&mut queue);
+    queue.settle(Sequence(2));
+    assert_eq!(queue.hollow(), None, "it is still being read");
+    queue.end_segment();
+    assert_eq!(queue.hollow(), Some((Sequence(2), false)));
+    queue.hollowed(Sequence(2));
+    assert_eq!(queue.hollow(), None, "once is enough");
+    locate(&mut queue);
+    queue.end_segment();
+    assert_eq!(queue.hollow(), None, "a message waits in it");
+    queue.settle(Sequence(3));
+    assert_eq!(queue.hollow(), Some((Sequence(3), true)), "the hollow one bounds the first");
+}
+
+#[test]
+fn a_segment_that_could_be_read_in_its_turn_is_counted_by_what_was_found() {
+    let unknown = Segment { unknown: true, ..Segment::empty(Sequence(1), 10) };
+    let mut queue = Queue::new(VecDeque::from([unknown, Segment::empty(Sequence(10), 1000)]), Sequence(11));
+    assert!(queue.has_unknown() && queue.wants_locating());
+    let load = Load { messages: 2, bytes: 30 };
+    queue.known_here(Segment { end: 200, waiting: load, unread: load, ..Segment::empty(Sequence(1), 700) });
+    assert!(!queue.has_unknown());
+    assert_eq!((queue.disk_bytes(), queue.waiting(), queue.unread_here()), (1700, load, 2));
+}
+
+#[test]
+fn what_was_passed_over_is_restored_with_what_was_stored_behind_it() {
+    let mut queue = two_segments();
+    assert_eq!(queue.passed_over(), None);
+    queue.skip_segment();
+    assert_eq!(queue.passed_over(), Some((Sequence(1), Sequence(4))));
+    // The last, which is appended to while it is passed over.
+    queue.skip_segment();
+    store(&mut queue, 3);
+    let located = |sequence| Located {
+        segment: Sequence(4),
+        offset: 0,
+        length: 10,
+        stored_at: Timestamp::from_second(sequence as i64).unwrap(),
+    };
+    queue.restore(Sequence(1), Vec::new(), false);
+    queue.restore(Sequence(4), vec![(Sequence(4), located(4)), (Sequence(5), located(5))], false);
+    assert_eq!(queue.waiting(), Load { messages: 5, bytes: 50 }, "two again, and three that were not read");
+    assert_eq!(queue.passed_over(), None);
+}
+
+#[test]
+fn a_segment_whose_damage_could_not_be_copied_stays_when_it_is_done_with() {
+    let mut queue = two_segments();
+    for sequence in 1..=3 {
+        locate(&mut queue);
+        queue.settle(Sequence(sequence));
+    }
+    assert_eq!(queue.removable(), Some(Sequence(1)));
+    queue.pin(Sequence(1));
+    assert_eq!(queue.removable(), None);
+}

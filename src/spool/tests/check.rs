@@ -217,3 +217,40 @@ fn a_check_of_dropped_files_says_what_taking_them_in_does() {
         assert_eq!((taken.stored, taken.corrupt), (u64::from(whole), u64::from(damage)));
     }
 }
+
+#[test]
+fn what_is_gone_while_a_check_runs_was_delivered_and_what_cannot_be_read_is_said() {
+    let disk = sample();
+    let findings = |disk: &FaultyDisk| {
+        let found = run(disk).findings;
+        found.into_iter().map(|one| (one.path, one.damage)).collect::<Vec<_>>()
+    };
+    let before = findings(&disk);
+    assert!(before.iter().all(|(path, _)| !path.starts_with(Path::new(DIR).join("failed"))), "{before:?}");
+    let first = segments(&disk).into_keys().next().unwrap();
+    let refused =
+        disk.files().into_keys().find(|path| path.starts_with(Path::new(DIR).join("failed"))).unwrap();
+    for path in [&first, &refused] {
+        disk.refuse("open", path, libc::ENOENT);
+        assert_eq!(findings(&disk), before, "{path:?}");
+        disk.refuse("open", path, libc::EIO);
+        assert!(findings(&disk).contains(&(path.clone(), *path == first)));
+        disk.heal();
+    }
+    disk.take_away(&Path::new(DIR).join("failed"));
+    assert_eq!(findings(&disk), before, "a folder that is not there");
+}
+
+#[test]
+fn an_epoch_that_is_gone_is_missed_where_there_are_messages_and_nowhere_else() {
+    let disk = sample();
+    let epoch = Path::new(DIR).join("epoch");
+    let missed = |disk: &FaultyDisk| run(disk).findings.iter().filter(|one| one.path == epoch).count();
+    assert_eq!(missed(&disk), 0);
+    disk.take_away(&epoch);
+    assert_eq!(missed(&disk), 1);
+    for path in segments(&disk).into_keys() {
+        disk.take_away(&path);
+    }
+    assert_eq!(missed(&disk), 0);
+}

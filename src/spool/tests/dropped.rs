@@ -270,3 +270,98 @@ fn names_that_were_listed_are_kept_for_the_next_call_and_those_behind_are_found_
     assert_eq!(lists.count(), 2);
     assert_eq!(replay(&mut spool, true), (0..5000).map(|number| number.to_string()).collect::<Vec<_>>());
 }
+
+#[test]
+fn many_files_are_one_batch_and_what_is_done_for_nothing_is_counted_right() {
+    let disk = new_disk();
+    let mut spool = open(&disk);
+    for name in ["1", "2", "3"] {
+        put(&disk, &format!("{name}.msul1"), b"a request\n");
+    }
+    let from = disk.operations().len();
+    assert_eq!(take_in(&mut spool, now()).stored, 3);
+    let first = segments(&disk).into_keys().next().unwrap();
+    let operations = disk.operations();
+    let syncs = operations[from..].iter().filter(|one| one.method == "write_at" && one.path == first);
+    assert_eq!(syncs.count(), 2, "its zeros, and all lines at once");
+    // One of so many that the others have to wait is set aside, and one is stored: they have their turn at once.
+    disk.set_now(now());
+    for number in 2..=TAKE_IN_MOST {
+        put(&disk, &format!("{number:04}.msul1"), b"being written");
+    }
+    put(&disk, "0000.msul1", b"\n");
+    put(&disk, "0001.msul1", b"good\n");
+    let taken = take_in(&mut spool, now());
+    assert_eq!((taken.stored, taken.corrupt, taken.more), (1, 1, true));
+}
+
+#[test]
+fn a_file_that_is_gone_or_became_a_link_is_no_trouble_and_holds_nothing_up() {
+    for (method, code) in [("open", libc::ENOENT), ("open", libc::ELOOP), ("metadata", libc::ENOENT)] {
+        let disk = new_disk();
+        let mut spool = open(&disk);
+        put(&disk, "1.msul1", b"gone\n");
+        put(&disk, "2.msul1", b"there\n");
+        disk.refuse(method, Path::new("/delayed/1.msul1"), code);
+        let taken = take_in(&mut spool, now());
+        assert_eq!((taken.stored, taken.retry_at), (1, None), "{method} {code}");
+        assert!(taken.trouble.is_none());
+    }
+    // Someone removes it between its storing and its removal.
+    let disk = new_disk();
+    let mut spool = open(&disk);
+    put(&disk, "1.msul1", b"once\n");
+    disk.refuse("remove", Path::new("/delayed/1.msul1"), libc::ENOENT);
+    let taken = take_in(&mut spool, now());
+    assert_eq!((taken.stored, taken.retry_at), (1, None));
+}
+
+#[test]
+fn what_cannot_be_moved_away_stays_and_no_other_way_is_tried() {
+    let disk = new_disk();
+    let mut spool = open(&disk);
+    put(&disk, "1.msul1", b"\n");
+    disk.refuse("rename", Path::new("/delayed/1.msul1"), libc::EIO);
+    let from = disk.operations().len();
+    assert_eq!(take_in(&mut spool, now()).corrupt, 0);
+    assert!(there(&disk, "1.msul1"));
+    assert_eq!(methods(&disk, from).iter().filter(|method| **method == "rename").count(), 1);
+}
+
+#[test]
+fn the_longest_request_may_lack_its_newline_and_a_pause_is_over_when_it_is() {
+    let disk = new_disk();
+    let mut spool = open(&disk);
+    disk.set_now(now());
+    put(&disk, "long.msul1", &vec![b'x'; MAX_REQUEST]);
+    let early = now() + WRITER_PAUSE - SignedDuration::from_nanos(1);
+    assert_eq!(take_in(&mut spool, early).stored, 0);
+    let taken = take_in(&mut spool, now() + WRITER_PAUSE);
+    assert_eq!((taken.stored, taken.corrupt), (1, 0));
+}
+
+#[test]
+fn what_comes_far_behind_the_first_line_is_not_lost() {
+    let disk = new_disk();
+    let mut spool = open(&disk);
+    let far = [b"first".to_vec(), vec![b'\n'; 100_000], b"second\n".to_vec()].concat();
+    put(&disk, "1.msul1", &far);
+    let taken = take_in(&mut spool, now());
+    assert_eq!((taken.stored, taken.corrupt), (1, 1));
+    assert_eq!(disk.files()[&Path::new(DIR).join("corrupt/1.msul1")], far);
+}
+
+#[test]
+fn a_file_is_not_set_aside_because_this_process_lacks_something() {
+    for code in [libc::EMFILE, libc::ENFILE, libc::ENOMEM] {
+        let disk = new_disk();
+        let mut spool = open(&disk);
+        put(&disk, "1.msul1", b"a request\n");
+        disk.refuse("open", Path::new("/delayed/1.msul1"), code);
+        for seconds in [0, 30, 60] {
+            assert_eq!(take_in(&mut spool, now() + SignedDuration::from_secs(seconds)).corrupt, 0);
+        }
+        disk.heal();
+        assert_eq!(take_in(&mut spool, now() + SignedDuration::from_secs(61)).stored, 1);
+    }
+}

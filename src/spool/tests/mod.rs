@@ -3,6 +3,7 @@
 mod check;
 mod damage;
 mod dropped;
+mod errors;
 mod held;
 mod sequences;
 
@@ -189,6 +190,41 @@ fn a_small_bound_still_leaves_room_for_segments() {
         store_well(&mut spool, &["a message of some length, so that segments roll over"]);
         replay(&mut spool, true);
     }
+}
+
+#[test]
+fn a_bound_is_of_four_segments_at_least_and_may_be_reached_exactly() {
+    let disk = new_disk();
+    let bounds = SpoolLimits { bytes: 40_000, ..limits() };
+    let mut spool = Spool::open_with_segments(disk.clone(), Path::new(DIR), bounds, 1 << 20);
+    let long = "x".repeat(9_000);
+    for _ in 0..4 {
+        store_well(&mut spool, &[&long]);
+    }
+    let sizes: Vec<usize> = segments(&disk).values().map(Vec::len).collect();
+    assert_eq!(sizes, [10_000; 4]);
+    assert!(matches!(store(&mut spool, &[&long])[0], Err(StoreError::Full(Full::Bytes { .. }))));
+    // The same for what is to stay free.
+    let disk = new_disk();
+    disk.set_free_space(5 * SEGMENT);
+    let bounds = SpoolLimits { keep_free: 4 * SEGMENT, ..limits() };
+    let mut spool = Spool::open_with_segments(disk.clone(), Path::new(DIR), bounds, SEGMENT);
+    store_well(&mut spool, &["x"]);
+    let disk = new_disk();
+    disk.set_free_space(5 * SEGMENT - 1);
+    let mut spool = Spool::open_with_segments(disk, Path::new(DIR), bounds, SEGMENT);
+    assert!(matches!(store(&mut spool, &["x"])[0], Err(StoreError::Full(Full::FileSystem { .. }))));
+}
+
+#[test]
+fn the_longest_request_is_stored_and_no_longer_one() {
+    let disk = new_disk();
+    let mut spool = open(&disk);
+    let mut long = vec![b'x'; MAX_REQUEST];
+    assert!(spool.store(&[&long], now())[0].is_ok());
+    assert_eq!(spool.next_unsent().unwrap().unwrap().request.len(), MAX_REQUEST);
+    long.push(b'x');
+    assert!(matches!(spool.store(&[&long], now())[0], Err(StoreError::TooLong { .. })));
 }
 
 #[test]
