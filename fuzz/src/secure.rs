@@ -7,11 +7,11 @@ use lonnet::lonc::protocol::{Heard, HeldCommands, Message, Once, Protocol, Secur
 use lonnet::lond::secure::{Recalled, Said, Secure as Called, Settings};
 use lonnet::lond::service::{Effect, Route, Service};
 use lonnet::spool::Sequence;
+use lonnet::wire::flow::{Assembly, Taken};
 use lonnet::wire::line::Outgoing;
 use lonnet::wire::secure::{
-    Assembler, CalledHello, CallerHello, CriticalHead, Frame, FrameError, FrameReader, HEADER, MAX_BODY,
-    MAX_UNFINISHED, Taken, put_answer, put_broken_answer, put_cancel, put_critical, put_go_away, put_pong,
-    put_request, put_window,
+    CalledHello, CallerHello, CriticalHead, Frame, FrameError, FrameReader, HEADER, MAX_BODY, MAX_UNFINISHED,
+    put_answer, put_broken_answer, put_cancel, put_critical, put_go_away, put_pong, put_request, put_window,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
@@ -30,8 +30,8 @@ pub fn frame(bytes: &[u8]) {
 /// What a stream came to: its frames and messages in words, and what was wrong.
 fn read<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Vec<String> {
     let mut reader = FrameReader::new();
-    let mut requests = Assembler::new(MAX_LINE);
-    let mut answers = Assembler::new(MAX_LINE);
+    let mut requests = Assembly::new(MAX_LINE);
+    let mut answers = Assembly::new(MAX_LINE);
     let mut said = Vec::new();
     let mut failed = false;
     for piece in pieces {
@@ -56,12 +56,12 @@ fn read<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Vec<String> {
     said
 }
 
-fn take(frame: Frame<'_>, requests: &mut Assembler, answers: &mut Assembler) -> String {
+fn take(frame: Frame<'_>, requests: &mut Assembly, answers: &mut Assembly) -> String {
     let taken = match frame {
         Frame::Request { id, more, body } => requests.request(id, more, body),
         Frame::Critical { id, more, body } => requests.critical(id, more, body),
         Frame::Answer { id, more, body, .. } => answers.answer(id, more, body),
-        Frame::Cancel { id } => return format!("forgotten: {}", requests.forget(id)),
+        Frame::Cancel { id } => return format!("forgotten: {:?}", requests.forget(id)),
         Frame::Hello(body) => {
             hello(body);
             return String::new();

@@ -608,7 +608,7 @@ impl<D: Disk> Broker<D> {
                 let slot = match request {
                     Request::Blank => continue,
                     Request::Forward(_) | Request::CloseConnectionExit | Request::Bad(_) => {
-                        session.answers.take_slot()
+                        session.answers.owe(())
                     }
                 };
                 let verdict = match request {
@@ -657,7 +657,7 @@ impl<D: Disk> Broker<D> {
                     Request::Blank => Verdict::Wait,
                 };
                 if let Verdict::Answer(answer) = verdict {
-                    session.answers.fill(slot, &answer);
+                    session.answer(slot, &answer);
                 }
             }
             if session.can_serve() {

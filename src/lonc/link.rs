@@ -11,6 +11,7 @@ use super::protocol::{Classic, Heard, Message, Protocol, Secure, Terms};
 use crate::config::{Peer, Wire};
 use crate::logging::repeats::Quota;
 use crate::status::{LinkState, put_right};
+use crate::wire::flow::{Beat, Heartbeat};
 use crate::wire::line::Outgoing;
 use jiff::{SignedDuration, Timestamp};
 use std::ops::ControlFlow;
@@ -107,18 +108,14 @@ pub struct Link {
     protocol: Option<Protocol>,
     /// What is for the peer.
     pub out: Outgoing,
-    /// The last sign of life: bytes came, or bytes that had to wait went on their way.
-    last_heard: Instant,
-    /// Heartbeats sent since then.
-    unheard: u32,
+    /// Of the connection that there is, or was last.
+    heart: Heartbeat,
     /// By then a heartbeat asked for by a person must be answered.
     probe: Option<Instant>,
     wire: Wire,
     terms: Terms,
     connect_timeout: Duration,
     opening_timeout: Duration,
-    heartbeat: Duration,
-    heartbeat_missed: u32,
     failures: u32,
     answered_any: bool,
     /// When the last dial began.
@@ -141,15 +138,12 @@ impl Link {
             state: State::Down { until: now.mono },
             protocol: None,
             out: Outgoing::default(),
-            last_heard: now.mono,
-            unheard: 0,
+            heart: Heartbeat::new(peer.heartbeat, peer.heartbeat_missed, now.mono),
             probe: None,
             wire: peer.wire,
             terms,
             connect_timeout: peer.connect_timeout,
             opening_timeout: peer.opening_timeout,
-            heartbeat: peer.heartbeat,
-            heartbeat_missed: peer.heartbeat_missed,
             failures: 0,
             answered_any: false,
             dialled: None,
@@ -262,8 +256,7 @@ impl Link {
     /// A new connection, a new conversation.
     fn begin(&mut self, now: Now) {
         self.out.clear();
-        self.last_heard = now.mono;
-        self.unheard = 0;
+        self.heart.heard(now.mono);
         self.probe = None;
         let Terms { caller, called, max_line, .. } = &self.terms;
         self.protocol = Some(match self.wire {
@@ -280,23 +273,25 @@ impl Link {
             let why = format!("no answer to a heartbeat within {PROBE_TIMEOUT:?}");
             return self.fail(&why, now);
         }
-        if self.beat_at().is_none_or(|at| at > now.mono) {
-            return None;
+        self.beat_at()?;
+        match self.heart.beat(now.mono) {
+            Beat::None => None,
+            Beat::Dead => {
+                let silence = now.mono.duration_since(self.heart.last_heard());
+                self.fail(&format!("nothing heard for {silence:?}"), now)
+            }
+            Beat::Ping => {
+                let asked = self.protocol.as_mut().is_some_and(|protocol| protocol.ping(&mut self.out));
+                debug_assert!(asked, "only the secure wire has heartbeats");
+                None
+            }
         }
-        if self.unheard >= self.heartbeat_missed {
-            let why = format!("nothing heard for {:?}", now.mono.duration_since(self.last_heard));
-            return self.fail(&why, now);
-        }
-        self.unheard += 1;
-        let asked = self.protocol.as_mut().is_some_and(|protocol| protocol.ping(&mut self.out));
-        debug_assert!(asked, "only the secure wire has heartbeats");
-        None
     }
 
     /// When the next heartbeat is due.
     fn beat_at(&self) -> Option<Instant> {
         let secure = self.wire == Wire::Secure && matches!(self.state, State::Up { .. });
-        secure.then(|| self.last_heard + self.heartbeat * (self.unheard + 1))
+        secure.then(|| self.heart.deadline())
     }
 
     /// Has the peer asked whether it is there, to be answered soon. `false` where only a request can ask that.
@@ -315,8 +310,7 @@ impl Link {
 
     /// Takes bytes that came.
     pub fn receive(&mut self, bytes: &[u8], now: Now) {
-        self.last_heard = now.mono;
-        self.unheard = 0;
+        self.heart.heard(now.mono);
         if let Some(protocol) = &mut self.protocol {
             protocol.receive(bytes);
         }
@@ -325,8 +319,7 @@ impl Link {
     /// Bytes that had to wait were written. Behind many of them a heartbeat waits too, and so does its answer, though the
     /// link does what it can: not until nothing goes either way is it given up.
     pub fn moved(&mut self, now: Now) {
-        self.last_heard = now.mono;
-        self.unheard = 0;
+        self.heart.heard(now.mono);
         if let Some(until) = &mut self.probe {
             *until = now.mono + PROBE_TIMEOUT;
         }
@@ -482,7 +475,7 @@ impl Link {
 
     /// The last sign of life.
     pub fn last_heard(&self) -> Instant {
-        self.last_heard
+        self.heart.last_heard()
     }
 
     /// The wire that is spoken.

@@ -1,15 +1,14 @@
 //! A local program of one link: its lines in, its answers out, each in its own order.
 //!
-//! Owns each program's two buffers and the slots of its unanswered requests. A request takes the next slot; an answer
-//! goes out when every slot before its own is answered. A program that does not read its answers is not read from:
-//! [`Session::wants_read`] says so from what the buffers hold. An id is never given to two programs, so an answer
+//! Owns each program's two buffers and the slots of its unanswered requests: a request takes the next one, and answers
+//! leave in their order ([`InOrder`]). A program that does not read its answers is not read from: [`Session::wants_read`] says so from what the buffers hold. An id is never given to two programs, so an answer
 //! for a program that left finds nobody, rather than another. What all programs may hold together is bounded in
 //! [`super::sessions`].
 
 use super::sessions::Hoarder;
+use crate::wire::flow::InOrder;
 use crate::wire::line::{LineReader, Outgoing};
 use std::borrow::Cow;
-use std::collections::VecDeque;
 use std::time::Instant;
 
 /// Unanswered requests of one program; more of its lines wait in its buffer.
@@ -43,19 +42,15 @@ impl ClientId {
     }
 }
 
-#[derive(Debug)]
-enum Slot {
-    Waiting,
-    Answered(Vec<u8>),
-}
-
 /// One program.
 #[derive(Debug)]
 pub struct Session {
     /// Its lines.
     pub reader: LineReader,
     /// Its answers.
-    pub answers: Answers,
+    pub answers: InOrder<()>,
+    /// See [`OUT_CAP`].
+    cap: usize,
     /// Whether `reader` may hold a whole line.
     pub has_lines: bool,
     /// Whether it stands in the broker's queue of sessions to serve.
@@ -95,79 +90,12 @@ pub struct Rest<'a> {
     pub ended: bool,
 }
 
-/// What a program is owed and what waits to be written to it.
-#[derive(Debug)]
-pub struct Answers {
-    /// Bytes for the program.
-    pub out: Outgoing,
-    slots: VecDeque<Slot>,
-    /// Number of the first slot in `slots`.
-    first: u64,
-    /// Bytes of the answers in `slots`.
-    held: usize,
-    /// See [`OUT_CAP`].
-    cap: usize,
-}
-
-impl Answers {
-    /// None are owed yet, to a program whose lines have up to `max_line` bytes.
-    pub fn new(max_line: usize) -> Answers {
-        let cap = OUT_CAP.max(2 * max_line);
-        Answers { out: Outgoing::sparing(), slots: VecDeque::new(), first: 0, held: 0, cap }
-    }
-
-    /// Bytes of memory that answers take.
-    pub fn memory(&self) -> usize {
-        self.out.memory() + self.held
-    }
-
-    /// Takes the next slot.
-    pub fn take_slot(&mut self) -> u64 {
-        self.slots.push_back(Slot::Waiting);
-        self.first + self.slots.len() as u64 - 1
-    }
-
-    /// Fills a slot. Answers whose turn it is move to `out`.
-    pub fn fill(&mut self, slot: u64, answer: &[u8]) {
-        let over = self.out.len() + self.held + answer.len() > self.cap;
-        let answer = if over { UNREAD } else { answer };
-        let Some(at) = slot.checked_sub(self.first).map(|at| at as usize).filter(|&at| at < self.slots.len())
-        else {
-            debug_assert!(false, "slot {slot} is not open");
-            return;
-        };
-        if at > 0 {
-            debug_assert!(matches!(self.slots[at], Slot::Waiting), "slot {slot} answered twice");
-            self.slots[at] = Slot::Answered(answer.to_vec());
-            self.held += answer.len();
-            return;
-        }
-        self.out.push_line(answer);
-        self.pop_first();
-        while let Some(Slot::Answered(answer)) = self.slots.front_mut() {
-            self.held -= answer.len();
-            let answer = std::mem::take(answer);
-            self.out.push_line(&answer);
-            self.pop_first();
-        }
-    }
-
-    fn pop_first(&mut self) {
-        self.slots.pop_front();
-        self.first += 1;
-    }
-
-    /// Whether no further request may be taken before answers have gone out.
-    pub fn full(&self) -> bool {
-        self.slots.len() >= MAX_SLOTS || self.out.len() + self.held >= OUT_HIGH_WATER
-    }
-}
-
 impl Session {
     pub(super) fn new(max_line: usize, now: Instant) -> Session {
         Session {
             reader: LineReader::sparing(max_line),
-            answers: Answers::new(max_line),
+            answers: InOrder::new(Outgoing::sparing()),
+            cap: OUT_CAP.max(2 * max_line),
             has_lines: false,
             queued: false,
             holding: false,
@@ -181,6 +109,32 @@ impl Session {
             parked: false,
             abandoned: false,
         }
+    }
+
+    /// Takes the next slot, for a request; its number.
+    pub fn take_slot(&mut self) -> u64 {
+        self.answers.owe(())
+    }
+
+    /// The answer to the request that has this slot.
+    pub fn answer(&mut self, slot: u64, answer: &[u8]) {
+        let over = self.unread() + answer.len() > self.cap;
+        self.answers.answer(slot, |()| Cow::Borrowed(if over { UNREAD } else { answer }));
+    }
+
+    /// Bytes of answers that it has not read.
+    fn unread(&self) -> usize {
+        self.answers.out.len() + self.answers.early_bytes()
+    }
+
+    /// Bytes of memory that its answers take.
+    pub(super) fn answers_memory(&self) -> usize {
+        self.answers.out.memory() + self.answers.early_bytes()
+    }
+
+    /// Whether no further request may be taken before answers have gone out.
+    fn is_full(&self) -> bool {
+        self.answers.slots() >= MAX_SLOTS || self.unread() >= OUT_HIGH_WATER
     }
 
     /// What a child before this one had of a program.
@@ -214,7 +168,7 @@ impl Session {
 
     /// Whether it may go to the next child now: it is parked, and owed no answer.
     pub fn ready_to_go(&self) -> bool {
-        self.parked && self.answers.slots.is_empty() && !self.finished()
+        self.parked && self.answers.slots() == 0 && !self.finished()
     }
 
     /// Takes bytes that the program sent.
@@ -240,7 +194,7 @@ impl Session {
 
     /// Whether it is owed nothing and has nothing to be written: it may be given up for another.
     pub(super) fn is_idle(&self) -> bool {
-        !self.has_lines && !self.holding && self.answers.slots.is_empty() && self.answers.out.is_empty()
+        !self.has_lines && !self.holding && self.answers.is_empty()
     }
 
     /// Whether it has begun a long line and not ended it.
@@ -262,12 +216,11 @@ impl Session {
         self.reader.reset();
         match why {
             Hoarder::Line => {
-                let slot = self.answers.take_slot();
-                self.answers.fill(slot, UNENDED);
+                let slot = self.take_slot();
+                self.answer(slot, UNENDED);
             }
             Hoarder::Answers => {
-                self.answers.slots.clear();
-                self.answers.held = 0;
+                self.answers.forget();
                 self.answers.out = Outgoing::sparing();
                 self.abandoned = true;
             }
@@ -276,13 +229,12 @@ impl Session {
 
     /// Whether its lines can be processed now.
     pub fn can_serve(&self) -> bool {
-        self.has_lines && !self.holding && !self.parked && !self.answers.full()
+        self.has_lines && !self.holding && !self.parked && !self.is_full()
     }
 
     /// Whether nothing more will happen: the connection is to be closed.
     pub fn finished(&self) -> bool {
-        self.abandoned
-            || self.closed && !self.has_lines && self.answers.slots.is_empty() && self.answers.out.is_empty()
+        self.abandoned || self.closed && !self.has_lines && self.answers.is_empty()
     }
 }
 
@@ -291,29 +243,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_go_out_in_the_order_of_the_requests_whatever_their_own() {
-        let mut random = fastrand::Rng::with_seed(3);
-        for _ in 0..200 {
-            let mut answers = Answers::new(1 << 20);
-            let mut slots: Vec<u64> = (0..50).map(|_| answers.take_slot()).collect();
-            random.shuffle(&mut slots);
-            for slot in slots {
-                answers.fill(slot, format!("answer {slot}").as_bytes());
-            }
-            let expected: String = (0..50).map(|slot| format!("answer {slot}\n")).collect();
-            assert_eq!(answers.out.bytes(), expected.as_bytes());
-            assert_eq!(answers.held, 0);
-            assert!(answers.slots.is_empty());
-        }
-    }
-
-    #[test]
     fn a_program_that_does_not_read_stops_being_served_and_then_read() {
         let mut session = Session::new(1 << 20, Instant::now());
         let mut taken = 0;
-        while !session.answers.full() {
-            let slot = session.answers.take_slot();
-            session.answers.fill(slot, &[b'x'; 1000]);
+        while !session.is_full() {
+            let slot = session.take_slot();
+            session.answer(slot, &[b'x'; 1000]);
             taken += 1;
         }
         assert!(taken > 4000 && session.answers.out.len() < OUT_HIGH_WATER + 2000);
@@ -330,29 +265,29 @@ mod tests {
 
     #[test]
     fn held_back_answers_count_towards_the_bound() {
-        let mut answers = Answers::new(1 << 20);
-        let first = answers.take_slot();
+        let mut session = Session::new(1 << 20, Instant::now());
+        let first = session.take_slot();
         let mut held = 0;
-        while !answers.full() {
-            let slot = answers.take_slot();
-            answers.fill(slot, &[b'x'; 100_000]);
+        while !session.is_full() {
+            let slot = session.take_slot();
+            session.answer(slot, &[b'x'; 100_000]);
             held += 100_000;
         }
         assert!((OUT_HIGH_WATER..OUT_HIGH_WATER + 200_000).contains(&held));
-        answers.fill(first, b"go");
-        assert!(answers.out.len() > held && answers.held == 0);
+        session.answer(first, b"go");
+        assert!(session.answers.out.len() > held && session.answers.early_bytes() == 0);
     }
 
     #[test]
     fn what_a_program_does_not_read_is_bounded_and_each_request_still_has_its_line() {
-        let mut answers = Answers::new(1 << 20);
+        let mut session = Session::new(1 << 20, Instant::now());
         let big = vec![b'x'; 1 << 20];
-        let slots: Vec<u64> = (0..100).map(|_| answers.take_slot()).collect();
+        let slots: Vec<u64> = (0..100).map(|_| session.take_slot()).collect();
         for slot in slots {
-            answers.fill(slot, &big);
+            session.answer(slot, &big);
         }
-        assert!(answers.out.len() < OUT_CAP + (1 << 16));
-        let lines: Vec<&[u8]> = answers.out.bytes().split(|&c| c == b'\n').collect();
+        assert!(session.answers.out.len() < OUT_CAP + (1 << 16));
+        let lines: Vec<&[u8]> = session.answers.out.bytes().split(|&c| c == b'\n').collect();
         assert_eq!(lines.len(), 101);
         assert_eq!(lines.iter().filter(|line| **line == UNREAD).count(), 93);
     }
@@ -365,9 +300,9 @@ mod tests {
         assert!(!session.wants_read() && !session.finished());
         while session.reader.next_line().is_some() {}
         session.has_lines = false;
-        let slot = session.answers.take_slot();
+        let slot = session.take_slot();
         assert!(!session.finished());
-        session.answers.fill(slot, b"pong");
+        session.answer(slot, b"pong");
         assert!(!session.finished());
         session.answers.out.clear();
         assert!(session.finished());

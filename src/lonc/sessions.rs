@@ -242,7 +242,7 @@ impl Sessions {
     pub fn weigh(&mut self, id: ClientId) {
         let Some(session) = self.get(id) else { return };
         session.reader.compact();
-        let now = (session.reader.memory(), session.answers.memory());
+        let now = (session.reader.memory(), session.answers_memory());
         let before = std::mem::replace(&mut session.weighed, now);
         let (user, short) = (session.user, now.0 < ALWAYS || !session.wants_read());
         if now == before {

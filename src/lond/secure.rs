@@ -26,18 +26,17 @@
 //!
 //! Memory: requests are within the window that our HELLO gives ([`Settings::window`]; what is kept beside a small one
 //! is some times the 64 bytes that its frame costs, so a flood of them takes a few windows), answers within
-//! [`sending::MAX_ANSWER_BYTES`] and [`sending::OUT_FULL`]; of PINGs that come faster than PONGs leave the newest is
+//! [`answer::MAX_ANSWER_BYTES`] and [`answer::OUT_FULL`]; of PINGs that come faster than PONGs leave the newest is
 //! answered. So the link is always read, and a PING is answered however busy it is.
 //!
 //! Failures: what must not be costs the link, which ends with an ERROR frame. Nothing panics.
 
+mod answer;
 mod critical;
 mod ending;
 mod frames;
-mod heartbeat;
 mod ids;
 mod requests;
-mod sending;
 mod untaken;
 
 pub use critical::Recalled;
@@ -47,19 +46,15 @@ use super::Reason;
 use super::service::{Effect, Order, Service, Verdict};
 use crate::handler::{Reply, Ticket};
 use crate::logging::repeats::Repeats;
+use crate::wire::flow::{Assembly, Beat, Control, Credit, Heartbeat, Sending};
 use crate::wire::line::Outgoing;
-use crate::wire::secure::{
-    Assembler, CalledHello, Credit, FrameReader, Hello, Versions, command, put_go_away, put_ping, put_pong,
-    put_window,
-};
+use crate::wire::secure::{CalledHello, FrameReader, Hello, Versions, command, put_go_away};
+use answer::{Answer, MAX_ANSWER_BYTES, OUT_FULL};
 use critical::{NoRoom, RecordState};
 use ending::GoAway;
-use frames::Unfinished;
-use heartbeat::{Beat, Heartbeat};
 use ids::Ids;
 use requests::{Critical, Request, Requests};
-use sending::{Answer, MAX_ANSWER_BYTES, Sending};
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 use untaken::{LOG, Untaken};
 
@@ -147,19 +142,19 @@ pub struct Secure {
     /// The caller sends nothing more.
     input_ended: bool,
     reader: FrameReader,
-    assembler: Assembler,
-    /// What the chunks of each unfinished request cost.
-    unfinished: HashMap<u64, Unfinished>,
+    assembly: Assembly,
     /// Which request ids have come.
     ids: Ids,
     credit: Credit,
-    sending: Sending,
+    /// Frames that wait to be taken.
+    out: Outgoing,
+    sending: Sending<Answer>,
+    /// Longest answer that the caller takes.
+    caller_max_line: usize,
+    control: Control,
     heartbeat: Heartbeat,
-    /// A PING of ours is to be sent; its number.
-    ping: Option<u64>,
+    /// PINGs of ours so far.
     pings: u64,
-    /// The caller's PING that is to be answered.
-    pong: Option<Vec<u8>>,
     /// The caller is to send no more requests: see [`GoAway`].
     go_away: Option<GoAway>,
     requests: Requests,
@@ -193,15 +188,15 @@ impl Secure {
             greeted: false,
             input_ended: false,
             reader: FrameReader::new(),
-            assembler: Assembler::new(settings.max_line),
-            unfinished: HashMap::new(),
+            assembly: Assembly::new(settings.max_line),
             ids: Ids::default(),
             credit: Credit::new(settings.window),
-            sending: Sending::new(0, 0),
+            out: Outgoing::default(),
+            sending: Sending::new(0),
+            caller_max_line: 0,
+            control: Control::default(),
             heartbeat: Heartbeat::new(settings.heartbeat, settings.heartbeat_missed, now),
-            ping: None,
             pings: 0,
-            pong: None,
             go_away: None,
             requests: Requests::default(),
             held: HeldCommands::default(),
@@ -272,7 +267,7 @@ impl Secure {
                 }
                 false
             }
-            State::Leaving(reason) if written && self.sending.is_taken() => {
+            State::Leaving(reason) if written && self.out.is_empty() => {
                 let reason = reason.clone();
                 if self.input_ended {
                     self.break_off(reason);
@@ -325,7 +320,7 @@ impl Secure {
     }
 
     fn is_full(&self) -> bool {
-        self.sending.is_full() || self.requests.unrecorded_bytes() >= MAX_ANSWER_BYTES
+        self.sending.bytes() >= MAX_ANSWER_BYTES || self.requests.unrecorded_bytes() >= MAX_ANSWER_BYTES
     }
 
     /// Runs a request: answers it, or says who is to.
@@ -369,7 +364,7 @@ impl Secure {
         match critical {
             None => {
                 let text = answer.into();
-                self.sending.push(Answer { id, cost, cancellable: true, last, broken: false, text });
+                self.send(Answer { id, cost, cancellable: true, last, broken: false, text });
             }
             Some(critical) => {
                 self.requests.answered(id, cost, critical, Said { text: answer, broken: false }, last);
@@ -420,7 +415,7 @@ impl Secure {
         if self.is_gone() {
             self.credit.give_back(answer.cost);
         } else {
-            self.sending.push(answer);
+            self.sending.push(answer.within(self.caller_max_line));
         }
     }
 
@@ -430,7 +425,10 @@ impl Secure {
             return;
         }
         self.fill_control();
-        if self.sending.fill(&mut self.credit) {
+        let (credit, mut last) = (&mut self.credit, false);
+        self.sending
+            .fill(&mut self.out, OUT_FULL, |answer, chunk, out| last |= answer.put(chunk, credit, out));
+        if last {
             self.finish(Reason::Exit, now);
         }
         self.fill_control();
@@ -438,31 +436,20 @@ impl Secure {
 
     /// Encodes what is no answer. Each of these waits in a place of its own, so none can pile up.
     fn fill_control(&mut self) {
-        if !self.sending.has_room() {
+        if self.out.len() >= OUT_FULL {
             return;
         }
-        let out = self.sending.out().tail();
-        if let Some(ping) = self.pong.take() {
-            put_pong(out, &ping);
-        }
-        if let Some(token) = self.ping.take() {
-            put_ping(out, token);
-        }
-        if let Some(due) = self.credit.due() {
-            put_window(out, due.get());
-            self.credit.told(due);
-        }
-        self.untaken.fill(self.sending.out(), &mut self.credit, &self.settings.service);
-        let out = self.sending.out().tail();
+        self.control.put(&mut self.credit, &mut self.out);
+        self.untaken.fill(&mut self.out, &mut self.credit, &self.settings.service);
         if let Some(GoAway { last, told: told @ false }) = &mut self.go_away {
             *told = true;
-            put_go_away(out, *last);
+            put_go_away(self.out.tail(), *last);
         }
     }
 
     /// The frames that wait to go through the tunnel.
     pub fn outgoing(&mut self) -> &mut Outgoing {
-        self.sending.out()
+        &mut self.out
     }
 
     /// A byte came over the link, whatever it meant.
@@ -485,7 +472,7 @@ impl Secure {
                 Beat::None => {}
                 Beat::Ping => {
                     self.pings += 1;
-                    self.ping = Some(self.pings);
+                    self.control.ping(self.pings);
                 }
                 Beat::Dead => self.break_off(Reason::Silent(self.heartbeat.patience())),
             },
@@ -522,7 +509,7 @@ impl Secure {
         !self.todo.is_empty()
             || match self.state {
                 State::Open | State::Draining(_) => self.can_take() || self.drained().is_some(),
-                State::Leaving(_) => written && self.sending.is_taken(),
+                State::Leaving(_) => written && self.out.is_empty(),
                 State::Settling(_) => self.giving_up || !self.requests.has_critical(),
                 State::Hello | State::Lingering(_) | State::Ended(_) => false,
             }
@@ -541,7 +528,7 @@ impl Secure {
             max_line: u32::try_from(self.settings.max_line).unwrap_or(u32::MAX),
             program: PROGRAM.to_owned(),
         };
-        CalledHello { hello, mark }.put(self.sending.out().tail());
+        CalledHello { hello, mark }.put(self.out.tail());
     }
 
     fn enter(&mut self, state: State) {

@@ -2,5 +2,6 @@
 //! here can block or panic on what a peer sent.
 
 pub mod classic;
+pub mod flow;
 pub mod line;
 pub mod secure;

@@ -1,33 +1,27 @@
 //! The secure wire: TLS 1.3 between pinned keys, and frames with request ids in it.
 //!
-//! Pure: bytes, keys and pins in; bytes, frames and typed errors out. No socket and no clock; the only file that is
+//! Pure: bytes, keys and pins in; bytes, frames and typed errors out. What keeps them flowing is [`super::flow`]. No socket and no clock; the only file that is
 //! ever touched is this host's key, when it is loaded or made. The wire is written down in `docs/wire.md`.
 //!
 //! | file | what it owns |
 //! | --- | --- |
 //! | `frame` | [`FrameReader`] and [`Frame`]: a stream of bytes to frames; `put_...`: frames to bytes |
 //! | `critical` | [`CriticalHead`] and [`Key`]: what stands before a critical request |
-//! | `credit` | [`Credit`]: how much the other side may send |
 //! | `hello` | [`CallerHello`], [`CalledHello`]: the opening frames; which version is spoken |
-//! | `assemble` | [`Assembler`]: chunks to whole messages, in bounded memory |
 //! | `key` | [`HostKey`]: this host's key on disk |
 //! | `tls` | [`Tunnel`]: TLS 1.3 as a pump of bytes; [`TlsIdentity`], [`Admission`]: who we are, whom we take |
 
-mod assemble;
-mod credit;
 mod critical;
 mod frame;
 mod hello;
 mod key;
 mod tls;
 
-pub use assemble::{Assembler, MAX_UNFINISHED, Taken};
-pub use credit::Credit;
 pub use critical::{CriticalHead, Key, command};
 pub use frame::{
-    FRAME_COST, Frame, FrameError, FrameReader, HEADER, Kind, MAX_BODY, MAX_HELD, cost, message_cost,
-    put_answer, put_broken_answer, put_cancel, put_critical, put_error, put_go_away, put_held, put_not_taken,
-    put_ping, put_pong, put_ready, put_request, put_window,
+    FRAME_COST, Frame, FrameError, FrameReader, HEADER, Kind, MAX_BODY, MAX_HELD, MAX_UNFINISHED, cost,
+    message_cost, put_answer, put_broken_answer, put_cancel, put_critical, put_error, put_go_away, put_held,
+    put_not_taken, put_ping, put_pong, put_ready, put_request, put_window,
 };
 pub use hello::{
     CalledHello, CallerHello, Hello, HelloError, MAX_HELLO, NO_EPOCH, VERSION, Versions, least_window,

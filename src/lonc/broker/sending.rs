@@ -101,7 +101,7 @@ pub(super) fn answer_to(
     touched: &mut Vec<ClientId>,
 ) {
     if let Some(session) = sessions.get(owner.client).filter(|session| session.takes_answers()) {
-        session.answers.fill(owner.slot, answer);
+        session.answer(owner.slot, answer);
         enqueue(queue, owner.client, session);
         touched.push(owner.client);
         sessions.weigh(owner.client);

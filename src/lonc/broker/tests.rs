@@ -304,7 +304,7 @@ fn what_was_in_flight_is_stored_before_what_was_gathered_after_it_in_the_turn_in
     assert_eq!(rig.sent(), ["1", "2"]);
     let newer = rig.broker.client_connected();
     for text in [b"3", b"4"] {
-        let slot = rig.broker.session(newer).unwrap().answers.take_slot();
+        let slot = rig.broker.session(newer).unwrap().take_slot();
         rig.broker.gather(Owner { client: newer, slot }, text);
     }
     rig.lose_link();

@@ -6,7 +6,7 @@ use super::*;
 fn an_answer_for_a_program_that_left_reaches_nobody() {
     let mut sessions = Sessions::new(100, Instant::now());
     let first = sessions.add();
-    sessions.get(first).unwrap().answers.take_slot();
+    sessions.get(first).unwrap().take_slot();
     sessions.remove(first);
     let second = sessions.add();
     assert_eq!(first.index(), second.index());
@@ -72,7 +72,7 @@ impl Bench {
         let each =
             |count: fn(&Session) -> usize| self.sessions.each().map(|(_, one)| count(one)).sum::<usize>();
         assert_eq!(self.sessions.read, each(|one| one.reader.memory()));
-        assert_eq!(self.sessions.unread, each(|one| one.answers.memory()));
+        assert_eq!(self.sessions.unread, each(|one| one.answers_memory()));
         assert_eq!(self.sessions.users.values().map(|user| user.read).sum::<usize>(), self.sessions.read);
         assert_eq!(self.sessions.users.values().map(|user| user.clients).sum::<usize>(), self.sessions.len());
     }
@@ -189,8 +189,8 @@ fn too_many_answers_unread_keep_the_peer_from_being_heard_until_who_reads_none_i
     for id in &ids {
         if bench.sessions.hears() {
             let session = bench.sessions.get(*id).unwrap();
-            let slot = session.answers.take_slot();
-            session.answers.fill(slot, &vec![b'x'; MAX_LINE]);
+            let slot = session.take_slot();
+            session.answer(slot, &vec![b'x'; MAX_LINE]);
             bench.sessions.weigh(*id);
         }
     }
@@ -220,7 +220,7 @@ fn at_the_bound_on_all_or_on_a_user_the_one_idle_for_longest_makes_room_and_a_bu
     }
     bench.pass(Duration::from_secs(1));
     for id in &ids[..2] {
-        bench.sessions.get(*id).unwrap().answers.take_slot();
+        bench.sessions.get(*id).unwrap().take_slot();
     }
     assert_eq!(bench.sessions.admit(1), Admission::InPlaceOf(ids[MAX_OF_USER - 1]));
     assert_eq!(bench.sessions.admit(2), Admission::Welcome);
@@ -230,7 +230,7 @@ fn at_the_bound_on_all_or_on_a_user_the_one_idle_for_longest_makes_room_and_a_bu
     // The user with the most makes room for whoever comes.
     assert_eq!(bench.sessions.admit(3), Admission::InPlaceOf(ids[MAX_OF_USER - 1]));
     for id in bench.sessions.ids() {
-        bench.sessions.get(id).unwrap().answers.take_slot();
+        bench.sessions.get(id).unwrap().take_slot();
     }
     assert_eq!(bench.sessions.admit(3), Admission::Full);
     bench.sessions.remove(ids[0]);
@@ -245,10 +245,10 @@ fn a_program_that_is_done_with_a_long_line_or_answer_keeps_no_room_for_it() {
     bench.send(id, MAX_LINE);
     bench.end_line(id);
     let session = bench.sessions.get(id).unwrap();
-    let slot = session.answers.take_slot();
-    session.answers.fill(slot, &vec![b'x'; MAX_LINE]);
+    let slot = session.take_slot();
+    session.answer(slot, &vec![b'x'; MAX_LINE]);
     session.answers.out.wrote(MAX_LINE);
-    assert!(session.answers.memory() <= crate::wire::line::KEPT_SPARINGLY);
+    assert!(session.answers_memory() <= crate::wire::line::KEPT_SPARINGLY);
     session.answers.out.wrote(1);
     bench.sessions.weigh(id);
     bench.check();

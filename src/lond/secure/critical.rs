@@ -4,8 +4,8 @@
 //! is on disk and belongs to one process at a time: while an older link of the same caller still has it, critical
 //! messages wait here, and nothing else does.
 
+use super::answer::Answer;
 use super::requests::{Critical, Meeting, Request, Said, Unrecorded};
-use super::sending::Answer;
 use super::{Reason, Secure, State, Todo};
 use crate::handler::{Reply, Ticket};
 use crate::wire::secure::{CriticalHead, command};
@@ -277,7 +277,7 @@ impl Secure {
         };
         let Request { id, cost, .. } = request;
         let text = text.into();
-        self.sending.push(Answer { id, cost, cancellable: false, last: false, broken, text });
+        self.send(Answer { id, cost, cancellable: false, last: false, broken, text });
     }
 
     /// Answers that must be in the record before they are sent. None while the record cannot be used.

@@ -8,7 +8,8 @@
 
 use super::{Reason, Secure, State, Todo};
 use crate::handler::Ticket;
-use crate::wire::secure::{Assembler, put_error};
+use crate::wire::flow::Assembly;
+use crate::wire::secure::put_error;
 use std::time::Instant;
 
 /// In a GOAWAY: whatever the caller has sent by the time it reads this is taken.
@@ -28,8 +29,7 @@ impl Secure {
     pub fn end_of_input(&mut self) {
         self.input_ended = true;
         // What was begun will not be ended.
-        self.assembler = Assembler::new(self.settings.max_line);
-        self.unfinished.clear();
+        self.assembly = Assembly::new(self.settings.max_line);
         match &self.state {
             State::Hello => self.enter(State::Leaving(Reason::CallerClosed)),
             State::Open => {
@@ -74,7 +74,7 @@ impl Secure {
     /// What came must not be: says so, and leaves.
     pub(super) fn fail(&mut self, text: &str, reason: Reason, now: Instant) {
         self.sending.clear();
-        put_error(self.sending.out().tail(), text);
+        put_error(self.out.tail(), text);
         self.leave(reason, now);
     }
 
@@ -89,7 +89,7 @@ impl Secure {
     /// There is no link any more. Critical messages that a handler has got are waited for.
     pub(super) fn break_off(&mut self, reason: Reason) {
         self.drop_requests();
-        self.sending.out().clear();
+        self.out.clear();
         self.deadline = self.drain_deadline;
         if self.requests.has_critical() {
             let withdraw = self
@@ -131,7 +131,7 @@ impl Secure {
             State::Open => {}
             State::Leaving(reason) | State::Lingering(reason) => self.break_off(reason.clone()),
             State::Draining(_) => {
-                let unanswered = self.requests.open() + self.sending.unsent() + self.untaken.len();
+                let unanswered = self.requests.open() + self.sending.len() + self.untaken.len();
                 self.break_off(Reason::DrainTimeout { unanswered });
                 self.giving_up = true;
             }
@@ -148,7 +148,7 @@ impl Secure {
         match &self.state {
             State::Draining(reason)
                 if self.requests.open() == 0
-                    && self.unfinished.is_empty()
+                    && self.assembly.kept() == 0
                     && self.sending.is_empty()
                     && self.untaken.len() == 0
                     && self

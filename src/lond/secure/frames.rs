@@ -3,14 +3,15 @@
 //! Frames are taken as they come, however busy the link is; what they bring is bounded by the window. A frame that
 //! must not be, or not now, is a [`Violation`] and ends the link with an ERROR that says what was wrong.
 
+use super::answer::Answer;
 use super::requests::{Critical, Request};
-use super::sending::{Answer, Sending};
 use super::{HeldCommands, Reason, Secure, State, Todo};
 use crate::handler::builtin::printable;
 use crate::lond::service::too_long_answer;
+use crate::wire::flow::{Cancelled, Sending, Taken};
 use crate::wire::secure::{
-    CallerHello, Frame, FrameError, FrameReader, HelloError, Kind, MAX_HELD, NO_EPOCH, Taken, Versions,
-    command, cost,
+    CallerHello, Frame, FrameError, FrameReader, HelloError, Kind, MAX_HELD, NO_EPOCH, Versions, command,
+    cost,
 };
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -62,13 +63,6 @@ pub enum Violation {
     /// A CANCEL of what cannot be cancelled.
     #[error("request {0} cannot be cancelled: it is critical, or was never sent")]
     Cancel(u64),
-}
-
-/// What the chunks of an unfinished request cost.
-#[derive(Debug, Clone, Copy)]
-pub struct Unfinished {
-    cost: usize,
-    critical: bool,
 }
 
 impl Secure {
@@ -152,7 +146,7 @@ impl Secure {
             }
             (State::Open | State::Draining(_), Frame::Cancel { id }) => self.cancel(id),
             (State::Open | State::Draining(_), Frame::Ping(token)) => {
-                self.pong = Some(token.to_vec());
+                self.control.pinged(token);
                 Ok(())
             }
             // That it came is what counts.
@@ -188,7 +182,8 @@ impl Secure {
         }
         log::debug!("link of {}: it runs {}", service.caller, hello.program);
         self.epoch = epoch;
-        self.sending = Sending::new(hello.window, hello.max_line);
+        self.sending = Sending::new(hello.window);
+        self.caller_max_line = usize::try_from(hello.max_line).unwrap_or(usize::MAX);
         self.deadline = None;
         self.todo.push_back(Todo::Opened);
         self.enter(State::Open);
@@ -207,7 +202,7 @@ impl Secure {
         if !self.credit.take(chunk_cost) {
             return Err(Violation::Window);
         }
-        if !self.assembler.has_begun(id) {
+        if !self.assembly.has_begun(id) {
             if self.go_away.is_some_and(|away| id > away.last) {
                 // It will hear, or has heard, that this is not run.
                 self.credit.give_back(chunk_cost);
@@ -217,24 +212,23 @@ impl Secure {
                 return Err(Violation::Id(id));
             }
         }
-        let cost = chunk_cost + self.unfinished.remove(&id).map_or(0, |unfinished| unfinished.cost);
         let taken = if critical {
-            self.assembler.critical(id, more, body)?
+            self.assembly.critical(id, more, body)?
         } else {
-            self.assembler.request(id, more, body)?
+            self.assembly.request(id, more, body)?
         };
         match taken {
-            Taken::Unfinished => drop(self.unfinished.insert(id, Unfinished { cost, critical })),
-            Taken::Whole { head, text } => {
+            Taken::Unfinished => {}
+            Taken::Whole { head, text, cost } => {
                 let queue = if critical { &mut self.requests.critical } else { &mut self.requests.plain };
                 queue.push_back(Request { id, cost, head, held: self.held.clone(), text: text.into() });
             }
-            Taken::TooLong { .. } => {
+            Taken::TooLong { cost, .. } => {
                 let text = too_long_answer(self.settings.max_line).into();
                 let (cancellable, broken) = (!critical, critical);
-                self.sending.push(Answer { id, cost, cancellable, last: false, broken, text });
+                self.send(Answer { id, cost, cancellable, last: false, broken, text });
             }
-            Taken::Skipped => self.credit.give_back(cost),
+            Taken::Skipped { cost } => self.credit.give_back(cost),
         }
         Ok(())
     }
@@ -244,14 +238,10 @@ impl Secure {
             // After GOAWAY what is above its id may be cancelled as well as sent: neither is taken.
             return if self.go_away.is_some() { Ok(()) } else { Err(Violation::Cancel(id)) };
         }
-        if let Some(Unfinished { cost, critical }) = self.unfinished.get(&id).copied() {
-            if critical {
-                return Err(Violation::Cancel(id));
-            }
-            self.unfinished.remove(&id);
-            self.credit.give_back(cost);
+        if self.assembly.kept_kind(id) == Some(Kind::Critical) {
+            return Err(Violation::Cancel(id));
         }
-        self.assembler.forget(id);
+        self.credit.give_back(self.assembly.forget(id).unwrap_or(0));
         if let Some(at) = self.requests.plain.iter().position(|request| request.id == id) {
             let cost = self.requests.plain.remove(at).map_or(0, |request| request.cost);
             self.credit.give_back(cost);
@@ -266,8 +256,10 @@ impl Secure {
                     self.todo.extend(handler.map(|handler| Todo::Withdraw { handler, id }));
                 }
             }
-        } else if let Some(cost) = self.sending.cancel(id) {
-            self.credit.give_back(cost);
+        } else if let Cancelled::Dropped(answer) =
+            self.sending.cancel(|answer| answer.id == id && answer.cancellable)
+        {
+            self.credit.give_back(answer.cost);
         }
         Ok(())
     }

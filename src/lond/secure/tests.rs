@@ -12,7 +12,7 @@ use crate::config::HostId;
 use crate::lond::service::Route;
 use crate::wire::secure::{
     CallerHello, CriticalHead, FRAME_COST, Frame, Key, MAX_BODY, least_window, put_cancel, put_critical,
-    put_request,
+    put_request, put_window,
 };
 use std::collections::BTreeMap;
 
@@ -242,7 +242,7 @@ impl Bench {
             }
             self.record.let_go |= self.session.is_done_with_record();
             self.session.fill(self.now);
-            if !self.session.has_work(self.session.sending.is_taken()) {
+            if !self.session.has_work(self.session.out.is_empty()) {
                 return;
             }
         }

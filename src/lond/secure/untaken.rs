@@ -10,11 +10,12 @@
 //! Bounded: a NOT_TAKEN that waits holds the request's part of the window; of handlers there are as many as are configured.
 
 use super::Secure;
+use super::answer::OUT_FULL;
 use super::requests::{Critical, Flight};
-use super::sending::OUT_FULL;
 use crate::lond::service::Service;
+use crate::wire::flow::Credit;
 use crate::wire::line::Outgoing;
-use crate::wire::secure::{Credit, put_not_taken, put_ready};
+use crate::wire::secure::{put_not_taken, put_ready};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 

@@ -1,7 +1,4 @@
-//! The answers of one link: given in any order, sent in the order of the requests.
-//!
-//! Owns a slot for each request whose answer cannot be sent yet, and the bytes that wait for the caller. An answer
-//! to the oldest request goes straight to those bytes; only one that came early has an allocation of its own.
+//! The answers of one link, within their bounds: what order they leave in is [`InOrder`]'s.
 //!
 //! Bounded: see the constants. [`Answers::saturated`] says when no further request is to be taken, and
 //! [`Answers::wants_from`] when no further answer; a caller that does not read thus stops everything before it
@@ -9,8 +6,9 @@
 
 use crate::handler::Ticket;
 use crate::wire::classic::Cipher;
+use crate::wire::flow::InOrder;
 use crate::wire::line::Outgoing;
-use std::collections::VecDeque;
+use std::borrow::Cow;
 use std::rc::Rc;
 
 /// Requests of one link that may be without an answer sent. At the bound the caller is not read.
@@ -37,138 +35,88 @@ pub enum Source {
 /// The cipher that an answer is to be enciphered with, if its request was.
 pub type Seal = Option<Rc<Cipher>>;
 
+/// What is known of a request until it is answered.
 #[derive(Debug)]
-struct Slot {
+struct Owed {
     seal: Seal,
-    answer: Answer,
-}
-
-#[derive(Debug)]
-enum Answer {
-    /// Still owed; `bytes`: of the request.
-    Owed { from: Source, bytes: usize },
-    /// The line, enciphered if it is to be, without its newline.
-    Here(Vec<u8>),
+    from: Source,
+    /// Of the request.
+    bytes: usize,
 }
 
 /// The answers of one link.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Answers {
-    out: Outgoing,
-    slots: VecDeque<Slot>,
-    /// Ticket of the first slot.
-    first: u64,
-    /// Sum of the requests' bytes in `Answer::Owed`.
+    lines: InOrder<Owed>,
+    /// Sum of the bytes of requests that have no answer.
     asked_bytes: usize,
-    /// Sum of the lines' bytes in `Answer::Here`.
-    early_bytes: usize,
+}
+
+impl Default for Answers {
+    fn default() -> Answers {
+        Answers { lines: InOrder::new(Outgoing::default()), asked_bytes: 0 }
+    }
 }
 
 impl Answers {
     /// The answer to the newest request, known at once.
     pub fn give(&mut self, answer: &[u8], seal: Seal) {
-        if self.slots.is_empty() {
-            write(answer, seal.as_deref(), &mut self.out);
-            self.first += 1;
-        } else {
-            let line = sealed(answer, seal.as_deref());
-            self.early_bytes += line.len();
-            self.slots.push_back(Slot { seal: None, answer: Answer::Here(line) });
-        }
+        self.lines.give(sealed(answer, seal.as_deref()));
     }
 
     /// A slot for the newest request, of so many bytes, which `from` will answer.
     pub fn owe(&mut self, from: Source, bytes: usize, seal: Seal) -> Ticket {
-        let ticket = Ticket(self.first + self.slots.len() as u64);
         self.asked_bytes += bytes;
-        self.slots.push_back(Slot { seal, answer: Answer::Owed { from, bytes } });
-        ticket
+        Ticket(self.lines.owe(Owed { seal, from, bytes }))
     }
 
     /// The answer that was owed.
     pub fn answer(&mut self, ticket: Ticket, answer: &[u8]) {
-        let at = ticket.0.checked_sub(self.first).and_then(|at| usize::try_from(at).ok());
-        let Some(slot) = at.and_then(|at| self.slots.get_mut(at)) else {
-            debug_assert!(false, "{ticket:?} was answered before");
-            return;
-        };
-        let Answer::Owed { bytes, .. } = slot.answer else {
-            debug_assert!(false, "{ticket:?} was answered before");
-            return;
-        };
-        self.asked_bytes -= bytes;
-        if at == Some(0) {
-            write(answer, slot.seal.as_deref(), &mut self.out);
-            self.slots.pop_front();
-            self.first += 1;
-            self.send_early();
-        } else {
-            let line = sealed(answer, slot.seal.as_deref());
-            self.early_bytes += line.len();
-            slot.answer = Answer::Here(line);
-        }
-    }
-
-    /// Moves on what waited for an older answer.
-    fn send_early(&mut self) {
-        while let Some(Slot { answer: Answer::Here(line), .. }) = self.slots.front() {
-            self.early_bytes -= line.len();
-            self.out.push_line(line);
-            self.slots.pop_front();
-            self.first += 1;
-        }
+        let asked_bytes = &mut self.asked_bytes;
+        self.lines.answer(ticket.0, |owed| {
+            *asked_bytes -= owed.bytes;
+            sealed(answer, owed.seal.as_deref())
+        });
     }
 
     /// Bytes that wait for the caller.
     pub fn out(&mut self) -> &mut Outgoing {
-        &mut self.out
+        &mut self.lines.out
     }
 
     /// Whether every answer was sent.
     pub fn all_sent(&self) -> bool {
-        self.slots.is_empty() && self.out.is_empty()
+        self.lines.is_empty()
     }
 
     /// Requests whose answers were not sent whole.
     pub fn unanswered(&self) -> usize {
-        self.slots.len()
+        self.lines.slots()
     }
 
     /// Whether no further request is to be taken for now.
     pub fn saturated(&self) -> bool {
-        self.slots.len() >= MAX_SLOTS
+        self.lines.slots() >= MAX_SLOTS
             || self.asked_bytes >= MAX_ASKED_BYTES
-            || self.early_bytes >= MAX_ANSWER_BYTES
-            || self.out.len() >= MAX_ANSWER_BYTES
+            || self.lines.early_bytes() >= MAX_ANSWER_BYTES
+            || self.lines.out.len() >= MAX_ANSWER_BYTES
     }
 
     /// Whether answers of this handler are to be taken now.
     pub fn wants_from(&self, handler: usize) -> bool {
-        let owes_oldest = match self.slots.front() {
-            Some(Slot { answer: Answer::Owed { from, .. }, .. }) => *from == Source::Handler(handler),
-            Some(Slot { answer: Answer::Here(_), .. }) | None => false,
-        };
-        self.out.len() < MAX_ANSWER_BYTES && (owes_oldest || self.early_bytes < MAX_ANSWER_BYTES)
+        let owes_oldest = self.lines.oldest().is_some_and(|owed| owed.from == Source::Handler(handler));
+        self.lines.out.len() < MAX_ANSWER_BYTES
+            && (owes_oldest || self.lines.early_bytes() < MAX_ANSWER_BYTES)
     }
 }
 
-fn write(answer: &[u8], seal: Option<&Cipher>, out: &mut Outgoing) {
+fn sealed<'a>(answer: &'a [u8], seal: Option<&Cipher>) -> Cow<'a, [u8]> {
     match seal {
-        None => out.push_line(answer),
-        Some(cipher) => {
-            cipher.seal(answer, out.tail());
-            out.tail().push(b'\n');
-        }
-    }
-}
-
-fn sealed(answer: &[u8], seal: Option<&Cipher>) -> Vec<u8> {
-    match seal {
-        None => answer.to_vec(),
+        None => Cow::Borrowed(answer),
         Some(cipher) => {
             let mut line = Vec::new();
             cipher.seal(answer, &mut line);
-            line
+            Cow::Owned(line)
         }
     }
 }
@@ -176,37 +124,6 @@ fn sealed(answer: &[u8], seal: Option<&Cipher>) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn sent(answers: &mut Answers) -> String {
-        let text = String::from_utf8_lossy(answers.out().bytes()).into_owned();
-        answers.out().clear();
-        text
-    }
-
-    #[test]
-    fn answers_given_in_any_order_leave_in_the_order_of_the_requests() {
-        for seed in 0..50 {
-            let mut random = fastrand::Rng::with_seed(seed);
-            let mut answers = Answers::default();
-            let mut owed = Vec::new();
-            let mut expected = String::new();
-            for number in 0..200 {
-                expected.push_str(&format!("{number}\n"));
-                if random.bool() {
-                    answers.give(number.to_string().as_bytes(), None);
-                } else {
-                    owed.push((answers.owe(Source::Handler(number % 3), 10, None), number.to_string()));
-                }
-            }
-            random.shuffle(&mut owed);
-            for (ticket, text) in owed {
-                answers.answer(ticket, text.as_bytes());
-            }
-            assert_eq!(sent(&mut answers), expected);
-            assert!(answers.all_sent());
-            assert_eq!((answers.asked_bytes, answers.early_bytes), (0, 0));
-        }
-    }
 
     #[test]
     fn each_bound_stops_the_requests_and_is_lifted_when_there_is_room() {

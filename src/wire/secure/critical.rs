@@ -97,7 +97,7 @@ impl CriticalHead {
     }
 
     /// Appends the head to `out`.
-    pub(super) fn put(&self, out: &mut Vec<u8>) {
+    pub(in crate::wire) fn put(&self, out: &mut Vec<u8>) {
         let key = self.key.as_ref().map_or("", Key::as_str);
         out.extend_from_slice(&self.sequence.to_be_bytes());
         out.extend_from_slice(&self.settled.to_be_bytes());

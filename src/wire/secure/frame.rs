@@ -28,6 +28,11 @@ pub const HEADER: usize = 12;
 /// What a frame of a message costs of the window beside its body, so that a flood of small ones is bounded too.
 pub const FRAME_COST: usize = 64;
 
+/// Most messages begun and not ended. Only messages longer than a frame are ever unfinished, so a sender that begins
+/// none before the window holds all of it has so many with a window of more than 64 MiB at the earliest. One more is
+/// an error that ends the link.
+pub const MAX_UNFINISHED: usize = 4096;
+
 /// Longest PING.
 const MAX_PING: usize = 8;
 
@@ -284,7 +289,7 @@ pub enum FrameError {
     #[error("read message {0}: its chunks are of different kinds")]
     KindChanged(u64),
     /// More messages begun and not ended than are kept.
-    #[error("read message {id}: {} others are unfinished", super::MAX_UNFINISHED)]
+    #[error("read message {id}: {} others are unfinished", MAX_UNFINISHED)]
     TooManyUnfinished {
         /// The one too many.
         id: u64,

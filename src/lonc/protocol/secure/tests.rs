@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::spool::Sequence;
-use crate::wire::secure::{Kind, least_window, put_answer, put_go_away};
+use crate::wire::secure::{
+    Kind, least_window, message_cost, put_answer, put_go_away, put_ping, put_pong, put_window,
+};
 
 const MAX_LINE: u32 = 1 << 20;
 
@@ -228,7 +230,7 @@ fn a_cancelled_request_is_not_sent_if_it_waits_and_is_told_of_if_it_was_begun() 
     rig.secure.cancel(1, &mut rig.out);
     assert_eq!(rig.sent(), [Got(Kind::Cancel, 1, false, 0)]);
     let mut number = 1;
-    while rig.secure.waiting.is_empty() {
+    while rig.secure.sending.is_empty() {
         number += 1;
         rig.send(number, &[b'x'; 100], None);
         rig.sent();
@@ -394,7 +396,7 @@ fn answers_that_nobody_waits_for_are_dropped_chunk_by_chunk_and_cost_nothing() {
     for round in 0..20 {
         for id in 1..=900 {
             assert_eq!(rig.hear(|out| put_answer(out, id, true, &[b'y'; 1024])).unwrap(), Words::new());
-            assert_eq!(rig.secure.assembler.unfinished(), 0, "round {round}");
+            assert_eq!(rig.secure.assembly.unfinished(), 0, "round {round}");
         }
         given += rig.sent().iter().filter(|got| got.0 == Kind::Window).map(|got| got.3).sum::<usize>();
     }
@@ -423,7 +425,7 @@ fn the_window_is_given_back_when_an_answer_is_taken_and_not_for_each_chunk() {
     let back = Got(Kind::Window, 0, false, (chunks - 1) * (MAX_BODY + 64));
     assert_eq!(rig.sent(), [Got(Kind::Cancel, 2, false, 0), back]);
     assert_eq!(rig.hear(|out| put_answer(out, 2, true, b"x")).unwrap(), Words::new());
-    assert_eq!((rig.secure.assembler.unfinished(), rig.secure.answers.held()), (0, 0));
+    assert_eq!((rig.secure.assembly.unfinished(), rig.secure.credit.held()), (0, 0));
 }
 
 #[test]

@@ -10,6 +10,7 @@ use crate::lond::reactor::{Accepted, Reactor};
 use crate::lond::record;
 use crate::supervise::control::{self, Channel, FromServe, ToServe};
 use crate::supervise::signals::ToldToEnd;
+use crate::wire::flow::{Assembly, Taken};
 use crate::wire::secure::*;
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -36,7 +37,7 @@ pub struct Link {
     pub supervisor: Channel<ToServe, FromServe>,
     pub child: JoinHandle<Reason>,
     reader: FrameReader,
-    assembler: Assembler,
+    assembly: Assembly,
     plain: Vec<u8>,
     next_id: u64,
     pub answers: HashMap<u64, String>,
@@ -104,7 +105,7 @@ impl SecureRig {
             supervisor: Channel::from_fd(ours).unwrap(),
             child,
             reader: FrameReader::new(),
-            assembler: Assembler::new(1 << 20),
+            assembly: Assembly::new(1 << 20),
             plain: Vec::new(),
             next_id: 1,
             answers: HashMap::new(),
@@ -167,7 +168,7 @@ impl Link {
             due += frame.cost();
             match frame {
                 Frame::Answer { id, more, body, .. } => {
-                    if let Taken::Whole { text, .. } = self.assembler.answer(id, more, body).unwrap() {
+                    if let Taken::Whole { text, .. } = self.assembly.answer(id, more, body).unwrap() {
                         let text = String::from_utf8_lossy(&text).into_owned();
                         assert!(self.answers.insert(id, text).is_none(), "{id} was answered twice");
                     }

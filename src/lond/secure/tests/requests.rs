@@ -296,7 +296,7 @@ fn a_caller_that_does_not_read_is_still_read_and_costs_bounded_memory() {
         }
     }
     assert!(!bench.session.wants_answers());
-    assert!(most < sending::OUT_FULL + 2 * MAX_BODY, "{most}");
+    assert!(most < answer::OUT_FULL + 2 * MAX_BODY, "{most}");
     assert!(answered < 30, "no handler is read any more: {answered}");
     bench.exchange(&raw(6, 0, b"still"));
     assert!(bench.caller.saw.is_empty());
@@ -320,7 +320,7 @@ fn pings_are_answered_before_answers_and_of_a_flood_the_newest() {
         bench.session.push(part, bench.now);
         bench.work();
     }
-    assert!(bench.session.outgoing().len() < sending::OUT_FULL + 100);
+    assert!(bench.session.outgoing().len() < answer::OUT_FULL + 100);
 }
 
 #[test]
@@ -331,10 +331,10 @@ fn the_heartbeat_tries_a_silent_caller_and_gives_it_up() {
     bench.wait(0.1);
     assert_eq!(bench.read(), "PING");
     bench.send(&raw(7, 0, b"x"));
-    bench.wait(15.0);
-    bench.wait(15.0);
-    bench.wait(15.0);
-    assert_eq!(bench.read(), "PING, PING, PING");
+    for _ in 0..3 {
+        bench.wait(15.0);
+        assert_eq!(bench.read(), "PING");
+    }
     assert_eq!(bench.ended(), None);
     assert_eq!(bench.session.deadline(), Some(bench.now + HEARTBEAT));
     bench.wait(15.0);

@@ -34,10 +34,15 @@ impl Heartbeat {
         Heartbeat { pause, missed, heard: now, pings: 0 }
     }
 
-    /// A byte came.
+    /// A sign of life: bytes came, or bytes that had to wait went on their way.
     pub fn heard(&mut self, now: Instant) {
         self.heard = now;
         self.pings = 0;
+    }
+
+    /// When the last sign of life was.
+    pub fn last_heard(&self) -> Instant {
+        self.heard
     }
 
     /// When [`Heartbeat::beat`] has something to say.
