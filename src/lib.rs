@@ -46,6 +46,7 @@ pub mod handler;
 pub mod logging;
 pub mod lonc;
 pub mod lond;
+pub mod net;
 pub mod owner;
 pub mod spool;
 pub mod status;

@@ -1,34 +1,21 @@
 //! The connection to the peer: a TCP stream, with a TLS tunnel around what passes if the wire is the secure one.
 //!
-//! Part of the reactor: it owns the socket and whether it may be read. What it hands on is what the peer said, in clear.
+//! Part of the reactor: it owns the socket. What it hands on is what the peer said, in clear.
 //! It becomes ready once: when the TCP connection is made and the tunnel, if there is one, is established. Every error is
 //! final; whoever gets one drops the connection.
 
 use crate::config::Pin;
+use crate::net::{Event, ReadOutcome, Registry, Stream, TcpStream, Token, tcp, write_sealed};
 use crate::wire::line::Outgoing;
 use crate::wire::secure::Tunnel;
-use mio::event::Event;
-use mio::net::TcpStream;
-use mio::{Interest, Registry, Token};
-use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
-use std::io::{self, ErrorKind, Read};
+use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
-
-/// How long the kernel lets unacknowledged bytes stand before it gives the connection up.
-const TCP_USER_TIMEOUT: Duration = Duration::from_secs(60);
-/// Enciphered bytes that wait to be written; at this mark no more are enciphered.
-const SEALED_HIGH_WATER: usize = 256 * 1024;
 
 /// See the module.
 pub struct Connection {
-    stream: TcpStream,
+    stream: Stream<TcpStream>,
     tunnel: Option<Box<Tunnel>>,
     stage: Stage,
-    /// There may be something to read; no further edge comes before a read has found nothing.
-    readable: bool,
-    /// The end of the stream was announced: a read that leaves the socket empty must be followed by another.
-    ends: bool,
     /// What the tunnel gave out and was not handed on yet.
     plain: Vec<u8>,
 }
@@ -52,28 +39,19 @@ impl Connection {
         registry: &Registry,
         token: Token,
     ) -> io::Result<Connection> {
-        let mut stream = start_connecting(address, bind)?;
-        registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
+        let stream = tcp::connect(address, bind, registry, token)?;
         let tunnel = tunnel.map(Box::new);
-        Ok(Connection {
-            stream,
-            tunnel,
-            stage: Stage::Connecting,
-            readable: false,
-            ends: false,
-            plain: Vec::new(),
-        })
+        Ok(Connection { stream, tunnel, stage: Stage::Connecting, plain: Vec::new() })
     }
 
     /// Notes what the poll said.
     pub fn note(&mut self, event: &Event) {
-        self.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
-        self.ends |= event.is_read_closed() || event.is_error();
+        self.stream.note(event);
     }
 
     /// Whether a read may find something.
     pub fn readable(&self) -> bool {
-        self.readable && self.stage != Stage::Connecting
+        self.stream.readable() && self.stage != Stage::Connecting
     }
 
     /// Whether the TCP connection is made.
@@ -87,7 +65,7 @@ impl Connection {
     /// It cannot be made.
     pub fn advance(&mut self, scratch: &mut [u8]) -> Result<bool, String> {
         if self.stage == Stage::Connecting {
-            if !connected(&self.stream)? {
+            if !tcp::is_connected(self.stream.socket()).map_err(|error| format!("connect: {error}"))? {
                 return Ok(false);
             }
             self.stage = Stage::Shaking;
@@ -99,15 +77,15 @@ impl Connection {
             self.stage = Stage::Ready;
             return Ok(true);
         };
-        while !tunnel.established() && self.readable {
-            let count = read(&mut self.stream, &mut self.readable, self.ends, scratch)?;
+        while !tunnel.established() && self.stream.readable() {
+            let count = read(&mut self.stream, scratch)?;
             let fed = tunnel.feed(&scratch[..count], &mut self.plain);
             // An alert is for the other side even when it is all over here.
-            let written = tunnel.out().flush_to(&mut self.stream);
+            let written = self.stream.flush(tunnel.out());
             fed.map_err(|error| error.to_string())?;
             written.map_err(|error| format!("write: {error}"))?;
         }
-        tunnel.out().flush_to(&mut self.stream).map_err(|error| format!("write: {error}"))?;
+        self.stream.flush(tunnel.out()).map_err(|error| format!("write: {error}"))?;
         let ready = tunnel.established();
         if ready {
             self.stage = Stage::Ready;
@@ -128,7 +106,7 @@ impl Connection {
             hand_on(&self.plain);
             self.plain.clear();
         }
-        let count = read(&mut self.stream, &mut self.readable, self.ends, scratch)?;
+        let count = read(&mut self.stream, scratch)?;
         let Some(tunnel) = &mut self.tunnel else {
             if count > 0 {
                 hand_on(&scratch[..count]);
@@ -141,7 +119,7 @@ impl Connection {
             self.plain.clear();
         }
         if let Err(error) = fed {
-            let _ = tunnel.out().flush_to(&mut self.stream);
+            let _ = self.stream.flush(tunnel.out());
             return Err(error.to_string());
         }
         if tunnel.peer_closed() {
@@ -159,22 +137,11 @@ impl Connection {
             return Ok(0);
         }
         let before = out.len();
-        let failed = |error: io::Error| format!("write: {error}");
-        match &mut self.tunnel {
-            None => {
-                out.flush_to(&mut self.stream).map_err(failed)?;
-            }
-            Some(tunnel) => {
-                while !out.is_empty() && tunnel.out().len() < SEALED_HIGH_WATER {
-                    let count = out.len().min(SEALED_HIGH_WATER);
-                    tunnel.seal(&out.bytes()[..count]).map_err(|error| error.to_string())?;
-                    out.wrote(count);
-                    tunnel.out().flush_to(&mut self.stream).map_err(failed)?;
-                }
-                tunnel.out().flush_to(&mut self.stream).map_err(failed)?;
-            }
-        }
-        Ok(before - out.len())
+        let written = match &mut self.tunnel {
+            None => self.stream.flush(out).map(|()| before - out.len()),
+            Some(tunnel) => write_sealed(tunnel, out, &mut self.stream),
+        };
+        written.map_err(|error| format!("write: {error}"))
     }
 
     /// Whether something that had to wait was written since the last call: see [`Outgoing::take_moved`]. `out` is what
@@ -209,66 +176,17 @@ impl Drop for Connection {
             && self.stage == Stage::Ready
         {
             tunnel.close();
-            let _ = tunnel.out().flush_to(&mut self.stream);
+            let _ = self.stream.flush(tunnel.out());
         }
     }
 }
 
 /// One read; 0 bytes when there is nothing now.
-fn read(
-    stream: &mut TcpStream,
-    readable: &mut bool,
-    ends: bool,
-    scratch: &mut [u8],
-) -> Result<usize, String> {
-    loop {
-        match stream.read(scratch) {
-            Ok(0) => return Err("closed by the peer".to_owned()),
-            Ok(count) => {
-                // The socket is empty, and the next byte makes a new edge; the end of the stream, if it was announced
-                // already, doesn't.
-                *readable = count == scratch.len() || ends;
-                return Ok(count);
-            }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                *readable = false;
-                return Ok(0);
-            }
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(format!("read: {error}")),
-        }
+fn read(stream: &mut Stream<TcpStream>, scratch: &mut [u8]) -> Result<usize, String> {
+    match stream.read(scratch) {
+        Ok(ReadOutcome::Bytes(count)) => Ok(count),
+        Ok(ReadOutcome::Nothing) => Ok(0),
+        Ok(ReadOutcome::End) => Err("closed by the peer".to_owned()),
+        Err(error) => Err(format!("read: {error}")),
     }
-}
-
-/// Whether the TCP connection is made.
-fn connected(stream: &TcpStream) -> Result<bool, String> {
-    let error = match stream.peer_addr() {
-        Ok(_) => return Ok(true),
-        Err(error) if error.kind() == ErrorKind::NotConnected => match stream.take_error() {
-            Ok(None) => return Ok(false),
-            Ok(Some(error)) | Err(error) => error,
-        },
-        Err(error) => error,
-    };
-    Err(format!("connect: {error}"))
-}
-
-fn start_connecting(address: SocketAddr, bind: Option<IpAddr>) -> io::Result<TcpStream> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
-    socket.set_tcp_nodelay(true)?;
-    let keepalive = TcpKeepalive::new()
-        .with_time(Duration::from_secs(60))
-        .with_interval(Duration::from_secs(10))
-        .with_retries(5);
-    socket.set_tcp_keepalive(&keepalive)?;
-    socket.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT))?;
-    if let Some(bind) = bind {
-        socket.bind(&SocketAddr::new(bind, 0).into())?;
-    }
-    match socket.connect(&address.into()) {
-        Ok(()) => {}
-        Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
-        Err(error) => return Err(error),
-    }
-    Ok(TcpStream::from_std(socket.into()))
 }

@@ -5,7 +5,7 @@
 //! next; so a host is reached however long its name takes. What was found is used once, so that the address of a dial
 //! is no older than the pause before it.
 
-use mio::Waker;
+use crate::net::Waker;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError, channel};

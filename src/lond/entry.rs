@@ -13,25 +13,17 @@ use super::reactor::{Accepted, Reactor, SetupError};
 use super::serve::LINGER;
 use crate::config::{Config, Host, HostId, Pin, Pins};
 use crate::logging;
+use crate::net::tcp;
 use crate::supervise::control::{Channel, FromServe, ToServe};
 use crate::supervise::signals::ToldToEnd;
 use crate::supervise::title;
 use crate::wire::secure::{Admission, HostKey, KeyError, TlsIdentity, Tunnel, TunnelError};
-use socket2::{SockRef, TcpKeepalive};
+use socket2::SockRef;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-/// Silence after which the kernel asks whether the caller is still there.
-const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
-/// Pause between two such questions.
-const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
-/// Questions without an answer that end the link.
-const KEEPALIVE_TRIES: u32 = 5;
-/// How long written bytes may stay unacknowledged, or the caller's receive window shut, before the link ends.
-const USER_TIMEOUT: Duration = Duration::from_secs(60);
+use std::time::Instant;
 
 /// Why a secure link cannot be served, whoever calls.
 #[derive(Debug, thiserror::Error)]
@@ -79,7 +71,7 @@ fn serve(seed: Seed) -> Result<(), SetupError> {
     let Seed { config, stream, remote, caller, control, ledger } = seed;
     let opening_deadline = Instant::now() + config.lond.opening_timeout;
     title::set(&format!("{} opening", remote.ip()));
-    if let Err(error) = set_up(&stream) {
+    if let Err(error) = tcp::set_up(SockRef::from(&stream)) {
         // The link can do without, and if it is broken that will show.
         log::debug!("set options of the link from {remote}: {error}");
     }
@@ -178,18 +170,6 @@ fn find_caller<'a>(
     }
 }
 
-fn set_up(stream: &TcpStream) -> io::Result<()> {
-    let socket = SockRef::from(stream);
-    // Answers are written once a turn already; to wait for more would only delay them.
-    socket.set_tcp_nodelay(true)?;
-    let keepalive = TcpKeepalive::new()
-        .with_time(KEEPALIVE_AFTER)
-        .with_interval(KEEPALIVE_EVERY)
-        .with_retries(KEEPALIVE_TRIES);
-    socket.set_tcp_keepalive(&keepalive)?;
-    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))
-}
-
 /// Says `refused` and waits a moment for the caller to close: closing with its `init` unread would take the word
 /// back.
 fn refuse(stream: &TcpStream) {
@@ -213,6 +193,7 @@ fn say_refused(mut stream: &TcpStream) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[test]
     fn a_refused_caller_reads_the_word_though_it_spoke_first() {
@@ -343,19 +324,5 @@ mod tests {
             matches!(&told[..], [FromServe::Spoke, FromServe::Refused { why, key: None }] if why.contains("host.key")),
             "{told:?}"
         );
-    }
-
-    #[test]
-    fn a_link_notices_a_caller_that_vanished() {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        set_up(&stream).unwrap();
-        let socket = SockRef::from(&stream);
-        assert!(socket.tcp_nodelay().unwrap());
-        assert!(socket.keepalive().unwrap());
-        assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE_AFTER);
-        assert_eq!(socket.tcp_keepalive_interval().unwrap(), KEEPALIVE_EVERY);
-        assert_eq!(socket.tcp_keepalive_retries().unwrap(), KEEPALIVE_TRIES);
-        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(USER_TIMEOUT));
     }
 }

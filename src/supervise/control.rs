@@ -11,9 +11,9 @@
 //! `InvalidData`: the other end is broken, and the channel with it.
 
 use crate::config::{HostId, Wire};
+use crate::net::{SourceFd, source_of};
 use crate::status::{HandlerStatus, PeerStatus};
 use crate::wire::line::{Line, LineReader, Outgoing};
-use mio::unix::SourceFd;
 use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
@@ -435,29 +435,7 @@ impl<S, R> AsFd for Channel<S, R> {
     }
 }
 
-impl<S, R> mio::event::Source for Channel<S, R> {
-    fn register(
-        &mut self,
-        registry: &mio::Registry,
-        token: mio::Token,
-        interest: mio::Interest,
-    ) -> io::Result<()> {
-        SourceFd(&self.stream.as_raw_fd()).register(registry, token, interest)
-    }
-
-    fn reregister(
-        &mut self,
-        registry: &mio::Registry,
-        token: mio::Token,
-        interest: mio::Interest,
-    ) -> io::Result<()> {
-        SourceFd(&self.stream.as_raw_fd()).reregister(registry, token, interest)
-    }
-
-    fn deregister(&mut self, registry: &mio::Registry) -> io::Result<()> {
-        SourceFd(&self.stream.as_raw_fd()).deregister(registry)
-    }
-}
+source_of!([S, R] Channel<S, R>, |it| SourceFd(&it.stream.as_raw_fd()));
 
 #[cfg(test)]
 mod tests {

@@ -5,7 +5,7 @@
 //! signal that comes between the two waits and is not lost. (The original left the mask blocked: its second HUP
 //! never came through.)
 
-use mio::unix::SourceFd;
+use crate::net::{SourceFd, source_of};
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal as Number, signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use signal_hook_mio::v1_0::Signals as Source;
@@ -62,29 +62,7 @@ impl Signals {
     }
 }
 
-impl mio::event::Source for Signals {
-    fn register(
-        &mut self,
-        registry: &mio::Registry,
-        token: mio::Token,
-        interest: mio::Interest,
-    ) -> io::Result<()> {
-        self.0.register(registry, token, interest)
-    }
-
-    fn reregister(
-        &mut self,
-        registry: &mio::Registry,
-        token: mio::Token,
-        interest: mio::Interest,
-    ) -> io::Result<()> {
-        self.0.reregister(registry, token, interest)
-    }
-
-    fn deregister(&mut self, registry: &mio::Registry) -> io::Result<()> {
-        self.0.deregister(registry)
-    }
-}
+source_of!([] Signals, |it| it.0);
 
 /// Blocks every signal; returns the mask as it was, for [`restore`].
 ///
@@ -171,26 +149,4 @@ impl AsFd for ToldToEnd {
     }
 }
 
-impl mio::event::Source for ToldToEnd {
-    fn register(
-        &mut self,
-        registry: &mio::Registry,
-        token: mio::Token,
-        interest: mio::Interest,
-    ) -> io::Result<()> {
-        SourceFd(&self.0.as_raw_fd()).register(registry, token, interest)
-    }
-
-    fn reregister(
-        &mut self,
-        registry: &mio::Registry,
-        token: mio::Token,
-        interest: mio::Interest,
-    ) -> io::Result<()> {
-        SourceFd(&self.0.as_raw_fd()).reregister(registry, token, interest)
-    }
-
-    fn deregister(&mut self, registry: &mio::Registry) -> io::Result<()> {
-        SourceFd(&self.0.as_raw_fd()).deregister(registry)
-    }
-}
+source_of!([] ToldToEnd, |it| SourceFd(&it.0.as_raw_fd()));

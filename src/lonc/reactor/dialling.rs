@@ -6,10 +6,9 @@ use crate::lonc::connection::Connection;
 use crate::lonc::link::Now;
 use crate::lonc::race::{ADDRESSES_MOST, Addresses, Race};
 use crate::lonc::turn::Dialled;
+use crate::net::{Event, Token};
 use crate::wire::line::Outgoing;
 use crate::wire::secure::Tunnel;
-use mio::Token;
-use mio::event::Event;
 use std::net::SocketAddr;
 
 /// Of attempts to reach the peer, of which one becomes the link and keeps its token.

@@ -14,18 +14,16 @@ use crate::lonc::permlog::PermLog;
 use crate::lonc::resolve::Resolver;
 use crate::lonc::session::{ClientId, Rest};
 use crate::lonc::turn::{Accepted, Dialled, Io, Read};
+use crate::net::{Event, Interest, ReadOutcome, Registry, Stream, Token, UnixListener, UnixStream, Waker};
 use crate::spool::Disk;
 use crate::status::PeerStatus;
 use crate::supervise::control::{Channel, FromLink, ToLink};
 use crate::supervise::title;
 use crate::wire::line::{Outgoing, READ_SIZE};
 use crate::wire::secure::TlsIdentity;
-use mio::event::Event;
-use mio::net::{UnixListener, UnixStream};
-use mio::{Interest, Registry, Token, Waker};
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
-use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::io::{self, ErrorKind, Write as _};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -38,12 +36,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 struct Client {
     id: ClientId,
-    stream: UnixStream,
-    /// There may be something to read; no further edge comes before a read has found nothing.
-    readable: bool,
-    /// The end of its input has been announced: a read that leaves the socket empty must be followed by another,
-    /// since no further edge comes for it.
-    input_ends: bool,
+    stream: Stream<UnixStream>,
 }
 
 /// See the module.
@@ -113,10 +106,7 @@ impl Sockets {
             return None;
         };
         let client = self.clients.get_mut(index)?.as_mut()?;
-        if event.is_readable() || event.is_read_closed() {
-            client.readable = true;
-            client.input_ends |= event.is_read_closed();
-        }
+        client.stream.note(event);
         Some(client.id)
     }
 
@@ -181,18 +171,20 @@ impl Sockets {
     }
 
     /// A program's connection is served from now on; whether it can be.
-    pub(super) fn add_client(&mut self, id: ClientId, mut stream: UnixStream) -> bool {
+    pub(super) fn add_client(&mut self, id: ClientId, stream: UnixStream) -> bool {
         let token = Token(FIRST_CLIENT + id.index());
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        if let Err(error) = self.registry.register(&mut stream, token, interest) {
-            log::error!("register a program's connection: {error}; closed");
-            return false;
-        }
+        let stream = match Stream::register(stream, &self.registry, token) {
+            Ok(stream) => stream,
+            Err(error) => {
+                log::error!("register a program's connection: {error}; closed");
+                return false;
+            }
+        };
         if self.clients.len() <= id.index() {
             self.clients.resize_with(id.index() + 1, || None);
         }
         if let Some(place) = self.clients.get_mut(id.index()) {
-            *place = Some(Client { id, stream, readable: true, input_ends: false });
+            *place = Some(Client { id, stream });
         }
         true
     }
@@ -254,7 +246,7 @@ impl Io for Sockets {
     }
 
     fn is_readable(&self, id: ClientId) -> bool {
-        self.client(id).is_some_and(|client| client.readable)
+        self.client(id).is_some_and(|client| client.stream.readable())
     }
 
     fn read(&mut self, id: ClientId, most: usize, hand_on: &mut dyn FnMut(&[u8])) -> Read {
@@ -262,30 +254,16 @@ impl Io for Sockets {
         let client = clients.get_mut(id.index()).and_then(|client| client.as_mut());
         let Some(client) = client.filter(|client| client.id == id) else { return Read::Gone };
         let Some(room) = scratch.get_mut(..most) else { return Read::Last(0) };
-        loop {
-            match client.stream.read(room) {
-                Ok(0) => {
-                    client.readable = false;
-                    return Read::End;
-                }
-                Ok(count) => {
-                    hand_on(room.get(..count).unwrap_or_default());
-                    if count < most && !client.input_ends {
-                        // The socket is empty, and the next byte makes a new edge.
-                        client.readable = false;
-                        return Read::Last(count);
-                    }
-                    return Read::Bytes(count);
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    client.readable = false;
-                    return Read::Last(0);
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => {
-                    say_if_ours("read from", &error);
-                    return Read::Gone;
-                }
+        match client.stream.read(room) {
+            Ok(ReadOutcome::End) => Read::End,
+            Ok(ReadOutcome::Nothing) => Read::Last(0),
+            Ok(ReadOutcome::Bytes(count)) => {
+                hand_on(room.get(..count).unwrap_or_default());
+                if client.stream.readable() { Read::Bytes(count) } else { Read::Last(count) }
+            }
+            Err(error) => {
+                say_if_ours("read from", &error);
+                Read::Gone
             }
         }
     }
@@ -293,7 +271,7 @@ impl Io for Sockets {
     fn write(&mut self, id: ClientId, out: &mut Outgoing) -> bool {
         let client = self.clients.get_mut(id.index()).and_then(|client| client.as_mut());
         let Some(client) = client.filter(|client| client.id == id) else { return false };
-        out.flush_to(&mut client.stream).inspect_err(|error| say_if_ours("write to", error)).is_ok()
+        client.stream.flush(out).inspect_err(|error| say_if_ours("write to", error)).is_ok()
     }
 
     fn close(&mut self, id: ClientId) {
@@ -308,7 +286,7 @@ impl Io for Sockets {
     fn hand_over(&mut self, programs: Vec<(ClientId, Rest<'_>)>) -> io::Result<()> {
         let with_streams = programs.into_iter().filter_map(|(id, rest)| {
             let client = self.client(id)?;
-            Some((client.stream.as_fd(), rest))
+            Some((client.stream.socket().as_fd(), rest))
         });
         self.handover.send(&with_streams.collect::<Vec<_>>())
     }
@@ -317,7 +295,7 @@ impl Io for Sockets {
     fn let_go(&mut self, id: ClientId) {
         if let Some(Some(client)) = self.clients.get_mut(id.index())
             && client.id == id
-            && let Err(error) = self.registry.deregister(&mut client.stream)
+            && let Err(error) = client.stream.deregister(&self.registry)
         {
             log::debug!("deregister a program's connection: {error}");
         }

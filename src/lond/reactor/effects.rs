@@ -5,11 +5,11 @@
 use super::Reactor;
 use super::keeper::Opening;
 use super::log_request::log;
-use super::stream::Stream;
 use super::wire::Wire;
 use crate::config::Pin;
 use crate::handler::{Reply, builtin};
 use crate::lond::service::Effect;
+use crate::net::Stream;
 use crate::supervise::control::FromServe;
 use crate::supervise::title;
 use std::io;

@@ -26,8 +26,7 @@ use super::program::Program;
 use crate::handler::socket::Conversation;
 use crate::handler::{Reply, Ticket};
 use crate::lond::service::Order;
-use mio::event::Event;
-use mio::{Registry, Token};
+use crate::net::{Event, Registry, Token};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 

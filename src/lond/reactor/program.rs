@@ -4,13 +4,10 @@
 //! Owns the connection. Whatever ends it ends in `drop_connection`, with the fault as its parameter; the conversation
 //! answers the requests that this costs, and says whether to dial anew.
 
-use super::stream::{ReadOutcome, Stream};
 use crate::handler::socket::{Conversation, Fault};
 use crate::handler::{Reply, Ticket};
 use crate::logging::repeats::Repeats;
-use mio::event::Event;
-use mio::net::UnixStream;
-use mio::{Registry, Token};
+use crate::net::{Event, ReadOutcome, Registry, Stream, Token, UnixStream};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;

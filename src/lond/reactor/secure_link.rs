@@ -4,19 +4,16 @@
 //! takes ([`crate::wire::secure::MAX_HANDSHAKE`]). A caller that is turned away gets the alert that says why; the
 //! link lingers for a moment, since closing it with bytes unread would take that back.
 
-use super::stream::Stream;
 use crate::config::{HostId, Pin};
 use crate::lond::Reason;
 use crate::lond::Suspect;
 use crate::lond::secure::{LINGER, Secure};
 use crate::lond::service::Effect;
+use crate::net::{SEALED_FULL, Stream, TcpStream, write_sealed};
+use crate::wire::line::Outgoing;
 use crate::wire::secure::{Tunnel, TunnelError};
-use mio::net::TcpStream;
 use std::io;
 use std::time::Instant;
-
-/// Bytes of ciphertext that may wait for the caller. At the bound nothing more is enciphered.
-const OUT_FULL: usize = 256 * 1024;
 
 /// One secure link.
 #[derive(Debug)]
@@ -141,28 +138,26 @@ impl SecureLink {
     /// # Errors
     /// What the socket said.
     pub fn flush(&mut self, link: &mut Stream<TcpStream>, now: Instant) -> io::Result<()> {
+        let mut nothing = Outgoing::default();
         loop {
-            let mut sealed = false;
-            if let Stage::Session(session) = &mut self.stage
-                && self.tunnel.out().len() < OUT_FULL
-            {
-                session.fill(now);
-                let frames = session.outgoing();
-                if !frames.is_empty() {
-                    // It fails only where the tunnel is gone, and then so is the session.
-                    self.tunnel.seal(frames.bytes()).map_err(io::Error::other)?;
-                    frames.clear();
-                    sealed = true;
+            let full = self.tunnel.out().len() >= SEALED_FULL;
+            let frames = match &mut self.stage {
+                Stage::Session(session) => {
+                    if !full {
+                        session.fill(now);
+                    }
+                    session.outgoing()
                 }
-            }
-            link.flush(self.tunnel.out())?;
+                Stage::Handshake(_) | Stage::Refused { .. } | Stage::Ended(_) => &mut nothing,
+            };
+            let sealed = write_sealed(&mut self.tunnel, frames, link)?;
             if let Stage::Session(session) = &mut self.stage
                 && self.tunnel.out().take_moved()
             {
                 session.moved(now);
             }
             // The caller's window bounds how often this goes round.
-            if !sealed || !self.tunnel.out().is_empty() {
+            if sealed == 0 || !self.tunnel.out().is_empty() {
                 return Ok(());
             }
         }

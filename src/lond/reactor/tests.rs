@@ -125,7 +125,7 @@ fn a_program_with_a_full_queue_is_tried_until_there_is_room() {
     socket.bind(&socket2::SockAddr::unix(rig.socket()).unwrap()).unwrap();
     socket.listen(0).unwrap();
     let mut queued = Vec::new();
-    while let Ok(connection) = mio::net::UnixStream::connect(rig.socket()) {
+    while let Ok(connection) = crate::net::UnixStream::connect(rig.socket()) {
         queued.push(connection);
     }
     let mut link = rig.open();

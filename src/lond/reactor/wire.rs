@@ -1,13 +1,12 @@
 //! The wire of a link, as the reactor's loop sees it: one face for both.
 
 use super::secure_link::SecureLink;
-use super::stream::Stream;
 use crate::config::Pin;
 use crate::handler::{Reply, Ticket};
 use crate::lond::Reason;
 use crate::lond::serve::Serve;
 use crate::lond::service::Effect;
-use mio::net::TcpStream;
+use crate::net::{Stream, TcpStream};
 use std::io;
 use std::time::Instant;
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::lond::reactor::tests::rig::PATIENCE;
-use mio::{Events, Poll};
+use crate::net::{Events, Poll};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 

@@ -40,6 +40,11 @@ impl<S: Source + Read + Write> Stream<S> {
         Ok(Stream { socket, readable: true, writable: true, read_closed: false })
     }
 
+    /// A registered socket that has nothing to be read before an event says so.
+    pub(super) fn not_readable_yet(socket: S) -> Stream<S> {
+        Stream { socket, readable: false, writable: true, read_closed: false }
+    }
+
     /// The socket.
     pub fn socket(&self) -> &S {
         &self.socket
@@ -55,6 +60,14 @@ impl<S: Source + Read + Write> Stream<S> {
     /// Whether a read may bring something.
     pub fn readable(&self) -> bool {
         self.readable
+    }
+
+    /// Takes it out of the poll: it is another's from now on.
+    ///
+    /// # Errors
+    /// What the registry said.
+    pub fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        registry.deregister(&mut self.socket)
     }
 
     /// Reads once.
