@@ -21,7 +21,8 @@
 //! | room | what it owns | sockets, clock, files? |
 //! | --- | --- | --- |
 //! | [`config`] | `lonnet.toml`, `hosts.tab` and `hosts.pins` as checked values; every error says `file:line` | reads files |
-//! | [`wire`] | bytes to lines and back; the classic opening dialogue and cipher; the secure tunnel and frames | none: pure; this host's key is a file |
+//! | [`wire`] | bytes to lines and back; the classic opening dialogue and cipher; the secure tunnel and frames; what makes both flow | none: pure; this host's key is a file |
+//! | [`net`] | sockets that do not wait: readiness, a connection's options, the way out through a tunnel | sockets |
 //! | [`disk`] | the durable steps that files need, real or in memory with faults; the lock on a folder | files |
 //! | [`spool`] | the delayed directory of one peer | files, through the `Disk` trait |
 //! | [`lonc`] | `supervisor`: children, signals, status files; `broker` and `turn` (pure), `reactor`: one link child | supervisor, reactor |
