@@ -9,10 +9,11 @@
 //! Errors are [`io::Error`]: `InvalidInput` for what cannot be a request, `UnexpectedEof` when the broker closed
 //! before it answered, `InvalidData` for an answer beyond [`MAX_ANSWER`], else what the system said.
 
-use crate::config::{Config, HostId};
+use crate::base::HostId;
+use crate::base::line::{Line, LineReader, Outgoing, READ_SIZE};
+use crate::config::Config;
 use crate::owner::{self, Owner, folders};
 use crate::spool::drop_in_file;
-use crate::wire::line::{Line, LineReader, Outgoing, READ_SIZE};
 use jiff::Timestamp;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::geteuid;

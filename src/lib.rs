@@ -20,10 +20,10 @@
 //!
 //! | room | what it owns | sockets, clock, files? |
 //! | --- | --- | --- |
+//! | [`base`] | the ground: ids, pins, what names a message, lines, clock, log, durable steps and the lock on a folder; knows of no other room | log, and files through `Disk` |
 //! | [`config`] | `lonnet.toml`, `hosts.tab` and `hosts.pins` as checked values; every error says `file:line` | reads files |
 //! | [`wire`] | bytes to lines and back; the classic opening dialogue and cipher; the secure tunnel and frames; what makes both flow | none: pure; this host's key is a file |
 //! | [`net`] | sockets that do not wait: readiness, a connection's options, the way out through a tunnel | sockets |
-//! | [`disk`] | the durable steps that files need, real or in memory with faults; the lock on a folder | files |
 //! | [`spool`] | the delayed directory of one peer | files, through the `Disk` trait |
 //! | [`lonc`] | `supervisor`: children, signals, status files; `broker` and `turn` (pure), `reactor`: one link child | supervisor, reactor |
 //! | [`lond`] | `supervisor`: accepting; `serve` and `secure` (pure), `record`, `reactor`: one link child | supervisor, reactor; `record`, through `Disk` |
@@ -39,12 +39,11 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable, clippy::todo)]
 #![deny(clippy::unimplemented)]
 
+pub mod base;
 pub mod cli;
 pub mod client;
 pub mod config;
-pub mod disk;
 pub mod handler;
-pub mod logging;
 pub mod lonc;
 pub mod lond;
 pub mod net;

@@ -8,8 +8,9 @@
 mod faults;
 
 use faults::{KEEPS, faults_for};
-use lonnet::disk::{Disk, Fault, FaultyDisk, Keep};
-use lonnet::lond::record::{Key, Look, Record};
+use lonnet::base::Key;
+use lonnet::base::disk::{Disk, Fault, FaultyDisk, Keep};
+use lonnet::lond::record::{Look, Record};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 

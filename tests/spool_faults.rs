@@ -10,9 +10,10 @@ mod faults;
 
 use faults::{KEEPS, faults_for};
 use jiff::Timestamp;
-use lonnet::config::SpoolLimits;
-use lonnet::disk::{Disk, Fault, FaultyDisk, Keep};
-use lonnet::spool::{Sequence, Spool, StoreError};
+use lonnet::base::Sequence;
+use lonnet::base::disk::{Disk, Fault, FaultyDisk, Keep};
+use lonnet::spool::SpoolLimits;
+use lonnet::spool::{Spool, StoreError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::path::Path;

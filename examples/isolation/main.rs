@@ -13,7 +13,7 @@ mod load;
 mod rig;
 
 use load::{Crowd, Latency, measure};
-use lonnet::config::SpoolLimits;
+use lonnet::spool::SpoolLimits;
 use lonnet::spool::{RealDisk, Spool, SpoolLock};
 use nix::sys::signal::Signal;
 use rig::{NEAR, Program, Result, Rig, serve_slowly};

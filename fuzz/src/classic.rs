@@ -1,12 +1,12 @@
 //! The classic wire: both ends of a link, and its cipher.
 
 use super::pieces;
-use lonnet::config::HostId;
+use lonnet::base::HostId;
+use lonnet::base::line::Outgoing;
 use lonnet::lonc::protocol::{Classic, Heard, Message, Protocol};
 use lonnet::lond::serve::{Serve, Settings};
 use lonnet::lond::service::{Effect, Route, Service};
 use lonnet::wire::classic::Cipher;
-use lonnet::wire::line::Outgoing;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 

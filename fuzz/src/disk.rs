@@ -2,11 +2,12 @@
 
 use super::files;
 use jiff::{SignedDuration, Timestamp};
-use lonnet::config::SpoolLimits;
-use lonnet::disk::FaultyDisk;
+use lonnet::base::Sequence;
+use lonnet::base::disk::FaultyDisk;
 use lonnet::lonc::inbox_owner::inbox_owner;
 use lonnet::lond::record::{self, Look, Record};
-use lonnet::spool::{Finding, Sequence, Spool, Told, check, check_dropped};
+use lonnet::spool::SpoolLimits;
+use lonnet::spool::{Finding, Spool, Told, check, check_dropped};
 use std::path::Path;
 
 const DELAYED: &str = "/delayed";

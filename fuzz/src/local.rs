@@ -1,8 +1,8 @@
 //! A local program's lines.
 
 use super::pieces;
+use lonnet::base::line::{Line, LineReader};
 use lonnet::lonc::request::{Forward, Request, parse, payload};
-use lonnet::wire::line::{Line, LineReader};
 
 /// Longest line of a program.
 const MAX_LINE: usize = 100;

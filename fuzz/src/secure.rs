@@ -1,14 +1,14 @@
 //! The secure wire: frames, opening frames, and both ends of a link.
 
 use super::pieces;
-use lonnet::config::HostId;
+use lonnet::base::HostId;
+use lonnet::base::Sequence;
+use lonnet::base::line::Outgoing;
 use lonnet::handler::Reply;
 use lonnet::lonc::protocol::{Heard, HeldCommands, Message, Once, Protocol, Secure as Calling, Terms};
 use lonnet::lond::secure::{Recalled, Said, Secure as Called, Settings};
 use lonnet::lond::service::{Effect, Route, Service};
-use lonnet::spool::Sequence;
 use lonnet::wire::flow::{Assembly, Taken};
-use lonnet::wire::line::Outgoing;
 use lonnet::wire::secure::{
     CalledHello, CallerHello, CriticalHead, Frame, FrameError, FrameReader, HEADER, MAX_BODY, MAX_UNFINISHED,
     put_answer, put_broken_answer, put_cancel, put_critical, put_go_away, put_pong, put_request, put_window,

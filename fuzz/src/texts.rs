@@ -2,8 +2,9 @@
 
 use super::files;
 use jiff::{Timestamp, tz::TimeZone};
-use lonnet::config::{Config, HostId, Hosts, MAX_FILE, PinFile, Pins, Problem, Target};
-use lonnet::logging::steers;
+use lonnet::base::logging::steers;
+use lonnet::base::{HostId, Pins};
+use lonnet::config::{Config, Hosts, MAX_FILE, PinFile, Problem, Target};
 use lonnet::status::{
     ServeSnapshot, Snapshot, callers, classic_text, findings, json, one_peer, parse, table,
 };

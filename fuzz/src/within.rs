@@ -1,7 +1,7 @@
 //! What the programs of one host say to each other: control sockets, the admin socket, and what crosses `exec`.
 
 use super::pieces;
-use lonnet::config::HostId;
+use lonnet::base::HostId;
 use lonnet::supervise::admin::{Admin, Asked};
 use lonnet::supervise::control::{self, Carried, Channel, FromLink, FromServe, Message, ToLink, ToServe};
 use lonnet::supervise::handoff;

@@ -11,7 +11,8 @@
 
 use super::admin::ask;
 use super::{Failure, as_service_user, complain};
-use crate::config::{Config, ConfigErrors, HostId, Salvage};
+use crate::base::HostId;
+use crate::config::{Config, ConfigErrors, Salvage};
 use crate::lond::record;
 use crate::status::{Snapshot, parse};
 use crate::supervise::admin::About;

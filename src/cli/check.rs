@@ -8,7 +8,8 @@
 mod access;
 
 use super::{Failure, print, typed};
-use crate::config::{Config, Pin, Problem, Wire};
+use crate::base::{Pin, WireKind};
+use crate::config::{Config, Problem};
 use crate::status::json;
 use crate::wire::secure::{HostKey, KeyError, KeyFile};
 use nix::unistd::{User, geteuid};
@@ -104,7 +105,7 @@ impl Found {
     }
 
     fn look_at_keys(&mut self, config: &Config) {
-        let secure = config.peers.iter().any(|peer| peer.wire == Wire::Secure) || !config.lond.classic;
+        let secure = config.peers.iter().any(|peer| peer.wire == WireKind::Secure) || !config.lond.classic;
         if let Ok(metadata) = fs::metadata(&config.key_dir) {
             let mode = metadata.permissions().mode() & 0o777;
             if mode & 0o077 != 0 {

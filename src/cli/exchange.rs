@@ -5,8 +5,8 @@
 //! is yet to be read, is answered by the command itself: every request has its one line of output.
 
 use super::{Asked, Failure, print};
+use crate::base::line::{Line, LineReader, READ_SIZE};
 use crate::client::{Client, MAX_ANSWER};
-use crate::wire::line::{Line, LineReader, READ_SIZE};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io;

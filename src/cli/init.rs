@@ -4,8 +4,9 @@
 //! there already is touched.
 
 use super::{Failure, print};
-use crate::config::{Config, HostId, Pin};
-use crate::disk::own::OwnFile;
+use crate::base::disk::own::OwnFile;
+use crate::base::{HostId, Pin};
+use crate::config::Config;
 use crate::wire::secure::{HostKey, KeyError, KeyFile};
 use std::fs::{self, DirBuilder};
 use std::io::{self, Write};

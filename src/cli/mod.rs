@@ -21,7 +21,8 @@ mod stop;
 mod terminal;
 mod wait;
 
-use crate::config::{Config, ConfigErrors, HostId};
+use crate::base::HostId;
+use crate::config::{Config, ConfigErrors};
 use crate::owner::{Owner, confine};
 use crate::supervise::startup::DEFAULT_CONFIG;
 use crate::wire::secure::KeyError;

@@ -10,7 +10,8 @@ pub(super) mod check;
 
 use super::bearings::Bearings;
 use super::{Failure, print, terminal};
-use crate::config::{Config, HostId};
+use crate::base::HostId;
+use crate::config::Config;
 use crate::lonc::inbox_owner::inbox_owner;
 use crate::spool::{self, Delayed, Listing};
 use crate::status::{Head, ago, columns, cut, one_line, set_aside};
@@ -180,7 +181,8 @@ fn some(count: u64, what: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spool::{InboxFile, Listed, Sequence};
+    use crate::base::Sequence;
+    use crate::spool::{InboxFile, Listed};
 
     const NOW: &str = "2026-11-20T09:12:14Z";
 

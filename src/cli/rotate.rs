@@ -18,7 +18,8 @@ mod links;
 
 use super::pin::{line, with_keys};
 use super::{Failure, print, typed};
-use crate::config::{Config, Pin};
+use crate::base::Pin;
+use crate::config::Config;
 use crate::wire::secure::{HostKey, KeyError, KeyFile, sync_folder};
 use std::fs::{self, File, TryLockError};
 use std::io;

@@ -3,7 +3,8 @@
 
 use super::section::Report;
 use super::settings::{Overlay, Settings};
-use super::{HostId, Peer, Pins, Target, Wire};
+use super::{Peer, Target};
+use crate::base::{HostId, Pins, WireKind};
 use crate::wire::secure::least_window;
 use std::collections::{BTreeMap, HashMap};
 
@@ -15,7 +16,7 @@ const MAX_NAMES: usize = 5;
 pub(super) fn warn_of_pins(settings: &Settings, peers: &[Peer], pins: Option<&Pins>, report: &mut Report) {
     let shown = settings.pins.display();
     let line_of = line_of_key(settings, settings.lonc_line, |keys| keys.wire.map(|wire| wire.line));
-    let secure = peers.iter().filter(|peer| peer.wire == Wire::Secure).map(|peer| &peer.host.id);
+    let secure = peers.iter().filter(|peer| peer.wire == WireKind::Secure).map(|peer| &peer.host.id);
     match pins {
         None if secure.clone().next().is_some() || !settings.lond.classic => {
             let what = format!(

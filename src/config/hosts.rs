@@ -6,8 +6,8 @@
 //! whatever bytes it has; the lines after it are read nevertheless.
 
 use super::problem::{ConfigErrors, Problem, keep};
+use crate::base::{HostId, is_plain};
 use std::collections::{HashMap, HashSet};
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
@@ -19,73 +19,6 @@ const MAX_NAME: usize = 253;
 
 /// What some editors put before UTF-8 text.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
-
-/// Id of a host. It becomes a file name, a part of the cipher key and a word of the wire: 1 to 64 of
-/// `A-Z a-z 0-9 . _ -`, no leading dot, and not a name that `run_dir` has other use for.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct HostId(String);
-
-impl HostId {
-    /// Longest id in bytes.
-    pub const MAX: usize = 64;
-
-    /// Checks a text.
-    ///
-    /// # Errors
-    /// What is wrong with it, as the end of a sentence that begins with the id's place.
-    pub fn new(text: &str) -> Result<HostId, String> {
-        let usable = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-');
-        if text.is_empty() {
-            return Err("the host id is empty".into());
-        }
-        if text.len() > Self::MAX {
-            return Err(format!("host id is longer than {} characters", Self::MAX));
-        }
-        if text.starts_with('.') {
-            return Err(format!("host id {text:?} begins with a dot"));
-        }
-        if !text.bytes().all(usable) {
-            return Err(format!("host id {text:?} has characters other than A-Z a-z 0-9 . _ -"));
-        }
-        if ["lonc.pid", "lond.pid", "lonc.sock", "lond.sock"].contains(&text) {
-            return Err(format!(
-                "host id {text:?} is the name of a file that the programs make for themselves"
-            ));
-        }
-        Ok(HostId(text.to_owned()))
-    }
-
-    /// Stands for an id that nothing tells. A host may have it, and is then one of which nothing is known.
-    pub(super) fn unknown() -> HostId {
-        HostId("-".to_owned())
-    }
-
-    /// The text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for HostId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl TryFrom<String> for HostId {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        HostId::new(&text)
-    }
-}
-
-impl From<HostId> for String {
-    fn from(id: HostId) -> String {
-        id.0
-    }
-}
 
 /// What a host is for (`library`, `access`, ...); any word.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -302,11 +235,10 @@ fn check_word(field: &str, word: &str) -> Result<(), String> {
 }
 
 fn check_name(name: &str) -> Result<(), String> {
-    let usable = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-');
     if name.len() > MAX_NAME {
         return Err(format!("the host name is longer than {MAX_NAME} characters"));
     }
-    if !name.bytes().all(usable) {
+    if !is_plain(name.as_bytes()) {
         return Err(format!("the host name {name:?} has characters other than A-Z a-z 0-9 . _ -"));
     }
     Ok(())

@@ -13,7 +13,7 @@
 //! | `section` | the keys of one table with their lines; what nobody asked for is unknown |
 //! | `value` | one value to one checked type |
 //! | `hosts` | `hosts.tab` |
-//! | `pins` | `hosts.pins` |
+//! | `pins` | `hosts.pins`: which pin is whose |
 //! | `place` | where a path leads for good |
 //! | `problem` | what is wrong, and where |
 
@@ -31,13 +31,15 @@ mod section;
 mod settings;
 mod value;
 
-pub use hosts::{Host, HostId, Hosts, Role};
-pub use pins::{Pin, PinFile, Pins};
+pub use hosts::{Host, Hosts, Role};
+pub use pins::PinFile;
 pub use place::settled;
 pub use problem::{ConfigErrors, Problem};
 pub use resolve::{MAX_FILE, Source};
 pub use salvage::{PeerAbout, Salvage, Whereabouts};
 
+use crate::base::{HostId, Pins, WireKind};
+use crate::spool::SpoolLimits;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -93,7 +95,7 @@ pub struct Peer {
     /// Address that the link is made from; `None`: any.
     pub bind: Option<IpAddr>,
     /// What is spoken on the link.
-    pub wire: Wire,
+    pub wire: WireKind,
     /// How long a request may wait for its answer (default 300 s).
     pub request_timeout: Duration,
     /// How long the TCP connection may take to be made (default 20 s).
@@ -129,27 +131,6 @@ pub enum Target {
         /// TCP port.
         port: u16,
     },
-}
-
-/// What is spoken on a link.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Wire {
-    /// TLS 1.3 with pinned keys.
-    Secure,
-    /// What the original speaks: not private.
-    Classic,
-}
-
-/// Bounds of one peer's spool; beyond them a critical message is answered `con_failed`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SpoolLimits {
-    /// Most messages that may wait (default 1,000,000).
-    pub messages: u64,
-    /// Most bytes of segments on disk (default 1 GiB).
-    pub bytes: u64,
-    /// Bytes that must stay free on the file system (default 64 MiB, or a sixteenth of a smaller file system).
-    pub keep_free: u64,
 }
 
 /// The `[lond]` table.
@@ -216,24 +197,6 @@ impl Allow {
             Allow::Host(id) => *id == host.id,
             Allow::Role(role) => *role == host.role.0,
             Allow::Domain(domain) => *domain == host.domain,
-        }
-    }
-}
-
-impl Wire {
-    /// The word of the configuration and of every view: `secure`, `classic`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Wire::Secure => "secure",
-            Wire::Classic => "classic",
-        }
-    }
-
-    /// Whether only the two hosts can read what crosses the link.
-    pub fn is_private(self) -> bool {
-        match self {
-            Wire::Secure => true,
-            Wire::Classic => false,
         }
     }
 }

@@ -5,21 +5,11 @@
 //! the same pin for two ids is an error. `#` begins a comment; blank lines and spaces don't matter. A bad line is a
 //! [`Problem`] with its line, whatever bytes it has; the lines after it are read nevertheless.
 
+use super::Hosts;
 use super::problem::{Problem, keep};
-use super::{HostId, Hosts};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use crate::base::{HostId, Pin, Pins};
 use std::collections::HashMap;
-use std::fmt;
 use std::path::Path;
-use std::str::FromStr;
-use std::sync::Arc;
-
-/// What a pin begins with: the only hash that there is.
-const PREFIX: &str = "sha256:";
-
-/// Bytes of a hash.
-const HASH: usize = 32;
 
 /// Most pins of one host: a change of keys needs two. More is an error, since a caller compares against each.
 const MAX_PER_HOST: usize = 8;
@@ -30,95 +20,6 @@ const ONE_KEY_EACH: &str = "a key is one host's; if one machine is a copy of the
 
 /// What some editors put before UTF-8 text.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
-
-/// A public key, by the SHA-256 of its SubjectPublicKeyInfo.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Pin([u8; HASH]);
-
-impl Pin {
-    /// The pin of a key, given its SubjectPublicKeyInfo as DER.
-    pub fn of(key: &[u8]) -> Pin {
-        let digest = ring::digest::digest(&ring::digest::SHA256, key);
-        let mut hash = [0; HASH];
-        hash.copy_from_slice(digest.as_ref());
-        Pin(hash)
-    }
-}
-
-impl fmt::Display for Pin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{PREFIX}{}", STANDARD.encode(self.0))
-    }
-}
-
-impl fmt::Debug for Pin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl FromStr for Pin {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Pin, String> {
-        let wrong = || format!("want sha256: and 44 characters of base64, not {text:?}");
-        let hash = STANDARD.decode(text.strip_prefix(PREFIX).ok_or_else(wrong)?).map_err(|_| wrong())?;
-        hash.try_into().map(Pin).map_err(|_| wrong())
-    }
-}
-
-/// The pins of all hosts. A clone is the same set and costs nothing.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Pins(Arc<Sets>);
-
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Sets {
-    of: HashMap<HostId, Vec<Pin>>,
-    who: HashMap<Pin, HostId>,
-}
-
-impl Pins {
-    /// The pins of a host, in the order of the file; none: no secure link to or from it.
-    pub fn of(&self, id: &HostId) -> &[Pin] {
-        self.0.of.get(id).map_or(&[], Vec::as_slice)
-    }
-
-    /// Whose key it is.
-    pub fn who(&self, pin: &Pin) -> Option<&HostId> {
-        self.0.who.get(pin)
-    }
-
-    /// How many pins there are.
-    pub fn len(&self) -> usize {
-        self.0.who.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.0.who.is_empty()
-    }
-
-    /// A set of these pins; of two that are the same the first stays.
-    pub fn from_pairs(pairs: impl IntoIterator<Item = (HostId, Pin)>) -> Pins {
-        let mut sets = Sets::default();
-        for (id, pin) in pairs {
-            sets.add(id, pin);
-        }
-        Pins(Arc::new(sets))
-    }
-}
-
-impl Sets {
-    /// Adds a pin that is new; otherwise says whose it is already.
-    fn add(&mut self, id: HostId, pin: Pin) -> Option<&HostId> {
-        if self.who.contains_key(&pin) {
-            return self.who.get(&pin);
-        }
-        self.of.entry(id.clone()).or_default().push(pin);
-        self.who.insert(pin, id);
-        None
-    }
-}
 
 /// What reading a file came to.
 #[derive(Debug, Default)]
@@ -136,7 +37,6 @@ impl PinFile {
     /// that cannot be told.
     pub fn parse(file: &Path, bytes: &[u8], hosts: Option<&Hosts>) -> PinFile {
         let mut found = PinFile::default();
-        let mut sets = Sets::default();
         let mut lines = HashMap::new();
         let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
         for (index, bytes) in bytes.split(|&byte| byte == b'\n').enumerate() {
@@ -153,13 +53,14 @@ impl PinFile {
                 let what = format!("{id} is none of the {} hosts of the table", hosts.len());
                 keep(&mut found.warnings, Problem::at(file, line, what));
             }
-            if sets.of.get(&id).is_some_and(|pins| pins.len() >= MAX_PER_HOST && !pins.contains(&pin)) {
+            let pins = found.pins.of(&id);
+            if pins.len() >= MAX_PER_HOST && !pins.contains(&pin) {
                 let what = format!("{id} has {MAX_PER_HOST} pins already");
                 keep(&mut found.problems, Problem::at(file, line, what));
                 continue;
             }
             let first = *lines.entry(pin).or_insert(line);
-            match sets.add(id.clone(), pin) {
+            match found.pins.add(id.clone(), pin) {
                 None => {}
                 Some(owner) if *owner == id => {
                     let what = format!("the same pin of {id} stands in line {first} already");
@@ -171,7 +72,6 @@ impl PinFile {
                 }
             }
         }
-        found.pins = Pins(Arc::new(sets));
         found
     }
 }
@@ -201,25 +101,6 @@ mod tests {
 
     fn said(problems: &[Problem]) -> Vec<String> {
         problems.iter().map(ToString::to_string).collect()
-    }
-
-    #[test]
-    fn a_pin_is_the_hash_in_base64_and_nothing_else_is_one() {
-        let pin = Pin::of(b"key");
-        let text = pin.to_string();
-        assert_eq!(text, "sha256:LHDhK3oGRvkiefQnx7OOczTY5Tic/xZ6HcMOc/gmtoM=");
-        assert_eq!(text.parse(), Ok(pin));
-        let bare = text.strip_prefix(PREFIX).unwrap();
-        for bad in [
-            "",
-            "sha256:",
-            bare,
-            text.strip_suffix('=').unwrap(),
-            &format!("{text}A"),
-            &text.replace("256", "1"),
-        ] {
-            assert!(bad.parse::<Pin>().is_err(), "{bad:?}");
-        }
     }
 
     #[test]

@@ -5,7 +5,9 @@
 
 use super::section::{Placed, Report, Section};
 use super::value::{self, Address};
-use super::{Allow, Handler, HostId, Lond, SpoolLimits, Wire};
+use super::{Allow, Handler, Lond};
+use crate::base::{HostId, WireKind};
+use crate::spool::SpoolLimits;
 use crate::wire::secure::least_window;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -68,7 +70,7 @@ pub(super) struct Overlay {
     pub address: Option<Address>,
     pub port: Option<u16>,
     pub bind: Option<Placed<IpAddr>>,
-    pub wire: Option<Placed<Wire>>,
+    pub wire: Option<Placed<WireKind>>,
     pub request_timeout: Option<Duration>,
     pub connect_timeout: Option<Duration>,
     pub opening_timeout: Option<Duration>,
@@ -198,8 +200,8 @@ impl Overlay {
         self.bind.map(|bind| bind.value).filter(|address| !address.is_unspecified())
     }
 
-    pub(super) fn wire(&self) -> Wire {
-        self.wire.map_or(Wire::Secure, |wire| wire.value)
+    pub(super) fn wire(&self) -> WireKind {
+        self.wire.map_or(WireKind::Secure, |wire| wire.value)
     }
 
     pub(super) fn request_timeout(&self) -> Duration {

@@ -2,7 +2,8 @@
 //!
 //! Each function here says what it wants and what it got, as the end of a sentence that begins with the key.
 
-use super::{Allow, HostId, Wire};
+use super::Allow;
+use crate::base::{HostId, WireKind};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -78,10 +79,10 @@ pub(super) fn log_level(value: &DeValue<'_>) -> Result<log::LevelFilter, String>
     }
 }
 
-pub(super) fn wire(value: &DeValue<'_>) -> Result<Wire, String> {
+pub(super) fn wire(value: &DeValue<'_>) -> Result<WireKind, String> {
     match string(value, "a word")? {
-        "secure" => Ok(Wire::Secure),
-        "classic" => Ok(Wire::Classic),
+        "secure" => Ok(WireKind::Secure),
+        "classic" => Ok(WireKind::Classic),
         other => Err(format!("want \"secure\" or \"classic\", not {other:?}")),
     }
 }

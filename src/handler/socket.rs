@@ -20,7 +20,7 @@
 //! a request of which the program cannot have seen a byte when its connection ended.
 
 use super::{Reply, Ticket};
-use crate::wire::line::{Line, LineReader, Outgoing};
+use crate::base::line::{Line, LineReader, Outgoing};
 use std::collections::VecDeque;
 use std::io;
 use std::time::{Duration, Instant};

@@ -23,11 +23,12 @@ use super::protocol::{Message, Terms};
 use super::request::{self, Request};
 use super::session::{ClientId, Session};
 use super::sessions::{Admission, Hoarder, Sessions};
-use crate::config::{Config, HostId, Hosts, Peer, Wire};
-use crate::logging::repeats::Repeats;
+use crate::base::line::Line;
+use crate::base::log_quota::Repeats;
+use crate::base::{HostId, WireKind};
+use crate::config::{Config, Hosts, Peer};
 use crate::spool::{Disk, Spool};
 use crate::status::{LinkState, PeerStatus};
-use crate::wire::line::Line;
 use away::Away;
 use delivery::Store;
 use handing::Handing;
@@ -94,7 +95,7 @@ struct Counters {
 /// See the module.
 pub struct Broker<D: Disk> {
     peer: HostId,
-    wire: Wire,
+    wire: WireKind,
     delayed_dir: PathBuf,
     hosts: Hosts,
     sessions: Sessions,
@@ -399,7 +400,7 @@ impl<D: Disk> Broker<D> {
     }
 
     /// The link's bytes to be written.
-    pub fn link_out(&mut self) -> &mut crate::wire::line::Outgoing {
+    pub fn link_out(&mut self) -> &mut crate::base::line::Outgoing {
         &mut self.link.out
     }
 
@@ -470,10 +471,10 @@ impl<D: Disk> Broker<D> {
                 self.link.doing(now)
             },
             wire: match self.wire {
-                Wire::Classic => "classic".to_owned(),
-                Wire::Secure => "secure".to_owned(),
+                WireKind::Classic => "classic".to_owned(),
+                WireKind::Secure => "secure".to_owned(),
             },
-            private: self.wire == Wire::Secure,
+            private: self.wire == WireKind::Secure,
             // The reactor has the key.
             own_pin: None,
             in_flight: self.pending.len() as u64,
@@ -488,7 +489,7 @@ impl<D: Disk> Broker<D> {
             last_error: last_error.map(|(text, _)| text.clone()),
             last_error_at: last_error.map(|(_, at)| at.told(now)),
             last_error_past: !draining && last_error.is_some_and(|(_, at)| self.link.is_past(*at)),
-            last_log: crate::logging::last_line(),
+            last_log: crate::base::logging::last_line(),
             away: self.away.status(now, |command| self.spool.held(command)),
         }
     }

@@ -4,9 +4,9 @@
 //! It becomes ready once: when the TCP connection is made and the tunnel, if there is one, is established. Every error is
 //! final; whoever gets one drops the connection.
 
-use crate::config::Pin;
+use crate::base::Pin;
+use crate::base::line::Outgoing;
 use crate::net::{Event, ReadOutcome, Registry, Stream, TcpStream, Token, tcp, write_sealed};
-use crate::wire::line::Outgoing;
 use crate::wire::secure::Tunnel;
 use std::io;
 use std::net::{IpAddr, SocketAddr};

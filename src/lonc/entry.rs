@@ -12,8 +12,9 @@ use super::handover::Passage;
 use super::link::Now;
 use super::permlog::PermLog;
 use super::reactor::Reactor;
-use crate::config::{Config, Peer, Pin, Wire};
-use crate::disk::{Guarded, RealDisk, locked_by};
+use crate::base::disk::{Guarded, RealDisk, locked_by};
+use crate::base::{Pin, WireKind};
+use crate::config::{Config, Peer};
 use crate::spool::{Spool, SpoolLock};
 use crate::supervise::control::Channel;
 use crate::supervise::places::{child_holder, is_same_place};
@@ -66,7 +67,7 @@ pub fn run(seed: Seed) -> ! {
 
 fn serve(seed: Seed) -> Result<(), Box<dyn Error>> {
     let Seed { config, peer, listener, control, passage } = seed;
-    crate::logging::set_host(peer.host.id.as_str());
+    crate::base::logging::set_host(peer.host.id.as_str());
     title::set(&format!("{} starting", peer.host.id));
     let dir = config.spool_path(&peer.host.id);
     let ourselves = child_holder("lonc", &config);
@@ -131,7 +132,7 @@ fn wait_supervised(control: BorrowedFd<'_>) -> bool {
 /// There is no way to know the peer, or to be known: what to put right. The peer is not dialled then; a key or pin that is
 /// mended is seen at the next reload.
 fn keys(config: &Config, peer: &Peer) -> Result<Option<(TlsIdentity, Vec<Pin>)>, String> {
-    if peer.wire == Wire::Classic {
+    if peer.wire == WireKind::Classic {
         return Ok(None);
     }
     let pins = config.pins.of(&peer.host.id).to_vec();

@@ -8,11 +8,13 @@
 mod tests;
 
 use super::protocol::{Classic, Heard, Message, Protocol, Secure, Terms};
-use crate::config::{Peer, Wire};
-use crate::logging::repeats::Quota;
-use crate::status::{LinkState, put_right};
+use crate::base::WireKind;
+use crate::base::clock::put_right;
+use crate::base::line::Outgoing;
+use crate::base::log_quota::Quota;
+use crate::config::Peer;
+use crate::status::LinkState;
 use crate::wire::flow::{Beat, Heartbeat};
-use crate::wire::line::Outgoing;
 use jiff::{SignedDuration, Timestamp};
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -112,7 +114,7 @@ pub struct Link {
     heart: Heartbeat,
     /// By then a heartbeat asked for by a person must be answered.
     probe: Option<Instant>,
-    wire: Wire,
+    wire: WireKind,
     terms: Terms,
     connect_timeout: Duration,
     opening_timeout: Duration,
@@ -260,10 +262,10 @@ impl Link {
         self.probe = None;
         let Terms { caller, called, max_line, .. } = &self.terms;
         self.protocol = Some(match self.wire {
-            Wire::Classic => {
+            WireKind::Classic => {
                 Protocol::Classic(Classic::begin(called, caller, *max_line as usize, &mut self.out))
             }
-            Wire::Secure => Protocol::Secure(Secure::begin(&self.terms, &mut self.out)),
+            WireKind::Secure => Protocol::Secure(Secure::begin(&self.terms, &mut self.out)),
         });
     }
 
@@ -290,7 +292,7 @@ impl Link {
 
     /// When the next heartbeat is due.
     fn beat_at(&self) -> Option<Instant> {
-        let secure = self.wire == Wire::Secure && matches!(self.state, State::Up { .. });
+        let secure = self.wire == WireKind::Secure && matches!(self.state, State::Up { .. });
         secure.then(|| self.heart.deadline())
     }
 
@@ -479,7 +481,7 @@ impl Link {
     }
 
     /// The wire that is spoken.
-    pub fn wire(&self) -> Wire {
+    pub fn wire(&self) -> WireKind {
         self.wire
     }
 

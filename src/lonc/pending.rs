@@ -10,8 +10,8 @@
 //! still waits, and a stored message that is replayed has no program.
 
 use super::session::ClientId;
-use crate::config::Wire;
-use crate::spool::Sequence;
+use crate::base::Sequence;
+use crate::base::WireKind;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
@@ -105,12 +105,12 @@ pub struct Pending {
     /// Sequences in flight that are not in the spool.
     unstored: BTreeSet<Sequence>,
     timeout: Duration,
-    wire: Wire,
+    wire: WireKind,
 }
 
 impl Pending {
     /// None yet; each may take `timeout`.
-    pub fn new(timeout: Duration, wire: Wire) -> Pending {
+    pub fn new(timeout: Duration, wire: WireKind) -> Pending {
         Pending {
             entries: BTreeMap::new(),
             next: 1,
@@ -143,8 +143,8 @@ impl Pending {
     /// Whether another stored message may be replayed.
     pub fn replay_room(&self) -> bool {
         let most = match self.wire {
-            Wire::Classic => MAX_REPLAYED,
-            Wire::Secure => MAX_REPLAYED_ONCE,
+            WireKind::Classic => MAX_REPLAYED,
+            WireKind::Secure => MAX_REPLAYED_ONCE,
         };
         self.replayed < most && self.replayed_bytes < MAX_REPLAYED_BYTES && !self.full()
     }
@@ -281,7 +281,7 @@ impl Pending {
             let Some(owner) = entry.owner.take() else { continue };
             let (critical, leaves) = match &entry.purpose {
                 Purpose::Critical { stored, .. } => (Some(*stored), false),
-                Purpose::Plain | Purpose::Probe => (None, self.wire == Wire::Secure),
+                Purpose::Plain | Purpose::Probe => (None, self.wire == WireKind::Secure),
             };
             cancelled.extend(leaves.then_some(number));
             overdue.push(Overdue { owner, critical, cancelled: leaves.then_some(number) });
@@ -303,7 +303,8 @@ impl Pending {
     /// peer has been silent for another `request_timeout` after the first request in flight became overdue. The
     /// secure wire has heartbeats that do not wait behind requests.
     pub fn dead_at(&self, last_heard: Instant) -> Option<Instant> {
-        let (_, (deadline, entry)) = self.entries.first_key_value().filter(|_| self.wire == Wire::Classic)?;
+        let (_, (deadline, entry)) =
+            self.entries.first_key_value().filter(|_| self.wire == WireKind::Classic)?;
         Some(match entry.purpose {
             Purpose::Probe => *deadline,
             // A heartbeat waits behind a request: that it is still unanswered when its time is over says enough.
@@ -352,7 +353,7 @@ mod tests {
     #[test]
     fn an_overdue_entry_loses_its_owner_but_keeps_its_place() {
         let start = Instant::now();
-        let mut pending = Pending::new(TIMEOUT, Wire::Classic);
+        let mut pending = Pending::new(TIMEOUT, WireKind::Classic);
         pending.push(entry(Purpose::Plain, owner(0)), start);
         pending.push(entry(Purpose::Plain, owner(1)), start + Duration::from_secs(1));
         assert_eq!(pending.next_overdue(), Some(start + TIMEOUT));
@@ -371,7 +372,7 @@ mod tests {
     fn a_heartbeat_s_time_runs_from_when_all_before_it_was_answered() {
         let start = Instant::now();
         let later = start + Duration::from_secs(60);
-        let mut pending = Pending::new(TIMEOUT, Wire::Classic);
+        let mut pending = Pending::new(TIMEOUT, WireKind::Classic);
         pending.push(entry(Purpose::Plain, owner(0)), start);
         pending.push(entry(Purpose::Probe, None), start);
         assert_eq!(pending.dead_at(start), Some(start + TIMEOUT));
@@ -386,7 +387,7 @@ mod tests {
     #[test]
     fn a_silent_peer_is_given_up_one_timeout_after_the_first_overdue_request() {
         let start = Instant::now();
-        let mut pending = Pending::new(TIMEOUT, Wire::Classic);
+        let mut pending = Pending::new(TIMEOUT, WireKind::Classic);
         pending.push(entry(Purpose::Plain, owner(0)), start);
         assert_eq!(pending.dead_at(start), Some(start + TIMEOUT * 2));
         let heard = start + TIMEOUT + Duration::from_secs(7);
@@ -396,7 +397,7 @@ mod tests {
     #[test]
     fn an_overdue_critical_request_says_whether_it_is_stored_and_the_others_are_offered_for_storing() {
         let start = Instant::now();
-        let mut pending = Pending::new(TIMEOUT, Wire::Classic);
+        let mut pending = Pending::new(TIMEOUT, WireKind::Classic);
         let critical =
             |text: &[u8]| Purpose::Critical { request: text.into(), sequence: None, stored: false };
         pending.push(entry(critical(b"a"), owner(0)), start);
@@ -417,7 +418,7 @@ mod tests {
     #[test]
     fn one_that_takes_long_keeps_no_room_but_its_own() {
         let now = Instant::now();
-        let mut pending = Pending::new(TIMEOUT, Wire::Secure);
+        let mut pending = Pending::new(TIMEOUT, WireKind::Secure);
         pending.push(entry(Purpose::Plain, None), now);
         for number in 2..3 * MAX_IN_FLIGHT as u64 {
             assert!(!pending.full());
@@ -432,7 +433,7 @@ mod tests {
     #[test]
     fn the_bounds_hold_and_are_given_back() {
         let now = Instant::now();
-        let mut pending = Pending::new(TIMEOUT, Wire::Classic);
+        let mut pending = Pending::new(TIMEOUT, WireKind::Classic);
         while !pending.full() {
             pending.push(entry(Purpose::Plain, None), now);
         }
@@ -457,7 +458,7 @@ mod tests {
     #[test]
     fn numbered_answers_come_in_any_order_and_a_late_one_is_told_from_one_to_nothing() {
         let start = Instant::now();
-        let mut pending = Pending::new(TIMEOUT, Wire::Secure);
+        let mut pending = Pending::new(TIMEOUT, WireKind::Secure);
         for slot in 0..4 {
             assert_eq!(pending.next_number(), slot + 1);
             pending.push(entry(Purpose::Plain, owner(slot)), start + Duration::from_secs(slot));
@@ -479,7 +480,7 @@ mod tests {
     #[test]
     fn an_overdue_critical_request_keeps_its_number_and_its_sequence_is_known_until_it_is_answered() {
         let start = Instant::now();
-        let mut pending = Pending::new(TIMEOUT, Wire::Secure);
+        let mut pending = Pending::new(TIMEOUT, WireKind::Secure);
         let critical = |number| Purpose::Critical {
             request: b"x"[..].into(),
             sequence: Some(Sequence(number)),

@@ -7,9 +7,9 @@
 //! message was delivered all the same, and the next line begins anew.
 
 use super::link::Now;
-use crate::config::HostId;
-use crate::logging::file;
-use crate::logging::repeats::Repeats;
+use crate::base::HostId;
+use crate::base::log_quota::Repeats;
+use crate::base::logging::file;
 use jiff::tz::TimeZone;
 use std::io;
 use std::path::PathBuf;

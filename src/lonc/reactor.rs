@@ -14,7 +14,8 @@ use super::handover::Passage;
 use super::link::Now;
 use super::permlog::PermLog;
 use super::turn::Turn;
-use crate::config::{Peer, Pin};
+use crate::base::Pin;
+use crate::config::Peer;
 use crate::net::{Events, Interest, Poll, Token, UnixListener};
 use crate::spool::Disk;
 use crate::supervise::control::{Channel, FromLink, ToLink};
@@ -125,7 +126,7 @@ impl<D: Disk> Reactor<D> {
                 ToLink::TakeIn => self.turn.broker().files_appeared(now),
                 ToLink::Listen => self.listen_on_next(now),
                 ToLink::Pins(pins) => self.repin(&pins, now),
-                ToLink::LogAnew => crate::logging::follow(),
+                ToLink::LogAnew => crate::base::logging::follow(),
             }
         }
         if closed && self.supervised {

@@ -6,8 +6,8 @@
 //! [`super::sessions`].
 
 use super::sessions::Hoarder;
+use crate::base::line::{LineReader, Outgoing};
 use crate::wire::flow::InOrder;
-use crate::wire::line::{LineReader, Outgoing};
 use std::borrow::Cow;
 use std::time::Instant;
 

@@ -337,7 +337,7 @@ impl Sessions {
             let (user, held, room) = (session.user, session.reader.len(), session.room());
             if self.read + granted < READ_SUM && self.allowed(id, user, held) > 0 {
                 // As much as it may become; what is not used comes to the next turn of the loop.
-                granted += room.min(crate::wire::line::READ_SIZE);
+                granted += room.min(crate::base::line::READ_SIZE);
                 fed.push(id);
             } else {
                 self.starved.push_back(id);

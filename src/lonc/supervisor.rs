@@ -25,8 +25,8 @@ mod watch;
 pub use left::Left;
 
 use super::entry::{self, Seed};
-use crate::config::{HostId, Pin};
-use crate::logging::repeats::Repeats;
+use crate::base::log_quota::Repeats;
+use crate::base::{HostId, Pin};
 use crate::status::LinkState;
 use crate::supervise::admin::{About, Admin, Asked};
 use crate::supervise::anew;
@@ -217,7 +217,7 @@ impl<'a> Supervisor<'a> {
             replacing: VecDeque::new(),
             stopping: None,
             next_token: FIRST_FREE,
-            scratch: vec![0; crate::wire::line::READ_SIZE],
+            scratch: vec![0; crate::base::line::READ_SIZE],
         };
         if let Some(left) = left {
             supervisor.adopt(left, take, now);
@@ -350,7 +350,7 @@ impl<'a> Supervisor<'a> {
     /// The log's file may have been renamed. A child opens it anew before its next line in any case; it is told, so that one
     /// with nothing to say lets go of the old one.
     fn open_log_anew(&mut self, now: Instant) {
-        crate::logging::open_anew();
+        crate::base::logging::open_anew();
         for peer in self.children.keys() {
             self.send(&peer, &ToLink::LogAnew, now);
         }
@@ -399,7 +399,7 @@ impl<'a> Supervisor<'a> {
         keep.extend(passage.ends().map(|end| end.as_raw_fd()));
         let (entry, config) = (self.entry, self.start.config.clone());
         let forked = spawn::spawn(keep, move || {
-            crate::logging::set_host(peer.host.id.as_str());
+            crate::base::logging::set_host(peer.host.id.as_str());
             title::set(&format!("{} starting", peer.host.id));
             entry(Seed { config, peer, listener, control, passage })
         });

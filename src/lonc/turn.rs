@@ -15,10 +15,10 @@ use super::handover::PER_MESSAGE;
 use super::link::Now;
 use super::session::{ClientId, Rest};
 use super::sessions::Admission;
-use crate::logging::repeats::Repeats;
+use crate::base::line::{Outgoing, READ_SIZE};
+use crate::base::log_quota::Repeats;
 use crate::spool::Disk;
 use crate::status::PeerStatus;
-use crate::wire::line::{Outgoing, READ_SIZE};
 use std::io;
 use std::time::Instant;
 

@@ -90,7 +90,8 @@ pub fn look_all_up(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Allow, HostId, Role};
+    use crate::base::HostId;
+    use crate::config::{Allow, Role};
     use std::time::Duration;
 
     fn host(id: &str, domain: &str, role: &str, address: Option<IpAddr>) -> Host {

@@ -8,8 +8,8 @@
 //! [`Ledger::may_speak`]: so many children a minute that say something by themselves. What `log:` was refused is counted, and
 //! told in a line a minute. Bounded: [`SLOTS`] hosts, more than a table has; any beyond share one slot.
 
-use crate::config::HostId;
-use crate::supervise::shared::{self, Shareable};
+use crate::base::HostId;
+use crate::base::shared::{self, Shareable};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,7 +22,7 @@ const TRIES: usize = 64;
 /// In which a quota comes back whole; between two lines about requests that were refused.
 const MINUTE: Duration = Duration::from_secs(60);
 /// Children of one host in a minute that speak.
-const VOICES: u64 = crate::logging::repeats::MOST_LINES;
+const VOICES: u64 = crate::base::log_quota::MOST_LINES;
 /// What a line costs beside its text: time, program, process, host, level.
 pub const LINE: u64 = 100;
 

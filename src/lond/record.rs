@@ -18,7 +18,7 @@
 //!
 //! How it is meant to be used, by the child that serves a link:
 //!
-//! 1. Take the [`crate::disk::FolderLock`] of the folder and keep it as long as the record. While a newer link of the
+//! 1. Take the [`crate::base::disk::FolderLock`] of the folder and keep it as long as the record. While a newer link of the
 //!    same caller replaces an older, two children live for a moment; the new one opens the record only when it has the
 //!    lock, so it finds all that the old one added, and what the old one still runs is not run again beside it.
 //! 2. [`Record::open`], and [`Record::begin_epoch`] with the epoch of the caller's HELLO; the mark goes into ours.
@@ -40,16 +40,15 @@ mod write;
 pub use check::{RecordTally, check};
 pub use kept::{ANSWER_MOST, ANSWERS_BYTES_MOST, ANSWERS_MOST, KEYS_BYTES_MOST, KEYS_MOST, NOT_KEPT};
 
-use crate::config::HostId;
-use crate::disk::own::remove_left;
-use crate::disk::{Disk, StepError};
+use crate::base::HostId;
+use crate::base::Key;
+use crate::base::disk::own::remove_left;
+use crate::base::disk::{Disk, StepError};
 use kept::{Answer, Kept};
 use recover::Loaded;
 use std::collections::BTreeSet;
-use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 /// Folder in the spool directory with a folder for each caller. No host's id begins with a dot.
 const RECEIVED: &str = ".received";
@@ -68,35 +67,10 @@ const ROOM_STEP: u64 = 64 * 1024;
 const TAIL_MOST: u64 = 1024 * 1024;
 /// A longer tail is ended with a floor line, so that the next link finds a short one.
 const TAIL_LEFT: u64 = 1024;
-/// Longest client key.
-pub const KEY_MOST: usize = 64;
 
 /// The folder of the record of one caller.
 pub fn folder(spool_dir: &Path, caller: &HostId) -> PathBuf {
     spool_dir.join(RECEIVED).join(caller.as_str())
-}
-
-/// A client's own key: 1 to 64 of the bytes `A-Z a-z 0-9 . _ -`. Clones share its bytes.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Key(Arc<[u8]>);
-
-impl Key {
-    /// The key that these bytes are; `None` if they can be none.
-    pub fn new(bytes: &[u8]) -> Option<Key> {
-        let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"._-".contains(byte);
-        ((1..=KEY_MOST).contains(&bytes.len()) && bytes.iter().all(allowed)).then(|| Key(bytes.into()))
-    }
-
-    /// Its bytes.
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl fmt::Display for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&String::from_utf8_lossy(&self.0))
-    }
 }
 
 /// An answer to a critical message, to be recorded.

@@ -44,11 +44,12 @@ pub use requests::{HeldCommands, Said, Unrecorded};
 
 use super::Reason;
 use super::service::{Effect, Order, Service, Verdict};
+use crate::base::command;
+use crate::base::line::Outgoing;
+use crate::base::log_quota::Repeats;
 use crate::handler::{Reply, Ticket};
-use crate::logging::repeats::Repeats;
 use crate::wire::flow::{Assembly, Beat, Control, Credit, Heartbeat, Sending};
-use crate::wire::line::Outgoing;
-use crate::wire::secure::{CalledHello, FrameReader, Hello, Versions, command, put_go_away};
+use crate::wire::secure::{CalledHello, FrameReader, Hello, Versions, put_go_away};
 use answer::{Answer, MAX_ANSWER_BYTES, OUT_FULL};
 use critical::{NoRoom, RecordState};
 use ending::GoAway;

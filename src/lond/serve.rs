@@ -24,9 +24,9 @@ mod request;
 
 use super::Reason;
 use super::service::{Effect, Order, Service, Verdict, too_long_answer};
+use crate::base::line::{Line, LineReader, Outgoing};
 use crate::handler::Ticket;
 use crate::handler::builtin::Builtin;
-use crate::wire::line::{Line, LineReader, Outgoing};
 use answers::{Answers, Seal};
 use request::is_enciphered;
 use std::io;

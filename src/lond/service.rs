@@ -3,10 +3,10 @@
 //! Pure. Both wires ask [`Service::decide`], and say in an [`Effect`] what the reactor is to do about it.
 //! Nothing here fails: what nobody knows is `unknown_cmd`, what the caller may not use is `refused`.
 
-use crate::config::HostId;
+use crate::base::HostId;
+use crate::base::Key;
 use crate::handler::Ticket;
 use crate::handler::builtin::{Builtin, VERSION_ANSWER};
-use crate::wire::secure::Key;
 use std::collections::BTreeSet;
 
 /// A handler of the configuration, as the caller of this link sees it. Its place in the list is its number.

@@ -55,8 +55,8 @@ pub use listeners::could_listen;
 
 use super::entry::{self, Seed};
 use super::ledger::Ledger;
-use crate::config::{HostId, Pin};
-use crate::logging::repeats::Repeats;
+use crate::base::log_quota::Repeats;
+use crate::base::{HostId, Pin};
 use crate::status;
 use crate::supervise::admin::{About, Admin, Asked};
 use crate::supervise::anew;
@@ -281,7 +281,7 @@ impl<'a> Supervisor<'a> {
             stopping: None,
             next_token,
             shown: None,
-            scratch: vec![0; crate::wire::line::READ_SIZE],
+            scratch: vec![0; crate::base::line::READ_SIZE],
             trouble: Repeats::default(),
         };
         match left.zip(descriptors) {
@@ -552,7 +552,7 @@ impl<'a> Supervisor<'a> {
     /// The log's file may have been renamed. A child opens it anew before its next line in any case; it is told, so that one
     /// with nothing to say lets go of the old one.
     fn open_log_anew(&mut self, now: Instant) {
-        crate::logging::open_anew();
+        crate::base::logging::open_anew();
         for pid in self.pids() {
             self.send(pid, &ToServe::LogAnew, now);
         }

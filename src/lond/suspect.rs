@@ -1,6 +1,7 @@
 //! What is known of a caller whose key is not taken: what a person looks for in the log. Pure.
 
-use crate::config::{Config, HostId, Pin};
+use crate::base::{HostId, Pin};
+use crate::config::Config;
 use crate::wire::secure::TunnelError;
 use std::sync::Arc;
 

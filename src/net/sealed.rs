@@ -1,7 +1,7 @@
 //! The way out through a tunnel.
 
 use super::Stream;
-use crate::wire::line::Outgoing;
+use crate::base::line::Outgoing;
 use crate::wire::secure::Tunnel;
 use mio::event::Source;
 use std::io::{self, Read, Write};

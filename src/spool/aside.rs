@@ -3,9 +3,10 @@
 //! A file appears there whole and durable or not at all: written under a hidden name, synced, renamed, its folder
 //! synced. The hidden name is this process's own; what a crash left of another's is removed at the next start.
 
-use super::record::{Sequence, time_text};
+use super::record::time_text;
 use super::{Context, Disk, Spool, SpoolError, segment, survey};
-use crate::disk::own::own_new;
+use crate::base::Sequence;
+use crate::base::disk::own::own_new;
 use jiff::Timestamp;
 use std::io;
 use std::path::Path;

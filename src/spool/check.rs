@@ -10,9 +10,10 @@
 use super::aside::{CORRUPT, DamageCopy, FAILED, copy_of};
 use super::epoch::{self, EPOCH, EpochFile};
 use super::inbox::{Dropped, look_at};
-use super::record::{MARK_AT, Record, Sequence};
+use super::record::{MARK_AT, Record};
 use super::segment::{self, Found, Scan};
 use super::{Disk, SpoolError, survey};
+use crate::base::Sequence;
 use jiff::Timestamp;
 use std::fmt;
 use std::io;

@@ -7,9 +7,9 @@
 //! So none comes twice in an epoch, whatever crashes, and whatever of the segments is damaged or gone. A process
 //! begins where the last reservation ends: what that one left unused are gaps, which mean nothing.
 
-use super::record::Sequence;
 use super::{Disk, Spool, SpoolError, StoreError, survey};
-use crate::disk::Context;
+use crate::base::Sequence;
+use crate::base::disk::Context;
 use std::io;
 use std::path::Path;
 

@@ -12,9 +12,10 @@
 //! Memory: what is read of a file is its first line; [`BATCH_BYTES`] of them and one more, and [`NAMES_MOST`] names.
 
 use super::aside::CORRUPT;
-use super::record::{MAX_REQUEST, Sequence};
+use super::record::MAX_REQUEST;
 use super::store::Refusal;
 use super::{Context, Disk, Kind, Metadata, Spool, SpoolError, StoreError, survey};
+use crate::base::Sequence;
 use jiff::{SignedDuration, Timestamp};
 use std::collections::{BinaryHeap, VecDeque};
 use std::ffi::OsString;

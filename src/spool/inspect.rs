@@ -4,11 +4,12 @@
 //! not listed. [`drop_in_file`] makes a file of the original's kind; the broker takes it in.
 
 use super::aside::{CORRUPT, FAILED};
-use super::record::{MAX_REQUEST, Sequence};
+use super::record::MAX_REQUEST;
 use super::segment::{self, Found, Scan};
 use super::{RealDisk, SpoolError, survey};
-use crate::config::HostId;
-use crate::disk::own::{self, OwnFile};
+use crate::base::HostId;
+use crate::base::Sequence;
+use crate::base::disk::own::{self, OwnFile};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
@@ -242,7 +243,7 @@ fn write_line(mut file: &File, request: &[u8]) -> io::Result<()> {
 mod tests {
     use super::super::{RealDisk, Spool};
     use super::*;
-    use crate::config::SpoolLimits;
+    use crate::spool::SpoolLimits;
     use std::collections::BTreeSet;
     use std::sync::atomic::AtomicBool;
 

@@ -43,7 +43,9 @@ mod segment;
 mod store;
 mod survey;
 
-pub use crate::disk::{Disk, FolderLock as SpoolLock, Kind, Metadata, RealDisk, StepError as SpoolError};
+pub use crate::base::disk::{
+    Disk, FolderLock as SpoolLock, Kind, Metadata, RealDisk, StepError as SpoolError,
+};
 pub use check::{Finding, Tally, Told, check, check_dropped};
 pub use inbox::{TAKE_IN_MOST, TakenIn, WRITER_PAUSE};
 pub use inspect::{
@@ -51,12 +53,12 @@ pub use inspect::{
     inspect,
 };
 pub use queue::HELD_MOST;
-pub use record::{MAX_REQUEST, Sequence};
+pub use record::MAX_REQUEST;
 pub use segment::SEGMENT_BYTES;
 pub use store::{Full, StoreError};
 
-use crate::config::SpoolLimits;
-use crate::disk::Context;
+use crate::base::Sequence;
+use crate::base::disk::Context;
 use jiff::Timestamp;
 use queue::Queue;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -67,6 +69,17 @@ use std::path::{Path, PathBuf};
 const SEGMENTS_IN_BOUND: u64 = 4;
 /// ... but never smaller than this.
 const LEAST_SEGMENT_BYTES: u64 = 4096;
+
+/// Bounds of one peer's spool; beyond them a critical message is answered `con_failed`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpoolLimits {
+    /// Most messages that may wait (default 1,000,000).
+    pub messages: u64,
+    /// Most bytes of segments on disk (default 1 GiB).
+    pub bytes: u64,
+    /// Bytes that must stay free on the file system (default 64 MiB, or a sixteenth of a smaller file system).
+    pub keep_free: u64,
+}
 
 /// A stored message.
 #[derive(Debug, Clone, PartialEq, Eq)]

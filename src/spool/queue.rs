@@ -7,7 +7,7 @@
 //! Segments split the sequences among them by their names: a segment holds those from its own name up to the next
 //! segment's. What a failed store may have left behind in a closed segment lies past that bound and is never read.
 
-use super::record::Sequence;
+use crate::base::Sequence;
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

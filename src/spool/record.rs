@@ -4,8 +4,8 @@
 //! that the progress mark can be overwritten in place and `cut -c72-` shows the requests. [`parse`] proves a line
 //! by its length and CRC-32 and never panics, whatever the bytes.
 
+use crate::base::{Sequence, decimal};
 use jiff::Timestamp;
-use std::fmt;
 use std::ops::Range;
 
 /// Bytes before the request.
@@ -27,28 +27,6 @@ const SEQUENCE: Range<usize> = 0..20;
 const TIME: Range<usize> = 23..50;
 const LENGTH: Range<usize> = 51..61;
 const CRC: Range<usize> = 62..70;
-
-/// Number of a message in its peer's spool, never used twice there; gives the order. Shown as 20 digits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Sequence(pub u64);
-
-impl Sequence {
-    /// The number after this one.
-    pub fn next(self) -> Sequence {
-        Sequence(self.0.saturating_add(1))
-    }
-
-    /// Reads exactly 20 digits.
-    pub(super) fn from_digits(digits: &[u8]) -> Option<Sequence> {
-        (digits.len() == SEQUENCE.len()).then(|| number(digits)).flatten().map(Sequence)
-    }
-}
-
-impl fmt::Display for Sequence {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:020}", self.0)
-    }
-}
 
 /// A line that was proven whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,7 +71,7 @@ pub fn append_line(out: &mut Vec<u8>, sequence: Sequence, stored_at: Timestamp, 
 pub fn parse(bytes: &[u8]) -> Option<Record<'_>> {
     let head = bytes.get(..HEADER)?;
     let sequence = Sequence::from_digits(&head[SEQUENCE])?;
-    let length = usize::try_from(number(&head[LENGTH])?).ok()?;
+    let length = usize::try_from(decimal(&head[LENGTH])?).ok()?;
     let request = bytes.get(HEADER..HEADER.checked_add(length)?)?;
     if head[HEADER - 1] != b' ' || head[CRC] != crc_text(head, request) {
         return None;
@@ -121,13 +99,6 @@ fn crc_text(head: &[u8], request: &[u8]) -> [u8; 8] {
 pub(super) fn time_text(time: Timestamp) -> String {
     let text = time.strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string();
     if text.len() == TIME.len() { text } else { "1970-01-01T00:00:00.000000Z".to_owned() }
-}
-
-fn number(digits: &[u8]) -> Option<u64> {
-    digits.iter().try_fold(0u64, |value, digit| {
-        let digit = digit.is_ascii_digit().then(|| u64::from(digit - b'0'))?;
-        value.checked_mul(10)?.checked_add(digit)
-    })
 }
 
 #[cfg(test)]

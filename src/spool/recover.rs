@@ -11,12 +11,12 @@
 
 use super::aside::{CORRUPT, FAILED};
 use super::queue::{Queue, Segment};
-use super::record::Sequence;
 use super::segment::{self, Found, Scan};
 use super::store::SPARE;
 use super::survey::{self, Names};
 use super::{Context, Disk, Kind, Spool, SpoolError, replay};
-use crate::disk::own::remove_left;
+use crate::base::Sequence;
+use crate::base::disk::own::remove_left;
 use std::collections::VecDeque;
 use std::io;
 use std::path::Path;

@@ -5,10 +5,11 @@
 //! is one byte in the message's line, written and not synced: after a crash of the machine it may be gone.
 
 use super::queue::{Cursor, Located};
-use super::record::{self, ANSWERED, MARK_AT, Sequence};
+use super::record::{self, ANSWERED, MARK_AT};
 use super::segment::{Found, Scan};
 use super::survey::READ_TRIES;
 use super::{Context, Disk, Message, Spool, SpoolError};
+use crate::base::Sequence;
 use jiff::Timestamp;
 use std::io;
 

@@ -6,10 +6,10 @@
 //! disk, and is tried again as often as [`Spool::reread`] is called, and at the next start; it comes late then.
 
 use super::queue::Located;
-use super::record::Sequence;
 use super::segment::{Found, Scan};
 use super::survey;
 use super::{Disk, Spool, SpoolError};
+use crate::base::Sequence;
 
 /// Calls of [`Spool::next_unsent`] in a row that may fail before what they failed at is passed over.
 pub const READ_PATIENCE: u32 = 6;

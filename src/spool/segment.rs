@@ -5,7 +5,8 @@
 //! behind a newline, behind a run of zeros (a lost block), or one byte on (a damaged newline). So damage never
 //! hides a neighbour, and damage that touches is one stretch.
 
-use super::record::{self, Record, SHORTEST_LINE, Sequence};
+use super::record::{self, Record, SHORTEST_LINE};
+use crate::base::Sequence;
 
 /// Bytes of a segment, unless its first record needs more or the spool's bound is small: 1 MiB.
 pub const SEGMENT_BYTES: u64 = 1024 * 1024;

@@ -7,8 +7,9 @@
 //! later.
 
 use super::queue::Load;
-use super::record::{self, MAX_REQUEST, Sequence};
+use super::record::{self, MAX_REQUEST};
 use super::{Context, Disk, Spool, SpoolError};
+use crate::base::Sequence;
 use jiff::Timestamp;
 use std::io;
 

@@ -5,11 +5,11 @@
 
 use super::aside::{CORRUPT, FAILED};
 use super::epoch::EPOCH;
-use super::record::Sequence;
 use super::segment::{self, MAX_SEGMENT_BYTES};
 use super::store::SPARE;
 use super::{Context, Disk, Kind, SpoolError};
-use crate::disk::LOCK;
+use crate::base::Sequence;
+use crate::base::disk::LOCK;
 use std::ffi::OsString;
 use std::io;
 use std::path::Path;

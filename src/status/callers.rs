@@ -3,7 +3,7 @@
 use super::HandlerStatus;
 use super::columns::{Head, columns};
 use super::{Uptime, ago, not_restarted, one_line};
-use crate::config::{HostId, Wire};
+use crate::base::{HostId, WireKind};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
@@ -17,7 +17,7 @@ pub struct CallerStatus {
     /// Who calls.
     pub caller: HostId,
     /// What is spoken.
-    pub wire: Wire,
+    pub wire: WireKind,
     /// Whether only the two hosts can read what crosses the link.
     pub private: bool,
     /// When it was open.
@@ -51,7 +51,7 @@ pub struct GoneCaller {
     /// Who called.
     pub caller: HostId,
     /// What was spoken.
-    pub wire: Wire,
+    pub wire: WireKind,
     /// When its last link was opened.
     pub last: Timestamp,
 }
@@ -223,7 +223,7 @@ pub(super) mod tests {
         }
     }
 
-    pub(in crate::status) fn link(caller: &str, wire: Wire) -> CallerStatus {
+    pub(in crate::status) fn link(caller: &str, wire: WireKind) -> CallerStatus {
         CallerStatus {
             caller: HostId::new(caller).expect("an id"),
             wire,
@@ -239,7 +239,7 @@ pub(super) mod tests {
 
     #[test]
     fn a_classic_caller_is_marked_not_private_and_what_was_turned_away_is_counted() {
-        let mut busy = snapshot(vec![link("msul1", Wire::Secure), link("msul2", Wire::Classic)]);
+        let mut busy = snapshot(vec![link("msul1", WireKind::Secure), link("msul2", WireKind::Classic)]);
         (busy.opening, busy.refused, busy.crowded) = (1, 20, 9);
         (busy.unauthenticated, busy.killed) = (4, 1);
         assert_eq!(
@@ -271,7 +271,7 @@ pub(super) mod tests {
     fn two_machines_with_one_key_are_told_with_both_addresses() {
         let rival = Some("127.0.0.9".parse().expect("an address"));
         let text = callers(
-            &snapshot(vec![CallerStatus { rival, ..link("msul1", Wire::Secure) }]),
+            &snapshot(vec![CallerStatus { rival, ..link("msul1", WireKind::Secure) }]),
             fixture::time(NOW),
         );
         let told = text.lines().last().expect("a line");
@@ -281,7 +281,7 @@ pub(super) mod tests {
     #[test]
     fn the_json_reads_back_the_same() {
         let rival = Some("127.0.0.9".parse().expect("an address"));
-        let snapshot = snapshot(vec![CallerStatus { rival, ..link("msul1", Wire::Secure) }]);
+        let snapshot = snapshot(vec![CallerStatus { rival, ..link("msul1", WireKind::Secure) }]);
         let text = json(&snapshot);
         assert!(text.contains(r#""wire":"secure","private":true"#), "{text}");
         assert_eq!(serde_json::from_str::<ServeSnapshot>(&text).expect("our own JSON"), snapshot);

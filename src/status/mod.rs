@@ -9,7 +9,6 @@
 
 mod callers;
 mod classic;
-mod clock;
 mod columns;
 mod handlers;
 mod one;
@@ -18,15 +17,14 @@ mod verdict;
 
 pub use callers::{CallerStatus, GoneCaller, NotListening, ServeSnapshot, callers};
 pub use classic::classic_text;
-pub use clock::{WallClock, in_words, moved, put_right};
 pub use columns::{Head, columns, columns_within, cut, cut_middle};
 pub use handlers::HandlerStatus;
 pub use one::one_peer;
 pub use table::{age, ago, set_aside, table};
 pub use verdict::{Finding, Level, findings};
 
-use crate::config::HostId;
-use crate::logging::steers;
+use crate::base::HostId;
+use crate::base::logging::steers;
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -206,7 +204,7 @@ pub struct Snapshot {
     pub doing: String,
     /// The delayed directory: where messages go while the broker is away, whatever is wrong with its files by then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[serde(with = "crate::supervise::left_path::optional")]
+    #[serde(with = "crate::base::json_path::optional")]
     pub spool_dir: Option<PathBuf>,
     /// The pin of this host's own key, where one is needed and there.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -78,12 +78,12 @@ pub fn one_peer(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Wire;
+    use crate::base::WireKind;
     use crate::status::callers::tests::{link, snapshot as served};
     use crate::status::{LinkState, fixture};
 
     fn caller(id: &str) -> CallerStatus {
-        CallerStatus { address: "127.0.0.2:40000".parse().expect("an address"), ..link(id, Wire::Secure) }
+        CallerStatus { address: "127.0.0.2:40000".parse().expect("an address"), ..link(id, WireKind::Secure) }
     }
 
     const NOW: &str = "2026-11-20T09:12:14Z";

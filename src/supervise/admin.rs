@@ -13,8 +13,9 @@
 //! closed. With no descriptors left nobody is taken in for [`ACCEPT_PAUSE`], and then those who have come meanwhile are.
 
 use super::sockets::{LocalSocket, Mark};
-use crate::config::{Config, HostId, Whereabouts};
-use crate::wire::line::{Line, LineReader, Outgoing};
+use crate::base::HostId;
+use crate::base::line::{Line, LineReader, Outgoing};
+use crate::config::{Config, Whereabouts};
 use mio::net::{UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
 use serde::{Deserialize, Serialize};

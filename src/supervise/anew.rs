@@ -16,9 +16,10 @@
 //! says what to do instead.
 
 use super::background;
-use super::left_path::LeftPath;
 use super::startup::Load;
-use crate::config::{Config, ConfigErrors, HostId, Pin};
+use crate::base::json_path::JsonPath;
+use crate::base::{HostId, Pin};
+use crate::config::{Config, ConfigErrors};
 use crate::wire::secure::{HostKey, KeyError};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -31,14 +32,14 @@ pub const RELOADED: &str = "reloaded: ";
 /// What is as old as the process, and so the same before and after HUP.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ground {
-    run_dir: LeftPath,
+    run_dir: JsonPath,
     user: Option<String>,
 }
 
 impl Ground {
     /// What `config` says of it.
     pub fn of(config: &Config) -> Ground {
-        Ground { run_dir: LeftPath(config.run_dir.clone()), user: config.user.clone() }
+        Ground { run_dir: JsonPath(config.run_dir.clone()), user: config.user.clone() }
     }
 
     /// What `new` has that no process which stands on this can follow, a line each.

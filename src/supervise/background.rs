@@ -288,6 +288,6 @@ fn wait_until_ready(program: &str, reader: PipeReader) -> ! {
         Some((_, text)) => String::from_utf8_lossy(text).into_owned(),
         None => "start: ended before it was ready; the log may say why".to_owned(),
     };
-    crate::logging::console::say(program, error);
+    crate::base::logging::console::say(program, error);
     std::process::exit(1)
 }

@@ -10,10 +10,10 @@
 //! A malformed line, one longer than [`MAX_LINE`], or more than [`MAX_RECEIVED`] bytes in one go are errors of kind
 //! `InvalidData`: the other end is broken, and the channel with it.
 
-use crate::config::{HostId, Wire};
+use crate::base::line::{Line, LineReader, Outgoing};
+use crate::base::{HostId, WireKind};
 use crate::net::{SourceFd, source_of};
 use crate::status::{HandlerStatus, PeerStatus};
-use crate::wire::line::{Line, LineReader, Outgoing};
 use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
@@ -105,7 +105,7 @@ pub enum FromServe {
         #[serde(default)]
         own_pin: Option<String>,
         /// What is spoken.
-        wire: Wire,
+        wire: WireKind,
     },
     /// An open link has ended. Said once, just before the child ends; the supervisor says it in the log, seldom enough
     /// that a caller who comes again and again cannot fill it.
@@ -554,7 +554,7 @@ mod tests {
             caller: HostId::new(&format!("{n:0>64}")).unwrap(),
             pin: None,
             own_pin: None,
-            wire: Wire::Classic,
+            wire: WireKind::Classic,
         };
         let error = (0..1_000_000).find_map(|n| channel.send(&opened(n)).err()).unwrap();
         assert_eq!(error.kind(), ErrorKind::QuotaExceeded);

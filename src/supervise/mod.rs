@@ -14,9 +14,8 @@
 //! | `restart` | HUP in the program that serves: a trial of the next one, then `exec` |
 //! | `trial` | HUP in the program that is tried: its whole start, as far as it changes nothing |
 //! | `image` | which program that is, and how it is called |
-//! | `handoff`, `left_path` | what crosses `exec`; how a path does |
+//! | `handoff` | what crosses `exec` |
 //! | `title` | what `ps` shows |
-//! | `shared` | memory that a supervisor and its children have in common |
 //! | `sockets` | listening Unix sockets, put in their place at one stroke |
 //! | `admin` | the socket on which `lon status` and `lon reload` ask |
 //! | `publish` | files of the status: when they are written, and how |
@@ -33,13 +32,11 @@ pub mod control;
 pub mod handoff;
 pub mod image;
 pub mod insist;
-pub mod left_path;
 pub mod limit;
 pub mod lock;
 pub mod places;
 pub mod publish;
 pub mod restart;
-pub mod shared;
 pub mod signals;
 pub mod sockets;
 pub mod spawn;

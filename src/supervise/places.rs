@@ -14,8 +14,8 @@
 use super::background;
 use super::lock::{LockError, PidLock, running_pid};
 use super::startup::pid_file;
+use crate::base::log_quota::Quota;
 use crate::config::Config;
-use crate::logging::repeats::Quota;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::io;
@@ -161,7 +161,7 @@ impl Places {
             match made {
                 Ok(folder) => {
                     if folder == config.log_dir {
-                        crate::logging::open_anew();
+                        crate::base::logging::open_anew();
                     }
                     back.push(folder);
                 }

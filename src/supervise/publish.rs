@@ -5,7 +5,7 @@
 //! never older than the states by more than that. A file is written under a name of its writer's own and replaced by a
 //! rename, so that nobody reads half of one, and two programs that write to one folder do not mix theirs.
 
-use crate::disk::own::OwnFile;
+use crate::base::disk::own::OwnFile;
 use crate::status::Uptime;
 use nix::time::{ClockId, clock_gettime};
 use std::io::{self, Write};

@@ -177,7 +177,7 @@ impl Restarts {
             (Step::Try, Ok(left)) => self.try_out(program, &left, descriptors, now),
             (Step::Exec, Ok(left)) => {
                 // The next program opens the file that is there then; children that go on until it has them end write there, too.
-                crate::logging::open_anew();
+                crate::base::logging::open_anew();
                 let Stayed { error, late } = handoff::exec(program, &left, descriptors, signals);
                 match error {
                     Some(error) => self.fail(program, &[error.to_string()]),

@@ -60,7 +60,7 @@ fn begin_child(keep: Vec<RawFd>, entry: impl FnOnce() -> Infallible) -> ! {
         log::error!("begin child: {error}");
         std::process::exit(UNFIT);
     }
-    crate::logging::forget_last_line();
+    crate::base::logging::forget_last_line();
     // What unwinding could leave half done is not looked at again: the process ends.
     let Err(_) = catch_unwind(AssertUnwindSafe(entry));
     std::process::exit(PANICKED)
@@ -69,7 +69,7 @@ fn begin_child(keep: Vec<RawFd>, entry: impl FnOnce() -> Infallible) -> ! {
 /// Closes every descriptor but the standard three, the log's and `keep`. The objects of the parent that own these
 /// descriptors lie in frames and fields that the child never comes back to, so none of them is used or dropped after this.
 fn close_all_but(mut keep: Vec<RawFd>) -> io::Result<()> {
-    keep.extend(crate::logging::descriptor());
+    keep.extend(crate::base::logging::descriptor());
     confine::close_all_but(keep)
 }
 

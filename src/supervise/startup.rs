@@ -10,15 +10,15 @@ use super::anew::Ground;
 use super::background::{self, BackgroundError, Ready};
 use super::handoff::{self, Descriptors, HandoffError};
 use super::image::{ImageError, Program};
-use super::left_path::LeftPath;
 use super::lock::{LockError, running_pid};
 use super::places::Places;
 use super::restart::{self, Restarts};
 use super::signals;
 use super::title;
 use super::trial::Trial;
+use crate::base::json_path::JsonPath;
+use crate::base::logging::{self, LogError};
 use crate::config::{self, Config, ConfigErrors};
-use crate::logging::{self, LogError};
 use crate::owner::{self, confine};
 use clap::{CommandFactory, FromArgMatches, Parser};
 use serde::de::DeserializeOwned;
@@ -124,12 +124,12 @@ pub struct Common {
     pub lock: RawFd,
     /// That of the lock which lies with the spool, if there is one.
     #[serde(default)]
-    pub spool_lock: Option<(RawFd, LeftPath)>,
+    pub spool_lock: Option<(RawFd, JsonPath)>,
     /// The log, for a new program that cannot read its configuration.
-    pub log: LeftPath,
+    pub log: JsonPath,
     /// Where the program is looked for, as its operator named it.
     #[serde(default)]
-    pub program: Option<LeftPath>,
+    pub program: Option<JsonPath>,
     /// What is as old as the process.
     #[serde(default)]
     pub ground: Option<Ground>,
@@ -148,9 +148,9 @@ impl Common {
         let spool_lock = start.places.spool_lock();
         Common {
             lock: lock.as_raw_fd(),
-            spool_lock: spool_lock.map(|(fd, path)| (fd.as_raw_fd(), LeftPath(path.to_owned()))),
-            log: LeftPath(log_file(start.program, &start.config)),
-            program: Some(LeftPath(start.image.path().to_owned())),
+            spool_lock: spool_lock.map(|(fd, path)| (fd.as_raw_fd(), JsonPath(path.to_owned()))),
+            log: JsonPath(log_file(start.program, &start.config)),
+            program: Some(JsonPath(start.image.path().to_owned())),
             ground: Some(Ground::of(&start.config)),
             key,
             restart: restarts.wanted(),

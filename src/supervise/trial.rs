@@ -97,7 +97,8 @@ fn prove<L: Legacy>(
     let legacy: L = handoff::look_at(left).map_err(one)?;
     let common = legacy.common();
     // Of the program that serves: where somebody looks, and the next one's own is not to be begun yet.
-    crate::logging::init(program, common.log.path(), log::LevelFilter::Warn, foreground).map_err(one)?;
+    crate::base::logging::init(program, common.log.path(), log::LevelFilter::Warn, foreground)
+        .map_err(one)?;
     let look = || {
         let config = load(file).map_err(|ConfigErrors(problems)| lines(&problems))?;
         let key = anew::own_pin(&config)?;

@@ -6,7 +6,7 @@
 //! | file | what it owns |
 //! | --- | --- |
 //! | `frame` | [`FrameReader`] and [`Frame`]: a stream of bytes to frames; `put_...`: frames to bytes |
-//! | `critical` | [`CriticalHead`] and [`Key`]: what stands before a critical request |
+//! | `critical` | [`CriticalHead`]: what stands before a critical request |
 //! | `hello` | [`CallerHello`], [`CalledHello`]: the opening frames; which version is spoken |
 //! | `key` | [`HostKey`]: this host's key on disk |
 //! | `tls` | [`Tunnel`]: TLS 1.3 as a pump of bytes; [`TlsIdentity`], [`Admission`]: who we are, whom we take |
@@ -17,7 +17,7 @@ mod hello;
 mod key;
 mod tls;
 
-pub use critical::{CriticalHead, Key, command};
+pub use critical::CriticalHead;
 pub use frame::{
     FRAME_COST, Frame, FrameError, FrameReader, HEADER, Kind, MAX_BODY, MAX_HELD, MAX_UNFINISHED, cost,
     message_cost, put_answer, put_broken_answer, put_cancel, put_critical, put_error, put_go_away, put_held,

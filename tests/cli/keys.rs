@@ -18,8 +18,8 @@ fn place_with_key() -> (Place, String) {
     (place, said.out)
 }
 
-fn pin_of(text: &str) -> lonnet::config::Pin {
-    lonnet::config::Pin::of(text.as_bytes())
+fn pin_of(text: &str) -> lonnet::base::Pin {
+    lonnet::base::Pin::of(text.as_bytes())
 }
 
 fn add_pin(place: &Place, line: &str) {
@@ -288,7 +288,7 @@ fn a_key_that_was_made_serves_openssl_too() {
         .unwrap();
     assert!(public.status.success(), "{}", String::from_utf8_lossy(&public.stderr));
     let pins = fs::read_to_string(place.path().join("hosts.pins")).unwrap();
-    assert!(pins.ends_with(&format!("\na {}\n", lonnet::config::Pin::of(&public.stdout))), "{pins}");
+    assert!(pins.ends_with(&format!("\na {}\n", lonnet::base::Pin::of(&public.stdout))), "{pins}");
 }
 
 #[test]

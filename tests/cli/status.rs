@@ -2,7 +2,7 @@
 
 use crate::place::{Place, Said};
 use crate::skip::skipped;
-use lonnet::config::HostId;
+use lonnet::base::HostId;
 use lonnet::status::{LinkState, PeerStatus, ServeSnapshot, Snapshot, json};
 use lonnet::supervise::publish::uptime;
 use serde_json::Value;

@@ -1,6 +1,7 @@
 //! A folder with the files, and what `Config::load` says of them.
 
-use lonnet::config::{Config, HostId};
+use lonnet::base::HostId;
+use lonnet::config::Config;
 use std::fs;
 use std::path::PathBuf;
 

@@ -1,7 +1,8 @@
 //! `hosts.tab`.
 
 use crate::folder::{Folder, id};
-use lonnet::config::{HostId, Hosts};
+use lonnet::base::HostId;
+use lonnet::config::Hosts;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 use std::fs;

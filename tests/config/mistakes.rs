@@ -1,7 +1,7 @@
 //! What is wrong in `lonnet.toml`, or hardly meant, and its line.
 
 use crate::folder::{Folder, HOSTS};
-use lonnet::config::Pin;
+use lonnet::base::Pin;
 
 #[test]
 fn each_mistake_is_reported_with_its_line() {

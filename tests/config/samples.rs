@@ -1,7 +1,8 @@
 //! The samples in `etc/`: what they say must be true.
 
 use crate::folder::{EVERY_KEY, Folder, HOSTS};
-use lonnet::config::{Config, HostId};
+use lonnet::base::HostId;
+use lonnet::config::Config;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,8 @@
 //! What the keys come to.
 
 use crate::folder::{EVERY_KEY, Folder, HOSTS, id};
-use lonnet::config::{Allow, Pin, Target, Wire};
+use lonnet::base::{Pin, WireKind};
+use lonnet::config::{Allow, Target};
 use std::path::Path;
 use std::time::Duration;
 
@@ -28,7 +29,7 @@ fn the_least_file_gives_every_default() {
     let peer = config.peer(&id("msul1")).expect("the other host");
     assert_eq!(peer.target, Target::Address("127.0.0.2:5663".parse().unwrap()));
     assert_eq!(peer.bind, None);
-    assert_eq!(peer.wire, Wire::Secure);
+    assert_eq!(peer.wire, WireKind::Secure);
     assert_eq!(peer.request_timeout, Duration::from_secs(300));
     assert_eq!(peer.connect_timeout, Duration::from_secs(20));
     assert_eq!(peer.opening_timeout, Duration::from_secs(20));
@@ -68,7 +69,7 @@ fn every_key_is_taken() {
     let peer = &config.peers[0];
     assert_eq!(peer.target, Target::Address("127.0.0.2:7663".parse().unwrap()));
     assert_eq!(peer.bind, Some("127.0.0.3".parse().unwrap()));
-    assert_eq!(peer.wire, Wire::Classic);
+    assert_eq!(peer.wire, WireKind::Classic);
     assert_eq!(peer.request_timeout, Duration::from_secs(300));
     assert_eq!(peer.connect_timeout, Duration::from_millis(500));
     assert_eq!(peer.opening_timeout, Duration::from_secs(2));

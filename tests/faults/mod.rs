@@ -1,7 +1,7 @@
 //! What the walks through the faults of a disk share: the faults, the ways in which a machine forgets, and disks that
 //! a walk must find fault with.
 
-use lonnet::disk::{Disk, Fault, FaultyDisk, Keep, Metadata};
+use lonnet::base::disk::{Disk, Fault, FaultyDisk, Keep, Metadata};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io;

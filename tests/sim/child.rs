@@ -6,14 +6,14 @@ use crate::net::Time;
 #[cfg(doc)]
 use crate::sabotage::Sabotage;
 use crate::wiretap::Mistaken;
+use lonnet::base::Key;
+use lonnet::base::line::Outgoing;
 use lonnet::handler::{Reply, Ticket};
 use lonnet::lond::Reason;
 use lonnet::lond::reactor::keeper::Keeper;
 use lonnet::lond::secure::Secure;
 use lonnet::lond::serve::Serve;
 use lonnet::lond::service::{Effect, Order};
-use lonnet::wire::line::Outgoing;
-use lonnet::wire::secure::Key;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::io;

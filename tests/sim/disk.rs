@@ -1,7 +1,7 @@
 //! A process's view of its host's disk: it may die at any operation, and a sabotaged one leaves things out.
 
 use crate::sabotage::Sabotage;
-use lonnet::disk::{Disk, FaultyDisk, Metadata};
+use lonnet::base::disk::{Disk, FaultyDisk, Metadata};
 use std::cell::Cell;
 use std::ffi::OsStr;
 use std::io;

@@ -10,13 +10,15 @@ use crate::sabotage::Sabotage;
 use crate::scenario::*;
 use crate::watch::LinkWatch;
 use crate::world::World;
-use lonnet::config::{Config, Host, HostId, Hosts, Lond, Peer, Pins, Role, SpoolLimits, Target, Wire};
+use lonnet::base::{HostId, Pins, WireKind};
+use lonnet::config::{Config, Host, Hosts, Lond, Peer, Role, Target};
 use lonnet::lonc::broker::Broker;
 use lonnet::lonc::handover::Passage;
 use lonnet::lonc::link::Now;
 use lonnet::lonc::session::ClientId;
 use lonnet::lonc::turn::{Dialled, ORDER, Step, Turn};
 use lonnet::spool::Spool;
+use lonnet::spool::SpoolLimits;
 use lonnet::status::LinkState;
 use lonnet::wire::secure::least_window;
 use std::collections::VecDeque;
@@ -221,7 +223,7 @@ impl World {
             host: host(link.peer),
             target: Target::Lookup { name: "localhost".into(), port: 1 },
             bind: None,
-            wire: if link.secure { Wire::Secure } else { Wire::Classic },
+            wire: if link.secure { WireKind::Secure } else { WireKind::Classic },
             request_timeout: Duration::from_micros(REQUEST_TIMEOUT),
             connect_timeout: Duration::from_micros(CONNECT_TIMEOUT),
             opening_timeout: Duration::from_micros(OPENING_TIMEOUT),

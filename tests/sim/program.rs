@@ -6,9 +6,9 @@ use crate::net::Time;
 use crate::sabotage::Sabotage;
 use crate::scenario::*;
 use crate::world::{Event, World};
+use lonnet::base::line::Outgoing;
 use lonnet::lonc::session::ClientId;
 use lonnet::lonc::turn::Read;
-use lonnet::wire::line::Outgoing;
 use std::collections::VecDeque;
 
 /// A process reads as much of one program in one turn for sure.

@@ -13,7 +13,7 @@ use crate::sabotage::Sabotage;
 use crate::scenario::*;
 use crate::supervisor::Supervisor;
 use crate::wiretap::{Mistaken, Names, PORTION};
-use lonnet::disk::{Fault, FaultyDisk, Keep};
+use lonnet::base::disk::{Fault, FaultyDisk, Keep};
 use lonnet::lonc::link::Now;
 use lonnet::lonc::turn::Dialled;
 use std::cmp::Reverse;

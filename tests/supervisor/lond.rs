@@ -2,7 +2,7 @@
 
 use crate::world::{PATIENCE, World, children_of, is_alive, open_files_of, status_field, title_of};
 use crate::{ROLE, Test};
-use lonnet::config::Pin;
+use lonnet::base::Pin;
 use nix::sys::signal::Signal;
 use socket2::{Domain, Socket, Type};
 use std::io::{Read, Write};

@@ -3,7 +3,7 @@
 use crate::Test;
 use crate::lond::{Called, free_port, hello, pin, rest, settings};
 use crate::world::{children_of, is_alive, open_files_of};
-use lonnet::config::Pin;
+use lonnet::base::Pin;
 use nix::sys::signal::Signal;
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};

@@ -2,7 +2,8 @@
 
 use clap::Parser;
 use jiff::Timestamp;
-use lonnet::config::{Config, ConfigErrors, HostId, Wire};
+use lonnet::base::{HostId, WireKind};
+use lonnet::config::{Config, ConfigErrors};
 use lonnet::lonc::entry::Seed as LinkSeed;
 use lonnet::lond::entry::Seed as ServeSeed;
 use lonnet::status::{LinkState, PeerStatus};
@@ -128,7 +129,7 @@ fn link(seed: LinkSeed) -> ! {
         last_error: None,
         last_error_at: None,
         last_error_past: false,
-        last_log: lonnet::logging::last_line(),
+        last_log: lonnet::base::logging::last_line(),
         away: Vec::new(),
     };
     let say = |control: &mut Channel<FromLink, ToLink>, report, probes, files| {
@@ -153,7 +154,7 @@ fn link(seed: LinkSeed) -> ! {
                     listener = mio::net::UnixListener::from_std(next);
                     poll.registry().register(&mut listener, Token(0), Interest::READABLE).unwrap();
                 }
-                ToLink::LogAnew => lonnet::logging::follow(),
+                ToLink::LogAnew => lonnet::base::logging::follow(),
                 ToLink::Report(_) | ToLink::Pins(_) => {}
             }
             let report = if let ToLink::Report(number) = message { Some(number) } else { None };
@@ -218,7 +219,7 @@ fn serve(seed: ServeSeed) -> ! {
         for message in &received.messages {
             let word = match message {
                 ToServe::LogAnew => {
-                    lonnet::logging::follow();
+                    lonnet::base::logging::follow();
                     continue;
                 }
                 ToServe::Drain | ToServe::Replaced if stays => continue,
@@ -261,7 +262,7 @@ fn serve(seed: ServeSeed) -> ! {
 }
 
 fn opened(caller: &str, pin: Option<&str>) -> FromServe {
-    let wire = if pin.is_some() { Wire::Secure } else { Wire::Classic };
+    let wire = if pin.is_some() { WireKind::Secure } else { WireKind::Classic };
     FromServe::Opened {
         caller: HostId::new(caller).unwrap(),
         pin: pin.map(str::to_owned),

@@ -1,7 +1,7 @@
 //! A folder with a configuration, and a supervisor that runs on it.
 
 use crate::ROLE;
-use lonnet::config::Pin;
+use lonnet::base::Pin;
 use lonnet::supervise::restart::LIFE_VARIABLE;
 use lonnet::wire::secure::HostKey;
 use nix::sys::signal::{Signal, kill};

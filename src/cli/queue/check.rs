@@ -7,10 +7,11 @@
 //! read.
 
 use super::{delayed, named};
+use crate::base::HostId;
+use crate::base::disk::StepError;
 use crate::cli::bearings::Bearings;
 use crate::cli::{Failure, print};
-use crate::config::{Config, HostId};
-use crate::disk::StepError;
+use crate::config::Config;
 use crate::lond::record;
 use crate::spool::{self, Delayed, Finding, RealDisk, Tally, Told};
 use crate::status::json;

@@ -1,8 +1,9 @@
 //! Whether every link is up with the new key, so that nobody needs the old one: what `lon rotate --finish` asks first.
 
+use crate::base::{HostId, WireKind};
 use crate::cli::admin::is_away;
 use crate::cli::status::{LOND_FILE, status};
-use crate::config::{Config, HostId, Wire};
+use crate::config::Config;
 use crate::status::{LinkState, ServeSnapshot, Snapshot, ago};
 use std::io;
 
@@ -13,7 +14,7 @@ pub(super) fn against(config: &Config, pin: &str) -> Vec<String> {
     let lond: io::Result<ServeSnapshot> = status(&config.run_dir.join("lond.sock"));
     // A host without a pin is not called on the secure wire, whatever our key is.
     let secure = |id: &HostId| {
-        let peer = config.peer(id).filter(|peer| peer.wire == Wire::Secure);
+        let peer = config.peer(id).filter(|peer| peer.wire == WireKind::Secure);
         peer.is_some() && !config.pins.of(id).is_empty()
     };
     match lonc {
@@ -48,12 +49,12 @@ fn made_to_us(lond: &ServeSnapshot, pin: &str, found: &mut Vec<String>) {
     if lond.own_pin.as_deref().is_some_and(|own| own != pin) {
         found.push("lond does not show the new key yet: reload".to_owned());
     }
-    for link in lond.links.iter().filter(|link| link.wire == Wire::Secure) {
+    for link in lond.links.iter().filter(|link| link.wire == WireKind::Secure) {
         if link.own_pin.as_deref() != Some(pin) {
             found.push(format!("{}: its link to us was made with another key", link.caller));
         }
     }
-    for caller in lond.gone.iter().filter(|caller| caller.wire == Wire::Secure) {
+    for caller in lond.gone.iter().filter(|caller| caller.wire == WireKind::Secure) {
         let since = ago(caller.last, lond.written);
         found.push(format!("{}: called us {since} ago and has no link to us now", caller.caller));
     }

@@ -16,9 +16,9 @@
 //!
 //! Bounded: [`MAX_HELD`] commands; one more makes everything wait. How many messages may be held, the spool says.
 
+use crate::base::Sequence;
 use crate::lonc::link::Now;
 use crate::lonc::protocol::HeldCommands;
-use crate::spool::Sequence;
 use crate::status::AwayStatus;
 use crate::wire::secure::MAX_HELD;
 use std::collections::BTreeMap;

@@ -3,14 +3,15 @@
 use super::away::Way;
 use super::sending::{Sender, answer_to};
 use super::{Broker, CON_DELAYED, CON_FAILED, CON_LOST, Effect};
-use crate::config::HostId;
+use crate::base::HostId;
+use crate::base::Sequence;
+use crate::base::command;
 use crate::lonc::inbox_owner::inbox_owner;
 use crate::lonc::link::{Event, Now};
 use crate::lonc::pending::{Entry, Found, Owner, Purpose};
 use crate::lonc::protocol::Heard;
 use crate::lonc::request;
-use crate::spool::{Disk, Message, Sequence, Spool, StoreError};
-use crate::wire::secure::command;
+use crate::spool::{Disk, Message, Spool, StoreError};
 use std::ops::ControlFlow;
 use std::time::Duration;
 

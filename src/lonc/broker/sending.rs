@@ -1,6 +1,7 @@
 //! The broker's steps on the way of a request to the link and of an answer to its program.
 
 use super::away::Away;
+use crate::base::command;
 use crate::lonc::link::{Link, Now};
 use crate::lonc::pending::{Entry, Owner, Pending, Purpose};
 use crate::lonc::protocol::{Message, Once};
@@ -8,7 +9,6 @@ use crate::lonc::request::{self, Forward};
 use crate::lonc::session::{ClientId, Session};
 use crate::lonc::sessions::Sessions;
 use crate::spool::{Disk, Spool};
-use crate::wire::secure::command;
 use std::collections::VecDeque;
 
 /// What became of a request that a program wants forwarded.

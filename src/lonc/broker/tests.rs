@@ -1,8 +1,9 @@
 //! The broker on a clock of the test's own, between programs and a peer that the test plays.
 
 use super::*;
-use crate::config::{Host, Hosts, Lond, Role, SpoolLimits, Target};
+use crate::config::{Host, Hosts, Lond, Role, Target};
 use crate::spool::RealDisk;
+use crate::spool::SpoolLimits;
 use crate::wire::classic::Cipher;
 use std::path::Path;
 use tempfile::TempDir;
@@ -37,7 +38,7 @@ pub(in crate::lonc) fn peer() -> Peer {
         host: host("msul1"),
         target: Target::Lookup { name: "localhost".into(), port: 1 },
         bind: None,
-        wire: Wire::Classic,
+        wire: WireKind::Classic,
         request_timeout: Duration::from_secs(300),
         connect_timeout: Duration::from_secs(20),
         opening_timeout: Duration::from_secs(20),
@@ -58,7 +59,7 @@ pub(in crate::lonc) fn config(dir: &Path, peer: &Peer) -> Config {
         id: HostId::new("msua1").unwrap(),
         hosts: Hosts::default(),
         hosts_file: dir.join("hosts.tab"),
-        pins: crate::config::Pins::default(),
+        pins: crate::base::Pins::default(),
         pins_file: dir.join("hosts.pins"),
         key_dir: dir.join("keys"),
         run_dir: dir.join("run"),

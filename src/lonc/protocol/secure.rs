@@ -10,13 +10,14 @@
 //! reads itself.
 
 use super::{Heard, HeldCommands, Message, Once};
-use crate::config::HostId;
+use crate::base::HostId;
+use crate::base::line::Outgoing;
+use crate::base::{Key, command};
 use crate::lonc::request;
 use crate::wire::flow::{self, Assembly, Cancelled, Chunk, Control, Credit, Sending, Taken};
-use crate::wire::line::Outgoing;
 use crate::wire::secure::{
-    CalledHello, CallerHello, CriticalHead, Frame, FrameError, FrameReader, Hello, Key, MAX_BODY, NO_EPOCH,
-    Versions, command, put_cancel, put_critical, put_error, put_held, put_request,
+    CalledHello, CallerHello, CriticalHead, Frame, FrameError, FrameReader, Hello, MAX_BODY, NO_EPOCH,
+    Versions, put_cancel, put_critical, put_error, put_held, put_request,
 };
 use std::borrow::Cow;
 use std::collections::BTreeMap;

@@ -1,13 +1,14 @@
 //! The dial: a look-up, then attempts at the peer's addresses beside each other, of which one becomes the link.
 
 use super::sockets::Sockets;
-use crate::config::{Target, Wire};
+use crate::base::WireKind;
+use crate::base::line::Outgoing;
+use crate::config::Target;
 use crate::lonc::connection::Connection;
 use crate::lonc::link::Now;
 use crate::lonc::race::{ADDRESSES_MOST, Addresses, Race};
 use crate::lonc::turn::Dialled;
 use crate::net::{Event, Token};
-use crate::wire::line::Outgoing;
 use crate::wire::secure::Tunnel;
 use std::net::SocketAddr;
 
@@ -133,11 +134,11 @@ impl Sockets {
 
     fn attempt(&mut self, address: SocketAddr, now: Now) {
         let tunnel = match (self.peer.wire, &self.keys) {
-            (Wire::Classic, _) => Ok(None),
-            (Wire::Secure, Some((identity, pins))) => Tunnel::caller(identity, &self.peer.host.id, pins)
+            (WireKind::Classic, _) => Ok(None),
+            (WireKind::Secure, Some((identity, pins))) => Tunnel::caller(identity, &self.peer.host.id, pins)
                 .map(Some)
                 .map_err(|error| error.to_string()),
-            (Wire::Secure, None) => Err("no key of our own to show".to_owned()),
+            (WireKind::Secure, None) => Err("no key of our own to show".to_owned()),
         };
         let token = Token(FIRST_ATTEMPT + self.dialling.count % ATTEMPTS);
         self.dialling.count = self.dialling.count.wrapping_add(1);

@@ -5,8 +5,10 @@
 
 use super::dialling::{ATTEMPTS, Dialling, FIRST_ATTEMPT, Linked};
 use super::{LISTENER, RESOLVER};
-use crate::config::{Peer, Pin};
-use crate::logging::repeats::Repeats;
+use crate::base::Pin;
+use crate::base::line::{Outgoing, READ_SIZE};
+use crate::base::log_quota::Repeats;
+use crate::config::Peer;
 use crate::lonc::broker::Broker;
 use crate::lonc::handover::{Handover, Passage};
 use crate::lonc::link::Now;
@@ -19,7 +21,6 @@ use crate::spool::Disk;
 use crate::status::PeerStatus;
 use crate::supervise::control::{Channel, FromLink, ToLink};
 use crate::supervise::title;
-use crate::wire::line::{Outgoing, READ_SIZE};
 use crate::wire::secure::TlsIdentity;
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;

@@ -3,10 +3,12 @@
 //! The files are written when a state has changed (a mere counter is no state), no more often than [`Pace`] allows.
 //! A file that cannot be written is logged once and tried again every few seconds.
 
-use crate::config::{Config, HostId, Peer, Pin};
-use crate::disk::own;
-use crate::logging;
-use crate::status::{self, AwayStatus, LinkState, PeerStatus, Snapshot, WallClock, in_words, moved};
+use crate::base::clock::{WallClock, in_words, moved};
+use crate::base::disk::own;
+use crate::base::logging;
+use crate::base::{HostId, Pin};
+use crate::config::{Config, Peer};
+use crate::status::{self, AwayStatus, LinkState, PeerStatus, Snapshot};
 use crate::supervise::publish::{Pace, replace, uptime};
 use jiff::{Timestamp, tz::TimeZone};
 use std::collections::HashMap;

@@ -4,7 +4,7 @@
 //! just before its fork until the child closes it, breaks it or is reaped.
 
 use super::left::LeftChild;
-use crate::config::HostId;
+use crate::base::HostId;
 use crate::status::PeerStatus;
 use crate::supervise::control::{self, Channel, FromLink, ToLink};
 use crate::supervise::table::{self, State, Table};

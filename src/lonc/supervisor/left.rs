@@ -6,7 +6,7 @@
 use super::passages::LeftPassage;
 use super::watch::{LeftWatch, Watch};
 use super::{GRACE, Replace, Supervisor, next};
-use crate::config::HostId;
+use crate::base::HostId;
 use crate::status::PeerStatus;
 use crate::supervise::control;
 use crate::supervise::sockets::{LocalSocket, Mark};

@@ -2,7 +2,7 @@
 //!
 //! A peer has one from its first child until it is no longer served. When the passage goes, so do the programs in it.
 
-use crate::config::HostId;
+use crate::base::HostId;
 use crate::lonc::handover::Passage;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

@@ -8,7 +8,8 @@
 
 use super::DESCRIPTORS_A_PEER;
 use super::{GRACE, Replace, Supervisor};
-use crate::config::{Config, Host, HostId, Peer, Pin, Wire};
+use crate::base::{HostId, Pin, WireKind};
+use crate::config::{Config, Host, Peer};
 use crate::supervise::anew;
 use crate::supervise::control::ToLink;
 use crate::supervise::limit::raise_descriptor_limit;
@@ -132,9 +133,9 @@ impl<'a> Footing<'a> {
     fn same_for(&self, other: &Footing<'_>, peer: &HostId) -> bool {
         let (Some(a), Some(b)) = (self.config.peer(peer), other.config.peer(peer)) else { return false };
         let same_keys = match b.wire {
-            Wire::Classic => true,
+            WireKind::Classic => true,
             // Without a pin there is no link at all, and a child that knows why.
-            Wire::Secure => {
+            WireKind::Secure => {
                 let has_pins = |config: &Config| !config.pins.of(peer).is_empty();
                 self.key == other.key && has_pins(self.config) == has_pins(other.config)
             }
@@ -144,7 +145,7 @@ impl<'a> Footing<'a> {
 
     /// Whether `peer` is called by other pins.
     fn repins(&self, other: &Footing<'_>, peer: &HostId) -> bool {
-        let secure = other.config.peer(peer).is_some_and(|peer| peer.wire == Wire::Secure);
+        let secure = other.config.peer(peer).is_some_and(|peer| peer.wire == WireKind::Secure);
         secure && anew::pins_of(self.config, peer) != anew::pins_of(other.config, peer)
     }
 }

@@ -11,7 +11,8 @@
 //! `exec` would wait for that with every signal blocked. It also keeps what was noticed meanwhile.
 
 use super::{Supervisor, WATCH};
-use crate::config::{Config, HostId};
+use crate::base::HostId;
+use crate::config::Config;
 use crate::lonc::inbox_owner::inbox_owner;
 use crate::supervise::control::ToLink;
 use mio::unix::SourceFd;

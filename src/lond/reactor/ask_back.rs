@@ -4,9 +4,9 @@
 //! answer, so any number of them cost one connection. Whatever goes wrong, or takes longer than [`DEADLINE`], is no
 //! answer (`con_lost`): the caller asked whether the way is open, and so far it is not.
 
+use crate::base::line::{Line, LineReader, Outgoing};
 use crate::handler::Ticket;
 use crate::net::{Event, ReadOutcome, Registry, Stream, Token, UnixStream};
-use crate::wire::line::{Line, LineReader, Outgoing};
 use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

@@ -6,7 +6,7 @@ use super::Reactor;
 use super::keeper::Opening;
 use super::log_request::log;
 use super::wire::Wire;
-use crate::config::Pin;
+use crate::base::Pin;
 use crate::handler::{Reply, builtin};
 use crate::lond::service::Effect;
 use crate::net::Stream;
@@ -44,8 +44,8 @@ impl Reactor {
                             Wire::Classic(_) => None,
                         },
                         wire: match known.pin {
-                            Some(_) => crate::config::Wire::Secure,
-                            None => crate::config::Wire::Classic,
+                            Some(_) => crate::base::WireKind::Secure,
+                            None => crate::base::WireKind::Classic,
                         },
                     };
                     if let Err(error) = self.control.send(&opened) {

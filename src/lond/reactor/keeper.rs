@@ -3,12 +3,12 @@
 //! Owns both from when the first HELLO of the caller is there until nobody will be answered from the record any more.
 //! Fails as the record does, in words for the session, which then waits and has it tried again.
 
-use crate::config::HostId;
-use crate::disk::{Context, Disk, FolderLock, Guarded, RealDisk, StepError, locked_by};
+use crate::base::HostId;
+use crate::base::Key;
+use crate::base::disk::{Context, Disk, FolderLock, Guarded, RealDisk, StepError, locked_by};
 use crate::lond::record::{self, Answered, Look, Record};
 use crate::lond::secure::{Recalled, Said, Unrecorded};
 use crate::supervise::places::is_same_place;
-use crate::wire::secure::Key;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
@@ -103,8 +103,7 @@ impl<D: Disk, L> Keeper<D, L> {
             return Recalled::Failed("the record of critical messages is not open");
         };
         record.settled_but(command, settled, held);
-        let key = key.and_then(|key| record::Key::new(key.as_str().as_bytes()));
-        let new = record.look_up_in(command, sequence, key.as_ref()) == Look::Unknown;
+        let new = record.look_up_in(command, sequence, key) == Look::Unknown;
         // On a sick disk nothing is to be run in vain. What is being run is recorded in the room that it has.
         if let Some(error) = new.then(|| record.may_run(running).err()).flatten() {
             self.failure = error.to_string();
@@ -112,7 +111,7 @@ impl<D: Disk, L> Keeper<D, L> {
         }
         let record = &*record;
         let said = |text, broken| Said { text, broken };
-        let by_key = record.look_up_in(command, sequence, key.as_ref());
+        let by_key = record.look_up_in(command, sequence, key);
         match (record.look_up_in(command, sequence, None), by_key) {
             (Look::Answered(text), _) => Recalled::Answered(said(text, false)),
             (Look::Broken(text), _) => Recalled::Answered(said(text, true)),
@@ -131,20 +130,16 @@ impl<D: Disk, L> Keeper<D, L> {
         let Some((record, _)) = &mut self.held else {
             return Err("the record of critical messages is not open".to_owned());
         };
-        let recorded_key = |key: &Key| record::Key::new(key.as_str().as_bytes());
-        let answers: Vec<(Option<record::Key>, &Unrecorded)> =
-            answers.map(|answer| (answer.key.as_ref().and_then(recorded_key), answer)).collect();
-        let borrowed: Vec<Answered<'_>> = answers
-            .iter()
-            .map(|(key, answer)| Answered {
+        let answers: Vec<Answered<'_>> = answers
+            .map(|answer| Answered {
                 sequence: answer.sequence,
-                key: key.as_ref(),
+                key: answer.key.as_ref(),
                 command: &answer.command,
                 broken: answer.broken,
                 text: &answer.text,
             })
             .collect();
-        record.add(&borrowed).map_err(|error| error.to_string())
+        record.add(&answers).map_err(|error| error.to_string())
     }
 
     /// Lets go of it.

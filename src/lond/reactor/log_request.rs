@@ -1,8 +1,8 @@
 //! `log:` requests: written to the log as far as the quota of their host goes and the file takes them.
 
-use crate::config::HostId;
+use crate::base::HostId;
+use crate::base::logging;
 use crate::handler::{Reply, builtin};
-use crate::logging;
 use crate::lond::ledger::{Ledger, Over};
 use std::time::Instant;
 

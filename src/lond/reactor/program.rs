@@ -4,9 +4,9 @@
 //! Owns the connection. Whatever ends it ends in `drop_connection`, with the fault as its parameter; the conversation
 //! answers the requests that this costs, and says whether to dial anew.
 
+use crate::base::log_quota::Repeats;
 use crate::handler::socket::{Conversation, Fault};
 use crate::handler::{Reply, Ticket};
-use crate::logging::repeats::Repeats;
 use crate::net::{Event, ReadOutcome, Registry, Stream, Token, UnixStream};
 use std::io;
 use std::os::fd::AsRawFd;

@@ -4,13 +4,13 @@
 //! takes ([`crate::wire::secure::MAX_HANDSHAKE`]). A caller that is turned away gets the alert that says why; the
 //! link lingers for a moment, since closing it with bytes unread would take that back.
 
-use crate::config::{HostId, Pin};
+use crate::base::line::Outgoing;
+use crate::base::{HostId, Pin};
 use crate::lond::Reason;
 use crate::lond::Suspect;
 use crate::lond::secure::{LINGER, Secure};
 use crate::lond::service::Effect;
 use crate::net::{SEALED_FULL, Stream, TcpStream, write_sealed};
-use crate::wire::line::Outgoing;
 use crate::wire::secure::{Tunnel, TunnelError};
 use std::io;
 use std::time::Instant;

@@ -20,7 +20,7 @@ fn a_link_is_opened_told_to_the_supervisor_and_serves_what_is_built_in() {
             caller: id("msua1"),
             pin: None,
             own_pin: None,
-            wire: crate::config::Wire::Classic
+            wire: crate::base::WireKind::Classic
         }]
     );
     assert_eq!(link.ask("ping"), "msul1");

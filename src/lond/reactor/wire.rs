@@ -1,7 +1,7 @@
 //! The wire of a link, as the reactor's loop sees it: one face for both.
 
 use super::secure_link::SecureLink;
-use crate::config::Pin;
+use crate::base::Pin;
 use crate::handler::{Reply, Ticket};
 use crate::lond::Reason;
 use crate::lond::serve::Serve;

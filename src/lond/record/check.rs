@@ -2,7 +2,7 @@
 
 use super::recover::DAMAGED;
 use super::{ANSWERS, recover};
-use crate::disk::{Context, Disk, StepError};
+use crate::base::disk::{Context, Disk, StepError};
 use crate::spool::Finding;
 use std::ffi::OsStr;
 use std::io;

@@ -2,8 +2,9 @@
 //!
 //! Pure. The bounds are here, and what happens at each: see the constants.
 
+use super::Answered;
 use super::line::{self, Line};
-use super::{Answered, Key};
+use crate::base::Key;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 

@@ -4,8 +4,9 @@
 //! epoch included, so that a damaged neighbour changes nothing in what it means. [`parse`] never panics, whatever the
 //! bytes.
 
-use super::{Answered, Key};
-use crate::wire::secure::command;
+use super::Answered;
+use crate::base::Key;
+use crate::base::command;
 use std::collections::BTreeMap;
 
 /// Digits of an epoch.

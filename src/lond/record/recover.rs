@@ -3,8 +3,8 @@
 use super::kept::{ANSWER_MOST, Kept};
 use super::line::{self, Line};
 use super::{ANSWERS, Record, State};
-use crate::disk::own::own_new;
-use crate::disk::{Context, Disk, Kind, StepError};
+use crate::base::disk::own::own_new;
+use crate::base::disk::{Context, Disk, Kind, StepError};
 use std::io;
 use std::path::Path;
 

@@ -1,7 +1,7 @@
 //! The record as its caller sees it, on the disk model and on the real disk.
 
 use super::*;
-use crate::disk::{Fault, FaultyDisk, FolderLock, Keep, RealDisk};
+use crate::base::disk::{Fault, FaultyDisk, FolderLock, Keep, RealDisk};
 
 const DIR: &str = "/spool/.received/msul1";
 const A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
@@ -423,17 +423,6 @@ fn a_file_that_someone_removed_is_written_anew_from_memory() {
     disk.restart(Keep::Nothing);
     let record = begin(&disk, A);
     assert!((1..4).all(|sequence| matches!(record.look_up(sequence, None), Look::Answered(_))));
-}
-
-#[test]
-fn a_key_is_1_to_64_of_its_bytes() {
-    let longest = [b'k'; KEY_MOST];
-    for good in [&b"a"[..], b"-", b"A.b_c-9", &longest] {
-        assert_eq!(Key::new(good).unwrap().as_bytes(), good);
-    }
-    for bad in [&b""[..], b"*", b"a b", b"a\n", b"a:", b"\xc3\xa4", &[b'k'; KEY_MOST + 1]] {
-        assert_eq!(Key::new(bad), None);
-    }
 }
 
 #[test]

@@ -4,8 +4,8 @@
 
 use super::recover::Tail;
 use super::{ANSWERS, ROOM_FOR_EACH, ROOM_FOR_ONE, ROOM_STEP, Record, TAIL_LEFT};
-use crate::disk::own::own_new;
-use crate::disk::{Context, Disk, StepError};
+use crate::base::disk::own::own_new;
+use crate::base::disk::{Context, Disk, StepError};
 use std::io;
 use std::path::Path;
 

@@ -1,7 +1,7 @@
 //! An answer on its way to the caller, and what it owes the request that it is for.
 
+use crate::base::line::Outgoing;
 use crate::wire::flow::{Chunk, Credit, Message};
-use crate::wire::line::Outgoing;
 use crate::wire::secure::{put_answer, put_broken_answer};
 
 /// Bytes of frames that may wait to be taken. At the bound no frame of an answer is put.

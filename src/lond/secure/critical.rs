@@ -7,8 +7,9 @@
 use super::answer::Answer;
 use super::requests::{Critical, Meeting, Request, Said, Unrecorded};
 use super::{Reason, Secure, State, Todo};
+use crate::base::command;
 use crate::handler::{Reply, Ticket};
-use crate::wire::secure::{CriticalHead, command};
+use crate::wire::secure::CriticalHead;
 use std::time::{Duration, Instant};
 
 /// Pause before the record is asked for again while an older link has it.

@@ -6,12 +6,12 @@
 use super::answer::Answer;
 use super::requests::{Critical, Request};
 use super::{HeldCommands, Reason, Secure, State, Todo};
+use crate::base::command;
 use crate::handler::builtin::printable;
 use crate::lond::service::too_long_answer;
 use crate::wire::flow::{Cancelled, Sending, Taken};
 use crate::wire::secure::{
-    CallerHello, Frame, FrameError, FrameReader, HelloError, Kind, MAX_HELD, NO_EPOCH, Versions, command,
-    cost,
+    CallerHello, Frame, FrameError, FrameReader, HelloError, Kind, MAX_HELD, NO_EPOCH, Versions, cost,
 };
 use std::collections::BTreeSet;
 use std::time::Instant;

@@ -6,7 +6,8 @@
 //!
 //! All of it is within the window that the caller was given.
 
-use crate::wire::secure::{CriticalHead, Key, command};
+use crate::base::{Key, command};
+use crate::wire::secure::CriticalHead;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 

@@ -8,10 +8,11 @@ mod requests;
 mod untaken;
 
 use super::*;
-use crate::config::HostId;
+use crate::base::HostId;
+use crate::base::Key;
 use crate::lond::service::Route;
 use crate::wire::secure::{
-    CallerHello, CriticalHead, FRAME_COST, Frame, Key, MAX_BODY, least_window, put_cancel, put_critical,
+    CallerHello, CriticalHead, FRAME_COST, Frame, MAX_BODY, least_window, put_cancel, put_critical,
     put_request, put_window,
 };
 use std::collections::BTreeMap;

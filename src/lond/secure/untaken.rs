@@ -12,9 +12,9 @@
 use super::Secure;
 use super::answer::OUT_FULL;
 use super::requests::{Critical, Flight};
+use crate::base::line::Outgoing;
 use crate::lond::service::Service;
 use crate::wire::flow::Credit;
-use crate::wire::line::Outgoing;
 use crate::wire::secure::{put_not_taken, put_ready};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;

@@ -4,10 +4,10 @@
 //! [`Answers::wants_from`] when no further answer; a caller that does not read thus stops everything before it
 //! costs memory.
 
+use crate::base::line::Outgoing;
 use crate::handler::Ticket;
 use crate::wire::classic::Cipher;
 use crate::wire::flow::InOrder;
-use crate::wire::line::Outgoing;
 use std::borrow::Cow;
 use std::rc::Rc;
 

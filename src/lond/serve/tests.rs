@@ -4,7 +4,7 @@ mod requests;
 
 use super::super::service::Route;
 use super::*;
-use crate::config::HostId;
+use crate::base::HostId;
 use crate::handler::builtin::VERSION_ANSWER;
 use crate::wire::classic::Cipher;
 use std::rc::Rc;

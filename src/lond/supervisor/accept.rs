@@ -10,7 +10,7 @@ use super::hush::Caller;
 use super::links::{Link, Started, State};
 use super::lobby::Newcomer;
 use super::{GRACE, Supervisor, next};
-use crate::config::{HostId, Pin};
+use crate::base::{HostId, Pin};
 use crate::lond::entry::Seed;
 use crate::supervise::control::{self, Channel};
 use crate::supervise::{spawn, title};
@@ -119,9 +119,9 @@ impl Supervisor<'_> {
         let (entry, config, ledger) = (self.entry, self.start.config.clone(), self.ledger);
         let pid = spawn::spawn(keep, move || {
             let name = caller.as_ref().map_or_else(|| remote.ip().to_string(), HostId::to_string);
-            crate::logging::set_host(&name);
+            crate::base::logging::set_host(&name);
             if silent {
-                crate::logging::be_silent();
+                crate::base::logging::be_silent();
             }
             title::set(&format!("{name} opening"));
             entry(Seed { config, stream, remote, caller, control: theirs, ledger })

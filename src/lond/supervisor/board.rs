@@ -8,12 +8,12 @@ use super::absent::Absent;
 use super::links::Links;
 use super::listeners::Listener;
 use super::rivals::Rivals;
-use crate::config::{Config, HostId, Pin, Wire};
-use crate::disk::own;
-use crate::logging;
-use crate::status::{
-    CallerStatus, GoneCaller, NotListening, ServeSnapshot, WallClock, in_words, json, moved,
-};
+use crate::base::clock::{WallClock, in_words, moved};
+use crate::base::disk::own;
+use crate::base::logging;
+use crate::base::{HostId, Pin, WireKind};
+use crate::config::Config;
+use crate::status::{CallerStatus, GoneCaller, NotListening, ServeSnapshot, json};
 use crate::supervise::publish::{Pace, replace, uptime};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -117,7 +117,7 @@ impl Board {
     }
 
     /// Notes that `caller` has a link.
-    pub fn saw(&mut self, caller: &HostId, wire: Wire, last: Timestamp) {
+    pub fn saw(&mut self, caller: &HostId, wire: WireKind, last: Timestamp) {
         self.seen.insert(caller.clone(), GoneCaller { caller: caller.clone(), wire, last });
         self.pace.changed();
     }

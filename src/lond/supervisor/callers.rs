@@ -1,6 +1,7 @@
 //! Who calls, by the address. Pure.
 
-use crate::config::{Config, HostId, Pin, Target};
+use crate::base::{HostId, Pin};
+use crate::config::{Config, Target};
 use std::collections::HashMap;
 use std::net::IpAddr;
 

@@ -5,8 +5,8 @@
 //! lines of that host, so many a minute; all strangers together have so many a minute. So neither a crowd of strangers
 //! nor another host keeps a line from a host, and none of them fills the log.
 
-use crate::config::{HostId, Pin};
-use crate::logging::repeats::Quota;
+use crate::base::log_quota::Quota;
+use crate::base::{HostId, Pin};
 use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
@@ -129,7 +129,7 @@ fn digest(why: &str) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::logging::repeats::MOST_LINES;
+    use crate::base::log_quota::MOST_LINES;
 
     fn address(n: u32) -> IpAddr {
         IpAddr::from(n.to_be_bytes())

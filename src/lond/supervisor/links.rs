@@ -15,7 +15,7 @@
 //! record, and no other child of that caller runs one.
 
 use super::door::{Guest, Origin};
-use crate::config::{HostId, Wire};
+use crate::base::{HostId, WireKind};
 use crate::status::HandlerStatus;
 use crate::supervise::table::deadline;
 use jiff::Timestamp;
@@ -134,7 +134,7 @@ impl Link {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Opened {
     /// What is spoken.
-    pub wire: Wire,
+    pub wire: WireKind,
     /// The pin that the caller's key matched.
     pub pin: Option<String>,
     /// The pin of this host's own key that it was shown.

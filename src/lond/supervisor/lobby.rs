@@ -7,7 +7,7 @@
 
 use super::room::Way;
 use super::{Supervisor, next};
-use crate::config::HostId;
+use crate::base::HostId;
 use mio::unix::SourceFd;
 use mio::{Interest, Token};
 use std::collections::VecDeque;

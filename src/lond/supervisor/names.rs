@@ -9,7 +9,8 @@
 
 use super::door::Origin;
 use super::{Supervisor, next};
-use crate::config::{Config, HostId};
+use crate::base::HostId;
+use crate::config::Config;
 use crate::lond::access;
 use crate::supervise::control::{self, Channel, ToServe};
 use crate::supervise::{spawn, title};

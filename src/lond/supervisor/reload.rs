@@ -13,7 +13,8 @@ use super::links::{Event, Link, Opened};
 use super::listeners::{ListenError, Listener, only_v6};
 use super::room::links_of;
 use super::{DESCRIPTORS_A_LINK, GRACE, Supervisor, next};
-use crate::config::{Config, Host, HostId, Lond, Pin, Wire};
+use crate::base::{HostId, Pin, WireKind};
+use crate::config::{Config, Host, Lond};
 use crate::supervise::anew;
 use crate::supervise::limit::raise_descriptor_limit;
 use std::net::SocketAddr;
@@ -153,12 +154,12 @@ impl Ground<'_> {
 
     fn admits(&self, caller: &HostId, link: &Link, opened: &Opened) -> bool {
         match opened.wire {
-            Wire::Secure => {
+            WireKind::Secure => {
                 let pin = opened.pin.as_ref().and_then(|pin| pin.parse().ok());
                 pin.is_some_and(|pin: Pin| self.config.pins.of(caller).contains(&pin))
             }
-            Wire::Classic if !self.config.lond.classic => false,
-            Wire::Classic => match self.callers.of(self.config, link.remote.ip()) {
+            WireKind::Classic if !self.config.lond.classic => false,
+            WireKind::Classic => match self.callers.of(self.config, link.remote.ip()) {
                 Caller::Known(id) => id == *caller,
                 Caller::Unaddressed => {
                     self.config.hosts.get(caller).is_some_and(|host| host.address.is_none())
@@ -190,8 +191,8 @@ impl Change<'_> {
         };
         let same_host = Host { line: after.line, ..before.clone() } == *after;
         let same_key = match opened.wire {
-            Wire::Secure => self.old.key == self.new.key,
-            Wire::Classic => true,
+            WireKind::Secure => self.old.key == self.new.key,
+            WireKind::Classic => true,
         };
         same_host && same_key && self.new.admits(caller, link, opened)
     }

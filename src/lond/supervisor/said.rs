@@ -1,12 +1,12 @@
 //! What the log says of links, seldom enough that no host of the table can fill it by coming and going.
 //!
-//! For each host: the coming and going of its links up to [`crate::logging::repeats::MOST_LINES`] a minute, what was wrong
+//! For each host: the coming and going of its links up to [`crate::base::log_quota::MOST_LINES`] a minute, what was wrong
 //! with them as [`Repeats`] has it. What was left out is counted in the next line. Of callers that are not known yet,
 //! [`super::hush::Hush`] takes care.
 
 use super::Supervisor;
-use crate::config::HostId;
-use crate::logging::repeats::{Quota, Repeats};
+use crate::base::HostId;
+use crate::base::log_quota::{Quota, Repeats};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -125,7 +125,7 @@ impl Supervisor<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::logging::repeats::MOST_LINES;
+    use crate::base::log_quota::MOST_LINES;
 
     #[test]
     fn one_host_that_comes_and_goes_has_so_many_lines_and_hides_no_other() {

@@ -5,7 +5,7 @@
 //! before it), so that a few messages that wait for long don't keep the room of all that came after them.
 
 use super::{Load, Located, Queue, Segment};
-use crate::spool::record::Sequence;
+use crate::base::Sequence;
 use std::collections::BTreeMap;
 
 /// Messages that may be held: each takes some 100 bytes of memory. At the bound everything waits for them.

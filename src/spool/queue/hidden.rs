@@ -6,7 +6,7 @@
 //! start. Neither kind is ever below [`Queue::settled_below`].
 
 use super::{Load, Located, Queue, Segment};
-use crate::spool::record::Sequence;
+use crate::base::Sequence;
 
 impl Queue {
     /// Whether there is a segment of which nothing is known yet.

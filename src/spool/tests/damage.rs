@@ -124,7 +124,7 @@ fn damage_that_cannot_be_copied_keeps_its_segment() {
     lines[80] ^= 1;
     disk.put(&path, &lines);
     // Everything that writes to corrupt/ fails; the rest does not.
-    let new = Path::new(DIR).join("corrupt").join(crate::disk::own::own_new());
+    let new = Path::new(DIR).join("corrupt").join(crate::base::disk::own::own_new());
     disk.put(&new.join("in the way"), b"");
     let mut spool = open(&disk);
     assert_eq!(replay(&mut spool, true).len(), 4);

@@ -1,7 +1,7 @@
 //! What each error of a step leads to, and what none is.
 
 use super::*;
-use crate::disk::own::own_new;
+use crate::base::disk::own::own_new;
 use crate::spool::aside::{DamageCopy, copy_of};
 use crate::spool::survey;
 

@@ -8,7 +8,7 @@ mod held;
 mod sequences;
 
 use super::*;
-use crate::disk::{Fault, FaultyDisk, Keep};
+use crate::base::disk::{Fault, FaultyDisk, Keep};
 use std::collections::BTreeMap;
 
 const DIR: &str = "/delayed/msul1";

@@ -5,8 +5,8 @@
 //! warning here too. The original waits five seconds before `pong`; nothing needs that, so this doesn't.
 
 use super::Cipher;
-use crate::config::HostId;
-use crate::wire::line::Outgoing;
+use crate::base::HostId;
+use crate::base::line::Outgoing;
 use std::fmt;
 
 /// The version that we tell the other side.

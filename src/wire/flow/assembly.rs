@@ -8,7 +8,7 @@
 //! What the chunks of a message took of the window is kept with it, and comes out with it, to be given back. A message
 //! that grows too long is said once; what was kept of it is dropped, and the rest is skipped as it comes.
 
-use crate::wire::line::extend;
+use crate::base::line::extend;
 use crate::wire::secure::{CriticalHead, FrameError, Kind, MAX_UNFINISHED, cost};
 use std::borrow::Cow;
 use std::collections::HashMap;

@@ -4,7 +4,7 @@
 //! not read makes nothing grow: of PINGs that come faster than PONGs leave the newest is answered, what is given back adds up.
 
 use super::Credit;
-use crate::wire::line::Outgoing;
+use crate::base::line::Outgoing;
 use crate::wire::secure::{put_ping, put_pong, put_window};
 
 /// See the module.

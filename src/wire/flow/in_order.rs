@@ -5,7 +5,7 @@
 //!
 //! Bounds are the owner's to keep: [`InOrder::slots`], [`InOrder::early_bytes`] and `out` say how it stands.
 
-use crate::wire::line::Outgoing;
+use crate::base::line::Outgoing;
 use std::borrow::Cow;
 use std::collections::VecDeque;
 

@@ -10,7 +10,7 @@
 //! Bounded: what was begun by the window; how much may wait is for the owner to say ([`Sending::waiting`],
 //! [`Sending::bytes`]), as is how many bytes of frames may wait to be written (`until` in [`Sending::fill`]).
 
-use crate::wire::line::Outgoing;
+use crate::base::line::Outgoing;
 use crate::wire::secure::{MAX_BODY, cost, message_cost};
 use std::collections::VecDeque;
 use std::ops::Range;

@@ -10,49 +10,7 @@
 //! Fails on a head that does not fit its chunk and on a key that cannot be one.
 
 use super::frame::FrameError;
-use std::fmt;
-
-/// A client's own name for a critical request, `critical;key=K:...`: its repetitions are answered, not run.
-/// 1 to 64 of `A-Z a-z 0-9 . _ -`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Key(Box<str>);
-
-impl Key {
-    /// Longest key in bytes.
-    pub const MAX: usize = 64;
-
-    /// A key, if `bytes` can be one.
-    pub fn new(bytes: &[u8]) -> Option<Key> {
-        let usable = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-        let fits = (1..=Self::MAX).contains(&bytes.len()) && bytes.iter().all(usable);
-        let text = str::from_utf8(bytes).ok().filter(|_| fits)?;
-        Some(Key(text.into()))
-    }
-
-    /// The text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-/// Longest command name that has an order of its own.
-const MAX_COMMAND: usize = 64;
-
-/// The command of a request: the word before its first colon, by which `lond` finds the handler. Each has an order of its
-/// own; both ends must tell them apart alike. One that is longer than 64 bytes, or has others than `A-Z a-z 0-9 . _ -`, is
-/// the empty one, whose messages are in one order together.
-pub fn command(request: &[u8]) -> &str {
-    let name = memchr::memchr(b':', request).map_or(request, |colon| &request[..colon]);
-    let usable = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    let fits = name.len() <= MAX_COMMAND && name.iter().all(usable);
-    str::from_utf8(name).ok().filter(|_| fits).unwrap_or_default()
-}
-
-impl fmt::Display for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+use crate::base::Key;
 
 /// The head of a critical request; its first chunk begins with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,17 +68,6 @@ impl CriticalHead {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_key_is_1_to_64_plain_characters() {
-        let long = [b'k'; 65];
-        for good in [&b"a"[..], b"A-z.0_9", &long[..64]] {
-            assert_eq!(Key::new(good).map(|key| key.to_string().into_bytes()).as_deref(), Some(good));
-        }
-        for bad in [&b""[..], &long, b"a b", b"a:b", b"a\n", b"caf\xc3\xa9", b"\0"] {
-            assert_eq!(Key::new(bad), None, "{bad:?}");
-        }
-    }
 
     #[test]
     fn a_head_comes_back_as_it_was_put_and_every_cut_of_it_is_an_error() {

@@ -7,7 +7,7 @@
 
 use super::MAX_BODY;
 use super::frame::put_hello;
-use crate::config::HostId;
+use crate::base::HostId;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;

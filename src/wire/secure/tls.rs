@@ -17,8 +17,8 @@ mod verify;
 
 pub use identity::{Admission, TlsIdentity};
 
-use crate::config::{HostId, Pin};
-use crate::wire::line::Outgoing;
+use crate::base::line::Outgoing;
+use crate::base::{HostId, Pin};
 use rustls::{AlertDescription, CertificateError, Connection, ServerConnection};
 use std::io::{BufRead, Write};
 use verify::{Refusal, pin_of};

@@ -31,7 +31,7 @@ fn request(number: u64, text: &str) -> Got {
 
 pub(super) fn rig() -> Rig {
     let mut peer = peer();
-    peer.wire = Wire::Secure;
+    peer.wire = WireKind::Secure;
     Rig::with(peer)
 }
 
@@ -319,7 +319,7 @@ fn what_a_leaving_peer_will_not_run_is_lost_or_stored_at_once() {
 #[test]
 fn a_request_that_the_peer_does_not_take_is_answered_here_and_a_stored_one_set_aside() {
     let mut peer = peer();
-    peer.wire = Wire::Secure;
+    peer.wire = WireKind::Secure;
     peer.max_line = 2 << 20;
     peer.window = 5 << 20;
     let mut rig = Rig::with(peer);

@@ -52,7 +52,7 @@ impl Rig {
             id: id("msul1"),
             hosts: Hosts::default(),
             hosts_file: at("hosts.tab"),
-            pins: crate::config::Pins::default(),
+            pins: crate::base::Pins::default(),
             pins_file: at("hosts.pins"),
             key_dir: at("keys"),
             run_dir: dir.path().to_owned(),

@@ -30,7 +30,7 @@ fn a_link_is_opened_by_key_told_to_the_supervisor_and_serves() {
         caller: id("msua1"),
         pin: Some(rig.caller.pin().to_string()),
         own_pin: Some(rig.ours.pin().to_string()),
-        wire: crate::config::Wire::Secure,
+        wire: crate::base::WireKind::Secure,
     };
     assert_eq!(told(&mut link), opened);
     assert_eq!(link.ask("ping"), "msul1");
@@ -378,7 +378,7 @@ fn a_caller_that_says_nothing_is_waited_for_asleep() {
     let _silent = StdStream::connect(listener.local_addr().unwrap()).unwrap();
     let (stream, _) = listener.accept().unwrap();
     let (_supervisor, control) = crate::supervise::control::pair().unwrap();
-    let pins = crate::config::Pins::from_pairs([(id("msua1"), rig.caller.pin())]);
+    let pins = crate::base::Pins::from_pairs([(id("msua1"), rig.caller.pin())]);
     let admission = crate::wire::secure::Admission::new(&rig.ours, pins).unwrap();
     let tunnel = Box::new(Tunnel::called(&admission).unwrap());
     let now = Instant::now();

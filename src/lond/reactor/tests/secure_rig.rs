@@ -1,8 +1,10 @@
 //! A link child in a thread whose caller speaks the secure wire over a real connection, with a real key.
 
 use super::rig::{PATIENCE, Rig, host, id};
-use crate::config::{Hosts, Pins};
-use crate::disk::FolderLock;
+use crate::base::Key;
+use crate::base::Pins;
+use crate::base::disk::FolderLock;
+use crate::config::Hosts;
 use crate::lond::Reason;
 use crate::lond::Suspect;
 use crate::lond::ledger::Ledger;

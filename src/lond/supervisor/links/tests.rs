@@ -15,7 +15,12 @@ fn start(links: &mut Links, pid: u32, caller: Option<HostId>, deadline: Instant,
 }
 
 fn opened() -> Opened {
-    Opened { wire: Wire::Secure, pin: Some("sha256:x".into()), own_pin: None, since: Timestamp::UNIX_EPOCH }
+    Opened {
+        wire: WireKind::Secure,
+        pin: Some("sha256:x".into()),
+        own_pin: None,
+        since: Timestamp::UNIX_EPOCH,
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@
 
 use super::super::key::{HostKey, KeyError};
 use super::verify::{CalledVerifier, CallerVerifier};
-use crate::config::{Pin, Pins};
+use crate::base::{Pin, Pins};
 use rcgen::CertificateParams;
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;

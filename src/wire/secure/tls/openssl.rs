@@ -2,7 +2,7 @@
 //! these tests say so and pass.
 
 use super::*;
-use crate::config::Pins;
+use crate::base::Pins;
 use crate::wire::secure::{HostKey, KeyFile};
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};

@@ -1,7 +1,7 @@
 //! Both ends of a tunnel in memory: who gets in, who doesn't and what is said, and what an attacker can do between.
 
 use super::*;
-use crate::config::Pins;
+use crate::base::Pins;
 use crate::wire::secure::HostKey;
 
 struct Host {

@@ -6,7 +6,7 @@
 //! That a key is refused, and which, travels through the library as [`Refusal`], so that one configuration serves all
 //! connections and the message can still name both pins. The other side gets the alert certificate_unknown.
 
-use crate::config::{Pin, Pins};
+use crate::base::{Pin, Pins};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};

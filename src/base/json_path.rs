@@ -1,5 +1,5 @@
-//! A path in what is left to the next program. JSON is text, and a path need not be: one that is no text is a list of
-//! its bytes there. One that is text is text, as programs before this one wrote it.
+//! A path in JSON: in what is left to the next program, and in views. JSON is text, and a path need not be: one that is
+//! no text is a list of its bytes there. One that is text is text, as programs before this one wrote it.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::ffi::OsString;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// See the head of this file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LeftPath(pub PathBuf);
+pub struct JsonPath(pub PathBuf);
 
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
@@ -17,14 +17,14 @@ enum Form {
     Bytes(Vec<u8>),
 }
 
-impl LeftPath {
+impl JsonPath {
     /// The path.
     pub fn path(&self) -> &Path {
         &self.0
     }
 }
 
-impl Serialize for LeftPath {
+impl Serialize for JsonPath {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.0.to_str() {
             Some(text) => serializer.serialize_str(text),
@@ -33,9 +33,9 @@ impl Serialize for LeftPath {
     }
 }
 
-impl<'de> Deserialize<'de> for LeftPath {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<LeftPath, D::Error> {
-        Ok(LeftPath(match Form::deserialize(deserializer)? {
+impl<'de> Deserialize<'de> for JsonPath {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<JsonPath, D::Error> {
+        Ok(JsonPath(match Form::deserialize(deserializer)? {
             Form::Text(text) => text.into(),
             Form::Bytes(bytes) => OsString::from_vec(bytes).into(),
         }))
@@ -44,43 +44,43 @@ impl<'de> Deserialize<'de> for LeftPath {
 
 /// For fields that are paths: `#[serde(with = ...)]`.
 pub mod plain {
-    use super::{Deserialize, Deserializer, LeftPath, Path, PathBuf, Serialize, Serializer};
+    use super::{Deserialize, Deserializer, JsonPath, Path, PathBuf, Serialize, Serializer};
 
-    /// As a [`LeftPath`].
+    /// As a [`JsonPath`].
     ///
     /// # Errors
     /// What the serializer says.
     pub fn serialize<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
-        LeftPath(path.to_owned()).serialize(serializer)
+        JsonPath(path.to_owned()).serialize(serializer)
     }
 
-    /// As a [`LeftPath`].
+    /// As a [`JsonPath`].
     ///
     /// # Errors
     /// What the deserializer says.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
-        LeftPath::deserialize(deserializer).map(|left| left.0)
+        JsonPath::deserialize(deserializer).map(|left| left.0)
     }
 }
 
 /// For fields that may be a path: `#[serde(with = ...)]`.
 pub mod optional {
-    use super::{Deserialize, Deserializer, LeftPath, PathBuf, Serialize, Serializer};
+    use super::{Deserialize, Deserializer, JsonPath, PathBuf, Serialize, Serializer};
 
-    /// As a [`LeftPath`].
+    /// As a [`JsonPath`].
     ///
     /// # Errors
     /// What the serializer says.
     pub fn serialize<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
-        path.clone().map(LeftPath).serialize(serializer)
+        path.clone().map(JsonPath).serialize(serializer)
     }
 
-    /// As a [`LeftPath`].
+    /// As a [`JsonPath`].
     ///
     /// # Errors
     /// What the deserializer says.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {
-        Ok(Option::<LeftPath>::deserialize(deserializer)?.map(|left| left.0))
+        Ok(Option::<JsonPath>::deserialize(deserializer)?.map(|left| left.0))
     }
 }
 
@@ -90,12 +90,12 @@ mod tests {
 
     #[test]
     fn a_path_that_is_text_is_text_and_any_other_comes_back_as_it_was() {
-        let text = LeftPath("/srv/müller \"x\"".into());
+        let text = JsonPath("/srv/müller \"x\"".into());
         assert_eq!(serde_json::to_string(&text).unwrap(), "\"/srv/müller \\\"x\\\"\"");
-        let odd = LeftPath(OsString::from_vec(b"/srv/caf\xe9/\xff".to_vec()).into());
+        let odd = JsonPath(OsString::from_vec(b"/srv/caf\xe9/\xff".to_vec()).into());
         for path in [text, odd] {
             let json = serde_json::to_string(&path).unwrap();
-            assert_eq!(serde_json::from_str::<LeftPath>(&json).unwrap(), path);
+            assert_eq!(serde_json::from_str::<JsonPath>(&json).unwrap(), path);
         }
     }
 }

@@ -21,10 +21,6 @@
 //! | `file`, `console` | the two places |
 //! | `common` | what the processes of a program share |
 //! | `escape` | which characters steer |
-//! | `repeats` | how often what comes again and again is logged |
-
-// A supervisor runs this: nothing here may panic, whatever comes from outside.
-#![deny(clippy::indexing_slicing, clippy::string_slice)]
 
 mod common;
 pub mod console;
@@ -32,7 +28,6 @@ mod escape;
 pub mod file;
 mod lines;
 mod place;
-pub mod repeats;
 
 pub use escape::{escaped, steers};
 

@@ -4,7 +4,7 @@
 //! It lies in memory that they share, since children come and go: what a child had to leave out is told by whoever writes
 //! next, and a supervisor that opens the file anew need not wait for thousands of children to do it before their next lines.
 
-use crate::supervise::shared::{self, Shareable};
+use crate::base::shared::{self, Shareable};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 

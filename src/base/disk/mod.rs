@@ -188,7 +188,8 @@ impl Disk for RealDisk {
                 // It has grown.
                 bytes.resize(length.min(filled + GROWTH), 0);
             }
-            match file.read_at(&mut bytes[filled..], offset + filled as u64) {
+            let Some(room) = bytes.get_mut(filled..) else { break };
+            match file.read_at(room, offset + filled as u64) {
                 Ok(0) => break,
                 Ok(count) => filled += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -1,0 +1,34 @@
+//! The ground that every other room stands on: what is read and written in one way wherever it comes from.
+//!
+//! Nothing here knows of any other room of this crate.
+//!
+//! | file | what it owns |
+//! | --- | --- |
+//! | `id` | [`HostId`]; the letters that ids, keys and commands are made of; [`WireKind`] |
+//! | `pin` | [`Pin`], [`Pins`]: the public keys of hosts, by their hash |
+//! | `message` | what names a message: [`Sequence`], [`Key`], [`command`] |
+//! | `line` | bytes to lines, and what is still to be written |
+//! | `clock` | times that were noted before the wall clock was set |
+//! | `logging` | the log files |
+//! | `log_quota` | how often what comes again and again is logged |
+//! | `disk` | the durable steps that files need, real or with faults; the lock on a folder |
+//! | `shared` | memory that a process and those it forks have in common |
+//! | `json_path` | a path in JSON, text or not |
+
+// A supervisor runs this: nothing here may panic, whatever comes from outside.
+#![deny(clippy::indexing_slicing, clippy::string_slice)]
+
+pub mod clock;
+pub mod disk;
+mod id;
+pub mod json_path;
+pub mod line;
+pub mod log_quota;
+pub mod logging;
+mod message;
+mod pin;
+pub mod shared;
+
+pub use id::{HostId, WireKind, is_plain};
+pub use message::{Key, Sequence, command, decimal};
+pub use pin::{Pin, Pins};
