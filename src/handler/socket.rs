@@ -188,6 +188,11 @@ impl Conversation {
         &mut self.out
     }
 
+    /// Bytes of what the program has begun to say and not ended.
+    pub fn begun(&self) -> usize {
+        self.reader.memory()
+    }
+
     /// Takes what the program sent and gives out the answers.
     ///
     /// # Errors
@@ -199,6 +204,17 @@ impl Conversation {
         answer: &mut impl FnMut(Ticket, Reply<'_>),
     ) -> Result<(), Fault> {
         self.reader.push(bytes);
+        let taken = self.take_answers(now, answer);
+        // A connection that says nothing more keeps nothing of its last answer.
+        self.reader.compact();
+        taken
+    }
+
+    fn take_answers(
+        &mut self,
+        now: Instant,
+        answer: &mut impl FnMut(Ticket, Reply<'_>),
+    ) -> Result<(), Fault> {
         loop {
             // Anything at all without a request open is too much: the next request would get it for its answer.
             // (What is left of a line that was too long is still the last answer's.)

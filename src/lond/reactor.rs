@@ -17,6 +17,7 @@ mod handlers;
 pub mod keeper;
 mod log_request;
 mod program;
+mod room;
 mod secure_link;
 mod tally;
 mod wire;
@@ -42,6 +43,7 @@ use crate::wire::secure::{MAX_HANDSHAKE, Tunnel};
 use ask_back::AskBack;
 use handlers::Handler;
 use keeper::Keeper;
+use room::Room;
 use secure_link::SecureLink;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -244,11 +246,12 @@ impl Reactor {
     /// How long to sleep; nothing at all while a budget or a bound left work undone.
     fn timeout(&self, now: Instant) -> Option<Duration> {
         let handlers = || self.known.iter().flat_map(|known| &known.handlers);
+        let room = Room::beside(handlers().flat_map(Handler::begun));
         let work_left = self.wire.has_work()
             || (self.link.as_ref().is_some_and(Stream::readable) && self.wire.wants_input())
             || handlers()
                 .enumerate()
-                .any(|(number, handler)| handler.has_work(self.wire.wants_answers_from(number), now));
+                .any(|(number, handler)| handler.has_work(self.wire.wants_answers_from(number), &room, now));
         if work_left {
             return Some(Duration::ZERO);
         }
@@ -314,9 +317,10 @@ impl Reactor {
     fn turn(&mut self, now: Instant) {
         self.wire.tick(now);
         if let Some(Known { handlers, tally, .. }) = &mut self.known {
+            let mut room = Room::beside(handlers.iter().flat_map(Handler::begun));
             for (number, handler) in handlers.iter_mut().enumerate() {
                 let wanted = self.wire.wants_answers_from(number);
-                handler.read(wanted, &mut self.scratch, now, &mut |ticket, reply| {
+                handler.read(wanted, &mut room, &mut self.scratch, now, &mut |ticket, reply| {
                     tally.replied(number, &reply);
                     self.wire.answer(ticket, reply);
                 });
@@ -355,12 +359,17 @@ impl Reactor {
         if self.wire.is_cut() {
             self.link = None;
         }
-        // Only now is it known what the buffers hold while the loop sleeps, and so whose time runs.
-        let handlers = self.known.iter_mut().flat_map(|known| &mut known.handlers);
-        for (number, handler) in handlers.enumerate() {
-            handler.pause(self.wire.wants_answers_from(number), now);
-        }
+        self.pause_handlers(now);
         self.report_handlers(now);
+    }
+
+    /// Only at the end of a turn is it known what the buffers hold while the loop sleeps, and so whose time runs.
+    fn pause_handlers(&mut self, now: Instant) {
+        let Some(Known { handlers, .. }) = &mut self.known else { return };
+        let room = Room::beside(handlers.iter().flat_map(Handler::begun));
+        for (number, handler) in handlers.iter_mut().enumerate() {
+            handler.pause(self.wire.wants_answers_from(number), &room, now);
+        }
     }
 
     /// Tells the supervisor how the handlers do, if there is news.

@@ -7,8 +7,12 @@ use crate::common::pair::{CALLED, CALLER};
 use crate::common::secure_caller::{self, SecureCaller};
 use crate::common::secure_pair::TwoHosts;
 use crate::common::{process, wait};
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 /// Children of one caller.
@@ -146,6 +150,89 @@ fn a_host_that_dials_again_and_again_has_its_record_written_once() {
     let each = (written(lond.pid()) - before) / DIALS;
     assert!(each < 5 * LENGTH as u64, "{each} bytes a dial, of a record of {MESSAGES} times {LENGTH}");
     drop(echo);
+}
+
+/// A handler that answers each connection with almost all of a long line, and ends it when the gate opens.
+struct Begins {
+    said: Arc<AtomicUsize>,
+    gate: Arc<(Mutex<bool>, Condvar)>,
+}
+
+impl Begins {
+    const LENGTH: usize = 4_000_000;
+
+    fn new() -> Begins {
+        Begins { said: Arc::default(), gate: Arc::default() }
+    }
+
+    fn serve(&self, socket: &Path) {
+        let listener = UnixListener::bind(socket).expect("listen as a handler");
+        let (said, gate) = (self.said.clone(), self.gate.clone());
+        std::thread::spawn(move || {
+            for connection in listener.incoming().map_while(Result::ok) {
+                let (said, gate) = (said.clone(), gate.clone());
+                std::thread::spawn(move || Begins::answer(connection, &said, &gate));
+            }
+        });
+    }
+
+    fn answer(connection: UnixStream, said: &AtomicUsize, gate: &(Mutex<bool>, Condvar)) {
+        let mut lines = BufReader::new(connection);
+        let mut line = String::new();
+        while lines.read_line(&mut line).is_ok_and(|count| count > 0) {
+            let piece = [b'x'; 50_000];
+            for _ in 0..Begins::LENGTH / piece.len() {
+                if lines.get_mut().write_all(&piece).is_err() {
+                    return;
+                }
+                said.fetch_add(piece.len(), Ordering::SeqCst);
+            }
+            let (open, opened) = gate;
+            let closed = open.lock().expect("the gate");
+            drop(opened.wait_while(closed, |open| !*open).expect("the gate"));
+            if lines.get_mut().write_all(b"\n").is_err() {
+                return;
+            }
+            line.clear();
+        }
+    }
+}
+
+#[test]
+fn answers_that_many_handlers_begin_and_do_not_end_cost_a_child_of_lond_less_than_64_mib() {
+    const HANDLERS: u64 = 3;
+    let mut both = TwoHosts::new();
+    both.other.set("lond", "max_line", "\"4MiB\"");
+    let begins = Begins::new();
+    for number in 0..HANDLERS {
+        begins.serve(&both.other.handler(&format!("long{number}")));
+    }
+    let lond = both.other.lond();
+    let mut hello = secure_caller::hello(CALLER, CALLED);
+    hello.insert("max_line".to_owned(), (4 << 20).to_string());
+    hello.insert("window".to_owned(), (9 << 20).to_string());
+    let mut link =
+        SecureCaller::open_with(&both.network.key(CALLER), both.other.address, &hello).expect("a link");
+    assert_eq!(link.ask("ping"), CALLED);
+    let child = lond.only_child();
+    let ids: Vec<u64> = (0..8 * HANDLERS)
+        .map(|number| link.request(format!("long{}:", number % HANDLERS).as_bytes()))
+        .collect();
+    // What lond does not take stays with the handlers: all have said what they can.
+    let mut before = 0;
+    wait::until_true("the handlers to be held up", || {
+        let said = begins.said.load(Ordering::SeqCst);
+        said > 8 << 20 && std::mem::replace(&mut before, said) == said
+    });
+    // That is no reason not to serve others.
+    assert_eq!(link.ask("ping"), CALLED);
+    *begins.gate.0.lock().expect("the gate") = true;
+    begins.gate.1.notify_all();
+    for id in ids {
+        assert_eq!(link.answer(id).len(), Begins::LENGTH);
+    }
+    let most = process::peak_memory(child).expect("the child lives");
+    assert!(most < 64 << 10, "{most} KiB");
 }
 
 #[test]

@@ -23,6 +23,7 @@
 //! A connection that had nothing to do for [`IDLE`] is closed.
 
 use super::program::Program;
+use super::room::Room;
 use crate::handler::socket::Conversation;
 use crate::handler::{Reply, Ticket};
 use crate::lond::service::Order;
@@ -191,16 +192,22 @@ impl Handler {
     }
 
     /// Whether there is something to read, if answers are `wanted`, or to pass on.
-    pub fn has_work(&self, wanted: bool, now: Instant) -> bool {
-        self.lanes.iter().any(|lane| lane.program.has_work(wanted))
+    pub fn has_work(&self, wanted: bool, room: &Room, now: Instant) -> bool {
+        self.lanes.iter().any(|lane| lane.program.has_work(wanted, room))
             || (!self.critical.is_empty() && self.ordered_place().is_some())
             || (!self.waiting.is_empty() && self.idle_place(now).is_some())
     }
 
-    /// First part of a turn: reads answers, if they are `wanted`, and says which requests are overdue.
+    /// The connections, and how much of an answer each has begun.
+    pub fn begun(&self) -> impl Iterator<Item = (Token, usize)> {
+        self.lanes.iter().map(|lane| lane.program.begun())
+    }
+
+    /// First part of a turn: reads answers, if they are `wanted` and there is room, and says which requests are overdue.
     pub fn read(
         &mut self,
         wanted: bool,
+        room: &mut Room,
         scratch: &mut [u8],
         now: Instant,
         answer: &mut impl FnMut(Ticket, Reply<'_>),
@@ -214,7 +221,7 @@ impl Handler {
         };
         for (at, lane) in self.lanes.iter_mut().enumerate() {
             let was_free = lane.program.is_free();
-            if lane.program.read(wanted, scratch, now, &mut told) {
+            if lane.program.read(wanted, room, scratch, now, &mut told) {
                 heard.push(at);
             }
             if !was_free {
@@ -296,9 +303,9 @@ impl Handler {
 
     /// End of a turn: whether the connections will be read in the next one. While they are not, the program's time
     /// stands still.
-    pub fn pause(&mut self, wanted: bool, now: Instant) {
+    pub fn pause(&mut self, wanted: bool, room: &Room, now: Instant) {
         for lane in &mut self.lanes {
-            lane.program.pause(wanted, now);
+            lane.program.pause(wanted, room, now);
         }
     }
 
@@ -385,7 +392,7 @@ impl Handler {
         }
         // One that has something to read may be at its end.
         let beside_older = self.lanes.iter().enumerate().any(|(other, lane)| {
-            let open = lane.program.is_connected() && !lane.program.has_work(true);
+            let open = lane.program.is_connected() && !lane.program.is_readable();
             open && (lane.program.dialed(), other) < dialed
         });
         if beside_older {

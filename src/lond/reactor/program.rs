@@ -4,6 +4,7 @@
 //! Owns the connection. Whatever ends it ends in `drop_connection`, with the fault as its parameter; the conversation
 //! answers the requests that this costs, and says whether to dial anew.
 
+use super::room::Room;
 use crate::base::log_quota::Repeats;
 use crate::handler::socket::{Conversation, Fault};
 use crate::handler::{Reply, Ticket};
@@ -117,22 +118,39 @@ impl Program {
         self.conversation.deadline()
     }
 
-    /// Whether the program is to be read and may have something.
-    pub fn has_work(&self, wanted: bool) -> bool {
-        wanted && self.connection.as_ref().is_some_and(Stream::readable)
+    /// The connection, and how much of an answer it has begun.
+    pub fn begun(&self) -> (Token, usize) {
+        (self.token, self.conversation.begun())
     }
 
-    /// First half of a turn: reads answers, if they are `wanted`, and says which requests are overdue. Whether the
+    /// Whether the program is to be read, if answers are `wanted`, and may have something.
+    pub fn has_work(&self, wanted: bool, room: &Room) -> bool {
+        wanted && room.may_read(self.token) && self.is_readable()
+    }
+
+    /// Whether the program may have said something that was not read.
+    pub fn is_readable(&self) -> bool {
+        self.connection.as_ref().is_some_and(Stream::readable)
+    }
+
+    /// First half of a turn: reads answers, if they are `wanted` and there is room, and says which requests are overdue. Whether the
     /// program has said anything.
     pub fn read(
         &mut self,
         wanted: bool,
+        room: &mut Room,
         scratch: &mut [u8],
         now: Instant,
         answer: &mut impl FnMut(Ticket, Reply<'_>),
     ) -> bool {
         let mut budget = READ_BUDGET;
-        while wanted && budget > 0 && self.read_once(scratch, now, answer) {
+        while wanted && budget > 0 && room.may_read(self.token) {
+            let before = self.conversation.begun();
+            let more = self.read_once(scratch, now, answer);
+            room.took(before, self.conversation.begun());
+            if !more {
+                break;
+            }
             budget -= 1;
         }
         let heard = budget < READ_BUDGET;
@@ -165,8 +183,8 @@ impl Program {
     }
 
     /// End of a turn: whether the program will be read in the next one. While it is not, its time stands still.
-    pub fn pause(&mut self, wanted: bool, now: Instant) {
-        self.conversation.pause(!wanted, now);
+    pub fn pause(&mut self, wanted: bool, room: &Room, now: Instant) {
+        self.conversation.pause(!(wanted && room.may_read(self.token)), now);
     }
 
     /// Reads once; whether there may be more.

@@ -7,6 +7,11 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 
 /// A handler on a clock that the test moves, and its program.
+/// As much as there can be.
+fn room() -> Room {
+    Room::beside(std::iter::empty())
+}
+
 struct Bench {
     handler: Handler,
     listener: UnixListener,
@@ -58,7 +63,7 @@ impl Bench {
         let mut answer = |ticket: Ticket, reply: Reply<'_>| {
             answers.push((ticket.0, String::from_utf8_lossy(&reply.text()).into_owned()));
         };
-        self.handler.read(true, &mut [0; 1000], self.now, &mut answer);
+        self.handler.read(true, &mut room(), &mut [0; 1000], self.now, &mut answer);
         self.handler.write(self.poll.registry(), &mut [0; 1000], self.now, &mut answer);
     }
 
@@ -88,7 +93,7 @@ fn each_request_has_a_connection_of_its_own_and_those_beyond_the_pool_wait_for_t
     bench.turn();
     let mut connections: Vec<_> = (0..POOL).map(|_| bench.accept()).collect();
     bench.turn();
-    assert!(!bench.handler.has_work(true, bench.now), "those that wait do so without a turn");
+    assert!(!bench.handler.has_work(true, &room(), bench.now), "those that wait do so without a turn");
     assert!(bench.handler.withdraw(Ticket(17)));
     assert!(!bench.handler.withdraw(Ticket(3)), "the program has it");
     assert_eq!(bench.serve(&mut connections[7]), "7");
@@ -235,7 +240,10 @@ fn a_critical_message_is_passed_on_when_the_one_before_it_was_answered_and_recor
     let mut connection = bench.accept();
     bench.handler.hold_critical(true);
     assert_eq!(bench.serve(&mut connection), "1");
-    assert!(!bench.handler.has_work(true, bench.now), "what is held back is waited for without a turn");
+    assert!(
+        !bench.handler.has_work(true, &room(), bench.now),
+        "what is held back is waited for without a turn"
+    );
     connection.get_ref().set_nonblocking(true).unwrap();
     assert!(connection.read(&mut [0]).is_err(), "the next came before the answer was recorded");
     connection.get_ref().set_nonblocking(false).unwrap();
