@@ -4,9 +4,9 @@ use super::files;
 use jiff::{SignedDuration, Timestamp};
 use lonnet::base::Sequence;
 use lonnet::base::disk::FaultyDisk;
-use lonnet::lonc::inbox_owner::inbox_owner;
 use lonnet::lond::record::{self, Look, Record};
 use lonnet::spool::SpoolLimits;
+use lonnet::spool::inbox_owner;
 use lonnet::spool::{Finding, Spool, Told, check, check_dropped};
 use std::path::Path;
 

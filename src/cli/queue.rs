@@ -12,7 +12,7 @@ use super::bearings::Bearings;
 use super::{Failure, print, terminal};
 use crate::base::HostId;
 use crate::config::Config;
-use crate::lonc::inbox_owner::inbox_owner;
+use crate::spool::inbox_owner;
 use crate::spool::{self, Delayed, Listing};
 use crate::status::{Head, ago, columns, cut, one_line, set_aside};
 use jiff::Timestamp;

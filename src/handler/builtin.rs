@@ -4,6 +4,7 @@
 //! other way round to the caller) is the reactor's to fetch. A handler of the configuration with one of these names
 //! never gets a request that is built in. Nothing here fails: what is no built-in request is `None`.
 
+use crate::base::line::without_return;
 use std::fmt::Write;
 
 /// What `version` and `version:<theirs>` are answered with.
@@ -53,11 +54,6 @@ impl<'a> Builtin<'a> {
             }
         }
     }
-}
-
-/// `line` without the carriage return at its end, if it has one.
-pub fn without_return(line: &[u8]) -> &[u8] {
-    line.strip_suffix(b"\r").unwrap_or(line)
 }
 
 /// The answer to `load`: a whole number of percent. `loadavg` is the text of `/proc/loadavg`, whose first word is

@@ -8,7 +8,6 @@ pub mod broker;
 pub mod connection;
 pub mod entry;
 pub mod handover;
-pub mod inbox_owner;
 pub mod link;
 pub mod pending;
 pub mod permlog;

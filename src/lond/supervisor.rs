@@ -51,12 +51,12 @@ mod said;
 mod stop;
 
 pub use left::Left;
-pub use listeners::could_listen;
 
 use super::entry::{self, Seed};
 use super::ledger::Ledger;
 use crate::base::log_quota::Repeats;
 use crate::base::{HostId, Pin};
+use crate::net::listen::only_v6;
 use crate::status;
 use crate::supervise::admin::{About, Admin, Asked};
 use crate::supervise::anew;
@@ -72,7 +72,7 @@ use callers::Callers;
 use hush::Hush;
 use jiff::Timestamp;
 use links::{Action, Event, Links, Opened, State};
-use listeners::{ListenError, Listener, only_v6};
+use listeners::{ListenError, Listener};
 use lobby::Lobby;
 use mio::{Events, Interest, Poll, Token};
 use names::Names;

@@ -7,10 +7,12 @@
 //! | file | what it owns |
 //! | --- | --- |
 //! | `stream` | [`Stream`]: a socket and whether it may be read and written |
+//! | `listen` | how an address is bound that is listened on |
 //! | `tcp` | how a connection between hosts is made, and its options |
 //! | `sealed` | [`write_sealed`]: what waits goes through the tunnel, as fast as the socket takes it |
 //! | `source` | `source_of!`: has the poll watch a type by something in it |
 
+pub mod listen;
 mod sealed;
 mod source;
 mod stream;

@@ -3,18 +3,15 @@
 //! A file appears there whole and durable or not at all: written under a hidden name, synced, renamed, its folder
 //! synced. The hidden name is this process's own; what a crash left of another's is removed at the next start.
 
+use super::layout::{self, CORRUPT, FAILED};
 use super::record::time_text;
-use super::{Context, Disk, Spool, SpoolError, segment, survey};
+use super::{Context, Disk, Spool, SpoolError, survey};
 use crate::base::Sequence;
 use crate::base::disk::own::own_new;
 use jiff::Timestamp;
 use std::io;
 use std::path::Path;
 
-/// Folder of refused messages.
-pub(super) const FAILED: &str = "failed";
-/// Folder of what could not be read.
-pub(super) const CORRUPT: &str = "corrupt";
 /// What a file in [`FAILED`] begins with.
 pub(super) const REFUSED: &str = "refused ";
 
@@ -135,7 +132,7 @@ pub(super) fn copy_of<D: Disk>(
     offset: u64,
     damage: &[u8],
 ) -> Result<DamageCopy, SpoolError> {
-    let short = format!("{}@{offset}", segment::file_name(name));
+    let short = format!("{}@{offset}", layout::segment_name(name));
     // Another stretch may have begun at this offset before; then the content names the copy.
     let long = format!("{short}-{:08x}", crc32fast::hash(damage));
     for copy in [short, long.clone()] {

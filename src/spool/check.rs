@@ -7,11 +7,12 @@
 //! A link child may write meanwhile. So damage is believed only when the same bytes are read twice, with a pause
 //! between; a segment or file that is gone by then was delivered.
 
-use super::aside::{CORRUPT, DamageCopy, FAILED, copy_of};
-use super::epoch::{self, EPOCH, EpochFile};
+use super::aside::{DamageCopy, copy_of};
+use super::epoch::{self, EpochFile};
 use super::inbox::{Dropped, look_at};
+use super::layout::{self, CORRUPT, EPOCH, FAILED};
 use super::record::{MARK_AT, Record};
-use super::segment::{self, Found, Scan};
+use super::segment::{Found, Scan};
 use super::{Disk, SpoolError, survey};
 use crate::base::Sequence;
 use jiff::Timestamp;
@@ -100,7 +101,7 @@ pub fn check<D: Disk>(
     }
     for name in &names.irregular {
         let what = "is not a plain file: a start leaves it alone";
-        check.find(Finding::damage(&dir.join(segment::file_name(*name)), None, what));
+        check.find(Finding::damage(&dir.join(layout::segment_name(*name)), None, what));
     }
     for (index, name) in names.segments.iter().enumerate() {
         check.segment(*name, survey::bound(&names.segments, index));
@@ -151,7 +152,7 @@ impl<D: Disk> Check<'_, D> {
     }
 
     fn segment(&mut self, name: Sequence, bound: Sequence) {
-        let path = self.dir.join(segment::file_name(name));
+        let path = self.dir.join(layout::segment_name(name));
         let bytes = match self.settled_bytes(&path, name, bound) {
             Ok(bytes) => bytes,
             // Delivered and removed meanwhile.

@@ -7,14 +7,13 @@
 //! So none comes twice in an epoch, whatever crashes, and whatever of the segments is damaged or gone. A process
 //! begins where the last reservation ends: what that one left unused are gaps, which mean nothing.
 
+use super::layout::EPOCH;
 use super::{Disk, Spool, SpoolError, StoreError, survey};
 use crate::base::Sequence;
 use crate::base::disk::Context;
 use std::io;
 use std::path::Path;
 
-/// File with the spool's epoch and reservation.
-pub(super) const EPOCH: &str = "epoch";
 /// Digits of an epoch.
 const EPOCH_DIGITS: usize = 32;
 /// Bytes of the file: epoch, space, 20 digits, space, CRC-32 of what is before, newline.

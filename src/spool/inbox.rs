@@ -11,7 +11,7 @@
 //!
 //! Memory: what is read of a file is its first line; [`BATCH_BYTES`] of them and one more, and [`NAMES_MOST`] names.
 
-use super::aside::CORRUPT;
+use super::layout::CORRUPT;
 use super::record::MAX_REQUEST;
 use super::store::Refusal;
 use super::{Context, Disk, Kind, Metadata, Spool, SpoolError, StoreError, survey};

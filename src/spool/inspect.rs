@@ -3,9 +3,9 @@
 //! [`inspect`] only reads, takes no lock and may run while a link child appends: a line that is not whole yet is
 //! not listed. [`drop_in_file`] makes a file of the original's kind; the broker takes it in.
 
-use super::aside::{CORRUPT, FAILED};
+use super::layout::{self, CORRUPT, FAILED};
 use super::record::MAX_REQUEST;
-use super::segment::{self, Found, Scan};
+use super::segment::{Found, Scan};
 use super::{RealDisk, SpoolError, survey};
 use crate::base::HostId;
 use crate::base::Sequence;
@@ -139,7 +139,7 @@ pub fn inspect(
     let segments = survey::names(disk, &folder)?.segments;
     let mut room = if full { FULL_BYTES } else { 0 };
     for (index, name) in segments.iter().enumerate() {
-        match survey::read_segment(disk, &folder.join(segment::file_name(*name)), &mut 0) {
+        match survey::read_segment(disk, &folder.join(layout::segment_name(*name)), &mut 0) {
             Ok(bytes) => {
                 list_segment(&bytes, *name, survey::bound(&segments, index), &mut room, &mut listing);
             }
@@ -357,7 +357,7 @@ mod tests {
         assert!(super::delayed(&delayed.join("none"), |_| None, |_| None).is_ok());
         fs::create_dir(delayed.join("msul1")).unwrap();
         let huge = File::create(delayed.join("msul1/00000000000000000001.seg")).unwrap();
-        huge.set_len(segment::MAX_SEGMENT_BYTES + 1).unwrap();
+        huge.set_len(crate::spool::segment::MAX_SEGMENT_BYTES + 1).unwrap();
         assert_eq!(inspect(delayed, &peer(), &[], false).unwrap().unreadable, 1);
         let mut request = vec![b'x'; MAX_REQUEST];
         let path = drop_in_file(delayed, &peer(), &request, at(1), 1).unwrap();

@@ -26,6 +26,7 @@
 //!       ── aside    failed/ and corrupt/                  │
 //!       ── survey   reading for all of them               │
 //!       ── inbox    files of the original's kind          ┘
+//! layout: the names in the folder, for all of them
 //! check, inspect: the spool as those see it who only look
 //! ```
 
@@ -33,7 +34,9 @@ mod aside;
 mod check;
 mod epoch;
 mod inbox;
+mod inbox_owner;
 mod inspect;
+mod layout;
 mod queue;
 mod record;
 mod recover;
@@ -48,6 +51,7 @@ pub use crate::base::disk::{
 };
 pub use check::{Finding, Tally, Told, check, check_dropped};
 pub use inbox::{TAKE_IN_MOST, TakenIn, WRITER_PAUSE};
+pub use inbox_owner::inbox_owner;
 pub use inspect::{
     Delayed, FULL_BYTES, InboxFile, LISTED_MOST, Listed, Listing, PREVIEW_BYTES, delayed, drop_in_file,
     inspect,
@@ -241,7 +245,7 @@ impl<D: Disk> Spool<D> {
     }
 
     fn segment_path(&self, name: Sequence) -> PathBuf {
-        self.dir.join(segment::file_name(name))
+        self.dir.join(layout::segment_name(name))
     }
 
     /// Says what went wrong and was put right, or will be: a disk in trouble is a person's affair. The same thing again

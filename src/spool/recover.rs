@@ -9,10 +9,9 @@
 //! Neither step appends to a segment that holds anything: its tail is uncertain. An empty segment, named by the
 //! next sequence, goes behind it.
 
-use super::aside::{CORRUPT, FAILED};
+use super::layout::{CORRUPT, FAILED, SPARE};
 use super::queue::{Queue, Segment};
 use super::segment::{self, Found, Scan};
-use super::store::SPARE;
 use super::survey::{self, Names};
 use super::{Context, Disk, Kind, Spool, SpoolError, replay};
 use crate::base::Sequence;

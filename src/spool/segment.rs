@@ -102,16 +102,6 @@ pub fn most_records(bytes: u64) -> u64 {
     bytes / SHORTEST_LINE + 1
 }
 
-/// `<20 digits>.seg`.
-pub fn file_name(name: Sequence) -> String {
-    format!("{name}.seg")
-}
-
-/// The sequence in a segment's file name; `None` if it is not one.
-pub fn parse_file_name(text: &str) -> Option<Sequence> {
-    Sequence::from_digits(text.strip_suffix(".seg")?.as_bytes())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -200,14 +190,5 @@ mod tests {
         let bytes = lines(&[b"one", b"two"]);
         let kinds: Vec<_> = Scan::new(&bytes, Sequence(1), Sequence(2)).collect();
         assert!(matches!(kinds[..], [Found::Record(_), Found::Damaged(_)]));
-    }
-
-    #[test]
-    fn only_twenty_digits_name_a_segment() {
-        assert_eq!(parse_file_name(&file_name(Sequence(17))), Some(Sequence(17)));
-        for name in ["17.seg", "00000000000000000017", "0000000000000000001x.seg", "99999999999999999999.seg"]
-        {
-            assert_eq!(parse_file_name(name), None);
-        }
     }
 }

@@ -6,15 +6,13 @@
 //! takes the first refused sequence as its name, so that leftovers are shut out even if they reach the disk
 //! later.
 
+use super::layout::SPARE;
 use super::queue::Load;
 use super::record::{self, MAX_REQUEST};
 use super::{Context, Disk, Spool, SpoolError};
 use crate::base::Sequence;
 use jiff::Timestamp;
 use std::io;
-
-/// File of zeros that becomes the next segment.
-pub(super) const SPARE: &str = "spare";
 
 /// Why a message was not stored.
 #[derive(Debug, Clone, thiserror::Error)]

@@ -3,10 +3,8 @@
 //! A read that fails is tried once more, since unlike a sync it may be. What is not there is an error of kind `NotFound`,
 //! at once.
 
-use super::aside::{CORRUPT, FAILED};
-use super::epoch::EPOCH;
-use super::segment::{self, MAX_SEGMENT_BYTES};
-use super::store::SPARE;
+use super::layout::{self, CORRUPT, EPOCH, FAILED, SPARE};
+use super::segment::MAX_SEGMENT_BYTES;
 use super::{Context, Disk, Kind, SpoolError};
 use crate::base::Sequence;
 use crate::base::disk::LOCK;
@@ -35,7 +33,7 @@ pub fn names<D: Disk>(disk: &mut D, dir: &Path) -> Result<Names, SpoolError> {
     let listed = disk.list(dir, &mut |name| match name.to_str() {
         Some(EPOCH | SPARE | FAILED | CORRUPT | LOCK) => {}
         Some(hidden) if hidden.starts_with('.') => {}
-        known => match known.and_then(segment::parse_file_name) {
+        known => match known.and_then(layout::parse_segment_name) {
             Some(sequence) => found.push(sequence),
             None => names.foreign.push(name.to_owned()),
         },
@@ -46,7 +44,7 @@ pub fn names<D: Disk>(disk: &mut D, dir: &Path) -> Result<Names, SpoolError> {
     }
     found.sort();
     for name in found {
-        let kind = disk.metadata(&dir.join(segment::file_name(name)));
+        let kind = disk.metadata(&dir.join(layout::segment_name(name)));
         let plain = kind.map_or(true, |found| found.kind == Kind::File);
         if plain { &mut names.segments } else { &mut names.irregular }.push(name);
     }

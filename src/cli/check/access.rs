@@ -5,7 +5,7 @@
 
 use super::Found;
 use crate::config::Config;
-use crate::lond::supervisor::could_listen;
+use crate::net::listen::could_listen;
 use crate::owner::{Owner, folders};
 use crate::supervise::lock::running_pid;
 use crate::supervise::startup::pid_file;

@@ -13,7 +13,7 @@
 use super::{Supervisor, WATCH};
 use crate::base::HostId;
 use crate::config::Config;
-use crate::lonc::inbox_owner::inbox_owner;
+use crate::spool::inbox_owner;
 use crate::supervise::control::ToLink;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};

@@ -5,8 +5,9 @@
 
 use super::board::Counts;
 use super::links::{self, Event};
-use super::listeners::{Listener, only_v6};
+use super::listeners::Listener;
 use super::{Supervisor, addresses, next};
+use crate::net::listen::only_v6;
 use crate::status::GoneCaller;
 use crate::supervise::control::{self, Channel};
 use crate::supervise::handoff;

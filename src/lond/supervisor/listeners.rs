@@ -1,11 +1,12 @@
 //! The TCP sockets that `lond` listens on; those that cannot be had are tried again ([`super::absent`]).
 
 use super::{Supervisor, next};
+use crate::net::listen::{bind, only_v6};
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::SockRef;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener};
+use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
@@ -34,21 +35,6 @@ pub struct Listener {
     pub ready: bool,
     /// It is `[::]`, and IPv4 callers have another one.
     pub only_v6: bool,
-}
-
-/// Whether `address` is `[::]` beside an IPv4 address of the same port among `all`, `0.0.0.0` say: the kernel gives IPv4
-/// callers to one of them only, so that `[::]` is then for IPv6 alone.
-pub fn only_v6(address: SocketAddr, all: &[SocketAddr]) -> bool {
-    let everyone = address.is_ipv6() && address.ip().is_unspecified();
-    everyone && all.iter().any(|other| other.is_ipv4() && other.port() == address.port())
-}
-
-/// Whether `address` could be listened on beside the others of `all`; nothing is, and nobody who does so just now notices.
-///
-/// # Errors
-/// When it could not.
-pub fn could_listen(address: SocketAddr, all: &[SocketAddr]) -> io::Result<()> {
-    bind(address, only_v6(address, all)).map(drop)
 }
 
 impl Listener {
@@ -156,31 +142,6 @@ impl Supervisor<'_> {
     }
 }
 
-fn bind(address: SocketAddr, only_v6: bool) -> io::Result<Socket> {
-    match bind_as_it_is(address, only_v6) {
-        // Beside an IPv4 address there is nothing to stand in for.
-        Err(error)
-            if !only_v6
-                && address.ip().is_unspecified()
-                && error.raw_os_error() == Some(libc::EAFNOSUPPORT) =>
-        {
-            bind_as_it_is(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port()), false)
-        }
-        bound => bound,
-    }
-}
-
-fn bind_as_it_is(address: SocketAddr, only_v6: bool) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    // A listener that was stopped leaves connections in TIME_WAIT, which must not stop the next one.
-    socket.set_reuse_address(true)?;
-    if address.is_ipv6() {
-        socket.set_only_v6(only_v6 || !address.ip().is_unspecified())?;
-    }
-    socket.bind(&address.into())?;
-    Ok(socket)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -198,17 +159,5 @@ mod tests {
         assert!(std::net::TcpStream::connect(there).is_err());
         Listener::open(there, false, Token(2), poll.registry()).unwrap();
         drop(copy);
-    }
-
-    #[test]
-    fn everywhere_is_for_ipv6_alone_only_beside_an_ipv4_address_of_its_port() {
-        let address = |text: &str| text.parse::<SocketAddr>().unwrap();
-        let beside = |others: &[&str]| {
-            let all: Vec<_> = others.iter().map(|text| address(text)).collect();
-            only_v6(address("[::]:5663"), &all)
-        };
-        assert!(beside(&["[::]:5663", "0.0.0.0:5663"]) && beside(&["127.0.0.1:5663", "[::]:5663"]));
-        assert!(!beside(&["[::]:5663"]) && !beside(&["0.0.0.0:5664", "[::1]:5663"]));
-        assert!(!only_v6(address("[::1]:5663"), &[address("0.0.0.0:5663")]));
     }
 }

@@ -10,11 +10,12 @@
 use super::absent::Missing;
 use super::callers::{Caller, Callers};
 use super::links::{Event, Link, Opened};
-use super::listeners::{ListenError, Listener, only_v6};
+use super::listeners::{ListenError, Listener};
 use super::room::links_of;
 use super::{DESCRIPTORS_A_LINK, GRACE, Supervisor, next};
 use crate::base::{HostId, Pin, WireKind};
 use crate::config::{Config, Host, Lond};
+use crate::net::listen::only_v6;
 use crate::supervise::anew;
 use crate::supervise::limit::raise_descriptor_limit;
 use std::net::SocketAddr;

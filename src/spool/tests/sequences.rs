@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::spool::epoch::RESERVED_AT_ONCE;
+use crate::spool::layout::{self};
 
 fn store_at(spool: &mut Spool<FaultyDisk>, requests: &[(u64, &str)]) -> Vec<Result<Sequence, StoreError>> {
     let requests: Vec<(Sequence, &[u8])> =
@@ -181,7 +182,7 @@ fn settled_below_stays_under_a_segment_that_cannot_be_read() {
     let texts = vec!["x".repeat(100); 15];
     store_well(&mut spool, &texts.iter().map(String::as_str).collect::<Vec<_>>());
     let paths: Vec<PathBuf> = segments(&disk).into_keys().collect();
-    let second = segment::parse_file_name(&paths[1].file_name().unwrap().to_string_lossy()).unwrap();
+    let second = layout::parse_segment_name(&paths[1].file_name().unwrap().to_string_lossy()).unwrap();
     let bytes = disk.files()[&paths[1]].clone();
     // Larger than any segment.
     disk.put(&paths[1], &vec![0; segment::MAX_SEGMENT_BYTES as usize + 1]);
