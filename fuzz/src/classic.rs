@@ -75,7 +75,7 @@ fn serve<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<String>, Vec<u8>) {
                 Effect::Load(ticket) => link.answer(ticket, b"12"),
                 Effect::Log { ticket, .. } => link.answer(ticket, b"ok"),
                 Effect::Opened | Effect::Shut => {}
-                Effect::Withdraw { .. } | Effect::OpenRecord { .. } | Effect::Recall { .. } => {
+                Effect::Withdraw { .. } => {
                     panic!("{effect:?} is of the other wire")
                 }
             }

@@ -6,7 +6,9 @@ use lonnet::base::Sequence;
 use lonnet::base::line::Outgoing;
 use lonnet::handler::Reply;
 use lonnet::lonc::protocol::{Heard, HeldCommands, Message, Once, Protocol, Secure as Calling, Terms};
-use lonnet::lond::secure::{Recalled, Said, Secure as Called, Settings};
+use lonnet::lond::secure::{
+    Opening, Recalled, Recorded as Before, Recorder, Secure as Called, Settings, Unrecorded, Wanted,
+};
 use lonnet::lond::service::{Effect, Route, Service};
 use lonnet::wire::flow::{Assembly, Taken};
 use lonnet::wire::secure::{
@@ -239,6 +241,41 @@ fn holds(bytes: &[u8], is: impl Fn(&Frame<'_>) -> bool) -> bool {
     false
 }
 
+/// A record that takes everything, and has every third message answered already.
+#[derive(Debug, Default)]
+struct Recorded {
+    open: bool,
+}
+
+impl Recorder for Recorded {
+    fn open(&mut self, _: &str) -> Opening {
+        self.open = true;
+        Opening::Open(7)
+    }
+
+    fn is_open(&self) -> bool {
+        self.open
+    }
+
+    fn recall(&mut self, wanted: &Wanted<'_>) -> Recalled {
+        match wanted.sequence {
+            known if known % 3 == 0 => {
+                Recalled::Answered(Before { text: (*b"before").into(), broken: known % 2 == 0 })
+            }
+            _ => Recalled::New,
+        }
+    }
+
+    fn add(&mut self, answers: &[&Unrecorded]) -> Result<(), String> {
+        assert!(self.open && !answers.is_empty());
+        Ok(())
+    }
+
+    fn close(&mut self) {
+        self.open = false;
+    }
+}
+
 /// What a session was to do, by the ids of the requests, and the frames that it sent.
 fn serve<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (BTreeSet<String>, Vec<u8>) {
     let now = Instant::now();
@@ -253,7 +290,7 @@ fn serve<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (BTreeSet<String>, Vec<u
         heartbeat_missed: 3,
         drain_timeout: Duration::from_secs(5),
     };
-    let mut session = Called::new(settings, now + Duration::from_secs(10), now);
+    let mut session = Called::new(settings, Recorded::default(), now + Duration::from_secs(10), now);
     let (mut did, mut sent, mut asked) = (BTreeSet::new(), Vec::new(), BTreeSet::new());
     for piece in pieces {
         session.push(piece, now);
@@ -288,12 +325,6 @@ fn serve<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (BTreeSet<String>, Vec<u
                 Effect::Withdraw { ticket, .. } => session.withdrawn(ticket),
                 Effect::AskBack(ticket) => session.asked_back(ticket, None),
                 Effect::Load(ticket) => session.answer(ticket, Reply::Answer(b"12")),
-                Effect::OpenRecord { .. } => session.record_opened(7),
-                Effect::Recall { ticket, sequence, .. } => {
-                    let said = Said { text: b"before", broken: sequence % 2 == 0 };
-                    let found = if sequence % 3 == 0 { Recalled::Answered(said) } else { Recalled::New };
-                    session.recalled(ticket, found, now);
-                }
                 Effect::Log { ticket, text } => {
                     let over = text.len() % 4 == 0;
                     session.answer(
@@ -303,9 +334,7 @@ fn serve<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (BTreeSet<String>, Vec<u
                 }
                 Effect::Opened | Effect::Shut => {}
             }
-            if session.has_unrecorded() {
-                session.recorded();
-            }
+            session.record(now);
         }
     }
     did.extend(session.ended().map(ToString::to_string));

@@ -2,11 +2,12 @@
 //!
 //! In a child: `first_byte` tells the wires apart, [`access`] who calls on the classic one, `serve` (classic) and `secure`, both pure, decide what
 //! every byte means and what is answered, [`service`] what a request means to both, [`record`] remembers the answers
-//! to critical messages, [`reactor`] alone has sockets and a clock.
+//! to critical messages and [`keeper`] is a session's hold on it, [`reactor`] alone has sockets and a clock.
 
 pub mod access;
 pub mod entry;
 mod first_byte;
+pub mod keeper;
 pub mod ledger;
 pub mod reactor;
 mod reason;

@@ -14,7 +14,6 @@
 mod ask_back;
 mod effects;
 mod handlers;
-pub mod keeper;
 mod log_request;
 mod program;
 mod room;
@@ -26,6 +25,7 @@ use super::Reason;
 use super::Suspect;
 use super::access;
 use super::entry;
+use super::keeper::Keeper;
 use super::ledger::Ledger;
 use super::secure::{self, Secure};
 use super::serve::{self, Serve};
@@ -42,7 +42,6 @@ use crate::supervise::title;
 use crate::wire::secure::{MAX_HANDSHAKE, Tunnel};
 use ask_back::AskBack;
 use handlers::Handler;
-use keeper::Keeper;
 use room::Room;
 use secure_link::SecureLink;
 use std::io;
@@ -129,7 +128,6 @@ struct Known {
     /// What is told of them.
     tally: Tally,
     ask_back: AskBack,
-    keeper: Keeper,
 }
 
 impl Known {
@@ -144,7 +142,6 @@ impl Known {
                 .collect(),
             tally: Tally::new(config.handlers.iter().map(|handler| &*handler.name), now),
             ask_back: AskBack::new(config.socket_path(caller), ASK_BACK),
-            keeper: Keeper::new(&config.spool_dir, caller).signed(child_holder("lond", config)),
         }
     }
 }
@@ -432,7 +429,8 @@ impl Reactor {
             drain_timeout: lond.drain_timeout,
         };
         self.known = Some(Known::new(config, caller, Some(pin), now));
-        link.open(Secure::new(settings, self.opening_deadline, now), now);
+        let keeper = Keeper::new(&config.spool_dir, caller).signed(child_holder("lond", config));
+        link.open(Secure::new(settings, keeper, self.opening_deadline, now), now);
         // It holds what was just read, and all that was taken.
         self.scratch = vec![0; READ_SIZE].into_boxed_slice();
     }

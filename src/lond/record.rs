@@ -248,6 +248,11 @@ impl<D: Disk> Record<D> {
         self.kept.least_floor().saturating_sub(1)
     }
 
+    /// Whether an epoch was begun with success, and what is in memory is on disk.
+    pub fn is_ready(&self) -> bool {
+        self.state == State::Ready
+    }
+
     /// Why the last step that could fail did; `None` when it did not.
     pub fn trouble(&self) -> Option<&RecordError> {
         self.trouble.as_ref()

@@ -1,9 +1,10 @@
 //! What one secure link's frames mean: the opening, requests and their answers, flow control, heartbeat, the end.
 //!
-//! Pure, as `serve` is for the classic wire. The reactor pushes in what the tunnel gives out, takes
-//! [`Effect`]s out with [`Secure::step`] until there are none, carries them out, gives the answers in, has the answers
-//! to critical messages recorded ([`Secure::unrecorded`], once a turn), and sends [`Secure::fill`]'s frames through the
-//! tunnel. The tunnel has proved who calls before any of this exists.
+//! Without sockets and clock, as `serve` is for the classic wire; the record of critical messages is its own, behind
+//! [`Recorder`]. The reactor pushes in what the tunnel gives out, takes [`Effect`]s out with [`Secure::step`] until there
+//! are none, carries them out, gives the answers in, has the answers to critical messages recorded ([`Secure::record`],
+//! once a turn), and sends [`Secure::fill`]'s frames through the tunnel. The tunnel has proved who calls before any of
+//! this exists.
 //!
 //! ```text
 //!          HELLO          told to end: GOAWAY; caller's end of input        all is answered
@@ -36,11 +37,12 @@ mod critical;
 mod ending;
 mod frames;
 mod ids;
+mod recorder;
 mod requests;
 mod untaken;
 
-pub use critical::Recalled;
-pub use requests::{HeldCommands, Said, Unrecorded};
+pub use recorder::{Opening, Recalled, Recorded, Recorder, Wanted};
+pub use requests::{HeldCommands, Unrecorded};
 
 use super::Reason;
 use super::service::{Effect, Order, Service, Verdict};
@@ -51,10 +53,10 @@ use crate::handler::{Reply, Ticket};
 use crate::wire::flow::{Assembly, Beat, Control, Credit, Heartbeat, Sending};
 use crate::wire::secure::{CalledHello, FrameReader, Hello, Versions, put_go_away};
 use answer::{Answer, MAX_ANSWER_BYTES, OUT_FULL};
-use critical::{NoRoom, RecordState};
+use critical::{NoRoom, Waiting};
 use ending::GoAway;
 use ids::Ids;
-use requests::{Critical, Request, Requests};
+use requests::{Critical, Request, Requests, Said};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 use untaken::{LOG, Untaken};
@@ -113,23 +115,9 @@ impl State {
     }
 }
 
-/// An [`Effect`] before it borrows what it is about.
-#[derive(Debug)]
-enum Todo {
-    Opened,
-    OpenRecord,
-    Recall,
-    Ask { handler: usize, id: u64, order: Order, text: Box<[u8]> },
-    Withdraw { handler: usize, id: u64 },
-    AskBack(u64),
-    Load(u64),
-    Log { id: u64, text: Box<[u8]> },
-    Shut,
-}
-
 /// The called side of one secure link.
 #[derive(Debug)]
-pub struct Secure {
+pub struct Secure<R: Recorder> {
     settings: Settings,
     state: State,
     /// When [`Secure::tick`] changes the state: the opening's, the drain's or the linger's end.
@@ -162,25 +150,23 @@ pub struct Secure {
     /// The commands that the caller holds now.
     held: HeldCommands,
     untaken: Untaken,
-    record: RecordState,
+    recorder: R,
+    /// The record cannot be used just now.
+    record_waits: Option<Waiting>,
     /// The next critical message may not be run.
     no_room: Option<NoRoom>,
     /// What is wrong with the record is said once a minute.
     record_repeats: Repeats,
     /// Whose turn it is.
     critical_next: bool,
-    /// The critical message that is being looked up.
-    recalling: Option<Request>,
-    todo: VecDeque<Todo>,
-    /// What the effect that was given out last borrows.
-    current: Box<[u8]>,
+    todo: VecDeque<Effect>,
     /// At the end of settling, what is still being run is recorded as an error.
     giving_up: bool,
 }
 
-impl Secure {
-    /// A link whose tunnel has just been made.
-    pub fn new(settings: Settings, opening_deadline: Instant, now: Instant) -> Secure {
+impl<R: Recorder> Secure<R> {
+    /// A link whose tunnel has just been made; `recorder` has the record of its caller, not opened yet.
+    pub fn new(settings: Settings, recorder: R, opening_deadline: Instant, now: Instant) -> Secure<R> {
         Secure {
             state: State::Hello,
             deadline: Some(opening_deadline),
@@ -202,13 +188,12 @@ impl Secure {
             requests: Requests::default(),
             held: HeldCommands::default(),
             untaken: Untaken::default(),
-            record: RecordState::Closed,
+            recorder,
+            record_waits: None,
             no_room: None,
             record_repeats: Repeats::default(),
             critical_next: false,
-            recalling: None,
             todo: VecDeque::new(),
-            current: Box::default(),
             giving_up: false,
             settings,
         }
@@ -216,37 +201,9 @@ impl Secure {
 
     /// The next thing to do; `None` when more bytes, answers or room for answers are needed. `written`: nothing that
     /// was taken from [`Secure::outgoing`] waits any more.
-    pub fn step(&mut self, now: Instant, written: bool) -> Option<Effect<'_>> {
+    pub fn step(&mut self, now: Instant, written: bool) -> Option<Effect> {
         while self.todo.is_empty() && self.advance(now, written) {}
-        Some(match self.todo.pop_front()? {
-            Todo::Opened => Effect::Opened,
-            Todo::OpenRecord => Effect::OpenRecord { epoch: &self.epoch },
-            Todo::Recall => {
-                let (request, head) =
-                    self.recalling.as_ref().and_then(|request| Some((request, request.head.as_ref()?)))?;
-                Effect::Recall {
-                    ticket: Ticket(request.id),
-                    sequence: head.sequence,
-                    command: command(&request.text),
-                    settled: head.settled,
-                    held: &request.held,
-                    running: self.requests.critical_open(),
-                    key: head.key.as_ref(),
-                }
-            }
-            Todo::Ask { handler, id, order, text } => {
-                self.current = text;
-                Effect::Ask { handler, ticket: Ticket(id), order, request: &self.current }
-            }
-            Todo::Withdraw { handler, id } => Effect::Withdraw { handler, ticket: Ticket(id) },
-            Todo::AskBack(id) => Effect::AskBack(Ticket(id)),
-            Todo::Load(id) => Effect::Load(Ticket(id)),
-            Todo::Log { id, text } => {
-                self.current = text;
-                Effect::Log { ticket: Ticket(id), text: &self.current }
-            }
-            Todo::Shut => Effect::Shut,
-        })
+        self.todo.pop_front()
     }
 
     /// Does the next thing that can be done; whether there was any.
@@ -255,11 +212,11 @@ impl Secure {
             State::Hello | State::Lingering(_) | State::Ended(_) => false,
             State::Open | State::Draining(_) => {
                 if self.wants_record(now) {
-                    self.todo.push_back(Todo::OpenRecord);
+                    self.open_record(now);
                     return true;
                 }
                 self.try_room_again(now);
-                if self.can_take() && self.take() {
+                if self.can_take() && self.take(now) {
                     return true;
                 }
                 if let Some(reason) = self.drained() {
@@ -273,7 +230,7 @@ impl Secure {
                 if self.input_ended {
                     self.break_off(reason);
                 } else {
-                    self.todo.push_back(Todo::Shut);
+                    self.todo.push_back(Effect::Shut);
                     self.deadline = Some(now + LINGER);
                     self.enter(State::Lingering(reason));
                 }
@@ -281,7 +238,7 @@ impl Secure {
             }
             State::Leaving(_) => false,
             State::Settling(_) if self.wants_record(now) => {
-                self.todo.push_back(Todo::OpenRecord);
+                self.open_record(now);
                 true
             }
             State::Settling(reason) if !self.requests.has_critical() => {
@@ -306,11 +263,11 @@ impl Secure {
     }
 
     /// Takes a request, plain and critical ones in turn; whether there was one.
-    fn take(&mut self) -> bool {
+    fn take(&mut self, now: Instant) -> bool {
         self.critical_next = !self.critical_next;
         if (self.critical_next || self.requests.plain.is_empty())
             && self.takes_critical()
-            && self.take_critical()
+            && self.take_critical(now)
         {
             return true;
         }
@@ -340,15 +297,15 @@ impl Secure {
                 {
                     return self.untaken.push(id, cost, why);
                 }
-                self.todo.push_back(Todo::Log { id, text: text.into() });
+                self.todo.push_back(Effect::Log { ticket: Ticket(id), text: text.to_vec() });
                 return self.requests.start(id, cost, None, critical);
             }
             Verdict::AskBack => {
-                self.todo.push_back(Todo::AskBack(id));
+                self.todo.push_back(Effect::AskBack(Ticket(id)));
                 return self.requests.start(id, cost, None, critical);
             }
             Verdict::Load => {
-                self.todo.push_back(Todo::Load(id));
+                self.todo.push_back(Effect::Load(Ticket(id)));
                 return self.requests.start(id, cost, None, critical);
             }
             Verdict::Ask(handler) => {
@@ -358,7 +315,8 @@ impl Secure {
                     return self.untaken.push(id, cost, why);
                 }
                 let order = if critical.is_some() { Order::Once } else { Order::Free };
-                self.todo.push_back(Todo::Ask { handler, id, order, text });
+                let request = text.into_vec();
+                self.todo.push_back(Effect::Ask { handler, ticket: Ticket(id), order, request });
                 return self.requests.start(id, cost, Some(handler), critical);
             }
         };

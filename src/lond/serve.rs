@@ -26,7 +26,6 @@ use super::Reason;
 use super::service::{Effect, Order, Service, Verdict, too_long_answer};
 use crate::base::line::{Line, LineReader, Outgoing};
 use crate::handler::Ticket;
-use crate::handler::builtin::Builtin;
 use answers::{Answers, Seal};
 use request::is_enciphered;
 use std::io;
@@ -82,15 +81,6 @@ impl State {
     }
 }
 
-/// An [`Effect`] before it borrows the request.
-enum Todo {
-    Opened,
-    Ask { handler: usize, ticket: Ticket },
-    AskBack(Ticket),
-    Load(Ticket),
-    Log(Ticket),
-}
-
 /// The caller's side of one link.
 #[derive(Debug)]
 pub struct Serve {
@@ -139,8 +129,8 @@ impl Serve {
     }
 
     /// The next thing to do; `None` when more bytes, answers or room for answers are needed.
-    pub fn step(&mut self, now: Instant) -> Option<Effect<'_>> {
-        let todo = loop {
+    pub fn step(&mut self, now: Instant) -> Option<Effect> {
+        loop {
             match &self.state {
                 State::Init | State::Challenged(_) | State::Open | State::Finishing(_) => {
                     self.stalled = self.answers.saturated();
@@ -149,8 +139,8 @@ impl Serve {
                     }
                     match self.next_line() {
                         Next::Request => {
-                            if let Some(todo) = self.take() {
-                                break todo;
+                            if let Some(effect) = self.take() {
+                                return Some(effect);
                             }
                         }
                         Next::TooLong => self.too_long(),
@@ -176,19 +166,7 @@ impl Serve {
                 }
                 State::Leaving(_) | State::Lingering(_) | State::Ended(_) => return None,
             }
-        };
-        Some(match todo {
-            Todo::Opened => Effect::Opened,
-            Todo::Ask { handler, ticket } => {
-                Effect::Ask { handler, ticket, order: Order::Kept, request: &self.request }
-            }
-            Todo::AskBack(ticket) => Effect::AskBack(ticket),
-            Todo::Load(ticket) => Effect::Load(ticket),
-            Todo::Log(ticket) => match Builtin::parse(&self.request) {
-                Some(Builtin::Log(text)) => Effect::Log { ticket, text },
-                Some(_) | None => Effect::Log { ticket, text: &[] },
-            },
-        })
+        }
     }
 
     /// The answer to a request.

@@ -4,10 +4,8 @@
 //! Nothing here fails: what nobody knows is `unknown_cmd`, what the caller may not use is `refused`.
 
 use crate::base::HostId;
-use crate::base::Key;
 use crate::handler::Ticket;
 use crate::handler::builtin::{Builtin, VERSION_ANSWER};
-use std::collections::BTreeSet;
 
 /// A handler of the configuration, as the caller of this link sees it. Its place in the list is its number.
 #[derive(Debug, Clone)]
@@ -50,7 +48,7 @@ pub enum Verdict<'a> {
 
 /// What the reactor is to do.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Effect<'a> {
+pub enum Effect {
     /// The opening is done: tell the supervisor. Once a link.
     Opened,
     /// Pass the request to a handler and give its answer.
@@ -62,7 +60,7 @@ pub enum Effect<'a> {
         /// How it is to be passed on.
         order: Order,
         /// The whole request.
-        request: &'a [u8],
+        request: Vec<u8>,
     },
     /// Nobody waits for the answer to this request: if the handler has not got it yet, it is not to get it, which
     /// is to be told (`withdrawn`); else its answer is to be given as ever.
@@ -81,29 +79,7 @@ pub enum Effect<'a> {
         /// For the answer.
         ticket: Ticket,
         /// What to append.
-        text: &'a [u8],
-    },
-    /// Open the record of what this caller was answered, for this epoch of its spool, and tell how that went.
-    OpenRecord {
-        /// Of the caller's spool.
-        epoch: &'a str,
-    },
-    /// Look a critical message up in the record and tell what is there.
-    Recall {
-        /// For the answer.
-        ticket: Ticket,
-        /// Its sequence in the caller's spool.
-        sequence: u64,
-        /// In whose order it is.
-        command: &'a str,
-        /// The caller has settled every sequence below this.
-        settled: u64,
-        /// But not those of these commands; or, if its own is one of them, of that alone.
-        held: &'a BTreeSet<Box<str>>,
-        /// How many others are being run or recorded.
-        running: usize,
-        /// The key that its client gave it.
-        key: Option<&'a Key>,
+        text: Vec<u8>,
     },
     /// Everything is said: shut the writing half.
     Shut,

@@ -1,21 +1,18 @@
 //! A link child of `lond` in the simulation: the part that its reactor has in the real program.
 
-use crate::disk::{Life, SimDisk};
+use crate::disk::Life;
 use crate::ledger::HANDLERS;
 use crate::net::Time;
-#[cfg(doc)]
-use crate::sabotage::Sabotage;
+use crate::recorder::{Notes, SimRecorder};
 use crate::wiretap::Mistaken;
-use lonnet::base::Key;
 use lonnet::base::line::Outgoing;
 use lonnet::handler::{Reply, Ticket};
 use lonnet::lond::Reason;
-use lonnet::lond::reactor::keeper::Keeper;
 use lonnet::lond::secure::Secure;
 use lonnet::lond::serve::Serve;
-use lonnet::lond::service::{Effect, Order};
+use lonnet::lond::service::Effect;
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -39,34 +36,8 @@ impl Drop for Guard {
 
 #[derive(Debug)]
 pub enum Wire {
-    Secure(Box<Secure>),
+    Secure(Box<Secure<SimRecorder>>),
     Classic(Box<Serve>),
-}
-
-/// An [`Effect`] that borrows nothing.
-#[derive(Debug)]
-pub enum Do {
-    Opened,
-    Ask { handler: usize, ticket: Ticket, order: Order, text: String },
-    Withdraw(Ticket),
-    AskBack(Ticket),
-    Load(Ticket),
-    Log { ticket: Ticket, text: String },
-    OpenRecord(String),
-    Recall(Recall),
-    Shut,
-}
-
-/// A critical message that is to be looked up.
-#[derive(Debug, Clone)]
-pub struct Recall {
-    pub ticket: Ticket,
-    pub sequence: u64,
-    pub command: String,
-    pub settled: u64,
-    pub held: BTreeSet<Box<str>>,
-    pub running: usize,
-    pub key: Option<Key>,
 }
 
 #[derive(Debug)]
@@ -78,7 +49,8 @@ pub struct Child {
     /// `None`: closed.
     pub conn: Option<usize>,
     pub wire: Wire,
-    pub keeper: Keeper<SimDisk, Guard>,
+    /// What was asked of its record and not looked at yet.
+    pub notes: Notes,
     pub life: Rc<Life>,
     /// What was taken from the session and waits to be written.
     pub out: Outgoing,
@@ -103,8 +75,6 @@ pub struct Child {
     pub no_room_since: Option<Time>,
     /// The same of answers that could not be recorded.
     pub unrecorded_since: Option<Time>,
-    /// What is to be looked up again then ([`Sabotage::PatienceWithoutEnd`]).
-    pub again: Option<(Time, Recall)>,
 }
 
 /// What a child has for a handler.
@@ -121,34 +91,11 @@ pub struct ToHandler {
 }
 
 impl Child {
-    pub fn step(&mut self, now: Instant) -> Option<Do> {
-        let written = self.out.is_empty();
-        let effect = match &mut self.wire {
-            Wire::Secure(session) => session.step(now, written)?,
-            Wire::Classic(serve) => serve.step(now)?,
-        };
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Some(match effect {
-            Effect::Opened => Do::Opened,
-            Effect::Ask { handler, ticket, order, request } => {
-                Do::Ask { handler, ticket, order, text: text(request) }
-            }
-            Effect::Withdraw { ticket, .. } => Do::Withdraw(ticket),
-            Effect::AskBack(ticket) => Do::AskBack(ticket),
-            Effect::Load(ticket) => Do::Load(ticket),
-            Effect::Log { ticket, text: bytes } => Do::Log { ticket, text: text(bytes) },
-            Effect::OpenRecord { epoch } => Do::OpenRecord(epoch.to_owned()),
-            Effect::Recall { ticket, sequence, command, settled, held, running, key } => Do::Recall(Recall {
-                ticket,
-                sequence,
-                command: command.to_owned(),
-                settled,
-                held: held.clone(),
-                running,
-                key: key.cloned(),
-            }),
-            Effect::Shut => Do::Shut,
-        })
+    pub fn step(&mut self, now: Instant) -> Option<Effect> {
+        match &mut self.wire {
+            Wire::Secure(session) => session.step(now, self.out.is_empty()),
+            Wire::Classic(serve) => serve.step(now),
+        }
     }
 
     pub fn push(&mut self, bytes: &[u8], now: Instant) {

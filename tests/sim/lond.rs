@@ -2,24 +2,23 @@
 //!
 //! The handler is a program of its own: what it was given it may still run when the child that gave it is dead.
 
-use crate::child::{Child, Do, Guard, Recall, Wire};
+use crate::child::{Child, Wire};
 use crate::disk::Life;
 use crate::ledger::{Checked, HANDLERS};
 use crate::link::{Sink, id_of};
 use crate::net::{End, Time};
+use crate::recorder::{Note, Notes, SimRecorder};
 use crate::sabotage::Sabotage;
 use crate::scenario::*;
 use crate::wiretap::Mistaken;
 use crate::world::{Event, Job, World};
-use lonnet::base::disk::Disk;
 use lonnet::base::line::Outgoing;
 use lonnet::handler::{Reply, Ticket};
 use lonnet::lond::Reason;
-use lonnet::lond::reactor::keeper::{Keeper, Opening};
-use lonnet::lond::record::Record;
-use lonnet::lond::secure::{self, Recalled, Secure, Unrecorded};
+use lonnet::lond::keeper::Keeper;
+use lonnet::lond::secure::{self, Recalled, Secure};
 use lonnet::lond::serve::{self, Serve};
-use lonnet::lond::service::{Order, Route, Service};
+use lonnet::lond::service::{Effect, Order, Route, Service};
 use lonnet::wire::secure::least_window;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -42,6 +41,7 @@ impl World {
         };
         let opening = now + Duration::from_micros(OPENING_TIMEOUT);
         let drain_timeout = Duration::from_micros(DRAIN_TIMEOUT);
+        let (life, notes) = (Rc::new(Life::default()), Notes::default());
         let wire = if secure {
             let settings = secure::Settings {
                 service,
@@ -51,7 +51,15 @@ impl World {
                 heartbeat_missed: HEARTBEAT_MISSED,
                 drain_timeout,
             };
-            Wire::Secure(Box::new(Secure::new(settings, opening, now)))
+            let recorder = SimRecorder {
+                keeper: Keeper::new(Path::new("/spool"), &id_of(caller)),
+                disk: self.disk(host, &life),
+                locks: self.hosts[host].locks.clone(),
+                step: self.scenario.record_step,
+                notes: notes.clone(),
+                opened: false,
+            };
+            Wire::Secure(Box::new(Secure::new(settings, recorder, opening, now)))
         } else {
             let settings = serve::Settings { service, max_line: MAX_LINE, drain_timeout };
             let random = fastrand::Rng::with_seed(self.random.u64(..));
@@ -63,8 +71,8 @@ impl World {
             mistaken: self.conns[conn].wiretap.as_ref().and_then(|wiretap| wiretap.mistaken),
             conn: Some(conn),
             wire,
-            keeper: Keeper::new(Path::new("/spool"), &id_of(caller)),
-            life: Rc::new(Life::default()),
+            notes,
+            life,
             out: Outgoing::default(),
             opened: false,
             replaced: false,
@@ -79,7 +87,6 @@ impl World {
             settled: 0,
             no_room_since: None,
             unrecorded_since: None,
-            again: None,
         }));
         self.ledger.children = self.children.len();
         let child = self.children.len() - 1;
@@ -128,8 +135,7 @@ impl World {
         let turned = self.turns(number, &mut child);
         let (dead, sick) = (child.life.dead.get(), self.hosts[child.host].disk.is_dead());
         let ended = child.ended().cloned();
-        let again = child.again.as_ref().map(|(at, _)| *at);
-        let deadline = child.deadline().map(|at| self.time_of(at)).into_iter().chain(again).min();
+        let deadline = child.deadline().map(|at| self.time_of(at));
         let trouble = child.trouble;
         let mistaken = child.mistaken;
         self.children[number] = Some(child);
@@ -159,9 +165,6 @@ impl World {
     fn turns(&mut self, number: usize, child: &mut Child) -> Checked {
         let now = self.clock().mono;
         child.tick(now);
-        if let Some((_, recall)) = child.again.take_if(|(at, _)| *at <= self.now) {
-            self.look_up(number, child, recall);
-        }
         for _ in 0..1000 {
             self.carry_out(number, child)?;
             if self.died(child) {
@@ -226,56 +229,74 @@ impl World {
     /// What a session needs once a turn.
     fn record(&mut self, number: usize, child: &mut Child) {
         let now = self.clock().mono;
-        let Wire::Secure(session) = &mut child.wire else { return };
-        if session.unrecorded().next().is_some() {
-            let answers: Vec<(u64, Vec<u8>)> =
-                session.unrecorded().map(|answer| (answer.sequence, answer.text.to_vec())).collect();
-            // Even if the process dies before it hears that this is recorded.
-            for (sequence, text) in &answers {
-                if let Some(message) = child.by_sequence.get(sequence) {
-                    self.ledger.give_up(*message, text);
+        if let Wire::Secure(session) = &mut child.wire {
+            session.record(now);
+            session.beat(now);
+        }
+        self.take_notes(number, child);
+    }
+
+    /// Looks at what was asked of the child's record.
+    fn take_notes(&mut self, number: usize, child: &mut Child) {
+        let notes = std::mem::take(&mut *child.notes.borrow_mut());
+        for note in notes {
+            match note {
+                Note::Opened(epoch, mark) => self.opened(child, epoch, mark),
+                Note::NotOpened => child.trouble = true,
+                Note::Looked { ticket, sequence, settled, found } => {
+                    child.sequences.insert(ticket, sequence);
+                    child.settled = child.settled.max(settled);
+                    child.trouble |= matches!(found, Recalled::Failed(_) | Recalled::NoRoom(_));
+                    self.trace(|_| format!("child {number}: {sequence}, settled below {settled}: {found:?}"));
+                    if matches!(found, Recalled::NoRoom(_)) {
+                        child.no_room_since.get_or_insert(self.now);
+                    } else if !matches!(found, Recalled::Failed(_)) {
+                        child.no_room_since = None;
+                    }
                 }
-            }
-            let added = match self.sabotage {
-                Sabotage::NotRecorded => Ok(()),
-                Sabotage::KeyNotRecorded => {
-                    let mut keyless: Vec<Unrecorded> = session.unrecorded().cloned().collect();
-                    keyless.iter_mut().for_each(|answer| answer.key = None);
-                    child.keeper.add(keyless.iter())
+                // Even if the process dies before it hears that this is recorded.
+                Note::Adding(answers) => {
+                    for (sequence, text) in answers {
+                        if let Some(message) = child.by_sequence.get(&sequence) {
+                            self.ledger.give_up(*message, &text);
+                        }
+                    }
                 }
-                _ => child.keeper.add(session.unrecorded()),
-            };
-            if child.life.dead.get() || self.hosts[child.host].disk.is_dead() {
-                return;
-            }
-            match added {
-                Ok(()) => {
+                Note::Added(_, None) => {}
+                Note::Added(_, Some(false)) => {
+                    child.trouble = true;
+                    child.unrecorded_since.get_or_insert(self.now);
+                }
+                Note::Added(sequences, Some(true)) => {
                     child.unrecorded_since = None;
                     let noted = self.settled.entry((child.caller, child.host, child.epoch.clone()));
                     let noted = noted.or_default();
                     *noted = (*noted).max(child.settled);
-                    for (sequence, _) in answers {
+                    for sequence in sequences {
                         if let Some(message) = child.by_sequence.get(&sequence) {
                             self.ledger.recorded(*message, number);
                         }
                     }
-                    session.recorded();
-                }
-                Err(cause) => {
-                    child.trouble = true;
-                    child.unrecorded_since.get_or_insert(self.now);
-                    if self.sabotage == Sabotage::PatienceWithoutEnd {
-                        // Nobody hears of it, so that nobody loses patience; it is tried again at the next turn.
-                        return;
-                    }
-                    session.record_failed(&cause, now);
                 }
             }
         }
-        if session.is_done_with_record() {
-            child.keeper.close();
+    }
+
+    /// The child has opened its record.
+    fn opened(&mut self, child: &mut Child, epoch: String, mark: u64) {
+        self.trace(|_| format!("a link of h{} begins with epoch {epoch}", child.caller));
+        // While a handler is away less is settled for it than for others.
+        let away = |(_, trouble): &(Time, Trouble)| matches!(trouble, Trouble::HandlerAway(..));
+        let plain = !self.scenario.troubles.iter().any(away);
+        let noted = self.settled.get(&(child.caller, child.host, epoch.clone())).copied();
+        if let Some(below) = noted.filter(|below| plain && mark + 1 < *below) {
+            self.broken = Some(format!(
+                "the record of h{} says that all up to {mark} is settled, and all below {below} was",
+                child.caller
+            ));
         }
-        session.beat(now);
+        // What it was told before, and could not write, it has forgotten.
+        (child.epoch, child.settled) = (epoch, 0);
     }
 
     fn write_child(&mut self, child: &mut Child) -> Checked {
@@ -317,9 +338,12 @@ impl World {
 
     fn carry_out(&mut self, number: usize, child: &mut Child) -> Checked {
         let now = self.clock().mono;
-        while let Some(what) = child.step(now) {
-            match what {
-                Do::Opened => {
+        loop {
+            let effect = child.step(now);
+            self.take_notes(number, child);
+            let Some(effect) = effect.filter(|_| !self.died(child)) else { return Ok(()) };
+            match effect {
+                Effect::Opened => {
                     child.opened = true;
                     if let Some(Mistaken::Caller(other)) = child.mistaken {
                         let caller = child.caller;
@@ -339,7 +363,8 @@ impl World {
                         self.after(100, 50 * MILLI, Event::Replaced(other));
                     }
                 }
-                Do::Ask { handler, ticket, order, text } => {
+                Effect::Ask { handler, ticket, order, request } => {
+                    let text = text_of(&request);
                     if let (Some(sequence), Some(message)) = (child.sequences.get(&ticket), message_of(&text))
                     {
                         child.by_sequence.insert(*sequence, message);
@@ -358,7 +383,7 @@ impl World {
                         }
                     }
                 }
-                Do::Withdraw(ticket) => {
+                Effect::Withdraw { ticket, .. } => {
                     let waiting = |child: &Child| -> usize {
                         child.handlers.iter().map(|handler| handler.waiting.len() + handler.plain.len()).sum()
                     };
@@ -375,8 +400,9 @@ impl World {
                         session.withdrawn(ticket);
                     }
                 }
-                Do::AskBack(ticket) | Do::Load(ticket) => child.answer(ticket, Reply::Answer(b"0")),
-                Do::Log { ticket, text } => {
+                Effect::AskBack(ticket) | Effect::Load(ticket) => child.answer(ticket, Reply::Answer(b"0")),
+                Effect::Log { ticket, text } => {
+                    let text = text_of(&text);
                     let message = text.parse().map_err(|_| format!("log of {text:?}"))?;
                     self.trace(|_| format!("child {number} logs message {message}"));
                     self.ledger.run(message, number, child.host, self.certain)?;
@@ -385,9 +411,7 @@ impl World {
                     }
                     child.answer(ticket, Reply::Answer(b"ok"));
                 }
-                Do::OpenRecord(epoch) => self.open_record(child, &epoch),
-                Do::Recall(recall) => self.look_up(number, child, recall),
-                Do::Shut => {
+                Effect::Shut => {
                     // The last words go first.
                     self.write_child(child)?;
                     if let Some(conn) = child.conn {
@@ -399,78 +423,6 @@ impl World {
             }
             if self.died(child) {
                 return Ok(());
-            }
-        }
-        Ok(())
-    }
-
-    fn look_up(&mut self, number: usize, child: &mut Child, recall: Recall) {
-        let now = self.clock().mono;
-        let Recall { ticket, sequence, command, settled, held, running, key } = &recall;
-        child.sequences.insert(*ticket, *sequence);
-        let Wire::Secure(session) = &mut child.wire else { return };
-        let below = if self.sabotage == Sabotage::SettlingNotRecorded { 0 } else { *settled };
-        child.settled = child.settled.max(*settled);
-        let mut found = child.keeper.recall((command, *sequence), (below, held), *running, key.as_ref());
-        if self.sabotage == Sabotage::NotRecalled {
-            found = Recalled::New;
-        }
-        child.trouble |= matches!(found, Recalled::Failed(_) | Recalled::NoRoom(_));
-        if self.trace {
-            let time = self.now as f64 / 1e6;
-            println!("{time:>11.6} child {number}: {sequence}, settled below {settled}: {found:?}");
-        }
-        if !matches!(found, Recalled::NoRoom(_)) {
-            child.no_room_since = None;
-        } else {
-            child.no_room_since.get_or_insert(self.now);
-            if self.sabotage == Sabotage::PatienceWithoutEnd {
-                // Nobody hears of it, so that nobody loses patience.
-                child.again = Some((self.now + SECOND, recall));
-                return;
-            }
-        }
-        session.recalled(*ticket, found, now);
-    }
-
-    fn open_record(&mut self, child: &mut Child, epoch: &str) {
-        let now = self.clock().mono;
-        self.trace(|_| format!("a link of h{} begins with epoch {epoch}", child.caller));
-        epoch.clone_into(&mut child.epoch);
-        let mut disk = self.disk(child.host, &child.life);
-        let locks = self.hosts[child.host].locks.clone();
-        let (ignored, step) = (self.sabotage == Sabotage::LockIgnored, self.scenario.record_step);
-        let opening = child.keeper.open_with(epoch, |dir| {
-            if !locks.borrow_mut().insert(dir.to_owned()) && !ignored {
-                return Ok(None);
-            }
-            let guard = Guard { locks: locks.clone(), path: dir.to_owned() };
-            // As the lock does. What fails here, the record finds out.
-            let _ = dir.parent().map(|above| disk.make_folder(above));
-            let _ = disk.make_folder(dir);
-            Ok(Some((Record::open_with_step(disk, dir, step), guard)))
-        });
-        let Wire::Secure(session) = &mut child.wire else { return };
-        match opening {
-            Opening::Open(mark) => {
-                // While a handler is away less is settled for it than for others.
-                let away = |(_, trouble): &(Time, Trouble)| matches!(trouble, Trouble::HandlerAway(..));
-                let plain = !self.scenario.troubles.iter().any(away);
-                let noted = self.settled.get(&(child.caller, child.host, epoch.to_owned())).copied();
-                if let Some(below) = noted.filter(|below| plain && mark + 1 < *below) {
-                    self.broken = Some(format!(
-                        "the record of h{} says that all up to {mark} is settled, and all below {below} was",
-                        child.caller
-                    ));
-                }
-                // What it was told before, and could not write, it has forgotten.
-                child.settled = 0;
-                session.record_opened(mark);
-            }
-            Opening::Busy => session.record_busy(now),
-            Opening::Failed(cause) => {
-                child.trouble = true;
-                session.record_failed(&cause, now);
             }
         }
     }
@@ -646,6 +598,10 @@ impl World {
         }
         Ok(())
     }
+}
+
+fn text_of(request: &[u8]) -> String {
+    String::from_utf8_lossy(request).into_owned()
 }
 
 /// The number of the message that a request is.

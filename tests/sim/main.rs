@@ -18,6 +18,7 @@ mod link_io;
 mod lond;
 mod net;
 mod program;
+mod recorder;
 mod sabotage;
 mod scenario;
 mod supervisor;

@@ -3,7 +3,6 @@
 //! Fails where the link's socket does; whatever else goes wrong is told to whom it concerns.
 
 use super::Reactor;
-use super::keeper::Opening;
 use super::log_request::log;
 use super::wire::Wire;
 use crate::base::Pin;
@@ -54,7 +53,7 @@ impl Reactor {
                 }
                 (Effect::Ask { handler, ticket, order, request }, Some(known)) => {
                     known.tally.asked(handler);
-                    known.handlers[handler].ask(ticket, order, request, now);
+                    known.handlers[handler].ask(ticket, order, &request, now);
                 }
                 (Effect::Withdraw { handler, ticket }, Some(known)) => {
                     let withdrawn = known.handlers[handler].withdraw(ticket);
@@ -77,27 +76,8 @@ impl Reactor {
                 }
                 (Effect::Log { ticket, text }, Some(known)) => {
                     let quota = self.config.lond.log_quota;
-                    let logged = log(&self.ledger, &known.caller, quota, text, now);
+                    let logged = log(&self.ledger, &known.caller, quota, &text, now);
                     self.wire.answer(ticket, logged.reply());
-                }
-                (Effect::OpenRecord { epoch }, Some(known)) => {
-                    let opening = known.keeper.open(epoch);
-                    let Wire::Secure(link) = &mut self.wire else { continue };
-                    let Some(session) = link.session() else { continue };
-                    match opening {
-                        Opening::Open(mark) => session.record_opened(mark),
-                        Opening::Busy => session.record_busy(now),
-                        Opening::Failed(cause) => session.record_failed(&cause, now),
-                    }
-                }
-                (Effect::Recall { ticket, sequence, command, settled, held, running, key }, Some(known)) => {
-                    let (message, settled) = ((command, sequence), (settled, held));
-                    let found = known.keeper.recall(message, settled, running, key);
-                    if let Wire::Secure(link) = &mut self.wire
-                        && let Some(session) = link.session()
-                    {
-                        session.recalled(ticket, found, now);
-                    }
                 }
                 (
                     Effect::Opened
@@ -105,9 +85,7 @@ impl Reactor {
                     | Effect::Withdraw { .. }
                     | Effect::AskBack(_)
                     | Effect::Load(_)
-                    | Effect::Log { .. }
-                    | Effect::OpenRecord { .. }
-                    | Effect::Recall { .. },
+                    | Effect::Log { .. },
                     None,
                 ) => debug_assert!(false, "an effect before the caller is known"),
             }
@@ -117,23 +95,17 @@ impl Reactor {
 
     /// Records the answers to critical messages, with one sync, so that they may be sent.
     pub(super) fn record_answers(&mut self, now: Instant) {
-        let (Wire::Secure(link), Some(known)) = (&mut self.wire, &mut self.known) else { return };
-        let Some(session) = link.session() else { return };
-        if session.unrecorded().next().is_some() {
-            match known.keeper.add(session.unrecorded()) {
-                Ok(()) => session.recorded(),
-                Err(cause) => session.record_failed(&cause, now),
-            }
+        if let Wire::Secure(link) = &mut self.wire
+            && let Some(session) = link.session()
+        {
+            session.record(now);
         }
     }
 
-    /// What a session needs once a turn: the record let go of in time, the caller tried when it is silent.
+    /// What a session needs once a turn: the caller tried when it is silent.
     pub(super) fn look_after_session(&mut self, now: Instant) {
-        let (Wire::Secure(link), Some(known)) = (&mut self.wire, &mut self.known) else { return };
+        let Wire::Secure(link) = &mut self.wire else { return };
         let Some(session) = link.session() else { return };
-        if session.is_done_with_record() {
-            known.keeper.close();
-        }
         // What the kernel still holds is a sign of life.
         if !self.link.as_ref().is_some_and(Stream::readable) {
             session.beat(now);

@@ -8,6 +8,7 @@ use crate::base::line::Outgoing;
 use crate::base::{HostId, Pin};
 use crate::lond::Reason;
 use crate::lond::Suspect;
+use crate::lond::keeper::Keeper;
 use crate::lond::secure::{LINGER, Secure};
 use crate::lond::service::Effect;
 use crate::net::{SEALED_FULL, Stream, TcpStream, write_sealed};
@@ -33,7 +34,7 @@ enum Stage {
     /// It is not known who calls; by then it must be.
     Handshake(Instant),
     /// It is.
-    Session(Box<Secure>),
+    Session(Box<Secure<Keeper>>),
     /// The caller is turned away. `until` then it may take in why.
     Refused { reason: Reason, until: Instant, shut: bool },
     /// It is over.
@@ -87,7 +88,7 @@ impl SecureLink {
     }
 
     /// The caller is known: from here on there is a session.
-    pub fn open(&mut self, mut session: Secure, now: Instant) {
+    pub fn open(&mut self, mut session: Secure<Keeper>, now: Instant) {
         session.push(&self.plain, now);
         self.plain.clear();
         self.stage = Stage::Session(Box::new(session));
@@ -100,7 +101,7 @@ impl SecureLink {
     }
 
     /// The session, once there is one.
-    pub fn session(&mut self) -> Option<&mut Secure> {
+    pub fn session(&mut self) -> Option<&mut Secure<Keeper>> {
         match &mut self.stage {
             Stage::Session(session) => Some(session),
             Stage::Handshake(_) | Stage::Refused { .. } | Stage::Ended(_) => None,
@@ -116,7 +117,7 @@ impl SecureLink {
     }
 
     /// The next thing to do.
-    pub fn step(&mut self, now: Instant) -> Option<Effect<'_>> {
+    pub fn step(&mut self, now: Instant) -> Option<Effect> {
         let written = self.tunnel.out().is_empty();
         match &mut self.stage {
             Stage::Session(session) => session.step(now, written),

@@ -21,7 +21,7 @@ pub enum Wire {
 
 impl Wire {
     /// The next thing to do.
-    pub fn step(&mut self, now: Instant) -> Option<Effect<'_>> {
+    pub fn step(&mut self, now: Instant) -> Option<Effect> {
         match self {
             Wire::Classic(serve) => serve.step(now),
             Wire::Secure(link) => link.step(now),

@@ -5,8 +5,9 @@
 //! messages wait here, and nothing else does.
 
 use super::answer::Answer;
+use super::recorder::{Opening, Recalled, Recorded, Recorder, Wanted};
 use super::requests::{Critical, Meeting, Request, Said, Unrecorded};
-use super::{Reason, Secure, State, Todo};
+use super::{Reason, Secure, State};
 use crate::base::command;
 use crate::handler::{Reply, Ticket};
 use crate::wire::secure::CriticalHead;
@@ -26,32 +27,15 @@ pub const RECORD_PATIENCE: Duration = Duration::from_secs(5);
 /// What an answer says that never came.
 const NO_ANSWER: &[u8] = b"error:the link ended before the handler answered; it is not known what was done";
 
-/// How it stands with the record.
+/// The record cannot be used just now.
 #[derive(Debug)]
-pub enum RecordState {
-    /// Not asked for yet.
-    Closed,
-    /// It is open.
-    Open,
-    /// It cannot be used just now.
-    Waiting {
-        /// Why.
-        why: String,
-        /// It is tried again then, if a message waits for it.
-        retry: Instant,
-        /// The oldest such message has waited since.
-        since: Option<Instant>,
-    },
-}
-
-impl RecordState {
-    /// Whether it can be used.
-    pub fn is_open(&self) -> bool {
-        match self {
-            RecordState::Open => true,
-            RecordState::Closed | RecordState::Waiting { .. } => false,
-        }
-    }
+pub struct Waiting {
+    /// Why.
+    why: String,
+    /// It is tried again then, if a message waits for it.
+    retry: Instant,
+    /// The oldest such message has waited since.
+    since: Option<Instant>,
 }
 
 /// There is no room for the answer to another message. The record is as good as before for those that are being run: room
@@ -66,23 +50,6 @@ pub struct NoRoom {
     retry: Option<Instant>,
 }
 
-/// What the record has of a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Recalled<'a> {
-    /// Nothing: it is to be run.
-    New,
-    /// What was answered under its sequence.
-    Answered(Said<'a>),
-    /// What was answered to another message with the same key.
-    AnsweredByKey(Said<'a>),
-    /// The caller itself has settled this sequence before.
-    SettledBefore,
-    /// Nothing, and there is no room for its answer, for this reason: it may not be run.
-    NoRoom(&'a str),
-    /// It cannot be used, for this reason; nothing may be run.
-    Failed(&'a str),
-}
-
 impl Critical {
     /// One that nobody follows.
     pub fn alone(head: CriticalHead, command: &str) -> Critical {
@@ -91,35 +58,41 @@ impl Critical {
     }
 }
 
-impl Secure {
-    /// The record is open for the caller's epoch; `mark` is its mark.
-    pub fn record_opened(&mut self, mark: u64) {
-        self.record = RecordState::Open;
-        self.greet(mark);
-    }
-
-    /// An older link has the record. The caller is told no mark, which is always true.
-    pub fn record_busy(&mut self, now: Instant) {
-        let why = "an older link of yours does not end, and has the record of critical messages";
-        self.wait_for_record(why, now + BUSY_RETRY, now);
+impl<R: Recorder> Secure<R> {
+    /// Opens the record for the caller's epoch, or tries so again, and says our HELLO if that is still to be said.
+    pub(super) fn open_record(&mut self, now: Instant) {
+        match self.recorder.open(&self.epoch) {
+            Opening::Open(mark) => {
+                self.record_waits = None;
+                self.greet(mark);
+            }
+            Opening::Busy => {
+                let why = "an older link of yours does not end, and has the record of critical messages";
+                self.wait_for_record(why, now + BUSY_RETRY, now);
+            }
+            Opening::Failed(cause) => self.record_failed(&cause, now),
+        }
     }
 
     /// The record cannot be used.
-    pub fn record_failed(&mut self, cause: &str, now: Instant) {
+    fn record_failed(&mut self, cause: &str, now: Instant) {
         if let Some(line) = self.record_repeats.line(cause, now) {
             log::warn!("{line}; critical messages wait");
         }
         self.wait_for_record(cause, now + BROKEN_RETRY, now);
     }
 
+    /// The caller is told no mark, which is always true.
     fn wait_for_record(&mut self, why: &str, retry: Instant, now: Instant) {
-        let since = match self.record {
-            RecordState::Waiting { since, .. } => since,
-            RecordState::Closed | RecordState::Open => None,
-        };
+        let since = self.record_waits.as_ref().and_then(|waiting| waiting.since);
         let since = since.or(self.needs_record().then_some(now));
-        self.record = RecordState::Waiting { why: why.to_owned(), retry, since };
+        self.record_waits = Some(Waiting { why: why.to_owned(), retry, since });
         self.greet(0);
+    }
+
+    /// Whether the record can be used.
+    fn has_record(&self) -> bool {
+        self.record_waits.is_none() && self.recorder.is_open()
     }
 
     /// Whether a message waits for the record.
@@ -127,43 +100,31 @@ impl Secure {
         !self.requests.critical.is_empty() || self.requests.has_unrecorded()
     }
 
-    /// Whether the record is to be asked for again.
+    /// Whether the record is to be opened now: when the caller has said which epoch it is in, and again after a while.
     pub(super) fn wants_record(&self, now: Instant) -> bool {
-        self.record_deadline().is_some_and(|retry| retry <= now)
+        let first = matches!(self.state, State::Open | State::Draining(_)) && !self.greeted;
+        first || self.record_deadline().is_some_and(|retry| retry <= now)
     }
 
-    /// When it is to be asked for again.
+    /// When it is to be opened again.
     pub(super) fn record_deadline(&self) -> Option<Instant> {
-        match (&self.state, &self.record) {
-            (State::Open | State::Draining(_) | State::Settling(_), RecordState::Waiting { retry, .. })
-                if self.needs_record() =>
-            {
-                Some(*retry)
+        match &self.state {
+            State::Open | State::Draining(_) | State::Settling(_) => {
+                self.record_waits.as_ref().filter(|_| self.needs_record()).map(|waiting| waiting.retry)
             }
-            (
-                State::Hello
-                | State::Open
-                | State::Draining(_)
-                | State::Leaving(_)
-                | State::Lingering(_)
-                | State::Settling(_)
-                | State::Ended(_),
-                RecordState::Waiting { .. } | RecordState::Closed | RecordState::Open,
-            ) => None,
+            State::Hello | State::Leaving(_) | State::Lingering(_) | State::Ended(_) => None,
         }
     }
 
     /// Whether critical messages are to be taken now.
     pub(super) fn takes_critical(&self) -> bool {
-        self.record.is_open() && self.no_room.as_ref().is_none_or(|no_room| no_room.retry.is_none())
+        self.has_record() && self.no_room.as_ref().is_none_or(|no_room| no_room.retry.is_none())
     }
 
     /// When the message that there was no room for is tried again.
     pub(super) fn room_deadline(&self) -> Option<Instant> {
         match &self.state {
-            State::Open | State::Draining(_)
-                if self.record.is_open() && !self.requests.critical.is_empty() =>
-            {
+            State::Open | State::Draining(_) if self.has_record() && !self.requests.critical.is_empty() => {
                 self.no_room.as_ref()?.retry
             }
             State::Hello
@@ -196,14 +157,12 @@ impl Secure {
 
     /// What messages wait for, and since when.
     fn waits_for(&self) -> Option<(&str, Instant)> {
-        match (&self.record, &self.no_room) {
-            (RecordState::Waiting { why, since: Some(since), .. }, _) if self.needs_record() => {
-                Some((why, *since))
-            }
-            (RecordState::Open, Some(no_room)) if !self.requests.critical.is_empty() => {
+        match (&self.record_waits, &self.no_room) {
+            (Some(Waiting { why, since: Some(since), .. }), _) if self.needs_record() => Some((why, *since)),
+            (None, Some(no_room)) if !self.requests.critical.is_empty() => {
                 Some((&no_room.why, no_room.since))
             }
-            (RecordState::Closed | RecordState::Open | RecordState::Waiting { .. }, _) => None,
+            (Some(_) | None, _) => None,
         }
     }
 
@@ -218,7 +177,7 @@ impl Secure {
         match &self.state {
             State::Open | State::Draining(_) => self.fail(&why, Reason::Record(why.clone()), now),
             // Those that may not be run are their caller's again.
-            State::Settling(_) if self.record.is_open() => {}
+            State::Settling(_) if self.has_record() => {}
             State::Settling(reason) => {
                 let reason = reason.clone();
                 let lost = self.requests.take_unrecorded().len();
@@ -230,7 +189,7 @@ impl Secure {
     }
 
     /// Takes the next critical message; whether it could be.
-    pub(super) fn take_critical(&mut self) -> bool {
+    pub(super) fn take_critical(&mut self, now: Instant) -> bool {
         if self.requests.critical.is_empty() {
             return false;
         }
@@ -238,62 +197,78 @@ impl Secure {
             Meeting::Follows => true,
             Meeting::Waits => false,
             Meeting::Alone => {
-                self.recalling = self.requests.critical.pop_front();
-                self.todo.push_back(Todo::Recall);
-                self.recalling.is_some()
+                let request = self.requests.critical.pop_front();
+                let taken = request.is_some();
+                request.into_iter().for_each(|request| self.look_up(request, now));
+                taken
             }
         }
     }
 
-    /// What the record has of the message that was to be looked up. To be called before the next step.
-    pub fn recalled(&mut self, ticket: Ticket, found: Recalled<'_>, now: Instant) {
-        let Some(request) = self.recalling.take_if(|request| request.id == ticket.0) else {
-            debug_assert!(false, "{ticket:?} is not being looked up");
-            return;
-        };
+    /// Looks a critical message up in the record, and runs it if nothing is known of it.
+    fn look_up(&mut self, request: Request, now: Instant) {
+        let Some(head) = &request.head else { return };
+        let found = self.recorder.recall(&Wanted {
+            ticket: Ticket(request.id),
+            sequence: head.sequence,
+            command: command(&request.text),
+            settled: head.settled,
+            held: &request.held,
+            running: self.requests.critical_open(),
+            key: head.key.as_ref(),
+        });
         if !matches!(found, Recalled::NoRoom(_)) {
             self.no_room = None;
         }
-        let Said { text, broken } = match found {
+        let Recorded { text, broken } = match found {
             Recalled::New => return self.run(request),
-            Recalled::AnsweredByKey(said) => {
+            Recalled::AnsweredByKey(Recorded { text, broken }) => {
                 // It is an answer to this sequence from now on, however soon the key is forgotten.
-                let Request { id, cost, head, text, .. } = request;
+                let Request { id, cost, head, text: asked, .. } = request;
                 if let Some(head) = head {
-                    let critical = Critical { key: None, ..Critical::alone(head, command(&text)) };
-                    self.requests.answered(id, cost, critical, said, false);
+                    let critical = Critical { key: None, ..Critical::alone(head, command(&asked)) };
+                    self.requests.answered(id, cost, critical, Said { text: &text, broken }, false);
                 }
                 return;
             }
-            Recalled::Answered(said) => said,
-            Recalled::SettledBefore => Said { text: b"error:settled before", broken: false },
+            Recalled::Answered(recorded) => recorded,
+            Recalled::SettledBefore => Recorded { text: (*b"error:settled before").into(), broken: false },
             Recalled::NoRoom(cause) => {
                 self.requests.critical.push_front(request);
-                return self.wait_for_room(cause, now);
+                return self.wait_for_room(&cause, now);
             }
             Recalled::Failed(cause) => {
                 self.requests.critical.push_front(request);
-                return self.record_failed(cause, now);
+                return self.record_failed(&cause, now);
             }
         };
         let Request { id, cost, .. } = request;
-        let text = text.into();
         self.send(Answer { id, cost, cancellable: false, last: false, broken, text });
     }
 
-    /// Answers that must be in the record before they are sent. None while the record cannot be used.
-    pub fn unrecorded(&self) -> impl Iterator<Item = &Unrecorded> {
-        let usable = self.record.is_open();
-        self.requests.unrecorded().filter(move |_| usable)
-    }
-
-    /// Whether there are any, be the record usable or not.
+    /// Whether an answer to a critical message is still to be recorded, be the record usable or not.
     pub fn has_unrecorded(&self) -> bool {
         self.requests.has_unrecorded()
     }
 
-    /// They are in the record.
-    pub fn recorded(&mut self) {
+    /// Records the answers to critical messages, all with one sync, so that they may be sent: none is before. To be called
+    /// once a turn, and before a handler gets the next of them. Lets go of the record when nobody will be answered from
+    /// it any more, so that the next link's process may have it.
+    pub fn record(&mut self, now: Instant) {
+        if self.has_record() && self.requests.has_unrecorded() {
+            let answers: Vec<&Unrecorded> = self.requests.unrecorded().collect();
+            match self.recorder.add(&answers) {
+                Ok(()) => self.recorded(),
+                Err(cause) => self.record_failed(&cause, now),
+            }
+        }
+        if self.is_gone() && !self.requests.has_critical() {
+            self.recorder.close();
+        }
+    }
+
+    /// The answers are in the record.
+    fn recorded(&mut self) {
         for answer in self.requests.take_unrecorded() {
             let Unrecorded { id, cost, last, text, broken, .. } = answer;
             self.send(Answer { id, cost, cancellable: false, last, broken, text });

@@ -6,8 +6,9 @@
 //! it *leave* at once, with an ERROR. When there is no link any more, it is *broken off*, and settles. Each way has
 //! its reason, which is the first one: what follows from it changes nothing.
 
-use super::{Reason, Secure, State, Todo};
+use super::{Reason, Recorder, Secure, State};
 use crate::handler::Ticket;
+use crate::lond::service::Effect;
 use crate::wire::flow::Assembly;
 use crate::wire::secure::put_error;
 use std::time::Instant;
@@ -24,7 +25,7 @@ pub(super) struct GoAway {
     pub told: bool,
 }
 
-impl Secure {
+impl<R: Recorder> Secure<R> {
     /// The caller sends nothing more; it may still read.
     pub fn end_of_input(&mut self) {
         self.input_ended = true;
@@ -92,10 +93,10 @@ impl Secure {
         self.out.clear();
         self.deadline = self.drain_deadline;
         if self.requests.has_critical() {
-            let withdraw = self
-                .requests
-                .flying()
-                .filter_map(|(id, flight)| flight.handler.map(|handler| Todo::Withdraw { handler, id }));
+            let withdraw = self.requests.flying().filter_map(|(id, flight)| {
+                let handler = flight.handler?;
+                Some(Effect::Withdraw { handler, ticket: Ticket(id) })
+            });
             self.todo.extend(withdraw);
             self.enter(State::Settling(reason));
         } else {
@@ -109,13 +110,13 @@ impl Secure {
         self.untaken.clear();
         self.requests.plain.clear();
         self.requests.critical.clear();
-        self.recalling = None;
         for todo in std::mem::take(&mut self.todo) {
             match todo {
-                Todo::Ask { id, .. } | Todo::Log { id, .. } | Todo::AskBack(id) | Todo::Load(id) => {
-                    self.withdrawn(Ticket(id));
-                }
-                Todo::Opened | Todo::OpenRecord | Todo::Recall | Todo::Withdraw { .. } | Todo::Shut => {}
+                Effect::Ask { ticket, .. }
+                | Effect::Log { ticket, .. }
+                | Effect::AskBack(ticket)
+                | Effect::Load(ticket) => self.withdrawn(ticket),
+                Effect::Opened | Effect::Withdraw { .. } | Effect::Shut => {}
             }
         }
     }
@@ -165,11 +166,6 @@ impl Secure {
             | State::Settling(_)
             | State::Ended(_) => None,
         }
-    }
-
-    /// Whether nobody will be answered from the record any more, so that the next link's process may have it.
-    pub fn is_done_with_record(&self) -> bool {
-        self.is_gone() && !self.requests.has_critical()
     }
 
     /// Whether answers reach nobody any more.

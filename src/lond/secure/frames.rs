@@ -5,10 +5,11 @@
 
 use super::answer::Answer;
 use super::requests::{Critical, Request};
-use super::{HeldCommands, Reason, Secure, State, Todo};
+use super::{HeldCommands, Reason, Recorder, Secure, State};
 use crate::base::command;
+use crate::handler::Ticket;
 use crate::handler::builtin::printable;
-use crate::lond::service::too_long_answer;
+use crate::lond::service::{Effect, too_long_answer};
 use crate::wire::flow::{Cancelled, Sending, Taken};
 use crate::wire::secure::{
     CallerHello, Frame, FrameError, FrameReader, HelloError, Kind, MAX_HELD, NO_EPOCH, Versions, cost,
@@ -65,7 +66,7 @@ pub enum Violation {
     Cancel(u64),
 }
 
-impl Secure {
+impl<R: Recorder> Secure<R> {
     /// Plaintext from the caller. Call [`Secure::step`] until it returns `None` before the next.
     pub fn push(&mut self, bytes: &[u8], now: Instant) {
         match &self.state {
@@ -185,15 +186,13 @@ impl Secure {
         self.sending = Sending::new(hello.window);
         self.caller_max_line = usize::try_from(hello.max_line).unwrap_or(usize::MAX);
         self.deadline = None;
-        self.todo.push_back(Todo::Opened);
+        self.todo.push_back(Effect::Opened);
         self.enter(State::Open);
         if self.epoch == NO_EPOCH {
             // Not the beginning of another epoch: what is known of the last one is still needed.
             self.greet(0);
-        } else {
-            // In this order: the supervisor tells an older link to end, which has the record perhaps.
-            self.todo.push_back(Todo::OpenRecord);
         }
+        // Else the record is opened next, in this order: the supervisor tells an older link to end, which has it perhaps.
         Ok(())
     }
 
@@ -253,7 +252,7 @@ impl Secure {
                 (None, _) if flight.cancelled => {}
                 (None, handler) => {
                     flight.cancelled = true;
-                    self.todo.extend(handler.map(|handler| Todo::Withdraw { handler, id }));
+                    self.todo.extend(handler.map(|handler| Effect::Withdraw { handler, ticket: Ticket(id) }));
                 }
             }
         } else if let Cancelled::Dropped(answer) =

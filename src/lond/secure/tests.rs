@@ -37,8 +37,11 @@ fn key(text: &str) -> Option<Key> {
 }
 
 /// The record, as far as the session can see it.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct FakeRecord {
+    open: bool,
+    /// How often, and for which epoch, it was to be opened since that was looked at.
+    opens: Vec<String>,
     answers: BTreeMap<u64, (Vec<u8>, bool)>,
     keys: BTreeMap<Key, (Vec<u8>, bool)>,
     floor: u64,
@@ -55,17 +58,62 @@ struct FakeRecord {
     let_go: bool,
 }
 
-fn said((text, broken): &(Vec<u8>, bool)) -> Said<'_> {
-    Said { text, broken: *broken }
+impl Recorder for FakeRecord {
+    fn open(&mut self, epoch: &str) -> Opening {
+        self.opens.push(format!("open record {epoch}"));
+        let opening = match (self.busy, self.broken) {
+            (true, _) => Opening::Busy,
+            (_, Some(cause)) => Opening::Failed(cause.to_owned()),
+            (false, None) => Opening::Open(self.floor),
+        };
+        self.open = matches!(opening, Opening::Open(_));
+        opening
+    }
+
+    fn is_open(&self) -> bool {
+        self.open
+    }
+
+    fn recall(&mut self, wanted: &Wanted<'_>) -> Recalled {
+        let Wanted { sequence, command, settled, held, key, .. } = *wanted;
+        let held = held.iter().map(|name| &**name).collect::<Vec<_>>().join(",");
+        self.told.push((command.to_owned(), settled, held));
+        let recorded =
+            |(text, broken): &(Vec<u8>, bool)| Recorded { text: text.as_slice().into(), broken: *broken };
+        let by_key = key.and_then(|key| self.keys.get(key));
+        match (self.broken, self.answers.get(&sequence), by_key) {
+            (Some(cause), _, _) => Recalled::Failed(cause.to_owned()),
+            _ if sequence < self.floor => Recalled::SettledBefore,
+            (None, Some(answer), _) => Recalled::Answered(recorded(answer)),
+            (None, None, Some(answer)) => Recalled::AnsweredByKey(recorded(answer)),
+            (None, None, None) => self.full.map_or(Recalled::New, |cause| Recalled::NoRoom(cause.to_owned())),
+        }
+    }
+
+    fn add(&mut self, answers: &[&Unrecorded]) -> Result<(), String> {
+        if let Some(cause) = self.broken {
+            return Err(cause.to_owned());
+        }
+        self.adds += 1;
+        for answer in answers {
+            let said = (answer.text.to_vec(), answer.broken);
+            assert!(self.answers.insert(answer.sequence, said.clone()).is_none());
+            self.keys.extend(answer.key.clone().map(|key| (key, said)));
+        }
+        Ok(())
+    }
+
+    fn close(&mut self) {
+        (self.open, self.let_go) = (false, true);
+    }
 }
 
 /// A link on a virtual clock, what the reactor was told to do, and what the caller saw.
 struct Bench {
-    session: Secure,
+    session: Secure<FakeRecord>,
     now: Instant,
     effects: Vec<String>,
     asked: Vec<Ticket>,
-    record: FakeRecord,
     /// Handlers let a request be withdrawn.
     handlers_hold: bool,
     caller: Caller,
@@ -103,11 +151,10 @@ impl Bench {
             drain_timeout: DRAIN,
         };
         Bench {
-            session: Secure::new(settings, now + Duration::from_secs(10), now),
+            session: Secure::new(settings, FakeRecord::default(), now + Duration::from_secs(10), now),
             now,
             effects: Vec::new(),
             asked: Vec::new(),
-            record: FakeRecord::default(),
             handlers_hold: false,
             caller: Caller::default(),
         }
@@ -163,7 +210,10 @@ impl Bench {
     /// What a turn of the reactor does.
     fn work(&mut self) {
         loop {
-            while let Some(effect) = self.session.step(self.now, true) {
+            loop {
+                let effect = self.session.step(self.now, true);
+                self.effects.append(&mut self.session.recorder.opens);
+                let Some(effect) = effect else { break };
                 let said = match effect {
                     Effect::Opened => "opened".to_owned(),
                     Effect::Ask { handler, ticket, order, request } => {
@@ -189,59 +239,18 @@ impl Bench {
                         "load".to_owned()
                     }
                     Effect::Log { ticket, text } => {
-                        let said = format!("log {}", String::from_utf8_lossy(text));
+                        let said = format!("log {}", String::from_utf8_lossy(&text));
                         let over = text.starts_with(b"too much");
                         let reply =
                             if over { Reply::NotTaken("log: too much") } else { Reply::Answer(b"ok") };
                         self.session.answer(ticket, reply);
                         said
                     }
-                    Effect::OpenRecord { epoch } => {
-                        let said = format!("open record {epoch}");
-                        match (self.record.busy, self.record.broken) {
-                            (true, _) => self.session.record_busy(self.now),
-                            (_, Some(cause)) => self.session.record_failed(cause, self.now),
-                            (false, None) => self.session.record_opened(self.record.floor),
-                        }
-                        said
-                    }
-                    Effect::Recall { ticket, sequence, command, settled, held, key, .. } => {
-                        let held = held.iter().map(|name| &**name).collect::<Vec<_>>().join(",");
-                        self.record.told.push((command.to_owned(), settled, held));
-                        let record = &self.record;
-                        let by_key = key.and_then(|key| record.keys.get(key));
-                        let found = match (record.broken, record.answers.get(&sequence), by_key) {
-                            (Some(cause), _, _) => Recalled::Failed(cause),
-                            _ if sequence < record.floor => Recalled::SettledBefore,
-                            (None, Some(answer), _) => Recalled::Answered(said(answer)),
-                            (None, None, Some(answer)) => Recalled::AnsweredByKey(said(answer)),
-                            (None, None, None) => record.full.map_or(Recalled::New, Recalled::NoRoom),
-                        };
-                        self.session.recalled(ticket, found, self.now);
-                        continue;
-                    }
                     Effect::Shut => "shut".to_owned(),
                 };
                 self.effects.push(said);
             }
-            let unrecorded: Vec<_> = self
-                .session
-                .unrecorded()
-                .map(|answer| (answer.sequence, answer.key.clone(), (answer.text.to_vec(), answer.broken)))
-                .collect();
-            if !unrecorded.is_empty() {
-                if let Some(cause) = self.record.broken {
-                    self.session.record_failed(cause, self.now);
-                } else {
-                    self.record.adds += 1;
-                    for (sequence, key, text) in unrecorded {
-                        assert!(self.record.answers.insert(sequence, text.clone()).is_none());
-                        self.record.keys.extend(key.map(|key| (key, text)));
-                    }
-                    self.session.recorded();
-                }
-            }
-            self.record.let_go |= self.session.is_done_with_record();
+            self.session.record(self.now);
             self.session.fill(self.now);
             if !self.session.has_work(self.session.out.is_empty()) {
                 return;

@@ -9,9 +9,9 @@
 //!
 //! Bounded: a NOT_TAKEN that waits holds the request's part of the window; of handlers there are as many as are configured.
 
-use super::Secure;
 use super::answer::OUT_FULL;
 use super::requests::{Critical, Flight};
+use super::{Recorder, Secure};
 use crate::base::line::Outgoing;
 use crate::lond::service::Service;
 use crate::wire::flow::Credit;
@@ -94,7 +94,7 @@ impl Untaken {
     }
 }
 
-impl Secure {
+impl<R: Recorder> Secure<R> {
     /// The handler did not take this critical message, nor those that follow it.
     pub(super) fn not_taken(&mut self, id: u64, flight: Flight, why: &str) {
         let Flight { cost, handler, critical: Some(critical), .. } = flight else { return };

@@ -4,7 +4,7 @@
 //! is wrong with a request costs an `error:` answer, before the link is open the link.
 
 use super::answers::{Seal, Source};
-use super::{Reason, Serve, Service, State, Todo, Verdict, too_long_answer};
+use super::{Effect, Order, Reason, Serve, Service, State, Verdict, too_long_answer};
 use crate::wire::classic::{Cipher, make_buildkey};
 use std::rc::Rc;
 
@@ -43,11 +43,11 @@ impl Request {
 
 impl Serve {
     /// Takes the request in `request`.
-    pub(super) fn take(&mut self) -> Option<Todo> {
-        // The buffer is put back, for its allocation and for what `step` makes of it.
+    pub(super) fn take(&mut self) -> Option<Effect> {
+        // The buffer is put back, for its allocation.
         let mut line = std::mem::take(&mut self.request);
         let request = Request::parse(&line);
-        let todo = match (&self.state, request) {
+        let effect = match (&self.state, request) {
             (State::Init | State::Challenged(_) | State::Open | State::Finishing(_), Request::Blank) => None,
             (State::Init, Request::Init) => {
                 let challenge = self.random.u64(..).to_string();
@@ -65,7 +65,7 @@ impl Serve {
                     self.opened = true;
                     self.deadline = None;
                     self.enter(State::Open);
-                    Some(Todo::Opened)
+                    Some(Effect::Opened)
                 } else {
                     self.refuse("the challenge came back wrong");
                     None
@@ -94,7 +94,7 @@ impl Serve {
             ) => None,
         };
         self.request = line;
-        todo
+        effect
     }
 
     /// The text of an `enc:` line, or the answer that says what is wrong.
@@ -112,7 +112,7 @@ impl Serve {
     }
 
     /// A request that is one, and whether its answer is to be enciphered.
-    fn serve(&mut self, request: &[u8], seal: Seal) -> Option<Todo> {
+    fn serve(&mut self, request: &[u8], seal: Seal) -> Option<Effect> {
         match self.settings.service.decide(request) {
             Verdict::Answer(answer) => self.answers.give(answer, seal),
             Verdict::AgreeCipher => {
@@ -125,16 +125,19 @@ impl Serve {
                 self.answers.give(b"bye", seal);
                 self.enter(State::Leaving(Reason::Exit));
             }
-            Verdict::Log(_) => {
-                return Some(Todo::Log(self.answers.owe(Source::Reactor, request.len(), seal)));
+            Verdict::Log(text) => {
+                let ticket = self.answers.owe(Source::Reactor, request.len(), seal);
+                return Some(Effect::Log { ticket, text: text.to_vec() });
             }
             Verdict::AskBack => {
-                return Some(Todo::AskBack(self.answers.owe(Source::Reactor, request.len(), seal)));
+                return Some(Effect::AskBack(self.answers.owe(Source::Reactor, request.len(), seal)));
             }
-            Verdict::Load => return Some(Todo::Load(self.answers.owe(Source::Reactor, request.len(), seal))),
+            Verdict::Load => {
+                return Some(Effect::Load(self.answers.owe(Source::Reactor, request.len(), seal)));
+            }
             Verdict::Ask(handler) => {
                 let ticket = self.answers.owe(Source::Handler(handler), request.len(), seal);
-                return Some(Todo::Ask { handler, ticket });
+                return Some(Effect::Ask { handler, ticket, order: Order::Kept, request: request.to_vec() });
             }
         }
         None

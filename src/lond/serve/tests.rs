@@ -5,6 +5,7 @@ mod requests;
 use super::super::service::Route;
 use super::*;
 use crate::base::HostId;
+use crate::handler::builtin::Builtin;
 use crate::handler::builtin::VERSION_ANSWER;
 use crate::wire::classic::Cipher;
 use std::rc::Rc;
@@ -73,7 +74,7 @@ impl Bench {
                 Effect::Ask { handler, ticket, order, request } => {
                     assert_eq!(order, Order::Kept);
                     self.tickets.push(ticket);
-                    format!("ask {handler} {}", String::from_utf8_lossy(request))
+                    format!("ask {handler} {}", String::from_utf8_lossy(&request))
                 }
                 Effect::AskBack(ticket) => {
                     self.tickets.push(ticket);
@@ -84,14 +85,12 @@ impl Bench {
                     "load".to_owned()
                 }
                 Effect::Log { ticket, text } => {
-                    let said = format!("log {}", String::from_utf8_lossy(text));
+                    let said = format!("log {}", String::from_utf8_lossy(&text));
                     self.serve.answer(ticket, b"ok");
                     said
                 }
                 Effect::Shut => "shut".to_owned(),
-                Effect::Withdraw { .. } | Effect::OpenRecord { .. } | Effect::Recall { .. } => {
-                    panic!("not on this wire")
-                }
+                Effect::Withdraw { .. } => panic!("not on this wire"),
             });
         }
     }

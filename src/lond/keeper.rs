@@ -1,15 +1,13 @@
-//! The reactor's hold on the record of critical messages: the lock, the file, and what is asked of it.
+//! A session's hold on the record of its caller's critical messages: the lock, the file, and what is asked of it.
 //!
 //! Owns both from when the first HELLO of the caller is there until nobody will be answered from the record any more.
 //! Fails as the record does, in words for the session, which then waits and has it tried again.
 
 use crate::base::HostId;
-use crate::base::Key;
 use crate::base::disk::{Context, Disk, FolderLock, Guarded, RealDisk, StepError, locked_by};
 use crate::lond::record::{self, Answered, Look, Record};
-use crate::lond::secure::{Recalled, Said, Unrecorded};
+use crate::lond::secure::{Opening, Recalled, Recorded, Recorder, Unrecorded, Wanted};
 use crate::supervise::places::is_same_place;
-use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,19 +18,6 @@ pub struct Keeper<D: Disk = Guarded<RealDisk>, L = ()> {
     /// In this order: the record is done with before the lock is given back.
     held: Option<(Record<D>, L)>,
     holder: String,
-    /// What failed last.
-    failure: String,
-}
-
-/// How opening the record went.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Opening {
-    /// It is open; its mark.
-    Open(u64),
-    /// Another process has it.
-    Busy,
-    /// It cannot be used, for this reason.
-    Failed(String),
 }
 
 impl Keeper {
@@ -40,9 +25,10 @@ impl Keeper {
     pub fn signed(self, holder: String) -> Keeper {
         Keeper { holder, ..self }
     }
+}
 
-    /// Opens it for an epoch of the caller's spool, or tries so again.
-    pub fn open(&mut self, epoch: &str) -> Opening {
+impl Recorder for Keeper {
+    fn open(&mut self, epoch: &str) -> Opening {
         let holder = self.holder.clone();
         self.open_with(epoch, |dir| {
             let Some(lock) = FolderLock::try_acquire(dir)? else {
@@ -57,20 +43,31 @@ impl Keeper {
             Ok(Some((Record::open(disk, dir), ())))
         })
     }
+
+    fn is_open(&self) -> bool {
+        self.has_record()
+    }
+
+    fn recall(&mut self, wanted: &Wanted<'_>) -> Recalled {
+        self.look_up(wanted)
+    }
+
+    fn add(&mut self, answers: &[&Unrecorded]) -> Result<(), String> {
+        self.record(answers)
+    }
+
+    fn close(&mut self) {
+        self.let_go();
+    }
 }
 
 impl<D: Disk, L> Keeper<D, L> {
     /// The record of `caller`; nothing is touched yet.
     pub fn new(spool_dir: &Path, caller: &HostId) -> Keeper<D, L> {
-        Keeper {
-            dir: record::folder(spool_dir, caller),
-            held: None,
-            holder: String::new(),
-            failure: String::new(),
-        }
+        Keeper { dir: record::folder(spool_dir, caller), held: None, holder: String::new() }
     }
 
-    /// [`Keeper::open`], with the lock and the record that `acquire` has for the folder; `None`: another process has it.
+    /// [`Recorder::open`], with the lock and the record that `acquire` has for the folder; `None`: another process has it.
     pub fn open_with(
         &mut self,
         epoch: &str,
@@ -90,47 +87,48 @@ impl<D: Disk, L> Keeper<D, L> {
         }
     }
 
-    /// What is known of a message of this command; all sequences below `settled` are settled, as far as that goes while the
-    /// commands `held` are. `running`: others that are being run or recorded.
-    pub fn recall(
-        &mut self,
-        (command, sequence): (&str, u64),
-        (settled, held): (u64, &BTreeSet<Box<str>>),
-        running: usize,
-        key: Option<&Key>,
-    ) -> Recalled<'_> {
+    /// [`Recorder::is_open`].
+    pub fn has_record(&self) -> bool {
+        self.held.as_ref().is_some_and(|(record, _)| record.is_ready())
+    }
+
+    /// [`Recorder::recall`].
+    pub fn look_up(&mut self, wanted: &Wanted<'_>) -> Recalled {
+        let Wanted { sequence, command, settled, held, running, key, .. } = *wanted;
         let Some((record, _)) = &mut self.held else {
-            return Recalled::Failed("the record of critical messages is not open");
+            return Recalled::Failed("the record of critical messages is not open".to_owned());
         };
         record.settled_but(command, settled, held);
         let new = record.look_up_in(command, sequence, key) == Look::Unknown;
         // On a sick disk nothing is to be run in vain. What is being run is recorded in the room that it has.
         if let Some(error) = new.then(|| record.may_run(running).err()).flatten() {
-            self.failure = error.to_string();
-            return Recalled::NoRoom(&self.failure);
+            return Recalled::NoRoom(error.to_string());
         }
-        let record = &*record;
-        let said = |text, broken| Said { text, broken };
+        let recorded = |text: &[u8], broken| Recorded { text: text.into(), broken };
         let by_key = record.look_up_in(command, sequence, key);
         match (record.look_up_in(command, sequence, None), by_key) {
-            (Look::Answered(text), _) => Recalled::Answered(said(text, false)),
-            (Look::Broken(text), _) => Recalled::Answered(said(text, true)),
+            (Look::Answered(text), _) => Recalled::Answered(recorded(text, false)),
+            (Look::Broken(text), _) => Recalled::Answered(recorded(text, true)),
             (Look::SettledBefore, _) => Recalled::SettledBefore,
-            (Look::Unknown, Look::Answered(text)) => Recalled::AnsweredByKey(said(text, false)),
-            (Look::Unknown, Look::Broken(text)) => Recalled::AnsweredByKey(said(text, true)),
+            (Look::Unknown, Look::Answered(text)) => Recalled::AnsweredByKey(recorded(text, false)),
+            (Look::Unknown, Look::Broken(text)) => Recalled::AnsweredByKey(recorded(text, true)),
             (Look::Unknown, Look::Unknown) => Recalled::New,
             (Look::Unknown, Look::SettledBefore | Look::NotReady) | (Look::NotReady, _) => {
-                Recalled::Failed("the record of critical messages is not ready")
+                Recalled::Failed("the record of critical messages is not ready".to_owned())
             }
         }
     }
 
-    /// Records answers, all with one sync.
-    pub fn add<'a>(&mut self, answers: impl Iterator<Item = &'a Unrecorded>) -> Result<(), String> {
+    /// [`Recorder::add`].
+    ///
+    /// # Errors
+    /// As said there.
+    pub fn record(&mut self, answers: &[&Unrecorded]) -> Result<(), String> {
         let Some((record, _)) = &mut self.held else {
             return Err("the record of critical messages is not open".to_owned());
         };
         let answers: Vec<Answered<'_>> = answers
+            .iter()
             .map(|answer| Answered {
                 sequence: answer.sequence,
                 key: answer.key.as_ref(),
@@ -142,8 +140,8 @@ impl<D: Disk, L> Keeper<D, L> {
         record.add(&answers).map_err(|error| error.to_string())
     }
 
-    /// Lets go of it.
-    pub fn close(&mut self) {
+    /// [`Recorder::close`].
+    pub fn let_go(&mut self) {
         self.held = None;
     }
 }
