@@ -20,12 +20,13 @@ pub fn write_sealed<S: Source + Read + Write>(
     stream: &mut Stream<S>,
 ) -> io::Result<usize> {
     let before = plain.len();
+    // First: where there was no room and now is, no further word of it comes while it is not used up.
+    stream.flush(tunnel.out())?;
     while !plain.is_empty() && tunnel.out().len() < SEALED_FULL {
         let count = plain.len().min(SEALED_FULL);
         tunnel.seal(plain.bytes().get(..count).unwrap_or_default()).map_err(io::Error::other)?;
         plain.wrote(count);
         stream.flush(tunnel.out())?;
     }
-    stream.flush(tunnel.out())?;
     Ok(before - plain.len())
 }

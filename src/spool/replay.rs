@@ -278,13 +278,17 @@ impl<D: Disk> Spool<D> {
     /// Reads a located message again; `None`: it is not there any more.
     fn read_message(&mut self, sequence: Sequence, at: &Located) -> Result<Option<Message>, SpoolError> {
         let length = record::HEADER + at.length as usize;
-        let bytes = match self.window.from(at.segment, at.offset).and_then(|bytes| bytes.get(..length)) {
+        let mut bytes = match self.window.from(at.segment, at.offset).and_then(|bytes| bytes.get(..length)) {
             Some(bytes) => bytes.to_vec(),
             None => self.read_segment(at.segment, at.offset, length)?,
         };
-        match record::parse(&bytes).filter(|record| record.sequence == sequence) {
-            Some(record) => {
-                Ok(Some(Message { sequence, stored_at: record.stored_at, request: record.request.to_vec() }))
+        let found = record::parse(&bytes).filter(|record| record.sequence == sequence);
+        match found.map(|record| (record.stored_at, record.request.len())) {
+            Some((stored_at, length)) => {
+                // What was read is the message: a long one is not copied.
+                bytes.truncate(record::HEADER + length);
+                bytes.drain(..record::HEADER);
+                Ok(Some(Message { sequence, stored_at, request: bytes }))
             }
             None => {
                 self.keep_damage_or_pin(at.segment, at.offset, &bytes);

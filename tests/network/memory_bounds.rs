@@ -2,17 +2,19 @@
 
 use crate::common::fake_lond::{FakeLond, Reply};
 use crate::common::frames::{self, Frame};
+use crate::common::handler;
 use crate::common::local::Local;
 use crate::common::network::{Host, Network};
 use crate::common::pair::{CALLED, CALLER, Pair};
 use crate::common::secure_lond::{Opening, Said};
-use crate::common::secure_pair::SecurePair;
+use crate::common::secure_pair::{SecurePair, TwoHosts};
 use crate::common::{process, wait};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
 
 /// All that a link child may ever hold, in KiB.
 const MOST: u64 = 64 << 10;
@@ -294,4 +296,37 @@ fn programs_that_are_done_with_long_lines_leave_no_memory_behind() {
     }
     let memory = process::memory(pair.lonc.only_child()).expect("the child lives");
     assert!(memory < MOST / 2, "{memory} KiB for programs that have nothing under way");
+}
+
+#[test]
+fn the_longest_messages_that_are_stored_are_sent_at_once_and_one_by_one() {
+    const LONG: usize = 15 << 20;
+    const MESSAGES: usize = 3;
+    let mut both = TwoHosts::new();
+    both.one.set("lonc", "max_line", "\"16MiB\"");
+    both.other.set("lond", "max_line", "\"16MiB\"");
+    let lengths = Arc::new(Mutex::new(Vec::new()));
+    let noted = lengths.clone();
+    let _handler = handler::Program::start(&both.other.handler("long"), move |line| {
+        noted.lock().expect("lengths").push(line.len());
+        Some(if line.starts_with(b"long:echo") { line.to_vec() } else { b"ok".to_vec() })
+    });
+    let lonc = both.one.lonc();
+    for number in 0..MESSAGES {
+        let request = format!("critical:long:{number} {}", "x".repeat(LONG));
+        assert_eq!(both.one.ask(CALLED, &request), "con_delayed");
+    }
+    let lond = both.other.lond();
+    let delayed = || both.one.status(CALLED).map(|status| status["delayed"].clone());
+    wait::until_true("all to be delivered", || delayed() == Some(0.into()));
+    assert_eq!(*lengths.lock().expect("lengths"), [LONG + "long:0 ".len(); MESSAGES]);
+    // Such lines were asked for by the configuration: beside what is held of any, a few copies of one.
+    let most = MOST + (3 * LONG as u64 >> 10);
+    for program in [&lonc, &lond] {
+        let memory = peak(program);
+        assert!(memory < most, "{memory} KiB");
+    }
+    // The other way a line as long goes through as soon as it is read.
+    let request = format!("long:echo {}", "x".repeat(LONG));
+    assert!(both.one.ask(CALLED, &request) == request, "another answer");
 }

@@ -7,7 +7,7 @@ use crate::base::HostId;
 use crate::base::Sequence;
 use crate::base::command;
 use crate::lonc::link::{Event, Now};
-use crate::lonc::pending::{Entry, Found, Owner, Purpose};
+use crate::lonc::pending::{Found, Owner, Purpose};
 use crate::lonc::protocol::Heard;
 use crate::lonc::request;
 use crate::spool::inbox_owner;
@@ -416,11 +416,8 @@ impl<D: Disk> Broker<D> {
             let outcome = Outcome::Rejected(format!("error:{why}").into_bytes());
             return self.close_stored(message.sequence, text, outcome, now);
         }
-        let sequence = Some(message.sequence);
-        let purpose = Purpose::Critical { request: text.clone(), sequence, stored: true };
-        let entry = Entry { owner: None, purpose, size };
         let Broker { link, pending, spool, away, .. } = self;
-        Sender { link, pending, spool, away }.critical(&text, entry, now);
+        Sender { link, pending, spool, away }.critical(None, text, Some(message.sequence), true, now);
     }
 
     /// The spool's disk is in trouble. Looking for files then finds out whether it can be used, if nothing else asks.

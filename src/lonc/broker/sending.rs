@@ -1,6 +1,7 @@
 //! The broker's steps on the way of a request to the link and of an answer to its program.
 
 use super::away::Away;
+use crate::base::Sequence;
 use crate::base::command;
 use crate::lonc::link::{Link, Now};
 use crate::lonc::pending::{Entry, Owner, Pending, Purpose};
@@ -62,33 +63,37 @@ impl<D: Disk> Sender<'_, D> {
                 Err(_) => return Kept::ToStore,
             }
         }
-        let request = forward.text.into();
-        let purpose = Purpose::Critical { request, sequence, stored: false };
-        self.critical(forward.text, Entry { owner: Some(owner), purpose, size }, now);
+        self.critical(Some(owner), forward.text.into(), sequence, false, now);
         Kept::Sent
     }
 
-    /// Puts a critical request on a link that is up.
-    pub fn critical(&mut self, text: &[u8], entry: Entry, now: Now) {
+    /// Puts a critical request on a link that is up; it is a `stored` one, or a program's.
+    pub fn critical(
+        &mut self,
+        owner: Option<Owner>,
+        request: Box<[u8]>,
+        sequence: Option<Sequence>,
+        stored: bool,
+        now: Now,
+    ) {
         let Sender { link, pending, spool, away } = self;
-        let sequence = match &entry.purpose {
-            Purpose::Critical { sequence, .. } => *sequence,
-            Purpose::Plain | Purpose::Probe => None,
-        };
+        let text = request::payload(&request).bytes;
+        let size = text.len();
         let number = pending.next_number();
         let once = sequence.map(|sequence| {
             let held = away.held().clone();
-            let command = command(request::payload(text).bytes);
+            let command = command(text);
             // Below the least that waits or is in flight all is settled, but for what is held; and of what is held, below
             // the first of it.
-            let stored =
+            let of_the_spool =
                 if held.contains(command) { spool.settled_below_of(command) } else { spool.settled_below() };
-            let waiting = [Some(stored), pending.least_unstored(), Some(sequence)];
+            let waiting = [Some(of_the_spool), pending.least_unstored(), Some(sequence)];
             let settled = waiting.into_iter().flatten().min().unwrap_or(sequence);
             Once { sequence, settled, held }
         });
-        link.send(Message { number, text, once });
-        pending.push(entry, now.mono);
+        link.send(Message { number, text: &request, once });
+        let purpose = Purpose::Critical { request, sequence, stored };
+        pending.push(Entry { owner, purpose, size }, now.mono);
     }
 }
 

@@ -141,6 +141,8 @@ impl SecureLink {
     pub fn flush(&mut self, link: &mut Stream<TcpStream>, now: Instant) -> io::Result<()> {
         let mut nothing = Outgoing::default();
         loop {
+            // Before it is asked whether there is room: see `write_sealed`.
+            link.flush(self.tunnel.out())?;
             let full = self.tunnel.out().len() >= SEALED_FULL;
             let frames = match &mut self.stage {
                 Stage::Session(session) => {
