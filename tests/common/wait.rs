@@ -8,14 +8,24 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// How often a condition is looked at.
 const PAUSE: Duration = Duration::from_millis(10);
 
+/// How many of something a test has: few in the usual run, as many as the bounds are about where `LONNET_AT_SCALE` is set.
+pub fn figure(usual: usize, at_scale: usize) -> usize {
+    if std::env::var_os("LONNET_AT_SCALE").is_some() { at_scale } else { usual }
+}
+
 /// Waits until `look` finds something.
 pub fn until<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
-    patiently(look).unwrap_or_else(|| panic!("waited {PATIENCE:?} in vain for: {what}"))
+    patiently(look).unwrap_or_else(|| panic!("waited {:?} in vain for: {what}", patience()))
+}
+
+/// [`PATIENCE`], or more of it where a test has more of everything.
+fn patience() -> Duration {
+    PATIENCE * u32::try_from(figure(1, 10)).expect("a small number")
 }
 
 /// What `look` found, or nothing when patience ended first.
 pub fn patiently<T>(look: impl FnMut() -> Option<T>) -> Option<T> {
-    within(PATIENCE, look)
+    within(patience(), look)
 }
 
 /// What `look` found, or nothing when this time was over first.

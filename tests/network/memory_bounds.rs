@@ -127,8 +127,8 @@ fn a_thousand_dropped_files_and_a_large_one_cost_a_new_child_no_more_memory_than
         pair.fake.wait_received("log:", files + 1);
         peak(&pair.lonc)
     };
-    let (few, many) = (peak_with(10, 100), peak_with(2000, 100));
-    assert!(many < few + (4 << 10), "{few} KiB for ten, {many} KiB for two thousand");
+    let (few, many) = (peak_with(10, 100), peak_with(wait::figure(2000, 100_000), 100));
+    assert!(many < few + (4 << 10), "{few} KiB for ten, {many} KiB for thousands");
     let large = peak_with(500, 10 << 20);
     assert!(large < MOST, "{large} KiB with one of 10 MiB among them");
 }
@@ -159,6 +159,8 @@ fn send_what_is_taken(stream: &mut UnixStream, bytes: &[u8]) -> usize {
         match stream.write(&bytes[sent..]) {
             Ok(count) => sent += count,
             Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+            // There may be more of them than one user has a right to: the idlest go.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => return sent,
             Err(error) => panic!("send: {error}"),
         }
     }
@@ -171,7 +173,7 @@ fn hundreds_of_lines_without_an_end_take_a_bounded_memory_and_others_are_served(
     let pair = Pair::up();
     let child = pair.lonc.only_child();
     let text = vec![b'x'; 1 << 20];
-    let mut streams: Vec<UnixStream> = (0..500)
+    let mut streams: Vec<UnixStream> = (0..wait::figure(500, 4000))
         .map(|_| {
             let stream = UnixStream::connect(pair.host.socket(CALLED)).expect("connect");
             stream.set_nonblocking(true).expect("a socket that does not wait");
@@ -279,7 +281,7 @@ fn long_lines_of_many_programs_at_once_wait_their_turn_under_a_bound_on_the_addr
     let socket = pair.host.socket(CALLED);
     let line = format!("echo:{}", "x".repeat(LONG));
     std::thread::scope(|scope| {
-        for _ in 0..20 {
+        for _ in 0..wait::figure(20, 30) {
             scope.spawn(|| assert!(Local::connect(&socket).ask(&line) == line, "another answer"));
         }
     });
@@ -321,7 +323,7 @@ fn the_longest_messages_that_are_stored_are_sent_at_once_and_one_by_one() {
     wait::until_true("all to be delivered", || delayed() == Some(0.into()));
     assert_eq!(*lengths.lock().expect("lengths"), [LONG + "long:0 ".len(); MESSAGES]);
     // Such lines were asked for by the configuration: beside what is held of any, a few copies of one.
-    let most = MOST + (3 * LONG as u64 >> 10);
+    let most = MOST + ((3 * LONG as u64) >> 10);
     for program in [&lonc, &lond] {
         let memory = peak(program);
         assert!(memory < most, "{memory} KiB");
