@@ -1,3 +1,5 @@
+//! The connection to a program, against sockets of the test's own.
+
 use super::*;
 
 const TIMEOUT: Duration = Duration::from_secs(60);
