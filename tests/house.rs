@@ -14,6 +14,7 @@ mod exceptions;
 use exceptions::{Exceptions, Finding};
 use source::{Source, sources};
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 /// Columns of a line of comment.
 const COLUMNS: usize = 100;
@@ -139,6 +140,64 @@ fn a_file_is_no_longer_than_five_hundred_lines() {
 fn each_file_says_at_its_head_what_it_is_for() {
     let without = sources(Source::EVERYWHERE).into_iter().filter(|source| !source.has_head());
     check("head", without.map(|source| (source.path, 1)).collect(), 1);
+}
+
+#[test]
+fn each_link_of_a_page_leads_to_a_file() {
+    let mut seen = 0;
+    for (path, text) in pages() {
+        let folder = path.parent().expect("a page lies in a folder");
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let file = target.split('#').next().unwrap_or_default();
+            if !file.is_empty() && !file.contains(':') {
+                assert!(folder.join(file).exists(), "{}: {target} leads nowhere", path.display());
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 50, "{seen} links");
+}
+
+#[test]
+fn decisions_are_numbered_dated_and_listed() {
+    let (mut numbers, mut listed) = (BTreeSet::new(), String::new());
+    for (path, text) in pages() {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
+        if !path.parent().is_some_and(|folder| folder.ends_with("docs/adr")) {
+            continue;
+        }
+        if name == "README.md" {
+            listed = text;
+            continue;
+        }
+        let number: u32 = name.get(..4).and_then(|digits| digits.parse().ok()).expect("NNNN-title.md");
+        assert!(numbers.insert(number), "{number} is there twice");
+        let mut lines = text.lines();
+        let title = lines.next().and_then(|line| line.strip_prefix(&format!("# {number}. ")));
+        let title = title.unwrap_or_else(|| panic!("{name}: begins with # {number}. and its title"));
+        let date = lines.nth(1).and_then(|line| line.strip_prefix("Date: ")?.get(..10)).unwrap_or_default();
+        let row = format!("| {number:04} | {date} | [{title}]({name}) |");
+        assert!(page("docs/adr/README.md").contains(&row), "docs/adr/README.md: want {row}");
+    }
+    assert_eq!(numbers.len() as u32, numbers.last().copied().unwrap_or(0), "numbers without a gap");
+    assert_eq!(listed.lines().filter(|line| line.starts_with("| 0")).count(), numbers.len(), "rows");
+}
+
+fn page(path: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).expect("the page can be read")
+}
+
+/// All pages of the repository: those at its root, and in `docs`.
+fn pages() -> Vec<(PathBuf, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let files = ["", "docs", "docs/adr"].into_iter().flat_map(|folder| {
+        std::fs::read_dir(root.join(folder))
+            .expect("the folder can be read")
+            .flatten()
+            .map(|entry| entry.path())
+    });
+    let pages = files.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
+    pages.map(|path| (path.clone(), std::fs::read_to_string(path).expect("a page can be read"))).collect()
 }
 
 #[test]

@@ -203,7 +203,7 @@ fn at(
     for role in 0..ROLES.len() {
         for (call, known) in CALLS.iter().enumerate() {
             let count = seen.count(role, call);
-            // Of the handler that says that it is away, which answers its messages: docs/decisions.md.
+            // Of the handler that says that it is away, which answers its messages: docs/adr/0054.
             let away = |error: i32| tested == Tested::Lond && error == libc::ECONNREFUSED;
             for &error in known.errors.iter().filter(|error| count > 0 && !away(**error)) {
                 let nths = times(turn, role, known.name, count);
