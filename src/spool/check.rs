@@ -13,7 +13,7 @@ use super::inbox::{Dropped, look_at};
 use super::layout::{self, CORRUPT, EPOCH, FAILED};
 use super::record::{MARK_AT, Record};
 use super::segment::{Found, Scan};
-use super::{Disk, SpoolError, survey};
+use super::{Context, Disk, SpoolError, survey};
 use crate::base::Sequence;
 use jiff::Timestamp;
 use std::fmt;
@@ -252,15 +252,19 @@ impl<D: Disk> Check<'_, D> {
     /// Whether each file in `failed/` is what is written there.
     fn failed(&mut self) -> Result<(), SpoolError> {
         let folder = self.dir.join(FAILED);
-        self.tally.failed = survey::count(self.disk, &folder)?;
         let mut names = Vec::new();
-        match self.disk.list(&folder, &mut |name| names.push(name.to_owned())) {
-            Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
-                self.find(Finding::warning(&folder, None, cause.to_string()));
+        let listed = self.disk.list(&folder, &mut |name| {
+            if !name.as_encoded_bytes().starts_with(b".") {
+                names.push(name.to_owned());
             }
-            Ok(()) | Err(_) => names.sort(),
+        });
+        match listed {
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
+            listed => listed.context("list", &folder)?,
         }
-        for name in names.iter().filter(|name| !name.as_encoded_bytes().starts_with(b".")) {
+        names.sort();
+        self.tally.failed = names.len() as u64;
+        for name in &names {
             let path = folder.join(name);
             let what = match survey::read_file(self.disk, &path, super::aside::REFUSED.len()) {
                 Ok(bytes) if bytes == super::aside::REFUSED.as_bytes() => continue,

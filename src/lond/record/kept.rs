@@ -336,4 +336,39 @@ mod tests {
         kept.settle("pay", 31, &none);
         assert_eq!((kept.floor_of("pay"), kept.floor_of("log"), kept.held.len()), (31, 31, 0));
     }
+
+    #[test]
+    fn what_is_settled_gives_its_room_back_and_is_not_kept_again() {
+        let mut kept = Kept::default();
+        let none = BTreeSet::new();
+        kept.begin("00000000000000000000000000000001");
+        kept.settle("", 1, &none);
+        let (room, empty) = (kept.room_bytes(), kept.length());
+        for sequence in 1..=3 {
+            kept.insert(sequence, None, "", said(&[b'x'; 100]));
+        }
+        kept.insert(2, None, "", said(b"another"));
+        assert_eq!((kept.room_bytes(), kept.answer(2)), (room - 300, Some(&said(&[b'x'; 100]))));
+        kept.settle("", 3, &none);
+        assert_eq!(kept.room_bytes(), room - 100);
+        kept.insert(1, None, "", said(b"late"));
+        assert_eq!((kept.room_bytes(), kept.answer(1)), (room - 100, None));
+        kept.settle("", 4, &none);
+        assert_eq!((kept.room_bytes(), kept.length()), (room, empty));
+    }
+
+    #[test]
+    fn the_bytes_that_keys_may_have_may_be_used_up() {
+        let mut kept = Kept::default();
+        kept.begin("00000000000000000000000000000001");
+        let keys = 128;
+        let text = said(&vec![b'x'; KEYS_BYTES_MOST / keys - key(1000).as_bytes().len()]);
+        for number in 0..keys {
+            assert_eq!(key(1000 + number).as_bytes().len(), key(1000).as_bytes().len());
+            kept.insert(0, Some(key(1000 + number)), "", text.clone());
+        }
+        assert_eq!((kept.key_bytes, kept.keys.len()), (KEYS_BYTES_MOST, keys));
+        kept.insert(0, Some(key(1000 + keys)), "", text);
+        assert_eq!((kept.keys.len(), kept.answer_to_key(&key(1000))), (keys, None));
+    }
 }

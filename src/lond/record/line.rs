@@ -266,6 +266,15 @@ mod tests {
     }
 
     #[test]
+    fn a_floor_line_holds_the_names_of_commands_and_nothing_else() {
+        for (name, whole) in [("pay", true), ("", false), ("pay:1", false), ("pay 1", false)] {
+            let mut text = Vec::new();
+            append_floor(&mut text, EPOCH, 9, &BTreeMap::from([(name.into(), 3)]));
+            assert_eq!(parse(&text[..text.len() - 1]).is_some(), whole, "{name:?}");
+        }
+    }
+
+    #[test]
     fn any_bytes_come_back() {
         let key = Key::new(b"order-7.b_C").unwrap();
         let lines = all_kinds();

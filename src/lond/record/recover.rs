@@ -269,3 +269,53 @@ impl<D: Disk> Record<D> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::disk::{FaultyDisk, RealDisk};
+
+    const EPOCH: &str = "0123456789abcdef0123456789abcdef";
+
+    fn found(file: &[u8]) -> Found {
+        let mut disk = FaultyDisk::new(&[]);
+        disk.put(Path::new("/answers"), file);
+        read(&mut disk, Path::new("/answers")).unwrap()
+    }
+
+    fn floor(number: u64) -> Vec<u8> {
+        let mut line = Vec::new();
+        line::append_floor(&mut line, EPOCH, number, &Default::default());
+        line
+    }
+
+    #[test]
+    fn damage_is_counted_to_the_byte_and_its_first_line_is_said() {
+        for length in [0, 1, 500, LINE_MOST, LINE_MOST + 1, LINE_MOST + CHUNK, 3 * CHUNK] {
+            let damage = [vec![b'?'; length], b"\n".to_vec()].concat();
+            let file = [floor(1), floor(2), damage.clone(), b"x\n".to_vec(), floor(3), floor(4)].concat();
+            let at = (file.len() - floor(4).len()) as u64;
+            let middle = found(&file);
+            assert_eq!((middle.good, middle.torn), (4, None));
+            assert_eq!(middle.damaged, Some((damage.len() as u64 + 2, 3)), "{length}");
+            assert_eq!(middle.tail, Some(Tail { begins: at, ends: file.len() as u64 }));
+            // Twice, the first is said; and at the end it is a tail.
+            let twice = found(&[&file[..], b"y\n", &floor(5)[..]].concat());
+            assert_eq!(twice.damaged, Some((damage.len() as u64 + 4, 3)));
+            let end = found(&[&floor(1)[..], &damage, b"x\n"].concat());
+            assert_eq!((end.damaged, end.torn), (None, Some((damage.len() as u64 + 2, 2))), "{length}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_plain_file_or_too_large_is_no_record() {
+        let mut disk = FaultyDisk::new(&[Path::new("/folder")]);
+        let error = read(&mut disk, Path::new("/folder")).err().unwrap();
+        assert!(error.cause.to_string().starts_with("it is not a record"), "{error}");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("answers");
+        std::fs::File::create(&path).unwrap().set_len(FILE_MOST + 1).unwrap();
+        let error = read(&mut RealDisk, &path).err().unwrap();
+        assert!(error.cause.to_string().starts_with("it is not a record"), "{error}");
+    }
+}

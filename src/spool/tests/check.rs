@@ -237,6 +237,11 @@ fn what_is_gone_while_a_check_runs_was_delivered_and_what_cannot_be_read_is_said
         assert!(findings(&disk).contains(&(path.clone(), *path == first)));
         disk.heal();
     }
+    disk.put(&Path::new(DIR).join("failed/.hidden"), b"");
+    assert_eq!((findings(&disk), run(&disk).tally.failed), (before.clone(), 1));
+    disk.refuse("list", &Path::new(DIR).join("failed"), libc::EIO);
+    assert!(check(&mut disk.clone(), Path::new(DIR), &mut || {}, &mut |_| {}).is_err());
+    disk.heal();
     disk.take_away(&Path::new(DIR).join("failed"));
     assert_eq!(findings(&disk), before, "a folder that is not there");
 }

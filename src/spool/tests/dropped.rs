@@ -365,3 +365,52 @@ fn a_file_is_not_set_aside_because_this_process_lacks_something() {
         assert_eq!(take_in(&mut spool, now() + SignedDuration::from_secs(61)).stored, 1);
     }
 }
+
+#[test]
+fn a_file_that_could_not_be_removed_is_remembered_until_it_is_known_to_be_gone() {
+    let disk = new_disk();
+    let mut spool = open(&disk);
+    put(&disk, "1.msul1", b"once\n");
+    let path = Path::new("/delayed/1.msul1");
+    disk.refuse("remove", path, libc::EIO);
+    assert_eq!(take_in(&mut spool, now()).stored, 1);
+    disk.heal();
+    disk.refuse("metadata", path, libc::EIO);
+    assert!(take_in(&mut spool, now()).retry_at.is_some(), "nobody knows");
+    disk.heal();
+    disk.take_away(path);
+    assert_eq!(take_in(&mut spool, now()).retry_at, None);
+    put(&disk, "1.msul1", b"another\n");
+    take_in(&mut spool, now());
+    assert_eq!(replay(&mut spool, true), ["once", "another"]);
+}
+
+#[test]
+fn no_more_files_that_stay_are_remembered_than_is_said() {
+    let disk = new_disk();
+    let mut spool = open(&disk);
+    put(&disk, "0.msul1", b"stored, and stays\n");
+    disk.refuse("remove", Path::new("/delayed/0.msul1"), libc::EIO);
+    take_in(&mut spool, now());
+    spool.stuck.extend((2..10_000).map(|number| format!("{number}.msul1").into()));
+    assert!(take_in(&mut spool, now()).trouble.is_none());
+    spool.stuck.insert("1.msul1".into());
+    assert!(take_in(&mut spool, now()).trouble.is_some());
+}
+
+#[test]
+fn a_file_with_another_name_is_said_to_have_one() {
+    let disk = new_disk();
+    put(&disk, "1.msul1", b"linked\n");
+    disk.put_link(Path::new("/delayed/.1"), Path::new("/delayed/1.msul1"));
+    let said = |now| {
+        let mut said = Vec::new();
+        let path = Path::new("/delayed/1.msul1");
+        crate::spool::check_dropped(&mut disk.clone(), path, now, &mut |finding| said.push(finding.what));
+        said.concat()
+    };
+    let written = disk.clone().metadata(Path::new("/delayed/1.msul1")).unwrap().modified;
+    assert_eq!(said(written), "it has another name, and waits for that to go");
+    let old = said(written + WRITER_PAUSE);
+    assert!(old.starts_with("it has another name as well, and was not read"), "{old}");
+}

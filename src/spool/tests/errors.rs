@@ -198,3 +198,92 @@ fn hidden_names_are_nobodys_business() {
     let names = survey::names(&mut disk.clone(), Path::new(DIR)).unwrap();
     assert_eq!((names.segments.len(), names.foreign), (1, vec!["shown".into()]));
 }
+
+#[test]
+fn a_segment_or_folder_that_someone_removed_takes_no_further_message_with_it() {
+    let disk = new_disk();
+    let mut spool = open(&disk);
+    store_well(&mut spool, &["lost"]);
+    disk.take_away(&segments(&disk).into_keys().next().unwrap());
+    store_well(&mut spool, &["kept"]);
+    assert_eq!(replay(&mut open(&disk), false), ["kept"]);
+    let disk = new_disk();
+    let mut spool = open(&disk);
+    disk.take_away(Path::new(DIR));
+    store_well(&mut spool, &["stored at once"]);
+    assert_eq!(replay(&mut open(&disk), false), ["stored at once"]);
+}
+
+#[test]
+fn a_name_that_is_taken_is_not_tried_twice() {
+    let disk = new_disk();
+    store_well(&mut open(&disk), &["waits"]);
+    let next = path(&layout::segment_name(open(&disk.fork()).queue.next_sequence()));
+    disk.refuse("create", &next, libc::EEXIST);
+    let mut spool = open(&disk);
+    store_well(&mut spool, &["new"]);
+    assert_eq!(done(&disk, "create", &next), 1);
+    assert_eq!(replay(&mut spool, false), ["waits", "new"]);
+}
+
+#[test]
+fn what_counts_as_sent_is_all_that_is_located() {
+    let disk = new_disk();
+    store_well(&mut open(&disk), &["1", "2", "3", "4", "5"]);
+    let mut spool = open(&disk);
+    spool.sent_through(Sequence(2));
+    assert_eq!(spool.queue.located(), 2);
+    assert_eq!(replay(&mut spool, false), ["3", "4", "5"]);
+}
+
+#[test]
+fn what_is_stored_behind_lines_that_were_wiped_out_comes() {
+    let disk = new_disk();
+    let mut spool = open(&disk);
+    store_well(&mut spool, &["1", "2"]);
+    spool.next_unsent().unwrap();
+    let first = segments(&disk).into_keys().next().unwrap();
+    let mut other = disk.clone();
+    let file = other.open(&first, true).unwrap();
+    other.write_at(&file, 0, &[0; SEGMENT as usize]).unwrap();
+    drop(spool);
+    let mut spool = open(&disk);
+    store_well(&mut spool, &["1", "2", "3"]);
+    spool.next_unsent().unwrap();
+    let last = segments(&disk).into_keys().next_back().unwrap();
+    let file = other.open(&last, true).unwrap();
+    other.write_at(&file, record::line_len(b"1"), &vec![0; 2 * record::line_len(b"1") as usize]).unwrap();
+    spool.window = Default::default();
+    assert!(spool.next_unsent().unwrap().is_none());
+    store_well(&mut spool, &["new"]);
+    assert_eq!(replay(&mut spool, false), ["new"]);
+}
+
+#[test]
+fn a_segment_that_cannot_be_removed_counts_and_one_that_is_gone_does_not() {
+    for (code, stays) in [(libc::EIO, true), (libc::ENOENT, false)] {
+        let disk = new_disk();
+        let mut spool = open(&disk);
+        store_well(&mut spool, &["x".repeat(900).as_str(); 2]);
+        let first = segments(&disk).into_keys().next().unwrap();
+        disk.refuse("remove", &first, code);
+        replay(&mut spool, true);
+        assert_eq!(spool.queue.disk_bytes() == 2 * SEGMENT, stays, "{code}");
+        assert_eq!(done(&disk, "remove", &first), 1);
+    }
+}
+
+#[test]
+fn a_segment_of_nothing_but_damage_stays_until_that_is_copied() {
+    let disk = new_disk();
+    store_well(&mut open(&disk), &["one"]);
+    let (first, mut bytes) = segments(&disk).into_iter().next().unwrap();
+    bytes[72] ^= 1;
+    disk.put(&first, &bytes);
+    disk.put(&path("corrupt").join(own_new()).join("in the way"), b"");
+    drop(open(&disk));
+    assert!(disk.files().contains_key(&first));
+    disk.take_away(&path("corrupt").join(own_new()));
+    drop(open(&disk));
+    assert!(!disk.files().contains_key(&first));
+}

@@ -223,6 +223,7 @@ fn the_longest_request_is_stored_and_no_longer_one() {
     let mut long = vec![b'x'; MAX_REQUEST];
     assert!(spool.store(&[&long], now())[0].is_ok());
     assert_eq!(spool.next_unsent().unwrap().unwrap().request.len(), MAX_REQUEST);
+    assert_eq!(open(&disk).next_unsent().unwrap().unwrap().request.len(), MAX_REQUEST, "after a start too");
     long.push(b'x');
     assert!(matches!(spool.store(&[&long], now())[0], Err(StoreError::TooLong { .. })));
 }
