@@ -15,7 +15,7 @@
 //! ```
 //!
 //! Data flows one way: `reactor -> turn -> broker -> {session, pending, link -> protocol, spool} -> wire` in `lonc`'s child, and
-//! `reactor -> {serve, secure} -> service -> wire` in `lond`'s. The rooms on the right of an arrow know nothing of those on
+//! `reactor -> turn -> {serve, secure} -> service -> wire` in `lond`'s. The rooms on the right of an arrow know nothing of those on
 //! its left; siblings don't call each other. At HUP the programs of a `lonc` child pass to the next one (`lonc::handover`).
 //!
 //! | room | what it owns | sockets, clock, files? |
@@ -26,7 +26,7 @@
 //! | [`net`] | sockets that do not wait: readiness, a connection's options, the way out through a tunnel | sockets |
 //! | [`spool`] | the delayed directory of one peer | files, through the `Disk` trait |
 //! | [`lonc`] | `supervisor`: children, signals, status files; `broker` and `turn` (pure), `reactor`: one link child | supervisor, reactor |
-//! | [`lond`] | `supervisor`: accepting; `serve` and `secure` (pure), `record`, `reactor`: one link child | supervisor, reactor; `record`, through `Disk` |
+//! | [`lond`] | `supervisor`: accepting; `serve`, `secure` and `turn` (pure but for the record that a session owns), `record`, `reactor`: one link child | supervisor, reactor; `record`, through `Disk` |
 //! | [`handler`] | what a request is passed to at `lond` (built in, a local program's socket), and what came of it: answered, not answered, not taken | sockets are the reactor's |
 //! | [`supervise`] | what both supervisors share: child table (pure), fork, locks and what else lies in folders that others may empty, signals, control sockets, titles; at HUP the trial of the next program, and the handoff | yes |
 //! | [`status`] | one snapshot type and its views: text, JSON, the original's `loncstatus.txt` | none |

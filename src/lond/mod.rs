@@ -2,7 +2,8 @@
 //!
 //! In a child: `first_byte` tells the wires apart, [`access`] who calls on the classic one, `serve` (classic) and `secure`, both pure, decide what
 //! every byte means and what is answered, [`service`] what a request means to both, [`record`] remembers the answers
-//! to critical messages and [`keeper`] is a session's hold on it, [`reactor`] alone has sockets and a clock.
+//! to critical messages and [`keeper`] is a session's hold on it, [`turn`] is the order in which all
+//! that happens, [`reactor`] alone has sockets and a clock.
 
 pub mod access;
 pub mod entry;
@@ -17,6 +18,7 @@ pub mod serve;
 pub mod service;
 pub mod supervisor;
 mod suspect;
+pub mod turn;
 
 pub use reason::Reason;
 pub use suspect::Suspect;

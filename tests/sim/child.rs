@@ -11,6 +11,7 @@ use lonnet::lond::Reason;
 use lonnet::lond::secure::Secure;
 use lonnet::lond::serve::Serve;
 use lonnet::lond::service::Effect;
+use lonnet::lond::turn::{Link, Turn};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::io;
@@ -40,6 +41,14 @@ pub enum Wire {
     Classic(Box<Serve>),
 }
 
+/// What is spoken on a link, and what waits to be written: there is no tunnel here.
+#[derive(Debug)]
+pub struct SimLink {
+    pub wire: Wire,
+    /// What was taken from the session and waits to be written.
+    pub out: Outgoing,
+}
+
 #[derive(Debug)]
 pub struct Child {
     pub host: usize,
@@ -48,12 +57,12 @@ pub struct Child {
     pub mistaken: Option<Mistaken>,
     /// `None`: closed.
     pub conn: Option<usize>,
-    pub wire: Wire,
+    /// `None`: a turn is being made.
+    pub turn: Option<Turn<SimLink>>,
+    pub secure: bool,
     /// What was asked of its record and not looked at yet.
     pub notes: Notes,
     pub life: Rc<Life>,
-    /// What was taken from the session and waits to be written.
-    pub out: Outgoing,
     pub opened: bool,
     pub replaced: bool,
     pub wake: Option<Time>,
@@ -66,6 +75,10 @@ pub struct Child {
     pub sequences: BTreeMap<Ticket, u64>,
     /// What each handler has and is to get.
     pub handlers: [ToHandler; HANDLERS.len()],
+    /// What handlers have said, and was not read yet.
+    pub said: VecDeque<(Ticket, Said)>,
+    /// Handlers get no critical message now.
+    pub held: bool,
     /// Recording failed some time.
     pub trouble: bool,
     /// The epoch that its caller's spool has, and below what its caller has settled everything.
@@ -90,14 +103,25 @@ pub struct ToHandler {
     pub busy_until: Time,
 }
 
+/// What a handler says to a request.
+#[derive(Debug)]
+pub enum Said {
+    Answer(String),
+    Gone,
+}
+
 impl Child {
-    pub fn step(&mut self, now: Instant) -> Option<Effect> {
-        match &mut self.wire {
-            Wire::Secure(session) => session.step(now, self.out.is_empty()),
-            Wire::Classic(serve) => serve.step(now),
-        }
+    /// What is spoken on its link, between two turns.
+    pub fn link(&mut self) -> Option<&mut SimLink> {
+        self.turn.as_mut().map(Turn::link)
     }
 
+    pub fn is_cut(&self) -> bool {
+        self.turn.as_ref().is_some_and(|turn| turn.look().is_cut())
+    }
+}
+
+impl SimLink {
     pub fn push(&mut self, bytes: &[u8], now: Instant) {
         match &mut self.wire {
             Wire::Secure(session) => {
@@ -108,31 +132,10 @@ impl Child {
         }
     }
 
-    pub fn end_of_input(&mut self) {
-        match &mut self.wire {
-            Wire::Secure(session) => session.end_of_input(),
-            Wire::Classic(serve) => serve.end_of_input(),
-        }
-    }
-
-    pub fn lost(&mut self) {
-        match &mut self.wire {
-            Wire::Secure(session) => session.lost("reset".to_owned()),
-            Wire::Classic(serve) => serve.lost(&io::ErrorKind::ConnectionReset.into()),
-        }
-    }
-
     pub fn finish(&mut self, reason: Reason, now: Instant) {
         match &mut self.wire {
             Wire::Secure(session) => session.finish(reason, now),
             Wire::Classic(serve) => serve.finish(reason, now),
-        }
-    }
-
-    pub fn tick(&mut self, now: Instant) {
-        match &mut self.wire {
-            Wire::Secure(session) => session.tick(now),
-            Wire::Classic(serve) => serve.tick(now),
         }
     }
 
@@ -142,39 +145,90 @@ impl Child {
             Wire::Classic(serve) => serve.answer(ticket, &reply.text()),
         }
     }
+}
 
-    pub fn wants_input(&self) -> bool {
-        match &self.wire {
-            Wire::Secure(session) => session.wants_input(),
-            Wire::Classic(serve) => serve.wants_input(),
+impl Link for SimLink {
+    fn tick(&mut self, now: Instant) {
+        match &mut self.wire {
+            Wire::Secure(session) => session.tick(now),
+            Wire::Classic(serve) => serve.tick(now),
         }
     }
 
-    pub fn has_work(&self) -> bool {
+    fn deadline(&self) -> Option<Instant> {
+        match &self.wire {
+            Wire::Secure(session) => session.deadline(),
+            Wire::Classic(serve) => serve.deadline(),
+        }
+    }
+
+    fn step(&mut self, now: Instant) -> Option<Effect> {
+        match &mut self.wire {
+            Wire::Secure(session) => session.step(now, self.out.is_empty()),
+            Wire::Classic(serve) => serve.step(now),
+        }
+    }
+
+    fn has_work(&self) -> bool {
         match &self.wire {
             Wire::Secure(session) => session.has_work(self.out.is_empty()),
             Wire::Classic(serve) => serve.has_work(),
         }
     }
 
-    pub fn is_cut(&self) -> bool {
+    fn wants_input(&self) -> bool {
+        match &self.wire {
+            Wire::Secure(session) => session.wants_input(),
+            Wire::Classic(serve) => serve.wants_input(),
+        }
+    }
+
+    fn end_of_input(&mut self) {
+        match &mut self.wire {
+            Wire::Secure(session) => session.end_of_input(),
+            Wire::Classic(serve) => serve.end_of_input(),
+        }
+    }
+
+    fn lost(&mut self, cause: &io::Error) {
+        match &mut self.wire {
+            Wire::Secure(session) => session.lost(cause.to_string()),
+            Wire::Classic(serve) => serve.lost(cause),
+        }
+    }
+
+    fn record(&mut self, now: Instant) {
+        match &mut self.wire {
+            Wire::Secure(session) => session.record(now),
+            Wire::Classic(_) => {}
+        }
+    }
+
+    fn has_unrecorded(&self) -> bool {
+        match &self.wire {
+            Wire::Secure(session) => session.has_unrecorded(),
+            Wire::Classic(_) => false,
+        }
+    }
+
+    fn beat(&mut self, now: Instant) {
+        match &mut self.wire {
+            Wire::Secure(session) => session.beat(now),
+            Wire::Classic(_) => {}
+        }
+    }
+
+    fn is_cut(&self) -> bool {
         match &self.wire {
             Wire::Secure(session) => session.is_cut(),
             Wire::Classic(serve) => serve.ended().is_some(),
         }
     }
 
-    pub fn ended(&self) -> Option<&Reason> {
+    fn ended(&self) -> Option<&Reason> {
         match &self.wire {
             Wire::Secure(session) => session.ended(),
             Wire::Classic(serve) => serve.ended(),
-        }
-    }
-
-    pub fn deadline(&self) -> Option<Instant> {
-        match &self.wire {
-            Wire::Secure(session) => session.deadline(),
-            Wire::Classic(serve) => serve.deadline(),
         }
     }
 }

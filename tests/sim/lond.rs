@@ -1,34 +1,49 @@
-//! `lond` in the simulation: its children's turns, as the reactor does them, and the handler that they ask.
+//! `lond` in the simulation: its children, and the handler that they ask.
 //!
 //! The handler is a program of its own: what it was given it may still run when the child that gave it is dead.
 
-use crate::child::{Child, Wire};
+use crate::child::{Child, Said, SimLink, Wire};
 use crate::disk::Life;
 use crate::ledger::{Checked, HANDLERS};
-use crate::link::{Sink, id_of};
+use crate::link::id_of;
+use crate::lond_io::ChildIo;
 use crate::net::{End, Time};
-use crate::recorder::{Note, Notes, SimRecorder};
+use crate::recorder::{Notes, SimRecorder};
 use crate::sabotage::Sabotage;
 use crate::scenario::*;
-use crate::wiretap::Mistaken;
 use crate::world::{Event, Job, World};
 use lonnet::base::line::Outgoing;
-use lonnet::handler::{Reply, Ticket};
+use lonnet::handler::Ticket;
 use lonnet::lond::Reason;
 use lonnet::lond::keeper::Keeper;
-use lonnet::lond::secure::{self, Recalled, Secure};
+use lonnet::lond::secure::{self, Secure};
 use lonnet::lond::serve::{self, Serve};
-use lonnet::lond::service::{Effect, Order, Route, Service};
+use lonnet::lond::service::{Route, Service};
+use lonnet::lond::turn::{Link, ORDER, Step, Turn};
 use lonnet::wire::secure::least_window;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// The most that a child may have waiting for its caller: the cores' own mark, and a frame or an answer beyond it.
-const MOST_OUT: usize = (1 << 20) + 2 * MAX_LINE + (256 << 10);
-/// Bytes taken from a session that may wait to be written.
-const OUT_FULL: usize = 256 * 1024;
+/// The order of a turn: the product's own, or one that is broken on purpose.
+fn order_of(sabotage: Sabotage) -> Vec<Step> {
+    let mut order = ORDER.to_vec();
+    let place = |order: &[Step], step| order.iter().position(|it| *it == step).unwrap_or_default();
+    match sabotage {
+        Sabotage::HeldTooSoon => {
+            order.retain(|it| *it != Step::Hold);
+            order.remove(place(&order, Step::Record));
+            order.insert(place(&order, Step::ReadHandlers), Step::Hold);
+        }
+        Sabotage::RecordedTooLate => {
+            order.retain(|it| *it != Step::Record);
+            order.insert(place(&order, Step::Rest), Step::Record);
+        }
+        _ => {}
+    }
+    order
+}
 
 impl World {
     /// A connection has come, and a child is forked for it.
@@ -70,10 +85,10 @@ impl World {
             caller,
             mistaken: self.conns[conn].wiretap.as_ref().and_then(|wiretap| wiretap.mistaken),
             conn: Some(conn),
-            wire,
+            turn: Some(Turn::new(SimLink { wire, out: Outgoing::default() })),
+            secure,
             notes,
             life,
-            out: Outgoing::default(),
             opened: false,
             replaced: false,
             wake: None,
@@ -82,6 +97,8 @@ impl World {
             by_sequence: HashMap::new(),
             sequences: BTreeMap::new(),
             handlers: Default::default(),
+            said: VecDeque::new(),
+            held: false,
             trouble: false,
             epoch: String::new(),
             settled: 0,
@@ -96,7 +113,9 @@ impl World {
     pub fn finish_child(&mut self, number: usize, reason: Reason) -> Checked {
         let now = self.clock().mono;
         let Some(child) = self.children[number].as_mut() else { return Ok(()) };
-        child.finish(reason, now);
+        if let Some(link) = child.link() {
+            link.finish(reason, now);
+        }
         self.child_turn(number)
     }
 
@@ -124,18 +143,14 @@ impl World {
         Ok(())
     }
 
-    /// Whether the child's process, or its machine, died just now.
-    fn died(&self, child: &Child) -> bool {
-        child.life.dead.get() || self.hosts[child.host].disk.is_dead()
-    }
-
     /// A turn of the child's loop.
     pub fn child_turn(&mut self, number: usize) -> Checked {
         let Some(mut child) = self.children[number].take() else { return Ok(()) };
         let turned = self.turns(number, &mut child);
         let (dead, sick) = (child.life.dead.get(), self.hosts[child.host].disk.is_dead());
-        let ended = child.ended().cloned();
-        let deadline = child.deadline().map(|at| self.time_of(at));
+        let link = child.turn.as_ref().map(Turn::look);
+        let ended = link.and_then(Link::ended).cloned();
+        let deadline = link.and_then(Link::deadline).map(|at| self.time_of(at));
         let trouble = child.trouble;
         let mistaken = child.mistaken;
         self.children[number] = Some(child);
@@ -162,274 +177,38 @@ impl World {
         Ok(())
     }
 
+    /// Turns as long as there is something to do at once, as the reactor does.
     fn turns(&mut self, number: usize, child: &mut Child) -> Checked {
-        let now = self.clock().mono;
-        child.tick(now);
-        for _ in 0..1000 {
-            self.carry_out(number, child)?;
-            if self.died(child) {
-                return Ok(());
-            }
-            let read = self.read_child(number, child)?;
-            self.record(number, child);
-            // Only now may a handler get the next critical message.
-            self.pass_on(number, child);
-            if self.died(child) {
-                return Ok(());
-            }
-            self.write_child(child)?;
-            if child.is_cut()
-                && let Some(conn) = child.conn.take()
-            {
-                self.close(conn, End::Called, false);
-            }
-            if child.ended().is_some() || (!read && !child.has_work()) {
-                return Ok(());
-            }
-        }
-        // The rest of the work waits for the next event.
-        self.children[number] = None;
-        Err(format!("child {number} turns and turns: {child:?}"))
-    }
-
-    /// Whether anything was read.
-    fn read_child(&mut self, number: usize, child: &mut Child) -> Result<bool, String> {
-        let now = self.clock().mono;
-        let mut any = false;
-        while let Some(conn) = child.conn.filter(|_| child.wants_input()) {
-            let pipe = self.conns[conn].input(End::Called);
-            if pipe.reset {
-                child.conn = None;
-                self.close(conn, End::Called, false);
-                child.lost();
-                return Ok(true);
-            }
-            if pipe.arrived.is_empty() {
-                if pipe.ended && !child.end_told {
-                    child.end_told = true;
-                    child.end_of_input();
-                    any = true;
-                }
+        let (now, order) = (self.clock().mono, order_of(self.sabotage));
+        let Some(mut turn) = child.turn.take() else { return Ok(()) };
+        let mut io = ChildIo { world: self, number, child, wrong: Ok(()) };
+        let mut rest = 1000;
+        while rest > 0 {
+            turn.run_in(&order, &mut io, now);
+            let over = io.is_dead() || turn.look().ended().is_some() || !turn.has_work(&io);
+            if io.wrong.is_err() || over {
                 break;
             }
-            let count = self.random.usize(1..=pipe.arrived.len());
-            let bytes: Vec<u8> = self.conns[conn].to_called.arrived.drain(..count).collect();
-            child.push(&bytes, now);
-            child.heard = self.now;
-            any = true;
-            self.room_made(conn, End::Caller);
-            self.carry_out(number, child)?;
-            if self.died(child) {
-                break;
-            }
+            rest -= 1;
         }
-        Ok(any)
-    }
-
-    /// What a session needs once a turn.
-    fn record(&mut self, number: usize, child: &mut Child) {
-        let now = self.clock().mono;
-        if let Wire::Secure(session) = &mut child.wire {
-            session.record(now);
-            session.beat(now);
+        if io.wrong.is_ok() && !io.is_dead() && turn.look().ended().is_none() {
+            let left = io.write(turn.link());
+            io.wrong = left.and_then(|left| match left {
+                0 => Ok(()),
+                _ => Err(format!("child {number} sleeps with {left} bytes that its caller would take")),
+            });
         }
-        self.take_notes(number, child);
-    }
-
-    /// Looks at what was asked of the child's record.
-    fn take_notes(&mut self, number: usize, child: &mut Child) {
-        let notes = std::mem::take(&mut *child.notes.borrow_mut());
-        for note in notes {
-            match note {
-                Note::Opened(epoch, mark) => self.opened(child, epoch, mark),
-                Note::NotOpened => child.trouble = true,
-                Note::Looked { ticket, sequence, settled, found } => {
-                    child.sequences.insert(ticket, sequence);
-                    child.settled = child.settled.max(settled);
-                    child.trouble |= matches!(found, Recalled::Failed(_) | Recalled::NoRoom(_));
-                    self.trace(|_| format!("child {number}: {sequence}, settled below {settled}: {found:?}"));
-                    if matches!(found, Recalled::NoRoom(_)) {
-                        child.no_room_since.get_or_insert(self.now);
-                    } else if !matches!(found, Recalled::Failed(_)) {
-                        child.no_room_since = None;
-                    }
-                }
-                // Even if the process dies before it hears that this is recorded.
-                Note::Adding(answers) => {
-                    for (sequence, text) in answers {
-                        if let Some(message) = child.by_sequence.get(&sequence) {
-                            self.ledger.give_up(*message, &text);
-                        }
-                    }
-                }
-                Note::Added(_, None) => {}
-                Note::Added(_, Some(false)) => {
-                    child.trouble = true;
-                    child.unrecorded_since.get_or_insert(self.now);
-                }
-                Note::Added(sequences, Some(true)) => {
-                    child.unrecorded_since = None;
-                    let noted = self.settled.entry((child.caller, child.host, child.epoch.clone()));
-                    let noted = noted.or_default();
-                    *noted = (*noted).max(child.settled);
-                    for sequence in sequences {
-                        if let Some(message) = child.by_sequence.get(&sequence) {
-                            self.ledger.recorded(*message, number);
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    /// The child has opened its record.
-    fn opened(&mut self, child: &mut Child, epoch: String, mark: u64) {
-        self.trace(|_| format!("a link of h{} begins with epoch {epoch}", child.caller));
-        // While a handler is away less is settled for it than for others.
-        let away = |(_, trouble): &(Time, Trouble)| matches!(trouble, Trouble::HandlerAway(..));
-        let plain = !self.scenario.troubles.iter().any(away);
-        let noted = self.settled.get(&(child.caller, child.host, epoch.clone())).copied();
-        if let Some(below) = noted.filter(|below| plain && mark + 1 < *below) {
-            self.broken = Some(format!(
-                "the record of h{} says that all up to {mark} is settled, and all below {below} was",
-                child.caller
-            ));
-        }
-        // What it was told before, and could not write, it has forgotten.
-        (child.epoch, child.settled) = (epoch, 0);
-    }
-
-    fn write_child(&mut self, child: &mut Child) -> Checked {
-        let now = self.clock().mono;
-        loop {
-            if let Wire::Secure(session) = &mut child.wire
-                && child.out.len() < OUT_FULL
-            {
-                session.fill(now);
-                let frames = session.outgoing();
-                child.out.tail().extend_from_slice(frames.bytes());
-                frames.clear();
-            }
-            let Some(conn) = child.conn else { return Ok(()) };
-            let mut sink = Sink { world: self, conn, from: End::Called };
-            let out = match &mut child.wire {
-                Wire::Secure(_) => &mut child.out,
-                Wire::Classic(serve) => serve.outgoing(),
-            };
-            let before = out.len();
-            // It fails with nothing but that there is no room.
-            out.flush_to(&mut sink).unwrap_or(false);
-            let (left, moved) = (out.len(), out.take_moved());
-            if let Wire::Secure(session) = &mut child.wire
-                && moved
-            {
-                session.moved(now);
-                child.heard = self.now;
-            }
-            if left > MOST_OUT {
-                return Err(format!("{left} bytes wait for the caller"));
-            }
-            if left == before {
-                return Ok(());
-            }
-            self.plan(conn);
-        }
-    }
-
-    fn carry_out(&mut self, number: usize, child: &mut Child) -> Checked {
-        let now = self.clock().mono;
-        loop {
-            let effect = child.step(now);
-            self.take_notes(number, child);
-            let Some(effect) = effect.filter(|_| !self.died(child)) else { return Ok(()) };
-            match effect {
-                Effect::Opened => {
-                    child.opened = true;
-                    if let Some(Mistaken::Caller(other)) = child.mistaken {
-                        let caller = child.caller;
-                        return Err(format!(
-                            "child {number} serves h{caller}, which says that it is h{other}"
-                        ));
-                    }
-                    for (other, older) in self.children.iter_mut().enumerate() {
-                        let Some(older) = older else { continue };
-                        let same = older.host == child.host && older.caller == child.caller;
-                        if same && older.opened && !older.replaced {
-                            older.replaced = true;
-                            self.replace_later.push(other);
-                        }
-                    }
-                    for other in std::mem::take(&mut self.replace_later) {
-                        self.after(100, 50 * MILLI, Event::Replaced(other));
-                    }
-                }
-                Effect::Ask { handler, ticket, order, request } => {
-                    let text = text_of(&request);
-                    if let (Some(sequence), Some(message)) = (child.sequences.get(&ticket), message_of(&text))
-                    {
-                        child.by_sequence.insert(*sequence, message);
-                    }
-                    match order {
-                        Order::Kept | Order::Once => {
-                            child.handlers[handler].waiting.push_back((ticket, text));
-                            self.pass_on(number, child);
-                        }
-                        Order::Free if self.is_away(child.host, handler) => {
-                            self.not_taken(child, ticket, &text);
-                        }
-                        Order::Free => {
-                            child.handlers[handler].plain.push_back((ticket, text));
-                            self.pass_on(number, child);
-                        }
-                    }
-                }
-                Effect::Withdraw { ticket, .. } => {
-                    let waiting = |child: &Child| -> usize {
-                        child.handlers.iter().map(|handler| handler.waiting.len() + handler.plain.len()).sum()
-                    };
-                    let before = waiting(child);
-                    for handler in &mut child.handlers {
-                        handler.waiting.retain(|(waiting, _)| *waiting != ticket);
-                        handler.plain.retain(|(waiting, _)| *waiting != ticket);
-                    }
-                    let withdrawn = waiting(child) < before;
-                    if let Wire::Secure(session) = &mut child.wire
-                        && withdrawn
-                        && self.sabotage != Sabotage::WithdrawnKept
-                    {
-                        session.withdrawn(ticket);
-                    }
-                }
-                Effect::AskBack(ticket) | Effect::Load(ticket) => child.answer(ticket, Reply::Answer(b"0")),
-                Effect::Log { ticket, text } => {
-                    let text = text_of(&text);
-                    let message = text.parse().map_err(|_| format!("log of {text:?}"))?;
-                    self.trace(|_| format!("child {number} logs message {message}"));
-                    self.ledger.run(message, number, child.host, self.certain)?;
-                    if let Some(sequence) = child.sequences.get(&ticket).copied() {
-                        child.by_sequence.insert(sequence, message);
-                    }
-                    child.answer(ticket, Reply::Answer(b"ok"));
-                }
-                Effect::Shut => {
-                    // The last words go first.
-                    self.write_child(child)?;
-                    if let Some(conn) = child.conn {
-                        let (time, random) = (self.now, &mut self.random);
-                        self.conns[conn].shut(End::Called, time, random);
-                        self.plan(conn);
-                    }
-                }
-            }
-            if self.died(child) {
-                return Ok(());
-            }
+        let wrong = io.wrong;
+        child.turn = Some(turn);
+        match rest {
+            0 => Err(format!("child {number} turns and turns: {child:?}")),
+            _ => wrong,
         }
     }
 
     // The handler.
 
-    fn handler_pause(&mut self) -> Time {
+    pub fn handler_pause(&mut self) -> Time {
         let (least, most) = self.scenario.handler_delay;
         if self.now < FAULTS_END && self.random.u32(..100) < self.scenario.slow_percent {
             self.random.u64(SECOND / 2..REQUEST_TIMEOUT * 5 / 4)
@@ -438,71 +217,13 @@ impl World {
         }
     }
 
-    fn job(&mut self, child: usize, host: usize, ticket: Ticket, text: String, ordered: bool) -> usize {
+    pub fn job(&mut self, child: usize, host: usize, ticket: Ticket, text: String, ordered: bool) -> usize {
         self.jobs.push(Job { child, host, ticket, text, ordered, alive: true, answered: false });
         self.jobs.len() - 1
     }
 
-    /// Gives the handler what it takes ahead.
-    fn pass_on(&mut self, number: usize, child: &mut Child) {
-        let early = self.sabotage == Sabotage::PassedOnEarly;
-        let (depth, held) = match &child.wire {
-            Wire::Secure(session) if !early => (1, session.has_unrecorded()),
-            Wire::Secure(_) | Wire::Classic(_) => (self.scenario.handler_depth, false),
-        };
-        for handler in 0..HANDLERS.len() {
-            if self.is_away(child.host, handler) {
-                self.give_back(child, handler);
-            }
-            while child.handlers[handler].passed.len() < depth && !held && !self.is_away(child.host, handler)
-            {
-                let Some((ticket, text)) = child.handlers[handler].waiting.pop_front() else { break };
-                let job = self.job(number, child.host, ticket, text, true);
-                // One after the other: none before those that it was given earlier.
-                let pause = self.handler_pause();
-                let to = &mut child.handlers[handler];
-                to.passed.push_back(job);
-                to.busy_until = (self.now + pause).max(to.busy_until);
-                let due = to.busy_until;
-                self.at(due, Event::Run(job));
-            }
-            while child.handlers[handler].asked.len() < self.scenario.handler_places
-                && let Some((ticket, text)) = child.handlers[handler].plain.pop_front()
-            {
-                let job = self.job(number, child.host, ticket, text, false);
-                child.handlers[handler].asked.push(job);
-                let due = self.now + self.handler_pause();
-                self.at(due, Event::Run(job));
-            }
-        }
-    }
-
-    fn is_away(&self, host: usize, handler: usize) -> bool {
+    pub fn is_away(&self, host: usize, handler: usize) -> bool {
         self.hosts[host].away_until[handler] > self.now
-    }
-
-    /// What waits for a handler that is away: all of it goes back, since none may overtake the first.
-    fn give_back(&mut self, child: &mut Child, handler: usize) {
-        let to = &mut child.handlers[handler];
-        let waiting: Vec<_> = to.waiting.drain(..).chain(to.plain.drain(..)).collect();
-        for (ticket, text) in waiting {
-            self.not_taken(child, ticket, &text);
-        }
-    }
-
-    fn not_taken(&mut self, child: &mut Child, ticket: Ticket, text: &str) {
-        self.trace(|_| format!("{text:?} is not taken"));
-        self.ledger.counts.not_taken += 1;
-        let critical = child.sequences.contains_key(&ticket);
-        if let Some(message) = message_of(text).filter(|_| !critical) {
-            // The answer is all that there will be.
-            self.ledger.messages[message].given_up = true;
-        }
-        let reply = match self.sabotage {
-            Sabotage::NotTakenAnswered => Reply::Broken(b"error:the handler is away"),
-            _ => Reply::NotTaken("the handler is away"),
-        };
-        child.answer(ticket, reply);
     }
 
     /// A handler that was away is back, and children that look for it find it.
@@ -512,10 +233,9 @@ impl World {
         }
         for number in self.children_of(host) {
             let Some(mut child) = self.children[number].take() else { continue };
-            if let Wire::Secure(session) = &mut child.wire {
+            if let Some(SimLink { wire: Wire::Secure(session), .. }) = child.link() {
                 session.handler_back(handler);
             }
-            self.pass_on(number, &mut child);
             self.children[number] = Some(child);
             self.child_turn(number)?;
         }
@@ -559,15 +279,11 @@ impl World {
         self.jobs[job].answered = true;
         let Some(message) = message_of(&self.jobs[job].text) else { return Ok(()) };
         let answer = self.ledger.messages[message].answer.clone();
-        child.answer(ticket, Reply::Answer(answer.as_bytes()));
-        self.pass_on(number, &mut child);
+        child.said.push_back((ticket, Said::Answer(answer)));
         self.children[number] = Some(child);
         self.child_turn(number)
     }
 }
-
-/// What a child answers for a handler that is gone.
-const HANDLER_GONE: &[u8] = b"error:the handler is gone; it is not known what was done";
 
 impl World {
     /// The program behind a host's handler dies: of what it had some was done, and nothing is answered.
@@ -591,8 +307,7 @@ impl World {
                 handler.passed.retain(|passed| *passed != job);
                 handler.asked.retain(|asked| *asked != job);
             }
-            child.answer(ticket, Reply::Broken(HANDLER_GONE));
-            self.pass_on(number, &mut child);
+            child.said.push_back((ticket, Said::Gone));
             self.children[number] = Some(child);
             self.child_turn(number)?;
         }
@@ -600,12 +315,8 @@ impl World {
     }
 }
 
-fn text_of(request: &[u8]) -> String {
-    String::from_utf8_lossy(request).into_owned()
-}
-
 /// The number of the message that a request is.
-fn message_of(text: &str) -> Option<usize> {
+pub fn message_of(text: &str) -> Option<usize> {
     text.split(':').nth(1)?.parse().ok()
 }
 

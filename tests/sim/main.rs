@@ -16,6 +16,7 @@ mod ledger;
 mod link;
 mod link_io;
 mod lond;
+mod lond_io;
 mod net;
 mod program;
 mod recorder;

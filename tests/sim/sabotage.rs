@@ -107,6 +107,10 @@ pub enum Sabotage {
     LockIgnored,
     /// The next critical message is passed on before the answer to the one before is recorded.
     PassedOnEarly,
+    /// Whether an answer is unrecorded is looked at before handlers are read, in a turn of `lond`.
+    HeldTooSoon,
+    /// Answers are recorded at the end of a turn.
+    RecordedTooLate,
     /// A critical message whose handler is away is answered `error:`.
     NotTakenAnswered,
     /// A program's answer goes to another program.
@@ -130,7 +134,7 @@ pub enum Sabotage {
 }
 
 impl Sabotage {
-    pub const ALL: [Sabotage; 54] = [
+    pub const ALL: [Sabotage; 56] = [
         Sabotage::NamesNotSynced,
         Sabotage::DataNotSynced,
         Sabotage::SegmentsNotSynced,
@@ -175,6 +179,8 @@ impl Sabotage {
         Sabotage::WithdrawnKept,
         Sabotage::LockIgnored,
         Sabotage::PassedOnEarly,
+        Sabotage::HeldTooSoon,
+        Sabotage::RecordedTooLate,
         Sabotage::NotTakenAnswered,
         Sabotage::AnswerToAnother,
         Sabotage::PendingForgotten,

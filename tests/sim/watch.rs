@@ -3,7 +3,6 @@
 //! A silent link is given up in time, at both ends; a person's wish is heeded; dials come neither too late nor too often;
 //! at rest everything has arrived or was set aside, and nothing is left lying.
 
-use crate::child::Wire;
 use crate::ledger::{Checked, Manner};
 use crate::link::LinkInput;
 use crate::net::Time;
@@ -143,7 +142,7 @@ impl World {
         }
         for (number, child) in self.children.iter().enumerate() {
             let Some(child) = child else { continue };
-            let beats = matches!(child.wire, Wire::Secure(_)) && child.opened && !child.end_told;
+            let beats = child.secure && child.opened && !child.end_told;
             // Told to end meanwhile, or at fault, it may say its last words.
             let most = SILENCE + DRAIN_TIMEOUT + SECOND;
             if [child.no_room_since, child.unrecorded_since]

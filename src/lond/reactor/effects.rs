@@ -2,13 +2,12 @@
 //!
 //! Fails where the link's socket does; whatever else goes wrong is told to whom it concerns.
 
-use super::Reactor;
 use super::log_request::log;
 use super::wire::Wire;
+use super::{Known, Sockets};
 use crate::base::Pin;
-use crate::handler::{Reply, builtin};
+use crate::handler::{Reply, Ticket, builtin};
 use crate::lond::service::Effect;
-use crate::net::Stream;
 use crate::supervise::control::FromServe;
 use crate::supervise::title;
 use std::io;
@@ -18,97 +17,82 @@ use std::time::Instant;
 /// Where the kernel tells the load average.
 const LOADAVG: &str = "/proc/loadavg";
 
-impl Reactor {
-    pub(super) fn carry_out(&mut self, now: Instant) -> io::Result<()> {
-        while let Some(effect) = self.wire.step(now) {
-            match (effect, &mut self.known) {
-                (Effect::Shut, _) => {
-                    self.wire.close();
-                    let Some(link) = &mut self.link else { continue };
-                    self.wire.flush(link, now)?;
-                    match link.socket().shutdown(Shutdown::Write) {
-                        // The caller was faster.
-                        Err(error) if error.kind() != io::ErrorKind::NotConnected => return Err(error),
-                        Ok(()) | Err(_) => {}
-                    }
+impl Sockets {
+    pub(super) fn do_as_decided(&mut self, wire: &mut Wire, effect: Effect, now: Instant) -> io::Result<()> {
+        match (effect, &mut self.known) {
+            (Effect::Shut, _) => {
+                wire.close();
+                let Some(link) = &mut self.link else { return Ok(()) };
+                wire.flush(link, now)?;
+                match link.socket().shutdown(Shutdown::Write) {
+                    // The caller was faster.
+                    Err(error) if error.kind() != io::ErrorKind::NotConnected => return Err(error),
+                    Ok(()) | Err(_) => {}
                 }
-                (Effect::Opened, Some(known)) => {
-                    log::debug!("link open");
-                    title::set(&format!("{} serving", known.caller));
-                    let opened = FromServe::Opened {
-                        caller: known.caller.clone(),
-                        pin: known.pin.as_ref().map(Pin::to_string),
-                        own_pin: match &self.wire {
-                            Wire::Secure(link) => Some(link.own_pin().to_string()),
-                            Wire::Classic(_) => None,
-                        },
-                        wire: match known.pin {
-                            Some(_) => crate::base::WireKind::Secure,
-                            None => crate::base::WireKind::Classic,
-                        },
-                    };
-                    if let Err(error) = self.control.send(&opened) {
-                        log::warn!("tell the supervisor that the link is open: {error}");
-                    }
-                }
-                (Effect::Ask { handler, ticket, order, request }, Some(known)) => {
-                    known.tally.asked(handler);
-                    known.handlers[handler].ask(ticket, order, &request, now);
-                }
-                (Effect::Withdraw { handler, ticket }, Some(known)) => {
-                    let withdrawn = known.handlers[handler].withdraw(ticket);
-                    if withdrawn {
-                        known.tally.withdrawn(handler);
-                    }
-                    if withdrawn
-                        && let Wire::Secure(link) = &mut self.wire
-                        && let Some(session) = link.session()
-                    {
-                        session.withdrawn(ticket);
-                    }
-                }
-                (Effect::AskBack(ticket), Some(known)) => known.ask_back.ask(ticket),
-                (Effect::Load(ticket), Some(_)) => {
-                    // What cannot be read has no number in it, and is answered so.
-                    let text = std::fs::read_to_string(LOADAVG).unwrap_or_default();
-                    let answer = builtin::load_answer(&text, self.config.lond.full_load);
-                    self.wire.answer(ticket, Reply::Answer(answer.as_bytes()));
-                }
-                (Effect::Log { ticket, text }, Some(known)) => {
-                    let quota = self.config.lond.log_quota;
-                    let logged = log(&self.ledger, &known.caller, quota, &text, now);
-                    self.wire.answer(ticket, logged.reply());
-                }
-                (
-                    Effect::Opened
-                    | Effect::Ask { .. }
-                    | Effect::Withdraw { .. }
-                    | Effect::AskBack(_)
-                    | Effect::Load(_)
-                    | Effect::Log { .. },
-                    None,
-                ) => debug_assert!(false, "an effect before the caller is known"),
             }
+            (Effect::Opened, Some(known)) => {
+                log::debug!("link open");
+                title::set(&format!("{} serving", known.caller));
+                let opened = FromServe::Opened {
+                    caller: known.caller.clone(),
+                    pin: known.pin.as_ref().map(Pin::to_string),
+                    own_pin: match wire {
+                        Wire::Secure(link) => Some(link.own_pin().to_string()),
+                        Wire::Classic(_) => None,
+                    },
+                    wire: match known.pin {
+                        Some(_) => crate::base::WireKind::Secure,
+                        None => crate::base::WireKind::Classic,
+                    },
+                };
+                if let Err(error) = self.control.send(&opened) {
+                    log::warn!("tell the supervisor that the link is open: {error}");
+                }
+            }
+            (Effect::Ask { handler, ticket, order, request }, Some(known)) => {
+                known.tally.asked(handler);
+                known.handlers[handler].ask(ticket, order, &request, now);
+            }
+            (Effect::Withdraw { handler, ticket }, Some(known)) => {
+                known.withdraw(wire, handler, ticket);
+            }
+            (Effect::AskBack(ticket), Some(known)) => known.ask_back.ask(ticket),
+            (Effect::Load(ticket), Some(_)) => {
+                // What cannot be read has no number in it, and is answered so.
+                let text = std::fs::read_to_string(LOADAVG).unwrap_or_default();
+                let answer = builtin::load_answer(&text, self.config.lond.full_load);
+                wire.answer(ticket, Reply::Answer(answer.as_bytes()));
+            }
+            (Effect::Log { ticket, text }, Some(known)) => {
+                let quota = self.config.lond.log_quota;
+                let logged = log(&self.ledger, &known.caller, quota, &text, now);
+                wire.answer(ticket, logged.reply());
+            }
+            (
+                Effect::Opened
+                | Effect::Ask { .. }
+                | Effect::Withdraw { .. }
+                | Effect::AskBack(_)
+                | Effect::Load(_)
+                | Effect::Log { .. },
+                None,
+            ) => debug_assert!(false, "an effect before the caller is known"),
         }
         Ok(())
     }
+}
 
-    /// Records the answers to critical messages, with one sync, so that they may be sent.
-    pub(super) fn record_answers(&mut self, now: Instant) {
-        if let Wire::Secure(link) = &mut self.wire
+impl Known {
+    /// Nobody waits for the answer to this request any more.
+    fn withdraw(&mut self, wire: &mut Wire, handler: usize, ticket: Ticket) {
+        if !self.handlers[handler].withdraw(ticket) {
+            return;
+        }
+        self.tally.withdrawn(handler);
+        if let Wire::Secure(link) = wire
             && let Some(session) = link.session()
         {
-            session.record(now);
-        }
-    }
-
-    /// What a session needs once a turn: the caller tried when it is silent.
-    pub(super) fn look_after_session(&mut self, now: Instant) {
-        let Wire::Secure(link) = &mut self.wire else { return };
-        let Some(session) = link.session() else { return };
-        // What the kernel still holds is a sign of life.
-        if !self.link.as_ref().is_some_and(Stream::readable) {
-            session.beat(now);
+            session.withdrawn(ticket);
         }
     }
 }

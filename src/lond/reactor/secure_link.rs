@@ -116,6 +116,14 @@ impl SecureLink {
         }
     }
 
+    /// Whether an answer to a critical message is still to be recorded.
+    pub fn has_unrecorded(&self) -> bool {
+        match &self.stage {
+            Stage::Session(session) => session.has_unrecorded(),
+            Stage::Handshake(_) | Stage::Refused { .. } | Stage::Ended(_) => false,
+        }
+    }
+
     /// The next thing to do.
     pub fn step(&mut self, now: Instant) -> Option<Effect> {
         let written = self.tunnel.out().is_empty();

@@ -6,6 +6,7 @@ use crate::handler::{Reply, Ticket};
 use crate::lond::Reason;
 use crate::lond::serve::Serve;
 use crate::lond::service::Effect;
+use crate::lond::turn::Link;
 use crate::net::{Stream, TcpStream};
 use std::io;
 use std::time::Instant;
@@ -20,14 +21,6 @@ pub enum Wire {
 }
 
 impl Wire {
-    /// The next thing to do.
-    pub fn step(&mut self, now: Instant) -> Option<Effect> {
-        match self {
-            Wire::Classic(serve) => serve.step(now),
-            Wire::Secure(link) => link.step(now),
-        }
-    }
-
     /// What came of a request. On the classic wire nobody knows what is critical, and each has its place that must be
     /// filled: there a request that was not taken is answered `error:`, too.
     pub fn answer(&mut self, ticket: Ticket, reply: Reply<'_>) {
@@ -101,51 +94,11 @@ impl Wire {
         }
     }
 
-    /// The caller sends nothing more.
-    pub fn end_of_input(&mut self) {
-        match self {
-            Wire::Classic(serve) => serve.end_of_input(),
-            Wire::Secure(link) => link.end_of_input(),
-        }
-    }
-
-    /// The connection broke.
-    pub fn lost(&mut self, cause: &io::Error) {
-        match self {
-            Wire::Classic(serve) => serve.lost(cause),
-            Wire::Secure(link) => link.lost(cause),
-        }
-    }
-
     /// Ends the link.
     pub fn finish(&mut self, reason: Reason, now: Instant) {
         match self {
             Wire::Classic(serve) => serve.finish(reason, now),
             Wire::Secure(link) => link.finish(reason, now),
-        }
-    }
-
-    /// Does what is due.
-    pub fn tick(&mut self, now: Instant) {
-        match self {
-            Wire::Classic(serve) => serve.tick(now),
-            Wire::Secure(link) => link.tick(now),
-        }
-    }
-
-    /// When [`Wire::tick`] has something to do.
-    pub fn deadline(&self) -> Option<Instant> {
-        match self {
-            Wire::Classic(serve) => serve.deadline(),
-            Wire::Secure(link) => link.deadline(),
-        }
-    }
-
-    /// Whether the caller is to be read now.
-    pub fn wants_input(&self) -> bool {
-        match self {
-            Wire::Classic(serve) => serve.wants_input(),
-            Wire::Secure(link) => link.wants_input(),
         }
     }
 
@@ -156,33 +109,95 @@ impl Wire {
             Wire::Secure(link) => link.wants_answers(),
         }
     }
+}
 
-    /// Whether [`Wire::step`] has something to do.
-    pub fn has_work(&self) -> bool {
+impl Link for Wire {
+    fn tick(&mut self, now: Instant) {
+        match self {
+            Wire::Classic(serve) => serve.tick(now),
+            Wire::Secure(link) => link.tick(now),
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        match self {
+            Wire::Classic(serve) => serve.deadline(),
+            Wire::Secure(link) => link.deadline(),
+        }
+    }
+
+    fn step(&mut self, now: Instant) -> Option<Effect> {
+        match self {
+            Wire::Classic(serve) => serve.step(now),
+            Wire::Secure(link) => link.step(now),
+        }
+    }
+
+    fn has_work(&self) -> bool {
         match self {
             Wire::Classic(serve) => serve.has_work(),
             Wire::Secure(link) => link.has_work(),
         }
     }
 
-    /// Whether an answer to a critical message is still to be recorded.
-    pub fn has_unrecorded(&mut self) -> bool {
+    fn wants_input(&self) -> bool {
         match self {
-            Wire::Classic(_) => false,
-            Wire::Secure(link) => link.session().is_some_and(|session| session.has_unrecorded()),
+            Wire::Classic(serve) => serve.wants_input(),
+            Wire::Secure(link) => link.wants_input(),
         }
     }
 
-    /// Whether there is nobody at the other end any more, though work may be left.
-    pub fn is_cut(&self) -> bool {
+    fn end_of_input(&mut self) {
+        match self {
+            Wire::Classic(serve) => serve.end_of_input(),
+            Wire::Secure(link) => link.end_of_input(),
+        }
+    }
+
+    fn lost(&mut self, cause: &io::Error) {
+        match self {
+            Wire::Classic(serve) => serve.lost(cause),
+            Wire::Secure(link) => link.lost(cause),
+        }
+    }
+
+    fn record(&mut self, now: Instant) {
+        match self {
+            Wire::Classic(_) => {}
+            Wire::Secure(link) => {
+                if let Some(session) = link.session() {
+                    session.record(now);
+                }
+            }
+        }
+    }
+
+    fn has_unrecorded(&self) -> bool {
+        match self {
+            Wire::Classic(_) => false,
+            Wire::Secure(link) => link.has_unrecorded(),
+        }
+    }
+
+    fn beat(&mut self, now: Instant) {
+        match self {
+            Wire::Classic(_) => {}
+            Wire::Secure(link) => {
+                if let Some(session) = link.session() {
+                    session.beat(now);
+                }
+            }
+        }
+    }
+
+    fn is_cut(&self) -> bool {
         match self {
             Wire::Classic(serve) => serve.ended().is_some(),
             Wire::Secure(link) => link.is_cut(),
         }
     }
 
-    /// Why the link ended, once it has.
-    pub fn ended(&self) -> Option<&Reason> {
+    fn ended(&self) -> Option<&Reason> {
         match self {
             Wire::Classic(serve) => serve.ended(),
             Wire::Secure(link) => link.ended(),

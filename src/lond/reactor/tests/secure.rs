@@ -1,7 +1,7 @@
 //! The secure wire over real sockets.
 
 use super::rig::{PATIENCE, id};
-use super::secure_rig::*;
+use super::secure_rig::{Link, *};
 use super::*;
 use crate::config::Hosts;
 use crate::supervise::signals::ToldToEnd;
@@ -396,7 +396,7 @@ fn a_caller_that_says_nothing_is_waited_for_asleep() {
         deadline,
     )
     .unwrap();
-    reactor.turn(now);
+    reactor.turn.run(&mut reactor.sockets, now);
     assert_eq!(reactor.timeout(now), Some(Duration::from_secs(10)));
-    assert!(reactor.scratch.len() <= 16 * 1024);
+    assert!(reactor.sockets.scratch.len() <= 16 * 1024);
 }
