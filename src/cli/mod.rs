@@ -10,6 +10,7 @@ mod bearings;
 mod check;
 mod critical;
 mod exchange;
+pub mod explain;
 mod init;
 mod pin;
 mod queue;
@@ -72,6 +73,8 @@ enum Command {
     Reply(Asked),
     /// The same, but what cannot be sent now is stored and sent later.
     Critical(Asked),
+    /// Say what a line of the log means, and what to do.
+    Explain(explain::Arguments),
     /// Have the running programs read their configuration anew; links that it does not change stay.
     Reload,
     /// Show what the links do; with a host: all about its link.
@@ -181,6 +184,7 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::Rotate(arguments) => rotate::run(&Config::load(file)?, &arguments),
         Command::Reply(asked) => reply::run(&Bearings::take(file)?, &asked),
         Command::Critical(asked) => critical::run(&Bearings::take(file)?, &asked),
+        Command::Explain(arguments) => explain::run(&arguments),
         Command::Reload => reload::run(&Config::load(file)?),
         Command::Status(arguments) => status::run(file, &arguments),
         Command::Wait(arguments) => wait::run(&Bearings::take(file)?, &arguments),
