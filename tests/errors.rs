@@ -1,5 +1,5 @@
-//! The catalogue of what can be logged is whole: `docs/errors.toml` has each text of the source with what it means and what to do,
-//! and `docs/errors.md` is what `scripts/errors` makes of it.
+//! The catalogue of what can be logged is whole: `docs/errors.toml` has each text of the source
+//! with what it means and what to do, and `docs/errors.md` is what `scripts/errors` makes of it.
 
 #[path = "../examples/errors/catalogue.rs"]
 mod catalogue;

@@ -64,14 +64,16 @@ pub fn as_page(catalogue: &Catalogue, source: &BTreeMap<String, Found>) -> Strin
          processes. *debug*: single requests. *error type*: the cause in another line, or in an answer. *configuration*: `lon check`, a\n\
          start and a reload say it as `file:line`.\n\n\
          Made by `scripts/errors` from the source and `docs/errors.toml`; a test keeps it whole.\n\n\
-         | code | level | text | what it means | what to do | where |\n\
+         | code | level | text | what it means | what to do | room |\n\
          | --- | --- | --- | --- | --- | --- |\n",
     );
     let cell = |text: &str| text.replace("{}", "...").replace('|', "\\|").replace('\n', " ");
     for (code, entry) in catalogue.entries.iter().filter(|(_, entry)| !entry.gone) {
         let Some(found) = source.get(&entry.text) else { continue };
         let kinds: Vec<&str> = found.kinds.iter().copied().collect();
-        let files: Vec<&str> = found.files.iter().map(|file| file.trim_start_matches("src/")).collect();
+        // The room and no more, so that a file that is moved within it changes nothing here.
+        let room = |file: &String| file.split(['/', '.']).nth(1).unwrap_or_default().to_owned();
+        let rooms: Vec<String> = found.files.iter().map(room).collect::<BTreeSet<_>>().into_iter().collect();
         let _ = writeln!(
             page,
             "| {code} | {} | `{}` | {} | {} | {} |",
@@ -79,7 +81,7 @@ pub fn as_page(catalogue: &Catalogue, source: &BTreeMap<String, Found>) -> Strin
             cell(&entry.text).replace('`', "'"),
             cell(&entry.means),
             cell(&entry.todo),
-            files.join(", ")
+            rooms.join(", ")
         );
     }
     let gone: Vec<&str> =

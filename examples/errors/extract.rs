@@ -1,8 +1,9 @@
 //! The texts of all lines that can be logged, and of all errors, as the source has them.
 //!
-//! A text is found where it is written: in `log::...!`; in `#[error("...")]`; in what the configuration finds wrong; and, where
-//! a function logs a text as a whole (`log::warn!("{line}")`), in the `format!` of that function. Tests are passed over.
-//! What stands for something else is `{}` in a text; one with fewer than two words beside that is none.
+//! A text is found where it is written: in `log::...!`; in `#[error("...")]`; in what the
+//! configuration finds wrong; and, where a function logs a text as a whole
+//! (`log::warn!("{line}")`), in the `format!` of that function. Tests are passed over. What stands
+//! for something else is `{}` in a text; one with fewer than two words beside that is none.
 
 use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
 use std::collections::{BTreeMap, BTreeSet};
@@ -64,7 +65,8 @@ impl Texts {
         }
     }
 
-    /// Looks through a sequence of tokens; `carries` where a function around it logs texts as a whole.
+    /// Looks through a sequence of tokens; `carries` where a function around it logs texts as a
+    /// whole.
     fn look(&mut self, tokens: TokenStream, carries: bool) {
         let tokens: Vec<TokenTree> = tokens.into_iter().collect();
         for (place, token) in tokens.iter().enumerate() {

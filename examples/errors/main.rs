@@ -1,8 +1,9 @@
 //! `scripts/errors`: keeps the catalogue of what can be logged whole.
 //!
-//! Reads the source and `docs/errors.toml`. A text that is new gets the next code; one that is no longer in the source is marked as gone,
-//! since its code is never given again. Writes `docs/errors.toml` and makes `docs/errors.md` of it. What a person has to do is said:
-//! to fill in what a new text means, or to give a text that was only reworded its old code.
+//! Reads the source and `docs/errors.toml`. A text that is new gets the next code; one that is no
+//! longer in the source is marked as gone, since its code is never given again. Writes
+//! `docs/errors.toml` and makes `docs/errors.md` of it. What a person has to do is said: to fill in
+//! what a new text means, or to give a text that was only reworded its old code.
 
 mod catalogue;
 mod extract;

@@ -1,13 +1,15 @@
 //! `lon explain`: what a line of the log, or an error, means and what to do.
 //!
-//! Owns the catalogue that `docs/errors.toml` holds and that is built into `lon`: each text by a code that is never given twice. The
-//! table is kept by `scripts/errors`; `docs/errors.md` is made of it. A line is known by the pieces of its text that are always the
-//! same, the longest that fits first.
+//! Owns the catalogue that `docs/errors.toml` holds and that is built into `lon`: each text by a
+//! code that is never given twice. The table is kept by `scripts/errors`; `docs/errors.md` is made
+//! of it. A line is known by the pieces of its text that are always the same, the longest that fits
+//! first.
 
 use super::{Failure, print};
 use std::collections::BTreeMap;
 
-/// Entries that a text is answered with at most: what is a cause of another line often stands in it.
+/// Entries that a text is answered with at most: what is a cause of another line often stands in
+/// it.
 const MOST_SHOWN: usize = 3;
 
 #[derive(Debug, clap::Args)]
@@ -71,7 +73,8 @@ impl Catalogue {
     }
 }
 
-/// How many bytes of a text stand in the line, all pieces of it in their order; or else all that was asked for in one of them.
+/// How many bytes of a text stand in the line, all pieces of it in their order; or else all that
+/// was asked for in one of them.
 fn fit(text: &str, line: &str) -> Option<usize> {
     let pieces: Vec<&str> = text.split("{}").filter(|piece| !piece.is_empty()).collect();
     let mut rest = line;
