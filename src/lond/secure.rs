@@ -37,6 +37,7 @@ mod critical;
 mod ending;
 mod frames;
 mod ids;
+mod memory;
 mod recorder;
 mod requests;
 mod untaken;
@@ -48,14 +49,13 @@ use super::Reason;
 use super::service::{Effect, Order, Service, Verdict};
 use crate::base::command;
 use crate::base::line::Outgoing;
-use crate::base::log_quota::Repeats;
 use crate::handler::{Reply, Ticket};
 use crate::wire::flow::{Assembly, Beat, Control, Credit, Heartbeat, Sending};
 use crate::wire::secure::{CalledHello, FrameReader, Hello, Versions, put_go_away};
 use answer::{Answer, MAX_ANSWER_BYTES, OUT_FULL};
-use critical::{NoRoom, Waiting};
 use ending::GoAway;
 use ids::Ids;
+use memory::Memory;
 use requests::{Critical, Request, Requests, Said};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -150,13 +150,7 @@ pub struct Secure<R: Recorder> {
     /// The commands that the caller holds now.
     held: HeldCommands,
     untaken: Untaken,
-    recorder: R,
-    /// The record cannot be used just now.
-    record_waits: Option<Waiting>,
-    /// The next critical message may not be run.
-    no_room: Option<NoRoom>,
-    /// What is wrong with the record is said once a minute.
-    record_repeats: Repeats,
+    memory: Memory<R>,
     /// Whose turn it is.
     critical_next: bool,
     todo: VecDeque<Effect>,
@@ -188,10 +182,7 @@ impl<R: Recorder> Secure<R> {
             requests: Requests::default(),
             held: HeldCommands::default(),
             untaken: Untaken::default(),
-            recorder,
-            record_waits: None,
-            no_room: None,
-            record_repeats: Repeats::default(),
+            memory: Memory::new(recorder),
             critical_next: false,
             todo: VecDeque::new(),
             giving_up: false,
@@ -259,14 +250,14 @@ impl<R: Recorder> Secure<R> {
     fn can_take(&self) -> bool {
         !self.is_full()
             && (!self.requests.plain.is_empty()
-                || (self.takes_critical() && !self.requests.critical.is_empty()))
+                || (self.memory.takes() && !self.requests.critical.is_empty()))
     }
 
     /// Takes a request, plain and critical ones in turn; whether there was one.
     fn take(&mut self, now: Instant) -> bool {
         self.critical_next = !self.critical_next;
         if (self.critical_next || self.requests.plain.is_empty())
-            && self.takes_critical()
+            && self.memory.takes()
             && self.take_critical(now)
         {
             return true;

@@ -212,7 +212,7 @@ impl Bench {
         loop {
             loop {
                 let effect = self.session.step(self.now, true);
-                self.effects.append(&mut self.session.recorder.opens);
+                self.effects.append(&mut self.session.memory.recorder.opens);
                 let Some(effect) = effect else { break };
                 let said = match effect {
                     Effect::Opened => "opened".to_owned(),

@@ -13,7 +13,7 @@ fn an_answer_leaves_when_it_is_in_the_record_and_a_repeat_is_answered_from_there
     assert_eq!(bench.session.outgoing().bytes(), b"", "not recorded yet");
     bench.work();
     assert_eq!(bench.read(), "ANSWER 1 done");
-    assert_eq!(bench.session.recorder.answers[&10].0, b"done");
+    assert_eq!(bench.session.memory.recorder.answers[&10].0, b"done");
     bench.critical(2, 10, None, "echo:x");
     assert_eq!(bench.read(), "ANSWER 2 done");
     assert_eq!(bench.effects(), [""; 0], "not run again");
@@ -35,7 +35,7 @@ fn answers_of_one_turn_are_recorded_together_and_started_in_the_order_they_came(
         bench.session.answer(ticket, Reply::Answer(b"y"));
     }
     bench.work();
-    assert_eq!(bench.session.recorder.adds, 1);
+    assert_eq!(bench.session.memory.recorder.adds, 1);
     assert_eq!(bench.caller.done.len(), 0);
     bench.read();
     assert_eq!(bench.caller.done.len(), 5);
@@ -50,7 +50,7 @@ fn what_is_built_in_is_recorded_too_and_log_and_exit_happen_once() {
     assert_eq!(bench.read(), "ANSWER 1 ok, ANSWER 2 ok");
     bench.critical(3, 2, None, "exit");
     assert_eq!(bench.read(), "ANSWER 3 bye, GOAWAY 3");
-    assert_eq!(bench.session.recorder.answers[&2].0, b"bye");
+    assert_eq!(bench.session.memory.recorder.answers[&2].0, b"bye");
 }
 
 #[test]
@@ -65,7 +65,7 @@ fn the_same_message_or_key_in_flight_waits_for_the_first_ones_answer() {
     bench.answer(0, b"one");
     assert_eq!(bench.read(), "ANSWER 1 one, ANSWER 2 one, ANSWER 3 one, ANSWER 4 one");
     assert_eq!(
-        (&bench.session.recorder.answers[&10], &bench.session.recorder.answers[&11]),
+        (&bench.session.memory.recorder.answers[&10], &bench.session.memory.recorder.answers[&11]),
         (&(b"one".to_vec(), false), &(b"one".to_vec(), false))
     );
     bench.answer(1, b"two");
@@ -73,7 +73,10 @@ fn the_same_message_or_key_in_flight_waits_for_the_first_ones_answer() {
     // Later, from the record: a retry of the client under a new sequence.
     bench.critical(6, 13, key("K"), "echo:x");
     assert_eq!(bench.read(), "ANSWER 6 one");
-    assert_eq!(bench.session.recorder.answers[&13].0, b"one", "it answers to its own sequence from now on");
+    assert_eq!(
+        bench.session.memory.recorder.answers[&13].0, b"one",
+        "it answers to its own sequence from now on"
+    );
     assert_eq!(bench.effects(), [""; 0]);
     assert_eq!(bench.session.credit.held(), 0);
 }
@@ -97,7 +100,7 @@ fn a_repeat_that_comes_in_the_turn_of_the_answer_waits_for_the_record() {
 #[test]
 fn what_the_caller_has_settled_is_not_run() {
     let mut bench = Bench::new();
-    bench.session.recorder.floor = 5;
+    bench.session.memory.recorder.floor = 5;
     let mut bench = bench.opened(window());
     bench.critical(1, 4, None, "echo:x");
     assert_eq!(bench.read(), "ANSWER 1 error:settled before");
@@ -107,7 +110,7 @@ fn what_the_caller_has_settled_is_not_run() {
 #[test]
 fn while_an_older_link_has_the_record_critical_messages_wait_and_nothing_else_does() {
     let mut bench = Bench::new();
-    bench.session.recorder.busy = true;
+    bench.session.memory.recorder.busy = true;
     let mut bench = bench.opened(window());
     bench.critical(1, 1, None, "echo:critical");
     bench.request(2, b"echo:plain");
@@ -116,7 +119,7 @@ fn while_an_older_link_has_the_record_critical_messages_wait_and_nothing_else_do
     bench.effects();
     bench.wait(0.02);
     bench.wait(0.02);
-    bench.session.recorder.busy = false;
+    bench.session.memory.recorder.busy = false;
     assert_eq!(bench.effects().len(), 2, "asked for again after a pause, not all the time");
     bench.wait(0.02);
     assert_eq!(bench.effects()[1], "ask in order 0 echo:critical");
@@ -129,7 +132,8 @@ fn while_an_older_link_has_the_record_critical_messages_wait_and_nothing_else_do
 fn a_record_that_stays_away_ends_the_link_rather_than_answer_a_message_that_was_not_run() {
     for broken in [None, Some("sync answers: no space left")] {
         let mut bench = Bench::new();
-        (bench.session.recorder.busy, bench.session.recorder.broken) = (broken.is_none(), broken);
+        (bench.session.memory.recorder.busy, bench.session.memory.recorder.broken) =
+            (broken.is_none(), broken);
         let mut bench = bench.opened(window());
         bench.wait(14.0);
         bench.critical(1, 1, None, "echo:x");
@@ -149,13 +153,13 @@ fn a_record_that_stays_away_ends_the_link_rather_than_answer_a_message_that_was_
 fn what_there_is_no_room_for_waits_and_what_is_being_run_is_answered() {
     let mut bench = Bench::open();
     bench.critical(1, 1, None, "echo:x");
-    bench.session.recorder.full = Some("make room: no space left");
+    bench.session.memory.recorder.full = Some("make room: no space left");
     bench.critical(2, 2, None, "echo:y");
     assert_eq!(bench.effects(), ["ask in order 0 echo:x"]);
     bench.answer(0, b"done");
     assert_eq!(bench.read(), "ANSWER 1 done", "its room was there");
     bench.wait(0.9);
-    bench.session.recorder.full = None;
+    bench.session.memory.recorder.full = None;
     assert_eq!(bench.effects(), [""; 0], "asked for again after a pause, and the record is not opened anew");
     bench.wait(0.1);
     assert_eq!(bench.effects(), ["ask in order 0 echo:y"]);
@@ -167,7 +171,7 @@ fn what_there_is_no_room_for_waits_and_what_is_being_run_is_answered() {
 #[test]
 fn a_message_that_there_is_no_room_for_ends_the_link_in_the_end_however_often_it_is_tried() {
     let mut bench = Bench::open();
-    bench.session.recorder.full = Some("make room: no space left");
+    bench.session.memory.recorder.full = Some("make room: no space left");
     bench.critical(1, 1, None, "echo:x");
     for second in 0..10 {
         assert!(!bench.read().starts_with("ERROR"), "after {second} seconds");
@@ -183,12 +187,12 @@ fn a_message_that_there_is_no_room_for_ends_the_link_in_the_end_however_often_it
 fn a_record_that_fails_for_a_moment_costs_nothing() {
     let mut bench = Bench::open();
     bench.critical(1, 1, None, "echo:x");
-    bench.session.recorder.broken = Some("no space left");
+    bench.session.memory.recorder.broken = Some("no space left");
     bench.critical(2, 2, None, "echo:y");
     bench.answer(0, b"done");
     assert_eq!(bench.read(), "", "run, not recorded: not answered");
     bench.wait(1.0);
-    bench.session.recorder.broken = None;
+    bench.session.memory.recorder.broken = None;
     bench.wait(1.0);
     assert_eq!(bench.read(), "ANSWER 1 done");
     assert_eq!(bench.asked.len(), 2, "the second is run now");
@@ -204,11 +208,11 @@ fn a_link_that_broke_waits_for_what_handlers_have_and_records_it() {
     bench.session.lost("reset".to_owned());
     bench.work();
     assert_eq!(bench.ended(), None);
-    assert!(bench.session.is_cut() && !bench.session.recorder.let_go);
+    assert!(bench.session.is_cut() && !bench.session.memory.recorder.let_go);
     assert_eq!(bench.session.deadline(), None, "the handler's own timeout is the bound");
     bench.answer(1, b"for nobody");
     bench.answer(0, b"done");
-    assert_eq!(bench.session.recorder.answers[&1].0, b"done");
+    assert_eq!(bench.session.memory.recorder.answers[&1].0, b"done");
     assert_eq!(bench.ended().as_deref(), Some("lost: reset"));
     assert_eq!(bench.read(), "");
 
@@ -219,7 +223,7 @@ fn a_link_that_broke_waits_for_what_handlers_have_and_records_it() {
     bench.session.lost("reset".to_owned());
     bench.work();
     assert_eq!(bench.ended().as_deref(), Some("lost: reset"));
-    assert!(bench.session.recorder.answers.is_empty());
+    assert!(bench.session.memory.recorder.answers.is_empty());
 }
 
 #[test]
@@ -234,13 +238,13 @@ fn told_to_end_it_gives_a_handler_the_drain_timeout_and_then_records_that_it_is_
         bench.finish(Reason::Replaced);
         bench.wait(4.9);
         assert_eq!(bench.ended(), None);
-        assert!(bench.session.recorder.answers.is_empty());
+        assert!(bench.session.memory.recorder.answers.is_empty());
         bench.wait(0.1);
         let reason = if lost_first { "lost: reset" } else { "told to end, 2 requests not answered in time" };
         assert_eq!(bench.ended().as_deref(), Some(reason));
-        let text = String::from_utf8(bench.session.recorder.answers[&1].0.clone()).unwrap();
+        let text = String::from_utf8(bench.session.memory.recorder.answers[&1].0.clone()).unwrap();
         assert!(text.starts_with("error:the link ended before"), "{text}");
-        assert!(bench.session.recorder.let_go);
+        assert!(bench.session.memory.recorder.let_go);
     }
 }
 

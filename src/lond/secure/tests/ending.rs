@@ -41,11 +41,11 @@ fn replaced_it_says_so_answers_what_it_took_and_leaves() {
     assert_eq!(bench.effects(), ["ask 0 echo:1", "ask 0 echo:2"], "what is above is not run");
     bench.answer(1, b"two");
     assert_eq!(bench.read(), "ANSWER 2 two");
-    assert!(!bench.session.recorder.let_go);
+    assert!(!bench.session.memory.recorder.let_go);
     bench.answer(0, b"one");
     assert_eq!(bench.read(), "ANSWER 1 one");
     assert_eq!(bench.effects(), ["shut"]);
-    assert!(bench.session.recorder.let_go, "at once, for the link that came after this one");
+    assert!(bench.session.memory.recorder.let_go, "at once, for the link that came after this one");
     assert!(bench.session.wants_input(), "lingering");
     bench.wait(LINGER.as_secs_f64());
     assert_eq!(bench.ended(), Some(reason.to_string()));

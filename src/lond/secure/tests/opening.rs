@@ -13,7 +13,7 @@ fn altered(from: &str, to: &str) -> Vec<u8> {
 #[test]
 fn hello_is_answered_with_the_mark_once_the_supervisor_was_told() {
     let mut bench = Bench::new();
-    bench.session.recorder.floor = 17;
+    bench.session.memory.recorder.floor = 17;
     bench.caller.theirs = window().into();
     bench.send(&hello(window()));
     assert_eq!(bench.effects(), ["opened", &format!("open record {EPOCH}")]);

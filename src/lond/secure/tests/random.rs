@@ -144,7 +144,7 @@ fn every_request_is_answered_once_and_windows_are_kept_whatever_the_interleaving
             }
         }
         assert_eq!(bench.session.credit.held(), 0, "seed {seed}");
-        assert_eq!(bench.session.recorder.answers.len(), critical.len());
+        assert_eq!(bench.session.memory.recorder.answers.len(), critical.len());
         answered += bench.caller.done.len();
         cancelled += withdrawn.len();
     }

@@ -170,7 +170,7 @@ fn a_cancel_of_what_was_never_sent_or_is_critical_ends_the_link() {
     assert_eq!(bench.ended(), None, "the message is still being run");
     bench.answer(0, b"done");
     assert!(bench.ended().unwrap().starts_with("the caller broke the rules: request 1"));
-    assert_eq!(bench.session.recorder.answers[&1].0, b"done");
+    assert_eq!(bench.session.memory.recorder.answers[&1].0, b"done");
 }
 
 #[test]

@@ -25,14 +25,14 @@ fn a_message_that_is_not_taken_is_not_answered_not_recorded_and_is_run_when_it_c
     bench.critical(1, 10, None, "echo:x");
     bench.reply(0, AWAY);
     assert_eq!(bench.read(), "NOT_TAKEN 1 echo: connect: connection refused");
-    assert_eq!((bench.session.recorder.adds, bench.session.recorder.answers.len()), (0, 0));
+    assert_eq!((bench.session.memory.recorder.adds, bench.session.memory.recorder.answers.len()), (0, 0));
     assert_eq!(bench.session.credit.held(), 0, "its part of the window is given back");
     bench.effects();
     bench.critical(2, 10, None, "echo:x");
     assert_eq!(bench.effects(), ["ask in order 0 echo:x"]);
     bench.answer(1, b"done");
     assert_eq!(bench.read(), "ANSWER 2 done");
-    assert_eq!(bench.session.recorder.answers[&10].0, b"done");
+    assert_eq!(bench.session.memory.recorder.answers[&10].0, b"done");
 }
 
 #[test]
@@ -138,10 +138,10 @@ fn one_that_is_not_taken_while_the_link_settles_is_nobodys_and_the_record_is_let
     bench.critical(1, 10, None, "echo:x");
     bench.session.lost("reset".to_owned());
     bench.work();
-    assert!(!bench.session.recorder.let_go);
+    assert!(!bench.session.memory.recorder.let_go);
     bench.reply(0, AWAY);
-    assert!(bench.session.recorder.let_go && bench.ended().is_some());
-    assert_eq!(bench.session.recorder.adds, 0);
+    assert!(bench.session.memory.recorder.let_go && bench.ended().is_some());
+    assert_eq!(bench.session.memory.recorder.adds, 0);
 }
 
 #[test]
@@ -158,7 +158,7 @@ fn what_a_caller_holds_is_said_of_the_messages_that_it_sends_after_that() {
     message(3, 30, 9, b"other:c", &mut bytes);
     bench.send(&bytes);
     assert_eq!(
-        bench.session.recorder.told,
+        bench.session.memory.recorder.told,
         [("other", 10, ""), ("other", 20, "echo"), ("other", 9, "")].map(|(command, settled, held)| (
             command.to_owned(),
             settled,

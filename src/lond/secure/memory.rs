@@ -1,0 +1,141 @@
+//! How a session stands with the record of its caller: whether it can be used, and what is waited
+//! for if not.
+//!
+//! Owns the [`Recorder`], and the two reasons to wait: the record cannot be used (an older link has
+//! it, its disk is sick), or there is no room in it for the answer to another message. Each is
+//! tried again after a pause, and each has waited since some time, after which the session loses
+//! patience.
+
+use super::recorder::{Opening, Recorder};
+use crate::base::log_quota::Repeats;
+use std::time::{Duration, Instant};
+
+/// Pause before the record is opened again while an older link has it.
+pub const BUSY_RETRY: Duration = Duration::from_millis(20);
+
+/// Pause before it is tried again after a failure.
+pub const BROKEN_RETRY: Duration = Duration::from_secs(1);
+
+/// The record cannot be used just now.
+#[derive(Debug)]
+struct Waiting {
+    /// Why.
+    why: String,
+    /// It is tried again then, if a message waits for it.
+    retry: Instant,
+    /// The oldest such message has waited since.
+    since: Option<Instant>,
+}
+
+/// There is no room for the answer to another message. The record is as good as before for those
+/// that are being run: room was set aside for them.
+#[derive(Debug)]
+struct NoRoom {
+    /// Why.
+    why: String,
+    /// The oldest message that may not be run has waited since.
+    since: Instant,
+    /// It is tried again then; `None`: it is being tried.
+    retry: Option<Instant>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Memory<R> {
+    /// The record.
+    pub recorder: R,
+    waits: Option<Waiting>,
+    no_room: Option<NoRoom>,
+    /// What is wrong is said once a minute.
+    repeats: Repeats,
+}
+
+impl<R: Recorder> Memory<R> {
+    /// With a record that is not open yet.
+    pub fn new(recorder: R) -> Memory<R> {
+        Memory { recorder, waits: None, no_room: None, repeats: Repeats::default() }
+    }
+
+    /// Opens the record for this epoch, or tries so again; its mark. None is told where it could
+    /// not be opened, or 0, which is always true. `needed`: a message waits for it.
+    pub fn open(&mut self, epoch: &str, needed: bool, now: Instant) -> u64 {
+        match self.recorder.open(epoch) {
+            Opening::Open(mark) => {
+                self.waits = None;
+                return mark;
+            }
+            Opening::Busy => {
+                let why = "an older link of yours does not end, and has the record of critical messages";
+                self.wait(why, now + BUSY_RETRY, needed, now);
+            }
+            Opening::Failed(cause) => self.failed(&cause, needed, now),
+        }
+        0
+    }
+
+    /// The record cannot be used.
+    pub fn failed(&mut self, cause: &str, needed: bool, now: Instant) {
+        self.say(cause, now);
+        self.wait(cause, now + BROKEN_RETRY, needed, now);
+    }
+
+    fn wait(&mut self, why: &str, retry: Instant, needed: bool, now: Instant) {
+        let since = self.waits.as_ref().and_then(|waiting| waiting.since).or(needed.then_some(now));
+        self.waits = Some(Waiting { why: why.to_owned(), retry, since });
+    }
+
+    fn say(&mut self, cause: &str, now: Instant) {
+        if let Some(line) = self.repeats.line(cause, now) {
+            log::warn!("{line}; critical messages wait");
+        }
+    }
+
+    /// Whether the record can be used.
+    pub fn is_usable(&self) -> bool {
+        self.waits.is_none() && self.recorder.is_open()
+    }
+
+    /// When it is to be opened again, if it cannot.
+    pub fn retry(&self) -> Option<Instant> {
+        self.waits.as_ref().map(|waiting| waiting.retry)
+    }
+
+    /// Whether messages may be looked up now.
+    pub fn takes(&self) -> bool {
+        self.is_usable() && self.no_room.as_ref().is_none_or(|no_room| no_room.retry.is_none())
+    }
+
+    /// When the message that there was no room for is tried again.
+    pub fn room_retry(&self) -> Option<Instant> {
+        self.no_room.as_ref().filter(|_| self.is_usable())?.retry
+    }
+
+    /// Has it tried again now.
+    pub fn try_room_again(&mut self) {
+        if let Some(no_room) = &mut self.no_room {
+            no_room.retry = None;
+        }
+    }
+
+    /// There is no room for the answer to the next message.
+    pub fn wait_for_room(&mut self, cause: &str, now: Instant) {
+        self.say(cause, now);
+        let since = self.no_room.as_ref().map_or(now, |no_room| no_room.since);
+        self.no_room = Some(NoRoom { why: cause.to_owned(), since, retry: Some(now + BROKEN_RETRY) });
+    }
+
+    /// Room is no matter any more.
+    pub fn has_room(&mut self) {
+        self.no_room = None;
+    }
+
+    /// What messages wait for, and since when: `needed` as in [`Memory::open`], `untaken`: some are
+    /// still to be looked up.
+    pub fn waits_for(&self, needed: bool, untaken: bool) -> Option<(&str, Instant)> {
+        match (&self.waits, &self.no_room) {
+            (Some(Waiting { why, since: Some(since), .. }), _) if needed => Some((why, *since)),
+            (None, Some(no_room)) if untaken => Some((&no_room.why, no_room.since)),
+            (Some(_) | None, _) => None,
+        }
+    }
+}
