@@ -23,10 +23,10 @@ use super::protocol::{Message, Terms};
 use super::request::{self, Request};
 use super::session::{ClientId, Session};
 use super::sessions::{Admission, Hoarder, Sessions};
+use super::settings::LinkSettings;
 use crate::base::line::Line;
 use crate::base::log_quota::Repeats;
 use crate::base::{HostId, WireKind};
-use crate::config::{Config, Hosts, Peer};
 use crate::spool::{Disk, Spool};
 use crate::status::{LinkState, PeerStatus};
 use away::Away;
@@ -35,7 +35,6 @@ use handing::Handing;
 use held::Held;
 use sending::{Kept, Sender, answer_to, enqueue};
 use std::collections::VecDeque;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// How long the programs wait for a dial to end before they are answered `con_lost`, when the child is new or the peer
@@ -96,8 +95,7 @@ struct Counters {
 pub struct Broker<D: Disk> {
     peer: HostId,
     wire: WireKind,
-    delayed_dir: PathBuf,
-    hosts: Hosts,
+    settings: LinkSettings,
     sessions: Sessions,
     /// Programs whose lines wait to be served, in turn.
     queue: VecDeque<ClientId>,
@@ -144,18 +142,12 @@ pub struct Broker<D: Disk> {
 }
 
 impl<D: Disk> Broker<D> {
-    /// The broker of `peer`, with the peer's spool, and a link that is dialled at the first [`Broker::turn`].
-    /// With `barred` the link is never dialled, for that reason.
-    pub fn new(
-        config: &Config,
-        peer: &Peer,
-        spool: Spool<D>,
-        barred: Option<&str>,
-        seed: u64,
-        now: Now,
-    ) -> Broker<D> {
+    /// The broker of one peer, with the peer's spool, and a link that is dialled at the first [`Broker::turn`]; where its
+    /// keys are [`super::settings::LinkKeys::Barred`], never.
+    pub fn new(settings: LinkSettings, spool: Spool<D>, seed: u64, now: Now) -> Broker<D> {
+        let peer = &settings.peer;
         let terms = Terms {
-            caller: config.id.clone(),
+            caller: settings.id.clone(),
             called: peer.host.id.clone(),
             epoch: spool.epoch().to_owned(),
             window: peer.window,
@@ -164,12 +156,10 @@ impl<D: Disk> Broker<D> {
         Broker {
             peer: peer.host.id.clone(),
             wire: peer.wire,
-            delayed_dir: config.spool_dir.clone(),
-            hosts: config.hosts.clone(),
             sessions: Sessions::new(peer.max_line, now.mono),
             queue: VecDeque::new(),
             touched: Vec::new(),
-            link: Link::new(peer, terms, barred, seed, now),
+            link: Link::new(peer, terms, settings.keys.barred(), seed, now),
             pending: Pending::new(peer.request_timeout, peer.wire),
             spool,
             stores: Vec::new(),
@@ -194,6 +184,7 @@ impl<D: Disk> Broker<D> {
             reported: (0, 0, 0),
             reported_at: now.mono,
             turned_at: now,
+            settings,
         }
     }
 

@@ -12,26 +12,19 @@ use super::handover::Passage;
 use super::link::Now;
 use super::permlog::PermLog;
 use super::reactor::Reactor;
+use super::settings::{LinkKeys, LinkSettings};
+use crate::base::Pin;
 use crate::base::disk::{Guarded, RealDisk, locked_by};
-use crate::base::{Pin, WireKind};
-use crate::config::{Config, Peer};
 use crate::spool::{Spool, SpoolLock};
 use crate::supervise::control::Channel;
 use crate::supervise::places::{child_holder, is_same_place};
 use crate::supervise::title;
-use crate::wire::secure::{HostKey, KeyError, TlsIdentity};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::error::Error;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// Times that a key which the system does not let us read is tried again.
-const KEY_TRIES: u32 = 10;
-/// Pause between two of them.
-const KEY_PAUSE: Duration = Duration::from_millis(100);
 
 /// How much longer than `drain_timeout` the child of a `lonc` that was killed may take to end.
 const ORPHAN_GRACE: Duration = Duration::from_secs(2);
@@ -41,10 +34,10 @@ const LOCK_PAUSE: u8 = 50;
 /// What a link child is born with.
 #[derive(Debug)]
 pub struct Seed {
-    /// The whole configuration.
-    pub config: Arc<Config>,
-    /// The peer to serve.
-    pub peer: Peer,
+    /// Whom to serve, and how.
+    pub settings: LinkSettings,
+    /// The peer's pins, on the secure wire.
+    pub pins: Vec<Pin>,
     /// The peer's local socket, listening; non-blocking.
     pub listener: UnixListener,
     /// The child's end of the control socket: receives `ToLink`, sends `FromLink`.
@@ -55,7 +48,7 @@ pub struct Seed {
 
 /// Serves one peer until told to stop; exits 0 then.
 pub fn run(seed: Seed) -> ! {
-    let peer = seed.peer.host.id.clone();
+    let peer = seed.settings.peer.host.id.clone();
     match serve(seed) {
         Ok(()) => std::process::exit(0),
         Err(error) => {
@@ -66,22 +59,23 @@ pub fn run(seed: Seed) -> ! {
 }
 
 fn serve(seed: Seed) -> Result<(), Box<dyn Error>> {
-    let Seed { config, peer, listener, control, passage } = seed;
+    let Seed { settings, pins, listener, control, passage } = seed;
+    let peer = settings.peer.clone();
     crate::base::logging::set_host(peer.host.id.as_str());
     title::set(&format!("{} starting", peer.host.id));
-    let dir = config.spool_path(&peer.host.id);
-    let ourselves = child_holder("lonc", &config);
+    let dir = settings.spool_path();
+    let ourselves = child_holder("lonc", &settings.run_dir);
     let lock = take_lock(&ourselves, peer.drain_timeout, &dir, control.as_fd());
     let disk = Guarded::new(RealDisk, &dir, lock, ourselves);
     let spool = Spool::open(disk, &dir, peer.spool);
     let now = Now { mono: Instant::now(), wall: jiff::Timestamp::now() };
-    let (keys, barred) = match keys(&config, &peer) {
-        Ok(keys) => (keys, None),
-        Err(why) => (None, Some(why)),
+    let keys = match &settings.keys {
+        LinkKeys::Shown(identity) => Some((identity.clone(), pins)),
+        LinkKeys::None | LinkKeys::Barred(_) => None,
     };
-    let broker = Broker::new(&config, &peer, spool, barred.as_deref(), getrandom::u64()?, now);
+    let permlog = PermLog::new(&settings.log_dir);
+    let broker = Broker::new(settings, spool, getrandom::u64()?, now);
     let control = Channel::from_fd(control)?;
-    let permlog = PermLog::new(&config.log_dir);
     Reactor::new(peer, keys, broker, listener, control, passage, permlog)?.run()?;
     Ok(())
 }
@@ -124,33 +118,6 @@ fn wait_supervised(control: BorrowedFd<'_>) -> bool {
     let mut ends = [PollFd::new(control, PollFlags::empty())];
     let waited = poll(&mut ends, PollTimeout::from(LOCK_PAUSE));
     !waited.is_ok_and(|ended| ended > 0)
-}
-
-/// What the peer is shown and what it is to show, where the wire asks for keys.
-///
-/// # Errors
-/// There is no way to know the peer, or to be known: what to put right. The peer is not dialled then; a key or pin that is
-/// mended is seen at the next reload.
-fn keys(config: &Config, peer: &Peer) -> Result<Option<(TlsIdentity, Vec<Pin>)>, String> {
-    if peer.wire == WireKind::Classic {
-        return Ok(None);
-    }
-    let pins = config.pins.of(&peer.host.id).to_vec();
-    if pins.is_empty() {
-        return Err(format!("no pin for {} in {}", peer.host.id, config.pins_file.display()));
-    }
-    // A link that cannot be made for want of it waits for a reload: a moment's want is not to cost that.
-    let mut key = HostKey::load(&config.key_dir);
-    for _ in 0..KEY_TRIES {
-        let Err(error @ KeyError::Read { .. }) = &key else { break };
-        log::warn!("{error}; tried again");
-        // Nothing is served yet that this could hold up: the programs of this peer wait in the backlog of its socket.
-        std::thread::sleep(KEY_PAUSE);
-        key = HostKey::load(&config.key_dir);
-    }
-    let key = key.map_err(|error| error.to_string())?;
-    let identity = TlsIdentity::new(&key).map_err(|error| error.to_string())?;
-    Ok(Some((identity, pins)))
 }
 
 #[cfg(test)]

@@ -18,5 +18,6 @@ pub mod request;
 pub mod resolve;
 pub mod session;
 pub mod sessions;
+pub mod settings;
 pub mod supervisor;
 pub mod turn;

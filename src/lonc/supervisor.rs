@@ -25,14 +25,15 @@ mod watch;
 pub use left::Left;
 
 use super::entry::{self, Seed};
+use super::settings::Links;
+use crate::base::HostId;
 use crate::base::log_quota::Repeats;
-use crate::base::{HostId, Pin};
 use crate::status::LinkState;
 use crate::supervise::admin::{About, Admin, Asked};
-use crate::supervise::anew;
 use crate::supervise::control::ToLink;
 use crate::supervise::insist::insist;
 use crate::supervise::limit::raise_descriptor_limit;
+use crate::supervise::own_key::OwnKey;
 use crate::supervise::signals::{Signal, Signals};
 use crate::supervise::sockets::{self, LocalSocket};
 use crate::supervise::startup::{self, Start};
@@ -128,8 +129,8 @@ struct Supervisor<'a> {
     passages: Passages,
     board: Board,
     admin: Admin,
-    /// The pin of this host's own key, where there is one.
-    key: Option<Pin>,
+    /// What the links depend on.
+    links: Links,
     /// `None` where the system has no watch for us: `keep_watch` tries again.
     watch: Option<Watch>,
     /// Why there was none the last time, if it was said.
@@ -164,14 +165,13 @@ impl<'a> Supervisor<'a> {
         let mut take = |number| descriptors.as_mut().and_then(|left| left.take(number));
         let config = &start.config;
         raise_descriptor_limit(config.peers.len(), DESCRIPTORS_A_PEER);
-        let key = match anew::own_pin(config) {
-            Ok(key) => key,
-            // Refused at the start, where somebody looks; a program that serves already goes on.
-            Err(problems) if left.is_none() => return Err(SupervisorError::Key(problems.join("; "))),
-            Err(problems) => {
-                problems.iter().for_each(|problem| log::error!("{problem}; no secure link can be made"));
-                None
-            }
+        // Refused at the start, where somebody looks; a program that serves already goes on.
+        let key = if left.is_none() {
+            OwnKey::load(config).map_err(|problems| SupervisorError::Key(problems.join("; ")))?
+        } else {
+            let (key, problem) = OwnKey::load_again(config);
+            problem.iter().for_each(|problem| log::error!("{problem}; no secure link can be made"));
+            key
         };
         let admin_fd = left.as_ref().and_then(|left| left.admin).and_then(&mut take);
         let mut admin_left = admin_fd.zip(left.as_ref().map(|left| left.admin_mark));
@@ -185,7 +185,6 @@ impl<'a> Supervisor<'a> {
             Admin::new(&admin_path, admin_left.take(), poll.registry(), ADMIN)
         });
         let admin = admin.map_err(SupervisorError::Admin)?;
-        // What is wrong with the key is for the children to say, who need it; a reload refuses such a key.
         let left_watch = left.as_ref().and_then(|left| left.watch);
         let watch = left_watch.and_then(|left| {
             Watch::take_over(left, &mut take, &config.spool_dir, poll.registry(), WATCH)
@@ -196,7 +195,8 @@ impl<'a> Supervisor<'a> {
         });
         let started = left.as_ref().map_or_else(Timestamp::now, |left| left.started);
         let mut board = Board::new(config, started, now);
-        board.set_own_pin(key);
+        board.set_own_pin(key.pin());
+        let links = Links::new(config.clone(), key);
         let mut supervisor = Supervisor {
             start,
             entry,
@@ -210,7 +210,7 @@ impl<'a> Supervisor<'a> {
             passages: Passages::default(),
             board,
             admin,
-            key,
+            links,
             watch,
             watch_trouble: None,
             watch_again: false,
@@ -387,21 +387,21 @@ impl<'a> Supervisor<'a> {
     }
 
     fn fork(&mut self, id: &HostId) -> io::Result<u32> {
-        let (Some(peer), Some(listener)) = (self.start.config.peer(id), self.listeners.get(id)) else {
+        let (Some(settings), Some(listener)) = (self.links.of(id), self.listeners.get(id)) else {
             return Err(io::Error::new(io::ErrorKind::NotFound, "it has no socket"));
         };
-        let (peer, listener) = (peer.clone(), listener.listener().try_clone()?);
+        let (pins, listener) = (self.links.pins(id).into_iter().collect(), listener.listener().try_clone()?);
         let passage = self.passages.for_child(id)?;
         let token = next(&mut self.next_token);
         let control = self.children.open_control(id, token, self.poll.registry())?;
         self.untold.remove(id);
         let mut keep = vec![listener.as_raw_fd(), control.as_raw_fd()];
         keep.extend(passage.ends().map(|end| end.as_raw_fd()));
-        let (entry, config) = (self.entry, self.start.config.clone());
+        let entry = self.entry;
         let forked = spawn::spawn(keep, move || {
-            crate::base::logging::set_host(peer.host.id.as_str());
-            title::set(&format!("{} starting", peer.host.id));
-            entry(Seed { config, peer, listener, control, passage })
+            crate::base::logging::set_host(settings.peer.host.id.as_str());
+            title::set(&format!("{} starting", settings.peer.host.id));
+            entry(Seed { settings, pins, listener, control, passage })
         });
         if forked.is_err() {
             self.children.close_control(id, self.poll.registry());

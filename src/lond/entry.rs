@@ -11,14 +11,15 @@ use super::first_byte::{self, First};
 use super::ledger::Ledger;
 use super::reactor::{Accepted, Reactor, SetupError};
 use super::serve::LINGER;
+use super::settings::{Directory, ServeSettings};
 use crate::base::logging;
-use crate::base::{HostId, Pin, Pins};
-use crate::config::{Config, Host};
+use crate::base::{HostId, Pin};
+use crate::config::Host;
 use crate::net::tcp;
 use crate::supervise::control::{Channel, FromServe, ToServe};
 use crate::supervise::signals::ToldToEnd;
 use crate::supervise::title;
-use crate::wire::secure::{Admission, HostKey, KeyError, TlsIdentity, Tunnel, TunnelError};
+use crate::wire::secure::Tunnel;
 use socket2::SockRef;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -26,22 +27,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Why a secure link cannot be served, whoever calls.
-#[derive(Debug, thiserror::Error)]
-enum SecureError {
-    /// This host's key cannot be used.
-    #[error(transparent)]
-    Key(#[from] KeyError),
-    /// There can be no tunnel with it.
-    #[error(transparent)]
-    Tunnel(#[from] TunnelError),
-}
-
 /// What a link child is born with.
 #[derive(Debug)]
 pub struct Seed {
-    /// The whole configuration.
-    pub config: Arc<Config>,
+    /// How to serve.
+    pub settings: Arc<ServeSettings>,
+    /// Who may call.
+    pub directory: Arc<Directory>,
     /// The accepted connection; non-blocking.
     pub stream: TcpStream,
     /// Where it comes from.
@@ -69,8 +61,8 @@ pub fn run(seed: Seed) -> ! {
 
 /// Serves one link to its end.
 fn serve(seed: Seed) -> Result<(), SetupError> {
-    let Seed { config, stream, remote, caller, control, ledger } = seed;
-    let opening_deadline = Instant::now() + config.lond.opening_timeout;
+    let Seed { settings, directory, stream, remote, caller, control, ledger } = seed;
+    let opening_deadline = Instant::now() + settings.opening_timeout;
     title::set(&format!("{} opening", remote.ip()));
     if let Err(error) = tcp::set_up(SockRef::from(&stream)) {
         // The link can do without, and if it is broken that will show.
@@ -83,29 +75,29 @@ fn serve(seed: Seed) -> Result<(), SetupError> {
         tell_spoke(&control);
     }
     match first {
-        Ok(First::Tls) => match tunnel(&config) {
-            Ok(tunnel) => {
-                let (tunnel, own) = tunnel;
-                let suspect = Suspect::new(config.clone(), own, caller);
-                let accepted = Accepted::Secure { tunnel: Box::new(tunnel), suspect };
-                Reactor::new(config, accepted, stream, control, told, ledger, opening_deadline)?.run();
+        Ok(First::Tls) => match tunnel(&directory) {
+            Ok((tunnel, own)) => {
+                let suspect = Suspect::new(directory.clone(), own, caller);
+                let accepted = Accepted::Secure { tunnel: Box::new(tunnel), suspect, directory };
+                Reactor::new(settings, accepted, stream, control, told, ledger, opening_deadline)?.run();
             }
             Err(error) => tell_refused(control, format!("the secure wire cannot be served: {error}")),
         },
-        Ok(First::Other) if !config.lond.classic => {
+        Ok(First::Other) if !directory.classic() => {
             refuse(&stream);
             tell_refused(control, "the classic wire is refused".to_owned());
         }
-        Ok(First::Other) => match find_caller(&config, remote, caller.as_ref(), opening_deadline).cloned() {
+        Ok(First::Other) => match find_caller(&directory, remote, caller.as_ref(), opening_deadline).cloned()
+        {
             Some(caller) => {
                 knows(&ledger, &caller.id, Instant::now());
                 title::set(&format!("{} opening", caller.id));
                 let accepted = Accepted::Classic(&caller);
-                Reactor::new(config, accepted, stream, control, told, ledger, opening_deadline)?.run();
+                Reactor::new(settings, accepted, stream, control, told, ledger, opening_deadline)?.run();
             }
             None => {
                 refuse(&stream);
-                let hosts = config.hosts_file.display();
+                let hosts = directory.hosts_file().display();
                 tell_refused(control, format!("the address is that of no host in {hosts}"));
             }
         },
@@ -129,14 +121,11 @@ pub(super) fn knows(ledger: &Ledger, caller: &HostId, now: Instant) {
     }
 }
 
-/// The called end of a tunnel that takes the hosts which are both in the table and in the pins; and this host's pin.
-fn tunnel(config: &Config) -> Result<(Tunnel, Pin), SecureError> {
-    let key = HostKey::load(&config.key_dir)?;
-    let identity = TlsIdentity::new(&key)?;
-    // This host does not call itself: who shows its key does not belong here.
-    let others = config.hosts.iter().filter(|host| host.id != config.id);
-    let pins = others.flat_map(|host| config.pins.of(&host.id).iter().map(|pin| (host.id.clone(), *pin)));
-    Ok((Tunnel::called(&Admission::new(&identity, Pins::from_pairs(pins))?)?, key.pin()))
+/// The called end of a tunnel, and this host's pin.
+fn tunnel(directory: &Directory) -> Result<(Tunnel, Pin), String> {
+    let admission = directory.admission()?;
+    let tunnel = Tunnel::called(admission).map_err(|error| error.to_string())?;
+    Ok((tunnel, admission.own_pin()))
 }
 
 /// The supervisor need not hold it for one that is silent.
@@ -160,14 +149,14 @@ fn tell_refused(control: OwnedFd, why: String) {
 }
 
 fn find_caller<'a>(
-    config: &'a Config,
+    directory: &'a Directory,
     remote: SocketAddr,
     known: Option<&HostId>,
     deadline: Instant,
 ) -> Option<&'a Host> {
     match known {
-        Some(id) => config.hosts.get(id),
-        None => access::identify(config.hosts.iter(), remote.ip(), deadline, access::addresses),
+        Some(id) => directory.hosts().get(id),
+        None => access::identify(directory.hosts().iter(), remote.ip(), deadline, access::addresses),
     }
 }
 
@@ -194,6 +183,9 @@ fn say_refused(mut stream: &TcpStream) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
+    use crate::supervise::own_key::OwnKey;
+    use crate::wire::secure::{HostKey, TlsIdentity, TunnelError};
     use std::time::Duration;
 
     #[test]
@@ -224,8 +216,10 @@ mod tests {
         stream.set_nonblocking(true).unwrap();
         let (ours, control) = crate::supervise::control::pair().unwrap();
         let known = HostId::new("msua2").unwrap();
+        let (key, _) = OwnKey::load_again(&config);
         let seed = Seed {
-            config: config.into(),
+            settings: ServeSettings::of(&config).into(),
+            directory: Directory::new(config.into(), &key).into(),
             stream,
             remote,
             caller: by_address.then_some(known),

@@ -16,6 +16,7 @@ pub mod record;
 pub mod secure;
 pub mod serve;
 pub mod service;
+pub mod settings;
 pub mod supervisor;
 mod suspect;
 pub mod turn;

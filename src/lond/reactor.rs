@@ -26,11 +26,12 @@ use super::access;
 use super::ledger::Ledger;
 use super::serve::{self, Serve};
 use super::service::{Route, Service};
+use super::settings::{Directory, ServeSettings};
 use super::turn::{Link, Turn};
 use crate::base::line::READ_SIZE;
 use crate::base::logging;
 use crate::base::{HostId, Pin};
-use crate::config::{Config, Host};
+use crate::config::Host;
 use crate::net::{Events, Interest, Poll, Registry, Stream, TcpStream, Token};
 use crate::supervise::control::{Channel, FromServe, ToServe};
 use crate::supervise::signals::ToldToEnd;
@@ -88,6 +89,8 @@ pub enum Accepted<'a> {
         tunnel: Box<Tunnel>,
         /// What is known of it if its key is not taken.
         suspect: Suspect,
+        /// Where it is looked up by its key.
+        directory: Arc<Directory>,
     },
 }
 
@@ -103,7 +106,9 @@ pub struct Reactor {
 /// What a turn has of the world.
 #[derive(Debug)]
 struct Sockets {
-    config: Arc<Config>,
+    settings: Arc<ServeSettings>,
+    /// Where a caller is looked up by its key.
+    directory: Option<Arc<Directory>>,
     registry: Registry,
     /// One buffer for every read; small until it is known who calls.
     scratch: Box<[u8]>,
@@ -129,28 +134,28 @@ struct Known {
 }
 
 impl Known {
-    fn new(config: &Config, caller: &HostId, pin: Option<Pin>, now: Instant) -> Known {
+    fn new(settings: &ServeSettings, caller: &HostId, pin: Option<Pin>, now: Instant) -> Known {
         let tokens = (FIRST_HANDLER..).step_by(handlers::TOKENS);
-        let handlers = config.handlers.iter().zip(tokens);
+        let handlers = settings.handlers.iter().zip(tokens);
         Known {
             caller: caller.clone(),
             pin,
             handlers: handlers
-                .map(|(handler, token)| Handler::new(handler, config.lond.max_line, token, now))
+                .map(|(handler, token)| Handler::new(handler, settings.max_line, token, now))
                 .collect(),
-            tally: Tally::new(config.handlers.iter().map(|handler| &*handler.name), now),
-            ask_back: AskBack::new(config.socket_path(caller), ASK_BACK),
+            tally: Tally::new(settings.handlers.iter().map(|handler| &*handler.name), now),
+            ask_back: AskBack::new(settings.run_dir.join(caller.as_str()), ASK_BACK),
         }
     }
 }
 
 /// What `caller` is served with.
-fn service(config: &Config, caller: &Host) -> Service {
-    let routes = config
+fn service(settings: &ServeSettings, caller: &Host) -> Service {
+    let routes = settings
         .handlers
         .iter()
         .map(|handler| Route { name: handler.name.clone(), allowed: access::allowed(handler, caller) });
-    Service { id: config.id.clone(), caller: caller.id.clone(), routes: routes.collect() }
+    Service { id: settings.id.clone(), caller: caller.id.clone(), routes: routes.collect() }
 }
 
 impl Reactor {
@@ -160,7 +165,7 @@ impl Reactor {
     /// # Errors
     /// When the system gives no poll, no random numbers, or refuses a socket.
     pub fn new(
-        config: Arc<Config>,
+        settings: Arc<ServeSettings>,
         accepted: Accepted<'_>,
         stream: std::net::TcpStream,
         control: OwnedFd,
@@ -179,25 +184,27 @@ impl Reactor {
             .register(&mut control, CONTROL, Interest::READABLE | Interest::WRITABLE)
             .map_err(fail("watch control socket"))?;
         registry.register(&mut told, SIGNALS, Interest::READABLE).map_err(fail("watch signals"))?;
-        let (wire, known) = match accepted {
-            Accepted::Secure { tunnel, suspect } => {
-                (Wire::Secure(Box::new(SecureLink::new(*tunnel, suspect, opening_deadline))), None)
+        let (wire, known, directory) = match accepted {
+            Accepted::Secure { tunnel, suspect, directory } => {
+                let link = SecureLink::new(*tunnel, suspect, opening_deadline);
+                (Wire::Secure(Box::new(link)), None, Some(directory))
             }
             Accepted::Classic(caller) => {
                 let seed = getrandom::u64().map_err(io::Error::other).map_err(fail("read random numbers"))?;
-                let settings = serve::Settings {
-                    service: service(&config, caller),
-                    max_line: config.lond.max_line,
-                    drain_timeout: config.lond.drain_timeout,
+                let own = serve::Settings {
+                    service: service(&settings, caller),
+                    max_line: settings.max_line,
+                    drain_timeout: settings.drain_timeout,
                 };
-                let serve = Serve::new(settings, fastrand::Rng::with_seed(seed), opening_deadline);
-                let known = Known::new(&config, &caller.id, None, Instant::now());
-                (Wire::Classic(Box::new(serve)), Some(known))
+                let serve = Serve::new(own, fastrand::Rng::with_seed(seed), opening_deadline);
+                let known = Known::new(&settings, &caller.id, None, Instant::now());
+                (Wire::Classic(Box::new(serve)), Some(known), None)
             }
         };
         let read_size = if known.is_some() { READ_SIZE } else { OPENING_READ };
         let sockets = Sockets {
-            config,
+            settings,
+            directory,
             registry: poll.registry().try_clone().map_err(fail("watch with a poll"))?,
             scratch: vec![0; read_size].into_boxed_slice(),
             link: Some(link),

@@ -54,15 +54,16 @@ pub use left::Left;
 
 use super::entry::{self, Seed};
 use super::ledger::Ledger;
+use super::settings::{Directory, ServeSettings};
+use crate::base::HostId;
 use crate::base::log_quota::Repeats;
-use crate::base::{HostId, Pin};
 use crate::net::listen::only_v6;
 use crate::status;
 use crate::supervise::admin::{About, Admin, Asked};
-use crate::supervise::anew;
 use crate::supervise::control::{Channel, FromServe, ToServe};
 use crate::supervise::insist::insist;
 use crate::supervise::limit::raise_descriptor_limit;
+use crate::supervise::own_key::OwnKey;
 use crate::supervise::signals::{Signal, Signals};
 use crate::supervise::startup::{self, Start};
 use crate::supervise::{lock, sockets, spawn, title};
@@ -80,6 +81,7 @@ use said::{Said, Visits};
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How much longer than its own deadline a child may take before it is killed.
@@ -159,8 +161,11 @@ struct Supervisor<'a> {
     names: Names,
     /// Children that there are descriptors for.
     descriptors: usize,
-    /// The pin of this host's own key, where there is one.
-    key: Option<Pin>,
+    /// What links are served by, and who may call.
+    settings: Arc<ServeSettings>,
+    directory: Arc<Directory>,
+    /// This host's own key.
+    key: OwnKey,
     admin: Admin,
     board: Board,
     /// What is said of callers who are turned away, of those beyond `max_opening`, and of links that cannot be started.
@@ -207,14 +212,13 @@ impl<'a> Supervisor<'a> {
             None => (None, None),
         };
         let config = &start.config;
-        let key = match anew::own_pin(config) {
-            Ok(key) => key,
-            // Refused at the start, where somebody looks; a program that serves already goes on.
-            Err(problems) if left.is_none() => return Err(SupervisorError::Key(problems.join("; "))),
-            Err(problems) => {
-                problems.iter().for_each(|problem| log::error!("{problem}; the secure wire is not served"));
-                None
-            }
+        // Refused at the start, where somebody looks; a program that serves already goes on.
+        let key = if left.is_none() {
+            OwnKey::load(config).map_err(|problems| SupervisorError::Key(problems.join("; ")))?
+        } else {
+            let (key, problem) = OwnKey::load_again(config);
+            problem.iter().for_each(|problem| log::error!("{problem}; the secure wire is not served"));
+            key
         };
         let (mut next_token, mut listeners, mut missing) = (FIRST_FREE, Vec::new(), Vec::new());
         if left.is_none() {
@@ -246,10 +250,12 @@ impl<'a> Supervisor<'a> {
         let admin = admin.map_err(SupervisorError::Admin)?;
         let started = left.as_ref().and_then(|left| left.started).unwrap_or_else(Timestamp::now);
         let counts = left.as_ref().map(|left| left.counts).unwrap_or_default();
-        let callers = Callers::new(config, key);
+        let callers = Callers::new(config, key.pin());
         let most_links = raise_descriptor_limit(room::links_of(config), DESCRIPTORS_A_LINK);
         let mut board = Board::new(started, counts, now);
-        board.set_own_pin(key);
+        board.set_own_pin(key.pin());
+        let settings = Arc::new(ServeSettings::of(config));
+        let directory = Arc::new(Directory::new(config.clone(), &key));
         let mut supervisor = Supervisor {
             start,
             entry,
@@ -264,6 +270,8 @@ impl<'a> Supervisor<'a> {
             lobby: Lobby::default(),
             names: Names::default(),
             descriptors: most_links,
+            settings,
+            directory,
             key,
             admin,
             board,

@@ -1,14 +1,14 @@
 //! What is known of a caller whose key is not taken: what a person looks for in the log. Pure.
 
+use super::settings::Directory;
 use crate::base::{HostId, Pin};
-use crate::config::Config;
 use crate::wire::secure::TunnelError;
 use std::sync::Arc;
 
 /// A caller that may have to be turned away.
 #[derive(Debug)]
 pub struct Suspect {
-    config: Arc<Config>,
+    directory: Arc<Directory>,
     /// The pin of this host's own key.
     own: Pin,
     by_address: Option<HostId>,
@@ -16,8 +16,8 @@ pub struct Suspect {
 
 impl Suspect {
     /// Who calls from an address that is this host's, if it is one's. `own`: this host's pin.
-    pub fn new(config: Arc<Config>, own: Pin, by_address: Option<HostId>) -> Suspect {
-        Suspect { config, own, by_address }
+    pub fn new(directory: Arc<Directory>, own: Pin, by_address: Option<HostId>) -> Suspect {
+        Suspect { directory, own, by_address }
     }
 
     /// Why it is turned away, with what is known of its key and its address.
@@ -34,14 +34,15 @@ impl Suspect {
 
     /// What is known of a key that is not taken.
     fn owner(&self, pin: &Pin) -> Option<String> {
-        let Config { id, hosts, hosts_file, pins, .. } = &*self.config;
-        match pins.who(pin) {
+        let id = self.directory.id();
+        match self.directory.pins().who(pin) {
             _ if *pin == self.own => Some("it shows this host's own key: a copy of this machine?".to_owned()),
             Some(host) if host == id => {
                 Some(format!("it shows a key of this host, {id}: a copy of this machine?"))
             }
-            Some(host) if hosts.get(host).is_none() => {
-                Some(format!("a known pin, that of {host}, which has no line in {}", hosts_file.display()))
+            Some(host) if self.directory.hosts().get(host).is_none() => {
+                let file = self.directory.hosts_file().display();
+                Some(format!("a known pin, that of {host}, which has no line in {file}"))
             }
             Some(_) | None => None,
         }
@@ -49,7 +50,7 @@ impl Suspect {
 
     fn address(&self) -> String {
         let Some(id) = &self.by_address else { return "the address is no host's either".to_owned() };
-        let pins: Vec<String> = self.config.pins.of(id).iter().map(ToString::to_string).collect();
+        let pins: Vec<String> = self.directory.pins().of(id).iter().map(ToString::to_string).collect();
         let expected = if pins.is_empty() { "no pin is known".to_owned() } else { pins.join(" or ") };
         format!("by the address it is {id}, of which was expected: {expected}")
     }

@@ -18,11 +18,8 @@
 use super::background;
 use super::startup::Load;
 use crate::base::json_path::JsonPath;
-use crate::base::{HostId, Pin};
 use crate::config::{Config, ConfigErrors};
-use crate::wire::secure::{HostKey, KeyError};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
 
 /// What stands before a problem in the answer to `reload`.
 pub const ERROR: &str = "error:";
@@ -90,29 +87,4 @@ pub fn taken_over(config: &Config, done: &str) -> String {
 /// `1 link`, `2 links`.
 pub fn links(count: usize) -> String {
     if count == 1 { "1 link".to_owned() } else { format!("{count} links") }
-}
-
-/// The pin of this host's own key; `None` where there is no key, or no other host has a pin: then nothing needs it.
-///
-/// # Errors
-/// The key is there and cannot be used; what is wrong with it.
-pub fn own_pin(config: &Config) -> Result<Option<Pin>, Vec<String>> {
-    if !needs_key(config) {
-        return Ok(None);
-    }
-    match HostKey::load(&config.key_dir) {
-        Ok(key) => Ok(Some(key.pin())),
-        Err(KeyError::Missing(_)) => Ok(None),
-        Err(error) => Err(vec![error.to_string()]),
-    }
-}
-
-/// Whether another host has a pin: then this one needs a key to show.
-pub fn needs_key(config: &Config) -> bool {
-    config.peers.iter().any(|peer| !config.pins.of(&peer.host.id).is_empty())
-}
-
-/// The pins of a host, in an order of their own: that of the file means nothing.
-pub fn pins_of(config: &Config, host: &HostId) -> BTreeSet<Pin> {
-    config.pins.of(host).iter().copied().collect()
 }

@@ -20,6 +20,7 @@
 //! | `admin` | the socket on which `lon status` and `lon reload` ask |
 //! | `publish` | files of the status: when they are written, and how |
 //! | `anew` | what a reload reads, and what it cannot change |
+//! | `own_key` | this host's key, as all links show it |
 //! | `insist` | steps that a process which serves already tries again |
 
 // Whatever comes from outside, a supervisor goes on: nothing here may panic.
@@ -34,6 +35,7 @@ pub mod image;
 pub mod insist;
 pub mod limit;
 pub mod lock;
+pub mod own_key;
 pub mod places;
 pub mod publish;
 pub mod restart;

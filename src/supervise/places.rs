@@ -109,7 +109,7 @@ impl Places {
             Some(fd) => PidLock::adopt(fd, &path),
             None => PidLock::take(&path)?,
         };
-        let spool = spool.map(|(fd, path)| PidLock::adopt(fd, &path).with_note(&note(config)));
+        let spool = spool.map(|(fd, path)| PidLock::adopt(fd, &path).with_note(&note(&config.run_dir)));
         // An older program leaves none, and the configuration may name another folder: seen to at once.
         Ok(Places {
             program,
@@ -271,23 +271,23 @@ fn without(error: &LockError) -> String {
 }
 
 fn take_spool(program: &str, config: &Config) -> Result<PidLock, LockError> {
-    PidLock::take(&spool_lock(program, config)).map(|lock| lock.with_note(&note(config)))
+    PidLock::take(&spool_lock(program, config)).map(|lock| lock.with_note(&note(&config.run_dir)))
 }
 
 /// The lock that lies with the spool: one for each `run_dir`. Names with a leading dot are nobody's message.
 fn spool_lock(program: &str, config: &Config) -> PathBuf {
-    let number = crc32fast::hash(run_dir(config).as_os_str().as_encoded_bytes());
+    let number = crc32fast::hash(real_path(&config.run_dir).as_os_str().as_encoded_bytes());
     config.spool_dir.join(format!(".{program}.{number:08x}.lock"))
 }
 
-fn note(config: &Config) -> String {
-    format!("run_dir {}", run_dir(config).display())
+fn note(run_dir: &Path) -> String {
+    format!("run_dir {}", real_path(run_dir).display())
 }
 
 /// What a child of the supervisor says of itself in the lock of a folder that it alone may use.
-pub fn child_holder(program: &str, config: &Config) -> String {
+pub fn child_holder(program: &str, run_dir: &Path) -> String {
     let (parent, child) = (nix::unistd::getppid(), std::process::id());
-    format!("{program}, process {parent} (its child {child}), {}", note(config))
+    format!("{program}, process {parent} (its child {child}), {}", note(run_dir))
 }
 
 /// Whether two who said so of themselves have one `run_dir`: then one is of the same program, or of what was left of it.
@@ -297,15 +297,10 @@ pub fn is_same_place(one: &str, other: &str) -> bool {
 }
 
 /// The folder, whichever way leads to it.
-fn run_dir(config: &Config) -> PathBuf {
+fn real_path(run_dir: &Path) -> PathBuf {
     let above = |path: &Path| Some(path.parent()?.canonicalize().ok()?.join(path.file_name()?));
     // While it is away its name alone counts, as it will be made again.
-    config
-        .run_dir
-        .canonicalize()
-        .ok()
-        .or_else(|| above(&config.run_dir))
-        .unwrap_or_else(|| config.run_dir.clone())
+    run_dir.canonicalize().ok().or_else(|| above(run_dir)).unwrap_or_else(|| run_dir.to_owned())
 }
 
 #[cfg(test)]

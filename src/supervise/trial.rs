@@ -10,9 +10,9 @@
 //! It takes over no descriptor, and touches no lock, pid file or socket. What is wrong it says through the pipe, a line
 //! each after [`PROBLEMS`], and exits 1; of a panic the log has the place. A signal to stop ends it.
 
-use super::anew;
 use super::background;
 use super::handoff;
+use super::own_key::OwnKey;
 use super::signals::{Signal, Signals};
 use super::startup::{self, Legacy, Load};
 use super::title;
@@ -101,12 +101,12 @@ fn prove<L: Legacy>(
         .map_err(one)?;
     let look = || {
         let config = load(file).map_err(|ConfigErrors(problems)| lines(&problems))?;
-        let key = anew::own_pin(&config)?;
+        let key = OwnKey::load(&config)?;
         let changed = common.ground.as_ref().map(|ground| ground.changed_in(&config)).unwrap_or_default();
         if !changed.is_empty() {
             return Err(changed);
         }
-        if common.key && key.is_none() && anew::needs_key(&config) {
+        if common.key && key.is_missed() {
             return Err(vec![format!("{}: the key is gone", config.key_dir.display())]);
         }
         background::can_make_folders(&config).map_err(one)?;

@@ -10,20 +10,21 @@ use crate::sabotage::Sabotage;
 use crate::scenario::*;
 use crate::watch::LinkWatch;
 use crate::world::World;
-use lonnet::base::{HostId, Pins, WireKind};
-use lonnet::config::{Config, Host, Hosts, Lond, Peer, Role, Target};
+use lonnet::base::{HostId, WireKind};
+use lonnet::config::{Host, Peer, Role, Target};
 use lonnet::lonc::broker::Broker;
 use lonnet::lonc::handover::Passage;
 use lonnet::lonc::link::Now;
 use lonnet::lonc::session::ClientId;
+use lonnet::lonc::settings::{LinkKeys, LinkSettings};
 use lonnet::lonc::turn::{Dialled, ORDER, Step, Turn};
 use lonnet::spool::Spool;
 use lonnet::spool::SpoolLimits;
 use lonnet::status::LinkState;
 use lonnet::wire::secure::least_window;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -149,43 +150,17 @@ fn host(number: usize) -> Host {
     }
 }
 
-fn hosts() -> Hosts {
-    let line = |number| format!("h{number}:sim:library:localhost:127.0.0.{}\n", number + 1);
-    Hosts::parse(Path::new("/hosts.tab"), (0..3).map(line).collect::<String>().as_bytes()).unwrap_or_default()
-}
-
-fn config(this: usize, peer: Peer) -> Config {
+fn settings(this: usize, peer: Peer) -> LinkSettings {
     let at = |path: &str| PathBuf::from(path);
-    Config {
-        file: at("/lonnet.toml"),
+    LinkSettings {
         id: id_of(this),
-        hosts: hosts(),
-        hosts_file: at("/hosts.tab"),
-        pins: Pins::default(),
-        pins_file: at("/hosts.pins"),
-        key_dir: at("/keys"),
+        peer,
+        longer: BTreeSet::new(),
+        keys: LinkKeys::None,
         run_dir: at("/run"),
         spool_dir: at("/spool"),
         log_dir: at("/log"),
-        status_dir: at("/status"),
-        user: None,
         log_level: log::LevelFilter::Off,
-        peers: vec![peer],
-        lond: Lond {
-            listen: Vec::new(),
-            classic: true,
-            max_opening: 1,
-            opening_timeout: Duration::from_micros(OPENING_TIMEOUT),
-            max_line: MAX_LINE,
-            heartbeat: Duration::from_micros(HEARTBEAT),
-            heartbeat_missed: HEARTBEAT_MISSED,
-            window: least_window(MAX_LINE) as u32,
-            full_load: 1.0,
-            log_quota: 4 << 20,
-            drain_timeout: Duration::from_micros(DRAIN_TIMEOUT),
-        },
-        handlers: Vec::new(),
-        warnings: Vec::new(),
     }
 }
 
@@ -269,7 +244,7 @@ impl World {
         let spool = Spool::open_with_segments(disk, &dir, peer.spool, self.scenario.segment_bytes);
         self.trace(|_| format!("link {number}: epoch {}, {:?}", spool.epoch(), spool.waiting()));
         let (seed, now) = (self.random.u64(..), self.clock());
-        let mut broker = Broker::new(&config(this, peer.clone()), &peer, spool, None, seed, now);
+        let mut broker = Broker::new(settings(this, peer), spool, seed, now);
         let came = self.take_over(number, &mut broker)?;
         let mut turn = Box::new(Turn::new(broker));
         let mut io = LinkIo { world: self, number, life: life.clone(), deaf: false };

@@ -99,7 +99,8 @@ impl Legacy for Panics {
 
 /// A link child that does what its clients say, one request a connection.
 fn link(seed: LinkSeed) -> ! {
-    title::set(&format!("{} up", seed.peer.host.id));
+    let peer = seed.settings.peer.host.id.clone();
+    title::set(&format!("{peer} up"));
     let mut control: Channel<FromLink, ToLink> = Channel::from_fd(seed.control).unwrap();
     let mut poll = Poll::new().unwrap();
     let mut listener = mio::net::UnixListener::from_std(seed.listener);
@@ -108,7 +109,7 @@ fn link(seed: LinkSeed) -> ! {
     let (since, mut probes, mut files) = (Timestamp::now(), 0, 0);
     let mut events = Events::with_capacity(8);
     let status = |probes: u32, files: u32| PeerStatus {
-        peer: seed.peer.host.id.clone(),
+        peer: peer.clone(),
         pid: std::process::id(),
         state: LinkState::Up,
         since,

@@ -3,7 +3,6 @@
 use super::away::Way;
 use super::sending::{Sender, answer_to};
 use super::{Broker, CON_DELAYED, CON_FAILED, CON_LOST, Effect};
-use crate::base::HostId;
 use crate::base::Sequence;
 use crate::base::command;
 use crate::lonc::link::{Event, Now};
@@ -434,10 +433,9 @@ impl<D: Disk> Broker<D> {
         }
         self.take_in_at = None;
         self.insure(now);
-        let hosts = &self.hosts;
-        let is_host = |id: &str| HostId::new(id).is_ok_and(|id| hosts.get(&id).is_some());
-        let belongs = |name: &str| inbox_owner(name, is_host) == Some(self.peer.as_str());
-        let taken = self.spool.take_in(&self.delayed_dir, &belongs, now.wall);
+        let settings = &self.settings;
+        let belongs = |name: &str| inbox_owner(name, |id| settings.may_own(id)) == Some(self.peer.as_str());
+        let taken = self.spool.take_in(&settings.spool_dir, &belongs, now.wall);
         if taken.stored > 0 {
             let text = format!("took {} messages in from files in the delayed directory", taken.stored);
             if let Some(line) = self.spool_repeats.line(&text, now.mono) {

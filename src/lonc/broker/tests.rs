@@ -1,10 +1,12 @@
 //! The broker on a clock of the test's own, between programs and a peer that the test plays.
 
 use super::*;
-use crate::config::{Host, Hosts, Lond, Role, Target};
+use crate::config::{Host, Peer, Role, Target};
+use crate::lonc::settings::LinkKeys;
 use crate::spool::RealDisk;
 use crate::spool::SpoolLimits;
 use crate::wire::classic::Cipher;
+use std::collections::BTreeSet;
 use std::path::Path;
 use tempfile::TempDir;
 
@@ -52,38 +54,17 @@ pub(in crate::lonc) fn peer() -> Peer {
     }
 }
 
-/// A configuration with one peer, in `dir`.
-pub(in crate::lonc) fn config(dir: &Path, peer: &Peer) -> Config {
-    Config {
-        file: dir.join("lonnet.toml"),
+/// What a link to `peer` depends on, in `dir`.
+pub(in crate::lonc) fn settings(dir: &Path, peer: &Peer, keys: LinkKeys) -> LinkSettings {
+    LinkSettings {
         id: HostId::new("msua1").unwrap(),
-        hosts: Hosts::default(),
-        hosts_file: dir.join("hosts.tab"),
-        pins: crate::base::Pins::default(),
-        pins_file: dir.join("hosts.pins"),
-        key_dir: dir.join("keys"),
+        peer: peer.clone(),
+        longer: BTreeSet::new(),
+        keys,
         run_dir: dir.join("run"),
         spool_dir: dir.join("delayed"),
         log_dir: dir.join("log"),
-        status_dir: dir.join("status"),
-        user: None,
         log_level: log::LevelFilter::Info,
-        peers: vec![peer.clone()],
-        lond: Lond {
-            listen: Vec::new(),
-            classic: true,
-            max_opening: 1,
-            opening_timeout: Duration::from_secs(10),
-            max_line: 1 << 20,
-            heartbeat: Duration::from_secs(15),
-            heartbeat_missed: 3,
-            window: 4 << 20,
-            full_load: 1.0,
-            log_quota: 4 << 20,
-            drain_timeout: Duration::from_secs(5),
-        },
-        handlers: Vec::new(),
-        warnings: Vec::new(),
     }
 }
 
@@ -99,11 +80,11 @@ impl Rig {
     fn barred(peer: Peer, barred: Option<&str>) -> Rig {
         let dir = tempfile::tempdir().unwrap();
         let now = Now { mono: Instant::now(), wall: jiff::Timestamp::from_second(1_000_000_000).unwrap() };
-        let config = config(dir.path(), &peer);
+        let keys = barred.map_or(LinkKeys::None, |why| LinkKeys::Barred(why.to_owned()));
+        let settings = settings(dir.path(), &peer, keys);
         let spool_dir = dir.path().join("delayed");
         let spool = Spool::open(RealDisk, &spool_dir.join("msul1"), peer.spool);
-        let mut rig =
-            Rig { broker: Broker::new(&config, &peer, spool, barred, 7, now), now, dir, effects: Vec::new() };
+        let mut rig = Rig { broker: Broker::new(settings, spool, 7, now), now, dir, effects: Vec::new() };
         rig.turn();
         rig
     }

@@ -1,7 +1,8 @@
 //! Reactors over real sockets, one after the other, as the children of one peer.
 
 use super::*;
-use crate::lonc::broker::tests::{config, peer};
+use crate::lonc::broker::tests::{peer, settings};
+use crate::lonc::settings::LinkKeys;
 use crate::spool::{RealDisk, Spool};
 use crate::supervise::control;
 use std::io::{BufRead, BufReader, Write};
@@ -26,7 +27,8 @@ impl Child {
         let thread = std::thread::spawn(move || {
             let peer = peer();
             let spool = Spool::open(RealDisk, &dir.join("delayed/msul1"), peer.spool);
-            let broker = Broker::new(&config(&dir, &peer), &peer, spool, Some("a test"), 7, now());
+            let barred = LinkKeys::Barred("a test".into());
+            let broker = Broker::new(settings(&dir, &peer, barred), spool, 7, now());
             let (control, permlog) = (Channel::from_fd(theirs).unwrap(), PermLog::new(&dir));
             Reactor::new(peer, None, broker, listener, control, passage, permlog).unwrap().run().unwrap();
         });

@@ -85,7 +85,7 @@ impl Supervisor<'_> {
 
     fn leave(&self, now: Instant) -> io::Result<Left> {
         Ok(Left {
-            common: Common::of(self.start, self.key.is_some(), &self.start.restarts),
+            common: Common::of(self.start, self.links.key().pin().is_some(), &self.start.restarts),
             started: self.board.started(),
             admin: Some(self.admin.as_fd().as_raw_fd()),
             admin_mark: self.admin.mark(),

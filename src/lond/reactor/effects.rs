@@ -60,11 +60,11 @@ impl Sockets {
             (Effect::Load(ticket), Some(_)) => {
                 // What cannot be read has no number in it, and is answered so.
                 let text = std::fs::read_to_string(LOADAVG).unwrap_or_default();
-                let answer = builtin::load_answer(&text, self.config.lond.full_load);
+                let answer = builtin::load_answer(&text, self.settings.full_load);
                 wire.answer(ticket, Reply::Answer(answer.as_bytes()));
             }
             (Effect::Log { ticket, text }, Some(known)) => {
-                let quota = self.config.lond.log_quota;
+                let quota = self.settings.log_quota;
                 let logged = log(&self.ledger, &known.caller, quota, &text, now);
                 wire.answer(ticket, logged.reply());
             }

@@ -140,22 +140,22 @@ impl Sockets {
 
     /// The caller has proved who it is: only now is there anything for it.
     fn authenticated(&mut self, link: &mut SecureLink, caller: &HostId, pin: Pin, now: Instant) {
-        let (config, lond) = (&self.config, &self.config.lond);
-        let Some(host) = config.hosts.get(caller) else {
-            return link.refuse(format!("{caller} is not in {}", config.hosts_file.display()), now);
+        let (Some(directory), own) = (&self.directory, &self.settings) else { return };
+        let Some(host) = directory.hosts().get(caller) else {
+            return link.refuse(format!("{caller} is not in {}", directory.hosts_file().display()), now);
         };
         entry::knows(&self.ledger, caller, now);
         title::set(&format!("{caller} opening"));
         let settings = secure::Settings {
-            service: service(config, host),
-            max_line: lond.max_line,
-            window: lond.window,
-            heartbeat: lond.heartbeat,
-            heartbeat_missed: lond.heartbeat_missed,
-            drain_timeout: lond.drain_timeout,
+            service: service(own, host),
+            max_line: own.max_line,
+            window: own.window,
+            heartbeat: own.heartbeat,
+            heartbeat_missed: own.heartbeat_missed,
+            drain_timeout: own.drain_timeout,
         };
-        self.known = Some(Known::new(config, caller, Some(pin), now));
-        let keeper = Keeper::new(&config.spool_dir, caller).signed(child_holder("lond", config));
+        self.known = Some(Known::new(own, caller, Some(pin), now));
+        let keeper = Keeper::new(&own.spool_dir, caller).signed(child_holder("lond", &own.run_dir));
         link.open(Secure::new(settings, keeper, self.opening_deadline, now), now);
         // It holds what was just read, and all that was taken.
         self.scratch = vec![0; READ_SIZE].into_boxed_slice();

@@ -116,7 +116,8 @@ impl Supervisor<'_> {
         self.poll.registry().register(&mut channel, token, Interest::READABLE | Interest::WRITABLE)?;
         let keep = vec![stream.as_raw_fd(), theirs.as_raw_fd()];
         let silent = self.visits.silent(remote.ip(), now);
-        let (entry, config, ledger) = (self.entry, self.start.config.clone(), self.ledger);
+        let (entry, ledger) = (self.entry, self.ledger);
+        let (settings, directory) = (self.settings.clone(), self.directory.clone());
         let pid = spawn::spawn(keep, move || {
             let name = caller.as_ref().map_or_else(|| remote.ip().to_string(), HostId::to_string);
             crate::base::logging::set_host(&name);
@@ -124,7 +125,7 @@ impl Supervisor<'_> {
                 crate::base::logging::be_silent();
             }
             title::set(&format!("{name} opening"));
-            entry(Seed { config, stream, remote, caller, control: theirs, ledger })
+            entry(Seed { settings, directory, stream, remote, caller, control: theirs, ledger })
         })?;
         self.tokens.insert(token, pid);
         self.controls.insert(pid, (token, channel));

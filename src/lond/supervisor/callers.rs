@@ -26,7 +26,7 @@ pub struct Callers {
 }
 
 impl Callers {
-    /// For one configuration, with the pin that [`crate::supervise::anew::own_pin`] has of it.
+    /// For one configuration, with the pin that [`crate::supervise::own_key`] has of it.
     pub fn new(config: &Config, key: Option<Pin>) -> Callers {
         let mut instead = HashMap::new();
         for peer in &config.peers {

@@ -80,7 +80,7 @@ impl Supervisor<'_> {
             children.push((link, control));
         }
         Ok(Left {
-            common: Common::of(self.start, self.key.is_some(), &self.start.restarts),
+            common: Common::of(self.start, self.key.pin().is_some(), &self.start.restarts),
             started: Some(self.board.started()),
             counts: self.board.counts,
             seen: self.board.seen(),

@@ -1,6 +1,6 @@
 //! `lon reload`: the configuration is read anew, and only the links that it changes are ended.
 //!
-//! A link child has a copy of the whole configuration. Where what it uses of it is the same, it stays and learns
+//! Where what a link child was handed over ([`ServeSettings`], and what it has of its own caller) is the same, it stays and learns
 //! nothing; where it is not, or where its caller would not be let in any more (its pin is gone, its host, its
 //! address), it is told to drain, and the caller dials again if it may. Children whose callers are not known yet end
 //! if anything has changed of who may call, so that none of them lets in whom the new configuration does not.
@@ -14,10 +14,12 @@ use super::listeners::{ListenError, Listener};
 use super::room::links_of;
 use super::{DESCRIPTORS_A_LINK, GRACE, Supervisor, next};
 use crate::base::{HostId, Pin, WireKind};
-use crate::config::{Config, Host, Lond};
+use crate::config::Config;
+use crate::lond::settings::{Directory, ServeSettings};
 use crate::net::listen::only_v6;
 use crate::supervise::anew;
 use crate::supervise::limit::raise_descriptor_limit;
+use crate::supervise::own_key::OwnKey;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -31,7 +33,7 @@ impl Supervisor<'_> {
             return anew::refused(&["lond is stopping".to_owned()]);
         }
         let read = anew::reload(self.start.load, &self.start.config)
-            .and_then(|config| anew::own_pin(&config).map(|key| (config, key)));
+            .and_then(|config| OwnKey::load(&config).map(|key| (config, key)));
         let (config, key) = match read {
             Ok(read) => read,
             Err(problems) => return anew::refused(&problems),
@@ -40,11 +42,18 @@ impl Supervisor<'_> {
             Ok(moved) => moved,
             Err(error) => return anew::refused(&[error.to_string()]),
         };
-        let callers = Callers::new(&config, key);
-        let old = Ground { config: &self.start.config, key: self.key, callers: &self.callers };
-        let new = Ground { config: &config, key, callers: &callers };
-        let change =
-            Change { all: old.serves_otherwise(&new), admission: old.admits_otherwise(&new), old, new };
+        let config = Arc::new(config);
+        let settings = ServeSettings::of(&config);
+        let directory = Directory::new(config.clone(), &key);
+        let callers = Callers::new(&config, key.pin());
+        let old = Ground {
+            config: &self.start.config,
+            settings: &self.settings,
+            directory: &self.directory,
+            callers: &self.callers,
+        };
+        let new = Ground { config: &config, settings: &settings, directory: &directory, callers: &callers };
+        let change = Change::between(old, new);
         let leaving: Vec<u32> =
             self.links.iter().filter(|(_, link)| !change.lets_stay(link)).map(|(pid, _)| pid).collect();
         let drain = self.start.config.lond.drain_timeout.max(config.lond.drain_timeout);
@@ -54,12 +63,14 @@ impl Supervisor<'_> {
         }
         let kept = self.links.open();
         log::set_max_level(config.log_level);
-        self.start.config = Arc::new(config);
-        (self.callers, self.key) = (callers, key);
+        self.start.config = config;
+        (self.settings, self.directory) = (settings.into(), directory.into());
+        self.callers = callers;
         self.refused.forget();
         self.names.retain(&self.start.config);
         self.descriptors = raise_descriptor_limit(links_of(&self.start.config), DESCRIPTORS_A_LINK);
-        self.board.set_own_pin(key);
+        self.board.set_own_pin(key.pin());
+        self.key = key;
         self.board.forget_strangers(&self.start.config);
         self.start.restarts.forgive();
         let (added, removed) = moved;
@@ -120,81 +131,56 @@ impl Supervisor<'_> {
 }
 
 /// What the children of one configuration stand on.
-#[derive(Debug, Clone, Copy)]
 struct Ground<'a> {
     config: &'a Config,
-    /// The pin of this host's own key.
-    key: Option<Pin>,
+    settings: &'a ServeSettings,
+    directory: &'a Directory,
     callers: &'a Callers,
-}
-
-impl Ground<'_> {
-    /// Whether every link is served otherwise.
-    fn serves_otherwise(&self, other: &Ground<'_>) -> bool {
-        let (a, b) = (self.config, other.config);
-        let own = |c: &Config| (c.id.clone(), c.run_dir.clone(), c.spool_dir.clone(), c.key_dir.clone());
-        // What is known to the supervisor alone, or is asked for each link, does not count.
-        let lond = Lond {
-            listen: b.lond.listen.clone(),
-            max_opening: b.lond.max_opening,
-            classic: b.lond.classic,
-            ..a.lond.clone()
-        };
-        own(a) != own(b) || a.log_level != b.log_level || lond != b.lond || a.handlers != b.handlers
-    }
-
-    /// Whether anyone may call who might not, or the other way round.
-    fn admits_otherwise(&self, other: &Ground<'_>) -> bool {
-        let (a, b) = (self.config, other.config);
-        self.key != other.key
-            || a.lond.classic != b.lond.classic
-            || self.callers != other.callers
-            || a.pins != b.pins
-            || !a.hosts.iter().eq(b.hosts.iter())
-    }
-
-    fn admits(&self, caller: &HostId, link: &Link, opened: &Opened) -> bool {
-        match opened.wire {
-            WireKind::Secure => {
-                let pin = opened.pin.as_ref().and_then(|pin| pin.parse().ok());
-                pin.is_some_and(|pin: Pin| self.config.pins.of(caller).contains(&pin))
-            }
-            WireKind::Classic if !self.config.lond.classic => false,
-            WireKind::Classic => match self.callers.of(self.config, link.remote.ip()) {
-                Caller::Known(id) => id == *caller,
-                Caller::Unaddressed => {
-                    self.config.hosts.get(caller).is_some_and(|host| host.address.is_none())
-                }
-                Caller::Stranger => false,
-            },
-        }
-    }
 }
 
 /// From one configuration to the next.
 struct Change<'a> {
-    all: bool,
-    admission: bool,
     old: Ground<'a>,
     new: Ground<'a>,
+    /// Every link is served otherwise.
+    all: bool,
+    /// Someone may call who might not, or the other way round.
+    admission: bool,
 }
 
-impl Change<'_> {
+impl<'a> Change<'a> {
+    fn between(old: Ground<'a>, new: Ground<'a>) -> Change<'a> {
+        let all = old.settings != new.settings;
+        let admission = old.directory != new.directory || old.callers != new.callers;
+        Change { old, new, all, admission }
+    }
+
     fn lets_stay(&self, link: &Link) -> bool {
         if self.all {
             return false;
         }
         let (Some(caller), Some(opened)) = (&link.caller, &link.opened) else { return !self.admission };
-        let (Some(before), Some(after)) =
-            (self.old.config.hosts.get(caller), self.new.config.hosts.get(caller))
-        else {
-            return false;
-        };
-        let same_host = Host { line: after.line, ..before.clone() } == *after;
-        let same_key = match opened.wire {
-            WireKind::Secure => self.old.key == self.new.key,
-            WireKind::Classic => true,
-        };
-        same_host && same_key && self.new.admits(caller, link, opened)
+        let of = |ground: &Ground<'_>| ground.directory.caller(caller, opened.wire);
+        let after = of(&self.new);
+        after.is_some() && of(&self.old) == after && self.new.admits(caller, link, opened)
+    }
+}
+
+impl Ground<'_> {
+    fn admits(&self, caller: &HostId, link: &Link, opened: &Opened) -> bool {
+        match opened.wire {
+            WireKind::Secure => {
+                let pin = opened.pin.as_ref().and_then(|pin| pin.parse().ok());
+                pin.is_some_and(|pin: Pin| self.directory.pins().of(caller).contains(&pin))
+            }
+            WireKind::Classic if !self.directory.classic() => false,
+            WireKind::Classic => match self.callers.of(self.config, link.remote.ip()) {
+                Caller::Known(id) => id == *caller,
+                Caller::Unaddressed => {
+                    self.directory.hosts().get(caller).is_some_and(|host| host.address.is_none())
+                }
+                Caller::Stranger => false,
+            },
+        }
     }
 }

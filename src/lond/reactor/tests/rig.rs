@@ -1,7 +1,7 @@
 //! A link child in a thread, and all that it is connected to.
 
 use super::super::*;
-use crate::config::{Allow, Hosts, Lond, Role};
+use crate::config::{Allow, Config, Hosts, Lond, Role};
 use crate::supervise::control;
 use crate::supervise::signals::ToldToEnd;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -108,7 +108,7 @@ impl Rig {
         let child = std::thread::spawn(move || {
             let told = ToldToEnd::new().unwrap();
             Reactor::new(
-                config.into(),
+                ServeSettings::of(&config).into(),
                 Accepted::Classic(&host("msua1")),
                 stream,
                 theirs,

@@ -383,11 +383,12 @@ fn a_caller_that_says_nothing_is_waited_for_asleep() {
     let tunnel = Box::new(Tunnel::called(&admission).unwrap());
     let now = Instant::now();
     let deadline = now + Duration::from_secs(10);
-    let suspect = Suspect::new(rig.rig.config.clone().into(), rig.ours.pin(), None);
-    let accepted = Accepted::Secure { tunnel, suspect };
+    let directory = Arc::new(directory(rig.rig.config.clone()));
+    let suspect = Suspect::new(directory.clone(), rig.ours.pin(), None);
+    let accepted = Accepted::Secure { tunnel, suspect, directory };
     let told = ToldToEnd::new().unwrap();
     let mut reactor = Reactor::new(
-        rig.rig.config.clone().into(),
+        ServeSettings::of(&rig.rig.config).into(),
         accepted,
         stream,
         control,

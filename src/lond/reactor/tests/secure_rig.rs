@@ -4,13 +4,15 @@ use super::rig::{PATIENCE, Rig, host, id};
 use crate::base::Key;
 use crate::base::Pins;
 use crate::base::disk::FolderLock;
-use crate::config::Hosts;
+use crate::config::{Config, Hosts};
 use crate::lond::Reason;
 use crate::lond::Suspect;
 use crate::lond::ledger::Ledger;
 use crate::lond::reactor::{Accepted, Reactor};
 use crate::lond::record;
+use crate::lond::settings::{Directory, ServeSettings};
 use crate::supervise::control::{self, Channel, FromServe, ToServe};
+use crate::supervise::own_key::OwnKey;
 use crate::supervise::signals::ToldToEnd;
 use crate::wire::flow::{Assembly, Taken};
 use crate::wire::secure::*;
@@ -22,6 +24,12 @@ use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::Instant;
+
+/// Who may call, but for those with keys.
+pub fn directory(config: Config) -> Directory {
+    let (none, _) = OwnKey::load_again(&config);
+    Directory::new(config.into(), &none)
+}
 
 pub const EPOCH: &str = "000102030405060708090a0b0c0d0e0f";
 
@@ -86,12 +94,13 @@ impl SecureRig {
             (self.rig.config.clone(), Instant::now() + self.rig.config.lond.opening_timeout);
         let pins = Pins::from_pairs([(id("msua1"), self.caller.pin())]);
         let tunnel = Tunnel::called(&Admission::new(&self.ours, pins).unwrap()).unwrap();
-        let config = Arc::new(config);
-        let suspect = Suspect::new(config.clone(), self.ours.pin(), None);
+        let settings = Arc::new(ServeSettings::of(&config));
+        let directory = Arc::new(directory(config));
+        let suspect = Suspect::new(directory.clone(), self.ours.pin(), None);
         let child = std::thread::spawn(move || {
             Reactor::new(
-                config,
-                Accepted::Secure { tunnel: Box::new(tunnel), suspect },
+                settings,
+                Accepted::Secure { tunnel: Box::new(tunnel), suspect, directory },
                 stream,
                 theirs,
                 ToldToEnd::new().unwrap(),

@@ -1,0 +1,139 @@
+//! What a link child of `lonc` depends on, and nothing else: it is handed over at the fork, and a reload replaces the child
+//! of a peer if its settings are no longer equal to these. So a setting that a child can see is one that is compared.
+//!
+//! Two things are not in it because a child that runs is told of them: which pins its peer has, and its local socket.
+
+use crate::base::{HostId, Pin, WireKind};
+use crate::config::{Config, Host, Peer};
+use crate::supervise::own_key::OwnKey;
+use crate::wire::secure::TlsIdentity;
+use std::collections::{BTreeSet, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// See the head of this file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LinkSettings {
+    /// This host.
+    pub id: HostId,
+    /// The peer. Neither the line of the table nor the mode of the local socket is told: both are 0.
+    pub peer: Peer,
+    /// Ids of the table that end in a dot and the peer's: a file in the delayed directory is for the longest id that ends its
+    /// name.
+    pub longer: BTreeSet<HostId>,
+    /// By which key this host is known, on the secure wire.
+    pub keys: LinkKeys,
+    /// Where the sockets are: tells one `lonc` from another.
+    pub run_dir: PathBuf,
+    /// The delayed directory.
+    pub spool_dir: PathBuf,
+    /// Folder of the permanent log.
+    pub log_dir: PathBuf,
+    /// What is logged.
+    pub log_level: log::LevelFilter,
+}
+
+/// What a link is opened with.
+#[derive(Debug, Clone, PartialEq)]
+pub enum LinkKeys {
+    /// The classic wire asks for none.
+    None,
+    /// What this host shows.
+    Shown(TlsIdentity),
+    /// There is no way to know the peer, or to be known: what to put right. The peer is not dialled then; a key or pin that
+    /// is mended is seen at the next reload.
+    Barred(String),
+}
+
+impl LinkKeys {
+    /// Why the peer is not dialled, if it is not.
+    pub fn barred(&self) -> Option<&str> {
+        match self {
+            LinkKeys::Barred(why) => Some(why),
+            LinkKeys::None | LinkKeys::Shown(_) => None,
+        }
+    }
+}
+
+impl LinkSettings {
+    /// Path of the peer's folder in the delayed directory.
+    pub fn spool_path(&self) -> PathBuf {
+        self.spool_dir.join(self.peer.host.id.as_str())
+    }
+
+    /// Whether `id` is one that a file may be for which could be this peer's.
+    pub fn may_own(&self, id: &str) -> bool {
+        id == self.peer.host.id.as_str() || self.longer.iter().any(|longer| longer.as_str() == id)
+    }
+}
+
+/// What the settings of all links are made of: one configuration, and this host's key.
+#[derive(Debug)]
+pub struct Links {
+    config: Arc<Config>,
+    key: OwnKey,
+    /// For each end of an id behind a dot, the ids that have it.
+    longer: HashMap<String, BTreeSet<HostId>>,
+}
+
+impl Links {
+    /// Of `config`.
+    pub fn new(config: Arc<Config>, key: OwnKey) -> Links {
+        let mut longer: HashMap<_, BTreeSet<_>> = HashMap::new();
+        for id in config.hosts.ids() {
+            for (dot, _) in id.as_str().match_indices('.') {
+                let end = id.as_str().get(dot + 1..).unwrap_or_default();
+                longer.entry(end.to_owned()).or_default().insert(id.clone());
+            }
+        }
+        Links { config, key, longer }
+    }
+
+    /// This host's key.
+    pub fn key(&self) -> &OwnKey {
+        &self.key
+    }
+
+    /// The peers, in the order of the table.
+    pub fn peers(&self) -> impl Iterator<Item = &HostId> {
+        self.config.peers.iter().map(|peer| &peer.host.id)
+    }
+
+    /// What the link to this peer depends on, if it is one.
+    pub fn of(&self, peer: &HostId) -> Option<LinkSettings> {
+        let config = &self.config;
+        let found = config.peer(peer)?;
+        Some(LinkSettings {
+            id: config.id.clone(),
+            peer: Peer { host: Host { line: 0, ..found.host.clone() }, socket_mode: 0, ..found.clone() },
+            longer: self.longer.get(peer.as_str()).cloned().unwrap_or_default(),
+            keys: self.keys(found),
+            run_dir: config.run_dir.clone(),
+            spool_dir: config.spool_dir.clone(),
+            log_dir: config.log_dir.clone(),
+            log_level: config.log_level,
+        })
+    }
+
+    fn keys(&self, peer: &Peer) -> LinkKeys {
+        match peer.wire {
+            WireKind::Classic => return LinkKeys::None,
+            WireKind::Secure => {}
+        }
+        if self.config.pins.of(&peer.host.id).is_empty() {
+            let file = self.config.pins_file.display();
+            return LinkKeys::Barred(format!("no pin for {} in {file}", peer.host.id));
+        }
+        match self.key.identity() {
+            Ok(identity) => LinkKeys::Shown(identity.clone()),
+            Err(why) => LinkKeys::Barred(why.to_owned()),
+        }
+    }
+
+    /// The pins of this peer that its link is opened with; none on the classic wire. Their order means nothing.
+    pub fn pins(&self, peer: &HostId) -> BTreeSet<Pin> {
+        let secure = self.config.peer(peer).is_some_and(|peer| peer.wire == WireKind::Secure);
+        let pins = if secure { self.config.pins.of(peer) } else { &[] };
+        pins.iter().copied().collect()
+    }
+}
