@@ -2,8 +2,10 @@
 
 use super::pieces;
 use lonnet::base::HostId;
+use lonnet::lonc::messages::{FromLink, ToLink};
+use lonnet::lond::messages::{FromServe, ToServe};
 use lonnet::supervise::admin::{Admin, Asked};
-use lonnet::supervise::control::{self, Carried, Channel, FromLink, FromServe, Message, ToLink, ToServe};
+use lonnet::supervise::control::{self, Carried, Channel, Message};
 use lonnet::supervise::handoff;
 use lonnet::{lonc, lond};
 use mio::{Poll, Token};
@@ -78,7 +80,7 @@ fn receive<'a, S: Message, R: DeserializeOwned>(pieces: impl Iterator<Item = &'a
 struct Door {
     folder: tempfile::TempDir,
     poll: Poll,
-    admin: RefCell<Admin>,
+    admin: RefCell<Admin<HostId>>,
     last: Cell<usize>,
 }
 
@@ -166,12 +168,12 @@ fn ask<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> String {
 pub fn handoff(bytes: &[u8]) {
     let now = Instant::now();
     if let Some(left) = legacy::<lonc::supervisor::Left>(bytes) {
-        for child in &left.children {
+        for child in &left.own.children {
             let _ = child.state.state(now);
         }
     }
     if let Some(left) = legacy::<lond::supervisor::Left>(bytes) {
-        for (link, _) in &left.children {
+        for (link, _) in &left.own.children {
             let _ = link.state(now);
         }
     }

@@ -9,6 +9,7 @@ pub mod connection;
 pub mod entry;
 pub mod handover;
 pub mod link;
+pub mod messages;
 pub mod pending;
 pub mod permlog;
 pub mod protocol;

@@ -10,6 +10,7 @@ pub mod entry;
 mod first_byte;
 pub mod keeper;
 pub mod ledger;
+pub mod messages;
 pub mod reactor;
 mod reason;
 pub mod record;

@@ -219,14 +219,14 @@ pub struct Snapshot {
 }
 
 #[cfg(test)]
-mod fixture {
+pub(crate) mod fixture {
     use super::*;
 
     pub(super) fn time(text: &str) -> Timestamp {
         text.parse().expect("a time")
     }
 
-    pub(super) fn peer(id: &str, state: LinkState, since: &str) -> PeerStatus {
+    pub(crate) fn peer(id: &str, state: LinkState, since: &str) -> PeerStatus {
         PeerStatus {
             peer: HostId::new(id).expect("an id"),
             pid: 4711,

@@ -13,13 +13,12 @@
 //! closed. With no descriptors left nobody is taken in for [`ACCEPT_PAUSE`], and then those who have come meanwhile are.
 
 use super::sockets::{LocalSocket, Mark};
-use crate::base::HostId;
 use crate::base::line::{Line, LineReader, Outgoing};
 use crate::config::{Config, Whereabouts};
 use mio::net::{UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -70,32 +69,32 @@ impl About {
 
 /// The socket and those who ask on it.
 #[derive(Debug)]
-pub struct Admin {
+pub struct Admin<K> {
     socket: LocalSocket<UnixListener>,
     token: Token,
-    clients: BTreeMap<Token, Client>,
+    clients: BTreeMap<Token, Client<K>>,
     last_number: u64,
     /// Who waits is to be taken in then: the poll says so once only.
     accept_again: Option<Instant>,
 }
 
 #[derive(Debug)]
-struct Client {
+struct Client<K> {
     stream: UnixStream,
     reader: LineReader,
     out: Outgoing,
-    stage: Stage,
+    stage: Stage<K>,
     leaves: Instant,
 }
 
 #[derive(Debug)]
-enum Stage {
+enum Stage<K> {
     /// Its line has not come.
     Asking,
     /// The supervisor does what it asks for.
     Held,
     /// The children are being asked.
-    Waiting { number: u64, missing: HashSet<HostId>, until: Instant },
+    Waiting { number: u64, missing: BTreeSet<K>, until: Instant },
     /// The answer is being written.
     Answering,
 }
@@ -111,7 +110,7 @@ pub enum Asked {
     Reload,
 }
 
-impl Admin {
+impl<K: Ord> Admin<K> {
     /// Listens, on the socket that the program before `exec` left if there is one.
     ///
     /// # Errors
@@ -121,7 +120,7 @@ impl Admin {
         left: Option<(OwnedFd, Option<Mark>)>,
         registry: &Registry,
         token: Token,
-    ) -> io::Result<Admin> {
+    ) -> io::Result<Admin<K>> {
         let socket = match left {
             Some((fd, mark)) => LocalSocket::adopt(path, fd, mark),
             None => LocalSocket::listen(path, MODE).map_err(io::Error::other)?,
@@ -205,7 +204,7 @@ impl Admin {
         token: Token,
         scratch: &mut [u8],
         now: Instant,
-        children: impl Iterator<Item = HostId>,
+        children: impl Iterator<Item = K>,
     ) -> Option<Asked> {
         let client = self.clients.get_mut(&token)?;
         let mut asked = None;
@@ -243,12 +242,12 @@ impl Admin {
         }
     }
 
-    /// Notes that `peer`'s child has reported with `number`, or (`u64::MAX`) that it will not any more.
-    pub fn reported(&mut self, peer: &HostId, number: u64) {
+    /// Notes that `child` has reported with `number`, or (`u64::MAX`) that it will not any more.
+    pub fn reported(&mut self, child: &K, number: u64) {
         for client in self.clients.values_mut() {
             match &mut client.stage {
                 Stage::Waiting { number: asked, missing, .. } if *asked <= number => {
-                    missing.remove(peer);
+                    missing.remove(child);
                 }
                 Stage::Waiting { .. } | Stage::Asking | Stage::Held | Stage::Answering => {}
             }
@@ -309,7 +308,7 @@ impl Admin {
     }
 }
 
-impl AsFd for Admin {
+impl<K> AsFd for Admin<K> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
@@ -335,7 +334,7 @@ enum Heard {
     End,
 }
 
-impl Client {
+impl<K> Client<K> {
     fn answer(&mut self, line: &str) {
         self.out.push_line(line.as_bytes());
         self.stage = Stage::Answering;

@@ -11,9 +11,7 @@
 //! `InvalidData`: the other end is broken, and the channel with it.
 
 use crate::base::line::{Line, LineReader, Outgoing};
-use crate::base::{HostId, WireKind};
 use crate::net::{SourceFd, source_of};
-use crate::status::{HandlerStatus, PeerStatus};
 use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
@@ -37,148 +35,10 @@ pub const MAX_RECEIVED: usize = 4 * 1024 * 1024;
 /// Most descriptors that came over a channel and wait to be taken; more are closed.
 pub const MAX_DESCRIPTORS: usize = 4;
 
-/// `lonc` to a link child.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ToLink {
-    /// USR1: dial now if the link is not up, try it with a heartbeat if it is.
-    Probe,
-    /// Take no new clients, answer what is there (bounded by `drain_timeout`), exit 0.
-    Drain,
-    /// Another child will follow: take no new clients and no more requests, answer those that were taken (bounded by
-    /// `drain_timeout`), hand the programs' connections over, exit 0.
-    HandOver,
-    /// Send a status with this number back. Numbers grow; a later report answers earlier ones too.
-    Report(u64),
-    /// Files for this peer appeared in the delayed directory: take them in.
-    TakeIn,
-    /// The peer's local socket is another one now, whose descriptor comes with this ([`Channel::send_descriptor`]): programs
-    /// find only that one from here on.
-    Listen,
-    /// The peer's pins are these now. A link to a key that is not among them ends; another stays.
-    Pins(Vec<String>),
-    /// Open the log anew: its file may have been renamed.
-    LogAnew,
-}
-
-/// A link child to `lonc`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum FromLink {
-    /// The state changed, or a report was asked for (then with its number).
-    Status {
-        /// The number of the report, if this answers one.
-        report: Option<u64>,
-        /// The status.
-        status: Box<PeerStatus>,
-    },
-}
-
-/// `lond` to a link child.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ToServe {
-    /// Answer what is there (bounded by `drain_timeout`), close the link, exit 0.
-    Drain,
-    /// A newer link from the same host is open: answer what is there (bounded), close, exit 0.
-    Replaced,
-    /// Open the log anew: its file may have been renamed.
-    LogAnew,
-}
-
-/// A link child to `lond`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum FromServe {
-    /// How the handlers do, as this link knows it: all that it has counted so far.
-    Handlers(Vec<HandlerStatus>),
-    /// The caller has sent something. Who says nothing at all gives way first where there is a crowd.
-    Spoke,
-    /// The caller is known and the opening dialogue is done.
-    Opened {
-        /// Who calls.
-        caller: HostId,
-        /// The pin that its key matched, as `hosts.pins` has it (`sha256:...`); `None` on the classic wire, which
-        /// knows a caller by its address alone.
-        pin: Option<String>,
-        /// The pin of this host's own key that it was shown; `None` on the classic wire.
-        #[serde(default)]
-        own_pin: Option<String>,
-        /// What is spoken.
-        wire: WireKind,
-    },
-    /// An open link has ended. Said once, just before the child ends; the supervisor says it in the log, seldom enough
-    /// that a caller who comes again and again cannot fill it.
-    Closed {
-        /// Why, as the end of a log line.
-        why: String,
-        /// It should not have: a warning.
-        fault: bool,
-    },
-    /// The caller did not get as far as that and is turned away. Said once, just before the child ends; the
-    /// supervisor counts it and says it in the log, with the address, seldom enough that a crowd cannot fill it.
-    Refused {
-        /// What was wrong, as the end of a log line: which pin was expected and seen, for instance.
-        why: String,
-        /// The pin of the key that it showed, as `hosts.pins` has it.
-        #[serde(default)]
-        key: Option<String>,
-    },
-}
-
 /// What a [`Channel`] sends.
 pub trait Message: Serialize + Clone {
     /// Whether `earlier`, which still waits to be sent, need not be sent before this one.
     fn supersedes(&self, earlier: &Self) -> bool;
-}
-
-impl Message for ToLink {
-    fn supersedes(&self, earlier: &Self) -> bool {
-        match (self, earlier) {
-            (ToLink::Report(_), ToLink::Report(_)) | (ToLink::Pins(_), ToLink::Pins(_)) => true,
-            (
-                ToLink::Probe
-                | ToLink::Drain
-                | ToLink::HandOver
-                | ToLink::TakeIn
-                | ToLink::Listen
-                | ToLink::Report(_)
-                | ToLink::Pins(_)
-                | ToLink::LogAnew,
-                _,
-            ) => self == earlier,
-        }
-    }
-}
-
-impl Message for FromLink {
-    fn supersedes(&self, earlier: &Self) -> bool {
-        let (FromLink::Status { report, .. }, FromLink::Status { report: before, .. }) = (self, earlier);
-        // `None < Some(_)`: a status that nobody asked for must not swallow the answer to a report.
-        report >= before
-    }
-}
-
-impl Message for ToServe {
-    fn supersedes(&self, earlier: &Self) -> bool {
-        self == earlier
-    }
-}
-
-impl Message for FromServe {
-    fn supersedes(&self, earlier: &Self) -> bool {
-        match (self, earlier) {
-            (FromServe::Handlers(_), FromServe::Handlers(_)) => true,
-            (
-                FromServe::Handlers(_)
-                | FromServe::Spoke
-                | FromServe::Opened { .. }
-                | FromServe::Closed { .. }
-                | FromServe::Refused { .. },
-                _,
-            ) => self == earlier,
-        }
-    }
 }
 
 /// One end of a control socket: sends `S`, receives `R`.
@@ -440,55 +300,60 @@ source_of!([S, R] Channel<S, R>, |it| SourceFd(&it.stream.as_raw_fd()));
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::LinkState;
     use std::io::{Read, Write};
 
-    fn ends() -> (Channel<ToLink, FromLink>, Channel<FromLink, ToLink>) {
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    #[serde(rename_all = "kebab-case")]
+    enum Told {
+        Probe,
+        Drain,
+        TakeIn,
+        Listen,
+        Report(u64),
+    }
+
+    impl Message for Told {
+        fn supersedes(&self, earlier: &Self) -> bool {
+            self == earlier
+        }
+    }
+
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    enum Said {
+        Status { report: Option<u64>, doing: String },
+        Opened(String),
+    }
+
+    impl Message for Said {
+        fn supersedes(&self, earlier: &Self) -> bool {
+            match (self, earlier) {
+                (Said::Status { report, .. }, Said::Status { report: before, .. }) => report >= before,
+                _ => self == earlier,
+            }
+        }
+    }
+
+    fn ends() -> (Channel<Told, Said>, Channel<Said, Told>) {
         let (ours, theirs) = pair().unwrap();
         (Channel::from_fd(ours).unwrap(), Channel::from_fd(theirs).unwrap())
     }
 
-    fn status(report: Option<u64>, doing: &str) -> FromLink {
-        let status = PeerStatus {
-            peer: HostId::new("msul1").unwrap(),
-            pid: 1,
-            state: LinkState::Up,
-            since: jiff::Timestamp::UNIX_EPOCH,
-            doing: doing.to_owned(),
-            wire: "classic".to_owned(),
-            private: false,
-            own_pin: None,
-            next_dial: None,
-            in_flight: 0,
-            done: 0,
-            lost: 0,
-            clients: 0,
-            delayed: 0,
-            delayed_bytes: 0,
-            oldest: None,
-            failed: 0,
-            corrupt: 0,
-            last_error: None,
-            last_error_at: None,
-            last_error_past: false,
-            last_log: String::new(),
-            away: Vec::new(),
-        };
-        FromLink::Status { report, status: Box::new(status) }
+    fn status(report: Option<u64>, doing: &str) -> Said {
+        Said::Status { report, doing: doing.to_owned() }
     }
 
     #[test]
     fn messages_arrive_in_order_and_the_end_is_told_once_they_have() {
         let (mut supervisor, mut child) = ends();
         let mut scratch = [0; 7];
-        let sent = [ToLink::Probe, ToLink::Report(7), ToLink::TakeIn, ToLink::Drain];
+        let sent = [Told::Probe, Told::Report(7), Told::TakeIn, Told::Drain];
         sent.iter().for_each(|message| supervisor.send(message).unwrap());
         assert_eq!(child.receive(&mut scratch).unwrap(), Received { messages: sent.to_vec(), closed: false });
         child.send(&status(Some(7), "up")).unwrap();
         drop(child);
         let received = supervisor.receive(&mut scratch).unwrap();
         assert_eq!(received, Received { messages: vec![status(Some(7), "up")], closed: true });
-        supervisor.send(&ToLink::Probe).unwrap();
+        supervisor.send(&Told::Probe).unwrap();
         assert!(!supervisor.wants_write(), "what is sent to an end that is gone is dropped");
     }
 
@@ -518,9 +383,9 @@ mod tests {
     fn a_descriptor_comes_with_its_message_and_none_is_kept_for_an_end_that_does_not_read() {
         let (mut supervisor, mut child) = ends();
         let (ours, mut theirs) = UnixStream::pair().unwrap();
-        supervisor.send(&ToLink::Probe).unwrap();
-        assert!(supervisor.send_descriptor(&ToLink::Listen, ours.as_fd()).unwrap());
-        supervisor.send(&ToLink::TakeIn).unwrap();
+        supervisor.send(&Told::Probe).unwrap();
+        assert!(supervisor.send_descriptor(&Told::Listen, ours.as_fd()).unwrap());
+        supervisor.send(&Told::TakeIn).unwrap();
         drop(ours);
         let mut scratch = [0; 4096];
         // The bytes of a message with a descriptor are read apart from those behind it, or not: the order stays.
@@ -528,7 +393,7 @@ mod tests {
         while messages.len() < 3 {
             messages.extend(child.receive(&mut scratch).unwrap().messages);
         }
-        assert_eq!(messages, [ToLink::Probe, ToLink::Listen, ToLink::TakeIn]);
+        assert_eq!(messages, [Told::Probe, Told::Listen, Told::TakeIn]);
         let mut taken = UnixStream::from(child.take_descriptor().unwrap());
         assert!(child.take_descriptor().is_none());
         taken.write_all(b"through").unwrap();
@@ -538,24 +403,19 @@ mod tests {
         assert_eq!(said, "through");
 
         for _ in 0..2 * MAX_DESCRIPTORS {
-            assert!(supervisor.send_descriptor(&ToLink::Listen, theirs.as_fd()).unwrap());
+            assert!(supervisor.send_descriptor(&Told::Listen, theirs.as_fd()).unwrap());
         }
         child.receive(&mut scratch).unwrap();
         assert_eq!(child.descriptors.len(), MAX_DESCRIPTORS, "what nobody takes is closed");
-        while supervisor.send_descriptor(&ToLink::Listen, theirs.as_fd()).unwrap() {}
+        while supervisor.send_descriptor(&Told::Listen, theirs.as_fd()).unwrap() {}
         assert!(!supervisor.wants_write(), "nothing waits");
     }
 
     #[test]
     fn an_end_that_never_reads_is_an_error_at_the_bound_not_memory_without_end() {
         let (ours, _theirs) = pair().unwrap();
-        let mut channel: Channel<FromServe, ToServe> = Channel::from_fd(ours).unwrap();
-        let opened = |n: usize| FromServe::Opened {
-            caller: HostId::new(&format!("{n:0>64}")).unwrap(),
-            pin: None,
-            own_pin: None,
-            wire: WireKind::Classic,
-        };
+        let mut channel: Channel<Said, Told> = Channel::from_fd(ours).unwrap();
+        let opened = |n: usize| Said::Opened(format!("{n:0>64}"));
         let error = (0..1_000_000).find_map(|n| channel.send(&opened(n)).err()).unwrap();
         assert_eq!(error.kind(), ErrorKind::QuotaExceeded);
         assert_eq!(channel.waiting.len(), MAX_WAITING);
@@ -567,7 +427,7 @@ mod tests {
             [b"{\n".to_vec(), b"\"no-such\"\n".to_vec(), b"\xff\n".to_vec(), vec![b'x'; MAX_LINE + 1]]
         {
             let (ours, theirs) = pair().unwrap();
-            let mut channel: Channel<ToLink, FromLink> = Channel::from_fd(ours).unwrap();
+            let mut channel: Channel<Told, Said> = Channel::from_fd(ours).unwrap();
             UnixStream::from(theirs).write_all(&bytes).unwrap();
             let error = channel.receive(&mut [0; 4096]).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidData);
@@ -582,16 +442,15 @@ mod tests {
         let line = encode(&status(None, "lost")).unwrap();
         child.stream.write_all(&line[..10]).unwrap();
         assert!(supervisor.receive(&mut scratch).unwrap().messages.is_empty());
-        supervisor.waiting.extend([ToLink::Probe, ToLink::Drain]);
+        supervisor.waiting.extend([Told::Probe, Told::Drain]);
         let carried = supervisor.carried().unwrap();
         let carried = serde_json::from_str(&serde_json::to_string(&carried).unwrap()).unwrap();
-        let mut supervisor: Channel<ToLink, FromLink> =
-            Channel::resume(supervisor.into_fd(), carried).unwrap();
+        let mut supervisor: Channel<Told, Said> = Channel::resume(supervisor.into_fd(), carried).unwrap();
         child.stream.write_all(&line[10..]).unwrap();
         child.stream.write_all(b"\n").unwrap();
         child.send(&status(None, "kept")).unwrap();
         assert_eq!(supervisor.receive(&mut scratch).unwrap().messages, [status(None, "kept")]);
         supervisor.flush().unwrap();
-        assert_eq!(child.receive(&mut scratch).unwrap().messages, [ToLink::Probe, ToLink::Drain]);
+        assert_eq!(child.receive(&mut scratch).unwrap().messages, [Told::Probe, Told::Drain]);
     }
 }

@@ -1,4 +1,4 @@
-//! What `lonc` and `lond` share as supervisors.
+//! What `lonc`, `lond` and `lonsvc` share as supervisors.
 //!
 //! | file | what it owns |
 //! | --- | --- |
@@ -9,7 +9,8 @@
 //! | `places` | folders and locks that others may take away: looked after, made again |
 //! | `table` | which child runs, which waits for its next start: pure |
 //! | `spawn` | the one `fork`, and what a child undoes of its parent; reaping |
-//! | `control` | the duplex socket between a supervisor and a child |
+//! | `daemon` | the one machine of all supervisors, and what a role is to it |
+//! | `control`, `controls` | the duplex socket between a supervisor and a child; those of all children |
 //! | `signals` | signals as values, on a mio source |
 //! | `restart` | HUP in the program that serves: a trial of the next one, then `exec` |
 //! | `trial` | HUP in the program that is tried: its whole start, as far as it changes nothing |
@@ -30,6 +31,8 @@ pub mod admin;
 pub mod anew;
 pub mod background;
 pub mod control;
+pub mod controls;
+pub mod daemon;
 pub mod handoff;
 pub mod image;
 pub mod insist;

@@ -5,8 +5,11 @@
 //! never older than the states by more than that. A file is written under a name of its writer's own and replaced by a
 //! rename, so that nobody reads half of one, and two programs that write to one folder do not mix theirs.
 
-use crate::base::disk::own::OwnFile;
+use crate::base::Pin;
+use crate::base::clock::{WallClock, in_words, moved};
+use crate::base::disk::own::{self, OwnFile};
 use crate::status::Uptime;
+use jiff::{SignedDuration, Timestamp};
 use nix::time::{ClockId, clock_gettime};
 use std::io::{self, Write};
 use std::path::Path;
@@ -74,6 +77,126 @@ impl Pace {
         self.not_before =
             ended + ended.saturating_duration_since(begun).saturating_mul(REST).min(LONGEST_REST);
     }
+}
+
+/// What every supervisor tells of itself, and when its files are written.
+#[derive(Debug)]
+pub struct Board {
+    started: Timestamp,
+    doing: String,
+    /// The pin of this host's own key.
+    own_pin: Option<String>,
+    /// Why the last restart came to nothing.
+    failure: Option<String>,
+    clock: WallClock,
+    pace: Pace,
+    /// The last write failed, and it was said.
+    failing: bool,
+}
+
+impl Board {
+    /// Of a program that runs since `started`, under this pid.
+    pub fn new(started: Timestamp, doing: &str, now: Instant) -> Board {
+        Board {
+            started,
+            doing: doing.to_owned(),
+            own_pin: None,
+            failure: None,
+            clock: WallClock::new(now, Timestamp::now()),
+            pace: Pace::new(now),
+            failing: false,
+        }
+    }
+
+    /// By how much the machine's clock was set, if it was: times that were noted before are wrong by that. To be called before
+    /// each turn.
+    pub fn see_clock(&mut self, now: Instant) -> Option<SignedDuration> {
+        let step = self.clock.look(now, Timestamp::now())?;
+        log::info!("the clock of this machine was set {}", in_words(step));
+        self.started = moved(self.started, step);
+        self.pace.changed();
+        Some(step)
+    }
+
+    /// When the first program under this pid started.
+    pub fn started(&self) -> Timestamp {
+        self.started
+    }
+
+    /// What the supervisor does, in words.
+    pub fn doing(&self) -> &str {
+        &self.doing
+    }
+
+    /// Says what the supervisor does.
+    pub fn set_doing(&mut self, doing: &str) {
+        doing.clone_into(&mut self.doing);
+        self.pace.changed();
+    }
+
+    /// Which key this host shows.
+    pub fn own_pin(&self) -> Option<String> {
+        self.own_pin.clone()
+    }
+
+    /// Notes which key this host shows.
+    pub fn set_own_pin(&mut self, pin: Option<Pin>) {
+        self.own_pin = pin.map(|pin| pin.to_string());
+        self.pace.changed();
+    }
+
+    /// Why the last restart came to nothing, if it did.
+    pub fn failure(&self) -> Option<String> {
+        self.failure.clone()
+    }
+
+    /// Says why the last restart came to nothing, if it did.
+    pub fn set_failure(&mut self, failure: Option<&str>) {
+        if self.failure.as_deref() != failure {
+            self.failure = failure.map(str::to_owned);
+            self.pace.changed();
+        }
+    }
+
+    /// Has the files written: something that they tell has changed, or someone wants it.
+    pub fn changed(&mut self) {
+        self.pace.changed();
+    }
+
+    /// Has the files written if one of them was removed.
+    pub fn see_files(&mut self, folder: &Path, names: &[&str]) {
+        if !names.iter().all(|name| folder.join(name).exists()) {
+            self.pace.changed();
+        }
+    }
+
+    /// When the files are to be written.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.pace.deadline()
+    }
+
+    /// Writes the files, now; `begun` is when making them began.
+    pub fn write(&mut self, folder: &Path, files: &[(&str, String)], begun: Instant) {
+        let mut failing = false;
+        for (name, content) in files {
+            if let Err(error) = replace(&folder.join(name), content.as_bytes()) {
+                failing = true;
+                if !self.failing {
+                    log::error!("write {}: {error}; it is out of date", folder.join(name).display());
+                }
+            }
+        }
+        self.failing = failing;
+        match failing {
+            true => self.pace.failed(Instant::now()),
+            false => self.pace.wrote(begun, Instant::now()),
+        }
+    }
+}
+
+/// Removes what killed programs left of status files that they were writing.
+pub fn sweep(folder: &Path, names: &[&str]) {
+    names.iter().for_each(|name| own::sweep(&folder.join(name)));
 }
 
 #[cfg(test)]

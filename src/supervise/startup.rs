@@ -117,6 +117,13 @@ pub struct Start<L> {
     pub legacy: Option<(L, Descriptors)>,
 }
 
+impl<L> Start<L> {
+    /// The socket that `lon status` asks on.
+    pub fn admin_path(&self) -> PathBuf {
+        self.config.run_dir.join(format!("{}.sock", self.program))
+    }
+}
+
 /// What every program leaves to the one after it.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Common {

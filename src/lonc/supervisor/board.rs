@@ -1,47 +1,27 @@
-//! The last status of each link, and the status files that show them.
+//! The last status of each link.
 //!
-//! The files are written when a state has changed (a mere counter is no state), no more often than [`Pace`] allows.
-//! A file that cannot be written is logged once and tried again every few seconds.
+//! The files that show them are written when a state has changed; a mere counter is no state.
 
-use crate::base::clock::{WallClock, in_words, moved};
-use crate::base::disk::own;
+use crate::base::HostId;
+use crate::base::clock::moved;
 use crate::base::logging;
-use crate::base::{HostId, Pin};
 use crate::config::{Config, Peer};
-use crate::status::{self, AwayStatus, LinkState, PeerStatus, Snapshot};
-use crate::supervise::publish::{Pace, replace, uptime};
-use jiff::{Timestamp, tz::TimeZone};
+use crate::status::{AwayStatus, LinkState, PeerStatus, Snapshot};
+use crate::supervise::publish::{self, uptime};
+use jiff::{SignedDuration, Timestamp};
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
-
-/// The files in the status folder.
-const FILES: [&str; 2] = ["loncstatus.txt", "status.json"];
-
-/// Removes what killed programs left of status files that they were writing.
-pub fn sweep(status_dir: &Path) {
-    FILES.iter().for_each(|name| own::sweep(&status_dir.join(name)));
-}
 
 /// The statuses, and when they are written next.
 #[derive(Debug)]
 pub struct Board {
-    folder: PathBuf,
+    common: publish::Board,
     spool_dir: PathBuf,
     id: HostId,
-    started: Timestamp,
-    doing: String,
-    /// The pin of this host's own key.
-    own_pin: Option<String>,
-    /// Why the last restart came to nothing.
-    failure: Option<String>,
-    clock: WallClock,
     /// In the order of `hosts.tab`.
     peers: Vec<PeerStatus>,
     places: HashMap<HostId, usize>,
-    pace: Pace,
-    /// The last write failed, and it was said.
-    failing: bool,
 }
 
 impl Board {
@@ -50,73 +30,42 @@ impl Board {
         let peers: Vec<PeerStatus> = config.peers.iter().map(|peer| unserved(peer, started)).collect();
         let places = peers.iter().enumerate().map(|(place, status)| (status.peer.clone(), place)).collect();
         Board {
-            folder: config.status_dir.clone(),
+            common: publish::Board::new(started, &doing(config), now),
             spool_dir: config.spool_dir.clone(),
             id: config.id.clone(),
-            started,
-            doing: format!("supervisor, {} links", peers.len()),
-            own_pin: None,
-            failure: None,
-            clock: WallClock::new(now, Timestamp::now()),
             peers,
             places,
-            pace: Pace::new(now),
-            failing: false,
         }
     }
 
     /// Goes on with another configuration: what is known of peers that stay is kept.
     pub fn reconfigure(&mut self, config: &Config) {
-        let anew = Board::new(config, Timestamp::now(), Instant::now());
-        let before = std::mem::take(&mut self.peers);
-        (self.peers, self.places) = (anew.peers, anew.places);
-        (self.folder, self.id, self.doing) = (anew.folder, anew.id, anew.doing);
-        self.spool_dir = anew.spool_dir;
+        let Board { peers, places, spool_dir, id, common: _ } =
+            Board::new(config, Timestamp::now(), Instant::now());
+        let before = std::mem::replace(&mut self.peers, peers);
+        (self.places, self.spool_dir, self.id) = (places, spool_dir, id);
+        self.common.set_doing(&doing(config));
         before.into_iter().for_each(|status| self.note(status));
-        self.pace.changed();
+        self.common.changed();
     }
 
-    /// Puts right the times that were noted before the machine's clock was set, if it was. To be called before each turn.
-    pub fn see_clock(&mut self, now: Instant) {
-        let Some(step) = self.clock.look(now, Timestamp::now()) else { return };
-        log::info!("the clock of this machine was set {}", in_words(step));
-        self.started = moved(self.started, step);
+    /// Puts right the times that were noted before the machine's clock was set.
+    pub fn clock_was_set(&mut self, step: SignedDuration) {
         for status in &mut self.peers {
             status.since = moved(status.since, step);
             status.next_dial = status.next_dial.map(|at| moved(at, step));
             status.last_error_at = status.last_error_at.map(|at| moved(at, step));
         }
-        self.pace.changed();
     }
 
-    /// Since when the program runs.
-    pub fn started(&self) -> Timestamp {
-        self.started
+    /// What every supervisor tells.
+    pub fn common(&self) -> &publish::Board {
+        &self.common
     }
 
-    /// What the supervisor does, in words.
-    pub fn doing(&self) -> &str {
-        &self.doing
-    }
-
-    /// Says what the supervisor does.
-    pub fn set_doing(&mut self, doing: &str) {
-        doing.clone_into(&mut self.doing);
-        self.pace.changed();
-    }
-
-    /// Notes which key this host shows.
-    pub fn set_own_pin(&mut self, pin: Option<Pin>) {
-        self.own_pin = pin.map(|pin| pin.to_string());
-        self.pace.changed();
-    }
-
-    /// Says why the last restart came to nothing, if it did.
-    pub fn set_failure(&mut self, failure: Option<&str>) {
-        if self.failure.as_deref() != failure {
-            self.failure = failure.map(str::to_owned);
-            self.pace.changed();
-        }
+    /// The same, to tell more.
+    pub fn common_mut(&mut self) -> &mut publish::Board {
+        &mut self.common
     }
 
     /// The statuses.
@@ -135,7 +84,7 @@ impl Board {
             status.last_error_past = status.error_is_past();
         }
         if is_change(old, &status) {
-            self.pace.changed();
+            self.common.changed();
         }
         *old = status;
     }
@@ -161,7 +110,7 @@ impl Board {
         if error.is_some() {
             (status.last_error, status.last_error_at, status.last_error_past) = (error, Some(now), false);
         }
-        self.pace.changed();
+        self.common.changed();
     }
 
     /// Notes that `pid` was started for `peer`.
@@ -169,54 +118,7 @@ impl Board {
         let Some(status) = self.places.get(peer).and_then(|place| self.peers.get_mut(*place)) else { return };
         status.pid = pid;
         "starting".clone_into(&mut status.doing);
-        self.pace.changed();
-    }
-
-    /// Has the files written though nothing has changed.
-    pub fn touch(&mut self) {
-        self.pace.changed();
-    }
-
-    /// Has the files written if one of them was removed.
-    pub fn see_files(&mut self) {
-        if !FILES.iter().all(|name| self.folder.join(name).exists()) {
-            self.pace.changed();
-        }
-    }
-
-    /// When [`Board::write_if_due`] will write.
-    pub fn deadline(&self) -> Option<Instant> {
-        self.pace.deadline()
-    }
-
-    /// Writes the files if something has changed and the last write is long enough ago.
-    pub fn write_if_due(&mut self) {
-        let begun = Instant::now();
-        if self.deadline().is_some_and(|at| at <= begun) {
-            self.write();
-            match self.failing {
-                true => self.pace.failed(Instant::now()),
-                false => self.pace.wrote(begun, Instant::now()),
-            }
-        }
-    }
-
-    /// Writes the files.
-    pub fn write(&mut self) {
-        let snapshot = self.snapshot(Timestamp::now());
-        let text = status::classic_text(&snapshot, &TimeZone::system());
-        let mut json = status::json(&snapshot);
-        json.push('\n');
-        let mut failing = false;
-        for (name, content) in FILES.into_iter().zip([text, json]) {
-            if let Err(error) = replace(&self.folder.join(name), content.as_bytes()) {
-                failing = true;
-                if !self.failing {
-                    log::error!("write {}: {error}; it is out of date", self.folder.join(name).display());
-                }
-            }
-        }
-        self.failing = failing;
+        self.common.changed();
     }
 
     /// All that is known, at this moment.
@@ -226,18 +128,22 @@ impl Board {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             id: self.id.clone(),
             pid: std::process::id(),
-            started: self.started,
+            started: self.common.started(),
             written: now,
             written_uptime: uptime(),
-            doing: self.doing.clone(),
+            doing: self.common.doing().to_owned(),
             // A path that is no text would leave the others without a status.
             spool_dir: self.spool_dir.to_str().map(PathBuf::from),
-            own_pin: self.own_pin.clone(),
-            not_restarted: self.failure.clone(),
+            own_pin: self.common.own_pin(),
+            not_restarted: self.common.failure(),
             last_log: logging::last_line(),
             peers: self.peers.clone(),
         }
     }
+}
+
+fn doing(config: &Config) -> String {
+    format!("supervisor, {} links", config.peers.len())
 }
 
 /// Whether more than counters has changed.

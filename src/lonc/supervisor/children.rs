@@ -1,182 +1,126 @@
-//! The children of `lonc` and the control sockets to them.
-//!
-//! The table says where each child stands; here is what it is spoken to through. A key has a control socket from
-//! just before its fork until the child closes it, breaks it or is reaped.
+//! What is done with the child of each peer, as the table says: forked, told, killed, replaced; and what is said of its end.
 
-use super::left::LeftChild;
+use super::{Lonc, Machine, REPLACED_AT_ONCE};
 use crate::base::HostId;
-use crate::status::PeerStatus;
-use crate::supervise::control::{self, Channel, FromLink, ToLink};
-use crate::supervise::table::{self, State, Table};
-use mio::{Interest, Registry, Token};
-use std::collections::{BTreeMap, HashMap};
+use crate::lonc::entry::Seed;
+use crate::lonc::messages::ToLink;
+use crate::status::LinkState;
+use crate::supervise::daemon::{GRACE, Role};
+use crate::supervise::table::{Action, Event, State};
+use crate::supervise::{spawn, title};
+use jiff::Timestamp;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::time::Instant;
+use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
 
+/// A child with another configuration than the next one for its peer will have.
 #[derive(Debug)]
-struct Control {
-    channel: Channel<ToLink, FromLink>,
-    token: Token,
+pub struct Replace {
+    /// Whom it serves.
+    pub peer: HostId,
+    /// Its process.
+    pub pid: u32,
+    /// How long it may go on answering: by its own configuration or the next one's, whichever is longer.
+    pub drain: Duration,
 }
 
-/// See the head of this file.
-#[derive(Debug, Default)]
-pub struct Children {
-    /// Where each stands.
-    pub table: Table<HostId>,
-    controls: BTreeMap<HostId, Control>,
-    /// The keys of `controls`, by token.
-    tokens: HashMap<Token, HostId>,
-}
-
-impl Children {
-    /// Whether there are none, not even one to be reaped.
-    pub fn is_empty(&self) -> bool {
-        self.table.is_empty()
-    }
-
+impl Lonc {
     /// All peers that have a child or wait for one.
-    pub fn keys(&self) -> Vec<HostId> {
+    pub(super) fn peers(&self) -> Vec<HostId> {
         self.table.iter().map(|(peer, _)| peer.clone()).collect()
     }
 
-    /// How many are on their way out.
-    pub fn leaving(&self) -> usize {
+    /// How many children are on their way out.
+    fn leaving(&self) -> usize {
         let leaving = |state| matches!(state, State::Draining { .. } | State::Killed { .. });
         self.table.iter().filter(|(_, state)| leaving(*state)).count()
     }
 
-    /// Makes the control socket of a child that is about to be forked; gives the child's end.
-    ///
-    /// # Errors
-    /// When there are no descriptors.
-    pub fn open_control(&mut self, peer: &HostId, token: Token, registry: &Registry) -> io::Result<OwnedFd> {
-        let (ours, theirs) = control::pair()?;
-        self.insert(peer.clone(), Channel::from_fd(ours)?, token, registry)?;
-        Ok(theirs)
-    }
-
-    fn insert(
-        &mut self,
-        peer: HostId,
-        mut channel: Channel<ToLink, FromLink>,
-        token: Token,
-        registry: &Registry,
-    ) -> io::Result<()> {
-        registry.register(&mut channel, token, Interest::READABLE | Interest::WRITABLE)?;
-        self.tokens.insert(token, peer.clone());
-        self.controls.insert(peer, Control { channel, token });
-        Ok(())
-    }
-
-    /// Closes the supervisor's end, if it is open.
-    pub fn close_control(&mut self, peer: &HostId, registry: &Registry) {
-        let Some(mut control) = self.controls.remove(peer) else { return };
-        self.tokens.remove(&control.token);
-        // Closing alone would do, but for a moment a child just forked may hold a copy.
-        if let Err(error) = registry.deregister(&mut control.channel) {
-            log::debug!("{peer}: deregister its control socket: {error}");
+    /// Has children replaced, a few at a time.
+    pub(super) fn replace_in_turn(&mut self, m: &mut Machine<'_>, now: Instant) {
+        while !self.replacing.is_empty() && self.leaving() < REPLACED_AT_ONCE {
+            let Some(Replace { peer, pid, drain }) = self.replacing.pop_front() else { break };
+            if self.table.key_of(pid) == Some(&peer) {
+                let deadline = now + drain + GRACE;
+                self.tell(m, &peer, Event::Drain { deadline }, now);
+            }
         }
     }
 
-    /// Takes over a child of the program before `exec`.
-    pub fn adopt(
-        &mut self,
-        peer: HostId,
-        state: table::Carried,
-        control: Option<(OwnedFd, control::Carried)>,
-        token: Token,
-        registry: &Registry,
-        now: Instant,
-    ) {
-        self.table.adopt(peer.clone(), state.state(now));
-        let Some((fd, carried)) = control else { return };
-        let resumed = Channel::resume(fd, carried);
-        if let Err(error) = resumed.and_then(|channel| self.insert(peer.clone(), channel, token, registry)) {
-            // Without it the child hears end of file, and ends by itself or is killed in its turn.
-            log::error!("{peer}: take over its control socket: {error}");
+    pub(super) fn tell(&mut self, m: &mut Machine<'_>, peer: &HostId, event: Event, now: Instant) {
+        if let Some(action) = self.table.tell(peer, event, now) {
+            self.act(m, peer, action, now);
         }
     }
 
-    /// What the next program must know of the children.
-    ///
-    /// # Errors
-    /// When a message that waits cannot be handed over.
-    pub fn leave(&self, now: Instant) -> io::Result<Vec<LeftChild>> {
-        let mut left = Vec::new();
-        for (peer, state) in self.table.iter() {
-            let Some(state) = table::Carried::from_state(state, now) else { continue };
-            let control = match self.controls.get(peer) {
-                Some(control) => Some((control.channel.as_fd().as_raw_fd(), control.channel.carried()?)),
-                None => None,
-            };
-            left.push(LeftChild { peer: peer.clone(), state, control });
-        }
-        Ok(left)
-    }
-
-    /// The descriptors of the control sockets.
-    pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.controls.values().map(|control| control.channel.as_fd())
-    }
-
-    /// Who can be sent to.
-    pub fn with_control(&self) -> impl Iterator<Item = HostId> + use<'_> {
-        self.controls.keys().cloned()
-    }
-
-    /// Whose control socket has this token.
-    pub fn peer_of(&self, token: Token) -> Option<&HostId> {
-        self.tokens.get(&token)
-    }
-
-    /// Sends; nothing happens where there is no control socket.
-    ///
-    /// # Errors
-    /// As [`Channel::send`]: the child is hung.
-    pub fn send(&mut self, peer: &HostId, message: &ToLink) -> io::Result<()> {
-        match self.controls.get_mut(peer) {
-            Some(control) => control.channel.send(message),
-            None => Ok(()),
+    pub(super) fn act(&mut self, m: &mut Machine<'_>, peer: &HostId, action: Action, now: Instant) {
+        match action {
+            Action::Start => self.start(m, peer, now),
+            Action::TellHandOver if self.passages.has(peer) => self.send(m, peer, &ToLink::HandOver, now),
+            Action::TellDrain | Action::TellHandOver => self.send(m, peer, &ToLink::Drain, now),
+            Action::Kill(pid) => {
+                log::warn!("{peer}: killing child {pid}: it did not end or answer in time");
+                spawn::kill_now(pid);
+            }
         }
     }
 
-    /// Tells the child that its peer has another local socket; whether it was told, or there is none to be told.
-    ///
-    /// # Errors
-    /// As [`Channel::send_descriptor`].
-    pub fn send_listener(&mut self, peer: &HostId, listener: BorrowedFd<'_>) -> io::Result<bool> {
-        match self.controls.get_mut(peer) {
-            Some(control) => control.channel.send_descriptor(&ToLink::Listen, listener),
-            None => Ok(true),
+    fn start(&mut self, m: &mut Machine<'_>, peer: &HostId, now: Instant) {
+        match self.fork(m, peer) {
+            Ok(pid) => {
+                self.tell(m, peer, Event::Started { pid }, now);
+                self.board.starting(peer, pid);
+            }
+            Err(error) => {
+                log::error!("{peer}: start a child: {error}; tried again later");
+                let doing = "no child could be started";
+                let error = Some(format!("start a child: {error}"));
+                self.board.unserved(peer, LinkState::Starting, doing, error, Timestamp::now());
+                self.tell(m, peer, Event::StartFailed, now);
+            }
         }
     }
 
-    /// Writes what waits for the child and reads what it says: statuses with the numbers of reports, and whether
-    /// the child has closed the socket. A status that is not of the child's own peer is dropped.
-    ///
-    /// # Errors
-    /// As [`Channel::receive`]: the child is broken.
-    #[expect(
-        clippy::type_complexity,
-        reason = "a named struct would be taken apart at once by the only caller"
-    )]
-    pub fn hear(
-        &mut self,
-        peer: &HostId,
-        scratch: &mut [u8],
-    ) -> io::Result<(Vec<(Option<u64>, PeerStatus)>, bool)> {
-        let Some(control) = self.controls.get_mut(peer) else { return Ok((Vec::new(), false)) };
-        control.channel.flush()?;
-        let received = control.channel.receive(scratch)?;
-        let statuses = received.messages.into_iter().filter_map(|message| match message {
-            FromLink::Status { report, status } if status.peer == *peer => Some((report, *status)),
-            FromLink::Status { status, .. } => {
-                log::error!("{peer}: its child speaks for {}", status.peer);
+    fn fork(&mut self, m: &mut Machine<'_>, id: &HostId) -> io::Result<u32> {
+        let (Some(settings), Some(listener)) = (self.links.of(id), self.sockets.listeners.get(id)) else {
+            return Err(io::Error::new(io::ErrorKind::NotFound, "it has no socket"));
+        };
+        let (pins, listener) = (self.links.pins(id).into_iter().collect(), listener.listener().try_clone()?);
+        let passage = self.passages.for_child(id)?;
+        let (opening, control) = m.open_control()?;
+        self.sockets.untold.remove(id);
+        let mut keep = vec![listener.as_raw_fd(), control.as_raw_fd()];
+        keep.extend(passage.ends().map(|end| end.as_raw_fd()));
+        let entry = self.entry;
+        let pid = spawn::spawn(keep, move || {
+            crate::base::logging::set_host(settings.peer.host.id.as_str());
+            title::set(&format!("{} starting", settings.peer.host.id));
+            entry(Seed { settings, pins, listener, control, passage })
+        })?;
+        m.controls.keep(id.clone(), opening);
+        Ok(pid)
+    }
+
+    pub(super) fn say_ended(&mut self, peer: &HostId, pid: u32, end: spawn::End, now: Instant) {
+        let next = match self.table.state(peer) {
+            Some(State::Waiting { start_at }) => match start_at.saturating_duration_since(now) {
+                Duration::ZERO => "starting anew".to_owned(),
+                pause => format!("starting anew in {pause:.1?}"),
+            },
+            Some(State::Running { .. } | State::Draining { .. } | State::Killed { .. }) | None => {
+                "stopped".to_owned()
+            }
+        };
+        let error = match end {
+            spawn::End::Exited(0) => {
+                log::info!("{peer}: child {pid} ended; {next}");
                 None
             }
-        });
-        Ok((statuses.collect(), received.closed))
+            spawn::End::Exited(_) | spawn::End::Killed(_) => {
+                log::warn!("{peer}: child {pid} {end}; {next}");
+                Some(format!("the child {end}"))
+            }
+        };
+        self.board.unserved(peer, LinkState::Starting, &next, error, Timestamp::now());
     }
 }

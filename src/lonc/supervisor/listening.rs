@@ -1,33 +1,59 @@
 //! The local socket of each peer.
 //!
 //! One that cannot be made (a full disk, something else in its place) is an error in the log and in the status, once; it is
-//! tried again every [`LISTEN_PAUSE`], and its peer is served from when that succeeds.
+//! tried again every [`LISTEN_PAUSE`], and its peer is served from when that succeeds. One that others take away is made
+//! again: links and connected programs notice nothing, a child is told of its peer's new socket and goes on.
 
-use super::Supervisor;
+use super::{Lonc, Machine};
+use crate::base::HostId;
+use crate::lonc::messages::ToLink;
 use crate::status::LinkState;
+use crate::supervise::daemon::Role;
 use crate::supervise::sockets::LocalSocket;
 use jiff::Timestamp;
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// Pause before sockets that could not be made are tried again.
 const LISTEN_PAUSE: Duration = Duration::from_secs(2);
 
-impl Supervisor<'_> {
+/// See the head of this file.
+#[derive(Debug, Default)]
+pub struct Sockets {
+    /// Those that are there.
+    pub listeners: BTreeMap<HostId, LocalSocket>,
+    /// Some peer has no socket: when it is tried again.
+    pub again: Option<Instant>,
+    /// Peers whose children are yet to be told of another local socket.
+    pub untold: BTreeSet<HostId>,
+}
+
+impl Sockets {
+    /// No peer has one any more.
+    pub fn remove_all(&mut self) {
+        self.again = None;
+        std::mem::take(&mut self.listeners).values().for_each(LocalSocket::remove);
+    }
+}
+
+impl Lonc {
     /// Makes the sockets that are not there, and wants a child for each peer that has one.
-    pub(super) fn listen_where_missing(&mut self, now: Instant) {
-        let config = &self.start.config;
-        let tried_before = self.listen_again.take().is_some();
+    pub(super) fn listen_where_missing(&mut self, m: &mut Machine<'_>, now: Instant) {
+        let config = &m.start.config;
+        let tried_before = self.sockets.again.take().is_some();
         for peer in &config.peers {
             let id = &peer.host.id;
-            if self.listeners.contains_key(id) {
+            if self.sockets.listeners.contains_key(id) {
                 continue;
             }
             match LocalSocket::listen(&config.socket_path(id), peer.socket_mode) {
                 Ok(socket) => {
-                    self.listeners.insert(id.clone(), socket);
+                    self.sockets.listeners.insert(id.clone(), socket);
                 }
                 Err(error) => {
-                    self.listen_again = Some(now + LISTEN_PAUSE);
+                    self.sockets.again = Some(now + LISTEN_PAUSE);
                     let said = tried_before && self.board.last_error(id) == Some(&error.to_string());
                     if !said {
                         log::error!("{id}: {error}; the link is not served until that is put right");
@@ -38,8 +64,46 @@ impl Supervisor<'_> {
                 }
             }
         }
-        for id in self.listeners.keys() {
-            self.children.table.want(id.clone(), now);
+        for id in self.sockets.listeners.keys() {
+            self.table.want(id.clone(), now);
         }
+    }
+
+    /// Makes those again that are gone.
+    pub(super) fn keep_sockets(&mut self, m: &mut Machine<'_>, back: &mut Vec<PathBuf>, now: Instant) {
+        let mut failures = Vec::new();
+        let Sockets { listeners, untold, .. } = &mut self.sockets;
+        for (id, socket) in listeners.iter_mut().filter(|(_, socket)| !socket.is_in_place()) {
+            let Some(peer) = m.start.config.peer(id) else { continue };
+            match LocalSocket::listen(socket.path(), peer.socket_mode) {
+                Ok(new) => {
+                    back.push(new.path().to_owned());
+                    *socket = new;
+                    untold.insert(id.clone());
+                }
+                Err(error) => {
+                    failures
+                        .push(format!("{id}: {error}; no program finds this link until that is put right"));
+                }
+            }
+        }
+        failures.iter().for_each(|text| m.say_trouble(text, now));
+    }
+
+    /// Tells children of the new sockets of their peers. One that does not read just now is told the next time.
+    pub(super) fn tell_listeners(&mut self, m: &mut Machine<'_>, now: Instant) {
+        let mut broken = Vec::new();
+        let Sockets { listeners, untold, .. } = &mut self.sockets;
+        untold.retain(|id| {
+            let Some(socket) = listeners.get(id) else { return false };
+            match m.controls.send_descriptor(id, &ToLink::Listen, socket.as_fd()) {
+                Ok(told) => !told,
+                Err(error) => {
+                    broken.push((id.clone(), error));
+                    false
+                }
+            }
+        });
+        broken.iter().for_each(|(id, error)| self.broken(m, id, error, now));
     }
 }

@@ -6,13 +6,14 @@
 //! A configuration that is not sound changes nothing. Of one that is, only a new peer's socket can fail: that is an
 //! error in the log and in the status, as it is at the start.
 
-use super::DESCRIPTORS_A_PEER;
-use super::{GRACE, Replace, Supervisor};
+use super::children::Replace;
+use super::{DESCRIPTORS_A_PEER, GRACE, Lonc, Machine, drain_timeout};
 use crate::base::HostId;
 use crate::config::Config;
+use crate::lonc::messages::ToLink;
 use crate::lonc::settings::Links;
 use crate::supervise::anew;
-use crate::supervise::control::ToLink;
+use crate::supervise::daemon::Role;
 use crate::supervise::limit::raise_descriptor_limit;
 use crate::supervise::own_key::OwnKey;
 use crate::supervise::table::{Event, State};
@@ -21,84 +22,71 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-impl Supervisor<'_> {
-    /// Takes over what the files say now; the answer to who asked for it.
-    pub(super) fn reload(&mut self, now: Instant) -> String {
-        // Whatever the files say: the log is where it was.
-        self.open_log_anew(now);
-        if self.stopping.is_some() {
-            return anew::refused(&["lonc is stopping".to_owned()]);
-        }
-        let current = &self.start.config;
-        let read = anew::reload(self.start.load, current)
-            .and_then(|config| OwnKey::load(&config).map(|key| (config, key)));
-        let (config, key) = match read {
-            Ok(read) => read,
-            Err(problems) => return anew::refused(&problems),
-        };
-        let config = Arc::new(config);
-        let links = Links::new(config.clone(), key);
+impl Lonc {
+    /// Goes on with another configuration and key; what was done, in words.
+    pub(super) fn change(
+        &mut self,
+        m: &mut Machine<'_>,
+        config: Arc<Config>,
+        key: OwnKey,
+        now: Instant,
+    ) -> String {
+        let links = Links::new(config.clone(), key.clone());
         let plan = Plan::between(&self.links, &links);
-        self.retire(&plan.removed, now);
-        self.replace(&plan.changed, &config);
+        self.retire(m, &plan.removed, now);
+        self.replace(m, &plan.changed, &config);
         for peer in &plan.repinned {
             let pins = links.pins(peer).iter().map(ToString::to_string).collect();
-            self.send(peer, &ToLink::Pins(pins), now);
+            self.send(m, peer, &ToLink::Pins(pins), now);
         }
         self.links = links;
-        self.take_over(config, now);
-        self.start.restarts.forgive();
+        self.take_over(m, config, key, now);
         let Plan { added, removed, changed, repinned: _, kept } = plan;
-        let done = format!(
+        format!(
             "{} replaced, {} added, {} removed, {kept} kept",
             anew::links(changed.len()),
             added.len(),
             removed.len()
-        );
-        anew::taken_over(&self.start.config, &done)
+        )
     }
 
     /// Peers that are no longer in the table: their sockets go, their children drain.
-    fn retire(&mut self, removed: &[HostId], now: Instant) {
+    fn retire(&mut self, m: &mut Machine<'_>, removed: &[HostId], now: Instant) {
         for peer in removed {
             log::info!("{peer} is no longer in the table: its socket goes");
-            if let Some(socket) = self.listeners.remove(peer) {
+            if let Some(socket) = self.sockets.listeners.remove(peer) {
                 socket.remove();
             }
             self.passages.close(peer);
-            let deadline = now + self.drain_timeout(peer) + GRACE;
-            self.tell(peer, Event::Retire { deadline }, now);
+            let deadline = now + drain_timeout(&m.start.config, peer) + GRACE;
+            self.tell(m, peer, Event::Retire { deadline }, now);
         }
     }
 
-    /// Children with another footing than the next ones: each in its turn. Those that are on their way out
-    /// already, or yet to be started, are followed by one with the new configuration anyway.
-    fn replace(&mut self, changed: &[HostId], config: &Config) {
+    /// Children with other settings than the next ones: each in its turn. Those that are on their way out already, or yet to
+    /// be started, are followed by one with the new settings anyway.
+    fn replace(&mut self, m: &Machine<'_>, changed: &[HostId], config: &Config) {
         for peer in changed {
-            let Some(State::Running { pid, .. }) = self.children.table.state(peer) else { continue };
-            let next = config.peer(peer).map(|peer| peer.drain_timeout).unwrap_or_default();
-            let drain = self.drain_timeout(peer).max(next);
+            let Some(State::Running { pid, .. }) = self.table.state(peer) else { continue };
+            let drain = drain_timeout(&m.start.config, peer).max(drain_timeout(config, peer));
             self.replacing.push_back(Replace { peer: peer.clone(), pid, drain });
         }
     }
 
-    fn take_over(&mut self, config: Arc<Config>, now: Instant) {
-        let before = std::mem::replace(&mut self.start.config, config);
-        let config = &self.start.config;
-        log::set_max_level(config.log_level);
+    fn take_over(&mut self, m: &mut Machine<'_>, config: Arc<Config>, key: OwnKey, now: Instant) {
         raise_descriptor_limit(config.peers.len(), DESCRIPTORS_A_PEER);
-        for (id, socket) in &self.listeners {
+        let before = m.take_over(config.clone(), key);
+        for (id, socket) in &self.sockets.listeners {
             let Some(peer) = config.peer(id) else { continue };
             let changed = before.peer(id).is_none_or(|old| old.socket_mode != peer.socket_mode);
             if changed && let Err(error) = socket.set_mode(peer.socket_mode) {
                 log::error!("{error}");
             }
         }
-        self.board.reconfigure(config);
-        self.board.set_own_pin(self.links.key().pin());
-        title::set(self.board.doing());
-        self.listen_where_missing(now);
-        self.keep_watch(now);
+        self.board.reconfigure(&config);
+        title::set(self.board.common().doing());
+        self.listen_where_missing(m, now);
+        self.keep_watch(m, now);
     }
 }
 

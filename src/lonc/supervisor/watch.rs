@@ -4,17 +4,18 @@
 //! peer's child is to look ([`Noticed::All`]): nothing is missed.
 //!
 //! Where there can be no watch (the system has none left, the folder is away) the folder is looked into every few
-//! seconds instead ([`Supervisor::keep_watch`]), and a watch tried for again; so it is when another folder has come to stand
+//! seconds instead ([`Lonc::keep_watch`]), and a watch tried for again; so it is when another folder has come to stand
 //! in its place.
 //!
 //! At HUP the watch is handed over ([`Watch::leave`], [`Watch::take_over`]): the kernel may take seconds to end one, and
 //! `exec` would wait for that with every signal blocked. It also keeps what was noticed meanwhile.
 
-use super::{Supervisor, WATCH};
+use super::{Lonc, Machine, WATCH};
 use crate::base::HostId;
 use crate::config::Config;
+use crate::lonc::messages::ToLink;
 use crate::spool::inbox_owner;
-use crate::supervise::control::ToLink;
+use crate::supervise::daemon::Role;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use nix::errno::Errno;
@@ -167,57 +168,83 @@ fn look_into(folder: &Path, is_peer: impl Fn(&str) -> bool) -> io::Result<Notice
     Ok(Noticed::Some(peers))
 }
 
-impl Supervisor<'_> {
+/// How files that are dropped in are noticed just now.
+#[derive(Debug, Default)]
+pub struct Lookout {
+    /// `None` where the system has no watch for us: [`Lonc::keep_watch`] tries again.
+    pub watch: Option<Watch>,
+    /// Why there was none the last time, if it was said.
+    trouble: Option<String>,
+    /// The watch has more to read than one turn's share.
+    pub again: bool,
+}
+
+impl Lonc {
+    /// Goes on with the watch of the program before this one.
+    pub(super) fn take_over_watch(
+        &mut self,
+        m: &Machine<'_>,
+        left: Option<LeftWatch>,
+        take: &mut impl FnMut(RawFd) -> Option<OwnedFd>,
+    ) {
+        let Some(left) = left else { return };
+        let folder = &m.start.config.spool_dir;
+        match Watch::take_over(left, take, folder, m.poll.registry(), WATCH) {
+            Ok(watch) => self.lookout.watch = Some(watch),
+            Err(error) => log::warn!("watch {}: {error}; watched anew", folder.display()),
+        }
+    }
+
     /// Tells the children whose files were noticed.
-    pub(super) fn look_for_files(&mut self, now: Instant) {
-        let Some(watch) = &self.watch else { return };
-        let config = &self.start.config;
+    pub(super) fn look_for_files(&mut self, m: &mut Machine<'_>, now: Instant) {
+        let Some(watch) = &self.lookout.watch else { return };
+        let config = &m.start.config;
         match watch.read(|id| is_peer(config, id)) {
             Ok((noticed, again)) => {
-                self.watch_again = again;
-                self.have_taken_in(noticed, now);
+                self.lookout.again = again;
+                self.have_taken_in(m, noticed, now);
             }
             Err(error) => {
                 log::warn!("watch {}: {error}; watched anew", config.spool_dir.display());
-                (self.watch, self.watch_again) = (None, false);
-                self.keep_watch(now);
+                (self.lookout.watch, self.lookout.again) = (None, false);
+                self.keep_watch(m, now);
             }
         }
     }
 
     /// Sees to it that the delayed directory is watched. Where it was not, it is looked into: for what came before the
     /// watch, or instead of one.
-    pub(super) fn keep_watch(&mut self, now: Instant) {
-        let config = &self.start.config;
+    pub(super) fn keep_watch(&mut self, m: &mut Machine<'_>, now: Instant) {
+        let config = m.start.config.clone();
         let folder = &config.spool_dir;
-        if self.watch.as_ref().is_some_and(|watch| watch.is_of(folder)) {
+        let lookout = &mut self.lookout;
+        if lookout.watch.as_ref().is_some_and(|watch| watch.is_of(folder)) {
             return;
         }
-        let watch = Watch::new(folder, self.poll.registry(), WATCH);
+        let watch = Watch::new(folder, m.poll.registry(), WATCH);
         if let Err(error) = &watch
-            && self.watch_trouble.is_none()
+            && lookout.trouble.is_none()
         {
             let folder = folder.display();
             log::warn!("watch {folder}: {error}; looked into every few seconds instead, and tried again");
-            self.watch_trouble = Some(error.to_string());
-        } else if watch.is_ok() && self.watch_trouble.take().is_some() {
+            lookout.trouble = Some(error.to_string());
+        } else if watch.is_ok() && lookout.trouble.take().is_some() {
             log::info!("watch {}: it is watched now", folder.display());
         }
-        self.watch_again = watch.is_ok();
-        self.watch = watch.ok();
+        lookout.again = watch.is_ok();
+        lookout.watch = watch.ok();
         // One that cannot be listed is away; that is said by who makes it again.
-        if let Ok(noticed) = look_into(folder, |id| is_peer(config, id)) {
-            self.have_taken_in(noticed, now);
+        if let Ok(noticed) = look_into(folder, |id| is_peer(&config, id)) {
+            self.have_taken_in(m, noticed, now);
         }
     }
 
-    fn have_taken_in(&mut self, noticed: Noticed, now: Instant) {
-        match noticed {
-            Noticed::Some(peers) => peers.iter().for_each(|peer| self.send(peer, &ToLink::TakeIn, now)),
-            Noticed::All => {
-                self.children.keys().iter().for_each(|peer| self.send(peer, &ToLink::TakeIn, now))
-            }
-        }
+    fn have_taken_in(&mut self, m: &mut Machine<'_>, noticed: Noticed, now: Instant) {
+        let peers = match noticed {
+            Noticed::Some(peers) => peers.into_iter().collect(),
+            Noticed::All => self.peers(),
+        };
+        peers.iter().for_each(|peer| self.send(m, peer, &ToLink::TakeIn, now));
     }
 }
 

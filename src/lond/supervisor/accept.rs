@@ -9,12 +9,11 @@
 use super::hush::Caller;
 use super::links::{Link, Started, State};
 use super::lobby::Newcomer;
-use super::{GRACE, Supervisor, next};
+use super::{Lond, Machine};
 use crate::base::{HostId, Pin};
 use crate::lond::entry::Seed;
-use crate::supervise::control::{self, Channel};
+use crate::supervise::daemon::GRACE;
 use crate::supervise::{spawn, title};
-use mio::Interest;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
@@ -31,9 +30,9 @@ const FORKS_A_TURN: usize = 8;
 /// What a caller is answered who is not served.
 const REFUSED: &[u8] = b"refused\n";
 
-impl Supervisor<'_> {
+impl Lond {
     /// Takes connections in from every socket that has some, as far as the budgets go.
-    pub(super) fn accept(&mut self, now: Instant) {
+    pub(super) fn accept(&mut self, m: &mut Machine<'_>, now: Instant) {
         let mut forks = 0;
         self.heard_unopened = false;
         for place in 0..self.listeners.len() {
@@ -42,11 +41,11 @@ impl Supervisor<'_> {
                     break;
                 };
                 match listener.socket.accept() {
-                    Ok((stream, remote)) => forks += usize::from(self.welcome(stream, remote, now)),
+                    Ok((stream, remote)) => forks += usize::from(self.welcome(m, stream, remote, now)),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => listener.ready = false,
                     Err(error) if error.raw_os_error().is_some_and(|code| SHORTAGES.contains(&code)) => {
                         let text = format!("accept: {error}; callers wait for {ACCEPT_PAUSE:?}");
-                        if let Some(line) = self.shortages.line(&text, now) {
+                        if let Some(line) = self.voice.shortages.line(&text, now) {
                             log::error!("{line}");
                         }
                         self.accept_again = Some(now + ACCEPT_PAUSE);
@@ -63,18 +62,18 @@ impl Supervisor<'_> {
     }
 
     /// Lets a connection in, or turns it away; whether a fork was tried.
-    fn welcome(&mut self, stream: TcpStream, remote: SocketAddr, now: Instant) -> bool {
+    fn welcome(&mut self, m: &mut Machine<'_>, stream: TcpStream, remote: SocketAddr, now: Instant) -> bool {
         let ip = remote.ip().to_canonical();
-        let caller = match self.callers.admit(&self.start.config, ip) {
+        let caller = match self.callers.admit(&m.start.config, ip) {
             Ok(caller) => caller,
             Err(why) => {
                 self.board.counts.refused += 1;
-                let host = self.callers.host_at(&self.start.config, ip);
+                let host = self.callers.host_at(&m.start.config, ip);
                 let text = format!("refused {remote}: {why}");
-                if let Some(line) = self.refused.line(&Caller::at(ip, host.as_ref()), why, &text, now) {
+                if let Some(line) = self.voice.refused.line(&Caller::at(ip, host.as_ref()), why, &text, now) {
                     log::warn!("{line}");
                 }
-                refuse(stream, &mut self.scratch);
+                refuse(stream, &mut m.scratch);
                 return false;
             }
         };
@@ -83,20 +82,20 @@ impl Supervisor<'_> {
             log::debug!("accept {remote}: {error}");
             return false;
         }
-        self.let_in(Newcomer { stream, remote, caller, familiar, speaks: false }, now)
+        self.let_in(m, Newcomer { stream, remote, caller, familiar, speaks: false }, now)
     }
 
     /// Forks a child for the connection.
-    pub(super) fn start_link(&mut self, newcomer: Newcomer, now: Instant) {
+    pub(super) fn start_link(&mut self, m: &mut Machine<'_>, newcomer: Newcomer, now: Instant) {
         let Newcomer { stream, remote, caller, familiar, .. } = newcomer;
-        let deadline = now + self.start.config.lond.opening_timeout + GRACE;
-        match self.fork(stream, remote, caller.clone(), now) {
+        let deadline = now + m.start.config.lond.opening_timeout + GRACE;
+        match self.fork(m, stream, remote, caller.clone(), now) {
             Ok(pid) => self.links.started(pid, Started { remote, caller, familiar, deadline }, now),
             Err(error) => {
                 let caller = Caller::at(remote.ip().to_canonical(), caller.as_ref());
                 let why = error.to_string();
                 let text = format!("start a link for {remote}: {why}; closed");
-                if let Some(line) = self.failures.line(&caller, &why, &text, now) {
+                if let Some(line) = self.voice.failures.line(&caller, &why, &text, now) {
                     log::error!("{line}");
                 }
             }
@@ -105,17 +104,15 @@ impl Supervisor<'_> {
 
     fn fork(
         &mut self,
+        m: &mut Machine<'_>,
         stream: TcpStream,
         remote: SocketAddr,
         caller: Option<HostId>,
         now: Instant,
     ) -> io::Result<u32> {
-        let (ours, theirs) = control::pair()?;
-        let mut channel = Channel::from_fd(ours)?;
-        let token = next(&mut self.next_token);
-        self.poll.registry().register(&mut channel, token, Interest::READABLE | Interest::WRITABLE)?;
+        let (opening, theirs) = m.open_control()?;
         let keep = vec![stream.as_raw_fd(), theirs.as_raw_fd()];
-        let silent = self.visits.silent(remote.ip(), now);
+        let silent = self.voice.visits.silent(remote.ip(), now);
         let (entry, ledger) = (self.entry, self.ledger);
         let (settings, directory) = (self.settings.clone(), self.directory.clone());
         let pid = spawn::spawn(keep, move || {
@@ -127,43 +124,57 @@ impl Supervisor<'_> {
             title::set(&format!("{name} opening"));
             entry(Seed { settings, directory, stream, remote, caller, control: theirs, ledger })
         })?;
-        self.tokens.insert(token, pid);
-        self.controls.insert(pid, (token, channel));
+        m.controls.keep(pid, opening);
         Ok(pid)
     }
 
     /// A child has turned its caller away, which showed this key if any: it counts, and is named once.
-    pub(super) fn handshake_refused(&mut self, pid: u32, why: &str, key: Option<&str>, now: Instant) {
+    pub(super) fn handshake_refused(
+        &mut self,
+        m: &mut Machine<'_>,
+        pid: u32,
+        why: &str,
+        key: Option<&str>,
+        now: Instant,
+    ) {
         self.board.counts.unauthenticated += 1;
         let Some(remote) = self.links.get(pid).map(|link| link.remote) else { return };
-        self.say_refused(pid, key, why, &format!("refused {remote}: {why}"), now);
+        self.say_refused(m, pid, key, why, &format!("refused {remote}: {why}"), now);
     }
 
     /// Says that a caller was turned away that a child could not come to know.
-    pub(super) fn say_refused(&mut self, pid: u32, key: Option<&str>, why: &str, text: &str, now: Instant) {
+    pub(super) fn say_refused(
+        &mut self,
+        m: &mut Machine<'_>,
+        pid: u32,
+        key: Option<&str>,
+        why: &str,
+        text: &str,
+        now: Instant,
+    ) {
         let Some(link) = self.links.get(pid) else { return };
         let key: Option<Pin> = key.and_then(|key| key.parse().ok());
-        let pins = &self.start.config.pins;
+        let pins = &m.start.config.pins;
         let host = key.and_then(|key| pins.who(&key)).or(link.caller.as_ref());
         let caller = Caller { address: link.remote.ip(), key, host };
-        if let Some(line) = self.refused.line(&caller, why, text, now) {
+        if let Some(line) = self.voice.refused.line(&caller, why, text, now) {
             log::warn!("{line}");
         }
     }
 
     /// What is logged of a child that is killed: one whose caller was never known is no news each time.
-    pub(super) fn say_killed(&mut self, pid: u32, now: Instant) {
+    pub(super) fn say_killed(&mut self, m: &mut Machine<'_>, pid: u32, now: Instant) {
         self.board.counts.killed += 1;
         let Some(link) = self.links.get(pid) else { return };
         let text = format!("killing child {pid}: it did not open, end or answer in time");
         let name = self.name(pid);
         match (&link.opened, &link.caller) {
             (Some(_), Some(host)) => {
-                if let Some(line) = self.said.fault(host, &text, now) {
+                if let Some(line) = self.voice.said.fault(host, &text, now) {
                     log::warn!("{name}: {line}");
                 }
             }
-            (_, _) => self.say_refused(pid, None, &text, &format!("{name}: {text}"), now),
+            (_, _) => self.say_refused(m, pid, None, &text, &format!("{name}: {text}"), now),
         }
     }
 
@@ -181,9 +192,11 @@ impl Supervisor<'_> {
             spawn::End::Exited(_) | spawn::End::Killed(_) => {
                 let text = format!("child {pid} {end}");
                 let line = match self.links.get(pid) {
-                    Some(Link { caller: Some(host), .. }) => self.said.fault(host, &text, now),
+                    Some(Link { caller: Some(host), .. }) => self.voice.said.fault(host, &text, now),
                     // Whoever makes children of unknown callers die has an address.
-                    Some(link) => self.failures.line(&Caller::at(link.remote.ip(), None), &text, &text, now),
+                    Some(link) => {
+                        self.voice.failures.line(&Caller::at(link.remote.ip(), None), &text, &text, now)
+                    }
                     None => Some(text),
                 };
                 if let Some(line) = line {

@@ -1,33 +1,22 @@
 //! What `lond` tells of itself: counts, the answer to `status`, and `<status_dir>/lond.json`.
 //!
-//! The file is written when a link opens or closes, no more often than [`Pace`] allows; a count alone is no reason to
-//! write, so that a crowd at the door does not cost disk writes. A file that cannot be written is logged once and
-//! tried again every few seconds.
+//! The file is written when a link opens or closes; a count alone is no reason to write, so that a crowd at the door does
+//! not cost disk writes.
 
 use super::absent::Absent;
 use super::links::Links;
 use super::listeners::Listener;
 use super::rivals::Rivals;
-use crate::base::clock::{WallClock, in_words, moved};
-use crate::base::disk::own;
+use crate::base::clock::moved;
 use crate::base::logging;
-use crate::base::{HostId, Pin, WireKind};
+use crate::base::{HostId, WireKind};
 use crate::config::Config;
-use crate::status::{CallerStatus, GoneCaller, NotListening, ServeSnapshot, json};
-use crate::supervise::publish::{Pace, replace, uptime};
-use jiff::Timestamp;
+use crate::status::{CallerStatus, GoneCaller, NotListening, ServeSnapshot};
+use crate::supervise::publish::{self, uptime};
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::time::Instant;
-
-/// The file in the status folder.
-const FILE: &str = "lond.json";
-
-/// Removes what killed programs left of a status file that they were writing.
-pub fn sweep(status_dir: &Path) {
-    own::sweep(&status_dir.join(FILE));
-}
 
 /// What happened since the first program under this pid started.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,64 +51,49 @@ pub struct Board {
     pub rivals: Rivals,
     /// The last link of each host that had one, whether or not it has ended; hosts of the table, so at most as many.
     seen: BTreeMap<HostId, GoneCaller>,
-    started: Timestamp,
-    doing: &'static str,
-    /// The pin of this host's own key.
-    own_pin: Option<String>,
-    /// Why the last restart came to nothing.
-    failure: Option<String>,
-    clock: WallClock,
-    pace: Pace,
-    /// The last write failed, and it was said.
-    failing: bool,
+    common: publish::Board,
 }
 
 impl Board {
-    /// Goes on from what another program counted, if there was one.
-    pub fn new(started: Timestamp, counts: Counts, now: Instant) -> Board {
+    /// Nothing has happened yet.
+    pub fn new(started: Timestamp, now: Instant) -> Board {
         Board {
-            counts,
+            counts: Counts::default(),
             rivals: Rivals::default(),
             seen: BTreeMap::new(),
-            started,
-            doing: "serving",
-            own_pin: None,
-            failure: None,
-            clock: WallClock::new(now, Timestamp::now()),
-            pace: Pace::new(now),
-            failing: false,
+            common: publish::Board::new(started, "serving", now),
         }
     }
 
-    /// Puts right the times that were noted before the machine's clock was set, if it was. To be called before each turn.
-    pub fn see_clock(&mut self, links: &mut Links, now: Instant) {
-        let Some(step) = self.clock.look(now, Timestamp::now()) else { return };
-        log::info!("the clock of this machine was set {}", in_words(step));
-        self.started = moved(self.started, step);
+    /// What every supervisor tells.
+    pub fn common(&self) -> &publish::Board {
+        &self.common
+    }
+
+    /// The same, to tell more.
+    pub fn common_mut(&mut self) -> &mut publish::Board {
+        &mut self.common
+    }
+
+    /// Puts right the times that were noted before the machine's clock was set.
+    pub fn clock_was_set(&mut self, links: &mut Links, step: SignedDuration) {
         for seen in self.seen.values_mut() {
             seen.last = moved(seen.last, step);
         }
         for opened in links.opened_mut() {
             opened.since = moved(opened.since, step);
         }
-        self.pace.changed();
     }
 
-    /// When the first program under this pid started.
-    pub fn started(&self) -> Timestamp {
-        self.started
-    }
-
-    /// Says what the supervisor does.
-    pub fn set_doing(&mut self, doing: &'static str) {
-        self.doing = doing;
-        self.pace.changed();
+    /// Has the file written: a link has opened or closed.
+    pub fn changed(&mut self) {
+        self.common.changed();
     }
 
     /// Notes that `caller` has a link.
     pub fn saw(&mut self, caller: &HostId, wire: WireKind, last: Timestamp) {
         self.seen.insert(caller.clone(), GoneCaller { caller: caller.clone(), wire, last });
-        self.pace.changed();
+        self.common.changed();
     }
 
     /// Who has had a link, for the program that follows.
@@ -130,62 +104,6 @@ impl Board {
     /// Forgets hosts that are not in the table.
     pub fn forget_strangers(&mut self, config: &Config) {
         self.seen.retain(|caller, _| config.hosts.get(caller).is_some());
-    }
-
-    /// Notes which key this host shows.
-    pub fn set_own_pin(&mut self, pin: Option<Pin>) {
-        self.own_pin = pin.map(|pin| pin.to_string());
-        self.pace.changed();
-    }
-
-    /// Says why the last restart came to nothing, if it did.
-    pub fn set_failure(&mut self, failure: Option<&str>) {
-        if self.failure.as_deref() != failure {
-            self.failure = failure.map(str::to_owned);
-            self.pace.changed();
-        }
-    }
-
-    /// Has the file written: a link has opened or closed, or someone wants it.
-    pub fn touch(&mut self) {
-        self.pace.changed();
-    }
-
-    /// Has the file written if it was removed.
-    pub fn see_file(&mut self, config: &Config) {
-        if !config.status_dir.join(FILE).exists() {
-            self.pace.changed();
-        }
-    }
-
-    /// When [`Board::write_if_due`] will write.
-    pub fn deadline(&self) -> Option<Instant> {
-        self.pace.deadline()
-    }
-
-    /// Writes the file if something has changed and the last write is long enough ago.
-    pub fn write_if_due(&mut self, config: &Config, seen: Seen<'_>) {
-        let begun = Instant::now();
-        if self.deadline().is_some_and(|at| at <= begun) {
-            self.write(config, seen);
-            match self.failing {
-                true => self.pace.failed(Instant::now()),
-                false => self.pace.wrote(begun, Instant::now()),
-            }
-        }
-    }
-
-    /// Writes the file.
-    pub fn write(&mut self, config: &Config, seen: Seen<'_>) {
-        let text = json(&self.snapshot(config, seen)) + "\n";
-        let file = config.status_dir.join(FILE);
-        let written = replace(&file, text.as_bytes());
-        if let Err(error) = &written
-            && !self.failing
-        {
-            log::error!("write {}: {error}; it is out of date", file.display());
-        }
-        self.failing = written.is_err();
     }
 
     /// All that is known, at this moment.
@@ -215,12 +133,12 @@ impl Board {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             id: config.id.clone(),
             pid: std::process::id(),
-            started: self.started,
+            started: self.common.started(),
             written: Timestamp::now(),
             written_uptime: uptime(),
-            doing: self.doing.to_owned(),
-            own_pin: self.own_pin.clone(),
-            not_restarted: self.failure.clone(),
+            doing: self.common.doing().to_owned(),
+            own_pin: self.common.own_pin(),
+            not_restarted: self.common.failure(),
             last_log: logging::last_line(),
             listen: listeners.iter().map(|listener| listener.address).collect(),
             not_listening: absent

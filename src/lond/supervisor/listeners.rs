@@ -1,7 +1,8 @@
 //! The TCP sockets that `lond` listens on; those that cannot be had are tried again ([`super::absent`]).
 
-use super::{Supervisor, next};
+use super::{Lond, Machine};
 use crate::net::listen::{bind, only_v6};
+use crate::supervise::daemon::Tokens;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use socket2::SockRef;
@@ -102,18 +103,49 @@ impl AsFd for Listener {
     }
 }
 
-impl Supervisor<'_> {
-    pub(super) fn listen(&mut self, address: SocketAddr) -> Result<(), ListenError> {
-        let token = next(&mut self.next_token);
-        let alone = only_v6(address, &self.start.config.lond.listen);
-        self.listeners.push(Listener::open(address, alone, token, self.poll.registry())?);
+/// Listens on all that can be had of these; with the others, and why they cannot.
+///
+/// # Errors
+/// None can be had. Who starts a program sees at once that it serves nobody; who has it started again and again need not.
+#[expect(clippy::type_complexity, reason = "a named struct would be taken apart at once by the only caller")]
+pub fn open_all(
+    wanted: &[SocketAddr],
+    registry: &Registry,
+    tokens: &mut Tokens,
+) -> Result<(Vec<Listener>, Vec<(SocketAddr, ListenError)>), ListenError> {
+    let (mut listeners, mut missing) = (Vec::new(), Vec::new());
+    for address in wanted {
+        match Listener::open(*address, only_v6(*address, wanted), tokens.fresh(), registry) {
+            Ok(listener) => listeners.push(listener),
+            Err(error) => missing.push((*address, error)),
+        }
+    }
+    match missing.pop() {
+        Some((_, error)) if listeners.is_empty() => Err(error),
+        last => {
+            missing.extend(last);
+            Ok((listeners, missing))
+        }
+    }
+}
+
+/// Their addresses, for a line.
+pub fn addresses(listeners: &[Listener]) -> String {
+    listeners.iter().map(|listener| listener.address.to_string()).collect::<Vec<_>>().join(", ")
+}
+
+impl Lond {
+    pub(super) fn listen(&mut self, m: &mut Machine<'_>, address: SocketAddr) -> Result<(), ListenError> {
+        let token = m.tokens.fresh();
+        let alone = only_v6(address, &m.start.config.lond.listen);
+        self.listeners.push(Listener::open(address, alone, token, m.poll.registry())?);
         Ok(())
     }
 
     /// Listens on all that can be had of these; the others are said, and tried again later.
-    pub(super) fn listen_on(&mut self, wanted: &[SocketAddr], now: Instant) {
+    pub(super) fn listen_on(&mut self, m: &mut Machine<'_>, wanted: &[SocketAddr], now: Instant) {
         for address in wanted {
-            if let Err(error) = self.listen(*address) {
+            if let Err(error) = self.listen(m, *address) {
                 self.miss(*address, &error, now);
             }
         }
@@ -123,18 +155,18 @@ impl Supervisor<'_> {
     pub(super) fn miss(&mut self, address: SocketAddr, error: &ListenError, now: Instant) {
         if self.absent.note(address, error.cause.to_string(), now) {
             log::error!("{error}; no caller comes that way; tried again");
-            self.board.touch();
+            self.board.changed();
         }
     }
 
     /// Tries again what could not be listened on, when that is due.
-    pub(super) fn try_absent(&mut self, now: Instant) {
+    pub(super) fn try_absent(&mut self, m: &mut Machine<'_>, now: Instant) {
         for address in self.absent.due(now) {
-            match self.listen(address) {
+            match self.listen(m, address) {
                 Ok(()) => {
                     log::info!("listening on {address} now");
                     self.absent.retain(|missing| missing != address);
-                    self.board.touch();
+                    self.board.changed();
                 }
                 Err(error) => self.miss(address, &error, now),
             }

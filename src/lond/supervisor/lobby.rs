@@ -6,7 +6,7 @@
 //! there are descriptors for, the one that waits longest is closed. At HUP all are closed; their callers dial again.
 
 use super::room::Way;
-use super::{Supervisor, next};
+use super::{Lond, Machine};
 use crate::base::HostId;
 use mio::unix::SourceFd;
 use mio::{Interest, Token};
@@ -78,61 +78,61 @@ fn word_of(stream: &TcpStream) -> Word {
     }
 }
 
-impl Supervisor<'_> {
+impl Lond {
     /// Lets a newcomer in, has it wait, or turns it away; whether a fork was tried.
-    pub(super) fn let_in(&mut self, mut newcomer: Newcomer, now: Instant) -> bool {
-        let mut way = self.make_way(&newcomer, now);
+    pub(super) fn let_in(&mut self, m: &mut Machine<'_>, mut newcomer: Newcomer, now: Instant) -> bool {
+        let mut way = self.make_way(m, &newcomer, now);
         if way == Way::Full {
             match word_of(&newcomer.stream) {
                 Word::Spoken => {
                     newcomer.speaks = true;
-                    way = self.make_way(&newcomer, now);
+                    way = self.make_way(m, &newcomer, now);
                 }
                 Word::Silent => {}
                 Word::Gone => return false,
             }
         }
         match way {
-            Way::Free => self.start_link(newcomer, now),
-            Way::Full => self.have_wait(newcomer, now),
-            Way::NoLinks => self.turn_away(newcomer, way, now),
+            Way::Free => self.start_link(m, newcomer, now),
+            Way::Full => self.have_wait(m, newcomer, now),
+            Way::NoLinks => self.turn_away(m, newcomer, way, now),
         }
         way == Way::Free
     }
 
-    fn have_wait(&mut self, newcomer: Newcomer, now: Instant) {
+    fn have_wait(&mut self, m: &mut Machine<'_>, newcomer: Newcomer, now: Instant) {
         let most = WAITING_MOST.min(self.descriptors / 4);
         while self.lobby.0.len() >= most {
             let Some(oldest) = self.lobby.0.pop_front() else {
-                return self.turn_away(newcomer, Way::Full, now);
+                return self.turn_away(m, newcomer, Way::Full, now);
             };
-            self.leave_lobby(&oldest);
-            self.turn_away(oldest.newcomer, Way::Full, now);
+            self.leave_lobby(m, &oldest);
+            self.turn_away(m, oldest.newcomer, Way::Full, now);
         }
-        let token = next(&mut self.next_token);
+        let token = m.tokens.fresh();
         let fd = newcomer.stream.as_raw_fd();
-        match self.poll.registry().register(&mut SourceFd(&fd), token, Interest::READABLE) {
+        match m.poll.registry().register(&mut SourceFd(&fd), token, Interest::READABLE) {
             Ok(()) => self.lobby.0.push_back(Waiting { newcomer, until: now + WAITS, token }),
             Err(error) => {
                 log::debug!("register the connection of {}: {error}", newcomer.remote);
-                self.turn_away(newcomer, Way::Full, now);
+                self.turn_away(m, newcomer, Way::Full, now);
             }
         }
     }
 
     /// Something is heard of one that waits; whether the token is one's.
-    pub(super) fn hear_lobby(&mut self, token: Token, now: Instant) -> bool {
+    pub(super) fn hear_lobby(&mut self, m: &mut Machine<'_>, token: Token, now: Instant) -> bool {
         let Some(at) = self.lobby.0.iter().position(|waiting| waiting.token == token) else { return false };
         let Some(mut waiting) = self.lobby.0.remove(at) else { return true };
         match word_of(&waiting.newcomer.stream) {
-            Word::Gone => self.leave_lobby(&waiting),
+            Word::Gone => self.leave_lobby(m, &waiting),
             Word::Silent => self.lobby.0.insert(at, waiting),
             Word::Spoken => {
                 waiting.newcomer.speaks = true;
-                match self.make_way(&waiting.newcomer, now) {
+                match self.make_way(m, &waiting.newcomer, now) {
                     // Whoever is to give way may have come a moment ago, and be about to speak.
                     Way::Full => self.lobby.0.insert(at, waiting),
-                    way => self.decide(waiting, way, now),
+                    way => self.decide(m, waiting, way, now),
                 }
             }
         }
@@ -140,26 +140,27 @@ impl Supervisor<'_> {
     }
 
     /// Those that have waited long enough are let in now, or not at all.
-    pub(super) fn empty_lobby(&mut self, now: Instant) {
+    pub(super) fn empty_lobby(&mut self, m: &mut Machine<'_>, now: Instant) {
         while self.lobby.deadline().is_some_and(|until| until <= now) {
             let Some(waiting) = self.lobby.0.pop_front() else { return };
-            let way = if waiting.newcomer.speaks { self.make_way(&waiting.newcomer, now) } else { Way::Full };
-            self.decide(waiting, way, now);
+            let way =
+                if waiting.newcomer.speaks { self.make_way(m, &waiting.newcomer, now) } else { Way::Full };
+            self.decide(m, waiting, way, now);
         }
     }
 
-    fn decide(&mut self, waiting: Waiting, way: Way, now: Instant) {
-        self.leave_lobby(&waiting);
+    fn decide(&mut self, m: &mut Machine<'_>, waiting: Waiting, way: Way, now: Instant) {
+        self.leave_lobby(m, &waiting);
         match way {
-            Way::Free => self.start_link(waiting.newcomer, now),
-            Way::Full | Way::NoLinks => self.turn_away(waiting.newcomer, way, now),
+            Way::Free => self.start_link(m, waiting.newcomer, now),
+            Way::Full | Way::NoLinks => self.turn_away(m, waiting.newcomer, way, now),
         }
     }
 
     /// A child that is forked next has a copy of the descriptor, so that closing it would not do.
-    fn leave_lobby(&self, waiting: &Waiting) {
+    fn leave_lobby(&self, m: &Machine<'_>, waiting: &Waiting) {
         let fd = waiting.newcomer.stream.as_raw_fd();
-        if let Err(error) = self.poll.registry().deregister(&mut SourceFd(&fd)) {
+        if let Err(error) = m.poll.registry().deregister(&mut SourceFd(&fd)) {
             log::debug!("deregister the connection of {}: {error}", waiting.newcomer.remote);
         }
     }

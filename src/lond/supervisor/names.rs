@@ -8,11 +8,12 @@
 //! own look-up.
 
 use super::door::Origin;
-use super::{Supervisor, next};
+use super::{Lond, Machine};
 use crate::base::HostId;
 use crate::config::Config;
 use crate::lond::access;
-use crate::supervise::control::{self, Channel, ToServe};
+use crate::lond::messages::ToServe;
+use crate::supervise::control::{self, Channel};
 use crate::supervise::{spawn, title};
 use mio::{Interest, Token};
 use serde::{Deserialize, Serialize};
@@ -112,36 +113,36 @@ impl Names {
     }
 }
 
-impl Supervisor<'_> {
+impl Lond {
     /// The door is crowded: has the names of hosts looked up, if there are any and it was not done a moment ago.
-    pub(super) fn look_names_up(&mut self, now: Instant) {
+    pub(super) fn look_names_up(&mut self, m: &mut Machine<'_>, now: Instant) {
         let due = self.names.last.is_none_or(|last| now.saturating_duration_since(last) >= EVERY);
-        if !due || self.names.looking.is_some() || !self.start.config.hosts.has_unaddressed() {
+        if !due || self.names.looking.is_some() || !m.start.config.hosts.has_unaddressed() {
             return;
         }
         self.names.last = Some(now);
-        match self.fork_looking() {
+        match self.fork_looking(m) {
             Ok(looking) => self.names.looking = Some(looking),
             Err(error) => log::warn!("look hosts' names up: {error}; they wait at the door like strangers"),
         }
     }
 
-    fn fork_looking(&mut self) -> io::Result<Looking> {
+    fn fork_looking(&mut self, m: &mut Machine<'_>) -> io::Result<Looking> {
         let (ours, theirs) = control::pair()?;
         let mut channel = Channel::from_fd(ours)?;
-        let token = next(&mut self.next_token);
-        self.poll.registry().register(&mut channel, token, Interest::READABLE | Interest::WRITABLE)?;
-        let config = self.start.config.clone();
+        let token = m.tokens.fresh();
+        m.poll.registry().register(&mut channel, token, Interest::READABLE | Interest::WRITABLE)?;
+        let config = m.start.config.clone();
         let pid = spawn::spawn(vec![theirs.as_raw_fd()], move || look_up(&config, theirs))?;
         Ok(Looking { pid, token, channel })
     }
 
     /// What the child has found; whether the token is its.
-    pub(super) fn hear_names(&mut self, token: Token) -> bool {
+    pub(super) fn hear_names(&mut self, m: &mut Machine<'_>, token: Token) -> bool {
         let Some(looking) = self.names.looking.as_mut().filter(|looking| looking.token == token) else {
             return false;
         };
-        match looking.channel.receive(&mut self.scratch) {
+        match looking.channel.receive(&mut m.scratch) {
             Ok(received) => received.messages.into_iter().for_each(|found| self.names.take(found)),
             Err(error) => log::warn!("look hosts' names up: {error}"),
         }
@@ -149,14 +150,14 @@ impl Supervisor<'_> {
     }
 
     /// A child has ended; whether it was this one.
-    pub(super) fn names_ended(&mut self, pid: u32) -> bool {
+    pub(super) fn names_ended(&mut self, m: &mut Machine<'_>, pid: u32) -> bool {
         let Some(token) = self.names.looking.as_ref().filter(|looking| looking.pid == pid).map(|l| l.token)
         else {
             return false;
         };
-        self.hear_names(token);
+        self.hear_names(m, token);
         if let Some(mut looking) = self.names.looking.take()
-            && let Err(error) = self.poll.registry().deregister(&mut looking.channel)
+            && let Err(error) = m.poll.registry().deregister(&mut looking.channel)
         {
             log::debug!("deregister the socket of process {pid}: {error}");
         }

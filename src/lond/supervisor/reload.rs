@@ -12,7 +12,7 @@ use super::callers::{Caller, Callers};
 use super::links::{Event, Link, Opened};
 use super::listeners::{ListenError, Listener};
 use super::room::links_of;
-use super::{DESCRIPTORS_A_LINK, GRACE, Supervisor, next};
+use super::{DESCRIPTORS_A_LINK, GRACE, Lond, Machine};
 use crate::base::{HostId, Pin, WireKind};
 use crate::config::Config;
 use crate::lond::settings::{Directory, ServeSettings};
@@ -24,56 +24,32 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-impl Supervisor<'_> {
-    /// Takes over what the files say now; the answer to who asked for it.
-    pub(super) fn reload(&mut self, now: Instant) -> String {
-        // Whatever the files say: the log is where it was.
-        self.open_log_anew(now);
-        if self.stopping.is_some() {
-            return anew::refused(&["lond is stopping".to_owned()]);
-        }
-        let read = anew::reload(self.start.load, &self.start.config)
-            .and_then(|config| OwnKey::load(&config).map(|key| (config, key)));
-        let (config, key) = match read {
-            Ok(read) => read,
-            Err(problems) => return anew::refused(&problems),
-        };
-        let moved = match self.move_listeners(&config.lond.listen, now) {
-            Ok(moved) => moved,
-            Err(error) => return anew::refused(&[error.to_string()]),
-        };
-        let config = Arc::new(config);
-        let settings = ServeSettings::of(&config);
-        let directory = Directory::new(config.clone(), &key);
-        let callers = Callers::new(&config, key.pin());
-        let old = Ground {
-            config: &self.start.config,
-            settings: &self.settings,
-            directory: &self.directory,
-            callers: &self.callers,
-        };
-        let new = Ground { config: &config, settings: &settings, directory: &directory, callers: &callers };
-        let change = Change::between(old, new);
+impl Lond {
+    /// Goes on with another configuration and key; what was done, in words.
+    ///
+    /// # Errors
+    /// No address can be listened on; nothing was changed then.
+    pub(super) fn change(
+        &mut self,
+        m: &mut Machine<'_>,
+        config: Arc<Config>,
+        key: OwnKey,
+        now: Instant,
+    ) -> Result<String, Vec<String>> {
+        let moved = self.move_listeners(m, &config.lond.listen, now);
+        let (added, removed) = moved.map_err(|error| vec![error.to_string()])?;
+        let next = Next::of(&config, &key);
+        let change = Change::between(self.ground(&m.start.config), next.ground(&config));
         let leaving: Vec<u32> =
             self.links.iter().filter(|(_, link)| !change.lets_stay(link)).map(|(pid, _)| pid).collect();
-        let drain = self.start.config.lond.drain_timeout.max(config.lond.drain_timeout);
+        let drain = self.settings.drain_timeout.max(next.settings.drain_timeout);
         let open = self.links.open();
         for pid in leaving {
-            self.tell(pid, Event::Drain { deadline: now + drain + GRACE }, now);
+            self.tell(m, pid, Event::Drain { deadline: now + drain + GRACE }, now);
         }
         let kept = self.links.open();
-        log::set_max_level(config.log_level);
-        self.start.config = config;
-        (self.settings, self.directory) = (settings.into(), directory.into());
-        self.callers = callers;
-        self.refused.forget();
-        self.names.retain(&self.start.config);
-        self.descriptors = raise_descriptor_limit(links_of(&self.start.config), DESCRIPTORS_A_LINK);
-        self.board.set_own_pin(key.pin());
-        self.key = key;
-        self.board.forget_strangers(&self.start.config);
-        self.start.restarts.forgive();
-        let (added, removed) = moved;
+        m.take_over(config, key);
+        self.take_over(m, next);
         let mut done = format!("{} ended, {kept} kept", anew::links(open - kept));
         if added + removed > 0 {
             done.push_str(&format!("; addresses: {added} added, {removed} removed"));
@@ -81,12 +57,32 @@ impl Supervisor<'_> {
         for Missing { address, why } in self.absent.iter() {
             done.push_str(&format!("; not listening on {address} yet: {why}"));
         }
-        anew::taken_over(&self.start.config, &done)
+        Ok(done)
+    }
+
+    fn ground<'a>(&'a self, config: &'a Config) -> Ground<'a> {
+        let Lond { settings, directory, callers, .. } = self;
+        Ground { config, settings, directory, callers }
+    }
+
+    fn take_over(&mut self, m: &Machine<'_>, next: Next) {
+        let Next { settings, directory, callers } = next;
+        (self.settings, self.directory, self.callers) = (settings.into(), directory.into(), callers);
+        let config = &m.start.config;
+        self.voice.refused.forget();
+        self.names.retain(config);
+        self.descriptors = raise_descriptor_limit(links_of(config), DESCRIPTORS_A_LINK);
+        self.board.forget_strangers(config);
     }
 
     /// Listens on what is `wanted`, as far as that can be, and on nothing else; how many addresses came and went. If none can
     /// be listened on, all is as before.
-    fn move_listeners(&mut self, wanted: &[SocketAddr], now: Instant) -> Result<(usize, usize), ListenError> {
+    fn move_listeners(
+        &mut self,
+        m: &mut Machine<'_>,
+        wanted: &[SocketAddr],
+        now: Instant,
+    ) -> Result<(usize, usize), ListenError> {
         // Whether `[::]` is for IPv6 alone is another one with what stands beside it.
         let is_wanted = |l: &Listener| wanted.contains(&l.address) && l.only_v6 == only_v6(l.address, wanted);
         let listened = |address| self.listeners.iter().any(|l| l.address == address && is_wanted(l));
@@ -96,8 +92,8 @@ impl Supervisor<'_> {
         let closed = self.close_listeners(|l| !is_wanted(l) && in_the_way(l));
         let (mut opened, mut failed) = (Vec::new(), Vec::new());
         for &address in &missing {
-            let (token, alone) = (next(&mut self.next_token), only_v6(address, wanted));
-            match Listener::open(address, alone, token, self.poll.registry()) {
+            let (token, alone) = (m.tokens.fresh(), only_v6(address, wanted));
+            match Listener::open(address, alone, token, m.poll.registry()) {
                 Ok(listener) => opened.push(listener),
                 Err(error) => failed.push((address, error)),
             }
@@ -105,7 +101,7 @@ impl Supervisor<'_> {
         let stays = self.listeners.iter().any(is_wanted);
         if opened.is_empty() && !stays && !failed.is_empty() {
             for address in closed {
-                if let Err(error) = self.listen(address) {
+                if let Err(error) = self.listen(m, address) {
                     self.miss(address, &error, now);
                 }
             }
@@ -136,6 +132,27 @@ struct Ground<'a> {
     settings: &'a ServeSettings,
     directory: &'a Directory,
     callers: &'a Callers,
+}
+
+/// What the next children stand on.
+struct Next {
+    settings: ServeSettings,
+    directory: Directory,
+    callers: Callers,
+}
+
+impl Next {
+    fn of(config: &Arc<Config>, key: &OwnKey) -> Next {
+        Next {
+            settings: ServeSettings::of(config),
+            directory: Directory::new(config.clone(), key),
+            callers: Callers::new(config, key.pin()),
+        }
+    }
+
+    fn ground<'a>(&'a self, config: &'a Config) -> Ground<'a> {
+        Ground { config, settings: &self.settings, directory: &self.directory, callers: &self.callers }
+    }
 }
 
 /// From one configuration to the next.

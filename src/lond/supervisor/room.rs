@@ -4,12 +4,13 @@
 //! [`links_of`] says and descriptors suffice for, however many callers are known: beyond that one that is ending is given up of the
 //! caller that has most of these; a host of the table takes a stranger's place; if there is neither, the newcomer is closed.
 
-use super::Supervisor;
 use super::door::{self, Asks, Bounds, Origin, Verdict};
 use super::hush::Caller;
 use super::links::{CHILDREN_OF_ONE, Event, Link, Links};
 use super::lobby::Newcomer;
+use super::{Lond, Machine};
 use crate::config::Config;
+use crate::supervise::daemon::Role;
 use crate::supervise::spawn;
 use std::time::Instant;
 
@@ -27,22 +28,20 @@ pub enum Way {
     NoLinks,
 }
 
-impl Supervisor<'_> {
+impl Lond {
     /// Whether there is room for a newcomer, be it that another gives way.
-    pub(super) fn make_way(&mut self, newcomer: &Newcomer, now: Instant) -> Way {
+    pub(super) fn make_way(&mut self, m: &mut Machine<'_>, newcomer: &Newcomer, now: Instant) -> Way {
         let familiar = newcomer.familiar;
         let asks = Asks { origin: Origin::of(newcomer.remote.ip()), familiar, speaks: newcomer.speaks };
-        let bounds = Bounds::new(self.start.config.lond.max_opening);
+        let bounds = Bounds::new(m.start.config.lond.max_opening);
         let judge = |links: &Links| door::judge(bounds, &links.guests(), asks, now);
         let mut verdict = judge(&self.links);
         if verdict != Verdict::Welcome && !self.heard_unopened {
             // Some may have opened by now and have told so; nobody must give way or be turned away for them.
             self.heard_unopened = true;
-            self.look_names_up(now);
+            self.look_names_up(m, now);
             for pid in self.links.unopened_pids() {
-                if let Some(token) = self.controls.get(&pid).map(|(token, _)| *token) {
-                    self.hear(token, now);
-                }
+                self.hear(m, &pid, now);
             }
             verdict = judge(&self.links);
         }
@@ -51,7 +50,7 @@ impl Supervisor<'_> {
             Verdict::InPlaceOf(pid) => self.give_up(pid, now),
             Verdict::TurnedAway => return Way::Full,
         }
-        let most = self.most_children();
+        let most = self.most_children(m);
         if self.links.len() < most {
             return Way::Free;
         }
@@ -68,7 +67,7 @@ impl Supervisor<'_> {
     }
 
     /// Closes a connection that there is no room for.
-    pub(super) fn turn_away(&mut self, newcomer: Newcomer, way: Way, now: Instant) {
+    pub(super) fn turn_away(&mut self, m: &mut Machine<'_>, newcomer: Newcomer, way: Way, now: Instant) {
         let Newcomer { remote, caller, .. } = newcomer;
         self.board.counts.crowded += 1;
         let (why, text) = match way {
@@ -77,12 +76,12 @@ impl Supervisor<'_> {
                 ("", format!("closed {remote}: {unopened} connections are in the opening dialogue"))
             }
             Way::NoLinks => {
-                let most = self.most_children();
+                let most = self.most_children(m);
                 ("all", format!("closed {remote}: there are {most} links, as many as may be"))
             }
         };
         let caller = Caller::at(remote.ip().to_canonical(), caller.as_ref());
-        let Some(line) = self.crowd.line(&caller, why, &text, now) else { return };
+        let Some(line) = self.voice.crowd.line(&caller, why, &text, now) else { return };
         match way {
             Way::Free | Way::Full => log::warn!("{line}"),
             Way::NoLinks => log::error!("{line}"),
@@ -97,7 +96,9 @@ impl Supervisor<'_> {
             let text = format!(
                 "closed {remote}, for a newcomer: {unopened} connections are in the opening dialogue"
             );
-            if let Some(line) = self.crowd.line(&Caller::at(remote.ip(), caller.as_ref()), "", &text, now) {
+            if let Some(line) =
+                self.voice.crowd.line(&Caller::at(remote.ip(), caller.as_ref()), "", &text, now)
+            {
                 log::warn!("{line}");
             }
         }
@@ -118,7 +119,7 @@ impl Supervisor<'_> {
     fn cut_off(&mut self, pid: u32, why: &str, now: Instant) {
         self.board.counts.killed += 1;
         if let Some(caller) = self.links.get(pid).and_then(|link| link.caller.as_ref())
-            && let Some(line) = self.said.fault(caller, &format!("{why}; killing child {pid}"), now)
+            && let Some(line) = self.voice.said.fault(caller, &format!("{why}; killing child {pid}"), now)
         {
             log::warn!("{caller}: {line}");
         }
@@ -129,8 +130,8 @@ impl Supervisor<'_> {
 
     /// Children that there may be at a time: a link for each host and one that is ending, whoever is in the opening dialogue,
     /// and some to spare; no more than there are descriptors for.
-    fn most_children(&self) -> usize {
-        links_of(&self.start.config).min(self.descriptors)
+    fn most_children(&self, m: &Machine<'_>) -> usize {
+        links_of(&m.start.config).min(self.descriptors)
     }
 }
 

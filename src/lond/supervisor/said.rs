@@ -4,7 +4,7 @@
 //! with them as [`Repeats`] has it. What was left out is counted in the next line. Of callers that are not known yet,
 //! [`super::hush::Hush`] takes care.
 
-use super::Supervisor;
+use super::{Lond, Machine};
 use crate::base::HostId;
 use crate::base::log_quota::{Quota, Repeats};
 use std::collections::HashMap;
@@ -71,11 +71,11 @@ impl Visits {
     }
 }
 
-impl Supervisor<'_> {
+impl Lond {
     /// A link came or went.
     pub(super) fn say_life(&mut self, pid: u32, text: &str, now: Instant) {
         let line = match self.links.get(pid).and_then(|link| link.caller.as_ref()) {
-            Some(host) => self.said.life(host, text, now).map(|line| format!("{host}: {line}")),
+            Some(host) => self.voice.said.life(host, text, now).map(|line| format!("{host}: {line}")),
             None => Some(format!("{}: {text}", self.name(pid))),
         };
         if let Some(line) = line {
@@ -97,26 +97,26 @@ impl Supervisor<'_> {
                 before.ip(),
                 remote.ip()
             );
-            if let Some(line) = self.said.fault(&host, &text, now) {
+            if let Some(line) = self.voice.said.fault(&host, &text, now) {
                 log::error!("{host}: {line}");
             }
         }
     }
 
     /// A child ended its link. Before it had opened, its caller may be anyone.
-    pub(super) fn say_closed(&mut self, pid: u32, why: &str, fault: bool, now: Instant) {
+    pub(super) fn say_closed(&mut self, m: &mut Machine<'_>, pid: u32, why: &str, fault: bool, now: Instant) {
         let Some(link) = self.links.get(pid) else { return };
         let text = format!("link closed: {why}");
         match (&link.caller, &link.opened, fault) {
             (Some(host), Some(_), true) => {
-                if let Some(line) = self.said.fault(host, &text, now) {
+                if let Some(line) = self.voice.said.fault(host, &text, now) {
                     log::warn!("{host}: {line}");
                 }
             }
             (Some(_), Some(_), false) => self.say_life(pid, &text, now),
             (_, None, _) | (None, Some(_), _) => {
                 let said = format!("{}: {text}", link.remote);
-                self.say_refused(pid, None, &text, &said, now);
+                self.say_refused(m, pid, None, &text, &said, now);
             }
         }
     }

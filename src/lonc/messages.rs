@@ -1,0 +1,87 @@
+//! What `lonc`'s supervisor and a link child say to each other, over a [`crate::supervise::control::Channel`].
+
+use crate::status::PeerStatus;
+use crate::supervise::control::Message;
+use serde::{Deserialize, Serialize};
+
+/// `lonc` to a link child.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ToLink {
+    /// USR1: dial now if the link is not up, try it with a heartbeat if it is.
+    Probe,
+    /// Take no new clients, answer what is there (bounded by `drain_timeout`), exit 0.
+    Drain,
+    /// Another child will follow: take no new clients and no more requests, answer those that were taken (bounded by
+    /// `drain_timeout`), hand the programs' connections over, exit 0.
+    HandOver,
+    /// Send a status with this number back. Numbers grow; a later report answers earlier ones too.
+    Report(u64),
+    /// Files for this peer appeared in the delayed directory: take them in.
+    TakeIn,
+    /// The peer's local socket is another one now, whose descriptor comes with this ([`Channel::send_descriptor`]): programs
+    /// find only that one from here on.
+    Listen,
+    /// The peer's pins are these now. A link to a key that is not among them ends; another stays.
+    Pins(Vec<String>),
+    /// Open the log anew: its file may have been renamed.
+    LogAnew,
+}
+
+/// A link child to `lonc`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FromLink {
+    /// The state changed, or a report was asked for (then with its number).
+    Status {
+        /// The number of the report, if this answers one.
+        report: Option<u64>,
+        /// The status.
+        status: Box<PeerStatus>,
+    },
+}
+
+impl Message for ToLink {
+    fn supersedes(&self, earlier: &Self) -> bool {
+        match (self, earlier) {
+            (ToLink::Report(_), ToLink::Report(_)) | (ToLink::Pins(_), ToLink::Pins(_)) => true,
+            (
+                ToLink::Probe
+                | ToLink::Drain
+                | ToLink::HandOver
+                | ToLink::TakeIn
+                | ToLink::Listen
+                | ToLink::Report(_)
+                | ToLink::Pins(_)
+                | ToLink::LogAnew,
+                _,
+            ) => self == earlier,
+        }
+    }
+}
+
+impl Message for FromLink {
+    fn supersedes(&self, earlier: &Self) -> bool {
+        let (FromLink::Status { report, .. }, FromLink::Status { report: before, .. }) = (self, earlier);
+        // `None < Some(_)`: a status that nobody asked for must not swallow the answer to a report.
+        report >= before
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::LinkState;
+    use crate::status::fixture::peer;
+
+    #[test]
+    fn a_newer_status_stands_for_an_older_one_but_not_for_the_answer_to_a_report() {
+        let status = || Box::new(peer("msul1", LinkState::Up, "2026-11-20T08:12:14Z"));
+        let said = |report| FromLink::Status { report, status: status() };
+        assert!(said(None).supersedes(&said(None)) && said(Some(3)).supersedes(&said(Some(2))));
+        assert!(said(Some(1)).supersedes(&said(None)) && !said(None).supersedes(&said(Some(1))));
+        let pins = |pin: &str| ToLink::Pins(vec![pin.to_owned()]);
+        assert!(ToLink::Report(2).supersedes(&ToLink::Report(1)) && pins("b").supersedes(&pins("a")));
+        assert!(ToLink::Probe.supersedes(&ToLink::Probe) && !ToLink::Drain.supersedes(&ToLink::Probe));
+    }
+}

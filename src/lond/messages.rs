@@ -1,0 +1,80 @@
+//! What `lond`'s supervisor and a link child say to each other, over a [`crate::supervise::control::Channel`].
+
+use crate::base::{HostId, WireKind};
+use crate::status::HandlerStatus;
+use crate::supervise::control::Message;
+use serde::{Deserialize, Serialize};
+
+/// `lond` to a link child.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ToServe {
+    /// Answer what is there (bounded by `drain_timeout`), close the link, exit 0.
+    Drain,
+    /// A newer link from the same host is open: answer what is there (bounded), close, exit 0.
+    Replaced,
+    /// Open the log anew: its file may have been renamed.
+    LogAnew,
+}
+
+/// A link child to `lond`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FromServe {
+    /// How the handlers do, as this link knows it: all that it has counted so far.
+    Handlers(Vec<HandlerStatus>),
+    /// The caller has sent something. Who says nothing at all gives way first where there is a crowd.
+    Spoke,
+    /// The caller is known and the opening dialogue is done.
+    Opened {
+        /// Who calls.
+        caller: HostId,
+        /// The pin that its key matched, as `hosts.pins` has it (`sha256:...`); `None` on the classic wire, which
+        /// knows a caller by its address alone.
+        pin: Option<String>,
+        /// The pin of this host's own key that it was shown; `None` on the classic wire.
+        #[serde(default)]
+        own_pin: Option<String>,
+        /// What is spoken.
+        wire: WireKind,
+    },
+    /// An open link has ended. Said once, just before the child ends; the supervisor says it in the log, seldom enough
+    /// that a caller who comes again and again cannot fill it.
+    Closed {
+        /// Why, as the end of a log line.
+        why: String,
+        /// It should not have: a warning.
+        fault: bool,
+    },
+    /// The caller did not get as far as that and is turned away. Said once, just before the child ends; the
+    /// supervisor counts it and says it in the log, with the address, seldom enough that a crowd cannot fill it.
+    Refused {
+        /// What was wrong, as the end of a log line: which pin was expected and seen, for instance.
+        why: String,
+        /// The pin of the key that it showed, as `hosts.pins` has it.
+        #[serde(default)]
+        key: Option<String>,
+    },
+}
+
+impl Message for ToServe {
+    fn supersedes(&self, earlier: &Self) -> bool {
+        self == earlier
+    }
+}
+
+impl Message for FromServe {
+    fn supersedes(&self, earlier: &Self) -> bool {
+        match (self, earlier) {
+            (FromServe::Handlers(_), FromServe::Handlers(_)) => true,
+            (
+                FromServe::Handlers(_)
+                | FromServe::Spoke
+                | FromServe::Opened { .. }
+                | FromServe::Closed { .. }
+                | FromServe::Refused { .. },
+                _,
+            ) => self == earlier,
+        }
+    }
+}
