@@ -9,6 +9,10 @@ pub fn is_plain(bytes: &[u8]) -> bool {
     bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
 }
 
+/// What the programs, and the services that they start, make for themselves in `run_dir`.
+const OWN_NAMES: [&str; 7] =
+    ["lonc.pid", "lond.pid", "lonsvc.pid", "lonc.sock", "lond.sock", "lonsvc.sock", "service"];
+
 /// Id of a host. It becomes a file name, a part of the cipher key and a word of the wire: 1 to 64 of
 /// `A-Z a-z 0-9 . _ -`, no leading dot, and not a name that `run_dir` has other use for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
@@ -36,7 +40,7 @@ impl HostId {
         if !is_plain(text.as_bytes()) {
             return Err(format!("host id {text:?} has characters other than A-Z a-z 0-9 . _ -"));
         }
-        if ["lonc.pid", "lond.pid", "lonc.sock", "lond.sock"].contains(&text) {
+        if OWN_NAMES.contains(&text) {
             return Err(format!(
                 "host id {text:?} is the name of a file that the programs make for themselves"
             ));

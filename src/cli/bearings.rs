@@ -45,7 +45,8 @@ impl Bearings {
             Err(errors) => errors,
         };
         let salvage = Config::salvage(file, None);
-        let runs = ["lonc", "lond"].into_iter().find_map(|program| about(&salvage.config, program).ok());
+        let runs =
+            ["lonc", "lond", "lonsvc"].into_iter().find_map(|program| about(&salvage.config, program).ok());
         if runs.is_none() && fs::metadata(file).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
             return Err(errors.into());
         }

@@ -9,7 +9,7 @@ mod access;
 
 use super::{Failure, print, typed};
 use crate::base::{Pin, WireKind};
-use crate::config::{Config, Problem};
+use crate::config::{Config, Problem, Service};
 use crate::status::json;
 use crate::wire::secure::{HostKey, KeyError, KeyFile};
 use nix::unistd::{User, geteuid};
@@ -101,6 +101,7 @@ impl Found {
         }
         self.look_at_keys(config);
         self.look_at_user(config);
+        self.look_at_services(config);
         access::look(self, config);
     }
 
@@ -183,6 +184,35 @@ impl Found {
                 Ok(None) => self.problem(config, format!("user: there is no user {name:?}")),
                 Err(error) => self.warning(config, format!("user: look up {name:?}: {error}")),
             },
+        }
+    }
+
+    /// Whether the programs of services are there, and their users and folders. That they may not be seen by who asks is no
+    /// mistake.
+    fn look_at_services(&mut self, config: &Config) {
+        for Service { name, program, user, dir, .. } in &config.services {
+            let mut say = |what: String| self.problem(config, format!("service.{name}: {what}"));
+            match fs::metadata(program) {
+                Ok(found) if !found.is_file() => say(format!("command: {} is no file", program.display())),
+                Ok(found) if found.permissions().mode() & 0o111 == 0 => {
+                    say(format!("command: {} cannot be executed: chmod +x it", program.display()));
+                }
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+                Err(error) => say(format!("command: {}: {error}", program.display())),
+            }
+            match fs::metadata(dir) {
+                Ok(found) if !found.is_dir() => say(format!("dir: {} is no folder", dir.display())),
+                Err(error) if error.kind() != io::ErrorKind::PermissionDenied => {
+                    say(format!("dir: {}: {error}", dir.display()));
+                }
+                Ok(_) | Err(_) => {}
+            }
+            if let Some(user) = user
+                && matches!(User::from_name(user), Ok(None))
+            {
+                say(format!("user: there is no user {user:?}"));
+            }
         }
     }
 

@@ -1,7 +1,8 @@
-//! `lon reload`: has the running `lonc` and `lond` read their configuration anew; links that it does not change stay.
+//! `lon reload`: has the running `lonc`, `lond` and `lonsvc` read their configuration anew; links and services that it does
+//! not change stay.
 //!
 //! Exit code 0 when every one that runs has taken it over; 1 when one has not, and then each problem stands on
-//! standard error as `file:line: what`, and that program goes on as before; 1 as well when neither runs. A
+//! standard error as `file:line: what`, and that program goes on as before; 1 as well when none runs. A
 //! configuration that is wrong is reported without asking anyone. Warnings are said once, by `lon` itself.
 
 use super::admin::{ask, is_away};
@@ -14,13 +15,14 @@ pub(super) fn run(config: &Config) -> Result<u8, Failure> {
         complain(format_args!("warning: {warning}"));
     }
     let (mut running, mut failed) = (false, false);
-    for program in ["lonc", "lond"] {
+    for program in ["lonc", "lond", "lonsvc"] {
         let socket = config.run_dir.join(format!("{program}.sock"));
         match ask(&socket, "reload") {
             Ok(answer) => {
                 running = true;
                 failed |= !tell(program, &String::from_utf8_lossy(&answer))?;
             }
+            Err(error) if is_away(&error) && program == "lonsvc" && config.services.is_empty() => {}
             Err(error) if is_away(&error) => {
                 complain(format_args!("{program} does not run: {}", socket.display()))
             }

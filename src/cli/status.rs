@@ -1,5 +1,5 @@
 //! `lon status [PEER] [--check] [--json] [--watch]`: what the links do, asked of the running `lonc`, and who calls, asked of
-//! `lond`.
+//! `lond`; and how the services do, asked of `lonsvc`, where there are some.
 //!
 //! When `lonc` does not answer, the last `status.json` that it wrote is shown, with its age, and the exit code is 1: what a dead
 //! program said last must not pass for what is. A `lond` that is away is said so in place of its table, and is `null` in the
@@ -14,8 +14,8 @@ use super::bearings::Bearings;
 use super::{Failure, as_service_user, complain, patience, print, terminal};
 use crate::config::Config;
 use crate::status::{
-    Finding, Level, LinkState, ServeSnapshot, Snapshot, Uptime, age, callers, findings, json, one_peer,
-    parse, table,
+    Finding, Level, LinkState, ServeSnapshot, ServicesSnapshot, Snapshot, Uptime, age, callers, findings,
+    json, one_peer, parse, service_findings, services, table,
 };
 use crate::supervise::publish::uptime;
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
@@ -71,6 +71,9 @@ struct Both<'a> {
     #[serde(flatten)]
     lonc: &'a Snapshot,
     lond: Option<&'a ServeSnapshot>,
+    /// Not there where there are no services.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lonsvc: Option<Option<&'a ServicesSnapshot>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     check: Option<&'a Check>,
 }
@@ -108,14 +111,16 @@ pub(super) fn run(file: &Path, arguments: &Arguments) -> Result<u8, Failure> {
 fn look(bearings: &Bearings, arguments: &Arguments, before: &str) -> Result<u8, Failure> {
     let config = &bearings.config;
     let lond: io::Result<ServeSnapshot> = status(&config.run_dir.join("lond.sock"));
+    let services: io::Result<ServicesSnapshot> = status(&config.run_dir.join("lonsvc.sock"));
+    let services = Some(services).filter(|asked| asked.is_ok() || !config.services.is_empty());
     let socket = config.run_dir.join("lonc.sock");
     let asked: io::Result<Snapshot> = status(&socket);
     let mut seen = match asked {
-        Ok(lonc) => Seen { lonc, lond, away: None, age: SignedDuration::ZERO },
+        Ok(lonc) => Seen { lonc, lond, services, away: None, age: SignedDuration::ZERO },
         Err(error) => {
             complain(format_args!("ask {}: {error}", socket.display()));
             let code = if is_forbidden(&error) { NO_PERMISSION } else { NOT_RUNNING };
-            match Seen::last(config, lond, error) {
+            match Seen::last(config, lond, services, error) {
                 Ok(seen) => seen,
                 Err(failure) if arguments.check => {
                     complain(failure);
@@ -146,6 +151,8 @@ fn look(bearings: &Bearings, arguments: &Arguments, before: &str) -> Result<u8, 
 struct Seen {
     lonc: Snapshot,
     lond: io::Result<ServeSnapshot>,
+    /// What `lonsvc` says; `None` where there are no services.
+    services: Option<io::Result<ServicesSnapshot>>,
     /// Why `lonc` was not asked: what is shown is what it wrote last.
     away: Option<io::Error>,
     /// How long ago that was.
@@ -154,7 +161,12 @@ struct Seen {
 
 impl Seen {
     /// What `lonc`, which does not answer because of `error`, wrote last.
-    fn last(config: &Config, lond: io::Result<ServeSnapshot>, error: io::Error) -> Result<Seen, Failure> {
+    fn last(
+        config: &Config,
+        lond: io::Result<ServeSnapshot>,
+        services: Option<io::Result<ServicesSnapshot>>,
+        error: io::Error,
+    ) -> Result<Seen, Failure> {
         let file = config.status_dir.join("status.json");
         let failed = |error| Failure::did("read", file.display(), error);
         let lonc: Snapshot = as_service_user(config, || read(&file).map_err(failed))?;
@@ -167,7 +179,7 @@ impl Seen {
             }
             false => complain(format_args!("lonc does not answer: this is what it wrote {told} ago")),
         }
-        Ok(Seen { lonc, lond, away: Some(error), age: passed })
+        Ok(Seen { lonc, lond, services, away: Some(error), age: passed })
     }
 
     /// Leaves nothing but one peer.
@@ -196,7 +208,8 @@ impl Seen {
     }
 
     fn both<'a>(&'a self, check: Option<&'a Check>) -> Both<'a> {
-        Both { running: self.away.is_none(), lonc: &self.lonc, lond: self.lond.as_ref().ok(), check }
+        let lonsvc = self.services.as_ref().map(|asked| asked.as_ref().ok());
+        Both { running: self.away.is_none(), lonc: &self.lonc, lond: self.lond.as_ref().ok(), lonsvc, check }
     }
 
     fn one(&self) -> String {
@@ -211,8 +224,15 @@ impl Seen {
             Err(error) if is_away(error) => "lond does not run: nobody can call\n".to_owned(),
             Err(error) => format!("lond does not answer: {error}\n"),
         };
+        let services = match &self.services {
+            None => String::new(),
+            Some(Ok(snapshot)) => format!("\n{}", services(snapshot, snapshot.written)),
+            Some(Err(error)) if is_away(error) => "\nlonsvc does not run: no service is started\n".to_owned(),
+            Some(Err(error)) => format!("\nlonsvc does not answer: {error}\n"),
+        };
         let width = terminal::width();
-        table(&self.lonc, self.now(), &TimeZone::system(), width, self.away.is_none()) + "\n" + &below
+        let above = table(&self.lonc, self.now(), &TimeZone::system(), width, self.away.is_none());
+        above + "\n" + &below + &services
     }
 
     /// How things are. `one`: with the link to one peer alone.
@@ -235,6 +255,12 @@ impl Seen {
             Err(error) if is_away(error) && !bearings.config.status_dir.join(LOND_FILE).exists() => {}
             Err(error) => program("lond", error),
             Ok(_) => {}
+        }
+        if let (Some(Err(error)), false) = (&self.services, one) {
+            program("lonsvc", error);
+        }
+        if let (Some(Ok(snapshot)), false) = (&self.services, one) {
+            found.extend(service_findings(snapshot));
         }
         if one {
             found.retain(|finding| self.lonc.peers.iter().any(|peer| peer.peer.as_str() == finding.about));

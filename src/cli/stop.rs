@@ -1,8 +1,8 @@
-//! `lon stop [--timeout T]`: ends `lonc` and `lond` in order, and returns when they are gone.
+//! `lon stop [--timeout T]`: ends `lonc`, `lond` and `lonsvc` in order, and returns when they are gone.
 //!
-//! Both are told at once (TERM); each answers what it has in flight and stores what is critical, for as long as its
+//! All are told at once (TERM); each answers what it has in flight and stores what is critical, for as long as its
 //! `drain_timeout` lets it. The command waits for the end of the processes themselves, so that a start right behind it finds
-//! no lock, no socket and no address taken. Exit code 0 when neither runs any more, also when neither ran; 1 when one could
+//! no lock, no socket and no address taken. Exit code 0 when none runs any more, also when none ran; 1 when one could
 //! not be told, or has not ended in time: it goes on ending then.
 
 use super::bearings::about;
@@ -32,7 +32,7 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> Result<u8, Failure>
     let begun = Instant::now();
     let mut failed = false;
     let mut ending = Vec::new();
-    for name in ["lonc", "lond"] {
+    for name in programs(config) {
         match Running::find(config, name) {
             Ok(None) => print(format!("{name} does not run\n").as_bytes())?,
             Ok(Some(running)) => match running.tell_to_end() {
@@ -63,6 +63,14 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> Result<u8, Failure>
         }
     }
     Ok(u8::from(failed))
+}
+
+/// Those that may run. Who has no services is not told of `lonsvc`, unless it runs all the same.
+fn programs(config: &Config) -> Vec<&'static str> {
+    let serves = !config.services.is_empty() || running_pid(&pid_file("lonsvc", config)).is_some();
+    let services = serves.then_some("lonsvc");
+    // Services use the links: they are told first.
+    services.into_iter().chain(["lonc", "lond"]).collect()
 }
 
 /// A program that runs.

@@ -10,6 +10,7 @@
 //! | `salvage` | what the tools can go by while a file has mistakes: what is right in it, and what a running program goes by |
 //! | `doubts` | what is no error and yet hardly meant: warnings that name hosts |
 //! | `settings` | `lonnet.toml`, each key by itself: its name, type and default |
+//! | `service` | `[service.<name>]` |
 //! | `section` | the keys of one table with their lines; what nobody asked for is unknown |
 //! | `value` | one value to one checked type |
 //! | `hosts` | `hosts.tab` |
@@ -28,6 +29,7 @@ mod problem;
 mod resolve;
 mod salvage;
 mod section;
+mod service;
 mod settings;
 mod value;
 
@@ -37,6 +39,7 @@ pub use place::settled;
 pub use problem::{ConfigErrors, Problem};
 pub use resolve::{MAX_FILE, Source};
 pub use salvage::{PeerAbout, Salvage, Whereabouts};
+pub use service::{Restart, Service};
 
 use crate::base::{HostId, Pins, WireKind};
 use crate::spool::SpoolLimits;
@@ -81,6 +84,8 @@ pub struct Config {
     pub lond: Lond,
     /// What `lond` passes requests to, by request name; names are unique.
     pub handlers: Vec<Handler>,
+    /// What `lonsvc` starts; names are unique.
+    pub services: Vec<Service>,
     /// What is no error and yet hardly meant, for `lon check` and the log.
     pub warnings: Vec<Problem>,
 }

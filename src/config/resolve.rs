@@ -10,8 +10,7 @@ use super::problem::{ConfigErrors, MAX_PROBLEMS, Problem};
 use super::section::Report;
 use super::settings::{DEFAULT_HOSTS, HandlerSettings, Overlay, Settings};
 use super::value::{self, MAX_SOCKET_PATH};
-use super::{Allow, Config, Handler, Host, Hosts, Peer, PinFile, Target};
-use crate::base::{HostId, Pins};
+use super::{Allow, Config, Handler, Host, HostId, Hosts, Peer, PinFile, Pins, Service, Target};
 use nix::sys::statvfs::statvfs;
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
@@ -24,8 +23,9 @@ use toml::de::{DeTable, DeValue};
 /// Longest file that is read: 5,000 hosts are half a megabyte; beyond this it is not one of ours.
 pub const MAX_FILE: u64 = 16 * 1024 * 1024;
 
-/// The longest name that `lonc` gives a socket of its own in `run_dir`.
+/// The longest name that `lonc` gives a socket of its own in `run_dir`; and that of `lonsvc`.
 const OWN_SOCKET: &str = "lonc.sock";
+const SERVICES_SOCKET: &str = "lonsvc.sock";
 
 /// Where the files come from.
 pub type Source<'a> = &'a dyn Fn(&Path) -> io::Result<Vec<u8>>;
@@ -235,6 +235,15 @@ pub(super) fn assemble(
             .into_iter()
             .map(|own| Handler { socket: place::within(base, &own.handler.socket), ..own.handler })
             .collect(),
+        services: settings
+            .services
+            .into_iter()
+            .map(|own| Service {
+                program: place::within(base, &own.program),
+                dir: place::within(base, &own.dir),
+                ..own
+            })
+            .collect(),
         warnings,
         file: file.to_owned(),
     }
@@ -243,8 +252,9 @@ pub(super) fn assemble(
 /// A Unix socket's path has an end that no configuration can move: better said here than at the first `bind`.
 fn check_socket_lengths(settings: &Settings, base: &Path, table: Option<&Table>, report: &mut Report) {
     let run_dir = place::within(base, &settings.run_dir);
+    let own = if settings.services.is_empty() { OWN_SOCKET } else { SERVICES_SOCKET };
     let ids = table.into_iter().flat_map(|table| table.hosts.ids()).map(HostId::as_str);
-    if let Some(longest) = ids.chain([OWN_SOCKET]).max_by_key(|name| name.len()) {
+    if let Some(longest) = ids.chain([own]).max_by_key(|name| name.len()) {
         check_socket_length(&run_dir.join(longest), "run_dir", settings.run_dir_line, report);
     }
     for own in &settings.handlers {

@@ -96,6 +96,11 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// The keys that nobody has asked for yet.
+    pub(super) fn names(&self) -> Vec<&'a str> {
+        self.keys.keys().copied().collect()
+    }
+
     /// Whether `key` is there and not yet taken.
     pub(super) fn has(&self, key: &str) -> bool {
         self.keys.contains_key(key)

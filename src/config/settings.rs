@@ -4,6 +4,7 @@
 //! checked in `resolve`.
 
 use super::section::{Placed, Report, Section};
+use super::service::{Service, read_services};
 use super::value::{self, Address};
 use super::{Allow, Handler, Lond};
 use crate::base::{HostId, WireKind};
@@ -59,6 +60,7 @@ pub(super) struct Settings {
     pub host: Vec<(Placed<HostId>, Overlay)>,
     pub lond: Lond,
     pub handlers: Vec<HandlerSettings>,
+    pub services: Vec<Service>,
     /// The top of the file has a key that there is not: one of the others may have been meant.
     pub unknown_key: bool,
 }
@@ -121,6 +123,7 @@ impl Settings {
         let host = read_hosts(top.table(report, "host"), report);
         let lond = read_lond(top.table(report, "lond"), lonc_keys.port(), report);
         let handlers = read_handlers(top.table(report, "handler"), report);
+        let services = read_services(top.table(report, "service"), report);
         let unknown_key = top.has_more();
         top.finish(report);
         Settings {
@@ -141,6 +144,7 @@ impl Settings {
             host,
             lond,
             handlers,
+            services,
             unknown_key,
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! Each function here says what it wants and what it got, as the end of a sentence that begins with the key.
 
-use super::Allow;
+use super::{Allow, Restart};
 use crate::base::{HostId, WireKind};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -19,6 +19,9 @@ const MAX_LINE: u64 = 16 * 1024 * 1024;
 
 /// Longest `window`: the wire counts the messages that it bounds, see `wire::secure::MAX_UNFINISHED`.
 const MAX_WINDOW: u64 = 64 * 1024 * 1024;
+
+/// Longest name of a service in bytes.
+const MAX_SERVICE_NAME: usize = 32;
 
 /// Shortest `max_line`: the opening dialogue must fit.
 const MIN_LINE: u64 = 256;
@@ -274,6 +277,46 @@ pub(super) fn allow(value: &DeValue<'_>) -> Result<Vec<Allow>, String> {
         });
     }
     Ok(entries)
+}
+
+/// A program's path and its arguments.
+pub(super) fn command(value: &DeValue<'_>) -> Result<(PathBuf, Vec<String>), String> {
+    let want = "a list like [\"/usr/local/bin/program\", \"argument\"]";
+    let words = array(value, want)?.iter().map(|word| string_without_nul(word.get_ref()));
+    let mut words = words.collect::<Result<Vec<_>, _>>()?.into_iter();
+    match words.next() {
+        Some(program) if program.contains('/') => Ok((program.into(), words.collect())),
+        Some(program) => Err(format!("want the program's path, not {program:?}: it is not looked for")),
+        None => Err(format!("is empty: want {want}")),
+    }
+}
+
+/// Any text that a program can be given.
+pub(super) fn string_without_nul(value: &DeValue<'_>) -> Result<String, String> {
+    match string(value, "text")? {
+        text if text.contains('\0') => Err("has a zero byte in it".into()),
+        text => Ok(text.to_owned()),
+    }
+}
+
+pub(super) fn restart(value: &DeValue<'_>) -> Result<Restart, String> {
+    match string(value, "a word")? {
+        "always" => Ok(Restart::Always),
+        "on-failure" => Ok(Restart::OnFailure),
+        "never" => Ok(Restart::Never),
+        other => Err(format!("want \"always\", \"on-failure\" or \"never\", not {other:?}")),
+    }
+}
+
+/// Whether a service can have this name: it is a part of file names.
+pub(super) fn service_name(name: &str) -> Result<(), String> {
+    let usable = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
+    if name.is_empty() || name.len() > MAX_SERVICE_NAME || !name.bytes().all(usable) {
+        return Err(format!(
+            "the name {name:?} is not one of a service: want 1 to {MAX_SERVICE_NAME} of a-z 0-9 -"
+        ));
+    }
+    Ok(())
 }
 
 /// A way to pass requests on that the interface has and this version has not.

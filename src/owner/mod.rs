@@ -14,7 +14,9 @@ pub mod folders;
 use crate::config::Config;
 use nix::errno::Errno;
 use nix::sys::prctl;
-use nix::unistd::{Gid, Uid, User, geteuid, getgrouplist, getgroups, setfsgid, setfsuid};
+use nix::unistd::{
+    Gid, Uid, User, geteuid, getgrouplist, getgroups, setfsgid, setfsuid, setgroups, setresgid, setresuid,
+};
 use std::ffi::CString;
 use std::io;
 use std::marker::PhantomData;
@@ -80,6 +82,7 @@ impl Owner {
     /// The system refused; all is as before then.
     pub fn act(&self) -> io::Result<Acting> {
         let acting = Acting {
+            name: self.name.clone(),
             groups: getgroups()?,
             gid: setfsgid(Gid::from_raw(u32::MAX)),
             uid: setfsuid(Uid::from_raw(u32::MAX)),
@@ -95,6 +98,23 @@ impl Owner {
             return Err(io::Error::other(format!("the rights of {} were not to be had", self.name)));
         }
         Ok(acting)
+    }
+
+    /// Becomes this user, with all its groups, for good. For a process that is root, whomever it acts as.
+    ///
+    /// # Errors
+    /// The system refused, or the process is somebody else.
+    pub fn become_for_good(&self) -> io::Result<()> {
+        if geteuid() == self.uid && !self.uid.is_root() {
+            return Ok(());
+        }
+        setgroups(&self.groups)?;
+        setresgid(self.gid, self.gid, self.gid)?;
+        setresuid(self.uid, self.uid, self.uid)?;
+        // Root that stays root has only acted as somebody else until now.
+        setfsgid(self.gid);
+        setfsuid(self.uid);
+        if geteuid() == self.uid { Ok(()) } else { Err(io::Error::other("the system kept the old one")) }
     }
 
     /// Whether this user may write to something with this owner, group and these permission bits.
@@ -123,6 +143,7 @@ pub fn acting_as<T, E: From<io::Error>>(
 /// A thread that has a user's rights over files: see [`Owner::act`].
 #[derive(Debug)]
 pub struct Acting {
+    name: String,
     groups: Vec<Gid>,
     gid: Gid,
     uid: Uid,
@@ -132,6 +153,11 @@ pub struct Acting {
 }
 
 impl Acting {
+    /// Whose rights they are.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Whoever changes its rights has what the system thinks fit for that (`fs.suid_dumpable`).
     fn restore_dumpable(&self) {
         // Dumps are a matter of their own: whoever makes files with the right rights goes on without.

@@ -12,6 +12,7 @@ mod classic;
 mod columns;
 mod handlers;
 mod one;
+mod services;
 mod table;
 mod verdict;
 
@@ -20,6 +21,7 @@ pub use classic::classic_text;
 pub use columns::{Head, columns, columns_within, cut, cut_middle};
 pub use handlers::HandlerStatus;
 pub use one::one_peer;
+pub use services::{ServiceState, ServiceStatus, ServicesSnapshot, service_findings, services};
 pub use table::{age, ago, set_aside, table};
 pub use verdict::{Finding, Level, findings};
 

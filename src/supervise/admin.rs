@@ -15,8 +15,8 @@
 use super::sockets::{LocalSocket, Mark};
 use crate::base::line::{Line, LineReader, Outgoing};
 use crate::config::{Config, Whereabouts};
-use mio::net::{UnixListener, UnixStream};
-use mio::{Interest, Registry, Token};
+use crate::net::{Interest, Registry, Token};
+use crate::net::{UnixListener, UnixStream};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};

@@ -4,7 +4,7 @@
 //! none goes nowhere, without an error: what became of it is told by its end.
 
 use super::control::{self, Carried, Channel, Message};
-use mio::{Interest, Registry, Token};
+use crate::net::{Interest, Registry, Token};
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, HashMap};
 use std::io;

@@ -37,6 +37,9 @@ const MEANINGS: [(Number, Signal); 6] = [
     (Number::SIGQUIT, Signal::Quit),
 ];
 
+/// Bytes of the kernel's sets of signals.
+const SIGNAL_SET: usize = 8;
+
 /// The signals of this process, for as long as it lives.
 pub struct Signals(Source);
 
@@ -99,6 +102,23 @@ pub fn undo_in_child() -> io::Result<()> {
         // SAFETY: neither disposition is a function, so none can do what a handler must not. signal-hook's own
         // record of its handlers is stale from here on, which nobody asks in a child.
         unsafe { signal(number, disposition) }?;
+    }
+    restore(&SigSet::empty())
+}
+
+/// In a child that is about to become a program of another kind: every signal does what it does by default, none is blocked.
+///
+/// # Errors
+/// None that the system documents for these arguments.
+pub fn default_for_program() -> io::Result<()> {
+    // The default, with no flags and no mask: all zero, in whichever order the kernel of this machine has them.
+    let default = [0_u64; 32];
+    let no_answer = std::ptr::null_mut::<u64>();
+    for number in 1..=libc::SIGRTMAX() {
+        // Not through the C library, which keeps two for itself: what this process was started with may ignore them. The two
+        // that nobody can have are refused.
+        // SAFETY: the kernel reads no more than is there, and writes nowhere; the disposition is no function.
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, number, default.as_ptr(), no_answer, SIGNAL_SET) };
     }
     restore(&SigSet::empty())
 }

@@ -126,6 +126,12 @@ pub fn kill_now(pid: u32) {
 /// As [`kill_now`], with all of the group that the child leads, if it leads one by now.
 pub fn kill_group_now(pid: u32) {
     kill_now(pid);
+    kill_rest_of_group(pid);
+}
+
+/// Kills what a child that was reaped has left of the group that it led. While there is something of that, the system gives
+/// the number to nobody else.
+pub fn kill_rest_of_group(pid: u32) {
     if let Ok(group) = i32::try_from(pid)
         && group > 1
     {

@@ -19,7 +19,7 @@ use super::trial::Trial;
 use crate::base::json_path::JsonPath;
 use crate::base::logging::{self, LogError};
 use crate::config::{self, Config, ConfigErrors};
-use crate::owner::{self, confine};
+use crate::owner::{self, Acting, Owner, confine};
 use clap::{CommandFactory, FromArgMatches, Parser};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -113,6 +113,8 @@ pub struct Start<L> {
     pub image: Program,
     /// How HUP is answered.
     pub restarts: Restarts,
+    /// Held by a program that keeps root: it has the rights of the configuration's user over files.
+    pub acting: Option<Acting>,
     /// What the program before this one left.
     pub legacy: Option<(L, Descriptors)>,
 }
@@ -171,10 +173,28 @@ pub trait Legacy: DeserializeOwned {
     fn common(&self) -> &Common;
 }
 
-/// The `main` of a supervisor: starts as the arguments say and calls `serve`, which returns when it was told to
-/// stop, or an error when it cannot serve.
+/// What becomes of root where that has started the program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rights {
+    /// The program becomes the configuration's user, for good.
+    GivenUp,
+    /// It keeps root, to start programs of several users, and acts as the configuration's user with files.
+    Kept,
+}
+
+/// The `main` of a supervisor that gives root up: [`main_with`].
 pub fn main<L: Legacy, E: Display>(
     program: &'static str,
+    serve: impl FnOnce(&mut Start<L>) -> Result<(), E>,
+) -> ExitCode {
+    main_with(program, Rights::GivenUp, serve)
+}
+
+/// The `main` of a supervisor: starts as the arguments say and calls `serve`, which returns when it was told to
+/// stop, or an error when it cannot serve.
+pub fn main_with<L: Legacy, E: Display>(
+    program: &'static str,
+    rights: Rights,
     serve: impl FnOnce(&mut Start<L>) -> Result<(), E>,
 ) -> ExitCode {
     let matches = Arguments::command().name(program).get_matches();
@@ -193,7 +213,7 @@ pub fn main<L: Legacy, E: Display>(
         let fit = trial.run::<L>(program, &arguments.config, Config::load, arguments.foreground);
         return if fit { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
-    let mut start = match begin(program, &arguments, Config::load) {
+    let mut start = match begin(program, rights, &arguments, Config::load) {
         Ok(start) => start,
         Err(StartError::Lock(LockError::Running { .. })) if arguments.if_not_running => {
             return ExitCode::SUCCESS;
@@ -237,6 +257,7 @@ fn say(program: &str, error: &StartError) {
 /// The first step that failed. The pid file is left as it is then.
 pub fn begin<L: Legacy>(
     program: &'static str,
+    rights: Rights,
     arguments: &Arguments,
     load: Load,
 ) -> Result<Start<L>, StartError> {
@@ -248,13 +269,14 @@ pub fn begin<L: Legacy>(
     let path = legacy.as_ref().and_then(|(legacy, _)| legacy.common().program.clone()).map(|left| left.0);
     let image = Program::new(path, arguments_anew(arguments, &file))?;
     match legacy {
-        Some((legacy, descriptors)) => go_on(program, arguments, load, &file, image, legacy, descriptors),
-        None => start_first(program, arguments, load, &file, image),
+        Some(left) => go_on(program, rights, arguments, load, &file, image, left),
+        None => start_first(program, rights, arguments, load, &file, image),
     }
 }
 
 fn start_first<L>(
     program: &'static str,
+    rights: Rights,
     arguments: &Arguments,
     load: Load,
     file: &Path,
@@ -270,7 +292,13 @@ fn start_first<L>(
     let places = || Places::take(program, &config).map_err(StartError::from);
     let mut places = owner::acting_as(owner.as_ref(), places)?;
     background::make_folders(&config, owner.as_ref())?;
-    background::become_user(owner.as_ref())?;
+    let acting = match rights {
+        Rights::GivenUp => {
+            background::become_user(owner.as_ref())?;
+            None
+        }
+        Rights::Kept => owner.as_ref().map(Owner::act).transpose()?,
+    };
     logging::init(program, &log_file(program, &config), config.log_level, arguments.foreground)?;
     warn(&config);
     let mut ready = if arguments.foreground { Ready::nobody() } else { background::detach(program)? };
@@ -286,7 +314,7 @@ fn start_first<L>(
         return Err(error);
     }
     let (config, restarts) = (Arc::new(config), Restarts::new(restart::life(), false));
-    Ok(Start { program, config, load, places, ready, image, restarts, legacy: None })
+    Ok(Start { program, config, load, places, ready, image, restarts, acting, legacy: None })
 }
 
 fn refuse_second(program: &str, config: &Config) -> Result<(), StartError> {
@@ -300,12 +328,12 @@ fn refuse_second(program: &str, config: &Config) -> Result<(), StartError> {
 /// After `exec`: the process is what it was, with a program and a configuration that may be new.
 fn go_on<L: Legacy>(
     program: &'static str,
+    rights: Rights,
     arguments: &Arguments,
     load: Load,
     file: &Path,
     image: Program,
-    legacy: L,
-    mut descriptors: Descriptors,
+    (legacy, mut descriptors): (L, Descriptors),
 ) -> Result<Start<L>, StartError> {
     let (config, stumbles) = match load_anew(load, file) {
         Ok(loaded) => loaded,
@@ -315,6 +343,9 @@ fn go_on<L: Legacy>(
             return Err(errors.into());
         }
     };
+    // `exec` has given back what this process had as root, if it keeps that.
+    let owner = Owner::beside_root(&config).map_err(BackgroundError::from)?;
+    let acting = owner.filter(|_| rights == Rights::Kept).map(|owner| owner.act()).transpose()?;
     let folders = background::make_folders(&config, None);
     let log = log_file(program, &config);
     logging::init(program, &log, config.log_level, arguments.foreground).or_else(|_| {
@@ -337,7 +368,8 @@ fn go_on<L: Legacy>(
     }
     let (config, ready) = (Arc::new(config), Ready::nobody());
     let restarts = Restarts::new(restart::life(), legacy.common().restart);
-    Ok(Start { program, config, load, places, ready, image, restarts, legacy: Some((legacy, descriptors)) })
+    let legacy = Some((legacy, descriptors));
+    Ok(Start { program, config, load, places, ready, image, restarts, acting, legacy })
 }
 
 /// The trial has read these files a moment ago. Who writes one just now is given a moment: the children go on

@@ -17,7 +17,7 @@ use super::signals::{Signal, Signals};
 use super::startup::{self, Legacy, Load};
 use super::title;
 use crate::config::{Config, ConfigErrors};
-use mio::{Events, Interest, Poll, Token};
+use crate::net::{Events, Interest, Poll, Token};
 use nix::unistd::{AccessFlags, access};
 use std::fs::File;
 use std::io::{self, PipeWriter, Write};

@@ -104,4 +104,14 @@ log_quota = "64KiB"
 socket = "app.sock"
 allow = ["*", "msul1", "role:library", "domain:msu"]
 timeout = "10s"
+
+[service.jobs]
+command = ["bin/jobs", "-v"]
+user = "nobody"
+dir = "work"
+env = { PATH = "/bin", TZ = "UTC" }
+restart = "on-failure"
+drain_timeout = "3s"
+open_files = 100
+memory = "1GiB"
 "#;

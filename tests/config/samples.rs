@@ -79,9 +79,9 @@ fn the_sample_has_every_key_that_there_is() {
         let mut keys = BTreeSet::new();
         for (key, value) in &table {
             match value {
-                toml::Value::Table(section) if key == "handler" => {
-                    let handler = section.values().next().unwrap().as_table().unwrap();
-                    keys.extend(handler.keys().map(|inner| format!("handler.*.{inner}")));
+                toml::Value::Table(section) if key == "handler" || key == "service" => {
+                    let first = section.values().next().unwrap().as_table().unwrap();
+                    keys.extend(first.keys().map(|inner| format!("{key}.*.{inner}")));
                 }
                 toml::Value::Table(section) if key != "host" => {
                     keys.extend(section.keys().map(|inner| format!("{key}.{inner}")));
@@ -96,7 +96,7 @@ fn the_sample_has_every_key_that_there_is() {
 
 #[test]
 fn the_units_start_again_with_pauses_and_are_never_given_up() {
-    for unit in ["lonc", "lond"] {
+    for unit in ["lonc", "lond", "lonsvc"] {
         let text = fs::read_to_string(sample("systemd").join(format!("{unit}.service"))).unwrap();
         let (about, service) = text.split_once("[Service]").unwrap();
         // Where systemd looks for it: in [Service] it would be ignored.

@@ -2,7 +2,7 @@
 
 use crate::folder::{EVERY_KEY, Folder, HOSTS, id};
 use lonnet::base::{Pin, WireKind};
-use lonnet::config::{Allow, Target};
+use lonnet::config::{Allow, Restart, Service, Target};
 use std::path::Path;
 use std::time::Duration;
 
@@ -89,6 +89,21 @@ fn every_key_is_taken() {
     assert_eq!(config.lond.full_load, 2.5);
     assert_eq!(config.lond.drain_timeout, Duration::from_secs(1));
     assert_eq!(config.lond.log_quota, 64 * 1024);
+    let service = &config.services[0];
+    let env = [("PATH", "/bin"), ("TZ", "UTC")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let expected = Service {
+        name: "jobs".into(),
+        program: folder.path("bin/jobs"),
+        arguments: vec!["-v".into()],
+        user: Some("nobody".into()),
+        dir: folder.path("work"),
+        env: env.into(),
+        restart: Restart::OnFailure,
+        drain_timeout: Duration::from_secs(3),
+        open_files: Some(100),
+        memory: Some(1 << 30),
+    };
+    assert_eq!(*service, expected);
     let handler = &config.handlers[0];
     assert_eq!((handler.name.as_str(), &handler.socket), ("echo", &folder.path("app.sock")));
     assert_eq!(handler.timeout, Duration::from_secs(10));

@@ -12,7 +12,7 @@ use lonnet::status::{LinkState, PeerStatus};
 use lonnet::supervise::control::Channel;
 use lonnet::supervise::lock::PidLock;
 use lonnet::supervise::signals::{Signal, Signals};
-use lonnet::supervise::startup::{self, Arguments, Common, Legacy, Start};
+use lonnet::supervise::startup::{self, Arguments, Common, Legacy, Rights, Start};
 use lonnet::supervise::title;
 use lonnet::{lonc, lond};
 use mio::{Events, Interest, Poll, Token};
@@ -60,7 +60,7 @@ fn panicking<L: Legacy, E: Display>(
         Config::load(file)
     }
     title::init(program);
-    let mut start = startup::begin(program, &Arguments::parse(), load).unwrap();
+    let mut start = startup::begin(program, Rights::GivenUp, &Arguments::parse(), load).unwrap();
     startup::finish(&mut start, serve)
 }
 

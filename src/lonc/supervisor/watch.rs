@@ -14,10 +14,10 @@ use super::{Lonc, Machine, WATCH};
 use crate::base::HostId;
 use crate::config::Config;
 use crate::lonc::messages::ToLink;
+use crate::net::SourceFd;
+use crate::net::{Interest, Registry, Token};
 use crate::spool::inbox_owner;
 use crate::supervise::daemon::Role;
-use mio::unix::SourceFd;
-use mio::{Interest, Registry, Token};
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use serde::{Deserialize, Serialize};
@@ -268,7 +268,7 @@ mod tests {
         let above = tempfile::tempdir().unwrap();
         let folder = above.path().join("delayed");
         std::fs::create_dir(&folder).unwrap();
-        let poll = mio::Poll::new().unwrap();
+        let poll = crate::net::Poll::new().unwrap();
         let msul1 = || Noticed::Some([HostId::new("msul1").unwrap()].into());
         let drop_in = || std::fs::write(folder.join("1.msul1"), "ping\n").unwrap();
 
@@ -282,7 +282,7 @@ mod tests {
             Some(copy)
         };
         // A registry of its own, as the next program has.
-        let next = mio::Poll::new().unwrap();
+        let next = crate::net::Poll::new().unwrap();
         let new = Watch::take_over(left, take, &folder, next.registry(), Token(0)).unwrap();
         assert_eq!(taken, Some(left.descriptor));
         assert_eq!(new.read(|_| true).unwrap().0, msul1());
@@ -299,7 +299,7 @@ mod tests {
     #[test]
     fn files_that_are_written_or_moved_in_are_noticed_for_their_peer() {
         let folder = tempfile::tempdir().unwrap();
-        let poll = mio::Poll::new().unwrap();
+        let poll = crate::net::Poll::new().unwrap();
         let watch = Watch::new(folder.path(), poll.registry(), Token(0)).unwrap();
         let is_peer = |id: &str| ["msul1", "msul2", "msul3"].contains(&id);
         let noticed = || watch.read(is_peer).unwrap().0;

@@ -1,10 +1,10 @@
 //! The TCP sockets that `lond` listens on; those that cannot be had are tried again ([`super::absent`]).
 
 use super::{Lond, Machine};
+use crate::net::SourceFd;
 use crate::net::listen::{bind, only_v6};
+use crate::net::{Interest, Registry, Token};
 use crate::supervise::daemon::Tokens;
-use mio::unix::SourceFd;
-use mio::{Interest, Registry, Token};
 use socket2::SockRef;
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener};
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn a_closed_socket_frees_its_port_though_another_process_still_has_a_copy() {
-        let poll = mio::Poll::new().unwrap();
+        let poll = crate::net::Poll::new().unwrap();
         let everywhere = SocketAddr::from(([0, 0, 0, 0], 0));
         let first = Listener::open(everywhere, false, Token(0), poll.registry()).unwrap();
         let port = first.socket.local_addr().unwrap().port();

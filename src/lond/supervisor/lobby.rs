@@ -8,8 +8,8 @@
 use super::room::Way;
 use super::{Lond, Machine};
 use crate::base::HostId;
-use mio::unix::SourceFd;
-use mio::{Interest, Token};
+use crate::net::SourceFd;
+use crate::net::{Interest, Token};
 use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, TcpStream};

@@ -3,13 +3,13 @@
 use super::{Inheritance, Role};
 use crate::base::log_quota::Repeats;
 use crate::config::Config;
+use crate::net::{Poll, Registry, Token};
 use crate::supervise::admin::Admin;
 use crate::supervise::controls::{self, Controls, Ends};
 use crate::supervise::own_key::OwnKey;
 use crate::supervise::signals::Signals;
 use crate::supervise::startup::Start;
 use jiff::Timestamp;
-use mio::{Poll, Registry, Token};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -2,13 +2,13 @@
 
 use super::Machine;
 use crate::config::Config;
+use crate::net::Token;
 use crate::supervise::control::Message;
 use crate::supervise::handoff::Descriptors;
 use crate::supervise::own_key::OwnKey;
 use crate::supervise::publish::Board;
 use crate::supervise::spawn;
 use jiff::{SignedDuration, Timestamp};
-use mio::Token;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt::Debug;

@@ -75,6 +75,7 @@ impl Rig {
                 log_quota: 4 << 20,
                 drain_timeout: PATIENCE,
             },
+            services: Vec::new(),
             warnings: Vec::new(),
             handlers: vec![crate::config::Handler {
                 name: "echo".to_owned(),
