@@ -9,6 +9,7 @@
 use crate::config::Config;
 use crate::owner::{self, Owner, OwnerError, confine};
 use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::unistd::{self, AccessFlags, ForkResult, Gid, Uid, User, fork};
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
@@ -215,7 +216,8 @@ pub fn can_make_folders(config: &Config) -> Result<(), BackgroundError> {
     let folders = [&config.run_dir, &config.status_dir, &config.spool_dir, &config.log_dir];
     folders.into_iter().try_for_each(|folder| {
         let Some(there) = folder.ancestors().find(|path| path.exists()) else { return Ok(()) };
-        let usable = match unistd::access(there, AccessFlags::W_OK | AccessFlags::X_OK) {
+        let (wanted, as_it_acts) = (AccessFlags::W_OK | AccessFlags::X_OK, AtFlags::AT_EACCESS);
+        let usable = match unistd::faccessat(AT_FDCWD, there, wanted, as_it_acts) {
             _ if !there.is_dir() => Err(io::ErrorKind::NotADirectory.into()),
             access => access.map_err(io::Error::from),
         };

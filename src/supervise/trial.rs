@@ -18,7 +18,9 @@ use super::startup::{self, Legacy, Load};
 use super::title;
 use crate::config::{Config, ConfigErrors};
 use crate::net::{Events, Interest, Poll, Token};
-use nix::unistd::{AccessFlags, access};
+use crate::owner::Owner;
+use nix::fcntl::{AT_FDCWD, AtFlags};
+use nix::unistd::{AccessFlags, faccessat};
 use std::fs::File;
 use std::io::{self, PipeWriter, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -101,6 +103,9 @@ fn prove<L: Legacy>(
         .map_err(one)?;
     let look = || {
         let config = load(file).map_err(|ConfigErrors(problems)| lines(&problems))?;
+        // A program that keeps root has no more rights over files than the user, once it is the next one.
+        let owner = Owner::beside_root(&config).map_err(one)?;
+        let _acting = owner.as_ref().map(Owner::act).transpose().map_err(one)?;
         let key = OwnKey::load(&config)?;
         let changed = common.ground.as_ref().map(|ground| ground.changed_in(&config)).unwrap_or_default();
         if !changed.is_empty() {
@@ -149,7 +154,7 @@ fn wait(poll: &mut Poll, signals: &mut Signals, until: Instant) -> Result<(), St
 /// Whether the log could be written; it is neither made nor written to.
 fn can_log(program: &str, config: &Config) -> Result<(), Vec<String>> {
     let file = startup::log_file(program, config);
-    match access(&file, AccessFlags::W_OK) {
+    match faccessat(AT_FDCWD, &file, AccessFlags::W_OK, AtFlags::AT_EACCESS) {
         // It will be made; its folder was looked at.
         Ok(()) | Err(nix::errno::Errno::ENOENT) => Ok(()),
         Err(errno) => Err(one(format!("open {}: {}", file.display(), io::Error::from(errno)))),

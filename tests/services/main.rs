@@ -334,10 +334,54 @@ fn started_as_root_it_keeps_root_for_services_with_users_of_their_own_and_its_fi
         let owner = fs::metadata(world.path(file)).unwrap().uid();
         assert_eq!(owner, daemon.uid.as_raw(), "{file}");
     }
+    // What the user may not do, the next program could not do either.
+    let log = world.path("log");
+    let mode = |mode| fs::set_permissions(&log, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+    mode(0o500);
+    world.signal(Signal::SIGHUP);
+    world.wait("HUP is refused", |world| {
+        let why = world.snapshot().and_then(|snapshot| snapshot.not_restarted);
+        why.is_some_and(|why| why.starts_with("write to folder "))
+    });
+    mode(0o750);
     let noted = world.process("other");
     world.signal(Signal::SIGTERM);
     assert!(world.ended().success());
     assert!(!is_alive(noted) && world.noted().contains(&format!("term {noted}\n")), "{}", world.log());
+}
+
+#[test]
+fn lon_shows_the_services_beside_the_links_judges_them_and_stops_all() {
+    let mut world = World::new(&services("[service.bad]\ncommand = [\"/bin/false\"]\n"));
+    let said = |arguments: &[&str]| {
+        let output = world.lon(arguments);
+        (String::from_utf8(output.stdout).unwrap(), output.status.code().unwrap())
+    };
+    let mut lonc = std::process::Command::new(env!("CARGO_BIN_EXE_lonc"));
+    lonc.arg("--config").arg(world.path("lonnet.toml"));
+    assert!(lonc.status().unwrap().success());
+    let (text, code) = said(&["status", "--check"]);
+    assert!(text.contains("lonsvc does not run: no service is started"), "{text}");
+    assert!(text.contains("bad: lonsvc: does not run") && code == 3, "{text}");
+    world.start();
+    let pid = world.process("one");
+    world.wait("the third has ended twice", |world| world.status("bad").unwrap().starts > 2);
+    let said = |arguments: &[&str]| {
+        let output = world.lon(arguments);
+        (String::from_utf8(output.stdout).unwrap(), output.status.code().unwrap())
+    };
+    let (text, _) = said(&["status"]);
+    let line = text.lines().find(|line| line.starts_with("one ")).unwrap();
+    assert!(line.contains("running") && line.contains(&pid.to_string()), "{text}");
+    assert!(text.contains("bad: its program exited with 1 ("), "{text}");
+    world.wait("it waits", |world| world.status("bad").unwrap().state == ServiceState::Waiting);
+    let (json, code) = said(&["status", "--check", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["lonsvc"]["services"][1]["name"], "one");
+    assert!(code == 2 || json["lonsvc"]["services"][0]["state"] != "waiting", "{json}");
+    let (text, code) = said(&["stop"]);
+    assert!(text.contains("lonsvc [") && text.contains("lonc [") && code == 0, "{text}");
+    assert!(world.ended().success() && !is_alive(pid));
 }
 
 #[test]
