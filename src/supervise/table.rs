@@ -168,83 +168,106 @@ impl<K: Ord + Clone> Table<K> {
     /// Tells what happened to the child of `key`; returns what to do. Nothing is done for an unknown key, nor for
     /// an event that cannot happen in a state.
     pub fn tell(&mut self, key: &K, event: Event, now: Instant) -> Option<Action> {
-        let entry = self.entries.get(key)?;
-        let (state, streak, wanted) = (entry.state, entry.streak, entry.wanted);
-        let mut go = |state, streak, wanted| self.enter(key.clone(), state, streak, wanted);
-        match (state, event) {
-            (State::Waiting { .. }, Event::Started { pid }) => {
-                go(State::Running { pid, since: now }, streak, wanted);
-                None
+        let Entry { state, .. } = self.entries.get(key)?;
+        match *state {
+            State::Waiting { .. } => self.tell_waiting(key, event, now),
+            State::Running { pid, since } => self.tell_running(key, (pid, since), event, now),
+            State::Draining { pid, since, told, .. } => {
+                self.tell_draining(key, (pid, since, told), event, now)
             }
-            (State::Waiting { .. }, Event::StartFailed) => {
+            State::Killed { since, told, .. } => self.tell_killed(key, (since, told), event, now),
+        }
+    }
+
+    fn tell_waiting(&mut self, key: &K, event: Event, now: Instant) -> Option<Action> {
+        let streak = self.entries.get(key)?.streak;
+        match event {
+            Event::Started { pid } => self.go(key, State::Running { pid, since: now }),
+            Event::StartFailed => {
                 // Not at once: what a fork lacks (memory, processes) will not be there at once.
                 let streak = streak.max(1);
-                go(State::Waiting { start_at: now + pause(streak) }, streak + 1, wanted);
-                None
+                self.go(key, State::Waiting { start_at: now + pause(streak) });
+                self.count_streak(key, streak + 1);
             }
-            (State::Waiting { .. }, Event::Hurry) => {
-                go(State::Waiting { start_at: now }, 0, wanted);
-                None
+            Event::Hurry => {
+                self.go(key, State::Waiting { start_at: now });
+                self.count_streak(key, 0);
             }
-            (State::Waiting { .. }, Event::Retire { .. }) => {
-                self.forget(key);
-                None
-            }
-            (State::Waiting { .. }, Event::Due) => Some(Action::Start),
-            (State::Waiting { .. }, Event::Drain { .. } | Event::Lost { .. } | Event::Kill) => None,
-            (State::Waiting { .. }, Event::Exited) => None,
+            Event::Retire { .. } => self.forget(key),
+            Event::Due => return Some(Action::Start),
+            Event::Drain { .. } | Event::Lost { .. } | Event::Kill | Event::Exited => {}
+        }
+        None
+    }
 
-            (State::Running { pid, since }, Event::Drain { deadline }) => {
-                go(State::Draining { pid, since, deadline, told: true }, streak, wanted);
+    fn tell_running(
+        &mut self,
+        key: &K,
+        (pid, since): (u32, Instant),
+        event: Event,
+        now: Instant,
+    ) -> Option<Action> {
+        match event {
+            Event::Drain { deadline } => {
+                self.go(key, State::Draining { pid, since, deadline, told: true });
                 Some(Action::TellHandOver)
             }
-            (State::Running { pid, since }, Event::Retire { deadline }) => {
-                go(State::Draining { pid, since, deadline, told: true }, streak, false);
+            Event::Retire { deadline } => {
+                self.go(key, State::Draining { pid, since, deadline, told: true });
+                self.retire(key);
                 Some(Action::TellDrain)
             }
-            (State::Running { pid, since }, Event::Lost { deadline }) => {
-                go(State::Draining { pid, since, deadline, told: false }, streak, wanted);
+            Event::Lost { deadline } => {
+                self.go(key, State::Draining { pid, since, deadline, told: false });
                 None
             }
-            (State::Running { pid, since }, Event::Kill) => {
-                go(State::Killed { pid, since, told: false }, streak, wanted);
+            Event::Kill => {
+                self.go(key, State::Killed { pid, since, told: false });
                 Some(Action::Kill(pid))
             }
-            (State::Running { since, .. }, Event::Exited) => {
+            Event::Exited => {
                 self.follow(key, since, false, now);
                 None
             }
-            (State::Running { .. }, Event::Hurry | Event::Due) => None,
-
-            (State::Draining { .. }, Event::Retire { .. }) => {
-                go(state, streak, false);
-                None
-            }
-            (State::Draining { pid, since, told, .. }, Event::Kill | Event::Due) => {
-                go(State::Killed { pid, since, told }, streak, wanted);
-                Some(Action::Kill(pid))
-            }
-            (State::Draining { since, told, .. } | State::Killed { since, told, .. }, Event::Exited) => {
-                self.follow(key, since, told, now);
-                None
-            }
-            (State::Draining { .. }, Event::Drain { .. } | Event::Lost { .. } | Event::Hurry) => None,
-
-            (State::Killed { .. }, Event::Retire { .. }) => {
-                go(state, streak, false);
-                None
-            }
-            (State::Killed { .. }, Event::Drain { .. } | Event::Lost { .. } | Event::Hurry) => None,
-            (State::Killed { .. }, Event::Kill | Event::Due) => None,
-
-            (
-                State::Running { .. } | State::Draining { .. } | State::Killed { .. },
-                Event::Started { .. } | Event::StartFailed,
-            ) => {
-                debug_assert!(false, "a second child was started for one key");
-                None
-            }
+            Event::Hurry | Event::Due => None,
+            Event::Started { .. } | Event::StartFailed => second_start(),
         }
+    }
+
+    fn tell_draining(
+        &mut self,
+        key: &K,
+        (pid, since, told): (u32, Instant, bool),
+        event: Event,
+        now: Instant,
+    ) -> Option<Action> {
+        match event {
+            Event::Retire { .. } => self.retire(key),
+            Event::Kill | Event::Due => {
+                self.go(key, State::Killed { pid, since, told });
+                return Some(Action::Kill(pid));
+            }
+            Event::Exited => self.follow(key, since, told, now),
+            Event::Drain { .. } | Event::Lost { .. } | Event::Hurry => {}
+            Event::Started { .. } | Event::StartFailed => return second_start(),
+        }
+        None
+    }
+
+    fn tell_killed(
+        &mut self,
+        key: &K,
+        (since, told): (Instant, bool),
+        event: Event,
+        now: Instant,
+    ) -> Option<Action> {
+        match event {
+            Event::Retire { .. } => self.retire(key),
+            Event::Exited => self.follow(key, since, told, now),
+            Event::Drain { .. } | Event::Lost { .. } | Event::Hurry | Event::Kill | Event::Due => {}
+            Event::Started { .. } | Event::StartFailed => return second_start(),
+        }
+        None
     }
 
     /// The next key whose time has come, with what to do for it. A supervisor calls this until it gives `None`; a
@@ -306,6 +329,21 @@ impl<K: Ord + Clone> Table<K> {
         self.enter(key.clone(), State::Waiting { start_at }, streak, true);
     }
 
+    /// The same entry in another state.
+    fn go(&mut self, key: &K, state: State) {
+        let Some(Entry { streak, wanted, .. }) = self.entries.get(key) else { return };
+        self.enter(key.clone(), state, *streak, *wanted);
+    }
+
+    fn count_streak(&mut self, key: &K, streak: u32) {
+        self.entries.get_mut(key).into_iter().for_each(|entry| entry.streak = streak);
+    }
+
+    /// No child follows this one.
+    fn retire(&mut self, key: &K) {
+        self.entries.get_mut(key).into_iter().for_each(|entry| entry.wanted = false);
+    }
+
     /// The one place where a state changes.
     fn enter(&mut self, key: K, state: State, streak: u32, wanted: bool) {
         self.forget(&key);
@@ -345,6 +383,12 @@ impl State {
             State::Running { .. } | State::Killed { .. } => None,
         }
     }
+}
+
+/// Cannot be: two children would run for one key.
+fn second_start() -> Option<Action> {
+    debug_assert!(false, "a second child was started for one key");
+    None
 }
 
 /// The pause before the next start, after `streak` young deaths in a row before this one.
