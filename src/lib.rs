@@ -29,7 +29,7 @@
 //! | [`lond`] | `supervisor`: accepting; `serve`, `secure` and `turn` (pure but for the record that a session owns), `record`, `reactor`: one link child | supervisor, reactor; `record`, through `Disk` |
 //! | [`lonsvc`] | `supervisor`: the programs of `[service.<name>]`, by fork and exec | supervisor |
 //! | [`handler`] | what a request is passed to at `lond` (built in, a local program's socket), and what came of it: answered, not answered, not taken | sockets are the reactor's |
-//! | [`supervise`] | what all supervisors share: `daemon`, the one machine, and the `Role` that a program is to it; child table (pure), fork, locks and what else lies in folders that others may empty, signals, control sockets, titles; at HUP the trial of the next program, and the handoff | yes |
+//! | [`supervise`] | what all supervisors share: `daemon`, the one machine, and the `Role` that a program is to it; child table (pure), fork, locks and what else lies in folders that others may empty, signals, control sockets, titles; at HUP the trial of the next program, and the exec state: what crosses it | yes |
 //! | [`status`] | one snapshot type and its views: text, JSON, the original's `loncstatus.txt` | none |
 //! | [`owner`] | the user that the files belong to: how root acts as it and makes folders for it; what a process gives up at its start | files |
 //! | [`client`] | for Rust programs: one request, its answer; a critical message when the broker is away | yes |

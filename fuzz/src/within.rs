@@ -6,7 +6,7 @@ use lonnet::lonc::messages::{FromLink, ToLink};
 use lonnet::lond::messages::{FromServe, ToServe};
 use lonnet::supervise::admin::{Admin, Asked};
 use lonnet::supervise::control::{self, Carried, Channel, Message};
-use lonnet::supervise::handoff;
+use lonnet::supervise::exec_state;
 use lonnet::{lonc, lond};
 use mio::{Poll, Token};
 use serde::Serialize;
@@ -180,14 +180,14 @@ pub fn handoff(bytes: &[u8]) {
 }
 
 fn legacy<T: DeserializeOwned + Serialize>(bytes: &[u8]) -> Option<T> {
-    let (numbers, left) = handoff::parse::<T>(bytes).ok()?;
+    let (numbers, left) = exec_state::parse::<T>(bytes).ok()?;
     assert!(numbers.iter().all(|number| *number >= 0));
     let text = format!(
         "{{\"descriptors\":{},\"legacy\":{}}}",
         serde_json::to_string(&numbers).expect("numbers"),
         serde_json::to_string(&left).expect("what was read")
     );
-    let (numbers_again, again) = handoff::parse::<T>(text.as_bytes()).expect("what was written");
+    let (numbers_again, again) = exec_state::parse::<T>(text.as_bytes()).expect("what was written");
     assert_eq!(numbers_again, numbers);
     let text = |left: &T| serde_json::to_string(left).expect("what was read");
     assert_eq!(text(&again), text(&left));

@@ -37,7 +37,7 @@ use crate::config::Config;
 use crate::net::Token;
 use crate::status::{self, LinkState};
 use crate::supervise::daemon::{self, DaemonError, Inheritance, Role};
-use crate::supervise::handoff::Descriptors;
+use crate::supervise::exec_state::Descriptors;
 use crate::supervise::limit::raise_descriptor_limit;
 use crate::supervise::own_key::OwnKey;
 use crate::supervise::startup::{self, Start};

@@ -63,7 +63,7 @@ use crate::config::Config;
 use crate::net::Token;
 use crate::status;
 use crate::supervise::daemon::{self, DaemonError, Ground, Inheritance, Problem, Role};
-use crate::supervise::handoff::Descriptors;
+use crate::supervise::exec_state::Descriptors;
 use crate::supervise::insist::insist;
 use crate::supervise::limit::raise_descriptor_limit;
 use crate::supervise::own_key::OwnKey;

@@ -28,7 +28,7 @@ use crate::config::Config;
 use crate::net::Token;
 use crate::status::{self, ServicesSnapshot};
 use crate::supervise::daemon::{self, DaemonError, Inheritance, Role};
-use crate::supervise::handoff::Descriptors;
+use crate::supervise::exec_state::Descriptors;
 use crate::supervise::own_key::OwnKey;
 use crate::supervise::publish::{self, uptime};
 use crate::supervise::startup::{self, Rights, Start};

@@ -15,7 +15,7 @@
 //! | `restart` | HUP in the program that serves: a trial of the next one, then `exec` |
 //! | `trial` | HUP in the program that is tried: its whole start, as far as it changes nothing |
 //! | `image` | which program that is, and how it is called |
-//! | `handoff` | what crosses `exec` |
+//! | `exec_state` | what crosses `exec` |
 //! | `title` | what `ps` shows |
 //! | `sockets` | listening Unix sockets, put in their place at one stroke |
 //! | `admin` | the socket on which `lon status` and `lon reload` ask |
@@ -33,7 +33,7 @@ pub mod background;
 pub mod control;
 pub mod controls;
 pub mod daemon;
-pub mod handoff;
+pub mod exec_state;
 pub mod image;
 pub mod insist;
 pub mod limit;

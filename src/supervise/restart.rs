@@ -14,7 +14,7 @@
 //!
 //! What a start on trial looks at: [`super::trial`].
 
-use super::handoff::{self, Stayed};
+use super::exec_state::{self, Stayed};
 use super::image::Program;
 use super::signals::{self, Signals};
 use super::spawn::{self, End};
@@ -178,7 +178,7 @@ impl Restarts {
             (Step::Exec, Ok(left)) => {
                 // The next program opens the file that is there then; children that go on until it has them end write there, too.
                 crate::base::logging::open_anew();
-                let Stayed { error, late } = handoff::exec(program, &left, descriptors, signals);
+                let Stayed { error, late } = exec_state::exec(program, &left, descriptors, signals);
                 match error {
                     Some(error) => self.fail(program, &[error.to_string()]),
                     None => self.stage = Stage::Idle,
@@ -280,7 +280,7 @@ fn begin<T: Serialize>(
     descriptors: &[BorrowedFd<'_>],
     life: Duration,
 ) -> Result<(u32, PipeReader), BeginError> {
-    let left = handoff::describe(legacy, descriptors).map_err(BeginError::Describe)?;
+    let left = exec_state::describe(legacy, descriptors).map_err(BeginError::Describe)?;
     let (ours, theirs) = io::pipe().map_err(BeginError::Pipe)?;
     let keep = vec![left.as_raw_fd(), theirs.as_raw_fd()];
     let parent = Pid::this();
@@ -308,8 +308,8 @@ fn execute(program: &Program, parent: Pid, left: &File, pipe: &PipeWriter, life:
     // it is not to outlive the program that wants to know.
     let prepared = setpgid(Pid::from_raw(0), Pid::from_raw(0))
         .and_then(|()| set_pdeathsig(Signal::SIGKILL))
-        .and_then(|()| handoff::set_close_on_exec(left.as_fd(), false))
-        .and_then(|()| handoff::set_close_on_exec(pipe.as_fd(), false));
+        .and_then(|()| exec_state::set_close_on_exec(left.as_fd(), false))
+        .and_then(|()| exec_state::set_close_on_exec(pipe.as_fd(), false));
     if let Err(errno) = prepared {
         return errno.into();
     }
@@ -317,7 +317,7 @@ fn execute(program: &Program, parent: Pid, left: &File, pipe: &PipeWriter, life:
         return io::Error::other("the program that started it is gone");
     }
     let value = trial::value(std::process::id(), left.as_fd(), pipe.as_fd(), life);
-    match program.call(trial::VARIABLE, &value, &[handoff::VARIABLE]) {
+    match program.call(trial::VARIABLE, &value, &[exec_state::VARIABLE]) {
         Ok(call) => call.exec(),
         Err(error) => io::Error::new(io::ErrorKind::InvalidInput, error),
     }

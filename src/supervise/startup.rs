@@ -8,7 +8,7 @@
 
 use super::anew::Ground;
 use super::background::{self, BackgroundError, Ready};
-use super::handoff::{self, Descriptors, HandoffError};
+use super::exec_state::{self, Descriptors, ExecStateError};
 use super::image::{ImageError, Program};
 use super::lock::{LockError, running_pid};
 use super::places::Places;
@@ -80,9 +80,9 @@ pub enum StartError {
     /// The log cannot be written.
     #[error("start: {0}")]
     Log(#[from] LogError),
-    /// The handoff at HUP failed.
+    /// What crosses `exec` at HUP could not be handed over.
     #[error("start: {0}")]
-    Handoff(#[from] HandoffError),
+    ExecState(#[from] ExecStateError),
     /// It is not known what to start at HUP.
     #[error("start: {0}")]
     Image(#[from] ImageError),
@@ -261,7 +261,7 @@ pub fn begin<L: Legacy>(
     arguments: &Arguments,
     load: Load,
 ) -> Result<Start<L>, StartError> {
-    let legacy = handoff::receive::<L>()?;
+    let legacy = exec_state::receive::<L>()?;
     let kept = legacy.as_ref().map(|(_, descriptors)| descriptors.numbers()).unwrap_or_default();
     confine::close_all_but(kept).map_err(BackgroundError::SetUp)?;
     let file = config::settled(&arguments.config)

@@ -11,7 +11,7 @@
 //! each after [`PROBLEMS`], and exits 1; of a panic the log has the place. A signal to stop ends it.
 
 use super::background;
-use super::handoff;
+use super::exec_state;
 use super::own_key::OwnKey;
 use super::signals::{Signal, Signals};
 use super::startup::{self, Legacy, Load};
@@ -53,7 +53,7 @@ impl Trial {
         // Of a leftover of the variable that has our number by chance, nothing need be open.
         let is_open = |number: RawFd| {
             // SAFETY: only looked at; the kernel says if the number is not open.
-            handoff::set_close_on_exec(unsafe { BorrowedFd::borrow_raw(number) }, true).is_ok()
+            exec_state::set_close_on_exec(unsafe { BorrowedFd::borrow_raw(number) }, true).is_ok()
         };
         if left == pipe || !is_open(left) || !is_open(pipe) {
             return None;
@@ -96,7 +96,7 @@ fn prove<L: Legacy>(
     pipe: &mut PipeWriter,
     until: Instant,
 ) -> Result<(), Vec<String>> {
-    let legacy: L = handoff::look_at(left).map_err(one)?;
+    let legacy: L = exec_state::look_at(left).map_err(one)?;
     let common = legacy.common();
     // Of the program that serves: where somebody looks, and the next one's own is not to be begun yet.
     crate::base::logging::init(program, common.log.path(), log::LevelFilter::Warn, foreground)

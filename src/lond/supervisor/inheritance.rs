@@ -7,7 +7,7 @@ use super::{Lond, Machine};
 use crate::net::listen::only_v6;
 use crate::status::GoneCaller;
 use crate::supervise::control;
-use crate::supervise::handoff::Descriptors;
+use crate::supervise::exec_state::Descriptors;
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::net::SocketAddr;

@@ -1,7 +1,7 @@
 //! HUP: what a program leaves to the one that follows it under the same pid.
 //!
 //! Nothing is let go before the new program has it: one that does not pass its trial, or an `exec` that fails, leaves
-//! the old program as it was. Descriptors are numbers; [`crate::supervise::handoff`] keeps them open.
+//! the old program as it was. Descriptors are numbers; [`crate::supervise::exec_state`] keeps them open.
 
 use super::{Daemon, Machine, Role};
 use crate::supervise::sockets::Mark;

@@ -4,7 +4,7 @@ use super::Machine;
 use crate::config::Config;
 use crate::net::Token;
 use crate::supervise::control::Message;
-use crate::supervise::handoff::Descriptors;
+use crate::supervise::exec_state::Descriptors;
 use crate::supervise::own_key::OwnKey;
 use crate::supervise::publish::Board;
 use crate::supervise::spawn;

@@ -25,9 +25,9 @@ pub const VARIABLE: &str = "LONNET_HANDOFF";
 /// Times that what was left is read before the system's refusal counts.
 const READ_TRIES: u32 = 3;
 
-/// Why the handoff failed.
+/// Why what crosses `exec` could not be handed over.
 #[derive(Debug, thiserror::Error)]
-pub enum HandoffError {
+pub enum ExecStateError {
     /// What is left cannot be written down.
     #[error("describe what is handed over: {0}")]
     Describe(io::Error),
@@ -55,7 +55,7 @@ struct Envelope<T> {
 #[derive(Debug)]
 pub struct Stayed {
     /// What failed; `None` if a signal to stop came first.
-    pub error: Option<HandoffError>,
+    pub error: Option<ExecStateError>,
     /// Signals that came meanwhile and are still to be answered.
     pub late: Vec<Signal>,
 }
@@ -70,7 +70,7 @@ pub fn exec<T: Serialize>(
 ) -> Stayed {
     let mask = match signals::block() {
         Ok(mask) => mask,
-        Err(cause) => return Stayed { error: Some(HandoffError::Describe(cause)), late: Vec::new() },
+        Err(cause) => return Stayed { error: Some(ExecStateError::Describe(cause)), late: Vec::new() },
     };
     // From here on signals wait for the new program; those that the handlers took before would die with the old
     // one. CHLD, USR1 and HUP need no answer if `exec` succeeds: the new program reaps and starts all links anew.
@@ -87,7 +87,7 @@ fn replace_image<T: Serialize>(
     program: &Program,
     legacy: &T,
     descriptors: &[BorrowedFd<'_>],
-) -> HandoffError {
+) -> ExecStateError {
     let error = try_exec(program, legacy, descriptors);
     for fd in descriptors {
         // It was open and had the flag a moment ago; a kernel that refuses this now has refused nothing before.
@@ -98,12 +98,12 @@ fn replace_image<T: Serialize>(
     error
 }
 
-fn try_exec<T: Serialize>(program: &Program, legacy: &T, descriptors: &[BorrowedFd<'_>]) -> HandoffError {
+fn try_exec<T: Serialize>(program: &Program, legacy: &T, descriptors: &[BorrowedFd<'_>]) -> ExecStateError {
     let file = match describe(legacy, descriptors) {
         Ok(file) => file,
-        Err(cause) => return HandoffError::Describe(cause),
+        Err(cause) => return ExecStateError::Describe(cause),
     };
-    let fail = |cause: io::Error| HandoffError::Exec { path: program.path().to_owned(), cause };
+    let fail = |cause: io::Error| ExecStateError::Exec { path: program.path().to_owned(), cause };
     let to = format!("{}:{}", std::process::id(), file.as_raw_fd());
     let call = match program.call(VARIABLE, &to, &[]) {
         Ok(call) => call,
@@ -148,7 +148,7 @@ pub(super) fn set_close_on_exec(fd: BorrowedFd<'_>, on: bool) -> nix::Result<()>
 ///
 /// # Errors
 /// When what was left cannot be read.
-pub fn receive<T: DeserializeOwned>() -> Result<Option<(T, Descriptors)>, HandoffError> {
+pub fn receive<T: DeserializeOwned>() -> Result<Option<(T, Descriptors)>, ExecStateError> {
     let Some(file) = std::env::var(VARIABLE).ok().and_then(|text| addressed_to_us(&text)) else {
         return Ok(None);
     };
@@ -160,12 +160,12 @@ pub fn receive<T: DeserializeOwned>() -> Result<Option<(T, Descriptors)>, Handof
     // SAFETY: the descriptor is the nameless file of the program before this one, which left its number to this
     // process alone; nothing else in this program knows it.
     let file = File::from(unsafe { OwnedFd::from_raw_fd(file) });
-    let (numbers, legacy) = parse(&*read_whole(file).map_err(HandoffError::Read)?)?;
+    let (numbers, legacy) = parse(&*read_whole(file).map_err(ExecStateError::Read)?)?;
     let mut left = Descriptors(BTreeSet::new());
     for number in numbers {
         // SAFETY: only looked at; the kernel says if the number is not open.
         let fd = unsafe { BorrowedFd::borrow_raw(number) };
-        set_close_on_exec(fd, true).map_err(|errno| HandoffError::Read(errno.into()))?;
+        set_close_on_exec(fd, true).map_err(|errno| ExecStateError::Read(errno.into()))?;
         left.0.insert(number);
     }
     Ok(Some((legacy, left)))
@@ -189,13 +189,13 @@ fn read_whole(mut file: File) -> io::Result<Vec<u8>> {
 ///
 /// # Errors
 /// It is none.
-pub fn parse<T: DeserializeOwned>(description: impl io::Read) -> Result<(Vec<RawFd>, T), HandoffError> {
+pub fn parse<T: DeserializeOwned>(description: impl io::Read) -> Result<(Vec<RawFd>, T), ExecStateError> {
     let envelope: Envelope<T> =
-        serde_json::from_reader(description).map_err(|error| HandoffError::Read(error.into()))?;
+        serde_json::from_reader(description).map_err(|error| ExecStateError::Read(error.into()))?;
     match envelope.descriptors.iter().find(|number| **number < 0) {
         Some(number) => {
             let cause = format!("{number} is no descriptor");
-            Err(HandoffError::Read(io::Error::new(io::ErrorKind::InvalidData, cause)))
+            Err(ExecStateError::Read(io::Error::new(io::ErrorKind::InvalidData, cause)))
         }
         None => Ok((envelope.descriptors, envelope.legacy)),
     }
@@ -205,7 +205,7 @@ pub fn parse<T: DeserializeOwned>(description: impl io::Read) -> Result<(Vec<Raw
 ///
 /// # Errors
 /// When this program does not understand it.
-pub(super) fn look_at<T: DeserializeOwned>(file: File) -> Result<T, HandoffError> {
+pub(super) fn look_at<T: DeserializeOwned>(file: File) -> Result<T, ExecStateError> {
     parse(io::BufReader::new(file)).map(|(_, legacy)| legacy)
 }
 
