@@ -64,9 +64,9 @@ use crate::net::Token;
 use crate::status;
 use crate::supervise::daemon::{self, DaemonError, Ground, Inheritance, Problem, Role};
 use crate::supervise::exec_state::Descriptors;
-use crate::supervise::insist::insist;
 use crate::supervise::limit::raise_descriptor_limit;
 use crate::supervise::own_key::OwnKey;
+use crate::supervise::retry::retry;
 use crate::supervise::startup::{self, Start};
 use crate::supervise::{publish, spawn, title};
 use absent::Absent;
@@ -178,7 +178,7 @@ impl Default for Voice {
 impl Lond {
     fn open(ground: Ground<'_>, entry: Entry) -> Result<Lond, LondError> {
         let Ground { config, key, registry, tokens, serves, started, now } = ground;
-        let ledger = insist(serves, "share memory", Ledger::new).map_err(LondError::Memory)?;
+        let ledger = retry(serves, "share memory", Ledger::new).map_err(LondError::Memory)?;
         // Before the status socket: whoever finds that there takes it that this program serves.
         let wanted = if serves { &[][..] } else { &config.lond.listen };
         let (listeners, missing) = listeners::open_all(wanted, registry, tokens)?;

@@ -30,10 +30,10 @@ pub use machine::{Ground, Machine, Tokens};
 pub use role::{Problem, Role};
 
 use super::admin::{About, Admin, Asked};
-use super::insist::insist;
 use super::own_key::OwnKey;
 use super::places::Kept;
 use super::publish::sweep;
+use super::retry::retry;
 use super::signals::{Signal, Signals};
 use super::startup::Start;
 use super::{anew, sockets, spawn};
@@ -104,8 +104,8 @@ impl<'a, R: Role> Daemon<'a, R> {
     ) -> Result<Self, DaemonError> {
         let now = Instant::now();
         let serves = start.legacy.is_some();
-        let poll = insist(serves, "make a poll", Poll::new).map_err(DaemonError::Poll)?;
-        let signals = insist(serves, "take signals", || {
+        let poll = retry(serves, "make a poll", Poll::new).map_err(DaemonError::Poll)?;
+        let signals = retry(serves, "take signals", || {
             let mut signals = Signals::new()?;
             poll.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
             Ok(signals)
@@ -173,7 +173,7 @@ impl<'a, R: Role> Daemon<'a, R> {
         }
         // A descriptor that was tried is gone; then the socket is made anew.
         let path = start.admin_path();
-        let admin = insist(serves, "open the status socket", || {
+        let admin = retry(serves, "open the status socket", || {
             Admin::new(&path, left.take(), poll.registry(), ADMIN)
         });
         admin.map_err(DaemonError::Admin)

@@ -22,7 +22,7 @@
 //! | `publish` | files of the status: when they are written, and how |
 //! | `anew` | what a reload reads, and what it cannot change |
 //! | `own_key` | this host's key, as all links show it |
-//! | `insist` | steps that a process which serves already tries again |
+//! | `retry` | steps that a process which serves already tries again |
 
 // Whatever comes from outside, a supervisor goes on: nothing here may panic.
 #![deny(clippy::indexing_slicing, clippy::string_slice)]
@@ -35,13 +35,13 @@ pub mod controls;
 pub mod daemon;
 pub mod exec_state;
 pub mod image;
-pub mod insist;
 pub mod limit;
 pub mod lock;
 pub mod own_key;
 pub mod places;
 pub mod publish;
 pub mod restart;
+pub mod retry;
 pub mod signals;
 pub mod sockets;
 pub mod spawn;

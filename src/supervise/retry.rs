@@ -17,7 +17,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 ///
 /// # Errors
 /// That of the last try.
-pub fn insist<T, E: Display>(
+pub fn retry<T, E: Display>(
     serves: bool,
     what: &str,
     mut step: impl FnMut() -> Result<T, E>,
@@ -42,7 +42,7 @@ mod tests {
     fn what_fails_twice_is_done_at_the_third_try() {
         let at_the_third = |serves| {
             let mut tries = 0;
-            insist(serves, "count", || {
+            retry(serves, "count", || {
                 tries += 1;
                 if tries == 3 { Ok(tries) } else { Err("not yet") }
             })
