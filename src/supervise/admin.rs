@@ -6,7 +6,7 @@
 //! | --- | --- |
 //! | `status` | one line of JSON, made when every child that was asked has reported or [`WAIT`] has passed |
 //! | `about` | one line of JSON, an [`About`]: what the program goes by, whatever its files say by now |
-//! | `reload` | what the supervisor says of it, some lines: see [`super::anew`] |
+//! | `reload` | what the supervisor says of it, some lines: see [`super::reload`] |
 //! | any other | `error:...` |
 //!
 //! At most [`MAX_CLIENTS`] are served at a time, more are closed at once; one that is not done within [`STAY`] is

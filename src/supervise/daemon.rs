@@ -36,7 +36,7 @@ use super::publish::sweep;
 use super::retry::retry;
 use super::signals::{Signal, Signals};
 use super::startup::Start;
-use super::{anew, sockets, spawn};
+use super::{reload, sockets, spawn};
 use crate::base::log_quota::Repeats;
 use crate::net::{Events, Interest, Poll, Token};
 use jiff::Timestamp;
@@ -302,9 +302,9 @@ impl<'a, R: Role> Daemon<'a, R> {
         self.open_log_anew(now);
         let Daemon { role, machine } = self;
         if machine.is_stopping() {
-            return anew::refused(&[format!("{} is stopping", R::PROGRAM)]);
+            return reload::refused(&[format!("{} is stopping", R::PROGRAM)]);
         }
-        let read = anew::reload(machine.start.load, &machine.start.config)
+        let read = reload::read(machine.start.load, &machine.start.config)
             .and_then(|config| OwnKey::load(&config).map(|key| (Arc::new(config), key)));
         let done = read.and_then(|(config, key)| role.reload(machine, config, key, now));
         match done {
@@ -313,9 +313,9 @@ impl<'a, R: Role> Daemon<'a, R> {
                 let board = role.board_mut();
                 board.set_own_pin(machine.key.pin());
                 board.changed();
-                anew::taken_over(&machine.start.config, &done)
+                reload::taken_over(&machine.start.config, &done)
             }
-            Err(problems) => anew::refused(&problems),
+            Err(problems) => reload::refused(&problems),
         }
     }
 

@@ -20,7 +20,7 @@
 //! | `sockets` | listening Unix sockets, put in their place at one stroke |
 //! | `admin` | the socket on which `lon status` and `lon reload` ask |
 //! | `publish` | files of the status: when they are written, and how |
-//! | `anew` | what a reload reads, and what it cannot change |
+//! | `reload` | what a reload reads, and what it cannot change |
 //! | `own_key` | this host's key, as all links show it |
 //! | `retry` | steps that a process which serves already tries again |
 
@@ -28,7 +28,6 @@
 #![deny(clippy::indexing_slicing, clippy::string_slice)]
 
 pub mod admin;
-pub mod anew;
 pub mod background;
 pub mod control;
 pub mod controls;
@@ -40,6 +39,7 @@ pub mod lock;
 pub mod own_key;
 pub mod places;
 pub mod publish;
+pub mod reload;
 pub mod restart;
 pub mod retry;
 pub mod signals;

@@ -6,12 +6,12 @@
 //! lock: then only configuration and log are begun anew, and what the trial before it has seen to ([`super::trial`])
 //! is no reason to end any more, where there is another way.
 
-use super::anew::Ground;
 use super::background::{self, BackgroundError, Ready};
 use super::exec_state::{self, Descriptors, ExecStateError};
 use super::image::{ImageError, Program};
 use super::lock::{LockError, running_pid};
 use super::places::Places;
+use super::reload::Ground;
 use super::restart::{self, Restarts};
 use super::signals;
 use super::title;

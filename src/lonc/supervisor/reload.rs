@@ -12,10 +12,10 @@ use crate::base::HostId;
 use crate::config::Config;
 use crate::lonc::messages::ToLink;
 use crate::lonc::settings::Links;
-use crate::supervise::anew;
 use crate::supervise::daemon::Role;
 use crate::supervise::limit::raise_descriptor_limit;
 use crate::supervise::own_key::OwnKey;
+use crate::supervise::reload;
 use crate::supervise::table::{Event, State};
 use crate::supervise::title;
 use std::collections::HashSet;
@@ -44,7 +44,7 @@ impl Lonc {
         let Plan { added, removed, changed, repinned: _, kept } = plan;
         format!(
             "{} replaced, {} added, {} removed, {kept} kept",
-            anew::links(changed.len()),
+            reload::links(changed.len()),
             added.len(),
             removed.len()
         )

@@ -17,9 +17,9 @@ use crate::base::{HostId, Pin, WireKind};
 use crate::config::Config;
 use crate::lond::settings::{Directory, ServeSettings};
 use crate::net::listen::only_v6;
-use crate::supervise::anew;
 use crate::supervise::limit::raise_descriptor_limit;
 use crate::supervise::own_key::OwnKey;
+use crate::supervise::reload;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -50,7 +50,7 @@ impl Lond {
         let kept = self.links.open();
         m.take_over(config, key);
         self.take_over(m, next);
-        let mut done = format!("{} ended, {kept} kept", anew::links(open - kept));
+        let mut done = format!("{} ended, {kept} kept", reload::links(open - kept));
         if added + removed > 0 {
             done.push_str(&format!("; addresses: {added} added, {removed} removed"));
         }

@@ -56,7 +56,7 @@ fn has_changed(config: &Config, key: &str, instead: &str) -> String {
 ///
 /// # Errors
 /// What is wrong, a line each.
-pub fn reload(load: Load, current: &Config) -> Result<Config, Vec<String>> {
+pub fn read(load: Load, current: &Config) -> Result<Config, Vec<String>> {
     let new = load(&current.file)
         .map_err(|ConfigErrors(problems)| problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
     let mut problems = Ground::of(current).changed_in(&new);
