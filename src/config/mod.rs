@@ -8,7 +8,7 @@
 //! | --- | --- |
 //! | `resolve` | [`Config::load`]: all files, and what only they together can tell |
 //! | `salvage` | what the tools can go by while a file has mistakes: what is right in it, and what a running program goes by |
-//! | `doubts` | what is no error and yet hardly meant: warnings that name hosts |
+//! | `warnings` | what is no error and yet hardly meant: warnings that name hosts |
 //! | `settings` | `lonnet.toml`, each key by itself: its name, type and default |
 //! | `service` | `[service.<name>]` |
 //! | `section` | the keys of one table with their lines; what nobody asked for is unknown |
@@ -21,7 +21,6 @@
 // A supervisor runs this: nothing here may panic, whatever comes from outside.
 #![deny(clippy::indexing_slicing, clippy::string_slice)]
 
-mod doubts;
 mod hosts;
 mod pins;
 mod place;
@@ -32,6 +31,7 @@ mod section;
 mod service;
 mod settings;
 mod value;
+mod warnings;
 
 pub use hosts::{Host, Hosts, Role};
 pub use pins::PinFile;

@@ -3,13 +3,13 @@
 //! Lays `[host.<id>]` over `[lonc]` for each line of `hosts.tab`. Nothing is written anywhere; a problem in one
 //! file or section does not keep those of the others from being found.
 
-use super::doubts;
 use super::hosts::Table;
 use super::place;
 use super::problem::{ConfigErrors, MAX_PROBLEMS, Problem};
 use super::section::Report;
 use super::settings::{DEFAULT_HOSTS, HandlerSettings, Overlay, Settings};
 use super::value::{self, MAX_SOCKET_PATH};
+use super::warnings;
 use super::{Allow, Config, Handler, Host, HostId, Hosts, Peer, PinFile, Pins, Service, Target};
 use nix::sys::statvfs::statvfs;
 use std::collections::{BTreeSet, HashMap};
@@ -192,10 +192,10 @@ fn resolve(
     let id = settings.id.as_ref()?.value.clone();
     let disk = size_of_disk(&base.join(&settings.spool_dir));
     let peers = peers(&settings, &hosts, &id, disk);
-    doubts::refuse_small_windows(&settings, &peers, report);
+    warnings::refuse_small_windows(&settings, &peers, report);
     if !damaged {
-        doubts::warn_of_pins(&settings, &peers, pins.as_ref().map(|file| &file.pins), report);
-        doubts::warn_of_binds(&settings, &peers, report);
+        warnings::warn_of_pins(&settings, &peers, pins.as_ref().map(|file| &file.pins), report);
+        warnings::warn_of_binds(&settings, &peers, report);
     }
     report.warnings.extend(warnings);
     let PinFile { pins, warnings, .. } = pins.unwrap_or_default();
