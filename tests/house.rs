@@ -36,6 +36,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("supervise", &["base", "wire", "spool", "config", "status", "net", "owner"]),
     ("lonc", &["base", "wire", "spool", "config", "status", "net", "owner", "supervise"]),
     ("lond", &["base", "wire", "spool", "config", "status", "net", "owner", "supervise", "handler"]),
+    ("lonsvc", &["base", "config", "status", "net", "owner", "supervise"]),
     ("client", &["base", "wire", "spool", "config", "owner"]),
     ("cli", &["base", "wire", "spool", "config", "status", "net", "owner", "client"]),
 ];

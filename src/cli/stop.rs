@@ -1,9 +1,11 @@
-//! `lon stop [--timeout T]`: ends `lonc`, `lond` and `lonsvc` in order, and returns when they are gone.
+//! `lon stop [--timeout T]`: ends `lonc`, `lond` and `lonsvc` in order, and returns when they are
+//! gone.
 //!
-//! All are told at once (TERM); each answers what it has in flight and stores what is critical, for as long as its
-//! `drain_timeout` lets it. The command waits for the end of the processes themselves, so that a start right behind it finds
-//! no lock, no socket and no address taken. Exit code 0 when none runs any more, also when none ran; 1 when one could
-//! not be told, or has not ended in time: it goes on ending then.
+//! All are told at once (TERM); each answers what it has in flight and stores what is critical, for
+//! as long as its `drain_timeout` lets it. The command waits for the end of the processes
+//! themselves, so that a start right behind it finds no lock, no socket and no address taken. Exit
+//! code 0 when none runs any more, also when none ran; 1 when one could not be told, or has not
+//! ended in time: it goes on ending then.
 
 use super::bearings::about;
 use super::{Failure, complain, patience, print};
@@ -23,7 +25,8 @@ const UNTOLD: Duration = Duration::from_secs(60);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// Wait no longer than this for their end: 30s, 2m. Default: as long as their drain_timeout lets them, and some seconds.
+    /// Wait no longer than this for their end: 30s, 2m. Default: as long as their drain_timeout
+    /// lets them, and some seconds.
     #[arg(long, value_name = "T", value_parser = super::duration)]
     timeout: Option<Duration>,
 }
@@ -93,7 +96,8 @@ impl Running {
             Err(Errno::ESRCH) => return Ok(None),
             Err(errno) => return Err(errno.into()),
         };
-        // It may have ended, and another process have its number, before it was opened; then nobody says so any more.
+        // It may have ended, and another process have its number, before it was opened; then nobody
+        // says so any more.
         if running_pid(&file) != Some(pid)
             && super::bearings::about(config, name).map(|about| about.pid).ok() != Some(pid)
         {

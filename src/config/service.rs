@@ -10,7 +10,8 @@ use std::time::Duration;
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// One service. All of it is what its program depends on: a reload replaces a program whose service is another one then.
+/// One service. All of it is what its program depends on: a reload replaces a program whose service
+/// is another one then.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Service {
     /// What it is called.
@@ -35,7 +36,8 @@ pub struct Service {
     pub memory: Option<u64>,
 }
 
-/// When a program that has ended is started again. One that was told to end, for a reload or HUP, always is.
+/// When a program that has ended is started again. One that was told to end, for a reload or HUP,
+/// always is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Restart {
     /// However it has ended.

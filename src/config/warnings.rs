@@ -1,5 +1,6 @@
-//! What only `lonnet.toml` and the other files together can tell of many hosts at once: once for each line that decides
-//! over them, with the first few ids. Mostly warnings: what is no error and yet hardly meant.
+//! What only `lonnet.toml` and the other files together can tell of many hosts at once: once for
+//! each line that decides over them, with the first few ids. Mostly warnings: what is no error and
+//! yet hardly meant.
 
 use super::section::Report;
 use super::settings::{Overlay, Settings};
@@ -11,8 +12,8 @@ use std::collections::{BTreeMap, HashMap};
 /// Ids that one warning spells out.
 const MAX_NAMES: usize = 5;
 
-/// Says which hosts are to be called on the secure wire and cannot be, since nothing tells their keys; and that nobody
-/// can call us.
+/// Says which hosts are to be called on the secure wire and cannot be, since nothing tells their
+/// keys; and that nobody can call us.
 pub(super) fn warn_of_pins(settings: &Settings, peers: &[Peer], pins: Option<&Pins>, report: &mut Report) {
     let shown = settings.pins.display();
     let line_of = line_of_key(settings, settings.lonc_line, |keys| keys.wire.map(|wire| wire.line));
@@ -60,7 +61,8 @@ pub(super) fn warn_of_binds(settings: &Settings, peers: &[Peer], report: &mut Re
     }
 }
 
-/// Finds the line that decides over one key for one host: its own section's, `[lonc]`'s, or `fallback`.
+/// Finds the line that decides over one key for one host: its own section's, `[lonc]`'s, or
+/// `fallback`.
 fn line_of_key<'a>(
     settings: &'a Settings,
     fallback: Option<usize>,

@@ -1,4 +1,5 @@
-//! What `lonc`'s supervisor and a link child say to each other, over a [`crate::supervise::control::Channel`].
+//! What `lonc`'s supervisor and a link child say to each other, over a
+//! [`crate::supervise::control::Channel`].
 
 use crate::status::PeerStatus;
 use crate::supervise::control::Message;
@@ -12,15 +13,15 @@ pub enum ToLink {
     Probe,
     /// Take no new clients, answer what is there (bounded by `drain_timeout`), exit 0.
     Drain,
-    /// Another child will follow: take no new clients and no more requests, answer those that were taken (bounded by
-    /// `drain_timeout`), hand the programs' connections over, exit 0.
+    /// Another child will follow: take no new clients and no more requests, answer those that were
+    /// taken (bounded by `drain_timeout`), hand the programs' connections over, exit 0.
     HandOver,
     /// Send a status with this number back. Numbers grow; a later report answers earlier ones too.
     Report(u64),
     /// Files for this peer appeared in the delayed directory: take them in.
     TakeIn,
-    /// The peer's local socket is another one now, whose descriptor comes with this ([`Channel::send_descriptor`]): programs
-    /// find only that one from here on.
+    /// The peer's local socket is another one now, whose descriptor comes with this
+    /// ([`Channel::send_descriptor`]): programs find only that one from here on.
     Listen,
     /// The peer's pins are these now. A link to a key that is not among them ends; another stays.
     Pins(Vec<String>),

@@ -1,7 +1,9 @@
-//! What a link child of `lonc` depends on, and nothing else: it is handed over at the fork, and a reload replaces the child
-//! of a peer if its settings are no longer equal to these. So a setting that a child can see is one that is compared.
+//! What a link child of `lonc` depends on, and nothing else: it is handed over at the fork, and a
+//! reload replaces the child of a peer if its settings are no longer equal to these. So a setting
+//! that a child can see is one that is compared.
 //!
-//! Two things are not in it because a child that runs is told of them: which pins its peer has, and its local socket.
+//! Two things are not in it because a child that runs is told of them: which pins its peer has, and
+//! its local socket.
 
 use crate::base::{HostId, Pin, WireKind};
 use crate::config::{Config, Host, Peer};
@@ -16,10 +18,11 @@ use std::sync::Arc;
 pub struct LinkSettings {
     /// This host.
     pub id: HostId,
-    /// The peer. Neither the line of the table nor the mode of the local socket is told: both are 0.
+    /// The peer. Neither the line of the table nor the mode of the local socket is told: both are
+    /// 0.
     pub peer: Peer,
-    /// Ids of the table that end in a dot and the peer's: a file in the delayed directory is for the longest id that ends its
-    /// name.
+    /// Ids of the table that end in a dot and the peer's: a file in the delayed directory is for
+    /// the longest id that ends its name.
     pub longer: BTreeSet<HostId>,
     /// By which key this host is known, on the secure wire.
     pub keys: LinkKeys,
@@ -40,8 +43,8 @@ pub enum LinkKeys {
     None,
     /// What this host shows.
     Shown(TlsIdentity),
-    /// There is no way to know the peer, or to be known: what to put right. The peer is not dialled then; a key or pin that
-    /// is mended is seen at the next reload.
+    /// There is no way to know the peer, or to be known: what to put right. The peer is not dialled
+    /// then; a key or pin that is mended is seen at the next reload.
     Barred(String),
 }
 
@@ -130,7 +133,8 @@ impl Links {
         }
     }
 
-    /// The pins of this peer that its link is opened with; none on the classic wire. Their order means nothing.
+    /// The pins of this peer that its link is opened with; none on the classic wire. Their order
+    /// means nothing.
     pub fn pins(&self, peer: &HostId) -> BTreeSet<Pin> {
         let secure = self.config.peer(peer).is_some_and(|peer| peer.wire == WireKind::Secure);
         let pins = if secure { self.config.pins.of(peer) } else { &[] };

@@ -1,9 +1,11 @@
-//! `lonc`'s supervisor: a child for each peer, their listening sockets, the watch over the delayed directory.
+//! `lonc`'s supervisor: a child for each peer, their listening sockets, the watch over the delayed
+//! directory.
 //!
-//! Owns every listening Unix socket for as long as it runs, through any number of HUPs and reloads: a child that dies or is
-//! replaced leaves its peer's socket open, and who connects meanwhile waits for the next child. A peer whose socket
-//! cannot be made is an error in the log and in the status, and tried again; the others are served. What it has in common
-//! with other supervisors is in [`crate::supervise::daemon`].
+//! Owns every listening Unix socket for as long as it runs, through any number of HUPs and reloads:
+//! a child that dies or is replaced leaves its peer's socket open, and who connects meanwhile waits
+//! for the next child. A peer whose socket cannot be made is an error in the log and in the status,
+//! and tried again; the others are served. What it has in common with other supervisors is in
+//! [`crate::supervise::daemon`].
 //!
 //! | file | what it owns |
 //! | --- | --- |
@@ -59,10 +61,12 @@ use watch::{Lookout, Watch};
 
 /// Children on their way out at a time while all are replaced: the others serve meanwhile.
 pub const REPLACED_AT_ONCE: usize = 16;
-/// Children forked, told or killed in one turn of the loop, so that signals are heard while thousands start.
+/// Children forked, told or killed in one turn of the loop, so that signals are heard while
+/// thousands start.
 const ACTIONS_A_TURN: usize = 64;
 
-/// Descriptors that the supervisor needs for each peer: its socket, a control socket, the two ends of a passage.
+/// Descriptors that the supervisor needs for each peer: its socket, a control socket, the two ends
+/// of a passage.
 const DESCRIPTORS_A_PEER: u64 = 4;
 
 const WATCH: Token = Token(daemon::FIRST_OF_ROLE);

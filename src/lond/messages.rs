@@ -1,4 +1,5 @@
-//! What `lond`'s supervisor and a link child say to each other, over a [`crate::supervise::control::Channel`].
+//! What `lond`'s supervisor and a link child say to each other, over a
+//! [`crate::supervise::control::Channel`].
 
 use crate::base::{HostId, WireKind};
 use crate::status::HandlerStatus;
@@ -23,14 +24,15 @@ pub enum ToServe {
 pub enum FromServe {
     /// How the handlers do, as this link knows it: all that it has counted so far.
     Handlers(Vec<HandlerStatus>),
-    /// The caller has sent something. Who says nothing at all gives way first where there is a crowd.
+    /// The caller has sent something. Who says nothing at all gives way first where there is a
+    /// crowd.
     Spoke,
     /// The caller is known and the opening dialogue is done.
     Opened {
         /// Who calls.
         caller: HostId,
-        /// The pin that its key matched, as `hosts.pins` has it (`sha256:...`); `None` on the classic wire, which
-        /// knows a caller by its address alone.
+        /// The pin that its key matched, as `hosts.pins` has it (`sha256:...`); `None` on the
+        /// classic wire, which knows a caller by its address alone.
         pin: Option<String>,
         /// The pin of this host's own key that it was shown; `None` on the classic wire.
         #[serde(default)]
@@ -38,16 +40,17 @@ pub enum FromServe {
         /// What is spoken.
         wire: WireKind,
     },
-    /// An open link has ended. Said once, just before the child ends; the supervisor says it in the log, seldom enough
-    /// that a caller who comes again and again cannot fill it.
+    /// An open link has ended. Said once, just before the child ends; the supervisor says it in the
+    /// log, seldom enough that a caller who comes again and again cannot fill it.
     Closed {
         /// Why, as the end of a log line.
         why: String,
         /// It should not have: a warning.
         fault: bool,
     },
-    /// The caller did not get as far as that and is turned away. Said once, just before the child ends; the
-    /// supervisor counts it and says it in the log, with the address, seldom enough that a crowd cannot fill it.
+    /// The caller did not get as far as that and is turned away. Said once, just before the child
+    /// ends; the supervisor counts it and says it in the log, with the address, seldom enough that
+    /// a crowd cannot fill it.
     Refused {
         /// What was wrong, as the end of a log line: which pin was expected and seen, for instance.
         why: String,

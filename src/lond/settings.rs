@@ -1,8 +1,9 @@
 //! What a link child of `lond` depends on, and who may call: both handed over at the fork.
 //!
-//! [`ServeSettings`] are the same for every link: a reload ends all of them where these are no longer equal. A [`Directory`] is
-//! what callers are found in; a link depends on what it has of its own caller ([`CallerSettings`]), and on no other host. So
-//! a setting that a child can see is one that is compared.
+//! [`ServeSettings`] are the same for every link: a reload ends all of them where these are no
+//! longer equal. A [`Directory`] is what callers are found in; a link depends on what it has of its
+//! own caller ([`CallerSettings`]), and on no other host. So a setting that a child can see is one
+//! that is compared.
 
 use crate::base::{HostId, Pin, Pins, WireKind};
 use crate::config::{Config, Handler, Host, Hosts};

@@ -1,10 +1,11 @@
 //! `lond`'s supervisor: accepts, forks a child for each link, sees to it that each caller has one.
 //!
-//! On the secure wire a caller is known by its key, on the classic one by its address. At most `max_opening`
-//! connections have callers that are not known yet; half of that is kept for addresses of the table, and the oldest that
-//! says nothing gives way to a newcomer. A child whose caller is not known in time is killed. A newer link of a caller
-//! replaces the older, whatever the wires; when a host that had no link opens one, `lonc` is sent USR1, so that it dials
-//! back. What it has in common with other supervisors is in [`crate::supervise::daemon`].
+//! On the secure wire a caller is known by its key, on the classic one by its address. At most
+//! `max_opening` connections have callers that are not known yet; half of that is kept for
+//! addresses of the table, and the oldest that says nothing gives way to a newcomer. A child whose
+//! caller is not known in time is killed. A newer link of a caller replaces the older, whatever the
+//! wires; when a host that had no link opens one, `lonc` is sent USR1, so that it dials back. What
+//! it has in common with other supervisors is in [`crate::supervise::daemon`].
 //!
 //! | file | what it owns |
 //! | --- | --- |
@@ -25,8 +26,8 @@
 //! | `reload` | another configuration, in the same process |
 //! | `inheritance` | HUP: another program, under the same pid |
 //!
-//! Fails to start when no address can be listened on; where one can be, the others are tried again for ever. With no
-//! descriptors left it pauses accepting for a second.
+//! Fails to start when no address can be listened on; where one can be, the others are tried again
+//! for ever. With no descriptors left it pauses accepting for a second.
 
 // Whatever comes from outside, a supervisor goes on: nothing here may panic.
 #![deny(clippy::indexing_slicing, clippy::string_slice)]
@@ -151,7 +152,8 @@ struct Lond {
 
 /// What the log was told of late, so that no crowd fills it.
 struct Voice {
-    /// Of callers who are turned away, of those beyond `max_opening`, and of links that cannot be started.
+    /// Of callers who are turned away, of those beyond `max_opening`, and of links that cannot be
+    /// started.
     refused: Hush,
     crowd: Hush,
     failures: Hush,

@@ -1,4 +1,5 @@
-//! What `lonsvc`'s supervisor and a child say to each other until the child is the service's program: that closes the socket.
+//! What `lonsvc`'s supervisor and a child say to each other until the child is the service's
+//! program: that closes the socket.
 
 use crate::supervise::control::Message;
 use serde::{Deserialize, Serialize};

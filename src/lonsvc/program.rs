@@ -1,10 +1,11 @@
-//! What a child does between fork and exec, so that a program of another kind finds nothing of its parent's: a session of its
-//! own, every signal as it is by default and none blocked, no descriptor but the standard three (nothing to read; what it
-//! says goes to its log), an environment of what the configuration names, its user, its folder, its limits. When its
-//! supervisor dies it is told to end (TERM).
+//! What a child does between fork and exec, so that a program of another kind finds nothing of its
+//! parent's: a session of its own, every signal as it is by default and none blocked, no descriptor
+//! but the standard three (nothing to read; what it says goes to its log), an environment of what
+//! the configuration names, its user, its folder, its limits. When its supervisor dies it is told
+//! to end (TERM).
 //!
-//! What it cannot have back is what its parent has given up for good: it gains no privileges by executing a file, and leaves
-//! no core dumps.
+//! What it cannot have back is what its parent has given up for good: it gains no privileges by
+//! executing a file, and leaves no core dumps.
 
 use super::messages::{FromProgram, ToProgram};
 use crate::config::Service;
@@ -119,7 +120,8 @@ fn limits(service: &Service) -> io::Result<()> {
     Ok(())
 }
 
-/// Takes the rights of the service's user, whose home and name are given; of none, those that the supervisor has for its files.
+/// Takes the rights of the service's user, whose home and name are given; of none, those that the
+/// supervisor has for its files.
 fn rights(service: &Service) -> Result<Vec<(String, String)>, Step> {
     let Some(name) = &service.user else { return Ok(Vec::new()) };
     let step = format!("become user {name}");

@@ -1,12 +1,14 @@
-//! `lonsvc`'s supervisor: the program of each `[service.<name>]`, started by fork and exec, and started again with growing
-//! pauses. What it has in common with other supervisors is in [`crate::supervise::daemon`].
+//! `lonsvc`'s supervisor: the program of each `[service.<name>]`, started by fork and exec, and
+//! started again with growing pauses. What it has in common with other supervisors is in
+//! [`crate::supervise::daemon`].
 //!
-//! A program is told to end by TERM, and killed with all of its process group when its `drain_timeout` is over; whatever it
-//! has left of its group goes with it. A reload replaces the programs whose service is another one now; HUP replaces all, a
-//! few at a time. USR1 ends the pauses. One that has ended and is not to be started again stays so until its service changes.
+//! A program is told to end by TERM, and killed with all of its process group when its
+//! `drain_timeout` is over; whatever it has left of its group goes with it. A reload replaces the
+//! programs whose service is another one now; HUP replaces all, a few at a time. USR1 ends the
+//! pauses. One that has ended and is not to be started again stays so until its service changes.
 //!
-//! Started as root, it keeps root, for services that have a user of their own, and acts with the rights of `user` over
-//! files; a service with no user of its own gets that one for good.
+//! Started as root, it keeps root, for services that have a user of their own, and acts with the
+//! rights of `user` over files; a service with no user of its own gets that one for good.
 //!
 //! | file | what it owns |
 //! | --- | --- |

@@ -95,7 +95,8 @@ impl ServiceState {
     }
 }
 
-/// The table of services as it is at `now`: a summary line, then a line a service, and one more for what went wrong.
+/// The table of services as it is at `now`: a summary line, then a line a service, and one more for
+/// what went wrong.
 pub fn services(snapshot: &ServicesSnapshot, now: Timestamp) -> String {
     let count = match snapshot.services.len() {
         1 => "1 service".to_owned(),

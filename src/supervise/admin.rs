@@ -1,6 +1,8 @@
-//! The sockets `<run_dir>/lonc.sock` and `<run_dir>/lond.sock`, on which `lon status` and `lon reload` ask.
+//! The sockets `<run_dir>/lonc.sock` and `<run_dir>/lond.sock`, on which `lon status` and `lon
+//! reload` ask.
 //!
-//! A client sends a line, gets an answer, and the connection is closed: that says that the answer is whole.
+//! A client sends a line, gets an answer, and the connection is closed: that says that the answer
+//! is whole.
 //!
 //! | line | answer |
 //! | --- | --- |
@@ -9,8 +11,9 @@
 //! | `reload` | what the supervisor says of it, some lines: see [`super::reload`] |
 //! | any other | `error:...` |
 //!
-//! At most [`MAX_CLIENTS`] are served at a time, more are closed at once; one that is not done within [`STAY`] is
-//! closed. With no descriptors left nobody is taken in for [`ACCEPT_PAUSE`], and then those who have come meanwhile are.
+//! At most [`MAX_CLIENTS`] are served at a time, more are closed at once; one that is not done
+//! within [`STAY`] is closed. With no descriptors left nobody is taken in for [`ACCEPT_PAUSE`], and
+//! then those who have come meanwhile are.
 
 use super::sockets::{LocalSocket, Mark};
 use crate::base::line::{Line, LineReader, Outgoing};
@@ -34,8 +37,8 @@ pub const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 pub const STAY: Duration = Duration::from_secs(10);
 /// Longest line of a client.
 const MAX_LINE: usize = 256;
-/// Permission bits of the socket: what the links do is for the user and its group, and a reload reads only files that
-/// the administrator wrote.
+/// Permission bits of the socket: what the links do is for the user and its group, and a reload
+/// reads only files that the administrator wrote.
 const MODE: u32 = 0o660;
 
 /// What a program that runs goes by, for the tools.
@@ -254,8 +257,8 @@ impl<K: Ord> Admin<K> {
         }
     }
 
-    /// Answers those for whom all is reported or the wait is over, with what `answer` makes; closes those who
-    /// have stayed too long.
+    /// Answers those for whom all is reported or the wait is over, with what `answer` makes; closes
+    /// those who have stayed too long.
     pub fn turn(&mut self, now: Instant, answer: impl FnOnce() -> String) {
         let due: Vec<Token> = self
             .clients

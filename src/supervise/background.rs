@@ -1,10 +1,11 @@
-//! Becoming a daemon: as the right user, out of the terminal's sight, with errors still told to who started it.
+//! Becoming a daemon: as the right user, out of the terminal's sight, with errors still told to who
+//! started it.
 //!
-//! [`detach`] forks; the first process waits until the second says that it serves ([`Ready::tell`]) and exits 0, or
-//! prints the error that it was told ([`Ready::fail`]) and exits 1. So a taken port or pid file is seen by the
-//! command that caused it, and who sees exit code 0 may connect.
-//! [`user_to_become`] says who is to serve, [`make_run_dir`] and [`make_folders`] make what is missing for that user, and
-//! [`become_user`] drops root for good.
+//! [`detach`] forks; the first process waits until the second says that it serves ([`Ready::tell`])
+//! and exits 0, or prints the error that it was told ([`Ready::fail`]) and exits 1. So a taken port
+//! or pid file is seen by the command that caused it, and who sees exit code 0 may connect.
+//! [`user_to_become`] says who is to serve, [`make_run_dir`] and [`make_folders`] make what is
+//! missing for that user, and [`become_user`] drops root for good.
 
 use crate::config::Config;
 use crate::owner::{self, Owner, OwnerError, confine};
@@ -25,7 +26,8 @@ const FAILED: u8 = b'-';
 const MAX_TEXT: u64 = 64 * 1024;
 /// Permission bits of a folder that every local program may look into: sockets, status.
 const OPEN: u32 = 0o755;
-/// Permission bits of a folder that holds requests and who sent them: the delayed directory, the logs.
+/// Permission bits of a folder that holds requests and who sent them: the delayed directory, the
+/// logs.
 const CLOSED: u32 = 0o750;
 
 /// Why the program cannot go on as a daemon.
@@ -112,7 +114,8 @@ pub fn user_to_become(config: &Config) -> Result<Option<Owner>, BackgroundError>
     Err(BackgroundError::OtherUser { wanted: name.clone(), actual })
 }
 
-/// Whether `owner` can read what root has read to start: as that user the program reads it again, at HUP and at a reload.
+/// Whether `owner` can read what root has read to start: as that user the program reads it again,
+/// at HUP and at a reload.
 ///
 /// # Errors
 /// It cannot.
@@ -151,7 +154,8 @@ pub fn become_user(owner: Option<&Owner>) -> Result<(), BackgroundError> {
     step("set its groups", unistd::initgroups(&name, owner.gid))?;
     step("set its group", unistd::setgid(owner.gid))?;
     step("set its id", unistd::setuid(owner.uid))?;
-    // The kernel has refused silently before (setuid past a process limit); root that was kept would go unseen.
+    // The kernel has refused silently before (setuid past a process limit); root that was kept
+    // would go unseen.
     if Uid::effective() != owner.uid
         || Gid::effective() != owner.gid
         || unistd::setuid(Uid::from_raw(0)).is_ok()
@@ -161,8 +165,9 @@ pub fn become_user(owner: Option<&Owner>) -> Result<(), BackgroundError> {
     confine::keep_memory_to_itself().map_err(BackgroundError::SetUp)
 }
 
-/// Makes the folders in which the locks lie, if they are missing: for `owner`, or for who this process is. Nothing else is
-/// made before the locks are had: a start that is refused changes nothing.
+/// Makes the folders in which the locks lie, if they are missing: for `owner`, or for who this
+/// process is. Nothing else is made before the locks are had: a start that is refused changes
+/// nothing.
 ///
 /// # Errors
 /// When one cannot be made.
@@ -179,8 +184,8 @@ pub fn make_folders(config: &Config, owner: Option<&Owner>) -> Result<(), Backgr
     folders(config).into_iter().try_for_each(|(folder, mode)| make_folder(folder, mode, owner))
 }
 
-/// Makes the folders of `config` that are missing, each as far as that goes: those that were made, and why others could not
-/// be. There are none where all are there.
+/// Makes the folders of `config` that are missing, each as far as that goes: those that were made,
+/// and why others could not be. There are none where all are there.
 pub fn make_missing(config: &Config) -> Vec<Result<PathBuf, BackgroundError>> {
     folders(config)
         .into_iter()
@@ -207,8 +212,8 @@ fn make_folder(path: &Path, mode: u32, owner: Option<&Owner>) -> Result<(), Back
         .map_err(|cause| BackgroundError::Folder { path: path.to_owned(), cause })
 }
 
-/// Whether this process could make the folders of `config` that are missing and write to those that are there; makes
-/// none.
+/// Whether this process could make the folders of `config` that are missing and write to those that
+/// are there; makes none.
 ///
 /// # Errors
 /// When it could not.
@@ -243,15 +248,16 @@ impl Ready {
         }
     }
 
-    /// The program ends with this error; the first process prints it and exits 1. Returns whether somebody was told.
+    /// The program ends with this error; the first process prints it and exits 1. Returns whether
+    /// somebody was told.
     pub fn fail(&mut self, error: &str) -> bool {
         let Some(mut pipe) = self.0.take() else { return false };
         pipe.write_all(&[FAILED]).and_then(|()| pipe.write_all(error.as_bytes())).is_ok()
     }
 }
 
-/// Goes to the background: returns in a new process in a session of its own, its standard descriptors at
-/// `/dev/null`, in the folder `/`. The first process never returns from here.
+/// Goes to the background: returns in a new process in a session of its own, its standard
+/// descriptors at `/dev/null`, in the folder `/`. The first process never returns from here.
 ///
 /// # Errors
 /// When a step fails; in the first process before the second is made, else in the second.

@@ -1,14 +1,17 @@
-//! The duplex control socket between a supervisor and one child: JSON lines on a stream socket pair.
+//! The duplex control socket between a supervisor and one child: JSON lines on a stream socket
+//! pair.
 //!
-//! End of file on the child's side means that the supervisor is gone; on the supervisor's side, that the child is.
-//! [`Channel::receive`] alone tells so: what is sent to an end that is gone is dropped without an error.
+//! End of file on the child's side means that the supervisor is gone; on the supervisor's side,
+//! that the child is. [`Channel::receive`] alone tells so: what is sent to an end that is gone is
+//! dropped without an error.
 //!
-//! What waits to be sent is bounded by [`MAX_WAITING`] messages, and rarely comes near it: a message that makes an
-//! earlier, still waiting one needless takes its place ([`Message::supersedes`]), so a child whose supervisor is
-//! busy keeps only its newest status. At the bound [`Channel::send`] fails: the other end has read nothing for
-//! that long; a supervisor treats such a child as hung.
-//! A malformed line, one longer than [`MAX_LINE`], or more than [`MAX_RECEIVED`] bytes in one go are errors of kind
-//! `InvalidData`: the other end is broken, and the channel with it.
+//! What waits to be sent is bounded by [`MAX_WAITING`] messages, and rarely comes near it: a
+//! message that makes an earlier, still waiting one needless takes its place
+//! ([`Message::supersedes`]), so a child whose supervisor is busy keeps only its newest status. At
+//! the bound [`Channel::send`] fails: the other end has read nothing for that long; a supervisor
+//! treats such a child as hung. A malformed line, one longer than [`MAX_LINE`], or more than
+//! [`MAX_RECEIVED`] bytes in one go are errors of kind `InvalidData`: the other end is broken, and
+//! the channel with it.
 
 use crate::base::line::{Line, LineReader, Outgoing};
 use crate::net::{SourceFd, source_of};
@@ -29,7 +32,8 @@ pub const MAX_WAITING: usize = 64;
 /// Longest line in bytes, either way.
 pub const MAX_LINE: usize = 64 * 1024;
 
-/// Most bytes that one [`Channel::receive`] takes: an end that writes faster than it is read is broken.
+/// Most bytes that one [`Channel::receive`] takes: an end that writes faster than it is read is
+/// broken.
 pub const MAX_RECEIVED: usize = 4 * 1024 * 1024;
 
 /// Most descriptors that came over a channel and wait to be taken; more are closed.
@@ -50,7 +54,8 @@ pub struct Channel<S, R> {
     /// The message being written.
     outgoing: Outgoing,
     reader: LineReader,
-    /// The first line is the end of one that a program before this one had begun to read: it is dropped.
+    /// The first line is the end of one that a program before this one had begun to read: it is
+    /// dropped.
     drop_first: bool,
     /// Descriptors that came and were not taken; at most [`MAX_DESCRIPTORS`].
     descriptors: VecDeque<OwnedFd>,
@@ -75,7 +80,8 @@ pub struct Carried {
     pub mid_line: bool,
 }
 
-/// Makes the two ends of a control socket: non-blocking once a [`Channel`] has them, closed on `exec`.
+/// Makes the two ends of a control socket: non-blocking once a [`Channel`] has them, closed on
+/// `exec`.
 ///
 /// # Errors
 /// What `socketpair` said: no more descriptors, for instance.
@@ -113,11 +119,12 @@ impl<S: Message, R: DeserializeOwned> Channel<S, R> {
         })
     }
 
-    /// Queues `message` and writes as much as the socket takes; call [`Channel::flush`] when it takes more.
+    /// Queues `message` and writes as much as the socket takes; call [`Channel::flush`] when it
+    /// takes more.
     ///
     /// # Errors
-    /// `QuotaExceeded` at [`MAX_WAITING`]; `InvalidData` for a message longer than [`MAX_LINE`]; else what
-    /// `write` said. The message is not queued then.
+    /// `QuotaExceeded` at [`MAX_WAITING`]; `InvalidData` for a message longer than [`MAX_LINE`];
+    /// else what `write` said. The message is not queued then.
     pub fn send(&mut self, message: &S) -> io::Result<()> {
         self.waiting.retain(|earlier| !message.supersedes(earlier));
         if self.waiting.len() >= MAX_WAITING {
@@ -133,8 +140,9 @@ impl<S: Message, R: DeserializeOwned> Channel<S, R> {
         self.flush().map(drop)
     }
 
-    /// Sends a message with a descriptor, which the other end takes by [`Channel::take_descriptor`]. Only where nothing waits
-    /// to be sent, so that a descriptor is never kept open for an end that does not read; whether it was sent.
+    /// Sends a message with a descriptor, which the other end takes by
+    /// [`Channel::take_descriptor`]. Only where nothing waits to be sent, so that a descriptor is
+    /// never kept open for an end that does not read; whether it was sent.
     ///
     /// # Errors
     /// What the system said, other than that there is no room now.
@@ -177,7 +185,8 @@ impl<S: Message, R: DeserializeOwned> Channel<S, R> {
         for part in message.cmsgs()? {
             if let ControlMessageOwned::ScmRights(numbers) = part {
                 for number in numbers {
-                    // SAFETY: the kernel has just opened it for this process; nothing else knows it.
+                    // SAFETY: the kernel has just opened it for this process; nothing else knows
+                    // it.
                     let descriptor = unsafe { OwnedFd::from_raw_fd(number) };
                     if self.descriptors.len() < MAX_DESCRIPTORS {
                         self.descriptors.push_back(descriptor);
@@ -191,7 +200,8 @@ impl<S: Message, R: DeserializeOwned> Channel<S, R> {
     /// Writes what waits, as far as the socket takes it; returns whether nothing waits now.
     ///
     /// # Errors
-    /// What `write` said, other than that the other end is gone: that is for [`Channel::receive`] to tell.
+    /// What `write` said, other than that the other end is gone: that is for [`Channel::receive`]
+    /// to tell.
     pub fn flush(&mut self) -> io::Result<bool> {
         loop {
             match self.outgoing.flush_to(&mut self.stream) {
@@ -216,10 +226,12 @@ impl<S: Message, R: DeserializeOwned> Channel<S, R> {
         !self.outgoing.is_empty() || !self.waiting.is_empty()
     }
 
-    /// Reads until the socket has no more, through `scratch`, which the caller has for all its sockets.
+    /// Reads until the socket has no more, through `scratch`, which the caller has for all its
+    /// sockets.
     ///
     /// # Errors
-    /// `InvalidData` as said on top; else what `read` said. Messages before the fault are lost with the channel.
+    /// `InvalidData` as said on top; else what `read` said. Messages before the fault are lost with
+    /// the channel.
     pub fn receive(&mut self, scratch: &mut [u8]) -> io::Result<Received<R>> {
         let mut messages = Vec::new();
         let mut taken = 0;
@@ -388,7 +400,8 @@ mod tests {
         supervisor.send(&Told::TakeIn).unwrap();
         drop(ours);
         let mut scratch = [0; 4096];
-        // The bytes of a message with a descriptor are read apart from those behind it, or not: the order stays.
+        // The bytes of a message with a descriptor are read apart from those behind it, or not: the
+        // order stays.
         let mut messages = Vec::new();
         while messages.len() < 3 {
             messages.extend(child.receive(&mut scratch).unwrap().messages);

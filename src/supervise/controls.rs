@@ -1,7 +1,8 @@
 //! The control sockets of a supervisor's children, each known by what its child is called.
 //!
-//! One is there from just after the fork until the child closes it, breaks it or is reaped. What is sent to a child that has
-//! none goes nowhere, without an error: what became of it is told by its end.
+//! One is there from just after the fork until the child closes it, breaks it or is reaped. What is
+//! sent to a child that has none goes nowhere, without an error: what became of it is told by its
+//! end.
 
 use super::control::{self, Carried, Channel, Message};
 use crate::net::{Interest, Registry, Token};
@@ -53,7 +54,8 @@ impl<K: Ord + Clone, S: Message, R: DeserializeOwned> Controls<K, S, R> {
     /// Goes on with one of the program before `exec`.
     ///
     /// # Errors
-    /// It cannot be registered. Without it the child hears end of file, and ends by itself or is killed in its turn.
+    /// It cannot be registered. Without it the child hears end of file, and ends by itself or is
+    /// killed in its turn.
     pub fn resume(
         &mut self,
         key: K,

@@ -1,13 +1,16 @@
-//! The one machine of all supervisors: signals, clients of the status socket, control sockets, reaping, HUP, reload, what
-//! others may take away, the status files, and the end. What a program is beside that is its [`Role`].
+//! The one machine of all supervisors: signals, clients of the status socket, control sockets,
+//! reaping, HUP, reload, what others may take away, the status files, and the end. What a program
+//! is beside that is its [`Role`].
 //!
-//! One thread, one `Poll`. A turn answers signals, does what is due because of the time, and sleeps until an event or the
-//! earliest deadline; with nothing to do it looks after its files every two seconds, and sleeps.
+//! One thread, one `Poll`. A turn answers signals, does what is due because of the time, and sleeps
+//! until an event or the earliest deadline; with nothing to do it looks after its files every two
+//! seconds, and sleeps.
 //!
 //! ```text
 //!            signals, clients, control sockets, ends of children
 //!                               │
-//!   Daemon ── what happened ──> Role ── what to do about it ──> Machine (poll, control sockets, status socket, tokens)
+//!   Daemon ── what happened ──> Role ── what to do about it ──> Machine
+//!                                      (poll, control sockets, status socket, tokens)
 //! ```
 //!
 //! | file | what it owns |
@@ -17,8 +20,9 @@
 //! | `inheritance` | HUP: what a program leaves to the one that follows it under the same pid |
 //! | `ending` | TERM, INT and QUIT |
 //!
-//! Fails to start when `Poll`, the signals or the status socket cannot be had, or the role cannot do without something.
-//! Afterwards nothing is fatal but `Poll` itself: a child that floods, garbles or does not read its control socket is killed.
+//! Fails to start when `Poll`, the signals or the status socket cannot be had, or the role cannot
+//! do without something. Afterwards nothing is fatal but `Poll` itself: a child that floods,
+//! garbles or does not read its control socket is killed.
 
 mod ending;
 mod inheritance;
@@ -182,7 +186,8 @@ impl<'a, R: Role> Daemon<'a, R> {
     fn run(&mut self) -> Result<(), DaemonError> {
         let mut events = Events::with_capacity(EVENTS);
         loop {
-            // The poll tells of signals, too; but for those whose handler was short of memory to wake it.
+            // The poll tells of signals, too; but for those whose handler was short of memory to
+            // wake it.
             self.hear_signals(Instant::now());
             self.turn(Instant::now());
             let gave_up = |give_up| give_up <= Instant::now();
@@ -269,8 +274,8 @@ impl<'a, R: Role> Daemon<'a, R> {
         }
     }
 
-    /// The log's file may have been renamed. A child opens it anew before its next line in any case; it is told, so that one
-    /// with nothing to say lets go of the old one.
+    /// The log's file may have been renamed. A child opens it anew before its next line in any
+    /// case; it is told, so that one with nothing to say lets go of the old one.
     fn open_log_anew(&mut self, now: Instant) {
         crate::base::logging::open_anew();
         self.role.follow_log(&mut self.machine, now);
@@ -340,8 +345,8 @@ impl<'a, R: Role> Daemon<'a, R> {
         }
     }
 
-    /// Looks after what others may take away, if it is time: what is gone is made again, with one line for all of it. Where
-    /// another program has `run_dir` by now, its sockets are left alone.
+    /// Looks after what others may take away, if it is time: what is gone is made again, with one
+    /// line for all of it. Where another program has `run_dir` by now, its sockets are left alone.
     fn keep_places(&mut self, now: Instant) {
         let Daemon { role, machine } = self;
         let Some(Kept { ours, mut back }) = machine.start.places.keep(&machine.start.config, now) else {

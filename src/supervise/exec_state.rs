@@ -1,11 +1,13 @@
-//! What crosses `exec` at HUP: the program begins anew under its own pid and keeps its sockets and children.
+//! What crosses `exec` at HUP: the program begins anew under its own pid and keeps its sockets and
+//! children.
 //!
-//! The old program describes what it leaves ([`exec`]) as JSON in a nameless file; the number of that file's
-//! descriptor goes into the environment as [`VARIABLE`], together with the pid that it is meant for, so that no
-//! other process takes it for its own. The descriptors that are described stay open across `exec`; every other one
-//! has the close-on-exec flag. The new program takes each by its number, once ([`Descriptors::take`]); what it does
-//! not take is closed, and so is, at every start, what is open and was not left ([`super::startup`]).
-//! When `exec` fails, everything is as before and the old program goes on.
+//! The old program describes what it leaves ([`exec`]) as JSON in a nameless file; the number of
+//! that file's descriptor goes into the environment as [`VARIABLE`], together with the pid that it
+//! is meant for, so that no other process takes it for its own. The descriptors that are described
+//! stay open across `exec`; every other one has the close-on-exec flag. The new program takes each
+//! by its number, once ([`Descriptors::take`]); what it does not take is closed, and so is, at
+//! every start, what is open and was not left ([`super::startup`]). When `exec` fails, everything
+//! is as before and the old program goes on.
 
 use super::image::Program;
 use super::signals::{self, Signal, Signals};
@@ -60,8 +62,9 @@ pub struct Stayed {
     pub late: Vec<Signal>,
 }
 
-/// Starts `program` anew in this process and leaves it `legacy` and `descriptors`. Returns only when that failed, or
-/// when a signal to stop came first: then the signal mask, descriptors and all else are as before.
+/// Starts `program` anew in this process and leaves it `legacy` and `descriptors`. Returns only
+/// when that failed, or when a signal to stop came first: then the signal mask, descriptors and all
+/// else are as before.
 pub fn exec<T: Serialize>(
     program: &Program,
     legacy: &T,
@@ -72,8 +75,9 @@ pub fn exec<T: Serialize>(
         Ok(mask) => mask,
         Err(cause) => return Stayed { error: Some(ExecStateError::Describe(cause)), late: Vec::new() },
     };
-    // From here on signals wait for the new program; those that the handlers took before would die with the old
-    // one. CHLD, USR1 and HUP need no answer if `exec` succeeds: the new program reaps and starts all links anew.
+    // From here on signals wait for the new program; those that the handlers took before would die
+    // with the old one. CHLD, USR1 and HUP need no answer if `exec` succeeds: the new program reaps
+    // and starts all links anew.
     let late = signals.pending();
     let stop = late.iter().any(|signal| matches!(signal, Signal::Stop | Signal::Quit));
     let error = (!stop).then(|| replace_image(program, legacy, descriptors));
@@ -90,7 +94,8 @@ fn replace_image<T: Serialize>(
 ) -> ExecStateError {
     let error = try_exec(program, legacy, descriptors);
     for fd in descriptors {
-        // It was open and had the flag a moment ago; a kernel that refuses this now has refused nothing before.
+        // It was open and had the flag a moment ago; a kernel that refuses this now has refused
+        // nothing before.
         if let Err(errno) = set_close_on_exec(*fd, true) {
             log::error!("close descriptor {} on exec: {errno}", fd.as_raw_fd());
         }
@@ -144,7 +149,8 @@ pub(super) fn set_close_on_exec(fd: BorrowedFd<'_>, on: bool) -> nix::Result<()>
     fcntl(fd, FcntlArg::F_SETFD(flag)).map(drop)
 }
 
-/// What the old program left, if this is a new one under its pid. To be called once, before anything else is opened.
+/// What the old program left, if this is a new one under its pid. To be called once, before
+/// anything else is opened.
 ///
 /// # Errors
 /// When what was left cannot be read.
@@ -157,8 +163,8 @@ pub fn receive<T: DeserializeOwned>() -> Result<Option<(T, Descriptors)>, ExecSt
     if !link.starts_with(Path::new("/memfd:lonnet-handoff (deleted)")) {
         return Ok(None);
     }
-    // SAFETY: the descriptor is the nameless file of the program before this one, which left its number to this
-    // process alone; nothing else in this program knows it.
+    // SAFETY: the descriptor is the nameless file of the program before this one, which left its
+    // number to this process alone; nothing else in this program knows it.
     let file = File::from(unsafe { OwnedFd::from_raw_fd(file) });
     let (numbers, legacy) = parse(&*read_whole(file).map_err(ExecStateError::Read)?)?;
     let mut left = Descriptors(BTreeSet::new());
@@ -171,8 +177,8 @@ pub fn receive<T: DeserializeOwned>() -> Result<Option<(T, Descriptors)>, ExecSt
     Ok(Some((legacy, left)))
 }
 
-/// What the program before this one wrote. There is no other copy, and all links depend on it: a refusal of the system
-/// counts only when it lasts.
+/// What the program before this one wrote. There is no other copy, and all links depend on it: a
+/// refusal of the system counts only when it lasts.
 fn read_whole(mut file: File) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     for _ in 1..READ_TRIES {
@@ -229,8 +235,8 @@ impl Descriptors {
         if !self.0.remove(&number) {
             return None;
         }
-        // SAFETY: the program before this one left it open for this one and for no other owner; it is in the set
-        // once, and is taken out of it here.
+        // SAFETY: the program before this one left it open for this one and for no other owner; it
+        // is in the set once, and is taken out of it here.
         Some(unsafe { OwnedFd::from_raw_fd(number) })
     }
 }

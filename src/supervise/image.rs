@@ -1,9 +1,10 @@
 //! Which program HUP starts, and how it is called.
 //!
-//! It is the one that the operator started, by the name that was used: a link that is switched to another version is
-//! followed, and a file that is replaced is found in its place. The kernel knows the file that runs but not how it
-//! came to be chosen, so the name (`argv[0]`) is taken where it leads to that very file, and the file's own path where
-//! it does not: a caller may put there what it likes. Who is started anew is told the path by the program before it.
+//! It is the one that the operator started, by the name that was used: a link that is switched to
+//! another version is followed, and a file that is replaced is found in its place. The kernel knows
+//! the file that runs but not how it came to be chosen, so the name (`argv[0]`) is taken where it
+//! leads to that very file, and the file's own path where it does not: a caller may put there what
+//! it likes. Who is started anew is told the path by the program before it.
 
 use nix::unistd::execve;
 use std::ffi::{CString, NulError, OsStr, OsString};
@@ -31,9 +32,10 @@ pub struct Program {
 }
 
 impl Program {
-    /// This program, to be started with `arguments` (the program's own name not among them); they must not depend
-    /// on the working directory, which a daemon leaves. `left`: the path as the program before this one had it. To be
-    /// called at the start, before the title is set and the folder left.
+    /// This program, to be started with `arguments` (the program's own name not among them); they
+    /// must not depend on the working directory, which a daemon leaves. `left`: the path as the
+    /// program before this one had it. To be called at the start, before the title is set and the
+    /// folder left.
     ///
     /// # Errors
     /// When the path cannot be told.
@@ -50,7 +52,8 @@ impl Program {
         &self.path
     }
 
-    /// What `exec` is to be given, with `variable` set to `value` and without `others` in the environment.
+    /// What `exec` is to be given, with `variable` set to `value` and without `others` in the
+    /// environment.
     ///
     /// # Errors
     /// A zero byte in one of them.

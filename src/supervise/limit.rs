@@ -1,15 +1,15 @@
 //! The system's limit of open files: what a supervisor needs of it.
 //!
-//! Raised as far as it goes. Where that is too little, it is an error in the log, and the links that then get no
-//! descriptor are tried again later (`lonc`), or given up for others (`lond`).
+//! Raised as far as it goes. Where that is too little, it is an error in the log, and the links
+//! that then get no descriptor are tried again later (`lonc`), or given up for others (`lond`).
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// Descriptors that a supervisor needs beside those of its links.
 const OTHER_DESCRIPTORS: u64 = 64;
 
-/// Raises the limit, for so many links with so many descriptors each in the supervisor; how many links it lets be. The
-/// default of 1,024 is reached with 240 peers.
+/// Raises the limit, for so many links with so many descriptors each in the supervisor; how many
+/// links it lets be. The default of 1,024 is reached with 240 peers.
 pub fn raise_descriptor_limit(links: usize, each: u64) -> usize {
     let needed = links as u64 * each + OTHER_DESCRIPTORS;
     let limit = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {

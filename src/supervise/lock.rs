@@ -1,9 +1,10 @@
 //! A locked file with a pid in it: one supervisor a folder.
 //!
-//! The lock, not the file or the number in it, says that a supervisor runs: the kernel lets go of it when the last
-//! descriptor is closed, however the process ended, so a stale file (of a dead process, or with a number that is
-//! another's by now) stops nobody. It is a lock of the open file (`F_OFD_SETLK`), which crosses `fork` and `exec`,
-//! and which [`running_pid`] can ask for without taking it, so that asking cannot make a start fail.
+//! The lock, not the file or the number in it, says that a supervisor runs: the kernel lets go of
+//! it when the last descriptor is closed, however the process ended, so a stale file (of a dead
+//! process, or with a number that is another's by now) stops nobody. It is a lock of the open file
+//! (`F_OFD_SETLK`), which crosses `fork` and `exec`, and which [`running_pid`] can ask for without
+//! taking it, so that asking cannot make a start fail.
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
@@ -52,7 +53,8 @@ pub struct PidLock {
 }
 
 impl PidLock {
-    /// Makes the file if need be, locks and blanks it: until [`PidLock::write_pid`] it names nobody.
+    /// Makes the file if need be, locks and blanks it: until [`PidLock::write_pid`] it names
+    /// nobody.
     ///
     /// # Errors
     /// When another process has the lock, or the file cannot be opened.
@@ -114,11 +116,12 @@ impl PidLock {
         }
     }
 
-    /// Takes it anew if its file is gone, or another has come to stand in its place; whether it did. What is missing of the
-    /// number is written.
+    /// Takes it anew if its file is gone, or another has come to stand in its place; whether it
+    /// did. What is missing of the number is written.
     ///
     /// # Errors
-    /// As [`PidLock::take`] and [`PidLock::write_pid`]; what was locked stays so until there is another.
+    /// As [`PidLock::take`] and [`PidLock::write_pid`]; what was locked stays so until there is
+    /// another.
     pub fn keep(&mut self) -> Result<bool, LockError> {
         let missing = !self.is_in_place();
         if missing {
@@ -174,8 +177,8 @@ pub fn running_pid(path: &Path) -> Option<u32> {
     pid_in(&file)
 }
 
-/// Overwrites what an earlier process left. Not cut off: a full disk would not give back what that let go of, and a
-/// program that was killed could not be started again.
+/// Overwrites what an earlier process left. Not cut off: a full disk would not give back what that
+/// let go of, and a program that was killed could not be started again.
 fn blank(file: &File) -> io::Result<()> {
     let length = file.metadata()?.len();
     file.write_all_at(&vec![b' '; length.min(LONGEST) as usize], 0)?;
@@ -190,7 +193,8 @@ fn pid_in(file: &File) -> Option<u32> {
 }
 
 fn whole_file(kind: i32) -> libc::flock {
-    // SAFETY: `flock` is a struct of integers, for which zero is a value; `l_pid` must be zero for these locks.
+    // SAFETY: `flock` is a struct of integers, for which zero is a value; `l_pid` must be zero for
+    // these locks.
     let mut lock: libc::flock = unsafe { std::mem::zeroed() };
     lock.l_type = i16::try_from(kind).unwrap_or(i16::MAX);
     lock.l_whence = 0;

@@ -10,7 +10,7 @@
 //! | `table` | which child runs, which waits for its next start: pure |
 //! | `spawn` | the one `fork`, and what a child undoes of its parent; reaping |
 //! | `daemon` | the one machine of all supervisors, and what a role is to it |
-//! | `control`, `controls` | the duplex socket between a supervisor and a child; those of all children |
+//! | `control`, `controls` | the duplex socket to a child; those of all children |
 //! | `signals` | signals as values, on a mio source |
 //! | `restart` | HUP in the program that serves: a trial of the next one, then `exec` |
 //! | `trial` | HUP in the program that is tried: its whole start, as far as it changes nothing |

@@ -1,8 +1,9 @@
 //! This host's own key, as the links of both programs show it.
 //!
-//! Read with the configuration, by the supervisor alone: a child has it from its parent's memory, so that whatever becomes
-//! of the file meanwhile, all links show one key, and no child makes a certificate of its own. A key on the disk that is
-//! another one counts from the next reload, or HUP.
+//! Read with the configuration, by the supervisor alone: a child has it from its parent's memory,
+//! so that whatever becomes of the file meanwhile, all links show one key, and no child makes a
+//! certificate of its own. A key on the disk that is another one counts from the next reload, or
+//! HUP.
 
 use crate::base::Pin;
 use crate::config::Config;
@@ -24,7 +25,8 @@ pub struct OwnKey {
 }
 
 impl OwnKey {
-    /// What lies in the configuration's folder. That no key is there is no error: there are networks without.
+    /// What lies in the configuration's folder. That no key is there is no error: there are
+    /// networks without.
     ///
     /// # Errors
     /// The key is there, and needed, and cannot be used; what is wrong with it.
@@ -36,15 +38,17 @@ impl OwnKey {
         }
     }
 
-    /// As [`OwnKey::load`], for a program that serves already and goes on whatever is wrong, which is given beside the key. A
-    /// link that cannot be made for want of it waits for a reload: a moment's want is not to cost that.
+    /// As [`OwnKey::load`], for a program that serves already and goes on whatever is wrong, which
+    /// is given beside the key. A link that cannot be made for want of it waits for a reload: a
+    /// moment's want is not to cost that.
     pub fn load_again(config: &Config) -> (OwnKey, Option<String>) {
         let needed = needs_key(config);
         let mut found = identity(config);
         for _ in 0..TRIES {
             let Err(error @ KeyError::Read { .. }) = &found else { break };
             log::warn!("{error}; tried again");
-            // There is no loop yet that could wait: the children serve on, and what comes for this process stays queued.
+            // There is no loop yet that could wait: the children serve on, and what comes for this
+            // process stays queued.
             std::thread::sleep(PAUSE);
             found = identity(config);
         }

@@ -1,15 +1,18 @@
-//! What a supervisor has in folders that others may empty under it: the folders themselves, and its two locks.
+//! What a supervisor has in folders that others may empty under it: the folders themselves, and its
+//! two locks.
 //!
-//! One lock is the pid file in `run_dir`, the other lies with the spool (`.lonc.<number>.lock`, the number for the
-//! `run_dir`), so that an emptied `run_dir` lets no second program start beside the first. Another `run_dir` with the same
-//! spool has a lock of its own there: what keeps those two apart is the lock of each peer's folder.
+//! One lock is the pid file in `run_dir`, the other lies with the spool (`.lonc.<number>.lock`, the
+//! number for the `run_dir`), so that an emptied `run_dir` lets no second program start beside the
+//! first. Another `run_dir` with the same spool has a lock of its own there: what keeps those two
+//! apart is the lock of each peer's folder.
 //!
-//! Every [`KEEP_PAUSE`] all of it is looked at, and what is gone is made again; what another program has made meanwhile is
-//! left to it. The supervisor does the same for its sockets then ([`Places::keep`] says when, and whether `run_dir` is
-//! its own). Looking costs a few system calls; a watch by the kernel would not see a folder above being renamed.
+//! Every [`KEEP_PAUSE`] all of it is looked at, and what is gone is made again; what another
+//! program has made meanwhile is left to it. The supervisor does the same for its sockets then
+//! ([`Places::keep`] says when, and whether `run_dir` is its own). Looking costs a few system
+//! calls; a watch by the kernel would not see a folder above being renamed.
 //!
-//! Where there can be no lock with the spool (a disk that is full, or read-only), the program serves without, and tries
-//! again.
+//! Where there can be no lock with the spool (a disk that is full, or read-only), the program
+//! serves without, and tries again.
 
 use super::background;
 use super::lock::{LockError, PidLock, running_pid};
@@ -70,7 +73,8 @@ impl Places {
         if let Some(pid) = running_pid(&path) {
             return Err(LockError::Running { pid: Some(pid), path });
         }
-        // The file may have been removed a moment ago; the sockets beside it are not to be taken from who serves there.
+        // The file may have been removed a moment ago; the sockets beside it are not to be taken
+        // from who serves there.
         let socket = path.with_extension("sock");
         let mut said = Said::default();
         match serves(&socket) {
@@ -110,7 +114,8 @@ impl Places {
             None => PidLock::take(&path)?,
         };
         let spool = spool.map(|(fd, path)| PidLock::adopt(fd, &path).with_note(&note(&config.run_dir)));
-        // An older program leaves none, and the configuration may name another folder: seen to at once.
+        // An older program leaves none, and the configuration may name another folder: seen to at
+        // once.
         Ok(Places {
             program,
             pid,
@@ -121,7 +126,8 @@ impl Places {
         })
     }
 
-    /// Writes the number of this process, once it is the one that will serve; says what could not be had.
+    /// Writes the number of this process, once it is the one that will serve; says what could not
+    /// be had.
     ///
     /// # Errors
     /// The pid file cannot be written.
@@ -139,7 +145,8 @@ impl Places {
         (self.pid.as_fd(), self.spool.as_ref().map(AsFd::as_fd))
     }
 
-    /// The lock that lies with the spool, if there is one, and where it lies: the next program may be told another place.
+    /// The lock that lies with the spool, if there is one, and where it lies: the next program may
+    /// be told another place.
     pub fn spool_lock(&self) -> Option<(BorrowedFd<'_>, &Path)> {
         self.spool.as_ref().map(|lock| (lock.as_fd(), lock.path()))
     }
@@ -242,8 +249,9 @@ impl Places {
     }
 }
 
-/// The number of who listens on the admin socket of a supervisor, if somebody does; 0 where the system does not tell it.
-/// Its children have no copy of that socket, so nobody does once it has ended.
+/// The number of who listens on the admin socket of a supervisor, if somebody does; 0 where the
+/// system does not tell it. Its children have no copy of that socket, so nobody does once it has
+/// ended.
 fn serves(path: &Path) -> io::Result<Option<u32>> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
     match socket.connect(&SockAddr::unix(path)?) {
@@ -274,7 +282,8 @@ fn take_spool(program: &str, config: &Config) -> Result<PidLock, LockError> {
     PidLock::take(&spool_lock(program, config)).map(|lock| lock.with_note(&note(&config.run_dir)))
 }
 
-/// The lock that lies with the spool: one for each `run_dir`. Names with a leading dot are nobody's message.
+/// The lock that lies with the spool: one for each `run_dir`. Names with a leading dot are nobody's
+/// message.
 fn spool_lock(program: &str, config: &Config) -> PathBuf {
     let number = crc32fast::hash(real_path(&config.run_dir).as_os_str().as_encoded_bytes());
     config.spool_dir.join(format!(".{program}.{number:08x}.lock"))
@@ -290,7 +299,8 @@ pub fn child_holder(program: &str, run_dir: &Path) -> String {
     format!("{program}, process {parent} (its child {child}), {}", note(run_dir))
 }
 
-/// Whether two who said so of themselves have one `run_dir`: then one is of the same program, or of what was left of it.
+/// Whether two who said so of themselves have one `run_dir`: then one is of the same program, or of
+/// what was left of it.
 pub fn is_same_place(one: &str, other: &str) -> bool {
     let place = |holder| str::split_once(holder, "), ").map(|(_, place)| place.to_owned());
     place(one).is_some() && place(one) == place(other)
@@ -338,7 +348,8 @@ mod tests {
         let kept = places.keep(&first, now + KEEP_PAUSE).unwrap();
         assert_eq!((kept.ours, kept.back), (true, vec![first.run_dir.join("lonc.pid")]));
 
-        // Another spool, at a reload or at HUP: nothing had gone, and nothing is left in the one before.
+        // Another spool, at a reload or at HUP: nothing had gone, and nothing is left in the one
+        // before.
         let moved = config(folder.path(), "spool_dir = \"elsewhere\"\n");
         let kept = places.keep(&moved, now + 2 * KEEP_PAUSE).unwrap();
         assert!(kept.ours && kept.back.is_empty(), "{kept:?}");

@@ -1,9 +1,10 @@
 //! Files of the status: when they are written, and how.
 //!
-//! All changes of one turn of the loop are one write, and after a write that took `t` there is none for
-//! [`REST`]` * t`: with thousands of links coming up at once the files cost at most 5 % of a core, and are still
-//! never older than the states by more than that. A file is written under a name of its writer's own and replaced by a
-//! rename, so that nobody reads half of one, and two programs that write to one folder do not mix theirs.
+//! All changes of one turn of the loop are one write, and after a write that took `t` there is none
+//! for [`REST`]` * t`: with thousands of links coming up at once the files cost at most 5 % of a
+//! core, and are still never older than the states by more than that. A file is written under a
+//! name of its writer's own and replaced by a rename, so that nobody reads half of one, and two
+//! programs that write to one folder do not mix theirs.
 
 use crate::base::Pin;
 use crate::base::clock::{WallClock, in_words, moved};
@@ -18,8 +19,9 @@ use std::time::{Duration, Instant};
 /// How many times its own duration a write is not followed by another.
 pub const REST: u32 = 20;
 
-/// No rest is longer than this: a disk that hung once must not make the files stale for long. So long is also the pause
-/// before a write that failed is tried again, whether or not anything changes meanwhile.
+/// No rest is longer than this: a disk that hung once must not make the files stale for long. So
+/// long is also the pause before a write that failed is tried again, whether or not anything
+/// changes meanwhile.
 const LONGEST_REST: Duration = Duration::from_secs(5);
 
 /// Permission bits of the files: what the links do is no secret on this host.
@@ -108,8 +110,8 @@ impl Board {
         }
     }
 
-    /// By how much the machine's clock was set, if it was: times that were noted before are wrong by that. To be called before
-    /// each turn.
+    /// By how much the machine's clock was set, if it was: times that were noted before are wrong
+    /// by that. To be called before each turn.
     pub fn see_clock(&mut self, now: Instant) -> Option<SignedDuration> {
         let step = self.clock.look(now, Timestamp::now())?;
         log::info!("the clock of this machine was set {}", in_words(step));

@@ -1,19 +1,20 @@
 //! What HUP and `lon reload` read anew, and what neither can change.
 //!
-//! A reload goes on in the same process: after it everything runs as the configuration says, or nothing was
-//! changed. Both supervisors compare what was with what is read, touch only what differs, and answer in lines:
+//! A reload goes on in the same process: after it everything runs as the configuration says, or
+//! nothing was changed. Both supervisors compare what was with what is read, touch only what
+//! differs, and answer in lines:
 //!
 //! ```text
 //! error:/etc/lonnet/hosts.tab:7: ...                        nothing was changed
 //! reloaded: 2 links replaced, 1 added, 0 removed, 3 kept    one line, where nothing is an error
 //! ```
 //!
-//! This host's own key is read with the configuration: a new one replaces every secure link, one that cannot be used
-//! is an error like any other.
+//! This host's own key is read with the configuration: a new one replaces every secure link, one
+//! that cannot be used is an error like any other.
 //!
-//! The user and `run_dir` are as old as the process: root was given up, and the lock lies in the folder; the log is
-//! as old as the program. Where such a key has another value in the file, the old configuration stays and the answer
-//! says what to do instead.
+//! The user and `run_dir` are as old as the process: root was given up, and the lock lies in the
+//! folder; the log is as old as the program. Where such a key has another value in the file, the
+//! old configuration stays and the answer says what to do instead.
 
 use super::background;
 use super::startup::Load;
@@ -77,7 +78,8 @@ pub fn refused(problems: &[String]) -> String {
     lines.join("\n")
 }
 
-/// The answer where `config` was taken over, and what was `done` with it; both that and the warnings are in the log then too.
+/// The answer where `config` was taken over, and what was `done` with it; both that and the
+/// warnings are in the log then too.
 pub fn taken_over(config: &Config, done: &str) -> String {
     config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
     log::info!("{RELOADED}{done}");

@@ -7,10 +7,11 @@
 //!   +-------------+-------------------------------------------------------------------------+
 //! ```
 //!
-//! The trial is a child like another: the loop goes on serving, a deadline bounds it, and it is reaped with the others.
-//! Whatever becomes of it, nothing has changed by then, so the program that serves goes on until another HUP. How many
-//! HUPs ever come during a trial, exactly one more restart follows: what they stand for may have been written after
-//! the trial had read it. That one is not forgotten by `exec` either.
+//! The trial is a child like another: the loop goes on serving, a deadline bounds it, and it is
+//! reaped with the others. Whatever becomes of it, nothing has changed by then, so the program that
+//! serves goes on until another HUP. How many HUPs ever come during a trial, exactly one more
+//! restart follows: what they stand for may have been written after the trial had read it. That one
+//! is not forgotten by `exec` either.
 //!
 //! What a start on trial looks at: [`super::trial`].
 
@@ -31,10 +32,11 @@ use std::time::{Duration, Instant};
 
 /// How long a program must live before it may take over.
 pub const LIFE: Duration = Duration::from_secs(1);
-/// How much longer its start may take. Reading a table of thousands of hosts on a busy machine takes a fraction.
+/// How much longer its start may take. Reading a table of thousands of hosts on a busy machine
+/// takes a fraction.
 pub const LIMIT: Duration = Duration::from_secs(10);
-/// Name of an environment variable with another [`LIFE`], in milliseconds, for tests that send HUP by the hundred.
-/// A longer one than [`LIFE`] is not taken.
+/// Name of an environment variable with another [`LIFE`], in milliseconds, for tests that send HUP
+/// by the hundred. A longer one than [`LIFE`] is not taken.
 pub const LIFE_VARIABLE: &str = "LONNET_TRIAL_LIFE";
 
 /// What to do with what the log says went wrong.
@@ -103,7 +105,8 @@ pub fn life() -> Duration {
 }
 
 impl Restarts {
-    /// None is under way. `wanted`: a HUP came to the program before this one that it could not answer.
+    /// None is under way. `wanted`: a HUP came to the program before this one that it could not
+    /// answer.
     pub fn new(life: Duration, wanted: bool) -> Restarts {
         Restarts { life, stage: Stage::Idle, wanted, failure: None }
     }
@@ -123,7 +126,8 @@ impl Restarts {
         self.failure.as_deref()
     }
 
-    /// The files were read anew and taken over, without a restart: why the last one came to nothing is no news any more.
+    /// The files were read anew and taken over, without a restart: why the last one came to nothing
+    /// is no news any more.
     pub fn forgive(&mut self) {
         self.failure = None;
     }
@@ -160,9 +164,9 @@ impl Restarts {
         }
     }
 
-    /// Carries out what [`Restarts::step`] told, with what is `left` to the next program and the `descriptors` that it may
-    /// take. Comes back unless the step was an `exec` that succeeded; gives the signals that came meanwhile and are
-    /// still to be answered.
+    /// Carries out what [`Restarts::step`] told, with what is `left` to the next program and the
+    /// `descriptors` that it may take. Comes back unless the step was an `exec` that succeeded;
+    /// gives the signals that came meanwhile and are still to be answered.
     pub fn carry_out<T: Serialize>(
         &mut self,
         step: Step,
@@ -176,7 +180,8 @@ impl Restarts {
             (_, Err(error)) => self.fail(program, &[error.to_string()]),
             (Step::Try, Ok(left)) => self.try_out(program, &left, descriptors, now),
             (Step::Exec, Ok(left)) => {
-                // The next program opens the file that is there then; children that go on until it has them end write there, too.
+                // The next program opens the file that is there then; children that go on until it
+                // has them end write there, too.
                 crate::base::logging::open_anew();
                 let Stayed { error, late } = exec_state::exec(program, &left, descriptors, signals);
                 match error {
@@ -304,8 +309,8 @@ fn become_trial(
 }
 
 fn execute(program: &Program, parent: Pid, left: &File, pipe: &PipeWriter, life: Duration) -> io::Error {
-    // A group of its own, so that what a script has started ends with it and a terminal's signals do not reach it; and
-    // it is not to outlive the program that wants to know.
+    // A group of its own, so that what a script has started ends with it and a terminal's signals
+    // do not reach it; and it is not to outlive the program that wants to know.
     let prepared = setpgid(Pid::from_raw(0), Pid::from_raw(0))
         .and_then(|()| set_pdeathsig(Signal::SIGKILL))
         .and_then(|()| exec_state::set_close_on_exec(left.as_fd(), false))

@@ -1,8 +1,9 @@
-//! Steps that a process which serves already cannot go without: tried again for a while before they count as failed.
+//! Steps that a process which serves already cannot go without: tried again for a while before they
+//! count as failed.
 //!
-//! What lacks for a moment (descriptors, memory) is back a moment later. At a first start a person looks, and an error at
-//! once is better; but a supervisor that has just begun anew under its own pid would take all its links down with it.
-//! The children go on meanwhile.
+//! What lacks for a moment (descriptors, memory) is back a moment later. At a first start a person
+//! looks, and an error at once is better; but a supervisor that has just begun anew under its own
+//! pid would take all its links down with it. The children go on meanwhile.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -12,8 +13,8 @@ const TRIES: u32 = 30;
 /// Pause between two of them; all together three seconds.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Does `step`; if it fails, and the process `serves` already, again and again. The first of these failures is logged, as
-/// that of `what`.
+/// Does `step`; if it fails, and the process `serves` already, again and again. The first of these
+/// failures is logged, as that of `what`.
 ///
 /// # Errors
 /// That of the last try.
@@ -28,7 +29,8 @@ pub fn retry<T, E: Display>(
             Err(error) if tried == 0 => log::error!("{what}: {error}; tried again"),
             Err(_) => {}
         }
-        // What is tried is what the loop needs to wait with, so there is nothing else to wait with yet.
+        // What is tried is what the loop needs to wait with, so there is nothing else to wait with
+        // yet.
         std::thread::sleep(PAUSE);
     }
     step()

@@ -1,9 +1,9 @@
 //! Signals as values, on a mio source.
 //!
-//! The mask is part of what `exec` keeps, so both ends of it are minded here: [`block`] before an `exec` or a
-//! `fork`, and [`Signals::new`] empties the mask once its handlers stand, whatever mask the program was given. A
-//! signal that comes between the two waits and is not lost. (The original left the mask blocked: its second HUP
-//! never came through.)
+//! The mask is part of what `exec` keeps, so both ends of it are minded here: [`block`] before an
+//! `exec` or a `fork`, and [`Signals::new`] empties the mask once its handlers stand, whatever mask
+//! the program was given. A signal that comes between the two waits and is not lost. (The original
+//! left the mask blocked: its second HUP never came through.)
 
 use crate::net::{SourceFd, source_of};
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal as Number, signal, sigprocmask};
@@ -23,7 +23,8 @@ pub enum Signal {
     Stop,
     /// QUIT: end now.
     Quit,
-    /// HUP: start anew. Comes last, and is carried out when the others are answered: `exec` would forget them.
+    /// HUP: start anew. Comes last, and is carried out when the others are answered: `exec` would
+    /// forget them.
     Restart,
 }
 
@@ -85,11 +86,13 @@ pub fn restore(mask: &SigSet) -> io::Result<()> {
     Ok(sigprocmask(SigmaskHow::SIG_SETMASK, Some(mask), None)?)
 }
 
-/// In a child just forked, all signals blocked: undoes the handlers of its parent, then empties the mask.
+/// In a child just forked, all signals blocked: undoes the handlers of its parent, then empties the
+/// mask.
 ///
-/// TERM ends a child that has not asked to hear of it ([`ToldToEnd`]) yet: it has taken nothing. HUP, USR1, INT and
-/// QUIT are ignored: they are meant for the supervisor, but a terminal sends them to the whole group and `pkill` to
-/// every process of the name; the supervisor tells a child what it needs.
+/// TERM ends a child that has not asked to hear of it ([`ToldToEnd`]) yet: it has taken nothing.
+/// HUP, USR1, INT and QUIT are ignored: they are meant for the supervisor, but a terminal sends
+/// them to the whole group and `pkill` to every process of the name; the supervisor tells a child
+/// what it needs.
 ///
 /// # Errors
 /// None that the system documents for these arguments.
@@ -99,49 +102,56 @@ pub fn undo_in_child() -> io::Result<()> {
             (Number::SIGTERM, _) | (_, Signal::Child) => SigHandler::SigDfl,
             (_, Signal::Probe | Signal::Restart | Signal::Stop | Signal::Quit) => SigHandler::SigIgn,
         };
-        // SAFETY: neither disposition is a function, so none can do what a handler must not. signal-hook's own
-        // record of its handlers is stale from here on, which nobody asks in a child.
+        // SAFETY: neither disposition is a function, so none can do what a handler must not.
+        // signal-hook's own record of its handlers is stale from here on, which nobody asks in a
+        // child.
         unsafe { signal(number, disposition) }?;
     }
     restore(&SigSet::empty())
 }
 
-/// In a child that is about to become a program of another kind: every signal does what it does by default, none is blocked.
+/// In a child that is about to become a program of another kind: every signal does what it does by
+/// default, none is blocked.
 ///
 /// # Errors
 /// None that the system documents for these arguments.
 pub fn default_for_program() -> io::Result<()> {
-    // The default, with no flags and no mask: all zero, in whichever order the kernel of this machine has them.
+    // The default, with no flags and no mask: all zero, in whichever order the kernel of this
+    // machine has them.
     let default = [0_u64; 32];
     let no_answer = std::ptr::null_mut::<u64>();
     for number in 1..=libc::SIGRTMAX() {
-        // Not through the C library, which keeps two for itself: what this process was started with may ignore them. The two
-        // that nobody can have are refused.
-        // SAFETY: the kernel reads no more than is there, and writes nowhere; the disposition is no function.
+        // Not through the C library, which keeps two for itself: what this process was started with
+        // may ignore them. The two that nobody can have are refused. SAFETY: the kernel reads no
+        // more than is there, and writes nowhere; the disposition is no function.
         unsafe { libc::syscall(libc::SYS_rt_sigaction, number, default.as_ptr(), no_answer, SIGNAL_SET) };
     }
     restore(&SigSet::empty())
 }
 
-/// Has a write beyond the limit of file sizes (`ulimit -f`) be an error like that of a full disk, which it is handled as, in
-/// place of the end of the process. Children have it so, too; a program of another kind that is started must not.
+/// Has a write beyond the limit of file sizes (`ulimit -f`) be an error like that of a full disk,
+/// which it is handled as, in place of the end of the process. Children have it so, too; a program
+/// of another kind that is started must not.
 pub fn ignore_file_limit() {
     // SAFETY: the disposition is no function, so none can do what a handler must not.
     let ignored = unsafe { signal(Number::SIGXFSZ, SigHandler::SigIgn) };
-    // The system documents no error for this; there is no log yet, and all goes on as if there were no limit.
+    // The system documents no error for this; there is no log yet, and all goes on as if there were
+    // no limit.
     debug_assert!(ignored.is_ok());
 }
 
-/// In a child: TERM and INT as something to wait for, so that it ends in its own time. They may come from a person, or
-/// from a service manager that stops every process of a service at once.
+/// In a child: TERM and INT as something to wait for, so that it ends in its own time. They may
+/// come from a person, or from a service manager that stops every process of a service at once.
 ///
-/// They are blocked from here on, in this thread and those that it starts. A descriptor, not handlers: a child that
-/// panics or is killed leaves nothing half done, and there is one for each of thousands of children.
+/// They are blocked from here on, in this thread and those that it starts. A descriptor, not
+/// handlers: a child that panics or is killed leaves nothing half done, and there is one for each
+/// of thousands of children.
 #[derive(Debug)]
 pub struct ToldToEnd(SignalFd);
 
 impl ToldToEnd {
-    /// From now on. To be called before there are other threads: one that does not block them would end the process.
+    /// From now on. To be called before there are other threads: one that does not block them would
+    /// end the process.
     ///
     /// # Errors
     /// When there are no descriptors.

@@ -1,12 +1,13 @@
 //! Listening Unix sockets: one a peer, and those on which `lon` asks.
 //!
-//! A socket is made under a hidden name of its maker's own and renamed into its place, so that there is no moment at
-//! which a program finds a socket there on which nobody listens, or one with the wrong permissions, and so that of two
-//! programs which start at the same moment in the same folder neither takes the other's. A file that an earlier process
-//! left behind gives way; anything that is not a socket stays, and is an error for that socket alone.
+//! A socket is made under a hidden name of its maker's own and renamed into its place, so that
+//! there is no moment at which a program finds a socket there on which nobody listens, or one with
+//! the wrong permissions, and so that of two programs which start at the same moment in the same
+//! folder neither takes the other's. A file that an earlier process left behind gives way; anything
+//! that is not a socket stays, and is an error for that socket alone.
 //!
-//! A [`LocalSocket`] knows its own file again ([`LocalSocket::is_in_place`]): what another has put in its place is never
-//! removed, and never taken for one's own.
+//! A [`LocalSocket`] knows its own file again ([`LocalSocket::is_in_place`]): what another has put
+//! in its place is never removed, and never taken for one's own.
 
 use crate::base::disk::own;
 use nix::fcntl::OFlag;
@@ -22,12 +23,12 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// Connections that wait for the child to accept them; the system may have a lower bound (`somaxconn`). One more
-/// waits in its own `connect`.
+/// Connections that wait for the child to accept them; the system may have a lower bound
+/// (`somaxconn`). One more waits in its own `connect`.
 const BACKLOG: i32 = 4096;
 
-/// Length of a hidden name: no longer than `lonc.sock`, so that where that one's path is short enough, this one's is too.
-/// A host id cannot begin with a dot.
+/// Length of a hidden name: no longer than `lonc.sock`, so that where that one's path is short
+/// enough, this one's is too. A host id cannot begin with a dot.
 const HIDDEN_LENGTH: usize = 9;
 
 /// What the rest of a hidden name is made of.
@@ -41,8 +42,8 @@ pub struct SocketError {
     cause: io::Error,
 }
 
-/// Tells a socket's file from every other that has had, has or will have its name. The time is there because a number
-/// is given to another file as soon as the first one is gone.
+/// Tells a socket's file from every other that has had, has or will have its name. The time is
+/// there because a number is given to another file as soon as the first one is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {
     device: u64,
@@ -67,8 +68,8 @@ impl LocalSocket {
         try_listen(path, mode).map_err(|cause| SocketError { path: path.to_owned(), cause })
     }
 
-    /// Goes on with the socket that the program before `exec` left: its descriptor, and what its file is known by. An
-    /// older program does not tell that: then it is what is there now.
+    /// Goes on with the socket that the program before `exec` left: its descriptor, and what its
+    /// file is known by. An older program does not tell that: then it is what is there now.
     pub fn adopt(path: &Path, fd: OwnedFd, mark: Option<Mark>) -> LocalSocket {
         LocalSocket { listener: fd.into(), path: path.to_owned(), mark: mark.or_else(|| Mark::of(path)) }
     }
@@ -134,8 +135,8 @@ impl Mark {
     /// Of the socket at `path`; `None` when there is none.
     fn of(path: &Path) -> Option<Mark> {
         let found = std::fs::symlink_metadata(path).ok().filter(|found| found.file_type().is_socket())?;
-        // When it was made does not change; a file system that does not know it has, for a socket, the same as the time
-        // of its last change.
+        // When it was made does not change; a file system that does not know it has, for a socket,
+        // the same as the time of its last change.
         let made = made(&found)?.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_nanos());
         Some(Mark { device: found.dev(), inode: found.ino(), made: i64::try_from(made).unwrap_or(i64::MAX) })
     }
@@ -207,8 +208,8 @@ fn is_hidden_name(name: &OsStr) -> bool {
             .is_some_and(|(dot, rest)| *dot == b'.' && rest.iter().all(|letter| LETTERS.contains(letter)))
 }
 
-/// Sets the permission bits of what is at `path` itself, if that is a socket: a link that somebody put in its place leads
-/// to a file which is none of ours.
+/// Sets the permission bits of what is at `path` itself, if that is a socket: a link that somebody
+/// put in its place leads to a file which is none of ours.
 fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
     let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let there = std::fs::File::from(nix::fcntl::open(path, flags, Mode::empty())?);

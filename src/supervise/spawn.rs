@@ -1,11 +1,12 @@
 //! The one `fork`, what a child undoes of its parent, and reaping.
 //!
-//! A supervisor has one thread, so its child may do what any process may. The child starts with an empty signal
-//! mask, without its parent's handlers, and with no descriptor of its parent's but the standard three, the log and
-//! those it was given: it holds no pid lock, no other peer's listener, no control socket of a sibling. It never
-//! returns into its parent's code: when it panics, that is logged (by the panic hook) and it exits with
-//! [`PANICKED`]. Closing what it was not given takes one system call for each gap (`close_range`, Linux 5.9), however
-//! many thousand descriptors its parent has.
+//! A supervisor has one thread, so its child may do what any process may. The child starts with an
+//! empty signal mask, without its parent's handlers, and with no descriptor of its parent's but the
+//! standard three, the log and those it was given: it holds no pid lock, no other peer's listener,
+//! no control socket of a sibling. It never returns into its parent's code: when it panics, that is
+//! logged (by the panic hook) and it exits with [`PANICKED`]. Closing what it was not given takes
+//! one system call for each gap (`close_range`, Linux 5.9), however many thousand descriptors its
+//! parent has.
 
 use super::signals;
 use crate::owner::confine;
@@ -25,15 +26,15 @@ pub const PANICKED: i32 = 101;
 /// Exit code of a child that could not shed its parent's signals or descriptors.
 const UNFIT: i32 = 102;
 
-/// Forks a child that runs `entry` and has no descriptors but the standard three, the log and `keep`. In the parent,
-/// `entry` is dropped, and with it what the child was to own.
+/// Forks a child that runs `entry` and has no descriptors but the standard three, the log and
+/// `keep`. In the parent, `entry` is dropped, and with it what the child was to own.
 ///
 /// # Errors
 /// What `fork` said; there is no child then.
 pub fn spawn(keep: Vec<RawFd>, entry: impl FnOnce() -> Infallible) -> io::Result<u32> {
     let mask = signals::block()?;
-    // SAFETY: this process has one thread (see the head of this file), so no lock is held by a thread that the
-    // child lacks.
+    // SAFETY: this process has one thread (see the head of this file), so no lock is held by a
+    // thread that the child lacks.
     let forked = unsafe { fork() };
     match forked {
         Ok(ForkResult::Child) => begin_child(keep, entry),
@@ -66,8 +67,9 @@ fn begin_child(keep: Vec<RawFd>, entry: impl FnOnce() -> Infallible) -> ! {
     std::process::exit(PANICKED)
 }
 
-/// Closes every descriptor but the standard three, the log's and `keep`. The objects of the parent that own these
-/// descriptors lie in frames and fields that the child never comes back to, so none of them is used or dropped after this.
+/// Closes every descriptor but the standard three, the log's and `keep`. The objects of the parent
+/// that own these descriptors lie in frames and fields that the child never comes back to, so none
+/// of them is used or dropped after this.
 fn close_all_but(mut keep: Vec<RawFd>) -> io::Result<()> {
     keep.extend(crate::base::logging::descriptor());
     confine::close_all_but(keep)
@@ -92,8 +94,8 @@ impl fmt::Display for End {
     }
 }
 
-/// The next child that has ended and was not reaped yet, without waiting; to be called until it gives `None`, since
-/// one signal may stand for many children.
+/// The next child that has ended and was not reaped yet, without waiting; to be called until it
+/// gives `None`, since one signal may stand for many children.
 pub fn reap() -> Option<(u32, End)> {
     loop {
         match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
@@ -129,8 +131,8 @@ pub fn kill_group_now(pid: u32) {
     kill_rest_of_group(pid);
 }
 
-/// Kills what a child that was reaped has left of the group that it led. While there is something of that, the system gives
-/// the number to nobody else.
+/// Kills what a child that was reaped has left of the group that it led. While there is something
+/// of that, the system gives the number to nobody else.
 pub fn kill_rest_of_group(pid: u32) {
     if let Ok(group) = i32::try_from(pid)
         && group > 1

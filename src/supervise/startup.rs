@@ -1,10 +1,11 @@
 //! The way from `main` to a supervisor's loop, the same for `lonc` and `lond`.
 //!
-//! In order: arguments, configuration, user and folders, lock, log, background. Whatever is wrong is told to who
-//! started the program, as `lonc: verb object: cause`, with exit code 1 (2 for wrong arguments), also when it turns
-//! up only once the program is in the background. After an `exec` at HUP the process is a daemon already and has its
-//! lock: then only configuration and log are begun anew, and what the trial before it has seen to ([`super::trial`])
-//! is no reason to end any more, where there is another way.
+//! In order: arguments, configuration, user and folders, lock, log, background. Whatever is wrong
+//! is told to who started the program, as `lonc: verb object: cause`, with exit code 1 (2 for wrong
+//! arguments), also when it turns up only once the program is in the background. After an `exec` at
+//! HUP the process is a daemon already and has its lock: then only configuration and log are begun
+//! anew, and what the trial before it has seen to ([`super::trial`]) is no reason to end any more,
+//! where there is another way.
 
 use super::background::{self, BackgroundError, Ready};
 use super::exec_state::{self, Descriptors, ExecStateError};
@@ -99,9 +100,9 @@ pub type Load = fn(&Path) -> Result<Config, ConfigErrors>;
 pub struct Start<L> {
     /// `lonc` or `lond`.
     pub program: &'static str,
-    /// The configuration. Each child goes on with the same one: a clone of a table of 5,000 hosts for each of 5,000
-    /// children would cost gigabytes, while a child's copy of its parent's memory is there already, and shared until
-    /// one of them writes to it.
+    /// The configuration. Each child goes on with the same one: a clone of a table of 5,000 hosts
+    /// for each of 5,000 children would cost gigabytes, while a child's copy of its parent's memory
+    /// is there already, and shared until one of them writes to it.
     pub config: Arc<Config>,
     /// Reads a configuration.
     pub load: Load,
@@ -178,7 +179,8 @@ pub trait Legacy: DeserializeOwned {
 pub enum Rights {
     /// The program becomes the configuration's user, for good.
     GivenUp,
-    /// It keeps root, to start programs of several users, and acts as the configuration's user with files.
+    /// It keeps root, to start programs of several users, and acts as the configuration's user with
+    /// files.
     Kept,
 }
 
@@ -190,8 +192,8 @@ pub fn main<L: Legacy, E: Display>(
     main_with(program, Rights::GivenUp, serve)
 }
 
-/// The `main` of a supervisor: starts as the arguments say and calls `serve`, which returns when it was told to
-/// stop, or an error when it cannot serve.
+/// The `main` of a supervisor: starts as the arguments say and calls `serve`, which returns when it
+/// was told to stop, or an error when it cannot serve.
 pub fn main_with<L: Legacy, E: Display>(
     program: &'static str,
     rights: Rights,
@@ -251,7 +253,8 @@ fn say(program: &str, error: &StartError) {
     }
 }
 
-/// All steps before a supervisor's loop but [`title::init`], which comes first. `load` reads the configuration.
+/// All steps before a supervisor's loop but [`title::init`], which comes first. `load` reads the
+/// configuration.
 ///
 /// # Errors
 /// The first step that failed. The pid file is left as it is then.
@@ -302,7 +305,8 @@ fn start_first<L>(
     logging::init(program, &log_file(program, &config), config.log_level, arguments.foreground)?;
     warn(&config);
     let mut ready = if arguments.foreground { Ready::nobody() } else { background::detach(program)? };
-    // From here on others find this process and may signal it; its handlers will stand a little later.
+    // From here on others find this process and may signal it; its handlers will stand a little
+    // later.
     let told = signals::block().map_err(|cause| LockError::File { path: pid_file(program, &config), cause });
     if let Err(error) = told.and_then(|_| places.write_pid()) {
         let error = StartError::Lock(error);
@@ -372,8 +376,9 @@ fn go_on<L: Legacy>(
     Ok(Start { program, config, load, places, ready, image, restarts, acting, legacy })
 }
 
-/// The trial has read these files a moment ago. Who writes one just now is given a moment: the children go on
-/// meanwhile, and without a configuration all of them would have to end. Gives what was wrong at first, too.
+/// The trial has read these files a moment ago. Who writes one just now is given a moment: the
+/// children go on meanwhile, and without a configuration all of them would have to end. Gives what
+/// was wrong at first, too.
 fn load_anew(load: Load, file: &Path) -> Result<(Config, Vec<String>), ConfigErrors> {
     let mut stumbles = Vec::new();
     for _ in 1..LOAD_ATTEMPTS {
@@ -381,7 +386,8 @@ fn load_anew(load: Load, file: &Path) -> Result<(Config, Vec<String>), ConfigErr
             Ok(config) => return Ok((config, stumbles)),
             Err(ConfigErrors(problems)) => stumbles = problems.iter().map(ToString::to_string).collect(),
         }
-        // There is no loop yet that could wait: the children serve on, and what comes for this process stays queued.
+        // There is no loop yet that could wait: the children serve on, and what comes for this
+        // process stays queued.
         std::thread::sleep(LOAD_PAUSE);
     }
     load(file).map(|config| (config, stumbles))

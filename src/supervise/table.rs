@@ -1,11 +1,12 @@
 //! Which child runs for each key, which waits for its next start, which is on its way out: pure.
 //!
-//! The supervisor tells what happened and when; the table answers what to do ([`Action`]). It never lets two
-//! children run for one key, and knows the key of every pid until that pid was reaped.
+//! The supervisor tells what happened and when; the table answers what to do ([`Action`]). It never
+//! lets two children run for one key, and knows the key of every pid until that pid was reaped.
 //!
-//! A child that ends is started anew: at once the first time, then with pauses that double from [`FIRST_PAUSE`] to
-//! [`LONGEST_PAUSE`] while it keeps ending within [`YOUNG`] of its start, however it ended: one that exits 0 in a
-//! loop would spin as well as one that crashes. A child that was told to end is followed by the next at once.
+//! A child that ends is started anew: at once the first time, then with pauses that double from
+//! [`FIRST_PAUSE`] to [`LONGEST_PAUSE`] while it keeps ending within [`YOUNG`] of its start,
+//! however it ended: one that exits 0 in a loop would spin as well as one that crashes. A child
+//! that was told to end is followed by the next at once.
 //!
 //! ```text
 //!            Started                 Drain, Retire, Lost                  deadline, Kill
@@ -25,8 +26,8 @@ use std::time::{Duration, Instant};
 pub const YOUNG: Duration = Duration::from_secs(10);
 /// The pause after the second young death in a row.
 pub const FIRST_PAUSE: Duration = Duration::from_millis(500);
-/// The pauses double up to this one. Short, since its peer is served by nobody meanwhile, and a fork each 5 s costs
-/// nothing.
+/// The pauses double up to this one. Short, since its peer is served by nobody meanwhile, and a
+/// fork each 5 s costs nothing.
 pub const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Where the child of one key stands.
@@ -88,7 +89,8 @@ pub enum Event {
         /// When it is killed.
         deadline: Instant,
     },
-    /// It has closed its control socket: it is ending by itself, or broken and then killed at the deadline.
+    /// It has closed its control socket: it is ending by itself, or broken and then killed at the
+    /// deadline.
     Lost {
         /// When it is killed.
         deadline: Instant,
@@ -129,7 +131,8 @@ pub struct Table<K> {
     entries: BTreeMap<K, Entry>,
     /// The key of every process that was started or adopted and not reaped yet.
     pids: HashMap<u32, K>,
-    /// The time in each `Waiting` and `Draining`; kept by [`Table::enter`] and [`Table::forget`] alone.
+    /// The time in each `Waiting` and `Draining`; kept by [`Table::enter`] and [`Table::forget`]
+    /// alone.
     timers: BTreeSet<(Instant, K)>,
 }
 
@@ -140,7 +143,8 @@ impl<K: Ord + Clone> Default for Table<K> {
 }
 
 impl<K: Ord + Clone> Table<K> {
-    /// Wants a child for `key` from now on: [`Table::due`] names it at once, unless an earlier one must end first.
+    /// Wants a child for `key` from now on: [`Table::due`] names it at once, unless an earlier one
+    /// must end first.
     pub fn want(&mut self, key: K, now: Instant) {
         match self.entries.get_mut(&key) {
             Some(entry) => entry.wanted = true,
@@ -148,8 +152,8 @@ impl<K: Ord + Clone> Table<K> {
         }
     }
 
-    /// Takes over a process that another program image started. It is wanted if [`Table::want`] is told so too.
-    /// Nothing happens if the key has a process already.
+    /// Takes over a process that another program image started. It is wanted if [`Table::want`] is
+    /// told so too. Nothing happens if the key has a process already.
     pub fn adopt(&mut self, key: K, state: State) {
         let free = match self.entries.get(&key) {
             None => true,
@@ -165,8 +169,8 @@ impl<K: Ord + Clone> Table<K> {
         }
     }
 
-    /// Tells what happened to the child of `key`; returns what to do. Nothing is done for an unknown key, nor for
-    /// an event that cannot happen in a state.
+    /// Tells what happened to the child of `key`; returns what to do. Nothing is done for an
+    /// unknown key, nor for an event that cannot happen in a state.
     pub fn tell(&mut self, key: &K, event: Event, now: Instant) -> Option<Action> {
         let Entry { state, .. } = self.entries.get(key)?;
         match *state {
@@ -270,8 +274,8 @@ impl<K: Ord + Clone> Table<K> {
         None
     }
 
-    /// The next key whose time has come, with what to do for it. A supervisor calls this until it gives `None`; a
-    /// key to [`Action::Start`] is named again until it is told of.
+    /// The next key whose time has come, with what to do for it. A supervisor calls this until it
+    /// gives `None`; a key to [`Action::Start`] is named again until it is told of.
     pub fn due(&mut self, now: Instant) -> Option<(K, Action)> {
         while let Some((at, key)) = self.timers.first().cloned() {
             if at > now {

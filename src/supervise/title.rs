@@ -1,9 +1,10 @@
 //! What `ps` shows of a process: `lonc: msul1 up`.
 //!
-//! Linux shows the memory that the program's arguments were put into when it started. [`init`] finds that area,
-//! and the environment behind it, moves the environment elsewhere, and [`set`] writes over both. A title longer
-//! than the room is cut. Nothing here fails: where the area cannot be found, the title stays what it is.
-//! After a `fork` the child has an area of its own; after an `exec` the new program calls [`init`] again.
+//! Linux shows the memory that the program's arguments were put into when it started. [`init`]
+//! finds that area, and the environment behind it, moves the environment elsewhere, and [`set`]
+//! writes over both. A title longer than the room is cut. Nothing here fails: where the area cannot
+//! be found, the title stays what it is. After a `fork` the child has an area of its own; after an
+//! `exec` the new program calls [`init`] again.
 
 use std::ffi::{CString, OsString, c_char};
 use std::os::unix::ffi::OsStringExt;
@@ -18,13 +19,15 @@ struct Area {
     room: usize,
 }
 
-// SAFETY: the area belongs to the process for all its life; `AREA`'s lock lets one thread write at a time.
+// SAFETY: the area belongs to the process for all its life; `AREA`'s lock lets one thread write at
+// a time.
 unsafe impl Send for Area {}
 
 static AREA: Mutex<Option<Area>> = Mutex::new(None);
 
-/// Finds the room for titles that begin with `program`. To be called first in `main`, before there are threads,
-/// since it moves the environment. The program's arguments must have been read when the first title is [`set`].
+/// Finds the room for titles that begin with `program`. To be called first in `main`, before there
+/// are threads, since it moves the environment. The program's arguments must have been read when
+/// the first title is [`set`].
 pub fn init(program: &'static str) {
     let Some((start, end)) = area_of(&std::fs::read_to_string("/proc/self/stat").unwrap_or_default()) else {
         return;
@@ -39,19 +42,22 @@ pub fn set(what: &str) {
     let area = AREA.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(area) = area.as_ref() else { return };
     let mut title = format!("{}: {what}", area.program).into_bytes();
-    // The kernel shows the whole area while its last byte is zero, and text beyond it while it is not.
+    // The kernel shows the whole area while its last byte is zero, and text beyond it while it is
+    // not.
     title.truncate(area.room - 1);
     title.resize(area.room, 0);
-    // SAFETY: `start..start + room` is what the kernel made for the arguments and the environment of this process,
-    // writable and mapped for its whole life; since `move_environment` nothing points into it but `argv`, and who
-    // reads that as C strings finds an end within the area, since its last byte is always zero.
+    // SAFETY: `start..start + room` is what the kernel made for the arguments and the environment
+    // of this process, writable and mapped for its whole life; since `move_environment` nothing
+    // points into it but `argv`, and who reads that as C strings finds an end within the area,
+    // since its last byte is always zero.
     unsafe { std::ptr::copy_nonoverlapping(title.as_ptr(), area.start, area.room) };
 }
 
-/// Reads where the arguments start and the environment ends in a line of `/proc/<pid>/stat`; `None` unless
-/// there is room and the environment follows the arguments at once.
+/// Reads where the arguments start and the environment ends in a line of `/proc/<pid>/stat`; `None`
+/// unless there is room and the environment follows the arguments at once.
 fn area_of(stat: &str) -> Option<(usize, usize)> {
-    // The second field is the program's name in parentheses and may hold anything; the third follows the last `)`.
+    // The second field is the program's name in parentheses and may hold anything; the third
+    // follows the last `)`.
     let (_, rest) = stat.rsplit_once(") ")?;
     let mut fields = rest.split_ascii_whitespace().skip(48 - 3).map(|field| field.parse::<usize>().ok());
     let (arg_start, arg_end, env_start, env_end) =
@@ -73,8 +79,8 @@ fn move_environment() {
         .collect();
     // Never freed: the environment lives as long as the process.
     let environment: &'static mut [*mut c_char] = Vec::leak(strings);
-    // SAFETY: there is one thread (see `init`), so no one reads `environ` meanwhile; the new array ends with a null
-    // pointer, and it and its strings are never freed.
+    // SAFETY: there is one thread (see `init`), so no one reads `environ` meanwhile; the new array
+    // ends with a null pointer, and it and its strings are never freed.
     unsafe { environ = environment.as_mut_ptr() };
 }
 

@@ -1,14 +1,16 @@
 //! A start on trial, in the program that HUP is to start: all of it that changes nothing.
 //!
-//! The program that serves starts the next one as a child first ([`super::restart`]), with what it would leave it and a
-//! pipe, both named in the environment as [`VARIABLE`] together with the pid that they are meant for. The new program
-//! then reads its arguments, what would be left to it, the configuration, this host's key; sees whether it could write
-//! to its folders and logs, have its signals and wait for events; says [`WORD`] with its version; and stays for the
-//! rest of its first second, in which most of what is wrong with a program shows. At its end it looks at the files
+//! The program that serves starts the next one as a child first ([`super::restart`]), with what it
+//! would leave it and a pipe, both named in the environment as [`VARIABLE`] together with the pid
+//! that they are meant for. The new program then reads its arguments, what would be left to it, the
+//! configuration, this host's key; sees whether it could write to its folders and logs, have its
+//! signals and wait for events; says [`WORD`] with its version; and stays for the rest of its first
+//! second, in which most of what is wrong with a program shows. At its end it looks at the files
 //! once more, so that what `exec` finds is as young as can be, and exits 0.
 //!
-//! It takes over no descriptor, and touches no lock, pid file or socket. What is wrong it says through the pipe, a line
-//! each after [`PROBLEMS`], and exits 1; of a panic the log has the place. A signal to stop ends it.
+//! It takes over no descriptor, and touches no lock, pid file or socket. What is wrong it says
+//! through the pipe, a line each after [`PROBLEMS`], and exits 1; of a panic the log has the place.
+//! A signal to stop ends it.
 
 use super::background;
 use super::exec_state;
@@ -27,7 +29,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Name of the environment variable: `<pid>:<descriptor of what is left>:<descriptor of the pipe>:<milliseconds>`.
+/// Name of the environment variable: `<pid>:<descriptor of what is left>:<descriptor of the
+/// pipe>:<milliseconds>`.
 pub const VARIABLE: &str = "LONNET_TRIAL";
 /// What a program says that can start, before a space and its version.
 pub const WORD: &str = "+can start";
@@ -98,12 +101,14 @@ fn prove<L: Legacy>(
 ) -> Result<(), Vec<String>> {
     let legacy: L = exec_state::look_at(left).map_err(one)?;
     let common = legacy.common();
-    // Of the program that serves: where somebody looks, and the next one's own is not to be begun yet.
+    // Of the program that serves: where somebody looks, and the next one's own is not to be begun
+    // yet.
     crate::base::logging::init(program, common.log.path(), log::LevelFilter::Warn, foreground)
         .map_err(one)?;
     let look = || {
         let config = load(file).map_err(|ConfigErrors(problems)| lines(&problems))?;
-        // A program that keeps root has no more rights over files than the user, once it is the next one.
+        // A program that keeps root has no more rights over files than the user, once it is the
+        // next one.
         let owner = Owner::beside_root(&config).map_err(one)?;
         let _acting = owner.as_ref().map(Owner::act).transpose().map_err(one)?;
         let key = OwnKey::load(&config)?;

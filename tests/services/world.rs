@@ -16,7 +16,8 @@ use tempfile::TempDir;
 /// How long anything may take before a test fails.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Notes in the file `$OUT` that it has started, and each TERM; ends at that, and leaves a process of its own behind.
+/// Notes in the file `$OUT` that it has started, and each TERM; ends at that, and leaves a process
+/// of its own behind.
 const SERVICE: &str = r#"#!/bin/sh
 trap 'echo "term $$" >> "$OUT"; exit 0' TERM
 sleep 1000 &
@@ -55,8 +56,8 @@ impl World {
         fs::write(self.path("lonnet.toml"), text).unwrap();
     }
 
-    /// Writes a program by another process: one that is forked from this one meanwhile would hold it open for writing, and
-    /// such a file cannot be executed.
+    /// Writes a program by another process: one that is forked from this one meanwhile would hold
+    /// it open for writing, and such a file cannot be executed.
     pub fn script(&self, name: &str, text: &str) {
         let mut writing = Command::new("sh");
         writing.arg("-c").arg("printf '%s' \"$2\" > \"$1\" && chmod 755 \"$1\"");

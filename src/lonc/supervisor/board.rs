@@ -73,8 +73,8 @@ impl Board {
         &self.peers
     }
 
-    /// Notes what a child said of its link. One that has had no error yet does not make the last one forgotten: that may
-    /// be why it had to be started.
+    /// Notes what a child said of its link. One that has had no error yet does not make the last
+    /// one forgotten: that may be why it had to be started.
     pub fn note(&mut self, mut status: PeerStatus) {
         let Some(old) = self.places.get(&status.peer).and_then(|place| self.peers.get_mut(*place)) else {
             return;
@@ -94,7 +94,8 @@ impl Board {
         self.places.get(peer).and_then(|place| self.peers.get(*place))?.last_error.as_ref()
     }
 
-    /// Notes that no child serves `peer`, and why if something went wrong. What waits in its spool still does.
+    /// Notes that no child serves `peer`, and why if something went wrong. What waits in its spool
+    /// still does.
     pub fn unserved(
         &mut self,
         peer: &HostId,

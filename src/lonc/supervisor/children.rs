@@ -1,4 +1,5 @@
-//! What is done with the child of each peer, as the table says: forked, told, killed, replaced; and what is said of its end.
+//! What is done with the child of each peer, as the table says: forked, told, killed, replaced; and
+//! what is said of its end.
 
 use super::{Lonc, Machine, REPLACED_AT_ONCE};
 use crate::base::HostId;
@@ -20,7 +21,8 @@ pub struct Replace {
     pub peer: HostId,
     /// Its process.
     pub pid: u32,
-    /// How long it may go on answering: by its own configuration or the next one's, whichever is longer.
+    /// How long it may go on answering: by its own configuration or the next one's, whichever is
+    /// longer.
     pub drain: Duration,
 }
 

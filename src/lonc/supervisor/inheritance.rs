@@ -1,4 +1,5 @@
-//! HUP: what a `lonc` leaves to the one that follows it, beside what every program leaves, and how that one takes it over.
+//! HUP: what a `lonc` leaves to the one that follows it, beside what every program leaves, and how
+//! that one takes it over.
 
 use super::children::Replace;
 use super::passages::LeftPassage;
@@ -66,8 +67,8 @@ impl Lonc {
         })
     }
 
-    /// Takes over what the program before `exec` left: sockets of peers that are still there, and every child, to
-    /// be replaced in turn.
+    /// Takes over what the program before `exec` left: sockets of peers that are still there, and
+    /// every child, to be replaced in turn.
     pub(super) fn adopt(
         &mut self,
         m: &mut Machine<'_>,

@@ -1,8 +1,9 @@
 //! The local socket of each peer.
 //!
-//! One that cannot be made (a full disk, something else in its place) is an error in the log and in the status, once; it is
-//! tried again every [`LISTEN_PAUSE`], and its peer is served from when that succeeds. One that others take away is made
-//! again: links and connected programs notice nothing, a child is told of its peer's new socket and goes on.
+//! One that cannot be made (a full disk, something else in its place) is an error in the log and in
+//! the status, once; it is tried again every [`LISTEN_PAUSE`], and its peer is served from when
+//! that succeeds. One that others take away is made again: links and connected programs notice
+//! nothing, a child is told of its peer's new socket and goes on.
 
 use super::{Lonc, Machine};
 use crate::base::HostId;
@@ -90,7 +91,8 @@ impl Lonc {
         failures.iter().for_each(|text| m.say_trouble(text, now));
     }
 
-    /// Tells children of the new sockets of their peers. One that does not read just now is told the next time.
+    /// Tells children of the new sockets of their peers. One that does not read just now is told
+    /// the next time.
     pub(super) fn tell_listeners(&mut self, m: &mut Machine<'_>, now: Instant) {
         let mut broken = Vec::new();
         let Sockets { listeners, untold, .. } = &mut self.sockets;

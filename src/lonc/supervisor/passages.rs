@@ -1,6 +1,7 @@
 //! The passages through which connected programs go from one child of a peer to the next.
 //!
-//! A peer has one from its first child until it is no longer served. When the passage goes, so do the programs in it.
+//! A peer has one from its first child until it is no longer served. When the passage goes, so do
+//! the programs in it.
 
 use crate::base::HostId;
 use crate::lonc::handover::Passage;

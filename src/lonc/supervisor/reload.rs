@@ -1,10 +1,11 @@
 //! `lon reload`: the configuration is read anew, and only the links that it changes are touched.
 //!
-//! Where the settings that a child was handed over ([`crate::lonc::settings`]) are the same, the child stays, its TCP
-//! connection and its clients with it; that its peer has other pins it is told. Where they differ, the child is told to drain and
-//! the next one goes on with the same listening socket, so that no `connect` fails meanwhile.
-//! A configuration that is not sound changes nothing. Of one that is, only a new peer's socket can fail: that is an
-//! error in the log and in the status, as it is at the start.
+//! Where the settings that a child was handed over ([`crate::lonc::settings`]) are the same, the
+//! child stays, its TCP connection and its clients with it; that its peer has other pins it is
+//! told. Where they differ, the child is told to drain and the next one goes on with the same
+//! listening socket, so that no `connect` fails meanwhile. A configuration that is not sound
+//! changes nothing. Of one that is, only a new peer's socket can fail: that is an error in the log
+//! and in the status, as it is at the start.
 
 use super::children::Replace;
 use super::{DESCRIPTORS_A_PEER, GRACE, Lonc, Machine, drain_timeout};
@@ -63,8 +64,8 @@ impl Lonc {
         }
     }
 
-    /// Children with other settings than the next ones: each in its turn. Those that are on their way out already, or yet to
-    /// be started, are followed by one with the new settings anyway.
+    /// Children with other settings than the next ones: each in its turn. Those that are on their
+    /// way out already, or yet to be started, are followed by one with the new settings anyway.
     fn replace(&mut self, m: &Machine<'_>, changed: &[HostId], config: &Config) {
         for peer in changed {
             let Some(State::Running { pid, .. }) = self.table.state(peer) else { continue };

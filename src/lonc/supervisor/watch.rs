@@ -1,14 +1,16 @@
-//! Notices files that programs drop into the delayed directory, so that nobody has to look there again and again.
+//! Notices files that programs drop into the delayed directory, so that nobody has to look there
+//! again and again.
 //!
-//! What is noticed is the name of the peer; its child looks for itself. When the kernel's queue overflows, every
-//! peer's child is to look ([`Noticed::All`]): nothing is missed.
+//! What is noticed is the name of the peer; its child looks for itself. When the kernel's queue
+//! overflows, every peer's child is to look ([`Noticed::All`]): nothing is missed.
 //!
-//! Where there can be no watch (the system has none left, the folder is away) the folder is looked into every few
-//! seconds instead ([`Lonc::keep_watch`]), and a watch tried for again; so it is when another folder has come to stand
-//! in its place.
+//! Where there can be no watch (the system has none left, the folder is away) the folder is looked
+//! into every few seconds instead ([`Lonc::keep_watch`]), and a watch tried for again; so it is
+//! when another folder has come to stand in its place.
 //!
-//! At HUP the watch is handed over ([`Watch::leave`], [`Watch::take_over`]): the kernel may take seconds to end one, and
-//! `exec` would wait for that with every signal blocked. It also keeps what was noticed meanwhile.
+//! At HUP the watch is handed over ([`Watch::leave`], [`Watch::take_over`]): the kernel may take
+//! seconds to end one, and `exec` would wait for that with every signal blocked. It also keeps what
+//! was noticed meanwhile.
 
 use super::{Lonc, Machine, WATCH};
 use crate::base::HostId;
@@ -31,8 +33,8 @@ use std::time::Instant;
 /// Most reads (of up to 4 KiB of events) before other work has its turn.
 const BUDGET: usize = 64;
 
-/// Names in the delayed directory that are looked at where there is no watch. Where there are more, every peer's child is to
-/// look.
+/// Names in the delayed directory that are looked at where there is no watch. Where there are more,
+/// every peer's child is to look.
 const LOOKED_AT: usize = 10_000;
 
 /// The watched delayed directory.
@@ -78,8 +80,8 @@ impl Watch {
         Watch { inotify, folder: identity }.register(registry, token)
     }
 
-    /// Goes on with what the program before this one watched, if that is `folder` still; else watches `folder`
-    /// anew. `take`: gives a descriptor that was left.
+    /// Goes on with what the program before this one watched, if that is `folder` still; else
+    /// watches `folder` anew. `take`: gives a descriptor that was left.
     ///
     /// # Errors
     /// As [`Watch::new`].
@@ -212,8 +214,8 @@ impl Lonc {
         }
     }
 
-    /// Sees to it that the delayed directory is watched. Where it was not, it is looked into: for what came before the
-    /// watch, or instead of one.
+    /// Sees to it that the delayed directory is watched. Where it was not, it is looked into: for
+    /// what came before the watch, or instead of one.
     pub(super) fn keep_watch(&mut self, m: &mut Machine<'_>, now: Instant) {
         let config = m.start.config.clone();
         let folder = &config.spool_dir;

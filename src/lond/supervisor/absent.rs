@@ -1,8 +1,10 @@
-//! Addresses that are to be listened on and cannot be, for now: which, why, and when each is tried again. Pure.
+//! Addresses that are to be listened on and cannot be, for now: which, why, and when each is tried
+//! again. Pure.
 //!
-//! An address may come later than the program (an interface that is not up yet, a tunnel, a port that another program
-//! still has), so it is tried again for ever, after pauses from [`FIRST_PAUSE`] that double to [`LONGEST_PAUSE`]. It is said once
-//! why; another reason is said again.
+//! An address may come later than the program (an interface that is not up yet, a tunnel, a port
+//! that another program still has), so it is tried again for ever, after pauses from
+//! [`FIRST_PAUSE`] that double to [`LONGEST_PAUSE`]. It is said once why; another reason is said
+//! again.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

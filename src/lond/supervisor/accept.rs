@@ -1,10 +1,11 @@
 //! Connections: who is let in to a child, who is turned away at once.
 //!
-//! With the secure wire a caller is known by its key, which only a child looks at, so any address may connect: at
-//! most `max_opening` children have callers that are not known yet, and [`super::room`] sees to it that these share the room. So a
-//! crowd that never authenticates costs that many processes, a few forks a second, and a bounded share of each turn
-//! ([`ACCEPTS_A_TURN`], [`FORKS_A_TURN`]); links that are open are processes of their own.
-//! Where the secure wire can serve nobody, an address that is no host's is refused without a child.
+//! With the secure wire a caller is known by its key, which only a child looks at, so any address
+//! may connect: at most `max_opening` children have callers that are not known yet, and
+//! [`super::room`] sees to it that these share the room. So a crowd that never authenticates costs
+//! that many processes, a few forks a second, and a bounded share of each turn ([`ACCEPTS_A_TURN`],
+//! [`FORKS_A_TURN`]); links that are open are processes of their own. Where the secure wire can
+//! serve nobody, an address that is no host's is refused without a child.
 
 use super::hush::Caller;
 use super::links::{Link, Started, State};
@@ -25,7 +26,8 @@ pub const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 const SHORTAGES: [i32; 4] = [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS];
 /// Connections taken from one socket before other work has its turn.
 const ACCEPTS_A_TURN: usize = 64;
-/// Children forked before other work has its turn: a fork costs as much as hundreds of connections that are closed.
+/// Children forked before other work has its turn: a fork costs as much as hundreds of connections
+/// that are closed.
 const FORKS_A_TURN: usize = 8;
 /// What a caller is answered who is not served.
 const REFUSED: &[u8] = b"refused\n";
@@ -128,7 +130,8 @@ impl Lond {
         Ok(pid)
     }
 
-    /// A child has turned its caller away, which showed this key if any: it counts, and is named once.
+    /// A child has turned its caller away, which showed this key if any: it counts, and is named
+    /// once.
     pub(super) fn handshake_refused(
         &mut self,
         m: &mut Machine<'_>,
@@ -162,7 +165,8 @@ impl Lond {
         }
     }
 
-    /// What is logged of a child that is killed: one whose caller was never known is no news each time.
+    /// What is logged of a child that is killed: one whose caller was never known is no news each
+    /// time.
     pub(super) fn say_killed(&mut self, m: &mut Machine<'_>, pid: u32, now: Instant) {
         self.board.counts.killed += 1;
         let Some(link) = self.links.get(pid) else { return };

@@ -1,7 +1,7 @@
 //! What `lond` tells of itself: counts, the answer to `status`, and `<status_dir>/lond.json`.
 //!
-//! The file is written when a link opens or closes; a count alone is no reason to write, so that a crowd at the door does
-//! not cost disk writes.
+//! The file is written when a link opens or closes; a count alone is no reason to write, so that a
+//! crowd at the door does not cost disk writes.
 
 use super::absent::Absent;
 use super::links::Links;
@@ -23,7 +23,8 @@ use std::time::Instant;
 pub struct Counts {
     /// Connections refused by their address.
     pub refused: u64,
-    /// Connections closed because others were there that had not finished: newcomers, and those that gave way to one.
+    /// Connections closed because others were there that had not finished: newcomers, and those
+    /// that gave way to one.
     pub crowded: u64,
     /// Connections whose callers a child turned away.
     pub unauthenticated: u64,
@@ -49,7 +50,8 @@ pub struct Board {
     pub counts: Counts,
     /// Whose links come from two addresses in turns: told by those who see it.
     pub rivals: Rivals,
-    /// The last link of each host that had one, whether or not it has ended; hosts of the table, so at most as many.
+    /// The last link of each host that had one, whether or not it has ended; hosts of the table, so
+    /// at most as many.
     seen: BTreeMap<HostId, GoneCaller>,
     common: publish::Board,
 }

@@ -1,4 +1,5 @@
-//! What is done with each link child, as [`super::links`] says: told, replaced, killed; and what it says.
+//! What is done with each link child, as [`super::links`] says: told, replaced, killed; and what it
+//! says.
 
 use super::links::{Action, Event, Opened, State};
 use super::{Lond, Machine};

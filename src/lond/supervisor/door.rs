@@ -2,26 +2,32 @@
 //!
 //! At most `max_opening` children serve callers that are not known yet. That is no single pool:
 //!
-//! - Strangers, whose address is no host's, may have half of it ([`Bounds::strangers`]), and one *origin* among them a
-//!   quarter of that half ([`Bounds::each`]). The rest is kept for the addresses of the table, which may have all.
-//! - Where there is no room, a newcomer takes the place of one of the origin that has the most, if that still has as many as
-//!   the newcomer's own then; a host of the table takes any stranger's place. The oldest that has said nothing goes first.
-//! - Where all have as many, one that is older than [`SILENT_FOR`] and has said nothing gives way, or one that is not done
-//!   after [`SPEAKS_FOR`]. A newcomer that has said something itself need not wait so long: a silent one gives way to it after
-//!   [`WAITS`]. Else the newcomer is turned away. So a silent crowd makes no more forks than that.
-//! - While as many are on their way out as one origin may have (for a host of the table: as all strangers may have), nobody
-//!   more is killed for a newcomer.
+//! - Strangers, whose address is no host's, may have half of it ([`Bounds::strangers`]), and one
+//!   *origin* among them a quarter of that half ([`Bounds::each`]). The rest is kept for the
+//!   addresses of the table, which may have all.
+//! - Where there is no room, a newcomer takes the place of one of the origin that has the most, if
+//!   that still has as many as the newcomer's own then; a host of the table takes any stranger's
+//!   place. The oldest that has said nothing goes first.
+//! - Where all have as many, one that is older than [`SILENT_FOR`] and has said nothing gives way,
+//!   or one that is not done after [`SPEAKS_FOR`]. A newcomer that has said something itself need
+//!   not wait so long: a silent one gives way to it after [`WAITS`]. Else the newcomer is turned
+//!   away. So a silent crowd makes no more forks than that.
+//! - While as many are on their way out as one origin may have (for a host of the table: as all
+//!   strangers may have), nobody more is killed for a newcomer.
 //!
-//! An origin is an IPv4 address, or the /64 of an IPv6 one: who has one address there has all of them.
+//! An origin is an IPv4 address, or the /64 of an IPv6 one: who has one address there has all of
+//! them.
 
 use super::lobby::WAITS;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
-/// Older than that, a connection that has said nothing gives way to a newcomer. A caller speaks first, on both wires.
+/// Older than that, a connection that has said nothing gives way to a newcomer. A caller speaks
+/// first, on both wires.
 pub const SILENT_FOR: Duration = Duration::from_secs(1);
-/// Older than that, one gives way that has spoken and is not known yet: a handshake takes two round trips.
+/// Older than that, one gives way that has spoken and is not known yet: a handshake takes two round
+/// trips.
 pub const SPEAKS_FOR: Duration = Duration::from_secs(3);
 /// One origin among strangers may have this part of their room, ...
 const PART_OF_ONE: usize = 4;

@@ -1,4 +1,5 @@
-//! A host that was away is back: `lonc` is sent USR1, so that it does not wait with its own dialling.
+//! A host that was away is back: `lonc` is sent USR1, so that it does not wait with its own
+//! dialling.
 
 use crate::config::Config;
 use crate::supervise::{lock, spawn, startup};

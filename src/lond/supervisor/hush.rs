@@ -1,9 +1,10 @@
 //! How often callers who are turned away are named in the log. Pure.
 //!
-//! A caller is an address with the key that it showed, if it showed one, and what was wrong. Each is named when it is seen
-//! first and then no more for a time; what came meanwhile is counted in its next line. Whose address or key is a host's has
-//! lines of that host, so many a minute; all strangers together have so many a minute. So neither a crowd of strangers
-//! nor another host keeps a line from a host, and none of them fills the log.
+//! A caller is an address with the key that it showed, if it showed one, and what was wrong. Each
+//! is named when it is seen first and then no more for a time; what came meanwhile is counted in
+//! its next line. Whose address or key is a host's has lines of that host, so many a minute; all
+//! strangers together have so many a minute. So neither a crowd of strangers nor another host keeps
+//! a line from a host, and none of them fills the log.
 
 use crate::base::log_quota::Quota;
 use crate::base::{HostId, Pin};
@@ -12,8 +13,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-/// Callers that are kept in mind; beyond them the one that was named longest ago is forgotten, strangers and those that have
-/// to do with a host each for themselves.
+/// Callers that are kept in mind; beyond them the one that was named longest ago is forgotten,
+/// strangers and those that have to do with a host each for themselves.
 const MOST_CALLERS: usize = 4096;
 
 /// Hosts whose lines are counted: more than a table has; beyond them all counts begin anew.
@@ -86,8 +87,8 @@ impl Hush {
         Hush { again, strangers, hosts, stranger_lines, host_lines: HashMap::new() }
     }
 
-    /// What to log of a caller who was turned away for this reason (figures in it make no difference), if anything:
-    /// `text`, with how often it came since it was logged last.
+    /// What to log of a caller who was turned away for this reason (figures in it make no
+    /// difference), if anything: `text`, with how often it came since it was logged last.
     pub fn line(&mut self, caller: &Caller<'_>, why: &str, text: &str, now: Instant) -> Option<String> {
         let name = (caller.address.to_canonical(), caller.key, digest(why));
         let named = if caller.host.is_some() { &mut self.hosts } else { &mut self.strangers };

@@ -1,4 +1,5 @@
-//! HUP: what a `lond` leaves to the one that follows it, beside what every program leaves, and how that one takes it over.
+//! HUP: what a `lond` leaves to the one that follows it, beside what every program leaves, and how
+//! that one takes it over.
 
 use super::board::Counts;
 use super::links::{self, Event};
@@ -44,8 +45,8 @@ impl Lond {
         })
     }
 
-    /// Takes over what the program before `exec` left: sockets that are still wanted, and every child, which is
-    /// told to end: its caller dials again and gets one with the new configuration.
+    /// Takes over what the program before `exec` left: sockets that are still wanted, and every
+    /// child, which is told to end: its caller dials again and gets one with the new configuration.
     pub(super) fn adopt(
         &mut self,
         m: &mut Machine<'_>,
@@ -67,7 +68,8 @@ impl Lond {
             }
             let token = m.tokens.fresh();
             match Listener::adopt(address, fd, token, m.poll.registry()) {
-                // It would take the callers of an IPv4 address that is new beside it, or leave out those of one that is gone.
+                // It would take the callers of an IPv4 address that is new beside it, or leave out
+                // those of one that is gone.
                 Ok(listener) if listener.only_v6 != only_v6(address, &wanted) => listener.close(),
                 Ok(listener) => self.listeners.push(listener),
                 Err(error) => log::error!("{error}"),

@@ -10,9 +10,10 @@
 //!
 //! A link child is not started anew: the caller dials again.
 //!
-//! One caller has [`CHILDREN_OF_ONE`] at most: the newest, and those that are ending. Beyond that the youngest of those that are
-//! ending is killed. The oldest is not, because it may have a critical message in hand: while it lives it has the caller's
-//! record, and no other child of that caller runs one.
+//! One caller has [`CHILDREN_OF_ONE`] at most: the newest, and those that are ending. Beyond that
+//! the youngest of those that are ending is killed. The oldest is not, because it may have a
+//! critical message in hand: while it lives it has the caller's record, and no other child of that
+//! caller runs one.
 
 use super::door::{Guest, Origin};
 use crate::base::{HostId, WireKind};
@@ -24,8 +25,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-/// Children that one caller may have, whatever it does; at the bound the youngest of those that are ending is killed. A
-/// host whose network flaps has two or three.
+/// Children that one caller may have, whatever it does; at the bound the youngest of those that are
+/// ending is killed. A host whose network flaps has two or three.
 pub const CHILDREN_OF_ONE: usize = 8;
 
 /// Where one child stands.
@@ -152,7 +153,8 @@ pub struct Links {
     newest: HashMap<HostId, u32>,
     /// The deadline in each `Opening` and `Ending`.
     timers: BTreeSet<(Instant, u32)>,
-    /// Those that have never been open; a child that was refused or killed counts until it is reaped.
+    /// Those that have never been open; a child that was refused or killed counts until it is
+    /// reaped.
     unopened: BTreeSet<u32>,
     /// What children that are no more had counted of the handlers, by their names.
     ended: BTreeMap<String, HandlerStatus>,
@@ -214,7 +216,8 @@ impl Links {
         self.links.iter().map(carried).collect()
     }
 
-    /// Tells what happened to a child; returns what to do. Nothing happens for one that is not known.
+    /// Tells what happened to a child; returns what to do. Nothing happens for one that is not
+    /// known.
     pub fn tell(&mut self, pid: u32, event: Event) -> Option<Action> {
         let state = self.links.get(&pid)?.state;
         match (state, event) {
@@ -274,7 +277,8 @@ impl Links {
         self.timers.first().map(|(at, _)| *at)
     }
 
-    /// How many processes there are whose callers have not finished the opening dialogue, and may never do so.
+    /// How many processes there are whose callers have not finished the opening dialogue, and may
+    /// never do so.
     pub fn unopened(&self) -> usize {
         self.unopened.len()
     }
@@ -300,8 +304,8 @@ impl Links {
         self.unopened.iter().filter_map(guest).collect()
     }
 
-    /// A child of `caller` that is to be killed, because it has more than [`CHILDREN_OF_ONE`]: the youngest of those that
-    /// are ending.
+    /// A child of `caller` that is to be killed, because it has more than [`CHILDREN_OF_ONE`]: the
+    /// youngest of those that are ending.
     pub fn beyond(&self, caller: &HostId) -> Option<u32> {
         let own = |link: &&(u32, &Link)| link.1.opened.is_some() && link.1.caller.as_ref() == Some(caller);
         let living = |link: &&(u32, &Link)| link.1.state != State::Killed;
@@ -310,8 +314,8 @@ impl Links {
         (children.len() > CHILDREN_OF_ONE).then(|| youngest_ending(children.into_iter().copied())).flatten()
     }
 
-    /// Where there is room for no more children at all: one that is ending of the caller that has most of these, if that
-    /// has several.
+    /// Where there is room for no more children at all: one that is ending of the caller that has
+    /// most of these, if that has several.
     pub fn spare(&self) -> Option<u32> {
         let ending = || self.iter().filter(|(_, link)| matches!(link.state, State::Ending { .. }));
         let mut counts: HashMap<&HostId, usize> = HashMap::new();

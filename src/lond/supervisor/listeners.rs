@@ -1,4 +1,5 @@
-//! The TCP sockets that `lond` listens on; those that cannot be had are tried again ([`super::absent`]).
+//! The TCP sockets that `lond` listens on; those that cannot be had are tried again
+//! ([`super::absent`]).
 
 use super::{Lond, Machine};
 use crate::net::SourceFd;
@@ -39,8 +40,8 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Listens on `address`; `[::]` takes IPv4 callers too, unless it is for IPv6 alone ([`only_v6`]), and is `0.0.0.0`
-    /// on a machine without IPv6.
+    /// Listens on `address`; `[::]` takes IPv4 callers too, unless it is for IPv6 alone
+    /// ([`only_v6`]), and is `0.0.0.0` on a machine without IPv6.
     ///
     /// # Errors
     /// When the address is not this machine's, or taken.
@@ -81,15 +82,16 @@ impl Listener {
         registry: &Registry,
     ) -> io::Result<Listener> {
         registry.register(&mut SourceFd(&socket.as_raw_fd()), token, Interest::READABLE)?;
-        // Of one that was left, the kernel knows; where there is no IPv6, the socket is one for IPv4.
+        // Of one that was left, the kernel knows; where there is no IPv6, the socket is one for
+        // IPv4.
         let only_v6 = address.ip().is_unspecified() && SockRef::from(&socket).only_v6().unwrap_or(false);
         Ok(Listener { address, socket, token, ready: false, only_v6 })
     }
 }
 
 impl Listener {
-    /// Ends listening at once: closing alone would leave the port taken for as long as a child that was forked a
-    /// moment ago has its copy of the descriptor.
+    /// Ends listening at once: closing alone would leave the port taken for as long as a child that
+    /// was forked a moment ago has its copy of the descriptor.
     pub fn close(self) {
         if let Err(error) = SockRef::from(&self.socket).shutdown(Shutdown::Both) {
             log::debug!("shut down the socket of {}: {error}", self.address);
@@ -106,7 +108,8 @@ impl AsFd for Listener {
 /// Listens on all that can be had of these; with the others, and why they cannot.
 ///
 /// # Errors
-/// None can be had. Who starts a program sees at once that it serves nobody; who has it started again and again need not.
+/// None can be had. Who starts a program sees at once that it serves nobody; who has it started
+/// again and again need not.
 #[expect(clippy::type_complexity, reason = "a named struct would be taken apart at once by the only caller")]
 pub fn open_all(
     wanted: &[SocketAddr],

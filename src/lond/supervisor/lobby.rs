@@ -1,9 +1,12 @@
-//! Connections that there is no room for, for as long as it takes to hear whether they say something.
+//! Connections that there is no room for, for as long as it takes to hear whether they say
+//! something.
 //!
-//! A caller speaks first, on both wires, and its first words come right behind the connection. So one that there is no room for is
-//! not closed at once: if it says something within [`WAITS`], it takes the place of one that has said nothing for as
-//! long, of its own address too. That costs no process, but a descriptor: at [`WAITING_MOST`], or a quarter of the children that
-//! there are descriptors for, the one that waits longest is closed. At HUP all are closed; their callers dial again.
+//! A caller speaks first, on both wires, and its first words come right behind the connection. So
+//! one that there is no room for is not closed at once: if it says something within [`WAITS`], it
+//! takes the place of one that has said nothing for as long, of its own address too. That costs no
+//! process, but a descriptor: at [`WAITING_MOST`], or a quarter of the children that there are
+//! descriptors for, the one that waits longest is closed. At HUP all are closed; their callers dial
+//! again.
 
 use super::room::Way;
 use super::{Lond, Machine};

@@ -1,11 +1,13 @@
-//! Addresses of the hosts that the table knows by name alone, for the room that is kept for them at the door.
+//! Addresses of the hosts that the table knows by name alone, for the room that is kept for them at
+//! the door.
 //!
-//! A look-up blocks, and the supervisor has one thread. So a child of its own looks all names up, says what it finds, and
-//! ends. That is done only when the door is crowded, once in [`EVERY`] at most; with nobody at the door nothing runs. What was found
-//! stays until it is found anew. A host that had a link is known by where that came from, too.
+//! A look-up blocks, and the supervisor has one thread. So a child of its own looks all names up,
+//! says what it finds, and ends. That is done only when the door is crowded, once in [`EVERY`] at
+//! most; with nobody at the door nothing runs. What was found stays until it is found anew. A host
+//! that had a link is known by where that came from, too.
 //!
-//! What is known here decides who waits at the door and who need not, and nothing else: who a caller is, its key says, or its child's
-//! own look-up.
+//! What is known here decides who waits at the door and who need not, and nothing else: who a
+//! caller is, its key says, or its child's own look-up.
 
 use super::door::Origin;
 use super::{Lond, Machine};
@@ -40,8 +42,8 @@ pub struct Found {
     addresses: Vec<IpAddr>,
 }
 
-/// What is known of hosts' addresses beside the table. Bounded by the table: one origin for each host that had a link, and
-/// [`ADDRESSES_OF_ONE`] for each that is known by name.
+/// What is known of hosts' addresses beside the table. Bounded by the table: one origin for each
+/// host that had a link, and [`ADDRESSES_OF_ONE`] for each that is known by name.
 #[derive(Debug, Default)]
 pub struct Names {
     /// Where the last link of each host came from.
@@ -75,7 +77,8 @@ impl Names {
         self.forget(before);
     }
 
-    /// Another configuration: hosts that are gone are forgotten, and names may be looked up at once.
+    /// Another configuration: hosts that are gone are forgotten, and names may be looked up at
+    /// once.
     pub fn retain(&mut self, config: &Config) {
         let called = self.called_from.extract_if(|host, _| config.hosts.get(host).is_none());
         let called: Vec<Origin> = called.map(|(_, origin)| origin).collect();
@@ -114,7 +117,8 @@ impl Names {
 }
 
 impl Lond {
-    /// The door is crowded: has the names of hosts looked up, if there are any and it was not done a moment ago.
+    /// The door is crowded: has the names of hosts looked up, if there are any and it was not done
+    /// a moment ago.
     pub(super) fn look_names_up(&mut self, m: &mut Machine<'_>, now: Instant) {
         let due = self.names.last.is_none_or(|last| now.saturating_duration_since(last) >= EVERY);
         if !due || self.names.looking.is_some() || !m.start.config.hosts.has_unaddressed() {

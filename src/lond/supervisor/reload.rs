@@ -1,11 +1,12 @@
 //! `lon reload`: the configuration is read anew, and only the links that it changes are ended.
 //!
-//! Where what a link child was handed over ([`ServeSettings`], and what it has of its own caller) is the same, it stays and learns
-//! nothing; where it is not, or where its caller would not be let in any more (its pin is gone, its host, its
-//! address), it is told to drain, and the caller dials again if it may. Children whose callers are not known yet end
-//! if anything has changed of who may call, so that none of them lets in whom the new configuration does not.
-//! A configuration that is not sound changes nothing, and neither does one of which no address can be listened on; where one
-//! can be, the others are said and tried again.
+//! Where what a link child was handed over ([`ServeSettings`], and what it has of its own caller)
+//! is the same, it stays and learns nothing; where it is not, or where its caller would not be let
+//! in any more (its pin is gone, its host, its address), it is told to drain, and the caller dials
+//! again if it may. Children whose callers are not known yet end if anything has changed of who may
+//! call, so that none of them lets in whom the new configuration does not. A configuration that is
+//! not sound changes nothing, and neither does one of which no address can be listened on; where
+//! one can be, the others are said and tried again.
 
 use super::absent::Missing;
 use super::callers::{Caller, Callers};
@@ -75,8 +76,8 @@ impl Lond {
         self.board.forget_strangers(config);
     }
 
-    /// Listens on what is `wanted`, as far as that can be, and on nothing else; how many addresses came and went. If none can
-    /// be listened on, all is as before.
+    /// Listens on what is `wanted`, as far as that can be, and on nothing else; how many addresses
+    /// came and went. If none can be listened on, all is as before.
     fn move_listeners(
         &mut self,
         m: &mut Machine<'_>,
@@ -87,7 +88,8 @@ impl Lond {
         let is_wanted = |l: &Listener| wanted.contains(&l.address) && l.only_v6 == only_v6(l.address, wanted);
         let listened = |address| self.listeners.iter().any(|l| l.address == address && is_wanted(l));
         let missing: Vec<SocketAddr> = wanted.iter().copied().filter(|&address| !listened(address)).collect();
-        // `[::]` and an address of the same port do not go together, so what goes may have to go first.
+        // `[::]` and an address of the same port do not go together, so what goes may have to go
+        // first.
         let in_the_way = |l: &Listener| missing.iter().any(|new| new.port() == l.address.port());
         let closed = self.close_listeners(|l| !is_wanted(l) && in_the_way(l));
         let (mut opened, mut failed) = (Vec::new(), Vec::new());
@@ -110,7 +112,8 @@ impl Lond {
         let removed = closed.len() + self.close_listeners(|l| !is_wanted(l)).len();
         let added = opened.len();
         self.listeners.extend(opened);
-        // From here on the addresses that could not be had are what is missing, and the pauses begin anew.
+        // From here on the addresses that could not be had are what is missing, and the pauses
+        // begin anew.
         self.absent.retain(|_| false);
         for (address, error) in failed {
             self.miss(address, &error, now);

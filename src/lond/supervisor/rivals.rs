@@ -1,21 +1,23 @@
-//! Hosts whose links come from two addresses in turns, each in place of the other: most likely two machines with one key.
-//! Pure.
+//! Hosts whose links come from two addresses in turns, each in place of the other: most likely two
+//! machines with one key. Pure.
 //!
-//! One change of address is a host that has moved. That it comes back to the one before within [`WITHIN`] is something
-//! else: a copied disk, a machine that was replaced and still runs.
+//! One change of address is a host that has moved. That it comes back to the one before within
+//! [`WITHIN`] is something else: a copied disk, a machine that was replaced and still runs.
 
 use crate::base::HostId;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-/// How long after a change of address the next one belongs to it; so long a host stays under suspicion after the last.
+/// How long after a change of address the next one belongs to it; so long a host stays under
+/// suspicion after the last.
 pub const WITHIN: Duration = Duration::from_secs(600);
 
 /// Changes of address that make a suspicion: there and back.
 const CHANGES: u32 = 2;
 
-/// Hosts that are kept in mind; beyond them, which only tables that change often can lead to, all are forgotten.
+/// Hosts that are kept in mind; beyond them, which only tables that change often can lead to, all
+/// are forgotten.
 const MOST_HOSTS: usize = 10_000;
 
 #[derive(Debug)]
@@ -31,7 +33,8 @@ struct Rivalry {
 pub struct Rivals(HashMap<HostId, Rivalry>);
 
 impl Rivals {
-    /// A link of `host` from the address `new` has taken the place of one from `old`; whether this is suspicious by now.
+    /// A link of `host` from the address `new` has taken the place of one from `old`; whether this
+    /// is suspicious by now.
     pub fn replaced(&mut self, host: &HostId, old: IpAddr, new: IpAddr, now: Instant) -> bool {
         let (old, new) = (old.to_canonical(), new.to_canonical());
         if old == new {

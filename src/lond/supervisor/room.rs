@@ -1,8 +1,9 @@
 //! Room for one more: who gives way to a newcomer, and how many children there may be at all.
 //!
-//! Who of those whose callers are not known yet gives way, [`super::door`] says. There are never more children than
-//! [`links_of`] says and descriptors suffice for, however many callers are known: beyond that one that is ending is given up of the
-//! caller that has most of these; a host of the table takes a stranger's place; if there is neither, the newcomer is closed.
+//! Who of those whose callers are not known yet gives way, [`super::door`] says. There are never
+//! more children than [`links_of`] says and descriptors suffice for, however many callers are
+//! known: beyond that one that is ending is given up of the caller that has most of these; a host
+//! of the table takes a stranger's place; if there is neither, the newcomer is closed.
 
 use super::door::{self, Asks, Bounds, Origin, Verdict};
 use super::hush::Caller;
@@ -14,7 +15,8 @@ use crate::supervise::daemon::Role;
 use crate::supervise::spawn;
 use std::time::Instant;
 
-/// Children beyond two for each host and those in the opening dialogue: a few hosts may have more that are ending.
+/// Children beyond two for each host and those in the opening dialogue: a few hosts may have more
+/// that are ending.
 pub const CHILDREN_TO_SPARE: usize = 64;
 
 /// Whether a newcomer can be let in.
@@ -37,7 +39,8 @@ impl Lond {
         let judge = |links: &Links| door::judge(bounds, &links.guests(), asks, now);
         let mut verdict = judge(&self.links);
         if verdict != Verdict::Welcome && !self.heard_unopened {
-            // Some may have opened by now and have told so; nobody must give way or be turned away for them.
+            // Some may have opened by now and have told so; nobody must give way or be turned away
+            // for them.
             self.heard_unopened = true;
             self.look_names_up(m, now);
             for pid in self.links.unopened_pids() {
@@ -88,7 +91,8 @@ impl Lond {
         }
     }
 
-    /// Kills a child whose caller was not known in time for another's sake: it counts as crowded out, and is said as seldom.
+    /// Kills a child whose caller was not known in time for another's sake: it counts as crowded
+    /// out, and is said as seldom.
     fn give_up(&mut self, pid: u32, now: Instant) {
         self.board.counts.crowded += 1;
         let unopened = self.links.unopened();
@@ -128,8 +132,8 @@ impl Lond {
         }
     }
 
-    /// Children that there may be at a time: a link for each host and one that is ending, whoever is in the opening dialogue,
-    /// and some to spare; no more than there are descriptors for.
+    /// Children that there may be at a time: a link for each host and one that is ending, whoever
+    /// is in the opening dialogue, and some to spare; no more than there are descriptors for.
     fn most_children(&self, m: &Machine<'_>) -> usize {
         links_of(&m.start.config).min(self.descriptors)
     }

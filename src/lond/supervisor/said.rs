@@ -1,8 +1,9 @@
-//! What the log says of links, seldom enough that no host of the table can fill it by coming and going.
+//! What the log says of links, seldom enough that no host of the table can fill it by coming and
+//! going.
 //!
-//! For each host: the coming and going of its links up to [`crate::base::log_quota::MOST_LINES`] a minute, what was wrong
-//! with them as [`Repeats`] has it. What was left out is counted in the next line. Of callers that are not known yet,
-//! [`super::hush::Hush`] takes care.
+//! For each host: the coming and going of its links up to [`crate::base::log_quota::MOST_LINES`] a
+//! minute, what was wrong with them as [`Repeats`] has it. What was left out is counted in the next
+//! line. Of callers that are not known yet, [`super::hush::Hush`] takes care.
 
 use super::{Lond, Machine};
 use crate::base::HostId;
@@ -11,7 +12,8 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-/// Hosts that are kept in mind; beyond them, which only tables that change often can lead to, all are forgotten.
+/// Hosts that are kept in mind; beyond them, which only tables that change often can lead to, all
+/// are forgotten.
 const HOSTS_MOST: usize = 10_000;
 
 /// What was said of late of each host.
@@ -43,13 +45,15 @@ impl Said {
     }
 }
 
-/// Addresses that are kept in mind for a minute; the children of those beyond are silent until they know whom they serve.
+/// Addresses that are kept in mind for a minute; the children of those beyond are silent until they
+/// know whom they serve.
 const ADDRESSES_MOST: usize = 4096;
 /// How long that is.
 const WINDOW: Duration = Duration::from_secs(60);
 
-/// Who connects how often. A child is new with each connection and remembers nothing of what it said before, so that what
-/// it says by itself is bounded here until it knows whom it serves, and after that in [`crate::lond::ledger`].
+/// Who connects how often. A child is new with each connection and remembers nothing of what it
+/// said before, so that what it says by itself is bounded here until it knows whom it serves, and
+/// after that in [`crate::lond::ledger`].
 #[derive(Debug, Default)]
 pub struct Visits {
     begun: Option<Instant>,

@@ -1,4 +1,5 @@
-//! HUP: what a `lonsvc` leaves to the one that follows it, beside what every program leaves, and how that one takes it over.
+//! HUP: what a `lonsvc` leaves to the one that follows it, beside what every program leaves, and
+//! how that one takes it over.
 
 use super::services::{Known, Replace};
 use super::{Lonsvc, Machine};
@@ -22,7 +23,8 @@ pub struct Own {
 pub struct LeftService {
     /// What it is called.
     pub name: String,
-    /// What it was, as a number: of one that is another now, nothing counts but that its program is to end.
+    /// What it was, as a number: of one that is another now, nothing counts but that its program is
+    /// to end.
     pub mark: u32,
     /// Where its program stands, if it runs.
     pub state: Option<table::Carried>,
@@ -57,7 +59,8 @@ impl Lonsvc {
         Ok(Own { services })
     }
 
-    /// Takes over what the program before `exec` left: every program that runs, to be replaced in turn.
+    /// Takes over what the program before `exec` left: every program that runs, to be replaced in
+    /// turn.
     pub(super) fn adopt(
         &mut self,
         m: &mut Machine<'_>,

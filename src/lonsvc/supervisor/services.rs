@@ -1,4 +1,5 @@
-//! What is done with the program of each service, as the table says: started, told, killed, replaced; and what is known of it.
+//! What is done with the program of each service, as the table says: started, told, killed,
+//! replaced; and what is known of it.
 
 use super::{Lonsvc, Machine, doing};
 use crate::config::{Config, Restart, Service};
@@ -118,7 +119,8 @@ impl Lonsvc {
         format!("{services} replaced, {added} added, {} removed, {kept} kept", removed.len())
     }
 
-    /// A service is another one now: its program is followed by the next. One that is yet to be started begins as the new one.
+    /// A service is another one now: its program is followed by the next. One that is yet to be
+    /// started begins as the new one.
     fn renew(&mut self, service: &Service) {
         let drain = self.drain_timeout(&service.name);
         let Some(known) = self.services.get_mut(&service.name) else { return };

@@ -1,7 +1,7 @@
 //! TERM, INT and QUIT: how a program ends.
 //!
-//! Nobody is let in any more; the children finish what they have for a bounded time, or none at all. What is left of them
-//! then was killed, and is said.
+//! Nobody is let in any more; the children finish what they have for a bounded time, or none at
+//! all. What is left of them then was killed, and is said.
 
 use super::{Daemon, GRACE, LAST_WAIT, Role};
 use crate::supervise::title;

@@ -1,7 +1,8 @@
 //! HUP: what a program leaves to the one that follows it under the same pid.
 //!
-//! Nothing is let go before the new program has it: one that does not pass its trial, or an `exec` that fails, leaves
-//! the old program as it was. Descriptors are numbers; [`crate::supervise::exec_state`] keeps them open.
+//! Nothing is let go before the new program has it: one that does not pass its trial, or an `exec`
+//! that fails, leaves the old program as it was. Descriptors are numbers;
+//! [`crate::supervise::exec_state`] keeps them open.
 
 use super::{Daemon, Machine, Role};
 use crate::supervise::sockets::Mark;
@@ -18,7 +19,8 @@ use std::time::Instant;
 pub struct Inheritance<T> {
     /// Lock and log.
     pub common: Common,
-    /// When the first program under this pid started; not there in what a program left that did not say so.
+    /// When the first program under this pid started; not there in what a program left that did not
+    /// say so.
     #[serde(default)]
     pub started: Option<Timestamp>,
     /// The socket that `lon status` asks on.

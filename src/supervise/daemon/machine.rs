@@ -1,4 +1,5 @@
-//! What every role needs to do its work: the poll, its children's control sockets, tokens, and what the program began with.
+//! What every role needs to do its work: the poll, its children's control sockets, tokens, and what
+//! the program began with.
 
 use super::{Inheritance, Role};
 use crate::base::log_quota::Repeats;
@@ -42,7 +43,8 @@ pub struct Ground<'g> {
     pub registry: &'g Registry,
     /// For them.
     pub tokens: &'g mut Tokens,
-    /// The program before this one serves already, under this pid: what can be tried again later is no reason to end.
+    /// The program before this one serves already, under this pid: what can be tried again later is
+    /// no reason to end.
     pub serves: bool,
     /// When the first program under this pid started.
     pub started: Timestamp,
@@ -79,8 +81,9 @@ impl<R: Role> Machine<'_, R> {
         self.stopping.is_some()
     }
 
-    /// Makes the control socket of a child that is about to be forked; gives the child's end beside it. The other end is to be
-    /// kept ([`Controls::keep`]) once it is known what the child is called.
+    /// Makes the control socket of a child that is about to be forked; gives the child's end beside
+    /// it. The other end is to be kept ([`Controls::keep`]) once it is known what the child is
+    /// called.
     ///
     /// # Errors
     /// When there are no descriptors.

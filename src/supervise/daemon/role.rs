@@ -21,7 +21,8 @@ use std::time::{Duration, Instant};
 /// Why a role cannot do without something; an error of its own.
 pub type Problem = Box<dyn std::error::Error + Send + Sync>;
 
-/// A program, as a supervisor of children. All functions are called by the machine; those with a body are the same for all.
+/// A program, as a supervisor of children. All functions are called by the machine; those with a
+/// body are the same for all.
 pub trait Role: Sized {
     /// `lonc`, `lond`, `lonsvc`: names the pid file, the log and the status socket.
     const PROGRAM: &'static str;
@@ -93,7 +94,8 @@ pub trait Role: Sized {
     ) {
     }
 
-    /// Takes over another configuration, and this host's key with it: [`Machine::take_over`]. Gives what was done, in words.
+    /// Takes over another configuration, and this host's key with it: [`Machine::take_over`]. Gives
+    /// what was done, in words.
     ///
     /// # Errors
     /// What is wrong, a line each; nothing was changed then.
