@@ -88,7 +88,9 @@ impl Lonc {
                 }
             }
         }
-        failures.iter().for_each(|text| m.say_trouble(text, now));
+        for line in failures.iter().filter_map(|text| m.trouble(text, now)) {
+            log::error!("{line}");
+        }
     }
 
     /// Tells children of the new sockets of their peers. One that does not read just now is told

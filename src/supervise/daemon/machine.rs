@@ -104,11 +104,9 @@ impl<R: Role> Machine<'_, R> {
         std::mem::replace(&mut self.start.config, config)
     }
 
-    /// Says what could not be made again, seldom enough.
-    pub fn say_trouble(&mut self, text: &str, now: Instant) {
-        if let Some(line) = self.trouble.line(text, now) {
-            log::error!("{line}");
-        }
+    /// What to log of something that could not be made again: seldom enough.
+    pub fn trouble(&mut self, text: &str, now: Instant) -> Option<String> {
+        self.trouble.line(text, now)
     }
 
     /// Makes the status socket again, if it is gone.
@@ -118,7 +116,12 @@ impl<R: Role> Machine<'_, R> {
         }
         match self.admin.listen_anew(self.poll.registry()) {
             Ok(()) => back.push(self.start.admin_path()),
-            Err(error) => self.say_trouble(&format!("open the status socket: {error}; tried again"), now),
+            Err(error) => {
+                let text = format!("open the status socket: {error}; tried again");
+                if let Some(line) = self.trouble(&text, now) {
+                    log::error!("{line}");
+                }
+            }
         }
     }
 }
