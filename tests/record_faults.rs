@@ -7,7 +7,7 @@
 
 mod faults;
 
-use faults::{KEEPS, faults_for};
+use faults::walk::{self, Broken, Step, Wrap, walk, walk_whole};
 use lonnet::base::Key;
 use lonnet::base::disk::{Disk, Fault, FaultyDisk, Keep};
 use lonnet::lond::record::{Look, Record};
@@ -21,14 +21,6 @@ const B: &str = "0000000000000000000000000000000b";
 const STEP: u64 = 1500;
 /// Above all sequences of a life.
 const SEQUENCES: u64 = 60;
-/// The life has at least this many operations; fewer would mean that the walk misses some.
-const LEAST_OPERATIONS: usize = 120;
-
-/// What must hold was broken.
-type Broken = String;
-
-/// A part of a life.
-type Step<D> = fn(&mut Life<D>) -> Result<(), Broken>;
 
 /// What the caller of the record saw.
 #[derive(Default, Clone)]
@@ -56,10 +48,6 @@ struct Life<D: Disk> {
 }
 
 impl<D: Disk> Life<D> {
-    fn new(disk: FaultyDisk, wrap: fn(FaultyDisk) -> D, story: Story) -> Life<D> {
-        Life { disk, wrap, story, record: None }
-    }
-
     fn record(&mut self) -> &mut Record<D> {
         self.record.as_mut().expect("a life begins with opening")
     }
@@ -177,10 +165,27 @@ impl<D: Disk> Life<D> {
         self.story.recorded.extend(found);
         Ok(())
     }
+}
 
-    /// The whole life, until its end or the machine's.
-    fn live(&mut self) -> Result<(), Broken> {
-        let steps: &[Step<D>] = &[
+impl<D: Disk> walk::Life for Life<D> {
+    type Disk = D;
+    type Story = Story;
+
+    const LEAST_OPERATIONS: usize = 120;
+    // It is written anew in between.
+    const LEAST_RENAMES: usize = 3;
+    const SECOND: &[Fault] = &[Fault::CrashBefore, Fault::Fail(libc::EIO)];
+
+    fn new_disk() -> FaultyDisk {
+        FaultyDisk::new(&[Path::new("/spool")])
+    }
+
+    fn new(disk: FaultyDisk, wrap: Wrap<Self>, story: Story) -> Life<D> {
+        Life { disk, wrap, story, record: None }
+    }
+
+    fn steps() -> Vec<Step<Self>> {
+        vec![
             |life| life.open(A),
             |life| life.add("first", &[1, 2, 3]),
             |life| life.add("single", &[5]),
@@ -215,18 +220,22 @@ impl<D: Disk> Life<D> {
                 life.open(B)
             },
             |life| life.add("last", &[41, 42]),
-        ];
-        for step in steps {
-            step(self)?;
-            if self.disk.is_dead() {
-                break;
-            }
-        }
-        Ok(())
+        ]
     }
 
-    /// Opens what is left, and checks all promises; then that the record works as on its first day.
-    fn check(&mut self) -> Result<(), Broken> {
+    fn disk(&self) -> &FaultyDisk {
+        &self.disk
+    }
+
+    fn story(&self) -> &Story {
+        &self.story
+    }
+
+    fn refused(&self) -> usize {
+        self.story.refused
+    }
+
+    fn check(&mut self, _repeats_allowed: bool) -> Result<(), Broken> {
         let (epoch, refused) = (self.story.epoch, self.story.refused);
         self.open(epoch)?;
         self.add("new", &[50, 51])?;
@@ -241,101 +250,28 @@ impl<D: Disk> Life<D> {
         }
         self.open("0000000000000000000000000000000c")
     }
-}
 
-fn new_disk() -> FaultyDisk {
-    FaultyDisk::new(&[Path::new("/spool")])
-}
-
-/// One life with these faults, then every way in which the machine can forget.
-fn run<D: Disk>(
-    wrap: fn(FaultyDisk) -> D,
-    faults: &[(usize, Fault)],
-    checked: &mut usize,
-) -> Result<(), Broken> {
-    let disk = new_disk();
-    for (operation, fault) in faults {
-        disk.plan(*operation, *fault);
+    /// It answers from what it found, which need not have been synced, and then the machine dies.
+    fn go_on_and_crash(&mut self) -> Result<(), Broken> {
+        self.open(self.story.epoch)?;
+        self.disk.restart(Keep::Nothing);
+        self.check(true)
     }
-    let mut life = Life::new(disk, wrap, Story::default());
-    let told = |what: &str| {
-        let what = what.to_owned();
-        move |broken: Broken| format!("{faults:?}, {what}: {broken}")
-    };
-    life.live().map_err(told("while it lives"))?;
-    let (disk, story) = (life.disk, life.story);
-    disk.heal();
-    if faults.is_empty() {
-        let aside = disk.files().into_keys().find(|path| path.to_string_lossy().contains("damaged"));
+
+    fn look_at(whole: &FaultyDisk) {
+        let aside = whole.files().into_keys().find(|path| path.to_string_lossy().contains("damaged"));
         assert_eq!(aside, None, "what is whole is not damaged");
-    }
-    if !disk.is_dead() {
-        let mut after = Life::new(disk.fork(), wrap, story.clone());
-        after.check().map_err(told("process restarted"))?;
-        // It answers from what it found, which need not have been synced, and then the machine dies.
-        let mut after = Life::new(disk.fork(), wrap, story.clone());
-        after.open(story.epoch).map_err(told("process restarted"))?;
-        after.disk.restart(Keep::Nothing);
-        after.check().map_err(told("process restarted, then crashed"))?;
-        *checked += 2;
-    }
-    for keep in KEEPS {
-        let disk = disk.fork();
-        disk.restart(keep);
-        let mut after = Life::new(disk, wrap, story.clone());
-        after.check().map_err(told(&format!("crashed, kept {keep:?}")))?;
-        *checked += 1;
-    }
-    Ok(())
-}
-
-/// All operations of a life without faults: their methods, and bytes written.
-fn operations<D: Disk>(wrap: fn(FaultyDisk) -> D) -> Vec<(&'static str, usize)> {
-    let mut life = Life::new(new_disk(), wrap, Story::default());
-    life.live().expect("without faults nothing breaks");
-    assert_eq!(life.story.refused, 0);
-    life.disk.operations().iter().map(|operation| (operation.method, operation.bytes)).collect()
-}
-
-/// Walks through operations `part` of `parts`; the first thing that breaks ends it.
-fn walk<D: Disk>(wrap: fn(FaultyDisk) -> D, part: usize, parts: usize) -> Result<usize, Broken> {
-    let mut checked = 0;
-    run(wrap, &[], &mut checked)?;
-    let all = operations(wrap);
-    assert!(all.len() >= LEAST_OPERATIONS, "only {} operations", all.len());
-    let renamed = all.iter().filter(|(method, _)| *method == "rename").count();
-    assert!(renamed >= 3, "it is written anew in between: {renamed}");
-    for (number, (method, bytes)) in all.into_iter().enumerate().skip(part).step_by(parts) {
-        for fault in faults_for(method, bytes) {
-            run(wrap, &[(number, fault)], &mut checked)?;
-            if matches!(fault, Fault::Fail(_) | Fault::Partial(..) | Fault::FailFrom(_)) {
-                // It goes on after the failure, and then the machine dies, or the next step fails too.
-                for later in [1, 2, 4, 8, 16, 64] {
-                    for second in [Fault::CrashBefore, Fault::Fail(libc::EIO)] {
-                        run(wrap, &[(number, fault), (number + later, second)], &mut checked)?;
-                    }
-                }
-            }
-        }
-    }
-    Ok(checked)
-}
-
-fn walk_whole(part: usize) {
-    match walk(|disk| disk, part, 2) {
-        Ok(checked) => assert!(checked > 2000, "only {checked} ends were checked"),
-        Err(broken) => panic!("{broken}"),
     }
 }
 
 #[test]
 fn no_recorded_answer_is_lost_or_made_up_whatever_step_fails_first_half() {
-    walk_whole(0);
+    walk_whole::<Life<FaultyDisk>>(|disk| disk, 0, 2);
 }
 
 #[test]
 fn no_recorded_answer_is_lost_or_made_up_whatever_step_fails_second_half() {
-    walk_whole(1);
+    walk_whole::<Life<FaultyDisk>>(|disk| disk, 1, 2);
 }
 
 mod careless {
@@ -345,7 +281,7 @@ mod careless {
     use faults::{Careless, Flaw};
 
     fn found(wrap: fn(FaultyDisk) -> Careless) -> String {
-        walk(wrap, 0, 1).expect_err("the walk must find that")
+        walk::<Life<Careless>>(wrap, 0, 1).expect_err("the walk must find that")
     }
 
     #[test]

@@ -8,7 +8,7 @@
 
 mod faults;
 
-use faults::{KEEPS, faults_for};
+use faults::walk::{self, Broken, Step, Wrap, walk, walk_whole};
 use jiff::Timestamp;
 use lonnet::base::Sequence;
 use lonnet::base::disk::{Disk, Fault, FaultyDisk, Keep};
@@ -22,18 +22,9 @@ const DELAYED: &str = "/delayed";
 const DIR: &str = "/delayed/msul1";
 const SEGMENT: u64 = 1024;
 const LIMITS: SpoolLimits = SpoolLimits { messages: 1000, bytes: 1 << 20, keep_free: 0 };
-/// The life has at least this many operations; fewer would mean that the walk misses some.
-const LEAST_OPERATIONS: usize = 200;
-
 fn now() -> Timestamp {
     Timestamp::UNIX_EPOCH
 }
-
-/// What must hold was broken.
-type Broken = String;
-
-/// A part of a life.
-type Step<D> = fn(&mut Life<D>) -> Result<(), Broken>;
 
 /// What the callers of the spool saw.
 #[derive(Default, Clone)]
@@ -74,10 +65,6 @@ struct Life<D: Disk> {
 }
 
 impl<D: Disk> Life<D> {
-    fn new(disk: FaultyDisk, wrap: fn(FaultyDisk) -> D, story: Story) -> Life<D> {
-        Life { disk, wrap, story, spool: None }
-    }
-
     fn open(&mut self) -> &mut Spool<D> {
         let disk = (self.wrap)(self.disk.clone());
         self.spool.insert(Spool::open_with_segments(disk, Path::new(DIR), LIMITS, SEGMENT))
@@ -202,93 +189,158 @@ impl<D: Disk> Life<D> {
         self.spool().take_in(Path::new(DELAYED), &|name| name.ends_with(".msul1"), now());
     }
 
-    /// The whole life, until its end or the machine's.
-    fn live(&mut self) -> Result<(), Broken> {
-        let steps: &[Step<D>] = &[
-            |life| {
-                life.open();
-                Ok(())
-            },
-            |life| life.store("first", &[10, 200, 30]),
-            |life| life.store("single", &[50]),
-            |life| life.send_at_once("direct", 4),
-            |life| life.store_in_flight(),
-            |life| life.store("rolls", &[120; 14]),
-            |life| {
-                let sent = life.send(6)?;
-                for index in [0, 2, 1] {
-                    if let Some(message) = sent.get(index) {
-                        life.settle(message);
-                    }
-                }
-                life.spool().rewind();
-                Ok(())
-            },
-            |life| {
-                for name in ["0001", "0002", "0003"] {
-                    life.drop_file(name);
-                }
-                life.take_in();
-                Ok(())
-            },
-            |life| {
-                let sent = life.send(5)?;
-                if let Some(message) = sent.get(1) {
-                    life.set_aside(message);
-                }
-                for message in sent.iter().skip(2) {
-                    life.settle(message);
-                }
-                Ok(())
-            },
-            // The process is killed and started again; the machine is not.
-            |life| {
-                life.open();
-                Ok(())
-            },
-            |life| life.send_at_once("lost with the process", 2),
-            |life| {
-                life.story.in_flight.clear();
-                life.open();
-                life.send_at_once("long in flight", 12)
-            },
-            |life| life.store_in_flight(),
-            |life| life.store("huge", &[20, 3000, 20]),
-            |life| life.send_at_once("lost with the machine", 1),
-            |life| {
-                for message in life.send(9)? {
-                    life.settle(&message);
-                }
-                Ok(())
-            },
-            |life| life.store("later", &[300, 300, 300]),
-            // The machine dies and starts again.
-            |life| {
-                life.disk.restart(Keep::Some(7));
-                life.story.in_flight.clear();
-                life.open();
-                life.send_at_once("after the machine", 2)
-            },
-            |life| life.store("after", &[100, 100]),
-            |life| {
-                let sent = life.send(usize::MAX)?;
-                for message in sent.iter().rev().skip(2) {
-                    life.settle(message);
-                }
-                Ok(())
-            },
-            |life| life.store("last", &[40]),
-        ];
-        for step in steps {
-            step(self)?;
-            if self.disk.is_dead() {
-                break;
-            }
+    fn works_again(&mut self, sent: &[(Sequence, Vec<u8>)]) -> Result<(), Broken> {
+        let before = self.story.acknowledged.len();
+        self.store("new", &[100; 5])?;
+        self.send_at_once("new in flight", 5)?;
+        self.store_in_flight()?;
+        if self.story.acknowledged.len() != before + 9 {
+            return Err("does not store again".to_owned());
+        }
+        self.take_in();
+        let new = self.send(usize::MAX)?;
+        if new.len() < 9 || !self.send(1)?.is_empty() {
+            return Err(format!("{} of 9 new ones came", new.len()));
+        }
+        for message in sent.iter().chain(&new) {
+            self.settle(message);
+        }
+        if !self.spool().is_empty() || self.spool().has_unsent() || self.spool().waiting().oldest.is_some() {
+            return Err(format!("is not empty at the end: {:?}", self.spool().waiting()));
+        }
+        let used = self.story.known.last_key_value().map(|(last, _)| *last);
+        if Some(self.spool().settled_below()) <= used {
+            return Err("is not said to be done with all".to_owned());
+        }
+        self.open();
+        let left = self.send(1)?;
+        let segments =
+            self.disk.files().keys().filter(|path| path.extension() == Some(OsStr::new("seg"))).count();
+        if !left.is_empty() || segments != 1 {
+            return Err(format!("{} messages and {segments} segments are left", left.len()));
         }
         Ok(())
     }
+}
 
-    /// Opens what is left, and checks all promises; then that the spool works as on its first day.
+/// Until the process is killed and started again.
+fn first_process<D: Disk>() -> Vec<Step<Life<D>>> {
+    vec![
+        |life| {
+            life.open();
+            Ok(())
+        },
+        |life| life.store("first", &[10, 200, 30]),
+        |life| life.store("single", &[50]),
+        |life| life.send_at_once("direct", 4),
+        |life| life.store_in_flight(),
+        |life| life.store("rolls", &[120; 14]),
+        |life| {
+            let sent = life.send(6)?;
+            for index in [0, 2, 1] {
+                if let Some(message) = sent.get(index) {
+                    life.settle(message);
+                }
+            }
+            life.spool().rewind();
+            Ok(())
+        },
+        |life| {
+            for name in ["0001", "0002", "0003"] {
+                life.drop_file(name);
+            }
+            life.take_in();
+            Ok(())
+        },
+        |life| {
+            let sent = life.send(5)?;
+            if let Some(message) = sent.get(1) {
+                life.set_aside(message);
+            }
+            for message in sent.iter().skip(2) {
+                life.settle(message);
+            }
+            Ok(())
+        },
+    ]
+}
+
+/// The process is killed and started again, the machine is not; later the machine is, too.
+fn later_processes<D: Disk>() -> Vec<Step<Life<D>>> {
+    vec![
+        |life| {
+            life.open();
+            Ok(())
+        },
+        |life| life.send_at_once("lost with the process", 2),
+        |life| {
+            life.story.in_flight.clear();
+            life.open();
+            life.send_at_once("long in flight", 12)
+        },
+        |life| life.store_in_flight(),
+        |life| life.store("huge", &[20, 3000, 20]),
+        |life| life.send_at_once("lost with the machine", 1),
+        |life| {
+            for message in life.send(9)? {
+                life.settle(&message);
+            }
+            Ok(())
+        },
+        |life| life.store("later", &[300, 300, 300]),
+        // The machine dies and starts again.
+        |life| {
+            life.disk.restart(Keep::Some(7));
+            life.story.in_flight.clear();
+            life.open();
+            life.send_at_once("after the machine", 2)
+        },
+        |life| life.store("after", &[100, 100]),
+        |life| {
+            let sent = life.send(usize::MAX)?;
+            for message in sent.iter().rev().skip(2) {
+                life.settle(message);
+            }
+            Ok(())
+        },
+        |life| life.store("last", &[40]),
+    ]
+}
+
+impl<D: Disk> walk::Life for Life<D> {
+    type Disk = D;
+    type Story = Story;
+
+    const LEAST_OPERATIONS: usize = 200;
+    const LEAST_RENAMES: usize = 1;
+    const SECOND: &[Fault] = &[Fault::CrashBefore];
+
+    fn new_disk() -> FaultyDisk {
+        FaultyDisk::new(&[Path::new("/")])
+    }
+
+    fn new(disk: FaultyDisk, wrap: Wrap<Self>, story: Story) -> Life<D> {
+        Life { disk, wrap, story, spool: None }
+    }
+
+    fn steps() -> Vec<Step<Self>> {
+        let mut steps = first_process();
+        steps.extend(later_processes());
+        steps
+    }
+
+    fn disk(&self) -> &FaultyDisk {
+        &self.disk
+    }
+
+    fn story(&self) -> &Story {
+        &self.story
+    }
+
+    fn refused(&self) -> usize {
+        self.story.refused
+    }
+
     fn check(&mut self, repeats_allowed: bool) -> Result<(), Broken> {
         self.open();
         if let Some(trouble) = self.spool().trouble() {
@@ -336,134 +388,26 @@ impl<D: Disk> Life<D> {
         }
         self.works_again(&sent)
     }
-
-    fn works_again(&mut self, sent: &[(Sequence, Vec<u8>)]) -> Result<(), Broken> {
-        let before = self.story.acknowledged.len();
-        self.store("new", &[100; 5])?;
-        self.send_at_once("new in flight", 5)?;
-        self.store_in_flight()?;
-        if self.story.acknowledged.len() != before + 9 {
-            return Err("does not store again".to_owned());
-        }
-        self.take_in();
-        let new = self.send(usize::MAX)?;
-        if new.len() < 9 || !self.send(1)?.is_empty() {
-            return Err(format!("{} of 9 new ones came", new.len()));
-        }
-        for message in sent.iter().chain(&new) {
-            self.settle(message);
-        }
-        if !self.spool().is_empty() || self.spool().has_unsent() || self.spool().waiting().oldest.is_some() {
-            return Err(format!("is not empty at the end: {:?}", self.spool().waiting()));
-        }
-        let used = self.story.known.last_key_value().map(|(last, _)| *last);
-        if Some(self.spool().settled_below()) <= used {
-            return Err("is not said to be done with all".to_owned());
-        }
-        self.open();
-        let left = self.send(1)?;
-        let segments =
-            self.disk.files().keys().filter(|path| path.extension() == Some(OsStr::new("seg"))).count();
-        if !left.is_empty() || segments != 1 {
-            return Err(format!("{} messages and {segments} segments are left", left.len()));
-        }
-        Ok(())
-    }
-}
-
-fn new_disk() -> FaultyDisk {
-    FaultyDisk::new(&[Path::new("/")])
-}
-
-/// One life with these faults, then every way in which the machine can forget.
-fn run<D: Disk>(
-    wrap: fn(FaultyDisk) -> D,
-    faults: &[(usize, Fault)],
-    checked: &mut usize,
-) -> Result<(), Broken> {
-    let disk = new_disk();
-    for (operation, fault) in faults {
-        disk.plan(*operation, *fault);
-    }
-    let mut life = Life::new(disk, wrap, Story::default());
-    let told = |what: &str| {
-        let what = what.to_owned();
-        move |broken: Broken| format!("{faults:?}, {what}: {broken}")
-    };
-    life.live().map_err(told("while it lives"))?;
-    let (disk, story) = (life.disk, life.story);
-    disk.heal();
-    // A mark that failed is a repeat; so is one that a crash took.
-    let faulty = !faults.is_empty();
-    if !disk.is_dead() {
-        let mut after = Life::new(disk.fork(), wrap, story.clone());
-        after.check(faulty).map_err(told("process restarted"))?;
-        *checked += 1;
-    }
-    for keep in KEEPS {
-        let disk = disk.fork();
-        disk.restart(keep);
-        let mut after = Life::new(disk, wrap, story.clone());
-        after.check(faulty || keep != Keep::All).map_err(told(&format!("crashed, kept {keep:?}")))?;
-        *checked += 1;
-    }
-    Ok(())
-}
-
-/// All operations of a life without faults: their methods, and bytes written.
-fn operations<D: Disk>(wrap: fn(FaultyDisk) -> D) -> Vec<(&'static str, usize)> {
-    let mut life = Life::new(new_disk(), wrap, Story::default());
-    life.live().expect("without faults nothing breaks");
-    assert_eq!(life.story.refused, 0);
-    life.disk.operations().iter().map(|operation| (operation.method, operation.bytes)).collect()
-}
-
-/// Walks through operations `part` of `parts`; the first thing that breaks ends it.
-fn walk<D: Disk>(wrap: fn(FaultyDisk) -> D, part: usize, parts: usize) -> Result<usize, Broken> {
-    let mut checked = 0;
-    run(wrap, &[], &mut checked)?;
-    let all = operations(wrap);
-    assert!(all.len() >= LEAST_OPERATIONS, "only {} operations", all.len());
-    for (number, (method, bytes)) in all.into_iter().enumerate().skip(part).step_by(parts) {
-        for fault in faults_for(method, bytes) {
-            run(wrap, &[(number, fault)], &mut checked)?;
-            if matches!(fault, Fault::Fail(_) | Fault::Partial(..) | Fault::FailFrom(_)) {
-                // It goes on after the failure, and then the machine dies.
-                for later in [1, 2, 4, 8, 16, 64] {
-                    let faults = [(number, fault), (number + later, Fault::CrashBefore)];
-                    run(wrap, &faults, &mut checked)?;
-                }
-            }
-        }
-    }
-    Ok(checked)
-}
-
-fn walk_whole(part: usize) {
-    match walk(|disk| disk, part, 4) {
-        Ok(checked) => assert!(checked > 2000, "only {checked} ends were checked"),
-        Err(broken) => panic!("{broken}"),
-    }
 }
 
 #[test]
 fn nothing_acknowledged_is_lost_whatever_step_fails_first_quarter() {
-    walk_whole(0);
+    walk_whole::<Life<FaultyDisk>>(|disk| disk, 0, 4);
 }
 
 #[test]
 fn nothing_acknowledged_is_lost_whatever_step_fails_second_quarter() {
-    walk_whole(1);
+    walk_whole::<Life<FaultyDisk>>(|disk| disk, 1, 4);
 }
 
 #[test]
 fn nothing_acknowledged_is_lost_whatever_step_fails_third_quarter() {
-    walk_whole(2);
+    walk_whole::<Life<FaultyDisk>>(|disk| disk, 2, 4);
 }
 
 #[test]
 fn nothing_acknowledged_is_lost_whatever_step_fails_last_quarter() {
-    walk_whole(3);
+    walk_whole::<Life<FaultyDisk>>(|disk| disk, 3, 4);
 }
 
 mod careless {
@@ -473,7 +417,7 @@ mod careless {
     use faults::{Careless, Flaw};
 
     fn found(wrap: fn(FaultyDisk) -> Careless) -> String {
-        walk(wrap, 0, 1).expect_err("the walk must find that")
+        walk::<Life<Careless>>(wrap, 0, 1).expect_err("the walk must find that")
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! What the walks through the faults of a disk share: the faults, the ways in which a machine forgets, and disks that
 //! a walk must find fault with.
 
+pub mod walk;
+
 use lonnet::base::disk::{Disk, Fault, FaultyDisk, Keep, Metadata};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
