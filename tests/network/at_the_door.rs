@@ -71,7 +71,9 @@ fn a_stranger_with_hundreds_of_silent_connections_a_second_keeps_no_host_of_the_
         wait::until_true("a link that is new", || {
             both.one.log("lonc.log").contains("started anew") && both.one.ask(CALLED, "ping") == CALLED
         });
-        assert!(lond.children().len() < 64, "{}", lond.children().len());
+        // As many as may be opening, the link, and those whose end was not noticed yet.
+        let children = lond.children().len();
+        assert!(children < 100, "{children}");
         assert!(took < Duration::from_secs(15), "it took {took:?}");
         drop(going);
         assert!(crowd.join().expect("the crowd") > 300);
