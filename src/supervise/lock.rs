@@ -3,7 +3,7 @@
 //! The lock, not the file or the number in it, says that a supervisor runs: the kernel lets go of
 //! it when the last descriptor is closed, however the process ended, so a stale file (of a dead
 //! process, or with a number that is another's by now) stops nobody. It is a lock of the open file
-//! (`F_OFD_SETLK`), which crosses `fork` and `exec`, and which [`running_pid`] can ask for without
+//! (`F_OFD_SETLK`), which crosses `fork` and `exec`, and which [`holder`] can ask for without
 //! taking it, so that asking cannot make a start fail.
 
 use nix::errno::Errno;
@@ -167,8 +167,23 @@ impl AsFd for PidLock {
 }
 
 /// The process that holds the lock on `path` just now, if one does.
+///
+/// # Errors
+/// The file is there and cannot be opened.
+pub fn holder(path: &Path) -> Result<Option<u32>, LockError> {
+    match File::open(path) {
+        Ok(file) => Ok(holder_of(file)),
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(cause) => Err(LockError::File { path: path.to_owned(), cause }),
+    }
+}
+
+/// [`holder`], as far as it can be known.
 pub fn running_pid(path: &Path) -> Option<u32> {
-    let file = File::open(path).ok()?;
+    holder(path).ok().flatten()
+}
+
+fn holder_of(file: File) -> Option<u32> {
     let mut lock = whole_file(libc::F_WRLCK);
     fcntl(&file, FcntlArg::F_OFD_GETLK(&mut lock)).ok()?;
     if i32::from(lock.l_type) == libc::F_UNLCK {

@@ -15,7 +15,7 @@
 //! serves without, and tries again.
 
 use super::background;
-use super::lock::{LockError, PidLock, running_pid};
+use super::lock::{LockError, PidLock, holder};
 use super::startup::pid_file;
 use crate::base::log_quota::Quota;
 use crate::config::Config;
@@ -70,7 +70,7 @@ impl Places {
     pub fn take(program: &'static str, config: &Config) -> Result<Places, LockError> {
         let path = pid_file(program, config);
         // Asked first, so that a start while another runs is told of that file, and makes none.
-        if let Some(pid) = running_pid(&path) {
+        if let Some(pid) = holder(&path)? {
             return Err(LockError::Running { pid: Some(pid), path });
         }
         // The file may have been removed a moment ago; the sockets beside it are not to be taken
