@@ -16,11 +16,13 @@
 //! | `hosts` | `hosts.tab` |
 //! | `pins` | `hosts.pins`: which pin is whose |
 //! | `place` | where a path leads for good |
+//! | `fixture` | settings for tests |
 //! | `problem` | what is wrong, and where |
 
 // A supervisor runs this: nothing here may panic, whatever comes from outside.
 #![deny(clippy::indexing_slicing, clippy::string_slice)]
 
+pub mod fixture;
 mod hosts;
 mod pins;
 mod place;

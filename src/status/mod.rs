@@ -25,8 +25,8 @@ pub use services::{ServiceState, ServiceStatus, ServicesSnapshot, service_findin
 pub use table::{age, ago, set_aside, table};
 pub use verdict::{Finding, Level, findings};
 
-use crate::base::HostId;
 use crate::base::logging::steers;
+use crate::base::{HostId, WireKind};
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -137,6 +137,35 @@ pub struct AwayStatus {
 }
 
 impl PeerStatus {
+    /// Of a link of which nothing is known but that a child is to be started for it.
+    pub fn starting(peer: HostId, wire: WireKind, since: Timestamp) -> PeerStatus {
+        PeerStatus {
+            peer,
+            pid: 0,
+            state: LinkState::Starting,
+            since,
+            next_dial: None,
+            doing: LinkState::Starting.as_str().to_owned(),
+            wire: wire.as_str().to_owned(),
+            private: wire.is_private(),
+            own_pin: None,
+            in_flight: 0,
+            done: 0,
+            lost: 0,
+            clients: 0,
+            delayed: 0,
+            delayed_bytes: 0,
+            oldest: None,
+            failed: 0,
+            corrupt: 0,
+            last_error: None,
+            last_error_at: None,
+            last_error_past: false,
+            last_log: String::new(),
+            away: Vec::new(),
+        }
+    }
+
     /// Whether what went wrong last is past by the times that are told.
     pub fn error_is_past(&self) -> bool {
         self.state == LinkState::Up && self.last_error_at.is_some_and(|at| at <= self.since)
@@ -229,30 +258,12 @@ pub(crate) mod fixture {
     }
 
     pub(crate) fn peer(id: &str, state: LinkState, since: &str) -> PeerStatus {
+        let id = HostId::new(id).expect("an id");
         PeerStatus {
-            peer: HostId::new(id).expect("an id"),
             pid: 4711,
             state,
-            since: time(since),
-            next_dial: None,
             doing: state.as_str().to_owned(),
-            wire: "classic".into(),
-            private: false,
-            own_pin: None,
-            in_flight: 0,
-            done: 0,
-            lost: 0,
-            clients: 0,
-            delayed: 0,
-            delayed_bytes: 0,
-            oldest: None,
-            failed: 0,
-            corrupt: 0,
-            last_error: None,
-            last_error_at: None,
-            last_error_past: false,
-            last_log: String::new(),
-            away: Vec::new(),
+            ..PeerStatus::starting(id, WireKind::Classic, time(since))
         }
     }
 

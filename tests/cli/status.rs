@@ -2,7 +2,7 @@
 
 use crate::place::{Place, Said};
 use crate::skip::skipped;
-use lonnet::base::HostId;
+use lonnet::base::{HostId, WireKind};
 use lonnet::status::{LinkState, PeerStatus, ServeSnapshot, Snapshot, json};
 use lonnet::supervise::publish::uptime;
 use serde_json::Value;
@@ -15,6 +15,7 @@ use std::process::Stdio;
 
 fn snapshot() -> Snapshot {
     let written = jiff::Timestamp::now() - jiff::SignedDuration::from_secs(100);
+    let (there, since) = (HostId::new("there").unwrap(), written - jiff::SignedDuration::from_secs(100));
     Snapshot {
         program: "lonc".into(),
         version: "0.1.0".into(),
@@ -29,29 +30,13 @@ fn snapshot() -> Snapshot {
         not_restarted: None,
         last_log: String::new(),
         peers: vec![PeerStatus {
-            peer: HostId::new("there").unwrap(),
             pid: 4711,
             state: LinkState::Up,
-            since: written - jiff::SignedDuration::from_secs(100),
             doing: "up".into(),
-            wire: "classic".into(),
-            private: false,
-            own_pin: None,
-            next_dial: None,
             in_flight: 2,
             done: 7,
-            lost: 0,
             clients: 1,
-            delayed: 0,
-            delayed_bytes: 0,
-            oldest: None,
-            failed: 0,
-            corrupt: 0,
-            last_error: None,
-            last_error_at: None,
-            last_error_past: false,
-            last_log: String::new(),
-            away: Vec::new(),
+            ..PeerStatus::starting(there, WireKind::Classic, since)
         }],
     }
 }

@@ -11,7 +11,7 @@ use crate::scenario::*;
 use crate::watch::LinkWatch;
 use crate::world::World;
 use lonnet::base::{HostId, WireKind};
-use lonnet::config::{Host, Peer, Role, Target};
+use lonnet::config::{Peer, fixture};
 use lonnet::lonc::broker::Broker;
 use lonnet::lonc::handover::Passage;
 use lonnet::lonc::link::Now;
@@ -139,17 +139,6 @@ pub fn id_of(host: usize) -> HostId {
     HostId::new(&format!("h{host}")).unwrap_or_else(|_| unreachable!("it is a good id"))
 }
 
-fn host(number: usize) -> Host {
-    Host {
-        id: id_of(number),
-        domain: "sim".into(),
-        role: Role("library".into()),
-        name: "localhost".into(),
-        address: None,
-        line: 1,
-    }
-}
-
 fn settings(this: usize, peer: Peer) -> LinkSettings {
     let at = |path: &str| PathBuf::from(path);
     LinkSettings {
@@ -195,20 +184,17 @@ fn turn_on(turn: &mut Turn<SimDisk>, io: &mut LinkIo<'_>, now: Now) -> Checked {
 impl World {
     fn peer(&self, link: &LinkProcess) -> Peer {
         Peer {
-            host: host(link.peer),
-            target: Target::Lookup { name: "localhost".into(), port: 1 },
-            bind: None,
             wire: if link.secure { WireKind::Secure } else { WireKind::Classic },
             request_timeout: Duration::from_micros(REQUEST_TIMEOUT),
             connect_timeout: Duration::from_micros(CONNECT_TIMEOUT),
             opening_timeout: Duration::from_micros(OPENING_TIMEOUT),
             drain_timeout: Duration::from_micros(DRAIN_TIMEOUT),
-            socket_mode: 0o660,
             max_line: MAX_LINE,
             heartbeat: Duration::from_micros(HEARTBEAT),
             heartbeat_missed: HEARTBEAT_MISSED,
             window: least_window(MAX_LINE) as u32,
             spool: SpoolLimits { messages: self.scenario.spool_messages, bytes: 1 << 22, keep_free: 4096 },
+            ..fixture::peer(id_of(link.peer).as_str())
         }
     }
 

@@ -111,29 +111,11 @@ fn link(seed: LinkSeed) -> ! {
     let (since, mut probes, mut files) = (Timestamp::now(), 0, 0);
     let mut events = Events::with_capacity(8);
     let status = |probes: u32, files: u32| PeerStatus {
-        peer: peer.clone(),
         pid: std::process::id(),
         state: LinkState::Up,
-        since,
         doing: format!("up, {probes} probes, {files} files"),
-        wire: "classic".into(),
-        private: false,
-        own_pin: None,
-        next_dial: None,
-        in_flight: 0,
-        done: 0,
-        lost: 0,
-        clients: 0,
-        delayed: 0,
-        delayed_bytes: 0,
-        oldest: None,
-        failed: 0,
-        corrupt: 0,
-        last_error: None,
-        last_error_at: None,
-        last_error_past: false,
         last_log: lonnet::base::logging::last_line(),
-        away: Vec::new(),
+        ..PeerStatus::starting(peer.clone(), WireKind::Classic, since)
     };
     let say = |control: &mut Channel<FromLink, ToLink>, report, probes, files| {
         control.send(&FromLink::Status { report, status: Box::new(status(probes, files)) }).unwrap();

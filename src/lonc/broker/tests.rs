@@ -1,10 +1,10 @@
 //! The broker on a clock of the test's own, between programs and a peer that the test plays.
 
 use super::*;
-use crate::config::{Host, Peer, Role, Target};
+use crate::config::Peer;
+use crate::config::fixture::{self, host};
 use crate::lonc::settings::LinkKeys;
 use crate::spool::RealDisk;
-use crate::spool::SpoolLimits;
 use crate::wire::classic::Cipher;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -23,35 +23,9 @@ struct Rig {
     effects: Vec<Effect>,
 }
 
-fn host(id: &str) -> Host {
-    Host {
-        id: HostId::new(id).unwrap(),
-        domain: "msu".into(),
-        role: Role("library".into()),
-        name: "localhost".into(),
-        address: None,
-        line: 1,
-    }
-}
-
 /// `msul1`, on the classic wire.
 pub(in crate::lonc) fn peer() -> Peer {
-    Peer {
-        host: host("msul1"),
-        target: Target::Lookup { name: "localhost".into(), port: 1 },
-        bind: None,
-        wire: WireKind::Classic,
-        request_timeout: Duration::from_secs(300),
-        connect_timeout: Duration::from_secs(20),
-        opening_timeout: Duration::from_secs(20),
-        drain_timeout: Duration::from_secs(5),
-        socket_mode: 0o660,
-        max_line: 1 << 20,
-        heartbeat: Duration::from_secs(15),
-        heartbeat_missed: 3,
-        window: 4 << 20,
-        spool: SpoolLimits { messages: 1000, bytes: 1 << 30, keep_free: 0 },
-    }
+    fixture::peer("msul1")
 }
 
 /// What a link to `peer` depends on, in `dir`.

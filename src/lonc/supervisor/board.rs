@@ -5,7 +5,7 @@
 use crate::base::HostId;
 use crate::base::clock::moved;
 use crate::base::logging;
-use crate::config::{Config, Peer};
+use crate::config::Config;
 use crate::status::{AwayStatus, LinkState, PeerStatus, Snapshot};
 use crate::supervise::publish::{self, uptime};
 use jiff::{SignedDuration, Timestamp};
@@ -27,7 +27,11 @@ pub struct Board {
 impl Board {
     /// A board with all peers of `config`, none of them served since `started`.
     pub fn new(config: &Config, started: Timestamp, now: Instant) -> Board {
-        let peers: Vec<PeerStatus> = config.peers.iter().map(|peer| unserved(peer, started)).collect();
+        let peers: Vec<PeerStatus> = config
+            .peers
+            .iter()
+            .map(|peer| PeerStatus::starting(peer.host.id.clone(), peer.wire, started))
+            .collect();
         let places = peers.iter().enumerate().map(|(place, status)| (status.peer.clone(), place)).collect();
         Board {
             common: publish::Board::new(started, &doing(config), now),
@@ -161,34 +165,6 @@ fn is_change(old: &PeerStatus, new: &PeerStatus) -> bool {
 /// All of it but the count.
 fn reason(away: &AwayStatus) -> (&str, &str, bool) {
     (&away.handler, &away.why, away.held.is_some())
-}
-
-fn unserved(peer: &Peer, since: Timestamp) -> PeerStatus {
-    PeerStatus {
-        peer: peer.host.id.clone(),
-        pid: 0,
-        state: LinkState::Starting,
-        since,
-        next_dial: None,
-        doing: "starting".to_owned(),
-        wire: peer.wire.as_str().to_owned(),
-        private: peer.wire.is_private(),
-        own_pin: None,
-        in_flight: 0,
-        done: 0,
-        lost: 0,
-        clients: 0,
-        delayed: 0,
-        delayed_bytes: 0,
-        oldest: None,
-        failed: 0,
-        corrupt: 0,
-        last_error: None,
-        last_error_at: None,
-        last_error_past: false,
-        last_log: String::new(),
-        away: Vec::new(),
-    }
 }
 
 #[cfg(test)]

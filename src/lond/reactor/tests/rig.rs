@@ -1,7 +1,7 @@
 //! A link child in a thread, and all that it is connected to.
 
 use super::super::*;
-use crate::config::{Allow, Config, Hosts, Lond, Role};
+use crate::config::{Allow, Config, fixture};
 use crate::supervise::control;
 use crate::supervise::signals::ToldToEnd;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -32,58 +32,19 @@ pub fn id(text: &str) -> HostId {
     HostId::new(text).unwrap()
 }
 
-pub fn host(text: &str) -> Host {
-    Host {
-        id: id(text),
-        domain: "msu".to_owned(),
-        role: Role("library".to_owned()),
-        name: format!("{text}.example"),
-        address: None,
-        line: 1,
-    }
-}
+pub use crate::config::fixture::host;
 
 impl Rig {
     pub fn new() -> Rig {
         let dir = TempDir::new().unwrap();
-        let at = |name: &str| dir.path().join(name);
-        let config = Config {
-            file: at("lonnet.toml"),
-            id: id("msul1"),
-            hosts: Hosts::default(),
-            hosts_file: at("hosts.tab"),
-            pins: crate::base::Pins::default(),
-            pins_file: at("hosts.pins"),
-            key_dir: at("keys"),
-            run_dir: dir.path().to_owned(),
-            spool_dir: at("delayed"),
-            log_dir: at("log"),
-            status_dir: at("status"),
-            user: None,
-            log_level: log::LevelFilter::Info,
-            peers: Vec::new(),
-            lond: Lond {
-                listen: Vec::new(),
-                classic: true,
-                max_opening: 64,
-                opening_timeout: PATIENCE,
-                max_line: 1024 * 1024,
-                heartbeat: Duration::from_secs(15),
-                heartbeat_missed: 3,
-                window: 4 << 20,
-                full_load: 2.0,
-                log_quota: 4 << 20,
-                drain_timeout: PATIENCE,
-            },
-            services: Vec::new(),
-            warnings: Vec::new(),
-            handlers: vec![crate::config::Handler {
-                name: "echo".to_owned(),
-                socket: at("echo.sock"),
-                allow: vec![Allow::Everyone],
-                timeout: PATIENCE,
-            }],
+        let echo = crate::config::Handler {
+            name: "echo".to_owned(),
+            socket: dir.path().join("echo.sock"),
+            allow: vec![Allow::Everyone],
+            timeout: PATIENCE,
         };
+        let run_dir = dir.path().to_owned();
+        let config = Config { run_dir, handlers: vec![echo], ..fixture::config(dir.path(), "msul1") };
         Rig { dir, config }
     }
 

@@ -1,0 +1,210 @@
+//! What a request costs in memory that is asked for, in the cores of both ends: a gate that counts
+//! and takes no time.
+//!
+//! A program's line goes through the broker to the frames of the secure wire, through the session
+//! at the other end to a handler that answers at once, and its answer goes back. The tunnel,
+//! sockets and files are left out: they are the same for every request. The bounds are what was
+//! measured: a change that raises one is looked at before the bound is.
+
+use lonnet::base::disk::FaultyDisk;
+use lonnet::base::line::Outgoing;
+use lonnet::config::{Peer, fixture};
+use lonnet::handler::Reply;
+use lonnet::lonc::broker::Broker;
+use lonnet::lonc::link::Now;
+use lonnet::lonc::session::ClientId;
+use lonnet::lonc::settings::{LinkKeys, LinkSettings};
+use lonnet::lond::secure::{Opening, Recalled, Recorder, Secure, Settings, Unrecorded, Wanted};
+use lonnet::lond::service::{Effect, Route, Service};
+use lonnet::spool::Spool;
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Allocations of one plain request, when each is answered before the next is sent.
+const PLAIN: u64 = 6;
+/// The same, when 64 are sent ahead.
+const PLAIN_AHEAD: u64 = 4;
+/// Of one critical request.
+const CRITICAL: u64 = 10;
+
+/// Requests that are made before it is counted, so that buffers have their size.
+const BEFORE: usize = 200;
+/// Requests that are counted.
+const COUNTED: usize = 640;
+
+struct Counting;
+
+thread_local! {
+    static COUNT: Cell<u64> = const { Cell::new(0) };
+}
+
+fn count() {
+    // A thread that ends may allocate when its counter is gone.
+    let _ = COUNT.try_with(|count| count.set(count.get() + 1));
+}
+
+// SAFETY: it hands everything to the system's allocator, and counts.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller keeps the promises of this very function.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        // SAFETY: the caller keeps the promises of this very function.
+        unsafe { System.dealloc(at, layout) }
+    }
+
+    unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: the caller keeps the promises of this very function.
+        unsafe { System.realloc(at, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// A record that takes everything.
+#[derive(Debug, Default)]
+struct Recorded;
+
+impl Recorder for Recorded {
+    fn open(&mut self, _: &str) -> Opening {
+        Opening::Open(0)
+    }
+    fn is_open(&self) -> bool {
+        true
+    }
+    fn recall(&mut self, _: &Wanted<'_>) -> Recalled {
+        Recalled::New
+    }
+    fn add(&mut self, _: &[&Unrecorded]) -> Result<(), String> {
+        Ok(())
+    }
+    fn close(&mut self) {}
+}
+
+/// A link between two cores, and one program.
+struct Rig {
+    broker: Broker<FaultyDisk>,
+    session: Secure<Recorded>,
+    program: ClientId,
+    now: Now,
+}
+
+impl Rig {
+    fn new() -> Rig {
+        let now = Now { mono: Instant::now(), wall: jiff::Timestamp::UNIX_EPOCH };
+        let peer = Peer { wire: lonnet::base::WireKind::Secure, ..fixture::peer("called") };
+        let spool = Spool::open(FaultyDisk::new(&[Path::new("/")]), Path::new("/delayed/called"), peer.spool);
+        let settings = LinkSettings {
+            id: fixture::host("caller").id,
+            peer,
+            longer: BTreeSet::new(),
+            keys: LinkKeys::None,
+            run_dir: PathBuf::new(),
+            spool_dir: PathBuf::from("/delayed"),
+            log_dir: PathBuf::new(),
+            log_level: log::LevelFilter::Off,
+        };
+        let mut broker = Broker::new(settings, spool, 7, now);
+        broker.turn(now);
+        broker.take_effects();
+        broker.link_connected(now);
+        let routes = vec![Route { name: "echo".to_owned(), allowed: true }];
+        let settings = Settings {
+            service: Service { id: fixture::host("called").id, caller: fixture::host("caller").id, routes },
+            max_line: 1 << 20,
+            window: 4 << 20,
+            heartbeat: Duration::from_secs(15),
+            heartbeat_missed: 3,
+            drain_timeout: Duration::from_secs(5),
+        };
+        let opening = now.mono + Duration::from_secs(10);
+        let session = Secure::new(settings, Recorded, opening, now.mono);
+        let program = broker.client_connected();
+        let mut rig = Rig { broker, session, program, now };
+        rig.carry();
+        assert!(rig.broker.link_is_up());
+        rig
+    }
+
+    /// Carries bytes until nothing moves.
+    fn carry(&mut self) {
+        loop {
+            self.broker.turn(self.now);
+            let mut moved = take(self.broker.link_out(), |bytes| self.session.push(bytes, self.now.mono));
+            while let Some(effect) = self.session.step(self.now.mono, true) {
+                if let Effect::Ask { ticket, request, .. } = effect {
+                    self.session.answer(ticket, Reply::Answer(&request));
+                }
+            }
+            if self.session.has_unrecorded() {
+                self.session.record(self.now.mono);
+            }
+            self.session.fill(self.now.mono);
+            moved |= take(self.session.outgoing(), |bytes| self.broker.link_received(bytes, self.now));
+            if !moved {
+                return;
+            }
+        }
+    }
+
+    /// Sends `count` times the line, and takes as many answers.
+    fn ask(&mut self, line: &str, count: usize) {
+        self.broker.client_sent(self.program, line.repeat(count).as_bytes());
+        self.carry();
+        let out = &mut self.broker.session(self.program).expect("it is connected").answers.out;
+        let answers = out.bytes().iter().filter(|byte| **byte == b'\n').count();
+        assert_eq!(answers, count, "{}", String::from_utf8_lossy(out.bytes()));
+        out.clear();
+        self.broker.client_read(self.program);
+        self.broker.take_touched();
+    }
+}
+
+/// Gives what is to be written to `to`.
+fn take(out: &mut Outgoing, to: impl FnOnce(&[u8])) -> bool {
+    if out.is_empty() {
+        return false;
+    }
+    to(out.bytes());
+    out.clear();
+    true
+}
+
+/// Allocations of one request, with `ahead` sent at once.
+fn cost(line: &str, ahead: usize) -> u64 {
+    let mut rig = Rig::new();
+    for _ in 0..BEFORE / ahead {
+        rig.ask(line, ahead);
+    }
+    let before = COUNT.get();
+    for _ in 0..COUNTED / ahead {
+        rig.ask(line, ahead);
+    }
+    (COUNT.get() - before).div_ceil(COUNTED as u64)
+}
+
+#[test]
+fn a_plain_request_asks_for_memory_no_more_often_than_it_did() {
+    assert_eq!(cost("echo:one\n", 1), PLAIN, "raised: why? lowered: lower the bound");
+    assert_eq!(cost("echo:one\n", 64), PLAIN_AHEAD, "raised: why? lowered: lower the bound");
+}
+
+#[test]
+fn a_critical_request_asks_for_memory_no_more_often_than_it_did() {
+    assert_eq!(cost("critical:echo:one\n", 1), CRITICAL, "raised: why? lowered: lower the bound");
+}
+
+#[test]
+fn what_is_asked_for_is_counted() {
+    let before = COUNT.get();
+    let kept: Vec<String> = (0..10).map(|number| number.to_string()).collect();
+    assert!(COUNT.get() - before >= kept.len() as u64);
+}
