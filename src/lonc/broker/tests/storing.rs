@@ -1,0 +1,238 @@
+//! What becomes of critical messages: stored, sent again, set aside, refused.
+
+use super::*;
+
+#[test]
+fn with_the_link_down_plain_requests_are_lost_and_critical_ones_stored_at_once() {
+    let mut rig = Rig::new();
+    rig.lose_link();
+    let id = rig.program(&["plain", "critical:log:1", "critical:encrypt:log:2"]);
+    assert_eq!(rig.got(id), ["con_lost", "con_delayed", "con_delayed"]);
+    assert_eq!(rig.broker.spool.waiting().messages, 2);
+}
+
+#[test]
+fn stored_messages_are_replayed_in_order_and_new_critical_ones_queue_behind_while_plain_ones_pass() {
+    let mut rig = Rig::new();
+    rig.lose_link();
+    let id = rig.program(&["critical:1", "critical:encrypt:2"]);
+    assert_eq!(rig.got(id).len(), 2);
+    rig.come_up();
+    let sealed = rig.sent();
+    assert_eq!(sealed[0], "1");
+    let cipher = Cipher::agree(&host("msul1").id, &host("msua1").id, BUILDKEY.as_bytes());
+    assert_eq!(cipher.open(sealed[1].as_bytes()).unwrap(), b"2");
+    rig.ask(id, &["critical:3", "plain"]);
+    assert_eq!(rig.got(id), ["con_delayed"]);
+    assert_eq!(rig.sent(), ["plain", "3"]);
+    rig.say(&["ok", "ok", "PLAIN", "ok"]);
+    assert_eq!(rig.got(id), ["PLAIN"]);
+    assert_eq!(rig.delivered(), ["1", "encrypt:2", "3"]);
+    assert!(rig.broker.spool.is_empty());
+    rig.ask(id, &["critical:4"]);
+    assert_eq!(rig.sent(), ["4"]);
+    rig.say(&["FOUR"]);
+    assert_eq!(rig.got(id), ["FOUR"]);
+    assert!(rig.delivered().is_empty());
+}
+
+#[test]
+fn a_lost_link_loses_plain_requests_in_flight_and_stores_critical_ones_in_the_order_they_were_sent() {
+    let mut rig = Rig::new();
+    rig.come_up();
+    let id = rig.program(&["critical:1", "plain", "critical:2"]);
+    let gone = rig.program(&["critical:3"]);
+    rig.broker.client_gone(gone);
+    rig.sent();
+    rig.lose_link();
+    assert_eq!(rig.got(id), ["con_delayed", "con_lost", "con_delayed"]);
+    rig.ask(id, &["critical:4"]);
+    assert_eq!(rig.got(id), ["con_delayed"]);
+    rig.come_up();
+    assert_eq!(rig.sent(), ["1", "2", "3", "4"]);
+    rig.say(&["ok"]);
+    rig.lose_link();
+    rig.come_up();
+    assert_eq!(rig.sent(), ["2", "3", "4"], "what was answered is not sent again");
+}
+
+/// On the classic wire, where a request has no sequence that would put it in its place.
+#[test]
+fn what_was_in_flight_is_stored_before_what_was_gathered_after_it_in_the_turn_in_which_the_link_is_lost() {
+    let mut rig = Rig::new();
+    rig.come_up();
+    let older = rig.program(&["critical:1", "critical:2"]);
+    assert_eq!(rig.sent(), ["1", "2"]);
+    let newer = rig.broker.client_connected();
+    for text in [b"3", b"4"] {
+        let slot = rig.broker.session(newer).unwrap().take_slot();
+        rig.broker.gather(Owner { client: newer, slot }, text);
+    }
+    rig.lose_link();
+    for id in [older, newer] {
+        assert_eq!(rig.got(id), ["con_delayed", "con_delayed"]);
+    }
+    rig.come_up();
+    assert_eq!(rig.sent(), ["1", "2", "3", "4"]);
+}
+
+#[test]
+fn an_overdue_critical_request_is_stored_and_its_late_answer_counts_as_its_delivery() {
+    let mut rig = Rig::new();
+    rig.come_up();
+    let first = rig.program(&["critical:slow"]);
+    rig.wait(250.0);
+    let second = rig.program(&["critical:behind"]);
+    rig.sent();
+    rig.wait(50.0);
+    assert_eq!(rig.got(first), ["con_delayed"]);
+    assert!(rig.got(second).is_empty(), "its own time is not over");
+    assert!(rig.sent().is_empty(), "what is in flight is not sent twice");
+    let third = rig.program(&["critical:newer"]);
+    assert_eq!(rig.got(third), ["con_delayed"], "it queues behind what is stored");
+    assert_eq!(rig.sent(), ["newer"]);
+    rig.say(&["LATE", "BEHIND", "ok"]);
+    assert_eq!(rig.got(second), ["BEHIND"]);
+    assert_eq!(rig.delivered(), ["slow", "newer"]);
+    assert!(rig.broker.spool.is_empty());
+}
+
+#[test]
+fn what_was_stored_as_a_precaution_is_sent_first_with_the_next_link() {
+    let mut rig = Rig::new();
+    rig.come_up();
+    let first = rig.program(&["critical:1"]);
+    rig.wait(250.0);
+    let second = rig.program(&["critical:2"]);
+    rig.wait(50.0);
+    let third = rig.program(&["critical:3"]);
+    rig.sent();
+    rig.lose_link();
+    assert_eq!(rig.got(second), ["con_delayed"]);
+    assert_eq!((rig.got(first).len(), rig.got(third).len()), (1, 1));
+    rig.come_up();
+    assert_eq!(rig.sent(), ["1", "2", "3"]);
+}
+
+#[test]
+fn a_rejected_stored_message_is_set_aside_and_the_next_follows() {
+    let mut rig = Rig::new();
+    rig.lose_link();
+    let id = rig.program(&["critical:a", "critical:b", "critical:c", "critical:d"]);
+    rig.got(id);
+    rig.come_up();
+    rig.say(&["refused", "unknown_cmd", "", "error:busy"]);
+    assert_eq!(rig.delivered(), ["d"]);
+    let waiting = rig.broker.spool.waiting();
+    assert_eq!((waiting.messages, waiting.failed), (0, 3));
+}
+
+#[test]
+fn a_full_spool_says_con_failed_and_the_status_says_why() {
+    let mut peer = peer();
+    peer.spool.messages = 2;
+    let mut rig = Rig::with(peer);
+    rig.lose_link();
+    let id = rig.program(&["critical:1", "critical:2", "critical:3"]);
+    assert_eq!(rig.got(id), ["con_delayed", "con_delayed", "con_failed"]);
+    assert!(rig.broker.status(rig.now).last_error.is_some_and(|error| !error.is_empty()));
+}
+
+#[test]
+fn a_spool_that_stays_full_is_told_once_a_minute_not_once_a_request() {
+    let mut peer = peer();
+    peer.spool.messages = 0;
+    let mut rig = Rig::with(peer);
+    rig.lose_link();
+    rig.broker.take_changed();
+    let mut told = 0;
+    let mut id = rig.program(&["critical:first"]);
+    assert!(rig.broker.take_changed());
+    for _ in 0..100 {
+        id = rig.program(&["critical:again"]);
+        told += usize::from(rig.broker.take_changed());
+    }
+    assert_eq!(rig.got(id), ["con_failed"]);
+    assert_eq!(told, 0);
+    rig.now.mono += Duration::from_secs(60);
+    rig.program(&["critical:again"]);
+    assert!(rig.broker.take_changed());
+}
+
+#[test]
+fn a_flood_of_critical_requests_does_not_keep_the_backlog_of_an_outage_from_shrinking() {
+    let mut peer = peer();
+    peer.spool.messages = 100_000;
+    let mut rig = Rig::with(peer);
+    rig.lose_link();
+    let programs: Vec<ClientId> = (0..50).map(|_| rig.program(&[])).collect();
+    for round in 0..60 {
+        for &id in &programs {
+            rig.ask(id, &[&format!("critical:{round}")]);
+            assert_eq!(rig.got(id), ["con_delayed"]);
+        }
+    }
+    rig.come_up();
+    let plain = rig.program(&[]);
+    // Each program sends its next request as soon as it is answered; the peer answers 64 a round.
+    let mut asked: Vec<bool> = vec![false; programs.len()];
+    let mut backlog = Vec::new();
+    let mut longest_hold = 0;
+    for round in 0..400 {
+        rig.wait(0.01);
+        for (at, &id) in programs.iter().enumerate() {
+            if !rig.got(id).is_empty() {
+                asked[at] = false;
+            }
+            if !asked[at] {
+                asked[at] = true;
+                rig.ask(id, &["critical:flood"]);
+            }
+        }
+        longest_hold = longest_hold.max(asked.iter().filter(|waits| **waits).count());
+        rig.ask(plain, &["plain"]);
+        let sent = rig.sent();
+        assert!(sent.contains(&"plain".to_owned()), "plain requests of others pass");
+        rig.say(&vec!["ok"; sent.len()]);
+        assert_eq!(rig.got(plain), ["ok"]);
+        if round % 50 == 0 {
+            backlog.push(rig.broker.spool.waiting().messages);
+        }
+        if rig.broker.spool.is_empty() {
+            break;
+        }
+    }
+    assert!(longest_hold > 0, "the flood was held back");
+    assert!(rig.broker.spool.is_empty(), "the backlog at every 50th round: {backlog:?}");
+    rig.ask(programs[0], &["critical:direct"]);
+}
+
+#[test]
+fn a_critical_request_is_not_held_back_for_long_when_the_peer_is_stuck() {
+    let mut peer = peer();
+    peer.spool.messages = 100_000;
+    let mut rig = Rig::with(peer);
+    rig.lose_link();
+    let id = rig.program(&["critical:1"]);
+    rig.got(id);
+    rig.come_up();
+    let mut stored = 0;
+    loop {
+        rig.ask(id, &["critical:x"]);
+        if rig.got(id).is_empty() {
+            break;
+        }
+        stored += 1;
+        assert!(stored < 10_000, "the supply has an end");
+    }
+    rig.ask(id, &["behind"]);
+    rig.wait(0.9);
+    assert!(rig.got(id).is_empty());
+    rig.wait(0.2);
+    assert_eq!(rig.got(id), ["con_delayed"]);
+    assert!(rig.sent().contains(&"behind".to_owned()));
+    let held = rig.program(&["critical:y"]);
+    rig.lose_link();
+    rig.turn();
+    assert_eq!(rig.got(held), ["con_delayed"], "with the link down there is nothing to wait for");
+}
