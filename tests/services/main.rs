@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test program: what fails, fails the test")]
 
+#[path = "../common/wait.rs"]
+#[allow(dead_code, reason = "of it this program needs one thing")]
+mod wait;
 mod world;
 
 use lonnet::owner::Owner;

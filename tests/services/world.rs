@@ -1,5 +1,6 @@
 //! A folder with a configuration, a service of a few lines, and a `lonsvc` that runs on it.
 
+use crate::wait;
 use lonnet::status::{ServiceState, ServiceStatus, ServicesSnapshot};
 use lonnet::supervise::restart::LIFE_VARIABLE;
 use nix::sys::signal::{Signal, kill};
@@ -10,7 +11,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// How long anything may take before a test fails.
@@ -95,18 +96,11 @@ impl World {
     /// Waits for the end of `lonsvc`.
     pub fn ended(&mut self) -> ExitStatus {
         let mut child = self.running.take().unwrap();
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            if let Some(status) = child.try_wait().unwrap() {
-                return status;
-            }
-            if Instant::now() > deadline {
-                child.kill().unwrap();
-                child.wait().unwrap();
-                panic!("lonsvc did not end; its log:\n{}", self.log());
-            }
-            pause();
-        }
+        wait::within(PATIENCE, || child.try_wait().unwrap()).unwrap_or_else(|| {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            panic!("lonsvc did not end; its log:\n{}", self.log());
+        })
     }
 
     pub fn lon(&self, arguments: &[&str]) -> Output {
@@ -154,12 +148,8 @@ impl World {
     }
 
     pub fn wait(&self, what: &str, mut done: impl FnMut(&World) -> bool) {
-        let deadline = Instant::now() + PATIENCE;
-        while !done(self) {
-            let (log, status) = (self.log(), self.snapshot());
-            assert!(Instant::now() < deadline, "waited in vain until {what}; the log:\n{log}\n{status:?}");
-            pause();
-        }
+        let so = wait::within(PATIENCE, || done(self).then_some(()));
+        assert!(so.is_some(), "waited in vain until {what}; the log:\n{}\n{:?}", self.log(), self.snapshot());
     }
 }
 
@@ -168,20 +158,12 @@ impl Drop for World {
         if let Some(mut child) = self.running.take() {
             // QUIT takes its programs along, also those that hang.
             let _ = kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGQUIT);
-            let deadline = Instant::now() + Duration::from_secs(5);
-            while child.try_wait().unwrap().is_none() && Instant::now() < deadline {
-                pause();
-            }
+            let _ = wait::within(Duration::from_secs(5), || child.try_wait().unwrap());
             // One that was reaped is not there to be killed.
             let _ = child.kill();
             child.wait().unwrap();
         }
     }
-}
-
-/// Between two looks at a condition.
-pub fn pause() {
-    std::thread::sleep(Duration::from_millis(5));
 }
 
 pub fn is_alive(pid: u32) -> bool {

@@ -23,6 +23,8 @@ mod recorder;
 mod sabotage;
 mod scenario;
 mod supervisor;
+mod traffic;
+mod trouble;
 mod watch;
 mod wiretap;
 mod world;

@@ -7,15 +7,14 @@ use crate::child::{Child, Locks};
 use crate::disk::{Life, SimDisk};
 use crate::ledger::{Attempt, Checked, HANDLERS, Kind, Ledger, Manner, Plan};
 use crate::link::{LinkInput, LinkProcess};
-use crate::net::{Conn, End, Fate, Time};
+use crate::net::{Conn, Time};
 use crate::program::Program;
 use crate::sabotage::Sabotage;
 use crate::scenario::*;
 use crate::supervisor::Supervisor;
-use crate::wiretap::{Mistaken, Names, PORTION};
-use lonnet::base::disk::{Fault, FaultyDisk, Keep};
+use crate::wiretap::{Names, PORTION};
+use lonnet::base::disk::FaultyDisk;
 use lonnet::lonc::link::Now;
-use lonnet::lonc::turn::Dialled;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 use std::path::Path;
@@ -91,11 +90,11 @@ pub struct World {
     pub children: Vec<Option<Child>>,
     pub conns: Vec<Conn>,
     /// Deliveries that are planned.
-    planned: HashSet<(usize, bool, Time)>,
+    pub planned: HashSet<(usize, bool, Time)>,
     pub jobs: Vec<Job>,
     pub ledger: Ledger,
     /// From, to, until.
-    partitions: Vec<(usize, usize, Time)>,
+    pub partitions: Vec<(usize, usize, Time)>,
     pub replace_later: Vec<usize>,
     pub pids: u32,
     pub names: Names,
@@ -426,270 +425,6 @@ impl World {
         }
     }
 
-    // The network.
-
-    /// Plans the deliveries of a connection.
-    pub fn plan(&mut self, conn: usize) {
-        for called in [false, true] {
-            let end = if called { End::Called } else { End::Caller };
-            let due = self.conns[conn].input(end).travelling.front().map(|(due, _)| *due);
-            if let Some(due) = due
-                && self.planned.insert((conn, called, due))
-            {
-                self.at(due, Event::Deliver(conn, called));
-            }
-        }
-    }
-
-    fn parted(&self, from: usize, to: usize) -> Option<Time> {
-        let parted =
-            self.partitions.iter().filter(|(a, b, until)| *a == from && *b == to && *until > self.now);
-        parted.map(|(_, _, until)| *until).max()
-    }
-
-    fn deliver(&mut self, conn: usize, called: bool) -> Checked {
-        self.planned.retain(|(of, to, due)| *of != conn || *to != called || *due > self.now);
-        let end = if called { End::Called } else { End::Caller };
-        let (caller, called_host) = (self.conns[conn].caller, self.conns[conn].called);
-        let (from, to) = if called { (caller, called_host) } else { (called_host, caller) };
-        if let Some(until) = self.parted(from, to) {
-            // The kernels send it again until it passes.
-            self.at(until + 200 * MILLI, Event::Deliver(conn, called));
-            return Ok(());
-        }
-        let any = self.conns[conn].deliver(end, self.now);
-        self.plan(conn);
-        if !any {
-            return Ok(());
-        }
-        match end {
-            End::Called => {
-                match self.children.iter().position(|c| c.as_ref().is_some_and(|c| c.conn == Some(conn))) {
-                    Some(child) => self.child_turn(child),
-                    None => Ok(()),
-                }
-            }
-            End::Caller => match self.links.iter().position(|link| link.conn == Some(conn)) {
-                Some(link) => self.link_step(link, LinkInput::Turn),
-                None => Ok(()),
-            },
-        }
-    }
-
-    /// The other end has read, so there is room: whoever waits to write is woken.
-    pub fn room_made(&mut self, conn: usize, writer: End) {
-        let at = self.now + 100;
-        match writer {
-            End::Caller => {
-                if let Some(link) = self.links.iter().position(|link| link.conn == Some(conn)) {
-                    self.wake_link(link, at);
-                }
-            }
-            End::Called => {
-                if let Some(child) =
-                    self.children.iter().position(|c| c.as_ref().is_some_and(|c| c.conn == Some(conn)))
-                {
-                    self.wake_child(child, at);
-                }
-            }
-        }
-    }
-
-    pub fn wake_link(&mut self, link: usize, at: Time) {
-        if self.links[link].wake.is_none_or(|planned| planned > at) {
-            self.links[link].wake = Some(at);
-            self.at(at, Event::WakeLink(link));
-        }
-    }
-
-    pub fn wake_child(&mut self, child: usize, at: Time) {
-        let Some(it) = self.children[child].as_mut() else { return };
-        if it.wake.is_none_or(|planned| planned > at) {
-            it.wake = Some(at);
-            self.at(at, Event::WakeChild(child));
-        }
-    }
-
-    pub fn close(&mut self, conn: usize, end: End, reset: bool) {
-        let (now, random) = (self.now, &mut self.random);
-        self.conns[conn].close(end, reset, now, random);
-        self.plan(conn);
-    }
-
-    fn dialled(&mut self, link: usize, dial: u64) -> Checked {
-        let it = &self.links[link];
-        if it.dial != dial || it.process.is_none() || it.conn.is_some() {
-            return Ok(());
-        }
-        let (caller, mut called, secure) = (it.host, it.peer, it.secure);
-        let mut mistaken = None;
-        if let Some((of_called, _)) = it.mistaken.filter(|(_, until)| secure && *until > self.now) {
-            let known =
-                |other| self.scenario.links.iter().any(|(from, to, _)| (*from, *to) == (caller, other));
-            if of_called {
-                // One that this host has no other link with: its own address may lead back to itself.
-                mistaken = Some(Mistaken::Called(called));
-                called = (0..self.hosts.len()).find(|&it| it != called && !known(it)).unwrap_or(caller);
-            } else {
-                mistaken = (0..3).find(|&other| other != caller && other != called).map(Mistaken::Caller);
-            }
-        }
-        if self.parted(caller, called).is_some()
-            || self.parted(called, caller).is_some()
-            || !self.hosts[called].up
-        {
-            // Nothing comes back; the caller's own deadline ends it.
-            return Ok(());
-        }
-        if self.hosts[called].listens_at > self.now {
-            return self.link_step(link, LinkInput::Dialled(Dialled::Failed("refused".to_owned())));
-        }
-        let mut fate = None;
-        if self.now < FAULTS_END {
-            let breaks = self.random.u32(..100) < self.scenario.breaking_percent;
-            let swallows = self.random.u32(..100) < self.scenario.swallowing_percent;
-            if breaks || swallows {
-                let from = if self.random.bool() { End::Caller } else { End::Called };
-                let bytes = self.random.usize(1..3000);
-                let one_way = self.random.bool();
-                fate = Some(Fate { from, bytes, silent: !breaks, one_way });
-            }
-        }
-        let conn = self.conns.len();
-        self.conns.push(Conn::new(caller, called, self.scenario.capacity, self.scenario.delay, fate, secure));
-        if let Some(wiretap) = &mut self.conns[conn].wiretap {
-            wiretap.mistaken = mistaken;
-        }
-        self.links[link].conn = Some(conn);
-        self.accept(conn, caller, called, secure);
-        self.link_step(link, LinkInput::Dialled(Dialled::Connected))
-    }
-
-    // Faults.
-
-    fn trouble(&mut self, trouble: Trouble) -> Checked {
-        match trouble {
-            Trouble::KillLink(link, None) => self.end_link(link)?,
-            Trouble::KillLink(link, fuse) => {
-                if let Some((_, life)) = &self.links[link].process {
-                    life.fuse.set(fuse);
-                }
-            }
-            Trouble::KillChild(host, fuse) => {
-                let alive: Vec<usize> = self.children_of(host);
-                if !alive.is_empty() {
-                    let child = alive[self.random.usize(..alive.len())];
-                    match (fuse, &self.children[child]) {
-                        (Some(_), Some(it)) => it.life.fuse.set(fuse),
-                        (None, _) | (_, None) => self.kill_child(child)?,
-                    }
-                }
-            }
-            Trouble::DrainLink(link) => return self.link_step(link, LinkInput::Drain),
-            Trouble::DrainChildren(host) => {
-                for child in self.children_of(host) {
-                    self.finish_child(child, lonnet::lond::Reason::Drained)?;
-                }
-            }
-            Trouble::ListenerDown(host, time) => {
-                self.hosts[host].listens_at = (self.now + time).min(FAULTS_END);
-                for child in self.children_of(host) {
-                    self.finish_child(child, lonnet::lond::Reason::Orphaned)?;
-                }
-            }
-            Trouble::MachineDies(host) => self.machine_dies(host)?,
-            Trouble::DiskFails(host, operation, errno) => {
-                let disk = &self.hosts[host].disk;
-                disk.plan(disk.operations().len() + operation, Fault::Fail(errno));
-                self.disk_trouble(host);
-                self.at(FAULTS_END, Event::DiskWell(host));
-            }
-            Trouble::DiskDies(host, operation, bytes) => {
-                let disk = &self.hosts[host].disk;
-                disk.plan(disk.operations().len() + operation, Fault::Torn(bytes));
-                self.disk_trouble(host);
-                self.at(FAULTS_END, Event::DiskWell(host));
-            }
-            Trouble::DiskSick(host, time, errno) => {
-                let disk = &self.hosts[host].disk;
-                disk.plan(disk.operations().len(), Fault::FailFrom(errno));
-                self.disk_trouble(host);
-                self.at((self.now + time).min(FAULTS_END), Event::DiskWell(host));
-            }
-            Trouble::DiskFull(host, time) => {
-                self.hosts[host].disk.set_free_space(1000);
-                self.disk_trouble(host);
-                self.at((self.now + time).min(FAULTS_END), Event::DiskWell(host));
-            }
-            Trouble::Partition(from, to, time) => {
-                let until = (self.now + time).min(FAULTS_END);
-                self.partitions.push((from, to, until));
-                if self.random.bool() {
-                    self.partitions.push((to, from, until));
-                }
-            }
-            Trouble::Cut(host, silent) => {
-                let open = |(number, link): (usize, &LinkProcess)| (link.host == host).then_some(number);
-                let links: Vec<usize> = self.links.iter().enumerate().filter_map(open).collect();
-                for link in links {
-                    let Some(conn) = self.links[link].conn else { continue };
-                    if silent {
-                        self.conns[conn].to_called.swallows = true;
-                        self.conns[conn].to_caller.swallows = true;
-                    } else {
-                        self.close(conn, End::Called, true);
-                        let (now, random) = (self.now, &mut self.random);
-                        // The called side hears of it in its own time.
-                        self.conns[conn].close(End::Caller, true, now, random);
-                        self.plan(conn);
-                    }
-                }
-            }
-            Trouble::Probe(link) => return self.probe(link),
-            Trouble::Hup(host) => return self.hup(host),
-            Trouble::Reload(link, other_wire) => {
-                self.links[link].other_wire =
-                    other_wire && self.hosts[self.links[link].host].supervisor.is_some();
-                return self.replace(link);
-            }
-            Trouble::KillSupervisor(host) => return self.kill_supervisor(host),
-            Trouble::HandlerDies(host) => return self.handler_dies(host),
-            Trouble::HandlerAway(host, handler, time) => {
-                // It goes with what it was given; what is passed on to it from now on is not taken.
-                let back = (self.now + time).min(FAULTS_END);
-                self.hosts[host].away_until[handler] = back;
-                self.handler_dies(host)?;
-                let found = self.random.u64(..SECOND);
-                self.at(back + found, Event::HandlerBack(host, handler));
-                for child in self.children_of(host) {
-                    self.child_turn(child)?;
-                }
-            }
-            Trouble::WipeSpool(link) => {
-                self.links[link].wiped = true;
-                return self.end_link(link);
-            }
-            Trouble::WipeRecord(host) => return self.wipe_record(host),
-            Trouble::Mistaken(link, called, time) => {
-                self.links[link].mistaken = Some((called, (self.now + time).min(FAULTS_END)));
-                // The next connection is one.
-                if let Some(conn) = self.links[link].conn {
-                    self.close(conn, End::Called, true);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// From now on this host's brokers may refuse what they should store.
-    fn disk_trouble(&mut self, host: usize) {
-        for (number, program) in self.programs.iter().enumerate() {
-            if self.links[program.link()].host == host {
-                self.ledger.may_be_refused.insert(number);
-            }
-        }
-    }
-
     pub fn children_of(&self, host: usize) -> Vec<usize> {
         let of = |(number, child): (usize, &Option<Child>)| {
             child.as_ref().filter(|child| child.host == host).map(|_| number)
@@ -697,87 +432,7 @@ impl World {
         self.children.iter().enumerate().filter_map(of).collect()
     }
 
-    /// Power is lost: every process is gone, and what was not synced perhaps too.
-    pub fn machine_dies(&mut self, host: usize) -> Checked {
-        if !std::mem::replace(&mut self.hosts[host].up, false) {
-            return Ok(());
-        }
-        self.hosts[host].supervisor = None;
-        let silent = self.random.bool();
-        for conn in &mut self.conns {
-            if silent && (conn.caller == host || conn.called == host) {
-                conn.to_called.swallows = true;
-                conn.to_caller.swallows = true;
-            }
-        }
-        for link in 0..self.links.len() {
-            if self.links[link].host == host {
-                self.links[link].next_pid = None;
-                self.lose_passage(link);
-                self.end_link(link)?;
-            }
-        }
-        for child in self.children_of(host) {
-            self.kill_child(child)?;
-        }
-        for job in self.jobs.iter_mut().filter(|job| job.host == host) {
-            job.alive = false;
-        }
-        self.machine_died = true;
-        self.after(SECOND / 10, 5 * SECOND, Event::MachineUp(host));
-        Ok(())
-    }
-
-    fn machine_up(&mut self, host: usize) {
-        let keep = match self.random.u32(..4) {
-            0 => Keep::Nothing,
-            1 => Keep::All,
-            _ => Keep::Some(self.random.u64(..)),
-        };
-        self.hosts[host].disk.restart(keep);
-        self.hosts[host].up = true;
-        self.after(0, SECOND, Event::SupervisorUp(host));
-    }
-
-    /// A spool that was removed while no process had it.
-    pub fn wipe_spool(&mut self, link: usize) {
-        let (host, peer) = (self.links[link].host, self.links[link].peer);
-        let senders = self.senders(link);
-        self.ledger.give_up_unsent(&senders);
-        let dir = format!("/spool/h{peer}");
-        let epoch = self.hosts[host].disk.files().get(Path::new(&format!("{dir}/epoch"))).cloned();
-        self.hosts[host].disk.take_away(Path::new(&dir));
-        if let Some(epoch) = epoch.filter(|_| self.sabotage == Sabotage::EpochReused) {
-            self.hosts[host].disk.put(Path::new(&format!("{dir}/epoch")), &first_epoch_file(&epoch));
-        }
-    }
-
-    fn wipe_record(&mut self, host: usize) -> Checked {
-        if !self.hosts[host].up {
-            return Ok(());
-        }
-        for child in self.children_of(host) {
-            self.kill_child(child)?;
-        }
-        self.hosts[host].disk.take_away(Path::new("/spool/.received"));
-        self.settled.retain(|(_, called, _), _| *called != host);
-        for link in 0..self.links.len() {
-            if self.links[link].peer == host {
-                let senders = self.senders(link);
-                self.ledger.forget_runs(&senders);
-            }
-        }
-        Ok(())
-    }
-
     pub fn disk(&self, host: usize, life: &Rc<Life>) -> SimDisk {
         SimDisk { disk: self.hosts[host].disk.clone(), life: life.clone(), sabotage: self.sabotage }
     }
-}
-
-/// An epoch file with the same epoch and nothing reserved, as a spool that was wiped and forgot to begin anew would have it.
-fn first_epoch_file(found: &[u8]) -> Vec<u8> {
-    let epoch = String::from_utf8_lossy(&found[..32.min(found.len())]).into_owned();
-    let text = format!("{epoch} {:020}", 1);
-    format!("{text} {:08x}\n", crc32fast::hash(text.as_bytes())).into_bytes()
 }
