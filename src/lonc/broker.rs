@@ -11,39 +11,36 @@
 
 mod away;
 mod delivery;
+mod draining;
 mod handing;
 mod held;
+mod report;
 mod sending;
+mod serving;
 #[cfg(test)]
 pub(super) mod tests;
 
 use super::link::{Action, Event, Link, Now};
 use super::pending::{Entry, Owner, Pending, Purpose};
 use super::protocol::{Message, Terms};
-use super::request::{self, Request};
 use super::session::{ClientId, Session};
 use super::sessions::{Admission, Hoarder, Sessions};
 use super::settings::LinkSettings;
-use crate::base::line::Line;
 use crate::base::log_quota::Repeats;
 use crate::base::{HostId, WireKind};
 use crate::spool::{Disk, Spool};
-use crate::status::{LinkState, PeerStatus};
+use crate::status::LinkState;
 use away::Away;
 use delivery::Store;
 use handing::Handing;
 use held::Held;
-use sending::{Kept, Sender, answer_to, enqueue};
+use sending::{answer_to, enqueue};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 /// How long the programs wait for a dial to end before they are answered `con_lost`, when the child is new or the peer
 /// has asked to be dialled anew: long enough that a restart of either end is not seen by them.
 const DIAL_GRACE: Duration = Duration::from_secs(1);
-/// Requests of one program that are taken before it is another's turn.
-const QUANTUM: usize = 32;
-/// Bytes of critical requests gathered for one sync.
-const STORE_BATCH: usize = 4 << 20;
 /// Bytes of requests that were taken and are not answered, wherever they are; at this mark no more are taken. One may go
 /// beyond it.
 const MAX_TAKEN_BYTES: usize = 4 << 20;
@@ -66,14 +63,6 @@ pub enum Effect {
         /// In the form in which it was stored.
         request: Vec<u8>,
     },
-}
-
-/// What becomes of a program's request right now.
-enum Verdict {
-    /// It is on its way; its slot is filled later.
-    Wait,
-    /// It is answered by us.
-    Answer(Vec<u8>),
 }
 
 /// How long programs wait for a dial.
@@ -125,7 +114,7 @@ pub struct Broker<D: Disk> {
     draining: Option<Instant>,
     /// The programs go to the next child.
     handing: Option<Handing>,
-    /// That time has passed: what a program has not read by now it will not get.
+    /// The time of `draining` has passed: what a program has not read by now it will not get.
     forced: bool,
     counters: Counters,
     spool_error: Option<(String, Now)>,
@@ -331,22 +320,6 @@ impl<D: Disk> Broker<D> {
         self.take_in_at = Some(now.mono);
     }
 
-    /// Takes no more requests than have been read, closes the programs' connections, and ends when these are answered or `drain_timeout` is over.
-    pub fn drain(&mut self, now: Now) {
-        self.drain_by(now.mono + self.drain_timeout);
-    }
-
-    fn drain_by(&mut self, deadline: Instant) {
-        if self.draining.is_none() {
-            self.draining = Some(deadline);
-            self.changed = true;
-            self.grace = None;
-            for id in self.sessions.ids() {
-                self.client_closed_input(id);
-            }
-        }
-    }
-
     // What the reactor does then.
 
     /// Carries on with everything that can be carried on with. To be called once a turn, after what happened was told.
@@ -435,56 +408,6 @@ impl<D: Disk> Broker<D> {
         .min()
     }
 
-    /// Whether there is news for the supervisor since the last call.
-    pub fn take_changed(&mut self) -> bool {
-        std::mem::take(&mut self.changed)
-    }
-
-    /// What there is to tell.
-    pub fn status(&mut self, now: Now) -> PeerStatus {
-        let waiting = self.spool.waiting();
-        self.reported = (waiting.messages, waiting.failed, waiting.corrupt);
-        self.reported_at = now.mono;
-        let last_error = match (self.link.last_error(), &self.spool_error) {
-            (Some(link), Some(spool)) => Some(if spool.1.mono > link.1.mono { spool } else { link }),
-            (link, spool) => link.or(spool.as_ref()),
-        };
-        let draining = self.draining.is_some();
-        PeerStatus {
-            peer: self.peer.clone(),
-            pid: std::process::id(),
-            state: if draining { LinkState::Draining } else { self.link.state() },
-            since: self.link.since().told(now),
-            next_dial: if draining { None } else { self.link.next_dial(now) },
-            doing: if draining {
-                "answering what is there, then ending".into()
-            } else {
-                self.link.doing(now)
-            },
-            wire: match self.wire {
-                WireKind::Classic => "classic".to_owned(),
-                WireKind::Secure => "secure".to_owned(),
-            },
-            private: self.wire == WireKind::Secure,
-            // The reactor has the key.
-            own_pin: None,
-            in_flight: self.pending.len() as u64,
-            done: self.counters.done,
-            lost: self.counters.lost,
-            clients: self.sessions.len() as u64,
-            delayed: waiting.messages,
-            delayed_bytes: waiting.bytes,
-            oldest: waiting.oldest,
-            failed: waiting.failed,
-            corrupt: waiting.corrupt,
-            last_error: last_error.map(|(text, _)| text.clone()),
-            last_error_at: last_error.map(|(_, at)| at.told(now)),
-            last_error_past: !draining && last_error.is_some_and(|(_, at)| self.link.is_past(*at)),
-            last_log: crate::base::logging::last_line(),
-            away: self.away.status(now, |command| self.spool.held(command)),
-        }
-    }
-
     // Within.
 
     fn keep_time(&mut self, now: Now) {
@@ -563,119 +486,8 @@ impl<D: Disk> Broker<D> {
         self.pending.bytes() + self.stores_bytes + self.held.bytes()
     }
 
-    /// Takes the programs' lines, some of each in turn.
-    fn serve(&mut self, now: Now) {
-        while !self.blocked(now) && self.stores_bytes < STORE_BATCH {
-            let Some(id) = self.queue.pop_front() else { return };
-            let Broker {
-                sessions,
-                link,
-                pending,
-                spool,
-                stores,
-                stores_bytes,
-                counters,
-                queue,
-                held,
-                away,
-                ..
-            } = self;
-            let may_hold = self.draining.is_none();
-            let Some(session) = sessions.get(id) else { continue };
-            session.queued = false;
-            let mut exit = false;
-            for _ in 0..QUANTUM {
-                let taken = pending.bytes() + *stores_bytes + held.bytes();
-                if !session.can_serve() || taken >= MAX_TAKEN_BYTES || (link.is_up() && pending.full()) {
-                    break;
-                }
-                let request = match session.reader.next_line() {
-                    None => {
-                        session.has_lines = false;
-                        break;
-                    }
-                    Some(Line::TooLong) => Request::Bad("line too long"),
-                    Some(Line::Whole(line)) => request::parse(line),
-                };
-                let slot = match request {
-                    Request::Blank => continue,
-                    Request::Forward(_) | Request::CloseConnectionExit | Request::Bad(_) => {
-                        session.answers.owe(())
-                    }
-                };
-                let verdict = match request {
-                    Request::Forward(forward) => {
-                        let owner = Owner { client: id, slot };
-                        let stores_empty = stores.is_empty();
-                        match (Sender { link, pending, spool, away }).forward(
-                            forward,
-                            owner,
-                            stores_empty,
-                            now,
-                        ) {
-                            Kept::Sent => Verdict::Wait,
-                            Kept::Lost => {
-                                counters.lost += 1;
-                                Verdict::Answer(CON_LOST.to_vec())
-                            }
-                            Kept::Refused(why) => {
-                                counters.lost += 1;
-                                Verdict::Answer(format!("error:{why}").into_bytes())
-                            }
-                            Kept::ToStore if may_hold && link.is_up() && held.must_wait() => {
-                                held.hold(owner, forward.text, now);
-                                session.holding = true;
-                                Verdict::Wait
-                            }
-                            kept @ (Kept::ToStore | Kept::ToStoreForHandler) => {
-                                if link.is_up() && matches!(kept, Kept::ToStore) {
-                                    held.spend();
-                                }
-                                *stores_bytes += forward.text.len();
-                                let request = forward.text.into();
-                                stores.push(Store { owner: Some(owner), sequence: None, request });
-                                Verdict::Wait
-                            }
-                        }
-                    }
-                    Request::CloseConnectionExit => {
-                        exit = true;
-                        Verdict::Answer(b"ok".to_vec())
-                    }
-                    Request::Bad(why) => {
-                        counters.lost += 1;
-                        Verdict::Answer(format!("error:{why}").into_bytes())
-                    }
-                    Request::Blank => Verdict::Wait,
-                };
-                if let Verdict::Answer(answer) = verdict {
-                    session.answer(slot, &answer);
-                }
-            }
-            if session.can_serve() {
-                session.queued = true;
-                queue.push_back(id);
-            }
-            self.touched.push(id);
-            sessions.weigh(id);
-            if exit {
-                log::info!("close_connection_exit: ending");
-                self.drain_by(now.mono);
-                self.link_event(Event::Stop, now);
-            }
-        }
-    }
-
     /// Fills a program's slot, if the program is still there.
     fn answer(&mut self, owner: Owner, answer: &[u8]) {
         answer_to(owner, answer, &mut self.sessions, &mut self.queue, &mut self.touched);
-    }
-
-    fn end_drain(&mut self, now: Now) {
-        // Stored messages in flight are waited for too, so that they need not be sent again.
-        if self.draining.is_some() && self.pending.is_empty() && self.queue.is_empty() && self.held.is_empty()
-        {
-            self.link_event(Event::Stop, now);
-        }
     }
 }

@@ -108,7 +108,8 @@ impl World {
             let known =
                 |other| self.scenario.links.iter().any(|(from, to, _)| (*from, *to) == (caller, other));
             if of_called {
-                // One that this host has no other link with: its own address may lead back to itself.
+                // One that this host has no other link with: its own address may lead back to
+                // itself.
                 mistaken = Some(Mistaken::Called(called));
                 called = (0..self.hosts.len()).find(|&it| it != called && !known(it)).unwrap_or(caller);
             } else {

@@ -219,7 +219,7 @@ fn a_program_with_thousands_of_requests_ahead_does_not_keep_another_waiting() {
     rig.turn();
     let sent = rig.sent();
     let place = sent.iter().position(|line| line == "modest").expect("it was sent");
-    assert!(place <= QUANTUM, "{place}");
+    assert!(place <= serving::QUANTUM, "{place}");
     assert!(sent.len() < 5000, "the window is bounded");
     let mut answered = 0;
     let mut waiting = sent;

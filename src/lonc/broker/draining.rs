@@ -1,0 +1,36 @@
+//! The broker's part when the child is to end for good: what was read is still answered, for a while.
+//!
+//! Where the next child goes on with the programs see `handing`.
+
+use super::Broker;
+use crate::lonc::link::{Event, Now};
+use crate::spool::Disk;
+use std::time::Instant;
+
+impl<D: Disk> Broker<D> {
+    /// Takes no more requests than have been read, closes the programs' connections, and ends when
+    /// these are answered or `drain_timeout` is over.
+    pub fn drain(&mut self, now: Now) {
+        self.drain_by(now.mono + self.drain_timeout);
+    }
+
+    pub(super) fn drain_by(&mut self, deadline: Instant) {
+        if self.draining.is_none() {
+            self.draining = Some(deadline);
+            self.changed = true;
+            self.grace = None;
+            for id in self.sessions.ids() {
+                self.client_closed_input(id);
+            }
+        }
+    }
+
+    /// Ends the link once nothing is under way any more.
+    pub(super) fn end_drain(&mut self, now: Now) {
+        // Stored messages in flight are waited for too, so that they need not be sent again.
+        if self.draining.is_some() && self.pending.is_empty() && self.queue.is_empty() && self.held.is_empty()
+        {
+            self.link_event(Event::Stop, now);
+        }
+    }
+}

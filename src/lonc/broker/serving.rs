@@ -1,0 +1,146 @@
+//! The broker's part that takes the programs' lines: which program is served when, and what becomes
+//! of each of its requests.
+
+use super::delivery::Store;
+use super::held::Held;
+use super::sending::{Kept, Sender};
+use super::{Broker, CON_LOST, Counters, MAX_TAKEN_BYTES};
+use crate::base::line::Line;
+use crate::lonc::link::{Event, Now};
+use crate::lonc::pending::Owner;
+use crate::lonc::request::{self, Forward, Request};
+use crate::lonc::session::ClientId;
+use crate::spool::Disk;
+
+/// Requests of one program that are taken before it is another's turn.
+pub(super) const QUANTUM: usize = 32;
+/// Bytes of critical requests gathered for one sync.
+const STORE_BATCH: usize = 4 << 20;
+
+/// What becomes of a program's request right now.
+enum Verdict {
+    /// It is on its way; its slot is filled later.
+    Wait,
+    /// It is answered by us.
+    Answer(Vec<u8>),
+}
+
+/// What a request is taken with.
+struct Taking<'a, D: Disk> {
+    sender: Sender<'a, D>,
+    stores: &'a mut Vec<Store>,
+    stores_bytes: &'a mut usize,
+    held: &'a mut Held,
+    counters: &'a mut Counters,
+    /// What would have to wait may.
+    may_hold: bool,
+}
+
+impl<D: Disk> Taking<'_, D> {
+    /// Whether there is room for one more request.
+    fn has_room(&self) -> bool {
+        let Sender { link, pending, .. } = &self.sender;
+        let taken = pending.bytes() + *self.stores_bytes + self.held.bytes();
+        taken < MAX_TAKEN_BYTES && !(link.is_up() && pending.full())
+    }
+
+    /// Sends a request on, or sees to it that it is kept. `holding` is set when it is held back.
+    fn forward(&mut self, forward: Forward<'_>, owner: Owner, holding: &mut bool, now: Now) -> Verdict {
+        let stores_empty = self.stores.is_empty();
+        let kept = self.sender.forward(forward, owner, stores_empty, now);
+        let is_up = self.sender.link.is_up();
+        match kept {
+            Kept::Sent => Verdict::Wait,
+            Kept::Lost => {
+                self.counters.lost += 1;
+                Verdict::Answer(CON_LOST.to_vec())
+            }
+            Kept::Refused(why) => self.refuse(&why),
+            Kept::ToStore if self.may_hold && is_up && self.held.must_wait() => {
+                self.held.hold(owner, forward.text, now);
+                *holding = true;
+                Verdict::Wait
+            }
+            kept @ (Kept::ToStore | Kept::ToStoreForHandler) => {
+                if is_up && matches!(kept, Kept::ToStore) {
+                    self.held.spend();
+                }
+                *self.stores_bytes += forward.text.len();
+                let request = forward.text.into();
+                self.stores.push(Store { owner: Some(owner), sequence: None, request });
+                Verdict::Wait
+            }
+        }
+    }
+
+    fn refuse(&mut self, why: &str) -> Verdict {
+        self.counters.lost += 1;
+        Verdict::Answer(format!("error:{why}").into_bytes())
+    }
+}
+
+impl<D: Disk> Broker<D> {
+    /// Takes the programs' lines, some of each in turn.
+    pub(super) fn serve(&mut self, now: Now) {
+        while !self.blocked(now) && self.stores_bytes < STORE_BATCH {
+            let Some(id) = self.queue.pop_front() else { return };
+            if self.serve_some(id, now) {
+                log::info!("close_connection_exit: ending");
+                self.drain_by(now.mono);
+                self.link_event(Event::Stop, now);
+            }
+        }
+    }
+
+    /// Takes some lines of one program; whether one of them asks this process to end.
+    fn serve_some(&mut self, id: ClientId, now: Now) -> bool {
+        let may_hold = self.draining.is_none();
+        let Broker {
+            sessions, link, pending, spool, stores, stores_bytes, counters, queue, held, away, ..
+        } = self;
+        let Some(session) = sessions.get(id) else { return false };
+        let sender = Sender { link, pending, spool, away };
+        let mut taking = Taking { sender, stores, stores_bytes, held, counters, may_hold };
+        session.queued = false;
+        let mut exit = false;
+        for _ in 0..QUANTUM {
+            if !session.can_serve() || !taking.has_room() {
+                break;
+            }
+            let request = match session.reader.next_line() {
+                None => {
+                    session.has_lines = false;
+                    break;
+                }
+                Some(Line::TooLong) => Request::Bad("line too long"),
+                Some(Line::Whole(line)) => request::parse(line),
+            };
+            if matches!(request, Request::Blank) {
+                continue;
+            }
+            let slot = session.answers.owe(());
+            let verdict = match request {
+                Request::Forward(forward) => {
+                    let owner = Owner { client: id, slot };
+                    taking.forward(forward, owner, &mut session.holding, now)
+                }
+                Request::CloseConnectionExit => {
+                    exit = true;
+                    Verdict::Answer(b"ok".to_vec())
+                }
+                Request::Bad(why) => taking.refuse(why),
+                Request::Blank => Verdict::Wait,
+            };
+            if let Verdict::Answer(answer) = verdict {
+                session.answer(slot, &answer);
+            }
+        }
+        if session.can_serve() {
+            session.queued = true;
+            queue.push_back(id);
+        }
+        self.touched.push(id);
+        self.sessions.weigh(id);
+        exit
+    }
+}
