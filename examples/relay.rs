@@ -1,10 +1,12 @@
-//! Someone who listens in: passes connections on and keeps a copy of every byte, for `scripts/demo`.
+//! Someone who listens in: passes connections on and keeps a copy of every byte, for
+//! `scripts/demo`.
 //!
 //!     relay LISTEN TO FROM FILE
 //!
-//! Accepts at LISTEN (`ip:port`) and calls TO from the address FROM, once for each; what passes, in either direction,
-//! is appended to FILE. Goes on until it is killed. A connection that fails is closed at both sides; that FILE cannot
-//! be written, or LISTEN is taken, ends it with a word and exit code 1.
+//! Accepts at LISTEN (`ip:port`) and calls TO from the address FROM, once for each; what passes, in
+//! either direction, is appended to FILE. Goes on until it is killed. A connection that fails is
+//! closed at both sides; that FILE cannot be written, or LISTEN is taken, ends it with a word and
+//! exit code 1.
 
 use socket2::{Domain, Socket, Type};
 use std::error::Error;

@@ -1,13 +1,15 @@
-//! For Rust programs: one request, its answer; many requests ahead of their answers; a critical message when the
-//! broker is away.
+//! For Rust programs: one request, its answer; many requests ahead of their answers; a critical
+//! message when the broker is away.
 //!
-//! A [`Client`] is one connection to a peer's local socket. It keeps the rule of that socket (a request is a line,
-//! every request gets one answer line, in order) and the bounds below, and never blocks on writing while answers
-//! wait to be read: so two ends that both have much to say cannot stop each other. What the connection's end leaves
-//! unanswered is kept and can be taken back with [`Client::into_unanswered`].
+//! A [`Client`] is one connection to a peer's local socket. It keeps the rule of that socket (a
+//! request is a line, every request gets one answer line, in order) and the bounds below, and never
+//! blocks on writing while answers wait to be read: so two ends that both have much to say cannot
+//! stop each other. What the connection's end leaves unanswered is kept and can be taken back with
+//! [`Client::into_unanswered`].
 //!
-//! Errors are [`io::Error`]: `InvalidInput` for what cannot be a request, `UnexpectedEof` when the broker closed
-//! before it answered, `InvalidData` for an answer beyond [`MAX_ANSWER`], else what the system said.
+//! Errors are [`io::Error`]: `InvalidInput` for what cannot be a request, `UnexpectedEof` when the
+//! broker closed before it answered, `InvalidData` for an answer beyond [`MAX_ANSWER`], else what
+//! the system said.
 
 use crate::base::HostId;
 use crate::base::line::{Line, LineReader, Outgoing, READ_SIZE};
@@ -104,7 +106,8 @@ impl Client {
     /// Sends all `requests`, many ahead, and gives each answer to `each`, in order.
     ///
     /// # Errors
-    /// As the module says, and what `each` returns. Requests not yet taken from the iterator are not sent then.
+    /// As the module says, and what `each` returns. Requests not yet taken from the iterator are
+    /// not sent then.
     pub fn reply_all<R: AsRef<[u8]>>(
         &mut self,
         requests: impl IntoIterator<Item = R>,
@@ -157,8 +160,8 @@ impl Client {
     /// The next answer, if it has been read.
     ///
     /// # Errors
-    /// `UnexpectedEof` when there will be none for a request that waits; `InvalidData` for an answer that is too
-    /// long, or that nobody asked for.
+    /// `UnexpectedEof` when there will be none for a request that waits; `InvalidData` for an
+    /// answer that is too long, or that nobody asked for.
     pub fn next_answer(&mut self) -> io::Result<Option<Vec<u8>>> {
         let answer = match self.answers.next_line() {
             Some(Line::Whole(answer)) => answer.to_owned(),
@@ -183,12 +186,12 @@ impl Client {
         Ok(Some(answer))
     }
 
-    /// Waits until something can be done, and does it: writes requests, reads what has come. Also ends when `other`
-    /// can be read, and returns whether it can.
+    /// Waits until something can be done, and does it: writes requests, reads what has come. Also
+    /// ends when `other` can be read, and returns whether it can.
     ///
     /// # Errors
-    /// What the system says of waiting. That the broker has closed is told by [`Client::next_answer`], since there
-    /// may be answers yet to take.
+    /// What the system says of waiting. That the broker has closed is told by
+    /// [`Client::next_answer`], since there may be answers yet to take.
     pub fn turn(&mut self, other: Option<BorrowedFd<'_>>) -> io::Result<bool> {
         let mut fds: Vec<PollFd<'_>> = Vec::with_capacity(2);
         fds.extend(other.map(|other| PollFd::new(other, PollFlags::POLLIN)));
@@ -215,15 +218,15 @@ impl Client {
         Ok(others)
     }
 
-    /// Ends the connection and gives back the requests that have no answer, the oldest first. Whether the broker
-    /// took them up is not known.
+    /// Ends the connection and gives back the requests that have no answer, the oldest first.
+    /// Whether the broker took them up is not known.
     pub fn into_unanswered(self) -> impl Iterator<Item = Vec<u8>> {
         self.unanswered.into_iter()
     }
 
     fn write(&mut self) {
-        // A broker that no longer reads may have answered before it closed: the answers are read first, and their
-        // end tells the rest.
+        // A broker that no longer reads may have answered before it closed: the answers are read
+        // first, and their end tells the rest.
         if self.out.flush_to(&mut &self.stream).is_err() {
             self.out.clear();
         }
@@ -245,8 +248,8 @@ impl Client {
     }
 }
 
-/// Sends `request` as a critical one. When the broker is away, or goes before it answers, stores it in the delayed
-/// directory for the broker to find, and answers [`CON_DELAYED`].
+/// Sends `request` as a critical one. When the broker is away, or goes before it answers, stores it
+/// in the delayed directory for the broker to find, and answers [`CON_DELAYED`].
 ///
 /// A broker that went after it took the message up may then have it twice: better than not at all.
 ///
@@ -266,8 +269,8 @@ pub fn as_critical(request: &[u8]) -> Vec<u8> {
     if request.starts_with(CRITICAL) { request.to_owned() } else { [CRITICAL, request].concat() }
 }
 
-/// Stores a message in the delayed directory in the original's form, for the broker to take in. Root does so as the user
-/// that the broker becomes.
+/// Stores a message in the delayed directory in the original's form, for the broker to take in.
+/// Root does so as the user that the broker becomes.
 ///
 /// # Errors
 /// `InvalidInput` for what cannot be a request to this peer; else what the system said.
@@ -286,8 +289,8 @@ pub fn store(config: &Config, peer: &HostId, request: &[u8]) -> io::Result<PathB
     })
 }
 
-/// Makes the delayed directory where no broker has been started yet, for the user that the broker becomes. Who is another
-/// user makes none: it would be of no use to the broker.
+/// Makes the delayed directory where no broker has been started yet, for the user that the broker
+/// becomes. Who is another user makes none: it would be of no use to the broker.
 fn make_delayed(config: &Config, owner: Option<&Owner>) -> io::Result<()> {
     let foreign = match config.user.as_deref() {
         Some(name) if !geteuid().is_root() => {

@@ -1,4 +1,5 @@
-//! lonnet: persistent links between the hosts of a network, shared by local programs through Unix sockets.
+//! lonnet: persistent links between the hosts of a network, shared by local programs through Unix
+//! sockets.
 //!
 //! ```text
 //!  local programs                       this host │ another host
@@ -14,9 +15,10 @@
 //!         answers HUP, USR1, TERM, child deaths   │
 //! ```
 //!
-//! Data flows one way: `reactor -> turn -> broker -> {session, pending, link -> protocol, spool} -> wire` in `lonc`'s child, and
-//! `reactor -> turn -> {serve, secure} -> service -> wire` in `lond`'s. The rooms on the right of an arrow know nothing of those on
-//! its left; siblings don't call each other. At HUP the programs of a `lonc` child pass to the next one (`lonc::handover`).
+//! Data flows one way: `reactor -> turn -> broker -> {session, pending, link -> protocol, spool} ->
+//! wire` in `lonc`'s child, and `reactor -> turn -> {serve, secure} -> service -> wire` in
+//! `lond`'s. The rooms on the right of an arrow know nothing of those on its left; siblings don't
+//! call each other. At HUP the programs of a `lonc` child pass to the next one (`lonc::handover`).
 //!
 //! | room | what it owns | sockets, clock, files? |
 //! | --- | --- | --- |
@@ -35,8 +37,8 @@
 //! | [`client`] | for Rust programs: one request, its answer; a critical message when the broker is away | yes |
 //! | [`cli`] | `lon`, a file a subcommand | yes |
 
-// What comes from outside is a value to be looked at, never a reason to panic; where a supervisor is involved, indexing
-// is denied as well.
+// What comes from outside is a value to be looked at, never a reason to panic; where a supervisor
+// is involved, indexing is denied as well.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable, clippy::todo)]
 #![deny(clippy::unimplemented)]
 

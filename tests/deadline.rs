@@ -1,5 +1,6 @@
-//! `scripts/deadline`, which every program of `cargo test` is started by: a test that hangs is named, and what it has
-//! started is gone. The tests that hang for that are below, and ignored otherwise.
+//! `scripts/deadline`, which every program of `cargo test` is started by: a test that hangs is
+//! named, and what it has started is gone. The tests that hang for that are below, and ignored
+//! otherwise.
 
 // What fails in the helpers, fails the test.
 #![allow(clippy::unwrap_used)]
@@ -30,8 +31,9 @@ fn is_alive(pid: &str) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
 }
 
-/// The fault that once had a program of tests run for an hour: a process in the background that holds open what is being
-/// read to its end. It is nobody's child any longer, and has its own session.
+/// The fault that once had a program of tests run for an hour: a process in the background that
+/// holds open what is being read to its end. It is nobody's child any longer, and has its own
+/// session.
 #[test]
 #[ignore = "it hangs, for the tests of this file"]
 fn hangs_with_descriptors_left_open() {

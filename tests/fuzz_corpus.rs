@@ -1,5 +1,6 @@
-//! The corpora of the fuzz targets through the same functions, and thousands of inputs made of them: cut short, with bits
-//! flipped, spliced. The same ones each time; `LONNET_FUZZ_SEED` makes others, `LONNET_FUZZ_ROUNDS` more.
+//! The corpora of the fuzz targets through the same functions, and thousands of inputs made of
+//! them: cut short, with bits flipped, spliced. The same ones each time; `LONNET_FUZZ_SEED` makes
+//! others, `LONNET_FUZZ_ROUNDS` more.
 
 // The helpers of the tests fail as loudly as the tests themselves.
 #![allow(clippy::unwrap_used, clippy::expect_used)]

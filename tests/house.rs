@@ -1,9 +1,10 @@
-//! What the source is to be like: which room may use which, how long lines of comment, functions and files may be, and that
-//! each file says at its head what it is for.
+//! What the source is to be like: which room may use which, how long lines of comment, functions
+//! and files may be, and that each file says at its head what it is for.
 //!
-//! What is not so yet stands in `tests/house/exceptions.txt`, a line each with the bound that holds for it. The list may only
-//! shrink: where a file has got better than its line says, the test fails too, until the line is lowered or gone.
-//! `HOUSE=shrink cargo test --test house` lowers what can be lowered; nothing raises a bound but a person.
+//! What is not so yet stands in `tests/house/exceptions.txt`, a line each with the bound that holds
+//! for it. The list may only shrink: where a file has got better than its line says, the test fails
+//! too, until the line is lowered or gone. `HOUSE=shrink cargo test --test house` lowers what can
+//! be lowered; nothing raises a bound but a person.
 
 #[path = "house/source.rs"]
 mod source;
@@ -23,7 +24,8 @@ const FUNCTION_LINES: usize = 70;
 /// Lines of a file.
 const FILE_LINES: usize = 500;
 
-/// Who may use whom. A room that is not named here may not be there; what a room may use, it may use without asking.
+/// Who may use whom. A room that is not named here may not be there; what a room may use, it may
+/// use without asking.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("base", &[]),
     ("wire", &["base"]),

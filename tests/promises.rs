@@ -1,4 +1,5 @@
-//! `docs/promises.md` names a test for each promise: each of them must exist, and each command of its long runs too.
+//! `docs/promises.md` names a test for each promise: each of them must exist, and each command of
+//! its long runs too.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -1,9 +1,11 @@
-//! Walks through every disk operation of the life of a caller's record and makes it fail, tears it, or lets the machine
-//! die there and forget any part of what was not synced; after each, every answer that was recorded is found, none is
-//! made up, and none of an earlier epoch is found under a sequence of a later one.
+//! Walks through every disk operation of the life of a caller's record and makes it fail, tears it,
+//! or lets the machine die there and forget any part of what was not synced; after each, every
+//! answer that was recorded is found, none is made up, and none of an earlier epoch is found under
+//! a sequence of a later one.
 //!
-//! The life: a new folder, batches, client keys, settling, a file that is written anew when it has grown, restarts of
-//! the process and of the machine, a new epoch with the same sequences. [`careless`] shows that the walk can find a loss.
+//! The life: a new folder, batches, client keys, settling, a file that is written anew when it has
+//! grown, restarts of the process and of the machine, a new epoch with the same sequences.
+//! [`careless`] shows that the walk can find a loss.
 
 mod faults;
 
@@ -137,7 +139,8 @@ impl<D: Disk> Life<D> {
                     if story.recorded.get(&sequence).is_some_and(|recorded| recorded != answer) {
                         return Err(format!("the answer to {sequence} changed"));
                     }
-                    // It may have been sent: from here on it counts as recorded, though its `add` may have failed.
+                    // It may have been sent: from here on it counts as recorded, though its `add`
+                    // may have failed.
                     found.push((sequence, answer.to_vec()));
                 }
                 Look::SettledBefore if sequence < story.settled => {}

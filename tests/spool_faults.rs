@@ -1,10 +1,12 @@
-//! Walks through every disk operation of a spool's life and makes it fail, tears it, or lets the machine die there
-//! and forget any part of what was not synced; after each, nothing acknowledged may be lost, reordered or made up,
-//! and no sequence may name two messages, those among them that were sent without being stored.
+//! Walks through every disk operation of a spool's life and makes it fail, tears it, or lets the
+//! machine die there and forget any part of what was not synced; after each, nothing acknowledged
+//! may be lost, reordered or made up, and no sequence may name two messages, those among them that
+//! were sent without being stored.
 //!
-//! The life: a new folder, batches, rolled segments, a spare, replay with a lost link, answers out of order, a
-//! refused message, files taken in, messages sent at once and stored later, restarts with and without a crash, a message larger than a segment.
-//! [`careless`] shows that the walk can find a loss.
+//! The life: a new folder, batches, rolled segments, a spare, replay with a lost link, answers out
+//! of order, a refused message, files taken in, messages sent at once and stored later, restarts
+//! with and without a crash, a message larger than a segment. [`careless`] shows that the walk can
+//! find a loss.
 
 mod faults;
 
@@ -111,7 +113,8 @@ impl<D: Disk> Life<D> {
         Ok(())
     }
 
-    /// Messages that are sent at once: each sequence is on the wire, and must never come with another message.
+    /// Messages that are sent at once: each sequence is on the wire, and must never come with
+    /// another message.
     fn send_at_once(&mut self, name: &str, count: usize) -> Result<(), Broken> {
         for number in 0..count {
             let payload = format!("{name}-{number}: {}", "y".repeat(100)).into_bytes();

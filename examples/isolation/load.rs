@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// A program asks, gets its answer, and pauses for so long: what is measured is latency, not how much the machine can do.
+/// A program asks, gets its answer, and pauses for so long: what is measured is latency, not how
+/// much the machine can do.
 const PAUSE: Duration = Duration::from_millis(1);
 
 /// Latencies, in microseconds.

@@ -2,12 +2,13 @@
 //!
 //!     isolation BIN [ROUNDS]
 //!
-//! One host calls four others on this machine, over the secure wire; BIN is the folder of its programs. Three of the others
-//! are asked, one request after the other on a connection each, and the fourth gets into trouble. Each round measures
-//! without the trouble and then with it, so that what else the machine does strikes both alike; what is printed are the
-//! medians over the rounds, and the median of the rounds' ratios. The last line of troubles is none of lonnet's: as many
-//! busy processes as a replay has, for what the processors alone make of that.
-//! Then the memory of `lonc` and its children, with ever more messages that wait.
+//! One host calls four others on this machine, over the secure wire; BIN is the folder of its
+//! programs. Three of the others are asked, one request after the other on a connection each, and
+//! the fourth gets into trouble. Each round measures without the trouble and then with it, so that
+//! what else the machine does strikes both alike; what is printed are the medians over the rounds,
+//! and the median of the rounds' ratios. The last line of troubles is none of lonnet's: as many
+//! busy processes as a replay has, for what the processors alone make of that. Then the memory of
+//! `lonc` and its children, with ever more messages that wait.
 
 mod load;
 mod rig;

@@ -1,6 +1,8 @@
-//! Hosts in a temporary folder, with the programs of this build: one that calls, and others that are called.
+//! Hosts in a temporary folder, with the programs of this build: one that calls, and others that
+//! are called.
 //!
-//! Every program is a child of this one and ends with its guard. What cannot be done is an error with the step's name.
+//! Every program is a child of this one and ends with its guard. What cannot be done is an error
+//! with the step's name.
 
 use std::error::Error;
 use std::fs;

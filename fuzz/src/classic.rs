@@ -19,8 +19,8 @@ fn id(text: &str) -> HostId {
     HostId::new(text).expect("an id")
 }
 
-/// An `enc:` line: what it holds is no longer than its blocks and comes back when it is sealed anew; and any text is
-/// opened as it was sealed.
+/// An `enc:` line: what it holds is no longer than its blocks and comes back when it is sealed
+/// anew; and any text is opened as it was sealed.
 pub fn cipher(bytes: &[u8]) {
     let cipher = Cipher::agree(&id("msul1"), &id("msua1"), b"0123456789ABCDEF0123456789ABCDEF");
     let mut sealed = Vec::new();
@@ -35,8 +35,8 @@ pub fn cipher(bytes: &[u8]) {
     }
 }
 
-/// A caller's bytes, to `lond`: it does the same in pieces as in one, and answers in the order of the requests. The
-/// challenge is always the same, so that an input can pass it.
+/// A caller's bytes, to `lond`: it does the same in pieces as in one, and answers in the order of
+/// the requests. The challenge is always the same, so that an input can pass it.
 pub fn serve_classic(bytes: &[u8]) {
     let (whole, in_pieces) = pieces(bytes);
     assert_eq!(serve(in_pieces), serve(whole));
@@ -88,8 +88,8 @@ fn serve<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<String>, Vec<u8>) {
     (did, sent)
 }
 
-/// A peer's bytes, to `lonc`, with three requests in flight once the link is open: it hears the same in pieces as in one,
-/// and no answer without a request.
+/// A peer's bytes, to `lonc`, with three requests in flight once the link is open: it hears the
+/// same in pieces as in one, and no answer without a request.
 pub fn dial_classic(bytes: &[u8]) {
     let (whole, in_pieces) = pieces(bytes);
     assert_eq!(dial(in_pieces), dial(whole));

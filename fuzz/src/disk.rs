@@ -1,4 +1,5 @@
-//! What is found on disk at a start: a peer's spool, files that were dropped in, and a caller's record.
+//! What is found on disk at a start: a peer's spool, files that were dropped in, and a caller's
+//! record.
 
 use super::files;
 use jiff::{SignedDuration, Timestamp};
@@ -42,8 +43,8 @@ fn corrupt(disk: &FaultyDisk) -> u64 {
     disk.files().keys().filter(|path| path.starts_with(&folder)).count() as u64
 }
 
-/// A spool's folder: a start sets aside what a check calls damage, delivers what a check says that waits, in order, and
-/// the same at the next start; what is stored then comes behind it.
+/// A spool's folder: a start sets aside what a check calls damage, delivers what a check says that
+/// waits, in order, and the same at the next start; what is stored then comes behind it.
 pub fn spool(bytes: &[u8]) {
     let disk = FaultyDisk::new(&[Path::new(DELAYED)]);
     for (name, content) in files(bytes) {
@@ -88,8 +89,8 @@ pub fn spool(bytes: &[u8]) {
     assert_eq!(corrupt(&disk), damaged);
 }
 
-/// A file that was dropped in: its first line is its name, the rest its content. It is at most one host's, and taking it
-/// in does what a check says.
+/// A file that was dropped in: its first line is its name, the rest its content. It is at most one
+/// host's, and taking it in does what a check says.
 pub fn dropped(bytes: &[u8]) {
     let mut parts = bytes.splitn(2, |byte| *byte == b'\n');
     let name = String::from_utf8_lossy(parts.next().unwrap_or_default()).replace(['/', '\0'], "_");
@@ -108,7 +109,8 @@ pub fn dropped(bytes: &[u8]) {
         let mut findings = Vec::new();
         let whole = check_dropped(&mut disk.clone(), &path, now, &mut |finding| findings.push(finding));
         let damaged = findings.iter().any(|finding: &Finding| finding.damage);
-        // One whose first line is a request and has others behind it is sent, and set aside with them.
+        // One whose first line is a request and has others behind it is sent, and set aside with
+        // them.
         assert!(if whole { damaged != findings.is_empty() } else { !findings.is_empty() });
         let mut spool = open(&disk);
         let taken = spool.take_in(Path::new(DELAYED), &|found| found == name, now);
@@ -125,8 +127,8 @@ pub fn dropped(bytes: &[u8]) {
     }
 }
 
-/// A caller's record: a start sets it aside when a check calls it damaged, keeps what can be proven, and what it writes is
-/// read as the same.
+/// A caller's record: a start sets it aside when a check calls it damaged, keeps what can be
+/// proven, and what it writes is read as the same.
 pub fn record(bytes: &[u8]) {
     let disk = FaultyDisk::new(&[Path::new(DELAYED)]);
     let (folder, file) = (Path::new(RECORD), Path::new(RECORD).join("answers"));

@@ -1,7 +1,8 @@
 //! What the fuzz targets do with bytes: all that is read before it is trusted, whoever wrote it.
 //!
-//! Each function panics when a promise is broken; any bytes at all are fine. Used by the targets in `fuzz_targets` and by
-//! the replay of the corpora in `tests/fuzz_corpus.rs`, both through [`TARGETS`].
+//! Each function panics when a promise is broken; any bytes at all are fine. Used by the targets in
+//! `fuzz_targets` and by the replay of the corpora in `tests/fuzz_corpus.rs`, both through
+//! [`TARGETS`].
 
 mod classic;
 mod disk;
@@ -55,8 +56,8 @@ const FILE: &str = "@@ ";
 /// Most files in an input.
 const FILES_MOST: usize = 8;
 
-/// The files that an input stands for: before each a line with [`FILE`] and its name. The newline before such a line
-/// belongs to it.
+/// The files that an input stands for: before each a line with [`FILE`] and its name. The newline
+/// before such a line belongs to it.
 fn files(bytes: &[u8]) -> BTreeMap<String, Vec<u8>> {
     let mut files = BTreeMap::new();
     let mut rest = bytes;

@@ -7,8 +7,9 @@ use lonnet::lonc::request::{Forward, Request, parse, payload};
 /// Longest line of a program.
 const MAX_LINE: usize = 100;
 
-/// A program's bytes: they are the same lines in pieces as in one, and after a handover within any of them; a request is
-/// taken apart into what it was made of; no more than a line and a piece is held.
+/// A program's bytes: they are the same lines in pieces as in one, and after a handover within any
+/// of them; a request is taken apart into what it was made of; no more than a line and a piece is
+/// held.
 pub fn local_line(bytes: &[u8]) {
     let (whole, in_pieces) = pieces(bytes);
     let expected = lines(whole, false);
@@ -20,7 +21,8 @@ pub fn local_line(bytes: &[u8]) {
     }
 }
 
-/// The lines in these pieces, `None` for one that is too long; with `handed`, another reader goes on behind each piece.
+/// The lines in these pieces, `None` for one that is too long; with `handed`, another reader goes
+/// on behind each piece.
 fn lines<'a>(pieces: impl Iterator<Item = &'a [u8]>, handed: bool) -> Vec<Option<Vec<u8>>> {
     let mut reader = LineReader::new(MAX_LINE);
     let mut found = Vec::new();
@@ -50,7 +52,8 @@ fn take_apart(line: &[u8]) {
             let parts = payload(text);
             assert!(!parts.bytes.is_empty() && line.ends_with(parts.bytes));
             assert!(critical || parts.key.is_none());
-            // What is stored means the same when it is read again, and put together again it is the line.
+            // What is stored means the same when it is read again, and put together again it is the
+            // line.
             let mut again = match (parts.key, critical) {
                 (Some(key), _) => format!("critical;key={key}:").into_bytes(),
                 (None, true) => b"critical:".to_vec(),

@@ -22,8 +22,8 @@ use std::time::{Duration, Instant};
 /// Longest line that the ends of this link take; short, so that little input is enough to pass it.
 const MAX_LINE: usize = 40;
 
-/// A stream of frames: it reads the same in pieces as in one, what was read is put as it was, and nothing grows beyond
-/// its bounds.
+/// A stream of frames: it reads the same in pieces as in one, what was read is put as it was, and
+/// nothing grows beyond its bounds.
 pub fn frame(bytes: &[u8]) {
     let (whole, in_pieces) = pieces(bytes);
     assert_eq!(read(in_pieces), read(whole));
@@ -112,7 +112,8 @@ fn put_again(frame: &Frame<'_>) {
     assert!(reader.is_empty());
 }
 
-/// The body of an opening frame, as either end reads it: what is right is put as a frame and read as the same.
+/// The body of an opening frame, as either end reads it: what is right is put as a frame and read
+/// as the same.
 pub fn hello(bytes: &[u8]) {
     let body = |out: &[u8]| out[HEADER..].to_vec();
     let mut out = Vec::new();
@@ -130,8 +131,8 @@ pub fn hello(bytes: &[u8]) {
 /// Bytes that wait to be written at either end, with what is begun here: far below this.
 const OUT_MOST: usize = 4 * 1024 * 1024;
 
-/// A peer's bytes, to the end that called it: it hears the same in pieces as in one, answers each request once, says why
-/// it ends, and holds a bounded part.
+/// A peer's bytes, to the end that called it: it hears the same in pieces as in one, answers each
+/// request once, says why it ends, and holds a bounded part.
 pub fn dial_secure(bytes: &[u8]) {
     let (whole, in_pieces) = pieces(bytes);
     assert_eq!(dial(in_pieces), dial(whole));
@@ -201,9 +202,10 @@ fn dial<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Vec<String> {
     said
 }
 
-/// A caller's bytes, to the end that was called: it asks and answers each request once, holds a bounded part, and does
-/// the same in pieces as in one. (Unless the caller breaks a rule, cancels or ends the link: then what it had sent before or
-/// behind may be answered or not, whichever came first.)
+/// A caller's bytes, to the end that was called: it asks and answers each request once, holds a
+/// bounded part, and does the same in pieces as in one. (Unless the caller breaks a rule, cancels
+/// or ends the link: then what it had sent before or behind may be answered or not, whichever came
+/// first.)
 pub fn serve_secure(bytes: &[u8]) {
     let (whole, in_pieces) = pieces(bytes);
     let (whole, in_pieces) = (serve(whole), serve(in_pieces));

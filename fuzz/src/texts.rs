@@ -34,8 +34,8 @@ fn lines(bytes: &[u8]) -> usize {
     1 + bytes.iter().filter(|byte| **byte == b'\n').count()
 }
 
-/// A `hosts.tab`: what is wrong is said with its line, whatever stands around it; hosts are found by what their lines
-/// say; a table that is written anew is the same.
+/// A `hosts.tab`: what is wrong is said with its line, whatever stands around it; hosts are found
+/// by what their lines say; a table that is written anew is the same.
 pub fn hosts(bytes: &[u8]) {
     let file = Path::new("hosts.tab");
     let problems = |bytes: &[u8]| Hosts::parse(file, bytes).map_or_else(|errors| errors.0, |_| Vec::new());
@@ -93,8 +93,8 @@ pub fn pins(bytes: &[u8]) {
     }
 }
 
-/// A whole configuration, `lonnet.toml` and what it names: every problem says where, all of them at once and each time
-/// the same; a configuration without problems keeps every bound.
+/// A whole configuration, `lonnet.toml` and what it names: every problem says where, all of them at
+/// once and each time the same; a configuration without problems keeps every bound.
 pub fn config(bytes: &[u8]) {
     let files = files(bytes);
     let folder = Path::new("/net");
@@ -150,8 +150,8 @@ pub fn config(bytes: &[u8]) {
     assert_eq!(names.len(), config.handlers.len());
 }
 
-/// A status that a program wrote or answered: what can be read is written as the same, and every view of it has its lines
-/// and nothing that steers a terminal.
+/// A status that a program wrote or answered: what can be read is written as the same, and every
+/// view of it has its lines and nothing that steers a terminal.
 pub fn status(bytes: &[u8]) {
     let now = Timestamp::UNIX_EPOCH;
     if let Ok(snapshot) = parse::<Snapshot>(bytes) {

@@ -1,4 +1,5 @@
-//! What the programs of one host say to each other: control sockets, the admin socket, and what crosses `exec`.
+//! What the programs of one host say to each other: control sockets, the admin socket, and what
+//! crosses `exec`.
 
 use super::pieces;
 use lonnet::base::HostId;
@@ -20,8 +21,8 @@ use std::time::{Duration, Instant};
 /// Bytes of one read.
 const SCRATCH: usize = 4096;
 
-/// Bytes on a control socket, read as each of the four kinds of messages: the same in pieces as in one, and what was read
-/// is sent as the same.
+/// Bytes on a control socket, read as each of the four kinds of messages: the same in pieces as in
+/// one, and what was read is sent as the same.
 pub fn control(bytes: &[u8]) {
     hear::<FromLink, ToLink>(bytes);
     hear::<ToLink, FromLink>(bytes);
@@ -56,7 +57,8 @@ fn receive<'a, S: Message, R: DeserializeOwned>(pieces: impl Iterator<Item = &'a
     let mut ours = UnixStream::from(ours);
     let mut messages = Vec::new();
     for piece in pieces {
-        // What stands before a fault in the same read is lost with the channel: one line a time is heard.
+        // What stands before a fault in the same read is lost with the channel: one line a time is
+        // heard.
         for line in piece.split_inclusive(|byte| *byte == b'\n') {
             ours.write_all(line).expect("the other end is there");
             match channel.receive(&mut [0; SCRATCH]) {
@@ -93,8 +95,8 @@ thread_local! {
     };
 }
 
-/// A client of the admin socket: its first line alone counts, however it arrives; a word that is none of ours has an
-/// error for an answer, and nobody stays.
+/// A client of the admin socket: its first line alone counts, however it arrives; a word that is
+/// none of ours has an error for an answer, and nobody stays.
 pub fn admin(bytes: &[u8]) {
     let (whole, in_pieces) = pieces(bytes);
     let line =
@@ -152,7 +154,8 @@ fn ask<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> String {
             admin.turn(now + Duration::from_secs(3600), String::new);
             assert!(!admin.has(token), "nobody stays for ever");
         }
-        // Closed with something unread, it may be reset; the answer was read by then or there was none.
+        // Closed with something unread, it may be reset; the answer was read by then or there was
+        // none.
         let _ = client.read_to_string(&mut answer);
         if said.is_empty() {
             answer
@@ -163,8 +166,8 @@ fn ask<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> String {
     })
 }
 
-/// What a program leaves to the next at HUP: what can be read is written as the same, its descriptors can be some, and
-/// no time in it breaks a clock.
+/// What a program leaves to the next at HUP: what can be read is written as the same, its
+/// descriptors can be some, and no time in it breaks a clock.
 pub fn handoff(bytes: &[u8]) {
     let now = Instant::now();
     if let Some(left) = legacy::<lonc::supervisor::Left>(bytes) {

@@ -1,24 +1,26 @@
-//! The wall clock is set while programs run, by hours at a change of battery, by years where a machine begins in 1970.
-//! Times that were noted before are then put right, so that what is told of them stays true: since when, how long ago.
+//! The wall clock is set while programs run, by hours at a change of battery, by years where a
+//! machine begins in 1970. Times that were noted before are then put right, so that what is told of
+//! them stays true: since when, how long ago.
 //!
-//! Pure: both clocks are read by whoever asks. Nothing but what people are shown depends on any of it; timers go by the
-//! steady clock and the order of messages by their sequences.
+//! Pure: both clocks are read by whoever asks. Nothing but what people are shown depends on any of
+//! it; timers go by the steady clock and the order of messages by their sequences.
 
 use jiff::{SignedDuration, Timestamp};
 use std::time::Instant;
 
-/// The two clocks may differ by so much without one having been set: they are read one after the other, and a machine may
-/// be busy between.
+/// The two clocks may differ by so much without one having been set: they are read one after the
+/// other, and a machine may be busy between.
 const TOLERANCE: SignedDuration = SignedDuration::from_secs(1);
 
-/// The time that was `wall` at `mono`, as a wall clock has it that says `now_wall` at `now_mono`: the same, unless it was
-/// set in between.
+/// The time that was `wall` at `mono`, as a wall clock has it that says `now_wall` at `now_mono`:
+/// the same, unless it was set in between.
 pub fn put_right(mono: Instant, wall: Timestamp, now_mono: Instant, now_wall: Timestamp) -> Timestamp {
     let step = step(mono, wall, now_mono, now_wall);
     if step.abs() < TOLERANCE { wall } else { moved(wall, step) }
 }
 
-/// `time`, which was noted before the wall clock was set by `step`. At the ends of time it stays there.
+/// `time`, which was noted before the wall clock was set by `step`. At the ends of time it stays
+/// there.
 pub fn moved(time: Timestamp, step: SignedDuration) -> Timestamp {
     let end = if step.is_negative() { Timestamp::MIN } else { Timestamp::MAX };
     time.checked_add(step).unwrap_or(end)

@@ -1,4 +1,5 @@
-//! Who is meant and how it is spoken to: the id of a host, the kind of a wire, and the letters that names have.
+//! Who is meant and how it is spoken to: the id of a host, the kind of a wire, and the letters that
+//! names have.
 //!
 //! Pure. A [`HostId`] that exists is one that may stand in a path, in a cipher key and on the wire.
 
@@ -13,8 +14,8 @@ pub fn is_plain(bytes: &[u8]) -> bool {
 const OWN_NAMES: [&str; 7] =
     ["lonc.pid", "lond.pid", "lonsvc.pid", "lonc.sock", "lond.sock", "lonsvc.sock", "service"];
 
-/// Id of a host. It becomes a file name, a part of the cipher key and a word of the wire: 1 to 64 of
-/// `A-Z a-z 0-9 . _ -`, no leading dot, and not a name that `run_dir` has other use for.
+/// Id of a host. It becomes a file name, a part of the cipher key and a word of the wire: 1 to 64
+/// of `A-Z a-z 0-9 . _ -`, no leading dot, and not a name that `run_dir` has other use for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct HostId(String);
@@ -48,7 +49,8 @@ impl HostId {
         Ok(HostId(text.to_owned()))
     }
 
-    /// Stands for an id that nothing tells. A host may have it, and is then one of which nothing is known.
+    /// Stands for an id that nothing tells. A host may have it, and is then one of which nothing is
+    /// known.
     pub fn unknown() -> HostId {
         HostId("-".to_owned())
     }

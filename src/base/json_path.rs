@@ -1,5 +1,6 @@
-//! A path in JSON: in what is left to the next program, and in views. JSON is text, and a path need not be: one that is
-//! no text is a list of its bytes there. One that is text is text, as programs before this one wrote it.
+//! A path in JSON: in what is left to the next program, and in views. JSON is text, and a path need
+//! not be: one that is no text is a list of its bytes there. One that is text is text, as programs
+//! before this one wrote it.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::ffi::OsString;

@@ -1,9 +1,10 @@
 //! Lines, as they cross a local socket, a classic link and a handler's socket.
 //!
-//! Owns two buffers: [`LineReader`] turns what was read into lines, [`Outgoing`] holds what is still to be written.
-//! Both keep one allocation that they fill and drain, so that a line costs no allocation of its own.
-//! A line ends in `\n`; the bytes before it are arbitrary. A line longer than the limit is reported once and then
-//! skipped up to its newline without being kept: memory stays below the limit plus one read.
+//! Owns two buffers: [`LineReader`] turns what was read into lines, [`Outgoing`] holds what is
+//! still to be written. Both keep one allocation that they fill and drain, so that a line costs no
+//! allocation of its own. A line ends in `\n`; the bytes before it are arbitrary. A line longer
+//! than the limit is reported once and then skipped up to its newline without being kept: memory
+//! stays below the limit plus one read.
 
 use std::io;
 
@@ -16,10 +17,12 @@ const KEPT: usize = 4 * READ_SIZE;
 /// The same for a buffer of which there are thousands.
 pub const KEPT_SPARINGLY: usize = 2048;
 
-/// A buffer of at least so many bytes grows by so many more than are asked for, not to twice its size.
+/// A buffer of at least so many bytes grows by so many more than are asked for, not to twice its
+/// size.
 const LARGE: usize = 1 << 20;
 
-/// Adds bytes to a buffer that may become large: what is set aside for it is no more than a part of it beyond its bytes.
+/// Adds bytes to a buffer that may become large: what is set aside for it is no more than a part of
+/// it beyond its bytes.
 pub fn extend(buffer: &mut Vec<u8>, bytes: &[u8]) {
     if buffer.len() + bytes.len() > LARGE && buffer.capacity() - buffer.len() < bytes.len() {
         buffer.reserve_exact(bytes.len() + LARGE);
@@ -37,7 +40,8 @@ pub fn without_return(line: &[u8]) -> &[u8] {
 pub enum Line<'a> {
     /// A whole line, without its newline.
     Whole(&'a [u8]),
-    /// A line longer than the limit begins here; said once, when the limit is passed. What is left of it is skipped.
+    /// A line longer than the limit begins here; said once, when the limit is passed. What is left
+    /// of it is skipped.
     TooLong,
 }
 
@@ -66,13 +70,15 @@ impl LineReader {
         LineReader { kept: KEPT_SPARINGLY, ..LineReader::new(max_line) }
     }
 
-    /// A sparing reader that goes on where another one stopped, with what that one had ([`LineReader::rest`]).
+    /// A sparing reader that goes on where another one stopped, with what that one had
+    /// ([`LineReader::rest`]).
     pub fn resume(max_line: usize, rest: Vec<u8>, skipping: bool) -> LineReader {
         LineReader { buffer: rest, skipping, ..LineReader::sparing(max_line) }
     }
 
-    /// Gives back what the lines that were given out took, so that the memory held is within twice the bytes held, and a
-    /// little. To be called when a share of lines was given out; the time it takes is within that share.
+    /// Gives back what the lines that were given out took, so that the memory held is within twice
+    /// the bytes held, and a little. To be called when a share of lines was given out; the time it
+    /// takes is within that share.
     pub fn compact(&mut self) {
         if self.buffer.capacity() <= self.kept || self.start < self.len() {
             return;
@@ -88,7 +94,8 @@ impl LineReader {
         self.buffer.len()
     }
 
-    /// The bytes held that no line was made of yet, and whether they begin within a line that is being skipped.
+    /// The bytes held that no line was made of yet, and whether they begin within a line that is
+    /// being skipped.
     pub fn rest(&self) -> (&[u8], bool) {
         (self.held(self.start), self.skipping)
     }
@@ -103,8 +110,8 @@ impl LineReader {
         self.len() == 0
     }
 
-    /// Whether a line has begun whose newline has not come (a too long one that is being skipped counts).
-    /// Meaningful once [`LineReader::next_line`] has returned `None`.
+    /// Whether a line has begun whose newline has not come (a too long one that is being skipped
+    /// counts). Meaningful once [`LineReader::next_line`] has returned `None`.
     pub fn mid_line(&self) -> bool {
         self.skipping || !self.is_empty()
     }
@@ -172,7 +179,8 @@ impl LineReader {
         self.consume_to(0);
     }
 
-    /// Drops what was given out, so that the buffer does not creep; gives a big allocation back once it is empty.
+    /// Drops what was given out, so that the buffer does not creep; gives a big allocation back
+    /// once it is empty.
     fn make_room(&mut self) {
         if self.start == self.buffer.len() {
             self.clear();
@@ -312,8 +320,9 @@ impl Outgoing {
         Ok(true)
     }
 
-    /// Whether, since the last call, the sink took more after it had taken no more: what is on its way to a peer then has
-    /// come further. (That a sink takes bytes which need not wait says nothing of the peer.)
+    /// Whether, since the last call, the sink took more after it had taken no more: what is on its
+    /// way to a peer then has come further. (That a sink takes bytes which need not wait says
+    /// nothing of the peer.)
     pub fn take_moved(&mut self) -> bool {
         std::mem::take(&mut self.moved)
     }

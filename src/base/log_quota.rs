@@ -1,17 +1,17 @@
 //! What comes again and again is logged seldom, with how often it came since. Pure.
 //!
-//! A full disk fails every request, thousands a second: a line for each would fill what is left of the disk, and hide
-//! all other lines. [`Repeats`] logs the same fault once a minute; two texts are the same fault if they differ in nothing
-//! but digits. Whoever is on the other end may choose other words each time, so a [`Quota`] bounds all lines about one
-//! thing, whatever they say.
+//! A full disk fails every request, thousands a second: a line for each would fill what is left of
+//! the disk, and hide all other lines. [`Repeats`] logs the same fault once a minute; two texts are
+//! the same fault if they differ in nothing but digits. Whoever is on the other end may choose
+//! other words each time, so a [`Quota`] bounds all lines about one thing, whatever they say.
 
 use std::time::{Duration, Instant};
 
 /// How long the same fault is not logged again.
 const REPEAT_AFTER: Duration = Duration::from_secs(60);
 
-/// Different faults that are kept in mind; beyond them the one that was logged longest ago is forgotten, and is
-/// logged again when it comes again.
+/// Different faults that are kept in mind; beyond them the one that was logged longest ago is
+/// forgotten, and is logged again when it comes again.
 const MOST_FAULTS: usize = 8;
 
 #[derive(Debug)]
@@ -24,7 +24,8 @@ struct Fault {
 /// Most lines about one thing in [`REPEAT_AFTER`].
 pub const MOST_LINES: u64 = 20;
 
-/// Bounds the lines about one thing: [`MOST_LINES`] a minute, and with the next how many were not logged.
+/// Bounds the lines about one thing: [`MOST_LINES`] a minute, and with the next how many were not
+/// logged.
 #[derive(Debug, Default)]
 pub struct Quota {
     begun: Option<Instant>,

@@ -4,15 +4,17 @@
 //! 2026-11-20T09:12:14.123+01:00 lonc[123] msul1 WARN link lost: reset by peer
 //! ```
 //!
-//! simplelog makes a record of a level and a message; [`lines`] makes a line of it and writes it, with one `write` to a
-//! file opened for appending, so that the lines of a supervisor and of its children stay whole without a lock between
-//! them. The process id is asked for with each record: it is right after a `fork`. Whatever could end a line or move a
-//! terminal's cursor is escaped, so that what a peer sent cannot forge a line. A panic is logged at error level, with its
-//! place, before it goes on.
+//! simplelog makes a record of a level and a message; [`lines`] makes a line of it and writes it,
+//! with one `write` to a file opened for appending, so that the lines of a supervisor and of its
+//! children stay whole without a lock between them. The process id is asked for with each record:
+//! it is right after a `fork`. Whatever could end a line or move a terminal's cursor is escaped, so
+//! that what a peer sent cannot forge a line. A panic is logged at error level, with its place,
+//! before it goes on.
 //!
-//! No line is waited for, on whatever it is written to: one that cannot be written at once is left out, and the next one
-//! tells how many were and why, whichever process writes it. The file is opened anew when the supervisor wants it
-//! ([`open_anew`]), by each process before its next line. [`init`] fails if the file cannot be opened.
+//! No line is waited for, on whatever it is written to: one that cannot be written at once is left
+//! out, and the next one tells how many were and why, whichever process writes it. The file is
+//! opened anew when the supervisor wants it ([`open_anew`]), by each process before its next line.
+//! [`init`] fails if the file cannot be opened.
 //!
 //! | file | what it owns |
 //! | --- | --- |
@@ -75,7 +77,8 @@ static SILENCED: AtomicUsize = AtomicUsize::new(0);
 
 static VOICE: Mutex<Voice> = Mutex::new(Voice { host: String::new(), last: String::new() });
 
-/// Begins to log records up to `level` to `file`, and to standard error too if told so; panics are logged as well.
+/// Begins to log records up to `level` to `file`, and to standard error too if told so; panics are
+/// logged as well.
 ///
 /// # Errors
 /// When `file` cannot be opened, or when this process logs already.
@@ -88,8 +91,8 @@ pub fn init(
     let lines = Lines::open(program, file, also_stderr);
     let lines = lines.map_err(|cause| LogError::Open { path: file.to_owned(), cause })?;
     let descriptor = lines.file().descriptor();
-    // Which levels are logged is log's to know, since a reload may change it; the time is ours: simplelog has but one
-    // offset for it, which it cannot ask for in a process with threads.
+    // Which levels are logged is log's to know, since a reload may change it; the time is ours:
+    // simplelog has but one offset for it, which it cannot ask for in a process with threads.
     let off = LevelFilter::Off;
     let mut format = ConfigBuilder::new();
     format.set_time_level(off).set_thread_level(off).set_target_level(off).set_location_level(off);
@@ -107,8 +110,8 @@ pub fn open_anew() {
     follow();
 }
 
-/// Opens the file anew if that is wanted and was not done in this process: so that one with nothing to say lets go of
-/// a file that was renamed.
+/// Opens the file anew if that is wanted and was not done in this process: so that one with nothing
+/// to say lets go of a file that was renamed.
 pub fn follow() {
     log::logger().flush();
 }
@@ -170,8 +173,8 @@ fn voice<T>(use_it: impl FnOnce(&mut Voice) -> T) -> T {
     use_it(&mut VOICE.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// Has each panic logged. The default report of it, which goes to standard error and waits for it, is left to programs
-/// that write nothing else there.
+/// Has each panic logged. The default report of it, which goes to standard error and waits for it,
+/// is left to programs that write nothing else there.
 fn log_panics(also_stderr: bool) {
     let default = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -195,7 +198,8 @@ impl Log for Records {
     }
 
     fn log(&self, record: &Record<'_>) {
-        // Here, not with simplelog's lock held: an argument whose `Display` panics has its panic logged.
+        // Here, not with simplelog's lock held: an argument whose `Display` panics has its panic
+        // logged.
         let message = escaped(record.args());
         let metadata = record.metadata().clone();
         self.0.log(&Record::builder().metadata(metadata).args(format_args!("{message}")).build());

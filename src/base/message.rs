@@ -1,4 +1,5 @@
-//! What names a message: the [`Sequence`] in its sender's spool, the client's own [`Key`], the [`command`] that it gives.
+//! What names a message: the [`Sequence`] in its sender's spool, the client's own [`Key`], the
+//! [`command`] that it gives.
 //!
 //! Pure. Each has one grammar, on disk, on the wire and at a local socket alike.
 
@@ -6,7 +7,8 @@ use super::is_plain;
 use std::fmt;
 use std::sync::Arc;
 
-/// Number of a message in its peer's spool, never used twice there; gives the order. Shown as 20 digits.
+/// Number of a message in its peer's spool, never used twice there; gives the order. Shown as 20
+/// digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Sequence(pub u64);
 
@@ -31,8 +33,8 @@ impl fmt::Display for Sequence {
     }
 }
 
-/// A client's own name for a critical request, `critical;key=K:...`: its repetitions are answered, not run.
-/// 1 to 64 of `A-Z a-z 0-9 . _ -`. Clones share its bytes.
+/// A client's own name for a critical request, `critical;key=K:...`: its repetitions are answered,
+/// not run. 1 to 64 of `A-Z a-z 0-9 . _ -`. Clones share its bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key(Arc<str>);
 
@@ -67,9 +69,10 @@ impl fmt::Display for Key {
 /// Longest command name that has an order of its own.
 const MAX_COMMAND: usize = 64;
 
-/// The command of a request: the word before its first colon, by which `lond` finds the handler. Each has an order of its
-/// own; both ends must tell them apart alike. One that is longer than 64 bytes, or has others than `A-Z a-z 0-9 . _ -`, is
-/// the empty one, whose messages are in one order together.
+/// The command of a request: the word before its first colon, by which `lond` finds the handler.
+/// Each has an order of its own; both ends must tell them apart alike. One that is longer than 64
+/// bytes, or has others than `A-Z a-z 0-9 . _ -`, is the empty one, whose messages are in one order
+/// together.
 pub fn command(request: &[u8]) -> &str {
     let end = memchr::memchr(b':', request).unwrap_or(request.len());
     let name = request.get(..end).unwrap_or_default();
@@ -77,7 +80,8 @@ pub fn command(request: &[u8]) -> &str {
     str::from_utf8(name).ok().filter(|_| fits).unwrap_or_default()
 }
 
-/// The number that decimal digits, and nothing else, stand for; none at all stand for 0. `None` if it is beyond 64 bits.
+/// The number that decimal digits, and nothing else, stand for; none at all stand for 0. `None` if
+/// it is beyond 64 bits.
 pub fn decimal(digits: &[u8]) -> Option<u64> {
     digits.iter().try_fold(0u64, |value, digit| {
         let digit = digit.is_ascii_digit().then(|| u64::from(digit - b'0'))?;

@@ -1,4 +1,5 @@
-//! The ground that every other room stands on: what is read and written in one way wherever it comes from.
+//! The ground that every other room stands on: what is read and written in one way wherever it
+//! comes from.
 //!
 //! Nothing here knows of any other room of this crate.
 //!

@@ -1,7 +1,7 @@
 //! The public keys of hosts: a [`Pin`] is one, [`Pins`] are all that are known, and whose.
 //!
-//! Pure. A pin is the SHA-256 of a key's SubjectPublicKeyInfo (DER), so a certificate may be renewed around a key. A host
-//! may have several while its keys change over; a key is one host's.
+//! Pure. A pin is the SHA-256 of a key's SubjectPublicKeyInfo (DER), so a certificate may be
+//! renewed around a key. A host may have several while its keys change over; a key is one host's.
 
 use super::HostId;
 use base64::Engine;

@@ -1,7 +1,8 @@
-//! Memory that a supervisor and its children share: what must be known across processes that come and go.
+//! Memory that a supervisor and its children share: what must be known across processes that come
+//! and go.
 //!
-//! Made before a fork, it is every later child's too; an `exec` leaves it behind. It holds atomics and nothing else, so
-//! that no process can find it half written, wherever another one was killed.
+//! Made before a fork, it is every later child's too; an `exec` leaves it behind. It holds atomics
+//! and nothing else, so that no process can find it half written, wherever another one was killed.
 
 use std::io;
 use std::ptr;
@@ -9,7 +10,8 @@ use std::ptr;
 /// A type that may be shared so.
 ///
 /// # Safety
-/// All its bytes zero are a value, it is changed through atomics alone, and it holds no address of one process.
+/// All its bytes zero are a value, it is changed through atomics alone, and it holds no address of
+/// one process.
 pub unsafe trait Shareable: Sync {}
 
 /// A new `T`, all zero, that this process and the children it forks from now on have in common.
@@ -24,7 +26,7 @@ pub fn zeroed<T: Shareable>() -> io::Result<&'static T> {
     if mapped == libc::MAP_FAILED {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: as large as `T`, aligned, never unmapped, and zero, which is a value of it (see `Shareable`); whoever
-    // changes it, in whichever process, does so through atomics.
+    // SAFETY: as large as `T`, aligned, never unmapped, and zero, which is a value of it (see
+    // `Shareable`); whoever changes it, in whichever process, does so through atomics.
     Ok(unsafe { &*mapped.cast::<T>() })
 }

@@ -1,13 +1,15 @@
-//! How the commands that ask a running program find their way: by the configuration, or, while it has mistakes, by what
-//! runs.
+//! How the commands that ask a running program find their way: by the configuration, or, while it
+//! has mistakes, by what runs.
 //!
-//! A broker that serves is not touched by a bad line in `hosts.tab`; neither are the commands that ask it. They say each mistake
-//! on standard error, then what they go by: the word of the program that runs, which they ask on its own socket in `run_dir`, or,
-//! when none answers, what is right in the files. Where a mistake may have hidden `spool_dir`, the status file of the broker that
-//! ran last is asked for it. Only a folder that cannot be told from what is left of the files is not guessed
-//! where a wrong guess would lose something: see [`Bearings::spool`].
+//! A broker that serves is not touched by a bad line in `hosts.tab`; neither are the commands that
+//! ask it. They say each mistake on standard error, then what they go by: the word of the program
+//! that runs, which they ask on its own socket in `run_dir`, or, when none answers, what is right
+//! in the files. Where a mistake may have hidden `spool_dir`, the status file of the broker that
+//! ran last is asked for it. Only a folder that cannot be told from what is left of the files is
+//! not guessed where a wrong guess would lose something: see [`Bearings::spool`].
 //!
-//! `lon check`, `reload`, `pin` and `rotate` are about the files themselves and do not go on without them.
+//! `lon check`, `reload`, `pin` and `rotate` are about the files themselves and do not go on
+//! without them.
 
 use super::admin::ask;
 use super::{Failure, as_service_user, complain};
@@ -38,7 +40,8 @@ impl Bearings {
     /// Reads the configuration; says what is wrong with it, and goes on.
     ///
     /// # Errors
-    /// The file is not there, or cannot be read, and no program runs where it would be found without one.
+    /// The file is not there, or cannot be read, and no program runs where it would be found
+    /// without one.
     pub(super) fn take(file: &Path) -> Result<Bearings, Failure> {
         let errors = match Config::load(file) {
             Ok(config) => return Ok(Bearings { config, broken: false, unsure: false }),
@@ -92,7 +95,8 @@ impl Bearings {
         ))
     }
 
-    /// The host that an argument names. While the files have mistakes a host is one, too, that has a socket or a spool.
+    /// The host that an argument names. While the files have mistakes a host is one, too, that has
+    /// a socket or a spool.
     ///
     /// # Errors
     /// It is none, or this host itself.

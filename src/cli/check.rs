@@ -1,9 +1,11 @@
-//! `lon check`: everything that is wrong, and what is hardly meant, as `file:line: what`; touches nothing.
+//! `lon check`: everything that is wrong, and what is hardly meant, as `file:line: what`; touches
+//! nothing.
 //!
-//! Beyond what reading the files tells, it looks at what they name: folders, the user, keys; and with that user's rights
-//! (`access`) at whether the programs could use them, at sockets of handlers, free space, listening addresses. All goes
-//! to standard output, a line each, warnings marked `warning: `; with `--json` as one line of JSON, `errors` and `warnings`.
-//! Exit code 0 when nothing is an error, else 1.
+//! Beyond what reading the files tells, it looks at what they name: folders, the user, keys; and
+//! with that user's rights (`access`) at whether the programs could use them, at sockets of
+//! handlers, free space, listening addresses. All goes to standard output, a line each, warnings
+//! marked `warning: `; with `--json` as one line of JSON, `errors` and `warnings`. Exit code 0 when
+//! nothing is an error, else 1.
 
 mod access;
 
@@ -144,11 +146,13 @@ impl Found {
         }
     }
 
-    /// Whether those who know us by `hosts.pins`, which is the same file everywhere, know the keys that we have.
+    /// Whether those who know us by `hosts.pins`, which is the same file everywhere, know the keys
+    /// that we have.
     fn look_at_own_pins(&mut self, config: &Config, current: Option<Pin>, own: &[Pin]) {
         let Some(current) = current else { return };
         if let Some(owner) = config.pins.who(&current).filter(|owner| **owner != config.id) {
-            // Its line is not to be added, as for a key that is new: that would make one key two hosts'.
+            // Its line is not to be added, as for a key that is new: that would make one key two
+            // hosts'.
             let what = format!(
                 "this host's key, {}, is {owner}'s: it was copied from there, and each of the two hosts would put an \
                  end to the other's links; move it away, make this host a key of its own ({}), and put \
@@ -187,8 +191,8 @@ impl Found {
         }
     }
 
-    /// Whether the programs of services are there, and their users and folders. That they may not be seen by who asks is no
-    /// mistake.
+    /// Whether the programs of services are there, and their users and folders. That they may not
+    /// be seen by who asks is no mistake.
     fn look_at_services(&mut self, config: &Config) {
         for Service { name, program, user, dir, .. } in &config.services {
             let mut say = |what: String| self.problem(config, format!("service.{name}: {what}"));
@@ -225,7 +229,8 @@ impl Found {
     }
 }
 
-/// Whether `folder` is one, or could be made: then the nearest thing above it that exists must be a folder.
+/// Whether `folder` is one, or could be made: then the nearest thing above it that exists must be a
+/// folder.
 fn check_folder(folder: &Path) -> Result<(), String> {
     for place in folder.ancestors() {
         match fs::metadata(place) {

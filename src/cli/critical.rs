@@ -1,8 +1,9 @@
 //! `lon critical PEER [REQUEST]`: requests that arrive, if not now then later.
 //!
-//! What the broker cannot be asked is stored in the delayed directory, where the broker finds it, and answered
-//! `con_delayed`; `con_failed`, with the cause on standard error, when it cannot be stored either. A message that was
-//! sent to a broker which then went without an answer is stored too: it may arrive twice, but it arrives.
+//! What the broker cannot be asked is stored in the delayed directory, where the broker finds it,
+//! and answered `con_delayed`; `con_failed`, with the cause on standard error, when it cannot be
+//! stored either. A message that was sent to a broker which then went without an answer is stored
+//! too: it may arrive twice, but it arrives.
 
 use super::bearings::Bearings;
 use super::{Asked, Failure, complain, exchange};

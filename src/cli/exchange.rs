@@ -1,8 +1,10 @@
-//! What `lon reply` and `lon critical` share: where requests come from, where answers go, what they mean.
+//! What `lon reply` and `lon critical` share: where requests come from, where answers go, what they
+//! mean.
 //!
-//! Requests from standard input are sent as they come, ahead of their answers and within the bounds of
-//! [`Client`]; answers are printed as they come, in order. When the broker goes, everything not answered, and what
-//! is yet to be read, is answered by the command itself: every request has its one line of output.
+//! Requests from standard input are sent as they come, ahead of their answers and within the bounds
+//! of [`Client`]; answers are printed as they come, in order. When the broker goes, everything not
+//! answered, and what is yet to be read, is answered by the command itself: every request has its
+//! one line of output.
 
 use super::{Asked, Failure, print};
 use crate::base::line::{Line, LineReader, READ_SIZE};
@@ -13,11 +15,12 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 
-/// Answers a request in the broker's place, and says on standard error why, if it has not said so before.
+/// Answers a request in the broker's place, and says on standard error why, if it has not said so
+/// before.
 pub(super) type Stand<'a> = dyn FnMut(&[u8], &io::Error) -> Vec<u8> + 'a;
 
-/// Asks everything and returns the highest exit code. `prepare` makes what is sent of a request as it was given;
-/// `stand_in` answers what the broker cannot, and gets the prepared request.
+/// Asks everything and returns the highest exit code. `prepare` makes what is sent of a request as
+/// it was given; `stand_in` answers what the broker cannot, and gets the prepared request.
 pub(super) fn run(
     asked: &Asked,
     connected: io::Result<Client>,
@@ -99,8 +102,8 @@ fn one_request(request: &[u8]) -> Result<&[u8], Failure> {
 enum Source {
     /// The command line; `None` when it was taken.
     Argument(Option<Vec<u8>>),
-    /// Standard input, read by descriptor: a buffer of the standard library in between would hide from `poll` what
-    /// it holds.
+    /// Standard input, read by descriptor: a buffer of the standard library in between would hide
+    /// from `poll` what it holds.
     Input { lines: LineReader, ended: bool },
 }
 
@@ -182,7 +185,8 @@ impl Source {
 /// Standard output, and what was said there.
 #[derive(Default)]
 struct Output {
-    /// Answers that came together are written together; never more than [`READ_SIZE`] and one answer.
+    /// Answers that came together are written together; never more than [`READ_SIZE`] and one
+    /// answer.
     pending: Vec<u8>,
     /// The highest exit code of the answers so far.
     highest: u8,
@@ -210,8 +214,9 @@ impl Output {
     }
 }
 
-/// What an answer means as an exit code. `error:` is what the broker and the other end's `lond` say of a request that was
-/// not answered; a handler whose own words begin so is taken for them, since the line is all there is to tell by.
+/// What an answer means as an exit code. `error:` is what the broker and the other end's `lond` say
+/// of a request that was not answered; a handler whose own words begin so is taken for them, since
+/// the line is all there is to tell by.
 fn code_of(answer: &[u8]) -> u8 {
     match answer {
         b"con_lost" => 3,

@@ -1,7 +1,8 @@
-//! `lon init DIR --id ID`: a folder with a configuration and a key to start from, which passes `lon check`.
+//! `lon init DIR --id ID`: a folder with a configuration and a key to start from, which passes `lon
+//! check`.
 //!
-//! All or nothing: what was made is taken away again when a later step fails, and nothing else is; no file that is
-//! there already is touched.
+//! All or nothing: what was made is taken away again when a later step fails, and nothing else is;
+//! no file that is there already is touched.
 
 use super::{Failure, print};
 use crate::base::disk::own::OwnFile;
@@ -14,11 +15,12 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-/// Folder of this host's key, for its owner alone. The other folders are made by `lonc` and `lond`, which know which
-/// user they become.
+/// Folder of this host's key, for its owner alone. The other folders are made by `lonc` and `lond`,
+/// which know which user they become.
 const KEYS: (&str, u32) = ("keys", 0o700);
 
-/// Permission bits of the files: the user that the programs become must be able to read them, whoever made them.
+/// Permission bits of the files: the user that the programs become must be able to read them,
+/// whoever made them.
 const FILE_MODE: u32 = 0o644;
 
 #[derive(Debug, clap::Args)]
@@ -132,7 +134,8 @@ impl Made {
 impl Drop for Made {
     fn drop(&mut self) {
         for (path, kind) in self.folders_and_files.iter().rev() {
-            // The failure that led here is what is reported; a folder that others have filled meanwhile stays.
+            // The failure that led here is what is reported; a folder that others have filled
+            // meanwhile stays.
             let _ = match kind {
                 Kind::Folder => fs::remove_dir(path),
                 Kind::File => fs::remove_file(path),

@@ -1,9 +1,10 @@
 //! `lon`: one file a subcommand.
 //!
-//! Answers and tables go to standard output, errors to standard error as `lon: verb object: cause`. Exit codes:
-//! 0 answered (or done); 1 our own error; 2 usage; 3 `con_lost`; 4 `con_delayed`; 5 `con_failed`; 6 answered
-//! `refused` or `unknown_cmd`; 7 answered `error:...`; of several requests the highest. A standard output that nobody reads any more ends
-//! the program with 1 and without a word.
+//! Answers and tables go to standard output, errors to standard error as `lon: verb object: cause`.
+//! Exit codes: 0 answered (or done); 1 our own error; 2 usage; 3 `con_lost`; 4 `con_delayed`; 5
+//! `con_failed`; 6 answered `refused` or `unknown_cmd`; 7 answered `error:...`; of several requests
+//! the highest. A standard output that nobody reads any more ends the program with 1 and without a
+//! word.
 
 mod admin;
 mod bearings;
@@ -67,7 +68,8 @@ enum Command {
     Check(check::Arguments),
     /// Print this host's line for hosts.pins; both lines while a new key waits.
     Pin(pin::Arguments),
-    /// Change this host's key, in three steps; without an option: where that stands, and what is next.
+    /// Change this host's key, in three steps; without an option: where that stands, and what is
+    /// next.
     Rotate(rotate::Arguments),
     /// Send requests to a host and print their answers.
     Reply(Asked),
@@ -200,8 +202,8 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
     }
 }
 
-/// What root would do with the service's files is done with the rights of the user that they belong to: whoever has these
-/// can put links and pipes in their place.
+/// What root would do with the service's files is done with the rights of the user that they belong
+/// to: whoever has these can put links and pipes in their place.
 fn as_service_user<T>(config: &Config, work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
     let owner = service_user(config)?;
     let acting = owner.as_ref().map(Owner::act).transpose();

@@ -1,4 +1,5 @@
-//! `lon pin`: this host's line for `hosts.pins`; both lines while a new key waits for `lon rotate --switch`.
+//! `lon pin`: this host's line for `hosts.pins`; both lines while a new key waits for `lon rotate
+//! --switch`.
 //!
 //! With `--make` a host that has no key yet gets one; nothing is ever overwritten.
 
@@ -45,8 +46,9 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> Result<u8, Failure>
     Ok(0)
 }
 
-/// Does `work` with this host's keys: root does it as the user that the programs become, unless root alone decides what is in
-/// `key_dir`; then it gets the user, whose the files are to be that it makes.
+/// Does `work` with this host's keys: root does it as the user that the programs become, unless
+/// root alone decides what is in `key_dir`; then it gets the user, whose the files are to be that
+/// it makes.
 pub(super) fn with_keys<T>(
     config: &Config,
     work: impl FnOnce(Option<&Owner>) -> Result<T, Failure>,

@@ -1,9 +1,11 @@
-//! `lon queue [PEER]`: what waits to be sent. Only reads; the broker may run or not. `lon queue check` is in `check`.
+//! `lon queue [PEER]`: what waits to be sent. Only reads; the broker may run or not. `lon queue
+//! check` is in `check`.
 //!
-//! Without a host: a line for each that has something, hosts that are no longer in the table too. With one: a line for
-//! each message, the oldest first, its request with unprintable bytes escaped, the beginning of it, and cut to the width of the
-//! terminal (`--full`: the whole of it, as far as a listing holds it; in a pipe nothing is cut to a width). A folder that
-//! cannot be read is an error, since "nothing waits" would be a guess.
+//! Without a host: a line for each that has something, hosts that are no longer in the table too.
+//! With one: a line for each message, the oldest first, its request with unprintable bytes escaped,
+//! the beginning of it, and cut to the width of the terminal (`--full`: the whole of it, as far as
+//! a listing holds it; in a pipe nothing is cut to a width). A folder that cannot be read is an
+//! error, since "nothing waits" would be a guess.
 
 mod as_json;
 pub(super) mod check;

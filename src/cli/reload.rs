@@ -1,9 +1,10 @@
-//! `lon reload`: has the running `lonc`, `lond` and `lonsvc` read their configuration anew; links and services that it does
-//! not change stay.
+//! `lon reload`: has the running `lonc`, `lond` and `lonsvc` read their configuration anew; links
+//! and services that it does not change stay.
 //!
-//! Exit code 0 when every one that runs has taken it over; 1 when one has not, and then each problem stands on
-//! standard error as `file:line: what`, and that program goes on as before; 1 as well when none runs. A
-//! configuration that is wrong is reported without asking anyone. Warnings are said once, by `lon` itself.
+//! Exit code 0 when every one that runs has taken it over; 1 when one has not, and then each
+//! problem stands on standard error as `file:line: what`, and that program goes on as before; 1 as
+//! well when none runs. A configuration that is wrong is reported without asking anyone. Warnings
+//! are said once, by `lon` itself.
 
 use super::admin::{ask, is_away};
 use super::{Failure, complain, print};

@@ -1,6 +1,7 @@
 //! `lon reply PEER [REQUEST]`: requests that are answered now or not at all.
 //!
-//! What the broker cannot be asked is answered `con_lost`, as the broker itself would; why, goes to standard error.
+//! What the broker cannot be asked is answered `con_lost`, as the broker itself would; why, goes to
+//! standard error.
 
 use super::bearings::Bearings;
 use super::{Asked, Failure, complain, exchange};

@@ -6,13 +6,14 @@
 //! | `--switch` | `host.key` becomes `host.key.old`, `host.key.new` becomes `host.key` | `lon reload`, here only |
 //! | `--finish` | `host.key.old` is removed | remove its line from `hosts.pins`, `lon reload` |
 //!
-//! Where it stands is read from the files alone, so any step may be cut off anywhere: at each moment there is a whole
-//! `host.key`, and the same command goes on where it stopped. `--undo` takes back `--prepare` or `--switch`. Two who take
-//! a step at once: one is refused.
-//! The other hosts cannot be asked whether they have the new line; our own `hosts.pins`, which is the same file, can. So
-//! `--finish` looks at the links before it lets go of the old key: each that `lonc` makes on the secure wire must be up with the
-//! new one, and each that others have made to `lond`, as far as `lond` knows them since its start, must have been made with it.
-//! `--force` finishes all the same.
+//! Where it stands is read from the files alone, so any step may be cut off anywhere: at each
+//! moment there is a whole `host.key`, and the same command goes on where it stopped. `--undo`
+//! takes back `--prepare` or `--switch`. Two who take a step at once: one is refused. The other
+//! hosts cannot be asked whether they have the new line; our own `hosts.pins`, which is the same
+//! file, can. So `--finish` looks at the links before it lets go of the old key: each that `lonc`
+//! makes on the secure wire must be up with the new one, and each that others have made to `lond`,
+//! as far as `lond` knows them since its start, must have been made with it. `--force` finishes all
+//! the same.
 
 mod links;
 
@@ -120,8 +121,8 @@ fn take(config: &Config, step: Step, force: bool) -> Result<String, Failure> {
     })
 }
 
-/// Keeps two who change the key at once apart for as long as the file is open: what one has seen of the files is not to be
-/// changed by the other before it takes its step.
+/// Keeps two who change the key at once apart for as long as the file is open: what one has seen of
+/// the files is not to be changed by the other before it takes its step.
 fn alone(config: &Config) -> Result<File, Failure> {
     let folder =
         File::open(&config.key_dir).map_err(|error| Failure::did("open", config.key_dir.display(), error))?;
@@ -129,7 +130,8 @@ fn alone(config: &Config) -> Result<File, Failure> {
         Err(TryLockError::WouldBlock) => {
             Err(Failure::did("rotate", config.key_dir.display(), "another lon rotate is at work there"))
         }
-        // A file system that has no locks for folders: each step is one that only one of two can take.
+        // A file system that has no locks for folders: each step is one that only one of two can
+        // take.
         Ok(()) | Err(TryLockError::Error(_)) => Ok(folder),
     }
 }

@@ -1,13 +1,16 @@
-//! `lon status [PEER] [--check] [--json] [--watch]`: what the links do, asked of the running `lonc`, and who calls, asked of
-//! `lond`; and how the services do, asked of `lonsvc`, where there are some.
+//! `lon status [PEER] [--check] [--json] [--watch]`: what the links do, asked of the running
+//! `lonc`, and who calls, asked of `lond`; and how the services do, asked of `lonsvc`, where there
+//! are some.
 //!
-//! When `lonc` does not answer, the last `status.json` that it wrote is shown, with its age, and the exit code is 1: what a dead
-//! program said last must not pass for what is. A `lond` that is away is said so in place of its table, and is `null` in the
-//! JSON; that alone is no failure, since a host may run no listener.
+//! When `lonc` does not answer, the last `status.json` that it wrote is shown, with its age, and
+//! the exit code is 1: what a dead program said last must not pass for what is. A `lond` that is
+//! away is said so in place of its table, and is `null` in the JSON; that alone is no failure,
+//! since a host may run no listener.
 //!
-//! With `--check` the exit code tells how things are, the worst counts: 0 all well, 1 a warning, 2 bad, 3 not running, 4 no
-//! permission to look. What is a warning and what is bad: [`crate::status::findings`]; mistakes in the files on disk are a warning.
-//! A `lond` that does not run counts as not running where it has ever run (it has left its file in `status_dir`).
+//! With `--check` the exit code tells how things are, the worst counts: 0 all well, 1 a warning, 2
+//! bad, 3 not running, 4 no permission to look. What is a warning and what is bad:
+//! [`crate::status::findings`]; mistakes in the files on disk are a warning. A `lond` that does not
+//! run counts as not running where it has ever run (it has left its file in `status_dir`).
 
 use super::admin::{MAX_ANSWER, ask, is_away, is_forbidden};
 use super::bearings::Bearings;
@@ -44,7 +47,8 @@ pub(super) const LOND_FILE: &str = "lond.json";
 pub(super) struct Arguments {
     /// All about the link to this host, uncut.
     peer: Option<String>,
-    /// Tell by the exit code how things are: 0 all well, 1 a warning, 2 bad, 3 not running, 4 no permission to look.
+    /// Tell by the exit code how things are: 0 all well, 1 a warning, 2 bad, 3 not running, 4 no
+    /// permission to look.
     #[arg(long)]
     check: bool,
     /// As one line of JSON.
@@ -199,8 +203,8 @@ impl Seen {
         Ok(())
     }
 
-    /// The moment that ages are told by: that of the snapshot, by its own clock. Since a stopped broker stopped, nothing has
-    /// happened but that time went by.
+    /// The moment that ages are told by: that of the snapshot, by its own clock. Since a stopped
+    /// broker stopped, nothing has happened but that time went by.
     fn now(&self) -> Timestamp {
         let stopped = self.lonc.doing == "stopped";
         let passed = if stopped { self.age } else { SignedDuration::ZERO };
@@ -288,7 +292,8 @@ impl Check {
     }
 }
 
-/// How long ago a snapshot was written: by the machine's uptime, which nobody sets, or else by the clock.
+/// How long ago a snapshot was written: by the machine's uptime, which nobody sets, or else by the
+/// clock.
 fn written_ago(written: Timestamp, by_uptime: Option<&Uptime>) -> SignedDuration {
     let since_boot = by_uptime.zip(uptime()).and_then(|(then, now)| then.age(&now));
     let by_clock = || Timestamp::now().duration_since(written).max(SignedDuration::ZERO);

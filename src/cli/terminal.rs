@@ -25,7 +25,8 @@ pub(super) fn width() -> Option<usize> {
     }
     // SAFETY: `winsize` is a struct of integers, for which zero is a value.
     let mut size: libc::winsize = unsafe { std::mem::zeroed() };
-    // SAFETY: the descriptor is open, and the kernel writes nothing but a `winsize` to where one is.
+    // SAFETY: the descriptor is open, and the kernel writes nothing but a `winsize` to where one
+    // is.
     let told = unsafe { libc::ioctl(output.as_raw_fd(), libc::TIOCGWINSZ, &mut size) } == 0;
     let said = || std::env::var(WIDTH_VARIABLE).ok().and_then(|width| width.parse().ok());
     Some(match usize::from(size.ws_col) {

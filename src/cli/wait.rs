@@ -1,8 +1,9 @@
 //! `lon wait [PEER] [--up] [--drained] [--timeout T]`: returns when links are as they should be.
 //!
-//! `--up`: the link is up. `--drained`: nothing stored waits for the host any more, files that were dropped in included. Without
-//! either: `--up`. Without a host: all links. A `lonc` that does not run yet is waited for like a link that is not up. Exit code
-//! 0 when all is so, 1 when it is not in time; then standard error says what is not.
+//! `--up`: the link is up. `--drained`: nothing stored waits for the host any more, files that were
+//! dropped in included. Without either: `--up`. Without a host: all links. A `lonc` that does not
+//! run yet is waited for like a link that is not up. Exit code 0 when all is so, 1 when it is not
+//! in time; then standard error says what is not.
 
 use super::bearings::Bearings;
 use super::{Failure, complain, patience, queue, status};
@@ -12,7 +13,8 @@ use nix::poll::poll;
 use std::io;
 use std::time::{Duration, Instant};
 
-/// Pause between two looks; at least so many times what a look takes, since every link child is asked.
+/// Pause between two looks; at least so many times what a look takes, since every link child is
+/// asked.
 const PAUSE: Duration = Duration::from_millis(200);
 const REST: u32 = 10;
 /// What is not so yet is named for so many hosts.

@@ -1,9 +1,10 @@
 //! `hosts.tab`: one host a line, `id:domain:role:hostname:ip`.
 //!
-//! Owns what a line means and the two ways to find one: by id and by address, both without a walk through the
-//! table, since it may have thousands of lines and `lond` asks for every caller. `#` begins a comment; blank lines,
-//! spaces around fields and a carriage return at the end don't matter. A bad line is a [`Problem`] with its line,
-//! whatever bytes it has; the lines after it are read nevertheless.
+//! Owns what a line means and the two ways to find one: by id and by address, both without a walk
+//! through the table, since it may have thousands of lines and `lond` asks for every caller. `#`
+//! begins a comment; blank lines, spaces around fields and a carriage return at the end don't
+//! matter. A bad line is a [`Problem`] with its line, whatever bytes it has; the lines after it are
+//! read nevertheless.
 
 use super::problem::{ConfigErrors, Problem, keep};
 use crate::base::{HostId, is_plain};
@@ -99,18 +100,20 @@ impl Hosts {
         self.hosts.get(self.place(id)?)
     }
 
-    /// Who calls from `address`: the table's *last* line with it, as the original decides (an IPv4 address
-    /// mapped into IPv6 counts as IPv4).
+    /// Who calls from `address`: the table's *last* line with it, as the original decides (an IPv4
+    /// address mapped into IPv6 counts as IPv4).
     pub fn by_address(&self, address: IpAddr) -> Option<&Host> {
         self.hosts.get(*self.by_address.get(&address.to_canonical())?)
     }
 
-    /// Whether some host has no address, so that an unknown caller may be one whose name is yet to be looked up.
+    /// Whether some host has no address, so that an unknown caller may be one whose name is yet to
+    /// be looked up.
     pub fn has_unaddressed(&self) -> bool {
         self.hosts.iter().any(|host| host.address.is_none())
     }
 
-    /// Adds a host of which nothing but its id is known, behind all others, unless it is there already.
+    /// Adds a host of which nothing but its id is known, behind all others, unless it is there
+    /// already.
     pub(super) fn add_unknown(&mut self, id: &HostId) {
         if self.get(id).is_none() {
             let (domain, name) = (String::new(), String::new());
@@ -130,7 +133,8 @@ impl Hosts {
         self.by_id.get(id).copied()
     }
 
-    /// Adds a line; the caller has made sure that its id is new. Returns who had its address before.
+    /// Adds a line; the caller has made sure that its id is new. Returns who had its address
+    /// before.
     fn push(&mut self, host: Host) -> Option<&Host> {
         let place = self.hosts.len();
         self.by_id.insert(host.id.clone(), place);
@@ -191,8 +195,8 @@ struct Wrong {
     whats: Vec<String>,
 }
 
-/// Takes `id:domain:role:hostname:ip` apart. The address is all that follows the fourth colon, since it may have
-/// colons itself, in brackets.
+/// Takes `id:domain:role:hostname:ip` apart. The address is all that follows the fourth colon,
+/// since it may have colons itself, in brackets.
 fn parse_line(text: &str, line: usize) -> Result<Host, Wrong> {
     let fields: Vec<&str> = text.splitn(FIELDS, ':').map(str::trim).collect();
     let id = HostId::new(fields.first().copied().unwrap_or_default());

@@ -1,8 +1,8 @@
 //! Settings: `lonnet.toml`, `hosts.tab` and `hosts.pins` as checked values.
 //!
-//! Owns the meaning of every key. Text becomes a type that cannot be wrong, once, here; nothing behind this
-//! module sees an unparsed value. [`Config::load`] reports *all* errors of these files at once, each as
-//! `file:line: what is wrong`, and touches nothing on disk.
+//! Owns the meaning of every key. Text becomes a type that cannot be wrong, once, here; nothing
+//! behind this module sees an unparsed value. [`Config::load`] reports *all* errors of these files
+//! at once, each as `file:line: what is wrong`, and touches nothing on disk.
 //!
 //! | file | what it owns |
 //! | --- | --- |
@@ -49,8 +49,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Everything that the programs read from `lonnet.toml`, `hosts.tab` and `hosts.pins`, checked, with defaults filled in and
-/// relative paths made absolute against the folder of the file.
+/// Everything that the programs read from `lonnet.toml`, `hosts.tab` and `hosts.pins`, checked,
+/// with defaults filled in and relative paths made absolute against the folder of the file.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Absolute path of the `lonnet.toml` that this was read from.
@@ -79,8 +79,8 @@ pub struct Config {
     pub user: Option<String>,
     /// What is logged: `error`, `warn`, `info` (default), `debug`.
     pub log_level: log::LevelFilter,
-    /// How `lonc` deals with each other host: all of [`Config::hosts`] in its order, without this host itself.
-    /// [`Config::peer`] counts on that.
+    /// How `lonc` deals with each other host: all of [`Config::hosts`] in its order, without this
+    /// host itself. [`Config::peer`] counts on that.
     pub peers: Vec<Peer>,
     /// How `lond` serves.
     pub lond: Lond,
@@ -145,9 +145,11 @@ pub enum Target {
 pub struct Lond {
     /// Addresses to listen on (default `[::]:port`, with `port` from `[lonc]`).
     pub listen: Vec<SocketAddr>,
-    /// Whether callers that speak the classic wire are served, known by their address (default: refused).
+    /// Whether callers that speak the classic wire are served, known by their address (default:
+    /// refused).
     pub classic: bool,
-    /// Most connections that have not finished the opening dialogue (default 64); more are closed at once.
+    /// Most connections that have not finished the opening dialogue (default 64); more are closed
+    /// at once.
     pub max_opening: usize,
     /// How long the opening dialogue may take in all (default 10 s).
     pub opening_timeout: Duration,
@@ -160,12 +162,13 @@ pub struct Lond {
     /// On the secure wire: bytes that the other side may send ahead of what was taken; at least
     /// `2 * max_line + 65536` (default 4 MiB, or that if it is more).
     pub window: u32,
-    /// Load average that counts as 100 % for the built-in `load` (default: the number of processors).
+    /// Load average that counts as 100 % for the built-in `load` (default: the number of
+    /// processors).
     pub full_load: f64,
     /// How long a child that was told to stop may go on answering what it has (default 5 s).
     pub drain_timeout: Duration,
-    /// Bytes that the `log:` requests of one host may add to the log at once, over all its links; they come back evenly
-    /// within a minute (default 4 MiB).
+    /// Bytes that the `log:` requests of one host may add to the log at once, over all its links;
+    /// they come back evenly within a minute (default 4 MiB).
     pub log_quota: u64,
 }
 
@@ -174,8 +177,8 @@ pub struct Lond {
 pub struct Handler {
     /// Request name.
     pub name: String,
-    /// Unix socket of the program: a line each way, answers in the order of the requests. It gets the whole
-    /// request line.
+    /// Unix socket of the program: a line each way, answers in the order of the requests. It gets
+    /// the whole request line.
     pub socket: PathBuf,
     /// Who may use it (default: every host of the table).
     pub allow: Vec<Allow>,
@@ -211,8 +214,8 @@ impl Allow {
 impl Config {
     /// The peer with this id, if the table has it and it is not this host.
     pub fn peer(&self, id: &HostId) -> Option<&Peer> {
-        // The peers stand in the order of the table, of which this host alone is missing: so a peer is at its
-        // host's place or one before, and the table's map serves for both.
+        // The peers stand in the order of the table, of which this host alone is missing: so a peer
+        // is at its host's place or one before, and the table's map serves for both.
         let place = self.hosts.place(id)?;
         [Some(place), place.checked_sub(1)]
             .into_iter()

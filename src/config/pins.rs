@@ -1,9 +1,11 @@
-//! `hosts.pins`: the public keys of the hosts, `id sha256:BASE64`, one pin a line, the same file on each host.
+//! `hosts.pins`: the public keys of the hosts, `id sha256:BASE64`, one pin a line, the same file on
+//! each host.
 //!
-//! A pin is the SHA-256 of a key's SubjectPublicKeyInfo (DER), so a certificate may be renewed around a key. A host
-//! may have several while its keys change over. A key is one host's: that is what identity on the secure wire is, so
-//! the same pin for two ids is an error. `#` begins a comment; blank lines and spaces don't matter. A bad line is a
-//! [`Problem`] with its line, whatever bytes it has; the lines after it are read nevertheless.
+//! A pin is the SHA-256 of a key's SubjectPublicKeyInfo (DER), so a certificate may be renewed
+//! around a key. A host may have several while its keys change over. A key is one host's: that is
+//! what identity on the secure wire is, so the same pin for two ids is an error. `#` begins a
+//! comment; blank lines and spaces don't matter. A bad line is a [`Problem`] with its line,
+//! whatever bytes it has; the lines after it are read nevertheless.
 
 use super::Hosts;
 use super::problem::{Problem, keep};
@@ -11,10 +13,12 @@ use crate::base::{HostId, Pin, Pins};
 use std::collections::HashMap;
 use std::path::Path;
 
-/// Most pins of one host: a change of keys needs two. More is an error, since a caller compares against each.
+/// Most pins of one host: a change of keys needs two. More is an error, since a caller compares
+/// against each.
 const MAX_PER_HOST: usize = 8;
 
-/// What to do about two hosts with one key: most often one machine was copied from the other, key and all.
+/// What to do about two hosts with one key: most often one machine was copied from the other, key
+/// and all.
 const ONE_KEY_EACH: &str = "a key is one host's; if one machine is a copy of the other, move keys/host.key away there, \
                             make it a key of its own (lon pin --make), and give it that line here";
 
@@ -33,8 +37,8 @@ pub struct PinFile {
 }
 
 impl PinFile {
-    /// Reads every line; what is wrong with one does not stop the next. `hosts` tells which ids are known; `None`:
-    /// that cannot be told.
+    /// Reads every line; what is wrong with one does not stop the next. `hosts` tells which ids are
+    /// known; `None`: that cannot be told.
     pub fn parse(file: &Path, bytes: &[u8], hosts: Option<&Hosts>) -> PinFile {
         let mut found = PinFile::default();
         let mut lines = HashMap::new();

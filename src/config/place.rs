@@ -1,7 +1,8 @@
 //! Where a path leads for good: absolute, and without `..`.
 //!
-//! What is kept as `FOLDER/../run` is gone with FOLDER, though nothing of ours is in it. A link that `..` goes back over is
-//! followed, as the kernel would; any other stays, so that it can be switched to another place later.
+//! What is kept as `FOLDER/../run` is gone with FOLDER, though nothing of ours is in it. A link
+//! that `..` goes back over is followed, as the kernel would; any other stays, so that it can be
+//! switched to another place later.
 
 use std::fs;
 use std::io;

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// Most problems that are kept of one file, and reported of one load; one more line then says that there are more.
+/// Most problems that are kept of one file, and reported of one load; one more line then says that
+/// there are more.
 pub(super) const MAX_PROBLEMS: usize = 10_000;
 
 /// One thing that is wrong, and where.
@@ -29,8 +30,8 @@ impl Problem {
     }
 }
 
-/// Keeps a problem, unless so many are kept that it would never be reported: one beyond the bound shows that there
-/// were more.
+/// Keeps a problem, unless so many are kept that it would never be reported: one beyond the bound
+/// shows that there were more.
 pub(super) fn keep(problems: &mut Vec<Problem>, problem: Problem) {
     if problems.len() <= MAX_PROBLEMS {
         problems.push(problem);

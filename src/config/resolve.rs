@@ -1,7 +1,7 @@
 //! [`Config::load`]: all files read, and what only they together can tell.
 //!
-//! Lays `[host.<id>]` over `[lonc]` for each line of `hosts.tab`. Nothing is written anywhere; a problem in one
-//! file or section does not keep those of the others from being found.
+//! Lays `[host.<id>]` over `[lonc]` for each line of `hosts.tab`. Nothing is written anywhere; a
+//! problem in one file or section does not keep those of the others from being found.
 
 use super::hosts::Table;
 use super::place;
@@ -39,8 +39,8 @@ impl Config {
         Config::load_from(file, &attempt)
     }
 
-    /// [`Config::load`] with the files from elsewhere than the disk: `source` gives the first [`MAX_FILE`] bytes of each,
-    /// and one more where there are more.
+    /// [`Config::load`] with the files from elsewhere than the disk: `source` gives the first
+    /// [`MAX_FILE`] bytes of each, and one more where there are more.
     ///
     /// # Errors
     /// As [`Config::load`].
@@ -64,7 +64,8 @@ fn load(file: &Path, source: Source<'_>) -> Result<Config, Vec<Problem>> {
         vec![Problem::at(file, line, "the line is not UTF-8 text")]
     })?;
     let mut report = Report::new(file, text);
-    // Where the syntax is broken, the parser gives what it could read of the rest: that may tell where hosts.tab is.
+    // Where the syntax is broken, the parser gives what it could read of the rest: that may tell
+    // where hosts.tab is.
     let (document, errors) = DeTable::parse_recoverable(text);
     let document = document.get_ref();
     if !errors.is_empty() {
@@ -126,7 +127,8 @@ impl Table {
     }
 }
 
-/// Reports one problem a line, since what follows an error in the same line is mostly its echo. Returns the lines.
+/// Reports one problem a line, since what follows an error in the same line is mostly its echo.
+/// Returns the lines.
 pub(super) fn report_syntax(report: &mut Report, errors: &[toml::de::Error]) -> BTreeSet<usize> {
     let mut lines = BTreeSet::new();
     for error in errors {
@@ -249,7 +251,8 @@ pub(super) fn assemble(
     }
 }
 
-/// A Unix socket's path has an end that no configuration can move: better said here than at the first `bind`.
+/// A Unix socket's path has an end that no configuration can move: better said here than at the
+/// first `bind`.
 fn check_socket_lengths(settings: &Settings, base: &Path, table: Option<&Table>, report: &mut Report) {
     let run_dir = place::within(base, &settings.run_dir);
     let own = if settings.services.is_empty() { OWN_SOCKET } else { SERVICES_SOCKET };
@@ -335,8 +338,8 @@ pub(super) fn peers(settings: &Settings, hosts: &Hosts, own: &HostId, disk: u64)
     hosts.iter().filter(|host| host.id != *own).map(peer).collect()
 }
 
-/// Bytes of the file system that this folder is on, or will be when it is made; one without a bound where that cannot be
-/// told.
+/// Bytes of the file system that this folder is on, or will be when it is made; one without a bound
+/// where that cannot be told.
 pub(super) fn size_of_disk(folder: &Path) -> u64 {
     let found = folder.ancestors().find_map(|path| statvfs(path).ok());
     found.map_or(u64::MAX, |disk| disk.blocks().saturating_mul(disk.fragment_size()))

@@ -1,10 +1,13 @@
-//! What the tools go by while a file has mistakes: what is right in it, and what a running program says it goes by.
+//! What the tools go by while a file has mistakes: what is right in it, and what a running program
+//! says it goes by.
 //!
-//! A broker that runs is not touched by a slip of the pen in `hosts.tab`, and neither are the tools that ask it: they say
-//! what is wrong, and go on. Nothing here is for the programs that serve: those start, restart and reload by what is whole.
+//! A broker that runs is not touched by a slip of the pen in `hosts.tab`, and neither are the tools
+//! that ask it: they say what is wrong, and go on. Nothing here is for the programs that serve:
+//! those start, restart and reload by what is whole.
 //!
-//! What stands in a line that is wrong is left out, and what is left out has its default. Where that could be mistaken for
-//! what was meant, it is told: see [`Salvage::is_sure`]. What a running program says counts before all that.
+//! What stands in a line that is wrong is left out, and what is left out has its default. Where
+//! that could be mistaken for what was meant, it is told: see [`Salvage::is_sure`]. What a running
+//! program says counts before all that.
 
 use super::hosts::Table;
 use super::resolve::{self, assemble, attempt, folder, peers, read_pins, report_syntax, size_of_disk};
@@ -20,7 +23,8 @@ use toml::de::DeTable;
 /// The keys of the top that the tools go by.
 const FOLDERS: [&str; 3] = ["run_dir", "spool_dir", "status_dir"];
 
-/// What a program that runs goes by, as far as the tools of this host need it. It crosses its admin socket.
+/// What a program that runs goes by, as far as the tools of this host need it. It crosses its admin
+/// socket.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Whereabouts {
     /// This host.
@@ -62,8 +66,9 @@ pub struct Salvage {
 }
 
 impl Salvage {
-    /// Whether the value of this key of the top (`run_dir`, `spool_dir`, `status_dir`) is what was meant: it stands there as it should, or
-    /// it is not there and no mistake can have hidden it, or a program that runs says so.
+    /// Whether the value of this key of the top (`run_dir`, `spool_dir`, `status_dir`) is what was
+    /// meant: it stands there as it should, or it is not there and no mistake can have hidden it,
+    /// or a program that runs says so.
     pub fn is_sure(&self, key: &str) -> bool {
         !self.doubtful.contains(key)
     }
@@ -84,8 +89,8 @@ impl Config {
         }
     }
 
-    /// What can be made of `file` and the files that it names, whatever is wrong with them, and of what a program that runs
-    /// has `told`. What is wrong, [`Config::load`] says.
+    /// What can be made of `file` and the files that it names, whatever is wrong with them, and of
+    /// what a program that runs has `told`. What is wrong, [`Config::load`] says.
     pub fn salvage(file: &Path, told: Option<&Whereabouts>) -> Salvage {
         let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
         let bytes = resolve::read(&file, &attempt).ok();
@@ -145,8 +150,9 @@ fn lines_with(text: &str, character: char) -> impl Iterator<Item = usize> {
     lines.filter(move |(_, line)| line.contains(character)).map(|(index, _)| index + 1)
 }
 
-/// Whether a line that is wrong stands at the top of the file, before every table: what stands behind it may be lost. A string
-/// of several lines that does not end hides what follows, wherever the parser says that it went wrong.
+/// Whether a line that is wrong stands at the top of the file, before every table: what stands
+/// behind it may be lost. A string of several lines that does not end hides what follows, wherever
+/// the parser says that it went wrong.
 fn may_hide(text: &str, broken: &BTreeSet<usize>) -> bool {
     if !broken.is_empty() && (text.contains("\"\"\"") || text.contains("'''")) {
         return true;
@@ -155,7 +161,8 @@ fn may_hide(text: &str, broken: &BTreeSet<usize>) -> bool {
     broken.first().is_some_and(|line| first_table.is_none_or(|index| *line <= index))
 }
 
-/// Whether the value of a key of the top may not be what was meant. `hidden`: a key that is not there may have been meant.
+/// Whether the value of a key of the top may not be what was meant. `hidden`: a key that is not
+/// there may have been meant.
 fn is_doubtful(
     key: &str,
     document: &DeTable<'_>,

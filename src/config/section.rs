@@ -1,7 +1,7 @@
 //! The keys of one table of `lonnet.toml`, with their lines.
 //!
-//! A [`Section`] is asked for each key that there may be; what nobody asked for is unknown, so the list of keys
-//! stands in one place only. What is wrong goes to a [`Report`], and reading goes on.
+//! A [`Section`] is asked for each key that there may be; what nobody asked for is unknown, so the
+//! list of keys stands in one place only. What is wrong goes to a [`Report`], and reading goes on.
 
 use super::problem::{Problem, keep};
 use super::value;
@@ -69,7 +69,8 @@ impl<'a> Section<'a> {
         Section { name: String::new(), line: None, keys: keys(table, report) }
     }
 
-    /// The value of `key` made by `parse`; `None` when it is not there, or is wrong, which is then reported.
+    /// The value of `key` made by `parse`; `None` when it is not there, or is wrong, which is then
+    /// reported.
     pub(super) fn take<T>(
         &mut self,
         report: &mut Report,
@@ -106,7 +107,8 @@ impl<'a> Section<'a> {
         self.keys.contains_key(key)
     }
 
-    /// The table under `key`; an empty one when it is not there or is no table, which is then reported.
+    /// The table under `key`; an empty one when it is not there or is no table, which is then
+    /// reported.
     pub(super) fn table(&mut self, report: &mut Report, key: &str) -> Section<'a> {
         let name = self.full_name(key);
         match self.keys.remove(key) {

@@ -1,7 +1,7 @@
 //! `lonnet.toml`, each key by itself: its name, its type, its default.
 //!
-//! [`Settings::read`] goes on after a problem, so that all are reported at once. What only `hosts.tab` can tell is
-//! checked in `resolve`.
+//! [`Settings::read`] goes on after a problem, so that all are reported at once. What only
+//! `hosts.tab` can tell is checked in `resolve`.
 
 use super::section::{Placed, Report, Section};
 use super::service::{Service, read_services};
@@ -24,7 +24,8 @@ const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 const DEFAULT_SOCKET_MODE: u32 = 0o660;
 const DEFAULT_MAX_LINE: usize = 1024 * 1024;
 const DEFAULT_SPOOL: SpoolLimits = SpoolLimits { messages: 1_000_000, bytes: 1 << 30, keep_free: 64 << 20 };
-/// By default no more than this part of a small file system is kept free: else nothing could be delayed on it at all.
+/// By default no more than this part of a small file system is kept free: else nothing could be
+/// delayed on it at all.
 const KEPT_FREE_PART: u64 = 16;
 const DEFAULT_MAX_OPENING: usize = 64;
 const DEFAULT_ACCEPT_TIMEOUT: Duration = Duration::from_secs(10);

@@ -1,6 +1,7 @@
 //! One value of `lonnet.toml` to one checked type.
 //!
-//! Each function here says what it wants and what it got, as the end of a sentence that begins with the key.
+//! Each function here says what it wants and what it got, as the end of a sentence that begins with
+//! the key.
 
 use super::{Allow, Restart};
 use crate::base::{HostId, WireKind};
@@ -9,15 +10,16 @@ use std::path::PathBuf;
 use std::time::Duration;
 use toml::de::{DeArray, DeValue};
 
-/// Longest time that a key takes. Anything beyond is a slip of the pen, and a deadline can always be added to a
-/// clock without overflow.
+/// Longest time that a key takes. Anything beyond is a slip of the pen, and a deadline can always
+/// be added to a clock without overflow.
 const MAX_DURATION: Duration = Duration::from_secs(366 * 24 * 3600);
 
-/// Longest `max_line`: one such line is held in memory for each client and each link, and the spool takes no longer
-/// request.
+/// Longest `max_line`: one such line is held in memory for each client and each link, and the spool
+/// takes no longer request.
 const MAX_LINE: u64 = 16 * 1024 * 1024;
 
-/// Longest `window`: the wire counts the messages that it bounds, see `wire::secure::MAX_UNFINISHED`.
+/// Longest `window`: the wire counts the messages that it bounds, see
+/// `wire::secure::MAX_UNFINISHED`.
 const MAX_WINDOW: u64 = 64 * 1024 * 1024;
 
 /// Longest name of a service in bytes.
@@ -29,7 +31,8 @@ const MIN_LINE: u64 = 256;
 /// Bytes in the path of a Unix socket (`sun_path` without its final zero).
 pub(super) const MAX_SOCKET_PATH: usize = 107;
 
-/// Requests that `lond` answers itself, words of the opening dialogue, and prefixes that never get as far as `lond`.
+/// Requests that `lond` answers itself, words of the opening dialogue, and prefixes that never get
+/// as far as `lond`.
 const BUILT_IN: [&str; 12] = [
     "ping", "pong", "version", "load", "log", "exit", "init", "sethost", "ekey", "enc", "critical", "encrypt",
 ];

@@ -1,8 +1,9 @@
 //! The requests that `lond` answers by itself.
 //!
-//! Owns their names and the text of their answers. What an answer needs of the outside (the load average, the
-//! other way round to the caller) is the reactor's to fetch. A handler of the configuration with one of these names
-//! never gets a request that is built in. Nothing here fails: what is no built-in request is `None`.
+//! Owns their names and the text of their answers. What an answer needs of the outside (the load
+//! average, the other way round to the caller) is the reactor's to fetch. A handler of the
+//! configuration with one of these names never gets a request that is built in. Nothing here fails:
+//! what is no built-in request is `None`.
 
 use crate::base::line::without_return;
 use std::fmt::Write;
@@ -32,8 +33,9 @@ pub enum Builtin<'a> {
 }
 
 impl<'a> Builtin<'a> {
-    /// The built-in request that `line` is, if it is one. A carriage return at its end is no part of it: a program that
-    /// ends its lines as the network's text protocols do means the same `ping`. What goes to a handler keeps it.
+    /// The built-in request that `line` is, if it is one. A carriage return at its end is no part
+    /// of it: a program that ends its lines as the network's text protocols do means the same
+    /// `ping`. What goes to a handler keeps it.
     pub fn parse(line: &'a [u8]) -> Option<Builtin<'a>> {
         let line = without_return(line);
         match line {
@@ -56,8 +58,8 @@ impl<'a> Builtin<'a> {
     }
 }
 
-/// The answer to `load`: a whole number of percent. `loadavg` is the text of `/proc/loadavg`, whose first word is
-/// the average of the last minute.
+/// The answer to `load`: a whole number of percent. `loadavg` is the text of `/proc/loadavg`, whose
+/// first word is the average of the last minute.
 pub fn load_answer(loadavg: &str, full_load: f64) -> String {
     let average = loadavg.split_ascii_whitespace().next().and_then(|word| word.parse::<f64>().ok());
     match average {
@@ -68,8 +70,8 @@ pub fn load_answer(loadavg: &str, full_load: f64) -> String {
     }
 }
 
-/// `text` as it may stand in a log line: control characters and bytes that are no UTF-8 as `\xNN`, a backslash
-/// doubled, so that no sender can forge a line or hide what it sent.
+/// `text` as it may stand in a log line: control characters and bytes that are no UTF-8 as `\xNN`,
+/// a backslash doubled, so that no sender can forge a line or hide what it sent.
 pub fn printable(text: &[u8]) -> String {
     let mut shown = String::with_capacity(text.len());
     let hidden = |shown: &mut String, bytes: &[u8]| {

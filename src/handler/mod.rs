@@ -5,15 +5,16 @@
 //! | `builtin` | the requests that `lond` itself knows: their names and the text of their answers |
 //! | `socket` | requests passed to a local program through its Unix socket |
 //!
-//! Everything here is pure: bytes and the time come in, answers go out. The sockets are the reactor's.
+//! Everything here is pure: bytes and the time come in, answers go out. The sockets are the
+//! reactor's.
 
 pub mod builtin;
 pub mod socket;
 
 use std::borrow::Cow;
 
-/// Names one request of a link from the moment it is taken until it is answered. Tickets count up and are never
-/// used twice on a link.
+/// Names one request of a link from the moment it is taken until it is answered. Tickets count up
+/// and are never used twice on a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ticket(pub u64);
 
@@ -22,9 +23,11 @@ pub struct Ticket(pub u64);
 pub enum Reply<'a> {
     /// The handler's own words, whatever they are.
     Answer(&'a [u8]),
-    /// The handler has got the request, or may have, and there is no answer of its own: ours, `error:...`.
+    /// The handler has got the request, or may have, and there is no answer of its own: ours,
+    /// `error:...`.
     Broken(&'a [u8]),
-    /// The handler has not got the request, and nothing was done: why, beginning with the handler's name.
+    /// The handler has not got the request, and nothing was done: why, beginning with the handler's
+    /// name.
     NotTaken(&'a str),
 }
 

@@ -1,23 +1,27 @@
-//! The conversation with a local program on a Unix socket: a line each way, answers in the order of the requests.
+//! The conversation with a local program on a Unix socket: a line each way, answers in the order of
+//! the requests.
 //!
-//! Owns, for one program and one link: the requests that wait for an answer, and the bytes both ways. Pure: the
-//! reactor's glue makes the connection, carries the bytes and passes the time. Every request that was asked is
-//! answered exactly once, by the program or by `error:<name>: <cause>`; a fault never reaches further than that.
+//! Owns, for one program and one link: the requests that wait for an answer, and the bytes both
+//! ways. Pure: the reactor's glue makes the connection, carries the bytes and passes the time.
+//! Every request that was asked is answered exactly once, by the program or by `error:<name>:
+//! <cause>`; a fault never reaches further than that.
 //!
-//! The protocol has no ids, so an answer belongs to the oldest request on the connection, and a conversation never
-//! has more than one: its requests reach the program in their order. From this follows what a slow program gets:
+//! The protocol has no ids, so an answer belongs to the oldest request on the connection, and a
+//! conversation never has more than one: its requests reach the program in their order. From this
+//! follows what a slow program gets:
 //!
-//! - Its time for a request runs from when the request was passed on or the answer before it came, whichever is
-//!   later: being asked much at once does not make a program slow.
-//! - Past `timeout` that request alone is answered `error:`. Its *late answer* is awaited for another `timeout`, and
-//!   dropped when it comes; then those behind it go on as if nothing had been. Requests that arrive meanwhile are
-//!   *held*: not passed on yet.
-//! - If the late answer does not come, the connection is given up. What was passed on behind the overdue request
-//!   is answered `error:`: it cannot be sent again, since the program may have acted on it. What was held goes to the
-//!   new connection.
+//! - Its time for a request runs from when the request was passed on or the answer before it came,
+//!   whichever is later: being asked much at once does not make a program slow.
+//! - Past `timeout` that request alone is answered `error:`. Its *late answer* is awaited for
+//!   another `timeout`, and dropped when it comes; then those behind it go on as if nothing had
+//!   been. Requests that arrive meanwhile are *held*: not passed on yet.
+//! - If the late answer does not come, the connection is given up. What was passed on behind the
+//!   overdue request is answered `error:`: it cannot be sent again, since the program may have
+//!   acted on it. What was held goes to the new connection.
 //!
-//! A program that is away (`connect` fails) costs the requests that wait, not the next one: that dials anew. So does, once,
-//! a request of which the program cannot have seen a byte when its connection ended.
+//! A program that is away (`connect` fails) costs the requests that wait, not the next one: that
+//! dials anew. So does, once, a request of which the program cannot have seen a byte when its
+//! connection ended.
 
 use super::{Reply, Ticket};
 use crate::base::line::{Line, LineReader, Outgoing};
@@ -25,8 +29,8 @@ use std::collections::VecDeque;
 use std::io;
 use std::time::{Duration, Instant};
 
-/// Pause before `connect` is tried again when the program's queue of connections is full. A Unix socket gives no
-/// event for room in that queue. Tried until the oldest request is overdue.
+/// Pause before `connect` is tried again when the program's queue of connections is full. A Unix
+/// socket gives no event for room in that queue. Tried until the oldest request is overdue.
 pub const CONNECT_RETRY: Duration = Duration::from_millis(20);
 
 /// Why a connection to a program ended or could not be made.
@@ -62,11 +66,13 @@ pub enum Fault {
 enum State {
     /// No connection, and no request that needs one.
     Away,
-    /// A connection is to be made: at `next`. Requests are held; the first has waited since `since`.
+    /// A connection is to be made: at `next`. Requests are held; the first has waited since
+    /// `since`.
     Dialing { since: Instant, next: Instant },
     /// There is a connection.
     Up,
-    /// There is a connection whose oldest request was answered `error:`; its late answer is awaited.
+    /// There is a connection whose oldest request was answered `error:`; its late answer is
+    /// awaited.
     Late,
 }
 
@@ -77,20 +83,21 @@ pub struct Conversation {
     timeout: Duration,
     max_line: usize,
     state: State,
-    /// Requests on the connection, oldest first, and the lengths of their lines; without the overdue one in
-    /// [`State::Late`].
+    /// Requests on the connection, oldest first, and the lengths of their lines; without the
+    /// overdue one in [`State::Late`].
     asked: VecDeque<(Ticket, usize)>,
     /// Their bytes that the program has not taken.
     out: Outgoing,
     /// Requests that no connection has seen; empty in [`State::Up`] and [`State::Away`].
     held: VecDeque<(Ticket, Box<[u8]>)>,
     reader: LineReader,
-    /// Requests that the last connection took nothing of were given to this one, which has answered none yet. What
-    /// it takes nothing of either is answered `error:`.
+    /// Requests that the last connection took nothing of were given to this one, which has answered
+    /// none yet. What it takes nothing of either is answered `error:`.
     second_try: bool,
     /// From here the program's time for its oldest request runs. Meaningful while one is open.
     clock_from: Instant,
-    /// The reactor stopped reading the program at this time, since the caller does not read: its clock stands.
+    /// The reactor stopped reading the program at this time, since the caller does not read: its
+    /// clock stands.
     paused: Option<Instant>,
 }
 
@@ -112,7 +119,8 @@ impl Conversation {
         }
     }
 
-    /// Passes a request on. Bounded by the caller: `lond` has a bounded number and size of requests in flight.
+    /// Passes a request on. Bounded by the caller: `lond` has a bounded number and size of requests
+    /// in flight.
     pub fn ask(&mut self, ticket: Ticket, request: &[u8], now: Instant) {
         match self.state {
             State::Up => {
@@ -148,7 +156,8 @@ impl Conversation {
         }
     }
 
-    /// `connect` found the program's queue of connections full, or this host short of what it takes.
+    /// `connect` found the program's queue of connections full, or this host short of what it
+    /// takes.
     pub fn busy(&mut self, now: Instant) {
         match self.state {
             State::Dialing { since, .. } => {
@@ -172,7 +181,8 @@ impl Conversation {
         }
     }
 
-    /// Forgets a request that is held; whether it was there. One that was passed on is the program's.
+    /// Forgets a request that is held; whether it was there. One that was passed on is the
+    /// program's.
     pub fn withdraw(&mut self, ticket: Ticket) -> bool {
         let before = self.held.len();
         self.held.retain(|(held, _)| *held != ticket);
@@ -196,7 +206,8 @@ impl Conversation {
     /// Takes what the program sent and gives out the answers.
     ///
     /// # Errors
-    /// It sent more than it was asked for: the connection is to be dropped and [`Conversation::failed`] called.
+    /// It sent more than it was asked for: the connection is to be dropped and
+    /// [`Conversation::failed`] called.
     pub fn received(
         &mut self,
         bytes: &[u8],
@@ -216,8 +227,8 @@ impl Conversation {
         answer: &mut impl FnMut(Ticket, Reply<'_>),
     ) -> Result<(), Fault> {
         loop {
-            // Anything at all without a request open is too much: the next request would get it for its answer.
-            // (What is left of a line that was too long is still the last answer's.)
+            // Anything at all without a request open is too much: the next request would get it for
+            // its answer. (What is left of a line that was too long is still the last answer's.)
             if !self.is_waiting() {
                 let more = self.reader.next_line().is_some() || !self.reader.is_empty();
                 return if more { Err(Fault::Unasked) } else { Ok(()) };
@@ -264,7 +275,8 @@ impl Conversation {
     /// Answers what the program took too long over.
     ///
     /// # Errors
-    /// It took too long for the connection as a whole: that is to be dropped and [`Conversation::failed`] called.
+    /// It took too long for the connection as a whole: that is to be dropped and
+    /// [`Conversation::failed`] called.
     pub fn overdue(&mut self, now: Instant, answer: &mut impl FnMut(Ticket, Reply<'_>)) -> Result<(), Fault> {
         let over = |from: Instant| now.saturating_duration_since(from) >= self.timeout;
         match self.state {
@@ -284,12 +296,14 @@ impl Conversation {
         }
     }
 
-    /// The connection is no more, or could not be made: says of every request that it costs what came of it. What was
-    /// held behind an overdue request dials again, and so does, once, what no byte was sent of.
+    /// The connection is no more, or could not be made: says of every request that it costs what
+    /// came of it. What was held behind an overdue request dials again, and so does, once, what no
+    /// byte was sent of.
     ///
-    /// A request is known not to be taken when no connection could be made for it, when two connections in a row took no
-    /// byte of it, and when the kernel says, by a reset, that the program's end was closed with bytes unread: the last
-    /// byte on the connection is the newline of its last request, without which no program has a request.
+    /// A request is known not to be taken when no connection could be made for it, when two
+    /// connections in a row took no byte of it, and when the kernel says, by a reset, that the
+    /// program's end was closed with bytes unread: the last byte on the connection is the newline
+    /// of its last request, without which no program has a request.
     pub fn failed(&mut self, fault: &Fault, now: Instant, answer: &mut impl FnMut(Ticket, Reply<'_>)) {
         let mut untaken = Vec::new();
         let next = match self.state {
@@ -335,8 +349,8 @@ impl Conversation {
         }
     }
 
-    /// Notes whether the reactor reads the program just now. While it does not, since the caller does not take its
-    /// answers, the program is not to blame for the time that passes.
+    /// Notes whether the reactor reads the program just now. While it does not, since the caller
+    /// does not take its answers, the program is not to blame for the time that passes.
     pub fn pause(&mut self, paused: bool, now: Instant) {
         match (self.paused, paused) {
             (None, true) => self.paused = Some(now),
@@ -353,7 +367,8 @@ impl Conversation {
         self.asked.push_back((ticket, request.len() + 1));
     }
 
-    /// Takes back the requests of which the connection took nothing, to the front of those held; how many there are.
+    /// Takes back the requests of which the connection took nothing, to the front of those held;
+    /// how many there are.
     fn hold_unsent(&mut self) -> usize {
         let mut unsent = self.out.bytes();
         let before = self.held.len();

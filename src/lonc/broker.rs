@@ -1,15 +1,19 @@
-//! The broker of one link: it routes between the programs' sessions, the link, what is in flight, and the spool.
+//! The broker of one link: it routes between the programs' sessions, the link, what is in flight,
+//! and the spool.
 //!
-//! Pure but for the spool's disk, which is a parameter: time, random seed and bytes come as arguments, and what is to
-//! be done comes back as [`Effect`]s. The parts don't know each other; everything that passes from one to another
-//! passes here. What is promised to a program, answer by answer, is in `docs/delivery.md`.
+//! Pure but for the spool's disk, which is a parameter: time, random seed and bytes come as
+//! arguments, and what is to be done comes back as [`Effect`]s. The parts don't know each other;
+//! everything that passes from one to another passes here. What is promised to a program, answer by
+//! answer, is in `docs/delivery.md`.
 //!
-//! Order of critical messages. A critical request is sent at once only while nothing is stored or about to be; else it
-//! is stored behind what waits. When one in flight becomes overdue or the link is lost, *all* critical requests in
-//! flight are stored, in the order in which they were sent, before anything newer can be. So the order of sequences
-//! in the spool is the order in which the requests were taken.
+//! Order of critical messages. A critical request is sent at once only while nothing is stored or
+//! about to be; else it is stored behind what waits. When one in flight becomes overdue or the link
+//! is lost, *all* critical requests in flight are stored, in the order in which they were sent,
+//! before anything newer can be. So the order of sequences in the spool is the order in which the
+//! requests were taken.
 
 mod away;
+mod clients;
 mod delivery;
 mod draining;
 mod handing;
@@ -24,7 +28,7 @@ use super::link::{Action, Event, Link, Now};
 use super::pending::{Entry, Owner, Pending, Purpose};
 use super::protocol::{Message, Terms};
 use super::session::{ClientId, Session};
-use super::sessions::{Admission, Hoarder, Sessions};
+use super::sessions::{Hoarder, Sessions};
 use super::settings::LinkSettings;
 use crate::base::log_quota::Repeats;
 use crate::base::{HostId, WireKind};
@@ -34,15 +38,16 @@ use away::Away;
 use delivery::Store;
 use handing::Handing;
 use held::Held;
-use sending::{answer_to, enqueue};
+use sending::answer_to;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// How long the programs wait for a dial to end before they are answered `con_lost`, when the child is new or the peer
-/// has asked to be dialled anew: long enough that a restart of either end is not seen by them.
+/// How long the programs wait for a dial to end before they are answered `con_lost`, when the child
+/// is new or the peer has asked to be dialled anew: long enough that a restart of either end is not
+/// seen by them.
 const DIAL_GRACE: Duration = Duration::from_secs(1);
-/// Bytes of requests that were taken and are not answered, wherever they are; at this mark no more are taken. One may go
-/// beyond it.
+/// Bytes of requests that were taken and are not answered, wherever they are; at this mark no more
+/// are taken. One may go beyond it.
 const MAX_TAKEN_BYTES: usize = 4 << 20;
 /// Least time between two reports of counters that changed while the state did not.
 const REPORT_EVERY: Duration = Duration::from_millis(250);
@@ -104,7 +109,8 @@ pub struct Broker<D: Disk> {
     grace: Option<Grace>,
     /// The peer takes no more requests on this connection.
     leaving: bool,
-    /// When the delayed directory is to be looked at again, or the spool to be read again after an error.
+    /// When the delayed directory is to be looked at again, or the spool to be read again after an
+    /// error.
     take_in_at: Option<Instant>,
     replay_at: Option<Instant>,
     /// When what was passed over in the spool is to be tried again.
@@ -131,8 +137,8 @@ pub struct Broker<D: Disk> {
 }
 
 impl<D: Disk> Broker<D> {
-    /// The broker of one peer, with the peer's spool, and a link that is dialled at the first [`Broker::turn`]; where its
-    /// keys are [`super::settings::LinkKeys::Barred`], never.
+    /// The broker of one peer, with the peer's spool, and a link that is dialled at the first
+    /// [`Broker::turn`]; where its keys are [`super::settings::LinkKeys::Barred`], never.
     pub fn new(settings: LinkSettings, spool: Spool<D>, seed: u64, now: Now) -> Broker<D> {
         let peer = &settings.peer;
         let terms = Terms {
@@ -179,73 +185,6 @@ impl<D: Disk> Broker<D> {
 
     // What the reactor tells.
 
-    /// A program connected.
-    pub fn client_connected(&mut self) -> ClientId {
-        self.sessions.add()
-    }
-
-    /// Whose a program is: the user that the system says.
-    pub fn client_belongs(&mut self, id: ClientId, user: u32) {
-        self.sessions.belongs(id, user);
-    }
-
-    /// What is to be done with one more program, of this user.
-    pub fn admit(&self, user: u32) -> Admission {
-        self.sessions.admit(user)
-    }
-
-    /// The program that may go when one more is to come and this process can have no more connections.
-    pub fn idlest_client(&self) -> Option<ClientId> {
-        self.sessions.idlest(None)
-    }
-
-    /// All programs that are connected.
-    pub fn clients(&self) -> Vec<ClientId> {
-        self.sessions.ids()
-    }
-
-    /// Bytes that may be read from a program now. Who is not read for want of room comes out of [`Broker::take_fed`] later.
-    pub fn may_read(&mut self, id: ClientId) -> usize {
-        self.sessions.may_read(id)
-    }
-
-    /// The programs that may be read again.
-    pub fn take_fed(&mut self) -> Vec<ClientId> {
-        self.sessions.take_fed()
-    }
-
-    /// A program sent something.
-    pub fn client_sent(&mut self, id: ClientId, bytes: &[u8]) {
-        if let Some(session) = self.sessions.get(id) {
-            session.push(bytes);
-            enqueue(&mut self.queue, id, session);
-            self.sessions.was_active(id);
-            self.sessions.weigh(id);
-        }
-    }
-
-    /// A program shut its writing half: it still gets its answers.
-    pub fn client_closed_input(&mut self, id: ClientId) {
-        if let Some(session) = self.sessions.get(id) {
-            session.close_input();
-            self.touched.push(id);
-        }
-    }
-
-    /// A program is gone. Its critical requests are carried out all the same.
-    pub fn client_gone(&mut self, id: ClientId) {
-        self.sessions.remove(id);
-    }
-
-    /// Answers were written to a program, so there may be room for more of its requests.
-    pub fn client_read(&mut self, id: ClientId) {
-        if let Some(session) = self.sessions.get(id) {
-            enqueue(&mut self.queue, id, session);
-            self.sessions.was_active(id);
-            self.sessions.weigh(id);
-        }
-    }
-
     /// Whether the peer is to be heard: there is room for its answers.
     pub fn hears(&self) -> bool {
         self.sessions.hears()
@@ -283,7 +222,8 @@ impl<D: Disk> Broker<D> {
         self.link.carry_on();
     }
 
-    /// What had to wait was written to the peer, in part at least: it takes what it was sent, be it slowly.
+    /// What had to wait was written to the peer, in part at least: it takes what it was sent, be it
+    /// slowly.
     pub fn link_moved(&mut self, now: Now) {
         self.link.moved(now);
     }
@@ -322,13 +262,15 @@ impl<D: Disk> Broker<D> {
 
     // What the reactor does then.
 
-    /// Carries on with everything that can be carried on with. To be called once a turn, after what happened was told.
+    /// Carries on with everything that can be carried on with. To be called once a turn, after what
+    /// happened was told.
     pub fn turn(&mut self, now: Now) {
         self.turned_at = now;
         self.keep_time(now);
         self.take_in(now);
         self.reread(now);
-        // Each round may make room for the next: a failed store fills slots, which lets a program's lines be served.
+        // Each round may make room for the next: a failed store fills slots, which lets a program's
+        // lines be served.
         loop {
             self.release_held(now);
             self.serve(now);
@@ -447,8 +389,9 @@ impl<D: Disk> Broker<D> {
         }
     }
 
-    /// The spool's folder was taken away and made anew: its sequences begin anew too, under another epoch. What was sent
-    /// in this conversation is known to the peer under the old one, so the next message needs a new conversation.
+    /// The spool's folder was taken away and made anew: its sequences begin anew too, under another
+    /// epoch. What was sent in this conversation is known to the peer under the old one, so the
+    /// next message needs a new conversation.
     fn see_epoch(&mut self, now: Now) {
         if self.link.is_up() && self.link.knows_repeats() && self.link.epoch() != self.spool.epoch() {
             self.link_event(Event::Lost("the spool has begun anew".into()), now);
@@ -481,7 +424,8 @@ impl<D: Disk> Broker<D> {
             || (self.link.is_up() && (self.leaving || self.pending.full() || self.link.clogged()))
     }
 
-    /// Bytes of the requests that were taken and are not answered: on the link, held back, about to be stored.
+    /// Bytes of the requests that were taken and are not answered: on the link, held back, about to
+    /// be stored.
     fn taken_bytes(&self) -> usize {
         self.pending.bytes() + self.stores_bytes + self.held.bytes()
     }

@@ -1,8 +1,9 @@
-//! The connection to the peer: a TCP stream, with a TLS tunnel around what passes if the wire is the secure one.
+//! The connection to the peer: a TCP stream, with a TLS tunnel around what passes if the wire is
+//! the secure one.
 //!
-//! Part of the reactor: it owns the socket. What it hands on is what the peer said, in clear.
-//! It becomes ready once: when the TCP connection is made and the tunnel, if there is one, is established. Every error is
-//! final; whoever gets one drops the connection.
+//! Part of the reactor: it owns the socket. What it hands on is what the peer said, in clear. It
+//! becomes ready once: when the TCP connection is made and the tunnel, if there is one, is
+//! established. Every error is final; whoever gets one drops the connection.
 
 use crate::base::Pin;
 use crate::base::line::Outgoing;
@@ -144,8 +145,8 @@ impl Connection {
         written.map_err(|error| format!("write: {error}"))
     }
 
-    /// Whether something that had to wait was written since the last call: see [`Outgoing::take_moved`]. `out` is what
-    /// is given to [`Connection::write`].
+    /// Whether something that had to wait was written since the last call: see
+    /// [`Outgoing::take_moved`]. `out` is what is given to [`Connection::write`].
     pub fn take_moved(&mut self, out: &mut Outgoing) -> bool {
         match &mut self.tunnel {
             None => out.take_moved(),
@@ -159,8 +160,8 @@ impl Connection {
         peer.is_some_and(|(_, pin)| pins.contains(pin))
     }
 
-    /// The connection ends: on the secure wire the peer is told why, as far as there is room for it. On the classic one
-    /// nothing more is said, since what waits there can only be requests.
+    /// The connection ends: on the secure wire the peer is told why, as far as there is room for
+    /// it. On the classic one nothing more is said, since what waits there can only be requests.
     pub fn last_words(&mut self, out: &mut Outgoing) {
         if self.tunnel.is_some() {
             // Nothing depends on it, and a connection that is lost takes nothing.

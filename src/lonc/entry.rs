@@ -1,11 +1,11 @@
 //! Where a link child begins.
 //!
-//! Takes the peer's spool lock before anything else, so that two children never serve one peer: where a child of a `lonc`
-//! that was killed is still there it waits until that one has ended, for a bounded time. Then it takes over the programs that
-//! the one before it has left.
-//! Where there can be no lock, because the delayed directory cannot be used or the `lonc` of another `run_dir` has it,
-//! plain requests are served all the same and critical ones are answered `con_failed`, until there can be one: the log
-//! and the status say who has it.
+//! Takes the peer's spool lock before anything else, so that two children never serve one peer:
+//! where a child of a `lonc` that was killed is still there it waits until that one has ended, for
+//! a bounded time. Then it takes over the programs that the one before it has left. Where there can
+//! be no lock, because the delayed directory cannot be used or the `lonc` of another `run_dir` has
+//! it, plain requests are served all the same and critical ones are answered `con_failed`, until
+//! there can be one: the log and the status say who has it.
 
 use super::broker::Broker;
 use super::handover::Passage;

@@ -1,16 +1,18 @@
 //! How the programs' connections pass from a link child to the next one of the same peer.
 //!
-//! A [`Passage`] is a socket pair that the supervisor has for each peer, through any number of children, HUPs and reloads.
-//! A child that is replaced puts its programs in ([`Handover::send`]); the next child takes them out before it accepts
-//! any ([`Passage::receive`]). Nobody else reads there, so what a child that died at its start has not taken is still
-//! there for the one after it. Where the supervisor is gone, so is the reading end: sending fails, and so it does when
-//! the passage is full. Sending never waits.
+//! A [`Passage`] is a socket pair that the supervisor has for each peer, through any number of
+//! children, HUPs and reloads. A child that is replaced puts its programs in ([`Handover::send`]);
+//! the next child takes them out before it accepts any ([`Passage::receive`]). Nobody else reads
+//! there, so what a child that died at its start has not taken is still there for the one after it.
+//! Where the supervisor is gone, so is the reading end: sending fails, and so it does when the
+//! passage is full. Sending never waits.
 //!
-//! A message is one packet: [`FORM`], and as descriptors a nameless file and up to [`PER_MESSAGE`] connections. The
-//! file has a record for each connection with what the child had read of its requests and not written of its answers:
-//! in a file, because a packet has the bound of a socket's buffer, and whole or not there at all, because the child may be
-//! killed at any moment. A packet of another form (of an older program than this one) is dropped with an error in the
-//! log; its programs see their connections end.
+//! A message is one packet: [`FORM`], and as descriptors a nameless file and up to [`PER_MESSAGE`]
+//! connections. The file has a record for each connection with what the child had read of its
+//! requests and not written of its answers: in a file, because a packet has the bound of a socket's
+//! buffer, and whole or not there at all, because the child may be killed at any moment. A packet
+//! of another form (of an older program than this one) is dropped with an error in the log; its
+//! programs see their connections end.
 
 use super::session::Rest;
 use nix::cmsg_space;
@@ -81,7 +83,8 @@ impl Passage {
     /// The next programs; `None` when there are no more.
     ///
     /// # Errors
-    /// There were too few descriptors for them. Some may be open and nobody's then: the process is to end.
+    /// There were too few descriptors for them. Some may be open and nobody's then: the process is
+    /// to end.
     pub fn receive(&self) -> io::Result<Option<Vec<Handed>>> {
         let mut form = [0];
         let mut space = cmsg_space!([RawFd; PER_MESSAGE + 1]);
@@ -92,7 +95,8 @@ impl Passage {
             Ok(message) => {
                 for part in message.cmsgs()? {
                     if let ControlMessageOwned::ScmRights(numbers) = part {
-                        // SAFETY: the kernel has just opened them for this process; nothing else knows them.
+                        // SAFETY: the kernel has just opened them for this process; nothing else
+                        // knows them.
                         let owned = |number| unsafe { OwnedFd::from_raw_fd(number) };
                         descriptors.extend(numbers.into_iter().map(owned));
                     }

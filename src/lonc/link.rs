@@ -1,8 +1,10 @@
 //! The link to the peer: where it stands, when the next dial is, the bytes in and out.
 //!
-//! Owns the state machine, its deadlines, and the conversation with the peer while there is a connection. Every change goes through [`Link::enter`], which also logs it. It never
-//! gives up: after each failure the next dial is due, first after half a second, then doubling to a minute, each time
-//! somewhere between half of that and the whole, so that a thousand hosts don't dial a returning one at once.
+//! Owns the state machine, its deadlines, and the conversation with the peer while there is a
+//! connection. Every change goes through [`Link::enter`], which also logs it. It never gives up:
+//! after each failure the next dial is due, first after half a second, then doubling to a minute,
+//! each time somewhere between half of that and the whole, so that a thousand hosts don't dial a
+//! returning one at once.
 
 #[cfg(test)]
 mod tests;
@@ -25,11 +27,12 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// A link that was up this long, or answered a request, was a good one: the pauses begin anew.
 const GOOD_AFTER: Duration = Duration::from_secs(5);
-/// A peer that goes away in order is dialled at once; after so many times in a row, each before the link was
-/// [`GOOD_AFTER`], no sooner than this after the last dial.
+/// A peer that goes away in order is dialled at once; after so many times in a row, each before the
+/// link was [`GOOD_AFTER`], no sooner than this after the last dial.
 const LEAVES_AT_ONCE: u32 = 8;
 const BETWEEN_DIALS: Duration = Duration::from_millis(250);
-/// A peer that does so this often in a row does not just start anew: from then on there are pauses as after a failure. Two hosts with one key do this: each replaces the other's link.
+/// A peer that does so this often in a row does not just start anew: from then on there are pauses
+/// as after a failure. Two hosts with one key do this: each replaces the other's link.
 const MOST_QUICK_LEAVES: u32 = 200;
 /// How long the peer may take over a heartbeat that a person asked for.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -46,7 +49,8 @@ pub struct Now {
 }
 
 impl Now {
-    /// The wall clock's time of this moment as it is told `now`, when that clock may have been set since.
+    /// The wall clock's time of this moment as it is told `now`, when that clock may have been set
+    /// since.
     pub fn told(self, now: Now) -> Timestamp {
         put_right(self.mono, self.wall, now.mono, now.wall)
     }
@@ -174,7 +178,8 @@ impl Link {
         &self.terms.epoch
     }
 
-    /// What happens next in each state. No arm stands for "the rest": a new event has to be thought about here.
+    /// What happens next in each state. No arm stands for "the rest": a new event has to be thought
+    /// about here.
     pub fn on(&mut self, event: Event, now: Now) -> Option<Action> {
         match (&self.state, event) {
             (State::Down { .. }, Event::Due | Event::DialNow) => {
@@ -296,7 +301,8 @@ impl Link {
         secure.then(|| self.heart.deadline())
     }
 
-    /// Has the peer asked whether it is there, to be answered soon. `false` where only a request can ask that.
+    /// Has the peer asked whether it is there, to be answered soon. `false` where only a request
+    /// can ask that.
     pub fn probe(&mut self, now: Now) -> bool {
         let asked = self.protocol.as_mut().is_some_and(|protocol| protocol.ping(&mut self.out));
         if asked && self.probe.is_none() {
@@ -318,8 +324,9 @@ impl Link {
         }
     }
 
-    /// Bytes that had to wait were written. Behind many of them a heartbeat waits too, and so does its answer, though the
-    /// link does what it can: not until nothing goes either way is it given up.
+    /// Bytes that had to wait were written. Behind many of them a heartbeat waits too, and so does
+    /// its answer, though the link does what it can: not until nothing goes either way is it given
+    /// up.
     pub fn moved(&mut self, now: Now) {
         self.heart.heard(now.mono);
         if let Some(until) = &mut self.probe {
@@ -395,7 +402,8 @@ impl Link {
         Some(Action::HangUp)
     }
 
-    /// Logs a line about this link. A peer can bring it up and down as often as it likes: what that makes is bounded.
+    /// Logs a line about this link. A peer can bring it up and down as often as it likes: what that
+    /// makes is bounded.
     pub fn say(&mut self, level: log::Level, line: &str, now: Now) {
         let line = match level {
             log::Level::Error | log::Level::Warn | log::Level::Info => self.quota.line(line, now.mono),

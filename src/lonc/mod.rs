@@ -1,8 +1,9 @@
-//! The caller's side: `supervisor` forks a child for each peer; `entry` is where such a child begins.
+//! The caller's side: `supervisor` forks a child for each peer; `entry` is where such a child
+//! begins.
 //!
-//! A link child: [`reactor`] (sockets, clock) -> [`turn`] (what follows what) -> [`broker`] (pure but for the spool's disk)
-//! -> [`session`], [`pending`], [`link`], the spool. Which of a peer's addresses become the [`connection`] is the [`race`]'s to say, over
-//! what [`resolve`] finds.
+//! A link child: [`reactor`] (sockets, clock) -> [`turn`] (what follows what) -> [`broker`] (pure
+//! but for the spool's disk) -> [`session`], [`pending`], [`link`], the spool. Which of a peer's
+//! addresses become the [`connection`] is the [`race`]'s to say, over what [`resolve`] finds.
 
 pub mod broker;
 pub mod connection;

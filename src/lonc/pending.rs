@@ -1,13 +1,14 @@
 //! What was sent on a link and not yet answered, first sent first.
 //!
-//! Every request gets a number, from 1 upwards on each link. The secure wire carries it; on the classic wire, which has
-//! none, the n-th answer belongs to the n-th request. So there an entry stays until its answer has come or the link is
-//! gone, even when nobody waits for it any more: that is how a late answer is recognised and dropped instead of being
-//! given to the next request. On the secure wire an overdue plain request leaves at once, and its number says later
-//! whose answer came too late.
+//! Every request gets a number, from 1 upwards on each link. The secure wire carries it; on the
+//! classic wire, which has none, the n-th answer belongs to the n-th request. So there an entry
+//! stays until its answer has come or the link is gone, even when nobody waits for it any more:
+//! that is how a late answer is recognised and dropped instead of being given to the next request.
+//! On the secure wire an overdue plain request leaves at once, and its number says later whose
+//! answer came too late.
 //!
-//! `owner` and `stored` are independent: a critical request may have been stored as a precaution while its program
-//! still waits, and a stored message that is replayed has no program.
+//! `owner` and `stored` are independent: a critical request may have been stored as a precaution
+//! while its program still waits, and a stored message that is replayed has no program.
 
 use super::session::ClientId;
 use crate::base::Sequence;
@@ -19,14 +20,15 @@ use std::time::{Duration, Instant};
 const MAX_IN_FLIGHT: usize = 4096;
 /// Bytes of requests in flight, likewise; one request may go beyond it.
 const MAX_BYTES: usize = 4 << 20;
-/// Stored messages being replayed at once. Small on the classic wire: after an outage in the middle of a replay these are
-/// sent again.
+/// Stored messages being replayed at once. Small on the classic wire: after an outage in the middle
+/// of a replay these are sent again.
 const MAX_REPLAYED: usize = 64;
 /// The same where the peer knows a repeat when it sees one.
 const MAX_REPLAYED_ONCE: usize = 1024;
 /// Their bytes, likewise; one message may go beyond it.
 const MAX_REPLAYED_BYTES: usize = 1 << 20;
-/// How long a heartbeat may take on the classic wire, from when everything sent before it was answered.
+/// How long a heartbeat may take on the classic wire, from when everything sent before it was
+/// answered.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The program and the slot that an answer is for.
@@ -92,11 +94,13 @@ pub enum Found {
 /// The entries of one link.
 #[derive(Debug)]
 pub struct Pending {
-    /// By their numbers. One that is answered late leaves no gap behind it that would count towards a bound.
+    /// By their numbers. One that is answered late leaves no gap behind it that would count towards
+    /// a bound.
     entries: BTreeMap<u64, (Instant, Entry)>,
     /// The number that is given next.
     next: u64,
-    /// Entries with lower numbers were looked at by `expire` already; all later ones have later deadlines.
+    /// Entries with lower numbers were looked at by `expire` already; all later ones have later
+    /// deadlines.
     expired: u64,
     bytes: usize,
     replayed: usize,
@@ -219,8 +223,9 @@ impl Pending {
         entries.into_values().map(|(_, entry)| entry)
     }
 
-    /// Has the critical requests that are not in the spool stored, in the order in which they were sent, and notes
-    /// what `store` says of each. They stay in flight and keep their owners. Returns the last place given.
+    /// Has the critical requests that are not in the spool stored, in the order in which they were
+    /// sent, and notes what `store` says of each. They stay in flight and keep their owners.
+    /// Returns the last place given.
     pub fn insure(
         &mut self,
         store: impl FnOnce(&[(Option<Sequence>, &[u8])]) -> Vec<Option<Sequence>>,
@@ -229,7 +234,8 @@ impl Pending {
         let mut places = Vec::new();
         for (_, entry) in self.entries.values_mut() {
             match &mut entry.purpose {
-                // One that was given up (answered `con_failed`) has no owner: nobody was told that it would arrive.
+                // One that was given up (answered `con_failed`) has no owner: nobody was told that
+                // it would arrive.
                 Purpose::Critical { request, sequence, stored: stored @ false } if entry.owner.is_some() => {
                     requests.push((*sequence, &**request));
                     places.push((sequence, stored, entry.size));
@@ -299,15 +305,17 @@ impl Pending {
         self.entries.range(self.expired..).find_map(|(_, entry)| waits(entry))
     }
 
-    /// On the classic wire, when the link is to be given up, unless an answer comes: a heartbeat's time is over, or the
-    /// peer has been silent for another `request_timeout` after the first request in flight became overdue. The
-    /// secure wire has heartbeats that do not wait behind requests.
+    /// On the classic wire, when the link is to be given up, unless an answer comes: a heartbeat's
+    /// time is over, or the peer has been silent for another `request_timeout` after the first
+    /// request in flight became overdue. The secure wire has heartbeats that do not wait behind
+    /// requests.
     pub fn dead_at(&self, last_heard: Instant) -> Option<Instant> {
         let (_, (deadline, entry)) =
             self.entries.first_key_value().filter(|_| self.wire == WireKind::Classic)?;
         Some(match entry.purpose {
             Purpose::Probe => *deadline,
-            // A heartbeat waits behind a request: that it is still unanswered when its time is over says enough.
+            // A heartbeat waits behind a request: that it is still unanswered when its time is over
+            // says enough.
             Purpose::Plain | Purpose::Critical { .. } if self.probes > 0 => *deadline,
             Purpose::Plain | Purpose::Critical { .. } => (*deadline).max(last_heard) + self.timeout,
         })
@@ -336,164 +344,4 @@ impl Pending {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::lonc::sessions::Sessions;
-
-    const TIMEOUT: Duration = Duration::from_secs(300);
-
-    fn entry(purpose: Purpose, owner: Option<Owner>) -> Entry {
-        Entry { owner, purpose, size: 10 }
-    }
-
-    fn owner(slot: u64) -> Option<Owner> {
-        Some(Owner { client: Sessions::new(1, Instant::now()).add(), slot })
-    }
-
-    #[test]
-    fn an_overdue_entry_loses_its_owner_but_keeps_its_place() {
-        let start = Instant::now();
-        let mut pending = Pending::new(TIMEOUT, WireKind::Classic);
-        pending.push(entry(Purpose::Plain, owner(0)), start);
-        pending.push(entry(Purpose::Plain, owner(1)), start + Duration::from_secs(1));
-        assert_eq!(pending.next_overdue(), Some(start + TIMEOUT));
-        assert!(pending.expire(start + TIMEOUT - Duration::from_millis(1)).is_empty());
-        let overdue = pending.expire(start + TIMEOUT);
-        assert_eq!(overdue.len(), 1);
-        assert_eq!(overdue[0].owner.slot, 0);
-        assert!(pending.expire(start + TIMEOUT).is_empty());
-        assert_eq!(pending.answered_first(start + TIMEOUT).unwrap().owner, None);
-        assert_eq!(pending.next_overdue(), Some(start + TIMEOUT + Duration::from_secs(1)));
-        assert_eq!(pending.answered_first(start + TIMEOUT).unwrap().owner.unwrap().slot, 1);
-        assert!(pending.answered_first(start + TIMEOUT).is_none());
-    }
-
-    #[test]
-    fn a_heartbeat_s_time_runs_from_when_all_before_it_was_answered() {
-        let start = Instant::now();
-        let later = start + Duration::from_secs(60);
-        let mut pending = Pending::new(TIMEOUT, WireKind::Classic);
-        pending.push(entry(Purpose::Plain, owner(0)), start);
-        pending.push(entry(Purpose::Probe, None), start);
-        assert_eq!(pending.dead_at(start), Some(start + TIMEOUT));
-        pending.answered_first(later);
-        assert_eq!(pending.dead_at(later), Some(later + PROBE_TIMEOUT));
-        assert_eq!(pending.next_overdue(), None);
-        pending.answered_first(later);
-        assert_eq!(pending.dead_at(later), None);
-        assert!(!pending.probing());
-    }
-
-    #[test]
-    fn a_silent_peer_is_given_up_one_timeout_after_the_first_overdue_request() {
-        let start = Instant::now();
-        let mut pending = Pending::new(TIMEOUT, WireKind::Classic);
-        pending.push(entry(Purpose::Plain, owner(0)), start);
-        assert_eq!(pending.dead_at(start), Some(start + TIMEOUT * 2));
-        let heard = start + TIMEOUT + Duration::from_secs(7);
-        assert_eq!(pending.dead_at(heard), Some(heard + TIMEOUT));
-    }
-
-    #[test]
-    fn an_overdue_critical_request_says_whether_it_is_stored_and_the_others_are_offered_for_storing() {
-        let start = Instant::now();
-        let mut pending = Pending::new(TIMEOUT, WireKind::Classic);
-        let critical =
-            |text: &[u8]| Purpose::Critical { request: text.into(), sequence: None, stored: false };
-        pending.push(entry(critical(b"a"), owner(0)), start);
-        pending.push(entry(Purpose::Plain, owner(1)), start);
-        pending.push(entry(critical(b"b"), owner(2)), start + Duration::from_secs(9));
-        assert!(!pending.unstored_overdue(start));
-        assert!(pending.unstored_overdue(start + TIMEOUT));
-        let last = pending.insure(|requests| {
-            assert_eq!(requests, [(None, &b"a"[..]), (None, b"b")]);
-            vec![Some(Sequence(7)), Some(Sequence(8))]
-        });
-        assert_eq!(last, Some(Sequence(8)));
-        assert_eq!(pending.insure(|_| panic!("all are stored")), None);
-        let overdue: Vec<_> = pending.expire(start + TIMEOUT).iter().map(|one| one.critical).collect();
-        assert_eq!(overdue, [Some(true), None]);
-    }
-
-    #[test]
-    fn one_that_takes_long_keeps_no_room_but_its_own() {
-        let now = Instant::now();
-        let mut pending = Pending::new(TIMEOUT, WireKind::Secure);
-        pending.push(entry(Purpose::Plain, None), now);
-        for number in 2..3 * MAX_IN_FLIGHT as u64 {
-            assert!(!pending.full());
-            pending.push(entry(Purpose::Plain, None), now);
-            assert!(matches!(pending.answered(number), Found::Entry(_)));
-        }
-        assert_eq!(pending.len(), 1);
-        assert!(matches!(pending.answered(1), Found::Entry(_)));
-        assert!(matches!(pending.answered(1), Found::Late));
-    }
-
-    #[test]
-    fn the_bounds_hold_and_are_given_back() {
-        let now = Instant::now();
-        let mut pending = Pending::new(TIMEOUT, WireKind::Classic);
-        while !pending.full() {
-            pending.push(entry(Purpose::Plain, None), now);
-        }
-        assert_eq!(pending.len(), MAX_IN_FLIGHT);
-        pending.answered_first(now);
-        assert!(!pending.full());
-        assert_eq!(pending.take_all().count(), MAX_IN_FLIGHT - 1);
-        let mut replayed = 0;
-        while pending.replay_room() {
-            let sequence = Some(Sequence(replayed));
-            pending.push(
-                entry(Purpose::Critical { request: Box::default(), sequence, stored: true }, None),
-                now,
-            );
-            replayed += 1;
-        }
-        assert_eq!(replayed as usize, MAX_REPLAYED);
-        pending.answered_first(now);
-        assert!(pending.replay_room());
-    }
-
-    #[test]
-    fn numbered_answers_come_in_any_order_and_a_late_one_is_told_from_one_to_nothing() {
-        let start = Instant::now();
-        let mut pending = Pending::new(TIMEOUT, WireKind::Secure);
-        for slot in 0..4 {
-            assert_eq!(pending.next_number(), slot + 1);
-            pending.push(entry(Purpose::Plain, owner(slot)), start + Duration::from_secs(slot));
-        }
-        assert!(matches!(pending.answered(3), Found::Entry(entry) if entry.owner.unwrap().slot == 2));
-        assert!(matches!(pending.answered(3), Found::Late));
-        assert!(matches!(pending.answered(5), Found::Unknown));
-        assert!(matches!(pending.answered(0), Found::Unknown));
-        let overdue = pending.expire(start + TIMEOUT + Duration::from_secs(1));
-        let numbers: Vec<_> = overdue.iter().map(|one| one.cancelled).collect();
-        assert_eq!(numbers, [Some(1), Some(2)]);
-        assert_eq!((pending.len(), pending.next_number()), (1, 5));
-        assert!(matches!(pending.answered(1), Found::Late));
-        assert!(matches!(pending.answered(4), Found::Entry(_)));
-        assert!(pending.is_empty() && pending.bytes == 0);
-        assert_eq!((pending.next_number(), pending.next_overdue(), pending.dead_at(start)), (5, None, None));
-    }
-
-    #[test]
-    fn an_overdue_critical_request_keeps_its_number_and_its_sequence_is_known_until_it_is_answered() {
-        let start = Instant::now();
-        let mut pending = Pending::new(TIMEOUT, WireKind::Secure);
-        let critical = |number| Purpose::Critical {
-            request: b"x"[..].into(),
-            sequence: Some(Sequence(number)),
-            stored: false,
-        };
-        pending.push(entry(critical(7), owner(0)), start);
-        pending.push(entry(critical(8), owner(1)), start + Duration::from_secs(9));
-        assert_eq!(pending.least_unstored(), Some(Sequence(7)));
-        pending.insure(|requests| requests.iter().map(|(sequence, _)| *sequence).collect());
-        assert_eq!(pending.least_unstored(), None);
-        let overdue = pending.expire(start + TIMEOUT);
-        assert_eq!((overdue.len(), overdue[0].critical, overdue[0].cancelled), (1, Some(true), None));
-        assert!(matches!(pending.answered(1), Found::Entry(entry) if entry.owner.is_none()));
-        assert!(matches!(pending.answered(2), Found::Entry(entry) if entry.owner.is_some()));
-    }
-}
+mod tests;

@@ -1,9 +1,10 @@
 //! `lonnet.perm.log`: a line for each stored message that was delivered, as the original writes it.
 //!
-//! `<epoch seconds>:S:<host id>:<request>:<local time>`. It holds the requests themselves and is made for the
-//! administrator who must prove what was sent; no other log has them, and no byte of them is changed here (a request has no
-//! newline). Each line is one `write` to a file opened for appending, so that the children's lines never mix. The file is
-//! opened for each line: it may be moved away at any time. If a line cannot be written, or only in part, the log says so; the
+//! `<epoch seconds>:S:<host id>:<request>:<local time>`. It holds the requests themselves and is
+//! made for the administrator who must prove what was sent; no other log has them, and no byte of
+//! them is changed here (a request has no newline). Each line is one `write` to a file opened for
+//! appending, so that the children's lines never mix. The file is opened for each line: it may be
+//! moved away at any time. If a line cannot be written, or only in part, the log says so; the
 //! message was delivered all the same, and the next line begins anew.
 
 use super::link::Now;

@@ -1,8 +1,8 @@
 //! What is spoken with the peer: one of two wires, behind one set of words.
 //!
-//! Owns what a conversation has to remember: what was read in part, what waits to be sent, how far the opening has come.
-//! The link asks it to begin, to send, and what it heard; it knows nothing of programs, of the spool, or of time.
-//! Pure: bytes in, bytes out.
+//! Owns what a conversation has to remember: what was read in part, what waits to be sent, how far
+//! the opening has come. The link asks it to begin, to send, and what it heard; it knows nothing of
+//! programs, of the spool, or of time. Pure: bytes in, bytes out.
 
 mod classic;
 mod secure;
@@ -73,14 +73,15 @@ pub struct Message<'a> {
 pub struct Once {
     /// Its place in the spool's epoch.
     pub sequence: Sequence,
-    /// Every sequence below this one is settled, but for those of the commands that are held; if its own is held, this is
-    /// about that alone.
+    /// Every sequence below this one is settled, but for those of the commands that are held; if
+    /// its own is held, this is about that alone.
     pub settled: Sequence,
     /// The commands that are held.
     pub held: HeldCommands,
 }
 
-/// The commands whose messages are kept back, since their handlers are away, while those of others go on.
+/// The commands whose messages are kept back, since their handlers are away, while those of others
+/// go on.
 pub type HeldCommands = Arc<BTreeSet<Box<str>>>;
 
 /// A conversation with the peer over one connection.
@@ -101,12 +102,12 @@ impl Protocol {
         }
     }
 
-    /// Tells what the peer has said, as far as it is whole, until `tell` breaks off. What the wire itself wants answered
-    /// is answered into `out`.
+    /// Tells what the peer has said, as far as it is whole, until `tell` breaks off. What the wire
+    /// itself wants answered is answered into `out`.
     ///
     /// # Errors
-    /// The peer broke the rules of the wire: the connection is of no more use. Its end is explained in `out` where the
-    /// wire has a word for that.
+    /// The peer broke the rules of the wire: the connection is of no more use. Its end is explained
+    /// in `out` where the wire has a word for that.
     pub fn hear(
         &mut self,
         out: &mut Outgoing,
@@ -173,7 +174,8 @@ impl Protocol {
         }
     }
 
-    /// Whether repeats of a critical message are recognised by the peer, so that each must have its sequence.
+    /// Whether repeats of a critical message are recognised by the peer, so that each must have its
+    /// sequence.
     pub fn knows_repeats(&self) -> bool {
         match self {
             Protocol::Classic(_) => false,

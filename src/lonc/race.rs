@@ -1,12 +1,14 @@
-//! Which of a peer's addresses are tried, in which order and when, within one dial (RFC 8305): pure.
+//! Which of a peer's addresses are tried, in which order and when, within one dial (RFC 8305):
+//! pure.
 //!
-//! An address that swallows packets costs a dial [`ATTEMPT_DELAY`] and no more: the next one is tried beside it, and the first
-//! whose connection is ready (on the secure wire with its TLS handshake) wins; the others are closed. One that fails lets the next
-//! begin at once. One that has its TCP connection is given [`SHAKE_DELAY`] for the rest before another is tried: two links for
+//! An address that swallows packets costs a dial [`ATTEMPT_DELAY`] and no more: the next one is
+//! tried beside it, and the first whose connection is ready (on the secure wire with its TLS
+//! handshake) wins; the others are closed. One that fails lets the next begin at once. One that has
+//! its TCP connection is given [`SHAKE_DELAY`] for the rest before another is tried: two links for
 //! one dial would trouble the peer for nothing.
 //!
-//! The last address at which the link was open comes first, then the others, families in turn; one at which a connection was
-//! made and the link not opened comes last.
+//! The last address at which the link was open comes first, then the others, families in turn; one
+//! at which a connection was made and the link not opened comes last.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -16,7 +18,8 @@ use std::time::{Duration, Instant};
 pub const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 /// How long the handshake of an attempt may take before the next one begins.
 pub const SHAKE_DELAY: Duration = Duration::from_secs(1);
-/// Addresses that are tried in one dial, each with a socket of its own; of more the next dial tries the others.
+/// Addresses that are tried in one dial, each with a socket of its own; of more the next dial tries
+/// the others.
 pub const ADDRESSES_MOST: usize = 16;
 
 /// What is known of a peer's addresses from one dial to the next.

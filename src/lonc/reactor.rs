@@ -1,8 +1,10 @@
-//! The link child's loop: the only place of it that has a clock, and with [`sockets`] the only one that has sockets.
+//! The link child's loop: the only place of it that has a clock, and with [`sockets`] the only one
+//! that has sockets.
 //!
-//! Waits for what happens, notes it, and lets the [`Turn`] do what follows from it; hears the supervisor. All sockets are
-//! registered once, for both directions, edge-triggered; whether one is read depends on what the broker's buffers hold at
-//! that moment. What was readable and is not read now stays noted, so that no edge is ever lost.
+//! Waits for what happens, notes it, and lets the [`Turn`] do what follows from it; hears the
+//! supervisor. All sockets are registered once, for both directions, edge-triggered; whether one is
+//! read depends on what the broker's buffers hold at that moment. What was readable and is not read
+//! now stays noted, so that no edge is ever lost.
 
 mod dialling;
 mod sockets;
@@ -41,10 +43,12 @@ pub struct Reactor<D: Disk> {
 }
 
 impl<D: Disk> Reactor<D> {
-    /// A reactor for `broker`, over sockets that are non-blocking already, with the programs that are in `passage`.
+    /// A reactor for `broker`, over sockets that are non-blocking already, with the programs that
+    /// are in `passage`.
     ///
     /// # Errors
-    /// The system has no poll to give, or too few descriptors for those programs; the process is to end then.
+    /// The system has no poll to give, or too few descriptors for those programs; the process is to
+    /// end then.
     pub fn new(
         peer: Peer,
         keys: Option<(TlsIdentity, Vec<Pin>)>,
@@ -137,8 +141,8 @@ impl<D: Disk> Reactor<D> {
         }
     }
 
-    /// Goes on with the socket that came over the control socket. Who waits at the one before it, whose name is gone, is
-    /// taken in first.
+    /// Goes on with the socket that came over the control socket. Who waits at the one before it,
+    /// whose name is gone, is taken in first.
     fn listen_on_next(&mut self, now: Now) {
         let Some(next) = self.sockets.next_listener() else { return };
         self.sockets.note_listener();
@@ -146,8 +150,8 @@ impl<D: Disk> Reactor<D> {
         self.sockets.listen_on(next);
     }
 
-    /// A signal that was meant for this process, or for all of the service. If it is not stopping, the next child goes on
-    /// with the programs; if it is, they see the end.
+    /// A signal that was meant for this process, or for all of the service. If it is not stopping,
+    /// the next child goes on with the programs; if it is, they see the end.
     fn told_to_end(&mut self, now: Now) {
         if self.told.take() {
             log::info!("told by a signal to end");
@@ -155,7 +159,8 @@ impl<D: Disk> Reactor<D> {
         }
     }
 
-    /// The peer's pins are others: they count for the next call, and for the link if its key is no longer among them.
+    /// The peer's pins are others: they count for the next call, and for the link if its key is no
+    /// longer among them.
     fn repin(&mut self, pins: &[String], now: Now) {
         let pins: Vec<Pin> = pins.iter().filter_map(|pin| pin.parse().ok()).collect();
         if !self.sockets.repin(pins) {

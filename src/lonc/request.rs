@@ -21,8 +21,8 @@ pub enum Request<'a> {
 pub struct Forward<'a> {
     /// It said `critical`: it is stored when it cannot be delivered.
     pub critical: bool,
-    /// The form in which it is stored: without `critical:`, but with `critical;key=...:` and with `encrypt:` if it had
-    /// them. [`payload`] takes it apart.
+    /// The form in which it is stored: without `critical:`, but with `critical;key=...:` and with
+    /// `encrypt:` if it had them. [`payload`] takes it apart.
     pub text: &'a [u8],
 }
 
@@ -89,8 +89,9 @@ pub fn parse(line: &[u8]) -> Request<'_> {
     Request::Forward(Forward { critical, text })
 }
 
-/// Requests that would change what both ends of the link have agreed on: `ekey` makes a new key, so that every
-/// later enciphered request of every program would be garbage. With a carriage return at its end it is the same one at `lond`.
+/// Requests that would change what both ends of the link have agreed on: `ekey` makes a new key, so
+/// that every later enciphered request of every program would be garbage. With a carriage return at
+/// its end it is the same one at `lond`.
 fn of_the_link(payload: &[u8]) -> bool {
     let payload = without_return(payload);
     payload == b"init" || payload == b"ekey" || payload.starts_with(b"sethost:")

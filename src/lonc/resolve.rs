@@ -1,9 +1,10 @@
 //! Looking a host name up without stopping the loop: one thread a look-up, never two at once.
 //!
-//! The system's resolver blocks, for half a minute where a name server is away: longer than a dial may take. A look-up
-//! that is still under way when the next is wanted serves that dial too, and one that ends between two dials serves the
-//! next; so a host is reached however long its name takes. What was found is used once, so that the address of a dial
-//! is no older than the pause before it.
+//! The system's resolver blocks, for half a minute where a name server is away: longer than a dial
+//! may take. A look-up that is still under way when the next is wanted serves that dial too, and
+//! one that ends between two dials serves the next; so a host is reached however long its name
+//! takes. What was found is used once, so that the address of a dial is no older than the pause
+//! before it.
 
 use crate::net::Waker;
 use std::net::{SocketAddr, ToSocketAddrs};

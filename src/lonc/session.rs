@@ -1,9 +1,10 @@
 //! A local program of one link: its lines in, its answers out, each in its own order.
 //!
-//! Owns each program's two buffers and the slots of its unanswered requests: a request takes the next one, and answers
-//! leave in their order ([`InOrder`]). A program that does not read its answers is not read from: [`Session::wants_read`] says so from what the buffers hold. An id is never given to two programs, so an answer
-//! for a program that left finds nobody, rather than another. What all programs may hold together is bounded in
-//! [`super::sessions`].
+//! Owns each program's two buffers and the slots of its unanswered requests: a request takes the
+//! next one, and answers leave in their order ([`InOrder`]). A program that does not read its
+//! answers is not read from: [`Session::wants_read`] says so from what the buffers hold. An id is
+//! never given to two programs, so an answer for a program that left finds nobody, rather than
+//! another. What all programs may hold together is bounded in [`super::sessions`].
 
 use super::sessions::Hoarder;
 use crate::base::line::{LineReader, Outgoing};
@@ -13,19 +14,21 @@ use std::time::Instant;
 
 /// Unanswered requests of one program; more of its lines wait in its buffer.
 const MAX_SLOTS: usize = 1024;
-/// Bytes of answers a program has not read; at this mark, or that of two of the longest lines, each further answer is
-/// replaced by [`UNREAD`]. Only a program that reads (almost) nothing gets there, with long answers to the requests it had
-/// sent before it was stopped at [`OUT_HIGH_WATER`]; holding them back on the link instead would hold back every other
-/// program's.
+/// Bytes of answers a program has not read; at this mark, or that of two of the longest lines, each
+/// further answer is replaced by [`UNREAD`]. Only a program that reads (almost) nothing gets there,
+/// with long answers to the requests it had sent before it was stopped at [`OUT_HIGH_WATER`];
+/// holding them back on the link instead would hold back every other program's.
 const OUT_CAP: usize = 8 << 20;
 /// What stands for an answer beyond [`OUT_CAP`].
 const UNREAD: &[u8] = b"error:too many answers wait to be read";
 /// What a program is told that did not end its line while others waited for room.
 const UNENDED: &[u8] = b"error:the line was not ended in time, and others wait for room";
-/// Bytes of answers a program has not read; at this mark its lines are left unprocessed. Room for the short answers
-/// of 10,000 requests sent ahead by a program that reads none before it has sent all.
+/// Bytes of answers a program has not read; at this mark its lines are left unprocessed. Room for
+/// the short answers of 10,000 requests sent ahead by a program that reads none before it has sent
+/// all.
 const OUT_HIGH_WATER: usize = 4 << 20;
-/// Bytes of lines not yet processed; at this mark the program is not read from. A line longer than that raises it.
+/// Bytes of lines not yet processed; at this mark the program is not read from. A line longer than
+/// that raises it.
 const IN_HIGH_WATER: usize = 4 << 20;
 
 /// A program's connection. Never used again, so that nothing meant for one program reaches another.
@@ -70,8 +73,8 @@ pub struct Session {
     in_high_water: usize,
     /// No more lines come: the program shut its writing half, or the child drains.
     closed: bool,
-    /// It goes to the next child as soon as all that was taken of its requests is answered: nothing more is read or
-    /// taken here.
+    /// It goes to the next child as soon as all that was taken of its requests is answered: nothing
+    /// more is read or taken here.
     parked: bool,
     /// It was given up: the connection is to be closed, whatever it is owed.
     abandoned: bool,
@@ -207,8 +210,8 @@ impl Session {
         !self.abandoned
     }
 
-    /// It keeps others waiting, and that is the end of it. Nothing more is read; what it asked is still answered, unless it
-    /// is for the answers that it goes.
+    /// It keeps others waiting, and that is the end of it. Nothing more is read; what it asked is
+    /// still answered, unless it is for the answers that it goes.
     pub(super) fn give_up(&mut self, why: Hoarder) {
         self.closed = true;
         self.has_lines = false;

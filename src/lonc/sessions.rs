@@ -1,21 +1,25 @@
-//! All programs of a link: what they hold in memory together, and who is next when there is no room.
+//! All programs of a link: what they hold in memory together, and who is next when there is no
+//! room.
 //!
-//! Each program's own bounds are in [`super::session`]; here are those on the sum, so that a link child stays small
-//! whatever its programs do, and those on each user, so that one user's programs leave room for another's.
+//! Each program's own bounds are in [`super::session`]; here are those on the sum, so that a link
+//! child stays small whatever its programs do, and those on each user, so that one user's programs
+//! leave room for another's.
 //!
-//! - *Connections*: [`MAX_CLIENTS`], [`MAX_OF_USER`] of one user. At a bound the newcomer is taken and the one that is owed
-//!   nothing and was silent for longest is given up ([`Sessions::admit`]); where none is idle, the newcomer is turned away.
-//! - *Lines that are not processed*: each program may have [`ALWAYS`]; more while all have less than [`READ_SUM`] and
-//!   its user's less than [`READ_OF_USER`]. Then a long line waits in its program's socket for its turn: one program
-//!   at a time may go on to the end of its line. So a line of `max_line` is always possible, and so is a short one. Who
-//!   holds such a beginning and sends nothing for [`SILENT`] (in its turn: [`SILENT_IN_TURN`]) while others wait is given up,
+//! - *Connections*: [`MAX_CLIENTS`], [`MAX_OF_USER`] of one user. At a bound the newcomer is taken
+//!   and the one that is owed nothing and was silent for longest is given up ([`Sessions::admit`]);
+//!   where none is idle, the newcomer is turned away.
+//! - *Lines that are not processed*: each program may have [`ALWAYS`]; more while all have less
+//!   than [`READ_SUM`] and its user's less than [`READ_OF_USER`]. Then a long line waits in its
+//!   program's socket for its turn: one program at a time may go on to the end of its line. So a
+//!   line of `max_line` is always possible, and so is a short one. Who holds such a beginning and
+//!   sends nothing for [`SILENT`] (in its turn: [`SILENT_IN_TURN`]) while others wait is given up,
 //!   and who has had the turn for [`TURN`].
-//! - *Answers that are not read*: while all have [`unread_sum`] or more the peer is not heard; that costs the others'
-//!   answers time, so after [`UNREAD_PATIENCE`] the program that has the most of them and takes none is given up, after
-//!   [`UNREAD_MOST`] the one that has the most.
+//! - *Answers that are not read*: while all have [`unread_sum`] or more the peer is not heard; that
+//!   costs the others' answers time, so after [`UNREAD_PATIENCE`] the program that has the most of
+//!   them and takes none is given up, after [`UNREAD_MOST`] the one that has the most.
 //!
-//! Pure: the time is told once a turn, and what a program did since the last turn counts as done then. Whoever changes a
-//! session has it weighed ([`Sessions::weigh`]) afterwards.
+//! Pure: the time is told once a turn, and what a program did since the last turn counts as done
+//! then. Whoever changes a session has it weighed ([`Sessions::weigh`]) afterwards.
 
 use super::session::{ClientId, Rest, Session};
 use std::collections::{HashMap, VecDeque};
@@ -27,8 +31,8 @@ pub const MAX_CLIENTS: usize = 4096;
 pub const MAX_OF_USER: usize = 3072;
 /// Bytes of lines that are not processed which every program may have.
 pub const ALWAYS: usize = 2048;
-/// Bytes of lines that are not processed, of all programs together; at this mark no more than [`ALWAYS`] is read of each,
-/// but for the one whose turn it is.
+/// Bytes of lines that are not processed, of all programs together; at this mark no more than
+/// [`ALWAYS`] is read of each, but for the one whose turn it is.
 pub const READ_SUM: usize = 8 << 20;
 /// The same for one user.
 const READ_OF_USER: usize = READ_SUM / 4 * 3;
@@ -49,8 +53,8 @@ const UNREAD_MOST: Duration = Duration::from_secs(10);
 /// Pause between two looks for programs to be given up, while others wait.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-/// Bytes of answers that programs have not read; at this mark no more are taken from the peer. Two of the longest lines
-/// count as little.
+/// Bytes of answers that programs have not read; at this mark no more are taken from the peer. Two
+/// of the longest lines count as little.
 pub fn unread_sum(max_line: usize) -> usize {
     UNREAD_SUM.max(2 * max_line)
 }
@@ -268,8 +272,8 @@ impl Sessions {
         }
     }
 
-    /// Bytes that may be read from a program now. One that is not read for want of room is noted, and comes out of
-    /// [`Sessions::take_fed`] when there is some.
+    /// Bytes that may be read from a program now. One that is not read for want of room is noted,
+    /// and comes out of [`Sessions::take_fed`] when there is some.
     pub fn may_read(&mut self, id: ClientId) -> usize {
         let Some(session) = self.peek(id).filter(|session| session.wants_read()) else { return 0 };
         let (user, held, room) = (session.user, session.reader.len(), session.room());
@@ -323,7 +327,8 @@ impl Sessions {
         let mut fed = Vec::new();
         let mut granted = 0;
         if self.turn.is_none() {
-            // Another user's program first, so that those of one don't keep the turn among themselves.
+            // Another user's program first, so that those of one don't keep the turn among
+            // themselves.
             let users: Vec<_> = self.starved.iter().map(|id| self.peek(*id).map(|one| one.user)).collect();
             let others = users.iter().position(|user| user.is_some() && *user != self.last_turn);
             let next = others.or(users.iter().position(Option::is_some));
@@ -377,7 +382,8 @@ impl Sessions {
         idle.min_by_key(|(_, session)| session.active_at).map(|(id, _)| id)
     }
 
-    /// Notes the time, and gives up who keeps others waiting: who that is, and of which user. They are finished then.
+    /// Notes the time, and gives up who keeps others waiting: who that is, and of which user. They
+    /// are finished then.
     pub fn keep_time(&mut self, now: Instant) -> Vec<(ClientId, u32, Hoarder)> {
         self.now = now;
         for id in std::mem::take(&mut self.active) {

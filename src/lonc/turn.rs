@@ -1,11 +1,16 @@
-//! A turn of a link child: the order in which it takes in what has come, lets the broker carry on, and gives out what there is.
+//! A turn of a link child: the order in which it takes in what has come, lets the broker carry on,
+//! and gives out what there is.
 //!
-//! [`Turn`] owns the broker and knows nothing of sockets: these are behind [`Io`]. The reactor is one `Io`, the simulated
-//! network of `tests/sim` another, so that what is proved of the order there is proved of the program. Guarantees:
+//! [`Turn`] owns the broker and knows nothing of sockets: these are behind [`Io`]. The reactor is
+//! one `Io`, the simulated network of `tests/sim` another, so that what is proved of the order
+//! there is proved of the program. Guarantees:
 //!
-//! - Everything that has come is told to the broker before it carries on, a bounded amount from each program and the peer.
-//! - What the broker says is done before anything that it has for the peer or for programs is written.
-//! - Programs are handed over last: with all that was read of them and not taken, and all answers that they have not got.
+//! - Everything that has come is told to the broker before it carries on, a bounded amount from
+//!   each program and the peer.
+//! - What the broker says is done before anything that it has for the peer or for programs is
+//!   written.
+//! - Programs are handed over last: with all that was read of them and not taken, and all answers
+//!   that they have not got.
 //! - A child that is to end for good takes what programs have sent by then ([`Turn::drain`]).
 //!
 //! The order itself is a value, [`ORDER`], for the simulation to break on purpose.
@@ -152,8 +157,8 @@ impl<D: Disk> Turn<D> {
         self.run_in(&order, io, now);
     }
 
-    /// A program of the child before this one, as the broker knows it already: `add` gives its connection to `io`, and
-    /// says whether that can have it.
+    /// A program of the child before this one, as the broker knows it already: `add` gives its
+    /// connection to `io`, and says whether that can have it.
     pub fn program_came<I: Io>(&mut self, io: &mut I, id: ClientId, add: impl FnOnce(&mut I) -> bool) {
         if add(io) {
             self.program_is_ready(io, id);
@@ -162,8 +167,8 @@ impl<D: Disk> Turn<D> {
         }
     }
 
-    /// A program may have sent something, or take more. Most often it is read in the next turn; whoever is left off for
-    /// want of room comes here again when its answers have been written.
+    /// A program may have sent something, or take more. Most often it is read in the next turn;
+    /// whoever is left off for want of room comes here again when its answers have been written.
     pub fn program_is_ready(&mut self, io: &impl Io, id: ClientId) {
         if !io.is_readable(id) || self.broker.may_read(id) == 0 {
             return;
@@ -193,7 +198,8 @@ impl<D: Disk> Turn<D> {
         self.broker.drain(now);
     }
 
-    /// Takes in whoever waits at the local socket, however many: its name is gone, and nobody else comes there.
+    /// Takes in whoever waits at the local socket, however many: its name is gone, and nobody else
+    /// comes there.
     pub fn accept_all(&mut self, io: &mut impl Io, now: Now) {
         while self.may_accept(io) {
             self.accept(io, now);
@@ -327,7 +333,8 @@ impl<D: Disk> Turn<D> {
         self.broker.client_gone(id);
     }
 
-    /// Hands over the programs that can go to the next child; whether some could not after all, and are served here.
+    /// Hands over the programs that can go to the next child; whether some could not after all, and
+    /// are served here.
     fn hand_over(&mut self, io: &mut impl Io) -> bool {
         let going = self.broker.take_going();
         let mut some_stay = false;

@@ -1,8 +1,9 @@
 //! Who calls, and what a caller may use.
 //!
-//! The classic wire knows a caller by its address alone. Where the table gives the address, the supervisor has
-//! found the caller before it forked; here the names of the hosts whose address is empty are looked up.
-//! A name that cannot be looked up in time is taken not to be the caller's: nothing fails but that.
+//! The classic wire knows a caller by its address alone. Where the table gives the address, the
+//! supervisor has found the caller before it forked; here the names of the hosts whose address is
+//! empty are looked up. A name that cannot be looked up in time is taken not to be the caller's:
+//! nothing fails but that.
 
 use crate::config::{Handler, Host};
 use std::net::{IpAddr, ToSocketAddrs};
@@ -10,7 +11,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
-/// Threads that look names up at a time: one name whose servers are silent must not take the time of the others.
+/// Threads that look names up at a time: one name whose servers are silent must not take the time
+/// of the others.
 const LOOKUP_THREADS: usize = 8;
 
 /// Whether `caller` may use `handler`.
@@ -23,10 +25,10 @@ pub fn addresses(name: &str) -> Vec<IpAddr> {
     (name, 0).to_socket_addrs().map(|found| found.map(|address| address.ip()).collect()).unwrap_or_default()
 }
 
-/// Who of `hosts` calls from `remote`, by the addresses that `lookup` finds for those whose address is empty; of
-/// several the last, as [`crate::config::Hosts::by_address`] decides. Waits until it is known or `deadline` has
-/// passed: a link child has nothing else to do before it knows whom it serves. A lookup that is still under way
-/// then is left to its thread.
+/// Who of `hosts` calls from `remote`, by the addresses that `lookup` finds for those whose address
+/// is empty; of several the last, as [`crate::config::Hosts::by_address`] decides. Waits until it
+/// is known or `deadline` has passed: a link child has nothing else to do before it knows whom it
+/// serves. A lookup that is still under way then is left to its thread.
 pub fn identify<'a>(
     hosts: impl Iterator<Item = &'a Host>,
     remote: IpAddr,

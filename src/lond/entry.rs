@@ -1,9 +1,9 @@
 //! Where a link child begins.
 //!
-//! Sets the socket up, finds out which wire the caller speaks and, on the classic one, who it is, and serves the
-//! link to its end. Never returns into the supervisor's code. Exits 0, however the link ended: that is the
-//! caller's affair; the supervisor is told of those that were turned away and logs them. Exits 1 when the system
-//! gave not even what a link needs.
+//! Sets the socket up, finds out which wire the caller speaks and, on the classic one, who it is,
+//! and serves the link to its end. Never returns into the supervisor's code. Exits 0, however the
+//! link ended: that is the caller's affair; the supervisor is told of those that were turned away
+//! and logs them. Exits 1 when the system gave not even what a link needs.
 
 use super::Suspect;
 use super::access;
@@ -39,8 +39,8 @@ pub struct Seed {
     pub stream: TcpStream,
     /// Where it comes from.
     pub remote: SocketAddr,
-    /// Who calls, by the address, which counts on the classic wire alone. `None`: no host of the table has it, but
-    /// one with an empty address may be meant, whose name is to be looked up.
+    /// Who calls, by the address, which counts on the classic wire alone. `None`: no host of the
+    /// table has it, but one with an empty address may be meant, whose name is to be looked up.
     pub caller: Option<HostId>,
     /// The child's end of the control socket: receives `ToServe`, sends `FromServe`.
     pub control: OwnedFd,
@@ -161,8 +161,8 @@ fn find_caller<'a>(
     }
 }
 
-/// Says `refused` and waits a moment for the caller to close: closing with its `init` unread would take the word
-/// back.
+/// Says `refused` and waits a moment for the caller to close: closing with its `init` unread would
+/// take the word back.
 fn refuse(stream: &TcpStream) {
     if let Err(error) = say_refused(stream) {
         log::debug!("say refused: {error}");
@@ -205,7 +205,8 @@ mod tests {
         child.join().unwrap().unwrap();
     }
 
-    /// A child that serves one connection with `config`; what the caller's end and the supervisor's are.
+    /// A child that serves one connection with `config`; what the caller's end and the supervisor's
+    /// are.
     fn child(
         config: Config,
         by_address: bool,

@@ -1,8 +1,8 @@
 //! Which wire a caller speaks, by the first byte that it sends: one port serves both.
 //!
-//! Looks at the byte and leaves it there. There is nothing else to do meanwhile but to hear whether the supervisor, or
-//! a signal, wants the link to end, so this waits; until the deadline at the most. Fails when the system does not let it
-//! wait, or the connection is broken.
+//! Looks at the byte and leaves it there. There is nothing else to do meanwhile but to hear whether
+//! the supervisor, or a signal, wants the link to end, so this waits; until the deadline at the
+//! most. Fails when the system does not let it wait, or the connection is broken.
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};

@@ -1,7 +1,9 @@
-//! A session's hold on the record of its caller's critical messages: the lock, the file, and what is asked of it.
+//! A session's hold on the record of its caller's critical messages: the lock, the file, and what
+//! is asked of it.
 //!
-//! Owns both from when the first HELLO of the caller is there until nobody will be answered from the record any more.
-//! Fails as the record does, in words for the session, which then waits and has it tried again.
+//! Owns both from when the first HELLO of the caller is there until nobody will be answered from
+//! the record any more. Fails as the record does, in words for the session, which then waits and
+//! has it tried again.
 
 use crate::base::HostId;
 use crate::base::disk::{Context, Disk, FolderLock, Guarded, RealDisk, StepError, locked_by};
@@ -12,7 +14,8 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The record of one caller, while this process has it: on a disk `D`, under a lock `L` if the disk itself has none.
+/// The record of one caller, while this process has it: on a disk `D`, under a lock `L` if the disk
+/// itself has none.
 pub struct Keeper<D: Disk = Guarded<RealDisk>, L = ()> {
     dir: PathBuf,
     /// In this order: the record is done with before the lock is given back.
@@ -67,7 +70,8 @@ impl<D: Disk, L> Keeper<D, L> {
         Keeper { dir: record::folder(spool_dir, caller), held: None, holder: String::new() }
     }
 
-    /// [`Recorder::open`], with the lock and the record that `acquire` has for the folder; `None`: another process has it.
+    /// [`Recorder::open`], with the lock and the record that `acquire` has for the folder; `None`:
+    /// another process has it.
     pub fn open_with(
         &mut self,
         epoch: &str,
@@ -100,7 +104,8 @@ impl<D: Disk, L> Keeper<D, L> {
         };
         record.settled_but(command, settled, held);
         let new = record.look_up_in(command, sequence, key) == Look::Unknown;
-        // On a sick disk nothing is to be run in vain. What is being run is recorded in the room that it has.
+        // On a sick disk nothing is to be run in vain. What is being run is recorded in the room
+        // that it has.
         if let Some(error) = new.then(|| record.may_run(running).err()).flatten() {
             return Recalled::NoRoom(error.to_string());
         }

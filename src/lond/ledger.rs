@@ -1,12 +1,14 @@
 //! What each host has had written to the log of late, over all its links.
 //!
-//! A child of `lond` is new with each link and remembers nothing, so a bound that it kept by itself would begin anew with
-//! each call. The ledger lies in memory that the supervisor makes and all its children share: whichever of them serves a
-//! host finds what the others had written for it. It begins anew with the program (a HUP, a start).
+//! A child of `lond` is new with each link and remembers nothing, so a bound that it kept by itself
+//! would begin anew with each call. The ledger lies in memory that the supervisor makes and all its
+//! children share: whichever of them serves a host finds what the others had written for it. It
+//! begins anew with the program (a HUP, a start).
 //!
-//! Each host has [`Ledger::take`]: so many bytes of `log:` requests at once, which come back evenly within a minute; and
-//! [`Ledger::may_speak`]: so many children a minute that say something by themselves. What `log:` was refused is counted, and
-//! told in a line a minute. Bounded: [`SLOTS`] hosts, more than a table has; any beyond share one slot.
+//! Each host has [`Ledger::take`]: so many bytes of `log:` requests at once, which come back evenly
+//! within a minute; and [`Ledger::may_speak`]: so many children a minute that say something by
+//! themselves. What `log:` was refused is counted, and told in a line a minute. Bounded: [`SLOTS`]
+//! hosts, more than a table has; any beyond share one slot.
 
 use crate::base::HostId;
 use crate::base::shared::{self, Shareable};
@@ -102,7 +104,8 @@ impl Ledger {
         Some(slot.refused.swap(0, Ordering::Relaxed)).filter(|refused| *refused > 0)
     }
 
-    /// Whether a child that has just come to know that it serves this host may say anything by itself.
+    /// Whether a child that has just come to know that it serves this host may say anything by
+    /// itself.
     pub fn may_speak(&self, host: &HostId, now: Instant) -> bool {
         self.draw(&self.slot(host).voices, 1, VOICES, now)
     }

@@ -1,9 +1,11 @@
-//! The called side: `supervisor` accepts and forks a child for each link; `entry` is where such a child begins.
+//! The called side: `supervisor` accepts and forks a child for each link; `entry` is where such a
+//! child begins.
 //!
-//! In a child: `first_byte` tells the wires apart, [`access`] who calls on the classic one, `serve` (classic) and `secure`, both pure, decide what
-//! every byte means and what is answered, [`service`] what a request means to both, [`record`] remembers the answers
-//! to critical messages and [`keeper`] is a session's hold on it, [`turn`] is the order in which all
-//! that happens, [`reactor`] alone has sockets and a clock.
+//! In a child: `first_byte` tells the wires apart, [`access`] who calls on the classic one, `serve`
+//! (classic) and `secure`, both pure, decide what every byte means and what is answered,
+//! [`service`] what a request means to both, [`record`] remembers the answers to critical messages
+//! and [`keeper`] is a session's hold on it, [`turn`] is the order in which all that happens,
+//! [`reactor`] alone has sockets and a clock.
 
 pub mod access;
 pub mod entry;

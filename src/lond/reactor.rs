@@ -1,13 +1,15 @@
 //! The loop of a link child: the only place with sockets and a clock.
 //!
-//! Waits for what happens, notes it, and lets the [`Turn`] do what follows from it; hears the supervisor. [`Sockets`] is
-//! what a turn has of the world: the link, the control socket, the connections to the handlers, and the ping back to the
-//! caller. It sleeps until an event or the earliest deadline. Whether a source is read follows from what the buffers hold,
-//! so that a caller or program that does not read stops its source and costs a bounded amount of memory.
+//! Waits for what happens, notes it, and lets the [`Turn`] do what follows from it; hears the
+//! supervisor. [`Sockets`] is what a turn has of the world: the link, the control socket, the
+//! connections to the handlers, and the ping back to the caller. It sleeps until an event or the
+//! earliest deadline. Whether a source is read follows from what the buffers hold, so that a caller
+//! or program that does not read stops its source and costs a bounded amount of memory.
 //!
-//! Failures: [`Reactor::new`] fails when the system gives no poll or no descriptor. [`Reactor::run`] always comes to
-//! an end with a [`Reason`]; a broken link, a poll that fails and a supervisor that is gone are reasons too. A link
-//! that broke may leave the loop turning: see [`super::secure::Secure`].
+//! Failures: [`Reactor::new`] fails when the system gives no poll or no descriptor.
+//! [`Reactor::run`] always comes to an end with a [`Reason`]; a broken link, a poll that fails and
+//! a supervisor that is gone are reasons too. A link that broke may leave the loop turning: see
+//! [`super::secure::Secure`].
 
 mod ask_back;
 mod effects;
@@ -160,8 +162,8 @@ fn service(settings: &ServeSettings, caller: &Host) -> Service {
 }
 
 impl Reactor {
-    /// Gets ready to serve the link on `stream`. `control`: the child's end of the control socket; `told`: the signals
-    /// that end it; `ledger`: what hosts have had logged.
+    /// Gets ready to serve the link on `stream`. `control`: the child's end of the control socket;
+    /// `told`: the signals that end it; `ledger`: what hosts have had logged.
     ///
     /// # Errors
     /// When the system gives no poll, no random numbers, or refuses a socket.
@@ -328,8 +330,8 @@ impl Reactor {
             // Where that fails, so does what follows.
             let _ = self.sockets.control.send(&FromServe::Handlers(report));
         }
-        // The supervisor says it, seldom enough that no caller can fill the log. Where there is none, nobody comes any
-        // more either.
+        // The supervisor says it, seldom enough that no caller can fill the log. Where there is
+        // none, nobody comes any more either.
         match (reason, self.sockets.control.send(&message)) {
             (Reason::Orphaned, _) => log::log!(level, "link closed: {reason}"),
             (_, Ok(())) => log::debug!("link closed: {reason}"),

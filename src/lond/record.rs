@@ -1,35 +1,44 @@
-//! What `lond` remembers of one caller, on disk: the answers to its critical messages, so that a repeat is answered and
-//! not run again.
+//! What `lond` remembers of one caller, on disk: the answers to its critical messages, so that a
+//! repeat is answered and not run again.
 //!
-//! [`Record`] owns the folder `<spool_dir>/.received/<caller>/` ([`folder`]); its file is described in `docs/spool.md`.
-//! It guarantees:
+//! [`Record`] owns the folder `<spool_dir>/.received/<caller>/` ([`folder`]); its file is described
+//! in `docs/spool.md`. It guarantees:
 //!
-//! - What [`Record::add`] answered `Ok` for is found by [`Record::look_up`], at every start again: under its sequence
-//!   until that is settled or the caller's epoch changes, under its client key until [`KEYS_MOST`] newer ones came.
-//! - Nothing is found that was not given to `add`, and nothing of one epoch under a sequence of another.
-//! - What a killed process left in the file is made durable before it is answered from; but no more of the file is written
-//!   for that than may not be durable: a caller that comes again and again costs next to nothing.
+//! - What [`Record::add`] answered `Ok` for is found by [`Record::look_up`], at every start again:
+//!   under its sequence until that is settled or the caller's epoch changes, under its client key
+//!   until [`KEYS_MOST`] newer ones came.
+//! - Nothing is found that was not given to `add`, and nothing of one epoch under a sequence of
+//!   another.
+//! - What a killed process left in the file is made durable before it is answered from; but no more
+//!   of the file is written for that than may not be durable: a caller that comes again and again
+//!   costs next to nothing.
 //!
-//! How it fails: [`Record::open`] never does; trouble is kept ([`Record::trouble`]), said once, and tried anew by each
-//! [`Record::begin_epoch`]. After a failed write or sync that file is never written to again: a new one is written
-//! from memory and takes its name, or the answers are refused. What cannot be read of the file is reported, and a copy
-//! of the file is kept as `damaged-<n>`; what can be read counts. A tail that is no whole line is cut off: it was never
+//! How it fails: [`Record::open`] never does; trouble is kept ([`Record::trouble`]), said once, and
+//! tried anew by each [`Record::begin_epoch`]. After a failed write or sync that file is never
+//! written to again: a new one is written from memory and takes its name, or the answers are
+//! refused. What cannot be read of the file is reported, and a copy of the file is kept as
+//! `damaged-<n>`; what can be read counts. A tail that is no whole line is cut off: it was never
 //! acknowledged.
 //!
 //! How it is meant to be used, by the child that serves a link:
 //!
-//! 1. Take the [`crate::base::disk::FolderLock`] of the folder and keep it as long as the record. While a newer link of the
-//!    same caller replaces an older, two children live for a moment; the new one opens the record only when it has the
-//!    lock, so it finds all that the old one added, and what the old one still runs is not run again beside it.
-//! 2. [`Record::open`], and [`Record::begin_epoch`] with the epoch of the caller's HELLO; the mark goes into ours.
-//! 3. For a CRITICAL: [`Record::settled`], then [`Record::look_up_in`]. `Unknown`: ask [`Record::may_run`], run it, and
-//!    [`Record::add`] the answer, together with all that are ready: one sync for all. Then they may be sent. A
-//!    repeat that its key answers is added under its new sequence too, since keys are forgotten by age.
+//! 1. Take the [`crate::base::disk::FolderLock`] of the folder and keep it as long as the record.
+//!    While a newer link of the same caller replaces an older, two children live for a moment; the
+//!    new one opens the record only when it has the lock, so it finds all that the old one added,
+//!    and what the old one still runs is not run again beside it.
+//! 2. [`Record::open`], and [`Record::begin_epoch`] with the epoch of the caller's HELLO; the mark
+//!    goes into ours.
+//! 3. For a CRITICAL: [`Record::settled`], then [`Record::look_up_in`]. `Unknown`: ask
+//!    [`Record::may_run`], run it, and [`Record::add`] the answer, together with all that are
+//!    ready: one sync for all. Then they may be sent. A repeat that its key answers is added under
+//!    its new sequence too, since keys are forgotten by age.
 //!
-//! `recover` reads the file, `write` writes it, `kept` is what is remembered in memory, `line` the form of a line.
+//! `recover` reads the file, `write` writes it, `kept` is what is remembered in memory, `line` the
+//! form of a line.
 //!
-//! Where the record refuses, the caller must not get an answer: to it any answer, an `error:` too, means that the message
-//! was delivered. The link is ended instead, and the message stays in the caller's spool.
+//! Where the record refuses, the caller must not get an answer: to it any answer, an `error:` too,
+//! means that the message was delivered. The link is ended instead, and the message stays in the
+//! caller's spool.
 
 mod check;
 mod kept;
@@ -54,10 +63,11 @@ use std::path::{Path, PathBuf};
 const RECEIVED: &str = ".received";
 /// The record's file.
 const ANSWERS: &str = "answers";
-/// The file is written anew when it has grown to twice what it must hold, but not before it grew by this: 1 MiB.
+/// The file is written anew when it has grown to twice what it must hold, but not before it grew by
+/// this: 1 MiB.
 pub const COMPACTION_STEP: u64 = 1024 * 1024;
-/// Room that is set aside on disk before a message is run, so that its answer can be recorded on a disk that is full by
-/// then: for one answer of the longest kind ...
+/// Room that is set aside on disk before a message is run, so that its answer can be recorded on a
+/// disk that is full by then: for one answer of the longest kind ...
 const ROOM_FOR_ONE: u64 = 2 * ANSWER_MOST as u64 + 1024;
 /// ... and for each of the others that are run beside it: most are a few bytes.
 const ROOM_FOR_EACH: u64 = 160;
@@ -168,7 +178,8 @@ impl<D: Disk> Record<D> {
         Self::open_with_step(disk, dir, COMPACTION_STEP)
     }
 
-    /// [`Record::open`] with another step than [`COMPACTION_STEP`], for tests that want the file written anew often.
+    /// [`Record::open`] with another step than [`COMPACTION_STEP`], for tests that want the file
+    /// written anew often.
     pub fn open_with_step(disk: D, dir: &Path, step: u64) -> Record<D> {
         let mut record = Record {
             disk,
@@ -189,13 +200,14 @@ impl<D: Disk> Record<D> {
         record
     }
 
-    /// A link begins, with the caller in this epoch; an epoch other than the last drops floor and answers and keeps the
-    /// client keys. What may not be durable of the file is written again and synced, so that all that is answered from is
-    /// durable; if the file is not whole, or holds far more than it must, it is written anew. Returns the [`Record::mark`].
+    /// A link begins, with the caller in this epoch; an epoch other than the last drops floor and
+    /// answers and keeps the client keys. What may not be durable of the file is written again and
+    /// synced, so that all that is answered from is durable; if the file is not whole, or holds far
+    /// more than it must, it is written anew. Returns the [`Record::mark`].
     ///
     /// # Errors
-    /// It is no epoch, or the record cannot be read or written. Nothing is forgotten by that, and the next call tries
-    /// anew.
+    /// It is no epoch, or the record cannot be read or written. Nothing is forgotten by that, and
+    /// the next call tries anew.
     pub fn begin_epoch(&mut self, epoch: &str) -> Result<u64, RecordError> {
         if !line::is_epoch(epoch) {
             return Err(RecordError::BadEpoch);
@@ -214,7 +226,8 @@ impl<D: Disk> Record<D> {
         self.look_up_in("", sequence, key)
     }
 
-    /// What is known of the message of this command with this sequence and, if its client gave one, key. Constant time.
+    /// What is known of the message of this command with this sequence and, if its client gave one,
+    /// key. Constant time.
     pub fn look_up_in(&self, command: &str, sequence: u64, key: Option<&Key>) -> Look<'_> {
         if self.state != State::Ready {
             return Look::NotReady;
@@ -229,21 +242,22 @@ impl<D: Disk> Record<D> {
         }
     }
 
-    /// The caller has settled all sequences below: their answers are dropped. Noted on disk with the next answer;
-    /// until then a crash brings them back, which does no harm.
+    /// The caller has settled all sequences below: their answers are dropped. Noted on disk with
+    /// the next answer; until then a crash brings them back, which does no harm.
     pub fn settled(&mut self, below: u64) {
         self.settled_but("", below, &BTreeSet::new());
     }
 
-    /// [`Record::settled`], said by a message of this command while the caller holds those of others: then it is not about
-    /// these, or, if `command` is held itself, about it alone.
+    /// [`Record::settled`], said by a message of this command while the caller holds those of
+    /// others: then it is not about these, or, if `command` is held itself, about it alone.
     pub fn settled_but(&mut self, command: &str, below: u64, held: &BTreeSet<Box<str>>) {
         if self.state == State::Ready {
             self.kept.settle(command, below, held);
         }
     }
 
-    /// The high-water mark: every sequence up to it, itself included, is settled; 0 when none is known to be.
+    /// The high-water mark: every sequence up to it, itself included, is settled; 0 when none is
+    /// known to be.
     pub fn mark(&self) -> u64 {
         self.kept.least_floor().saturating_sub(1)
     }
@@ -258,8 +272,9 @@ impl<D: Disk> Record<D> {
         self.trouble.as_ref()
     }
 
-    /// Whether a message may be run, as far as its answer can be recorded, beside those of `running` others. After a
-    /// failure it makes the new file first, and room for the answer, so that on a sick or full disk nothing is run in vain.
+    /// Whether a message may be run, as far as its answer can be recorded, beside those of
+    /// `running` others. After a failure it makes the new file first, and room for the answer, so
+    /// that on a sick or full disk nothing is run in vain.
     ///
     /// # Errors
     /// As [`Record::add`].
@@ -272,13 +287,14 @@ impl<D: Disk> Record<D> {
         self.note(made)
     }
 
-    /// Records answers, with one write and one sync for all. After `Ok`, and only then, they may be sent. Takes time for
-    /// the disk; call it with all that are ready together. The first answer to a sequence or key stays; the answer
-    /// to a sequence that is settled meanwhile is kept for its key alone.
+    /// Records answers, with one write and one sync for all. After `Ok`, and only then, they may be
+    /// sent. Takes time for the disk; call it with all that are ready together. The first answer to
+    /// a sequence or key stays; the answer to a sequence that is settled meanwhile is kept for its
+    /// key alone.
     ///
     /// # Errors
-    /// None of them was recorded. The same call may be made again: their messages were run, and as long as their answers
-    /// are not recorded a repeat is run again.
+    /// None of them was recorded. The same call may be made again: their messages were run, and as
+    /// long as their answers are not recorded a repeat is run again.
     pub fn add<'a, A: Copy + Into<Answered<'a>>>(&mut self, answers: &[A]) -> Result<(), RecordError> {
         let answers: Vec<Answered<'_>> = answers.iter().map(|answer| (*answer).into()).collect();
         let added = self.try_to_add(&answers);
@@ -292,7 +308,8 @@ impl<D: Disk> Record<D> {
 
     fn try_to_begin(&mut self, epoch: &str) -> Result<(), StepError> {
         self.read_once()?;
-        // Whoever took the lock made the folder; its name has to be durable before anything in it counts.
+        // Whoever took the lock made the folder; its name has to be durable before anything in it
+        // counts.
         self.make_folders()?;
         remove_left(&mut self.disk, &self.dir);
         let whole = match self.state {
@@ -332,8 +349,8 @@ impl<D: Disk> Record<D> {
         let text = self.text_of(&staged);
         if self.file_is_there() {
             if let Err(error) = self.append(&text) {
-                // The file that failed is done with; a new one, whole, may still do. What is being run beside these relies
-                // on its room, if there is any.
+                // The file that failed is done with; a new one, whole, may still do. What is being
+                // run beside these relies on its room, if there is any.
                 self.file = None;
                 let room = self.room_until.saturating_sub(self.end + text.len() as u64);
                 self.write_anew(&text, room).or_else(|_| self.write_anew(&text, 0))?;
@@ -388,7 +405,8 @@ impl<D: Disk> Record<D> {
         text
     }
 
-    /// Whether there is a file to append to. Appending to one that someone removed would succeed, and be lost.
+    /// Whether there is a file to append to. Appending to one that someone removed would succeed,
+    /// and be lost.
     fn file_is_there(&mut self) -> bool {
         let path = self.dir.join(ANSWERS);
         if self.file.is_some()

@@ -1,10 +1,12 @@
-//! What one secure link's frames mean: the opening, requests and their answers, flow control, heartbeat, the end.
+//! What one secure link's frames mean: the opening, requests and their answers, flow control,
+//! heartbeat, the end.
 //!
-//! Without sockets and clock, as `serve` is for the classic wire; the record of critical messages is its own, behind
-//! [`Recorder`]. The reactor pushes in what the tunnel gives out, takes [`Effect`]s out with [`Secure::step`] until there
-//! are none, carries them out, gives the answers in, has the answers to critical messages recorded ([`Secure::record`],
-//! once a turn), and sends [`Secure::fill`]'s frames through the tunnel. The tunnel has proved who calls before any of
-//! this exists.
+//! Without sockets and clock, as `serve` is for the classic wire; the record of critical messages
+//! is its own, behind [`Recorder`]. The reactor pushes in what the tunnel gives out, takes
+//! [`Effect`]s out with [`Secure::step`] until there are none, carries them out, gives the answers
+//! in, has the answers to critical messages recorded ([`Secure::record`], once a turn), and sends
+//! [`Secure::fill`]'s frames through the tunnel. The tunnel has proved who calls before any of this
+//! exists.
 //!
 //! ```text
 //!          HELLO          told to end: GOAWAY; caller's end of input        all is answered
@@ -19,20 +21,23 @@
 //!                                           Ended
 //! ```
 //!
-//! Every request is answered exactly once unless it was cancelled or the link ends before, in whatever order the
-//! answers come. A link that broke *settles*: a critical message that a handler has got is waited for and recorded, since
-//! the caller will send it again over the next link, whose process cannot serve critical ones before this one has let
-//! go of the record. Told to end meanwhile, at the drain timeout what was not answered is recorded as an error: it
-//! may have been done, and is not to be done twice.
+//! Every request is answered exactly once unless it was cancelled or the link ends before, in
+//! whatever order the answers come. A link that broke *settles*: a critical message that a handler
+//! has got is waited for and recorded, since the caller will send it again over the next link,
+//! whose process cannot serve critical ones before this one has let go of the record. Told to end
+//! meanwhile, at the drain timeout what was not answered is recorded as an error: it may have been
+//! done, and is not to be done twice.
 //!
-//! Memory: requests are within the window that our HELLO gives ([`Settings::window`]; what is kept beside a small one
-//! is some times the 64 bytes that its frame costs, so a flood of them takes a few windows), answers within
-//! [`answer::MAX_ANSWER_BYTES`] and [`answer::OUT_FULL`]; of PINGs that come faster than PONGs leave the newest is
-//! answered. So the link is always read, and a PING is answered however busy it is.
+//! Memory: requests are within the window that our HELLO gives ([`Settings::window`]; what is kept
+//! beside a small one is some times the 64 bytes that its frame costs, so a flood of them takes a
+//! few windows), answers within [`answer::MAX_ANSWER_BYTES`] and [`answer::OUT_FULL`]; of PINGs
+//! that come faster than PONGs leave the newest is answered. So the link is always read, and a PING
+//! is answered however busy it is.
 //!
 //! Failures: what must not be costs the link, which ends with an ERROR frame. Nothing panics.
 
 mod answer;
+mod beating;
 mod critical;
 mod ending;
 mod frames;
@@ -50,7 +55,7 @@ use super::service::{Effect, Order, Service, Verdict};
 use crate::base::command;
 use crate::base::line::Outgoing;
 use crate::handler::{Reply, Ticket};
-use crate::wire::flow::{Assembly, Beat, Control, Credit, Heartbeat, Sending};
+use crate::wire::flow::{Assembly, Control, Credit, Heartbeat, Sending};
 use crate::wire::secure::{CalledHello, FrameReader, Hello, Versions, put_go_away};
 use answer::{Answer, MAX_ANSWER_BYTES, OUT_FULL};
 use ending::GoAway;
@@ -159,7 +164,8 @@ pub struct Secure<R: Recorder> {
 }
 
 impl<R: Recorder> Secure<R> {
-    /// A link whose tunnel has just been made; `recorder` has the record of its caller, not opened yet.
+    /// A link whose tunnel has just been made; `recorder` has the record of its caller, not opened
+    /// yet.
     pub fn new(settings: Settings, recorder: R, opening_deadline: Instant, now: Instant) -> Secure<R> {
         Secure {
             state: State::Hello,
@@ -190,8 +196,8 @@ impl<R: Recorder> Secure<R> {
         }
     }
 
-    /// The next thing to do; `None` when more bytes, answers or room for answers are needed. `written`: nothing that
-    /// was taken from [`Secure::outgoing`] waits any more.
+    /// The next thing to do; `None` when more bytes, answers or room for answers are needed.
+    /// `written`: nothing that was taken from [`Secure::outgoing`] waits any more.
     pub fn step(&mut self, now: Instant, written: bool) -> Option<Effect> {
         while self.todo.is_empty() && self.advance(now, written) {}
         self.todo.pop_front()
@@ -402,35 +408,6 @@ impl<R: Recorder> Secure<R> {
         &mut self.out
     }
 
-    /// A byte came over the link, whatever it meant.
-    pub fn heard(&mut self, now: Instant) {
-        self.heartbeat.heard(now);
-    }
-
-    /// Bytes that had to wait went on their way to the caller: it takes what it is sent, be it slowly. A PING waits behind
-    /// them, and its PONG too.
-    pub fn moved(&mut self, now: Instant) {
-        self.heartbeat.heard(now);
-    }
-
-    /// Tries the caller if it was silent for long. To be called when all that came was read. One that has said that
-    /// it says no more is left to the kernel's own timeouts.
-    pub fn beat(&mut self, now: Instant) {
-        match &self.state {
-            State::Open | State::Draining(_) if self.input_ended => {}
-            State::Open | State::Draining(_) => match self.heartbeat.beat(now) {
-                Beat::None => {}
-                Beat::Ping => {
-                    self.pings += 1;
-                    self.control.ping(self.pings);
-                }
-                Beat::Dead => self.break_off(Reason::Silent(self.heartbeat.patience())),
-            },
-            State::Hello | State::Leaving(_) | State::Lingering(_) | State::Settling(_) | State::Ended(_) => {
-            }
-        }
-    }
-
     /// When [`Secure::tick`] or [`Secure::beat`] has something to do.
     pub fn deadline(&self) -> Option<Instant> {
         let beats = matches!(self.state, State::Open | State::Draining(_)) && !self.input_ended;
@@ -449,7 +426,8 @@ impl<R: Recorder> Secure<R> {
         }
     }
 
-    /// Whether answers of handlers are to be taken now. Those of a link that is no more are: they cost nothing.
+    /// Whether answers of handlers are to be taken now. Those of a link that is no more are: they
+    /// cost nothing.
     pub fn wants_answers(&self) -> bool {
         !self.is_full()
     }

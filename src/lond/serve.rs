@@ -1,8 +1,10 @@
-//! What one link's lines mean: the opening dialogue, the built-in requests, and what goes to a handler.
+//! What one link's lines mean: the opening dialogue, the built-in requests, and what goes to a
+//! handler.
 //!
-//! Pure. The reactor pushes the caller's bytes in, takes [`Effect`]s out with [`Serve::step`] until there are none,
-//! carries them out, gives the handlers' answers in, and writes [`Serve::outgoing`]. Every request gets exactly one
-//! answer, in the order of the requests, unless the link ends before.
+//! Pure. The reactor pushes the caller's bytes in, takes [`Effect`]s out with [`Serve::step`] until
+//! there are none, carries them out, gives the handlers' answers in, and writes
+//! [`Serve::outgoing`]. Every request gets exactly one answer, in the order of the requests, unless
+//! the link ends before.
 //!
 //! ```text
 //!             init                 the challenge                EOF, told to end          no whole line left
@@ -14,10 +16,11 @@
 //!             Leaving ------------------------> Lingering -------------> Ended
 //! ```
 //!
-//! A link *lingers*, its writing half shut, because closing a socket with bytes unread makes the kernel take back
-//! answers that the caller has not read yet.
+//! A link *lingers*, its writing half shut, because closing a socket with bytes unread makes the
+//! kernel take back answers that the caller has not read yet.
 //!
-//! Failures: bad input costs an `error:` answer once the link is open, and the link before that. Nothing panics.
+//! Failures: bad input costs an `error:` answer once the link is open, and the link before that.
+//! Nothing panics.
 
 mod answers;
 mod request;
@@ -31,8 +34,8 @@ use request::is_enciphered;
 use std::io;
 use std::time::{Duration, Instant};
 
-/// Bytes of an unfinished line that are kept before the caller is known; more is `refused`. (No line of the opening
-/// dialogue is longer than a host id and a word.)
+/// Bytes of an unfinished line that are kept before the caller is known; more is `refused`. (No
+/// line of the opening dialogue is longer than a host id and a word.)
 pub const MAX_OPENING_LINE: usize = 1024;
 
 /// How long a link lingers for the caller to read the last answers and close.
@@ -87,7 +90,8 @@ pub struct Serve {
     settings: Settings,
     random: fastrand::Rng,
     state: State,
-    /// When [`Serve::tick`] changes the state: before `Open` the opening's, then the drain's, then the linger's.
+    /// When [`Serve::tick`] changes the state: before `Open` the opening's, then the drain's, then
+    /// the linger's.
     deadline: Option<Instant>,
     /// The opening dialogue was done.
     opened: bool,
@@ -253,7 +257,8 @@ impl Serve {
         self.answers.wants_from(handler)
     }
 
-    /// Whether [`Serve::step`] stopped for want of room, and there is room now, or the last answer has gone.
+    /// Whether [`Serve::step`] stopped for want of room, and there is room now, or the last answer
+    /// has gone.
     pub fn has_work(&self) -> bool {
         match self.state {
             State::Init | State::Challenged(_) | State::Open => self.stalled && !self.answers.saturated(),
@@ -339,8 +344,9 @@ enum Next {
     Nothing,
 }
 
-/// Longest line that is taken off the link: room for `max_line` bytes enciphered, which are twice as many and
-/// `enc:<length>:`. Whether the request itself is longer than `max_line` is seen when the line is whole.
+/// Longest line that is taken off the link: room for `max_line` bytes enciphered, which are twice
+/// as many and `enc:<length>:`. Whether the request itself is longer than `max_line` is seen when
+/// the line is whole.
 fn wire_limit(max_line: usize) -> usize {
     max_line.saturating_mul(2).saturating_add(64)
 }

@@ -1,13 +1,15 @@
 //! What a request means, whichever wire it came over: its answer, or who is to give it.
 //!
-//! Pure. Both wires ask [`Service::decide`], and say in an [`Effect`] what the reactor is to do about it.
-//! Nothing here fails: what nobody knows is `unknown_cmd`, what the caller may not use is `refused`.
+//! Pure. Both wires ask [`Service::decide`], and say in an [`Effect`] what the reactor is to do
+//! about it. Nothing here fails: what nobody knows is `unknown_cmd`, what the caller may not use is
+//! `refused`.
 
 use crate::base::HostId;
 use crate::handler::Ticket;
 use crate::handler::builtin::{Builtin, VERSION_ANSWER};
 
-/// A handler of the configuration, as the caller of this link sees it. Its place in the list is its number.
+/// A handler of the configuration, as the caller of this link sees it. Its place in the list is its
+/// number.
 #[derive(Debug, Clone)]
 pub struct Route {
     /// Request name.
@@ -62,8 +64,8 @@ pub enum Effect {
         /// The whole request.
         request: Vec<u8>,
     },
-    /// Nobody waits for the answer to this request: if the handler has not got it yet, it is not to get it, which
-    /// is to be told (`withdrawn`); else its answer is to be given as ever.
+    /// Nobody waits for the answer to this request: if the handler has not got it yet, it is not to
+    /// get it, which is to be told (`withdrawn`); else its answer is to be given as ever.
     Withdraw {
         /// The handler's number.
         handler: usize,
@@ -125,7 +127,8 @@ impl Service {
         }
     }
 
-    /// The answer to `pong`, from what this host's own `lonc` answered to the ping; `None`: nothing.
+    /// The answer to `pong`, from what this host's own `lonc` answered to the ping; `None`:
+    /// nothing.
     pub fn asked_back(&self, answer: Option<&[u8]>) -> Vec<u8> {
         [self.id.as_str().as_bytes(), b":", answer.unwrap_or(b"con_lost")].concat()
     }

@@ -1,20 +1,21 @@
 //! An address to listen on: how it is bound, and whether it could be.
 //!
-//! `[::]` takes IPv4 callers too, unless an IPv4 address of its port stands beside it; on a machine without IPv6 it is
-//! `0.0.0.0`.
+//! `[::]` takes IPv4 callers too, unless an IPv4 address of its port stands beside it; on a machine
+//! without IPv6 it is `0.0.0.0`.
 
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-/// Whether `address` is `[::]` beside an IPv4 address of the same port among `all`, `0.0.0.0` say: the kernel gives IPv4
-/// callers to one of them only, so that `[::]` is then for IPv6 alone.
+/// Whether `address` is `[::]` beside an IPv4 address of the same port among `all`, `0.0.0.0` say:
+/// the kernel gives IPv4 callers to one of them only, so that `[::]` is then for IPv6 alone.
 pub fn only_v6(address: SocketAddr, all: &[SocketAddr]) -> bool {
     let everyone = address.is_ipv6() && address.ip().is_unspecified();
     everyone && all.iter().any(|other| other.is_ipv4() && other.port() == address.port())
 }
 
-/// Whether `address` could be listened on beside the others of `all`; nothing is, and nobody who does so just now notices.
+/// Whether `address` could be listened on beside the others of `all`; nothing is, and nobody who
+/// does so just now notices.
 ///
 /// # Errors
 /// When it could not.
@@ -42,7 +43,8 @@ pub fn bind(address: SocketAddr, only_v6: bool) -> io::Result<Socket> {
 
 fn bind_as_it_is(address: SocketAddr, only_v6: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    // A listener that was stopped leaves connections in TIME_WAIT, which must not stop the next one.
+    // A listener that was stopped leaves connections in TIME_WAIT, which must not stop the next
+    // one.
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(only_v6 || !address.ip().is_unspecified())?;

@@ -9,8 +9,9 @@ use std::io::{self, Read, Write};
 /// Bytes of ciphertext that may wait to be written. At the bound nothing more is enciphered.
 pub const SEALED_FULL: usize = 256 * 1024;
 
-/// Enciphers what waits in `plain` and writes it, as far as the socket takes it; how many bytes of `plain` that took. What was
-/// enciphered before goes first, and also when `plain` is empty. At the bound of what may wait nothing is taken.
+/// Enciphers what waits in `plain` and writes it, as far as the socket takes it; how many bytes of
+/// `plain` that took. What was enciphered before goes first, and also when `plain` is empty. At the
+/// bound of what may wait nothing is taken.
 ///
 /// # Errors
 /// What the socket said; or the tunnel is gone.
@@ -20,7 +21,8 @@ pub fn write_sealed<S: Source + Read + Write>(
     stream: &mut Stream<S>,
 ) -> io::Result<usize> {
     let before = plain.len();
-    // First: where there was no room and now is, no further word of it comes while it is not used up.
+    // First: where there was no room and now is, no further word of it comes while it is not used
+    // up.
     stream.flush(tunnel.out())?;
     while !plain.is_empty() && tunnel.out().len() < SEALED_FULL {
         let count = plain.len().min(SEALED_FULL);

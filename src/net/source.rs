@@ -1,6 +1,7 @@
 //! Has the poll watch a type of ours by something in it: a descriptor, most often.
 
-/// `source_of!([S, R] Channel<S, R>, |it| SourceFd(&it.stream.as_raw_fd()))`: generics, the type, and what is watched for it.
+/// `source_of!([S, R] Channel<S, R>, |it| SourceFd(&it.stream.as_raw_fd()))`: generics, the type,
+/// and what is watched for it.
 macro_rules! source_of {
     ([$($generic:ident),*] $type:ty, |$it:ident| $inner:expr) => {
         impl<$($generic),*> $crate::net::Source for $type {

@@ -1,8 +1,8 @@
 //! A non-blocking stream socket, and what is known of its readiness.
 //!
-//! mio tells of readiness once, when it comes about (edge-triggered). So an event sets a flag here, and only what
-//! shows that nothing is left (`WouldBlock`, a short read) clears it. Who reads or writes decides by its
-//! buffers whether it wants to; the flags say whether it would get anything.
+//! mio tells of readiness once, when it comes about (edge-triggered). So an event sets a flag here,
+//! and only what shows that nothing is left (`WouldBlock`, a short read) clears it. Who reads or
+//! writes decides by its buffers whether it wants to; the flags say whether it would get anything.
 
 use crate::base::line::Outgoing;
 use mio::event::{Event, Source};
@@ -26,12 +26,14 @@ pub struct Stream<S> {
     socket: S,
     readable: bool,
     writable: bool,
-    /// The other end has shut its writing half: there is no further event for it, so a short read proves nothing.
+    /// The other end has shut its writing half: there is no further event for it, so a short read
+    /// proves nothing.
     read_closed: bool,
 }
 
 impl<S: Source + Read + Write> Stream<S> {
-    /// Registers a socket for both directions, once for all. It counts as ready until it is found not to be.
+    /// Registers a socket for both directions, once for all. It counts as ready until it is found
+    /// not to be.
     ///
     /// # Errors
     /// What the registry said.

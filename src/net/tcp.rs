@@ -1,7 +1,7 @@
 //! A connection between hosts: how it is made, and what the kernel is to do with it.
 //!
-//! Nothing here looks after a link by itself: the secure wire has its heartbeat, and the options find out what that leaves,
-//! a classic peer that has vanished first of all.
+//! Nothing here looks after a link by itself: the secure wire has its heartbeat, and the options
+//! find out what that leaves, a classic peer that has vanished first of all.
 
 use super::{Interest, Registry, Stream, Token};
 use mio::net::TcpStream;
@@ -10,14 +10,17 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-/// Silence after which the kernel asks whether the other side is still there: seldom enough to cost nothing.
+/// Silence after which the kernel asks whether the other side is still there: seldom enough to cost
+/// nothing.
 pub const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
 /// Pause between two such questions: a lost packet is not taken for a lost host.
 pub const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
-/// Questions without an answer that end the connection: with the silence before, two minutes less ten seconds.
+/// Questions without an answer that end the connection: with the silence before, two minutes less
+/// ten seconds.
 pub const KEEPALIVE_TRIES: u32 = 5;
-/// How long written bytes may stay unacknowledged, or the other side's receive window shut, before the connection ends: while
-/// something is unacknowledged the kernel asks nothing, and by itself would try for a quarter of an hour.
+/// How long written bytes may stay unacknowledged, or the other side's receive window shut, before
+/// the connection ends: while something is unacknowledged the kernel asks nothing, and by itself
+/// would try for a quarter of an hour.
 pub const USER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Sets the options of a connection, at either end.

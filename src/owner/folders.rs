@@ -1,9 +1,10 @@
 //! Folders that root makes for the user, without being led astray.
 //!
-//! A path is walked from `/`, component by component, by descriptors. A link is followed only where root alone can have
-//! put it. A folder is made, and given away, only within one in which the user may not write: there nobody can put
-//! another folder in its place between the two steps; and what is given away was just made, is root's and is empty, or it
-//! is not given away. From the first folder on in which the user may write, the rest is made by the user's own rights.
+//! A path is walked from `/`, component by component, by descriptors. A link is followed only where
+//! root alone can have put it. A folder is made, and given away, only within one in which the user
+//! may not write: there nobody can put another folder in its place between the two steps; and what
+//! is given away was just made, is root's and is empty, or it is not given away. From the first
+//! folder on in which the user may write, the rest is made by the user's own rights.
 
 use super::Owner;
 use nix::dir::Dir;
@@ -28,8 +29,9 @@ const MAX_LINKS: u32 = 40;
 /// To look at, and to go on from, without opening.
 const LOOK: OFlag = OFlag::O_PATH.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
-/// Makes the folder `path`, which may exist, with these permission bits, and what of its parents is missing. What is made
-/// belongs to `owner`; `None`: to who this process is. What is there already stays as it is.
+/// Makes the folder `path`, which may exist, with these permission bits, and what of its parents is
+/// missing. What is made belongs to `owner`; `None`: to who this process is. What is there already
+/// stays as it is.
 ///
 /// # Errors
 /// What the system said; what was made stays.
@@ -42,8 +44,8 @@ pub fn make(path: &Path, mode: u32, owner: Option<&Owner>) -> io::Result<()> {
     }
 }
 
-/// Whether root alone decides where `path`, which must be a folder, leads and what is in it: the user cannot swap, remove
-/// or link anything there.
+/// Whether root alone decides where `path`, which must be a folder, leads and what is in it: the
+/// user cannot swap, remove or link anything there.
 ///
 /// # Errors
 /// What the system said.
@@ -147,7 +149,8 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Whether the user can neither put anything into the folder that was come to, nor take what root puts there.
+    /// Whether the user can neither put anything into the folder that was come to, nor take what
+    /// root puts there.
     fn guarded(&self) -> io::Result<bool> {
         let found = fstat(&self.at)?;
         // In one with the sticky bit, others may put what they like, but not touch what is there.
@@ -309,7 +312,8 @@ mod tests {
         fs::set_permissions(&secret, Permissions::from_mode(0o700)).unwrap();
         fs::create_dir(folder.path().join("home")).unwrap();
         give(&folder.path().join("home"), &nobody);
-        // As fast as it can, somebody swaps what is made for the folder of root's, as the user may within its own.
+        // As fast as it can, somebody swaps what is made for the folder of root's, as the user may
+        // within its own.
         fs::rename(&secret, folder.path().join("home/secret")).unwrap();
         let home = folder.path().join("home");
         let stop = std::sync::atomic::AtomicBool::new(false);

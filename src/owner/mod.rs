@@ -1,12 +1,13 @@
 //! The user that the service's files belong to, and how root touches them.
 //!
-//! Started as root, the programs become `user`; and what root's `lon` makes for them must be theirs. Whoever has that
-//! user's rights (a handler, a program on a web server) can put links in the place of files, and swap folders, wherever it
-//! may write. So root touches such a place in one of two ways only:
+//! Started as root, the programs become `user`; and what root's `lon` makes for them must be
+//! theirs. Whoever has that user's rights (a handler, a program on a web server) can put links in
+//! the place of files, and swap folders, wherever it may write. So root touches such a place in one
+//! of two ways only:
 //!
 //! - as that user ([`Owner::act`]): what the user may not do, root does not do for it;
-//! - where the user may not write ([`folders`]): by descriptors, component by component, links followed only where
-//!   nobody but root can have put them.
+//! - where the user may not write ([`folders`]): by descriptors, component by component, links
+//!   followed only where nobody but root can have put them.
 
 pub mod confine;
 pub mod folders;
@@ -65,8 +66,8 @@ impl Owner {
         Ok(Owner { name: user.name, uid: user.uid, gid: user.gid, groups })
     }
 
-    /// The user of `config`, where this process is root and that user is another one; else this process does what it does
-    /// as who it is.
+    /// The user of `config`, where this process is root and that user is another one; else this
+    /// process does what it does as who it is.
     ///
     /// # Errors
     /// As [`Owner::named`].
@@ -75,8 +76,8 @@ impl Owner {
         Ok(Some(Owner::named(name)?).filter(|owner| !owner.uid.is_root()))
     }
 
-    /// From here on, and until the value is dropped, this thread has the user's rights over files (and sockets that are
-    /// files), and no more. Other threads are what they were. Needs root.
+    /// From here on, and until the value is dropped, this thread has the user's rights over files
+    /// (and sockets that are files), and no more. Other threads are what they were. Needs root.
     ///
     /// # Errors
     /// The system refused; all is as before then.
@@ -100,7 +101,8 @@ impl Owner {
         Ok(acting)
     }
 
-    /// Becomes this user, with all its groups, for good. For a process that is root, whomever it acts as.
+    /// Becomes this user, with all its groups, for good. For a process that is root, whomever it
+    /// acts as.
     ///
     /// # Errors
     /// The system refused, or the process is somebody else.
@@ -160,7 +162,8 @@ impl Acting {
 
     /// Whoever changes its rights has what the system thinks fit for that (`fs.suid_dumpable`).
     fn restore_dumpable(&self) {
-        // Dumps are a matter of their own: whoever makes files with the right rights goes on without.
+        // Dumps are a matter of their own: whoever makes files with the right rights goes on
+        // without.
         let _ = prctl::set_dumpable(self.dumpable);
     }
 }

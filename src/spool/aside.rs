@@ -1,7 +1,8 @@
 //! `failed/` and `corrupt/`: what was refused, and what could not be read.
 //!
-//! A file appears there whole and durable or not at all: written under a hidden name, synced, renamed, its folder
-//! synced. The hidden name is this process's own; what a crash left of another's is removed at the next start.
+//! A file appears there whole and durable or not at all: written under a hidden name, synced,
+//! renamed, its folder synced. The hidden name is this process's own; what a crash left of
+//! another's is removed at the next start.
 
 use super::layout::{self, CORRUPT, FAILED};
 use super::record::time_text;
@@ -26,7 +27,8 @@ impl<D: Disk> Spool<D> {
     ) -> Result<(), SpoolError> {
         let folder = self.dir.join(FAILED);
         let name = sequence.to_string();
-        // After a crash the same message can be refused again: its file is replaced, and counted once.
+        // After a crash the same message can be refused again: its file is replaced, and counted
+        // once.
         let again = self.disk.metadata(&folder.join(&name)).is_ok();
         let mut text = format!("{REFUSED}{}\nanswer  ", time_text(now)).into_bytes();
         text.extend_from_slice(answer);
@@ -47,8 +49,8 @@ impl<D: Disk> Spool<D> {
         }
     }
 
-    /// Keeps a copy of a damaged stretch in `corrupt/<segment>@<offset>` and reports it, unless the copy is there
-    /// already. Returns whether the copy is durable.
+    /// Keeps a copy of a damaged stretch in `corrupt/<segment>@<offset>` and reports it, unless the
+    /// copy is there already. Returns whether the copy is durable.
     pub(super) fn keep_damage(&mut self, name: Sequence, offset: u64, damage: &[u8]) -> bool {
         let folder = self.dir.join(CORRUPT);
         let segment = self.segment_path(name);

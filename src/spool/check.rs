@@ -1,11 +1,12 @@
-//! `lon queue check`: reads all of a spool and says what is wrong with it. Changes nothing, takes no lock.
+//! `lon queue check`: reads all of a spool and says what is wrong with it. Changes nothing, takes
+//! no lock.
 //!
-//! It reads with the code that a start reads with, so the two agree: what is *damage* here is what a start would set
-//! aside or pass over, and what is told as waiting is what it would deliver. What is odd and hinders nothing is a
-//! warning.
+//! It reads with the code that a start reads with, so the two agree: what is *damage* here is what
+//! a start would set aside or pass over, and what is told as waiting is what it would deliver. What
+//! is odd and hinders nothing is a warning.
 //!
-//! A link child may write meanwhile. So damage is believed only when the same bytes are read twice, with a pause
-//! between; a segment or file that is gone by then was delivered.
+//! A link child may write meanwhile. So damage is believed only when the same bytes are read twice,
+//! with a pause between; a segment or file that is gone by then was delivered.
 
 use super::aside::{DamageCopy, copy_of};
 use super::epoch::{self, EpochFile};
@@ -20,7 +21,8 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// How often a segment with damage is read at most, while it changes each time. The last reading counts then.
+/// How often a segment with damage is read at most, while it changes each time. The last reading
+/// counts then.
 const READINGS: usize = 5;
 
 /// One thing that is wrong, as `file:line: what`.
@@ -84,7 +86,8 @@ pub enum Told<'a> {
     Finding(Finding),
 }
 
-/// Checks one spool; a folder that is not there is an empty one. `pause` waits a moment for who may be writing.
+/// Checks one spool; a folder that is not there is an empty one. `pause` waits a moment for who may
+/// be writing.
 ///
 /// # Errors
 /// The folder cannot be listed.

@@ -1,11 +1,13 @@
 //! The epoch, and how far its sequences are reserved.
 //!
-//! Both stand in one file, so that neither can be lost without the other: where it is not known which sequences may
-//! be in use, there is a new epoch, and they are names of other messages. The file is replaced as a whole.
+//! Both stand in one file, so that neither can be lost without the other: where it is not known
+//! which sequences may be in use, there is a new epoch, and they are names of other messages. The
+//! file is replaced as a whole.
 //!
-//! No sequence is given out, to be stored or to be sent at once, that does not lie below the durable reservation.
-//! So none comes twice in an epoch, whatever crashes, and whatever of the segments is damaged or gone. A process
-//! begins where the last reservation ends: what that one left unused are gaps, which mean nothing.
+//! No sequence is given out, to be stored or to be sent at once, that does not lie below the
+//! durable reservation. So none comes twice in an epoch, whatever crashes, and whatever of the
+//! segments is damaged or gone. A process begins where the last reservation ends: what that one
+//! left unused are gaps, which mean nothing.
 
 use super::layout::EPOCH;
 use super::{Disk, Spool, SpoolError, StoreError, survey};
@@ -18,31 +20,34 @@ use std::path::Path;
 const EPOCH_DIGITS: usize = 32;
 /// Bytes of the file: epoch, space, 20 digits, space, CRC-32 of what is before, newline.
 const FILE_BYTES: usize = EPOCH_DIGITS + 1 + 20 + 1 + 8 + 1;
-/// Sequences that are reserved at a time. Each reservation is a new file, two syncs; at most so many numbers are
-/// left out by a start of the process.
+/// Sequences that are reserved at a time. Each reservation is a new file, two syncs; at most so
+/// many numbers are left out by a start of the process.
 pub(super) const RESERVED_AT_ONCE: u64 = 4096;
 
-/// No sequence from here on is given out, whatever is found on disk: there must always be a next one.
+/// No sequence from here on is given out, whatever is found on disk: there must always be a next
+/// one.
 const SEQUENCES_END: Sequence = Sequence(u64::MAX - RESERVED_AT_ONCE);
 
 impl<D: Disk> Spool<D> {
     /// Gives out the next sequence, for a message that is sent at once and perhaps stored later
-    /// ([`Spool::store_at`]). It is used up, whatever becomes of the message, the process or the machine.
+    /// ([`Spool::store_at`]). It is used up, whatever becomes of the message, the process or the
+    /// machine.
     ///
     /// # Errors
-    /// [`StoreError::Disk`]: the folder cannot be used, or no more sequences could be reserved. The next call tries
-    /// anew.
+    /// [`StoreError::Disk`]: the folder cannot be used, or no more sequences could be reserved. The
+    /// next call tries anew.
     pub fn allocate(&mut self) -> Result<Sequence, StoreError> {
         self.make_ready()?;
         Ok(self.take_reserved()?)
     }
 
-    /// The bound below which this spool has nothing to say any more: every sequence below it was settled, or refused,
-    /// or never used, and will not be sent again. It is the least message that waits, else the next to be allocated;
-    /// lower while a part of the spool cannot be read, and 0 while the folder cannot be used.
+    /// The bound below which this spool has nothing to say any more: every sequence below it was
+    /// settled, or refused, or never used, and will not be sent again. It is the least message that
+    /// waits, else the next to be allocated; lower while a part of the spool cannot be read, and 0
+    /// while the folder cannot be used.
     ///
-    /// The spool does not know what became of sequences that were allocated and not stored: the caller takes the
-    /// minimum of this and the least sequence that it has in flight.
+    /// The spool does not know what became of sequences that were allocated and not stored: the
+    /// caller takes the minimum of this and the least sequence that it has in flight.
     pub fn settled_below(&self) -> Sequence {
         if self.prepared { self.queue.settled_below() } else { Sequence(0) }
     }
@@ -52,8 +57,8 @@ impl<D: Disk> Spool<D> {
         if self.prepared { self.queue.settled_below_of(command) } else { Sequence(0) }
     }
 
-    /// Takes the next sequence, reserving more if need be. None is used twice, so the last ones are not used at all: they
-    /// are reached only where a segment has a name that was never given.
+    /// Takes the next sequence, reserving more if need be. None is used twice, so the last ones are
+    /// not used at all: they are reached only where a segment has a name that was never given.
     pub(super) fn take_reserved(&mut self) -> Result<Sequence, SpoolError> {
         if self.queue.next_sequence() >= SEQUENCES_END {
             return Err(io::Error::other("no sequence is left: is one of its segments named too high?"))
@@ -68,8 +73,8 @@ impl<D: Disk> Spool<D> {
         Ok(self.queue.take_sequence())
     }
 
-    /// Reads the epoch, or makes one. One that cannot be understood is moved away: with a new epoch a receiver may
-    /// see messages again, with a wrong one it could take new messages for old.
+    /// Reads the epoch, or makes one. One that cannot be understood is moved away: with a new epoch
+    /// a receiver may see messages again, with a wrong one it could take new messages for old.
     pub(super) fn prepare_epoch(&mut self) -> Result<(), SpoolError> {
         let path = self.dir.join(EPOCH);
         match read(&mut self.disk, &self.dir)? {

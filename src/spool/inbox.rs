@@ -1,15 +1,17 @@
-//! Files of the original's kind: `delayed/<anything>.<peer>`, one message each, its first line the request.
+//! Files of the original's kind: `delayed/<anything>.<peer>`, one message each, its first line the
+//! request.
 //!
-//! Programs of the host drop them there; they are taken into the spool in the order of their names and then
-//! removed. A file is removed only once its message is on disk in the spool. If the machine or the process dies
-//! between the two, the message is taken in again: such a file has no identity that would tell (see
-//! `docs/spool.md`). A file that has more than its first line, or was changed meanwhile, is not removed but goes to
-//! `corrupt/`: nothing in it goes without a word.
+//! Programs of the host drop them there; they are taken into the spool in the order of their names
+//! and then removed. A file is removed only once its message is on disk in the spool. If the
+//! machine or the process dies between the two, the message is taken in again: such a file has no
+//! identity that would tell (see `docs/spool.md`). A file that has more than its first line, or was
+//! changed meanwhile, is not removed but goes to `corrupt/`: nothing in it goes without a word.
 //!
-//! Whoever may drop files need not be somebody who may read what this process may. So a file that has another name
-//! somewhere is not opened for its content, and a symbolic link is not followed.
+//! Whoever may drop files need not be somebody who may read what this process may. So a file that
+//! has another name somewhere is not opened for its content, and a symbolic link is not followed.
 //!
-//! Memory: what is read of a file is its first line; [`BATCH_BYTES`] of them and one more, and [`NAMES_MOST`] names.
+//! Memory: what is read of a file is its first line; [`BATCH_BYTES`] of them and one more, and
+//! [`NAMES_MOST`] names.
 
 use super::layout::CORRUPT;
 use super::record::MAX_REQUEST;
@@ -24,18 +26,21 @@ use std::path::Path;
 
 /// Files that one call takes at most; [`TakenIn::more`] says that others are there.
 pub const TAKE_IN_MOST: usize = 256;
-/// Names that are kept of one look at the folder: a folder of very many is not listed anew for each call.
+/// Names that are kept of one look at the folder: a folder of very many is not listed anew for each
+/// call.
 const NAMES_MOST: usize = 4096;
-/// How long a file without a newline is left to the program that may be writing it; also the pause before a
-/// file that could not be taken in should be tried again.
+/// How long a file without a newline is left to the program that may be writing it; also the pause
+/// before a file that could not be taken in should be tried again.
 pub const WRITER_PAUSE: SignedDuration = SignedDuration::from_secs(5);
 /// Bytes of requests that one store takes from files.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// Bytes of a file that are looked through at first for the end of its first line.
 const FIRST_READ: usize = 64 * 1024;
-/// How long a file that cannot be read is tried again, every [`WRITER_PAUSE`], before it goes to `corrupt/`.
+/// How long a file that cannot be read is tried again, every [`WRITER_PAUSE`], before it goes to
+/// `corrupt/`.
 const UNREADABLE_PAUSE: SignedDuration = SignedDuration::from_secs(30);
-/// Names that are remembered because they could not be moved away. At the bound nothing more is taken in.
+/// Names that are remembered because they could not be moved away. At the bound nothing more is
+/// taken in.
 const STUCK_MOST: usize = 10_000;
 
 /// What [`Spool::take_in`] did.
@@ -93,8 +98,8 @@ pub(super) enum Dropped {
 }
 
 impl<D: Disk> Spool<D> {
-    /// Takes in the files of `delayed` whose name `belongs` to this peer, in the order of their names. Hidden
-    /// files are left alone.
+    /// Takes in the files of `delayed` whose name `belongs` to this peer, in the order of their
+    /// names. Hidden files are left alone.
     pub fn take_in(&mut self, delayed: &Path, belongs: &dyn Fn(&str) -> bool, now: Timestamp) -> TakenIn {
         let mut taken = TakenIn::default();
         if let Err(error) = self.make_ready() {
@@ -147,7 +152,8 @@ impl<D: Disk> Spool<D> {
         }
         self.store_files(delayed, batch, now, &mut taken);
         if taken.more && taken.stored + taken.corrupt == 0 {
-            // The first names are all of files that must be left for now: calling again at once would change nothing.
+            // The first names are all of files that must be left for now: calling again at once
+            // would change nothing.
             taken.more = false;
             taken.retry(later(now));
         }
@@ -174,7 +180,8 @@ impl<D: Disk> Spool<D> {
         Ok(now)
     }
 
-    /// Files that were taken in and could not be removed are tried again, unless someone has put another under that name.
+    /// Files that were taken in and could not be removed are tried again, unless someone has put
+    /// another under that name.
     fn remove_taken_in(&mut self, delayed: &Path, now: Timestamp, taken: &mut TakenIn) {
         for (name, known) in std::mem::take(&mut self.taken_in) {
             let path = delayed.join(&name);
@@ -388,7 +395,8 @@ enum FirstLine {
     TooLong,
 }
 
-/// Opens a plain file that has no other name, and reads its first line; `None`: it is no plain file.
+/// Opens a plain file that has no other name, and reads its first line; `None`: it is no plain
+/// file.
 fn look<D: Disk>(disk: &mut D, path: &Path) -> io::Result<Option<Looked>> {
     let found = disk.metadata(path)?;
     let unread = |found| Some(Looked { found, line: FirstLine::Open(Vec::new()), more: false });

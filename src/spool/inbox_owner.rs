@@ -1,7 +1,9 @@
-//! Whose a file in the delayed directory is: `<anything>.<peer id>`, as the original's programs name them. Pure.
+//! Whose a file in the delayed directory is: `<anything>.<peer id>`, as the original's programs
+//! name them. Pure.
 
-/// The peer that the file `file_name` is for: the longest end of the name behind a dot that is a peer's id, since
-/// ids may hold dots. `None` for a name that begins with a dot (a file still being written) or that no peer's id ends.
+/// The peer that the file `file_name` is for: the longest end of the name behind a dot that is a
+/// peer's id, since ids may hold dots. `None` for a name that begins with a dot (a file still being
+/// written) or that no peer's id ends.
 pub fn inbox_owner(file_name: &str, is_peer: impl Fn(&str) -> bool) -> Option<&str> {
     if file_name.starts_with('.') {
         return None;

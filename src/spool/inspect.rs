@@ -1,7 +1,9 @@
-//! The spool seen from outside: what `lon queue` shows, and how `lon critical` stores when the broker is away.
+//! The spool seen from outside: what `lon queue` shows, and how `lon critical` stores when the
+//! broker is away.
 //!
-//! [`inspect`] only reads, takes no lock and may run while a link child appends: a line that is not whole yet is
-//! not listed. [`drop_in_file`] makes a file of the original's kind; the broker takes it in.
+//! [`inspect`] only reads, takes no lock and may run while a link child appends: a line that is not
+//! whole yet is not listed. [`drop_in_file`] makes a file of the original's kind; the broker takes
+//! it in.
 
 use super::layout::{self, CORRUPT, FAILED};
 use super::record::MAX_REQUEST;
@@ -22,8 +24,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 pub const LISTED_MOST: usize = 10_000;
 /// Bytes of a request that a [`Listing`] holds, unless it is a full one.
 pub const PREVIEW_BYTES: usize = 256;
-/// Bytes of requests that a full [`Listing`] holds, so that one, however long, is whole; what is beyond is cut to
-/// [`PREVIEW_BYTES`] each.
+/// Bytes of requests that a full [`Listing`] holds, so that one, however long, is whole; what is
+/// beyond is cut to [`PREVIEW_BYTES`] each.
 pub const FULL_BYTES: usize = MAX_REQUEST;
 
 /// A message that waits.
@@ -80,8 +82,8 @@ pub struct Delayed<'a> {
     pub strangers: Vec<HostId>,
 }
 
-/// Lists the delayed directory. `host` tells which of the hosts has this id, `owner` whose a file is. Read once for all
-/// peers: the folder may hold as many files as there are peers.
+/// Lists the delayed directory. `host` tells which of the hosts has this id, `owner` whose a file
+/// is. Read once for all peers: the folder may hold as many files as there are peers.
 ///
 /// # Errors
 /// The folder cannot be listed.
@@ -118,8 +120,9 @@ pub fn delayed<'a>(
     Ok(found)
 }
 
-/// Lists what waits for `peer` in the delayed directory: its folder, and the files `dropped_in` for it. A peer
-/// without a folder has nothing there. `full`: requests are not cut to [`PREVIEW_BYTES`], as long as [`FULL_BYTES`] last.
+/// Lists what waits for `peer` in the delayed directory: its folder, and the files `dropped_in` for
+/// it. A peer without a folder has nothing there. `full`: requests are not cut to
+/// [`PREVIEW_BYTES`], as long as [`FULL_BYTES`] last.
 ///
 /// # Errors
 /// A folder cannot be listed. A segment that cannot be read is counted instead.
@@ -188,11 +191,12 @@ fn list_inbox(delayed: &Path, names: &[String]) -> Vec<InboxFile> {
     files
 }
 
-/// Stores a message for `peer` as a file of the original's kind: written under a hidden name, synced, renamed, the
-/// folder synced. The names sort by time. The broker's user can read the file.
+/// Stores a message for `peer` as a file of the original's kind: written under a hidden name,
+/// synced, renamed, the folder synced. The names sort by time. The broker's user can read the file.
 ///
 /// # Errors
-/// The request is not one line, or too long, or empty; or what the system said. Nothing is left then.
+/// The request is not one line, or too long, or empty; or what the system said. Nothing is left
+/// then.
 pub fn drop_in_file(
     delayed: &Path,
     peer: &HostId,
@@ -210,7 +214,8 @@ pub fn drop_in_file(
     let nanos = now.as_nanosecond().max(0);
     let (seconds, nanos) = (nanos / 1_000_000_000, nanos % 1_000_000_000);
     let folder = fs::metadata(delayed)?;
-    // A name may be taken: two hosts, or two containers, with one folder and processes of the same number.
+    // A name may be taken: two hosts, or two containers, with one folder and processes of the same
+    // number.
     let path = own::exclusively(|| {
         let count = COUNTER.fetch_add(1, Ordering::Relaxed);
         let path = delayed.join(format!("{seconds:012}.{nanos:09}_{pid:010}_{count:010}.{peer}"));
@@ -220,8 +225,8 @@ pub fn drop_in_file(
             fchown(new.file(), Some(folder.uid()), Some(folder.gid()))?;
             owner = folder.uid();
         }
-        // Without the rights of the folder's owner, who is the broker's user, the file must be open for reading. Set, so
-        // that no umask of the caller's takes part in it.
+        // Without the rights of the folder's owner, who is the broker's user, the file must be open
+        // for reading. Set, so that no umask of the caller's takes part in it.
         let mode = if owner == folder.uid() { 0o640 } else { 0o644 };
         new.file().set_permissions(Permissions::from_mode(mode))?;
         write_line(new.file(), request)?;

@@ -1,21 +1,26 @@
 //! The delayed directory of one peer: messages that wait for a link, on disk, in order.
 //!
-//! [`Spool`] owns the folder `delayed/<peer>/` (its files are described in `docs/spool.md`); [`SpoolLock`] keeps
-//! others out. It guarantees:
+//! [`Spool`] owns the folder `delayed/<peer>/` (its files are described in `docs/spool.md`);
+//! [`SpoolLock`] keeps others out. It guarantees:
 //!
-//! - [`Spool::store`] answers `Ok` only for what is on disk: written, synced, its segment's name synced before.
-//! - What it answered `Ok` for is given out by [`Spool::next_unsent`], in the order of the sequences, at every
-//!   start again until it is settled, whatever step failed or was lost meanwhile. After a crash of the machine, settled
-//!   messages of segments that still exist may be given out again.
-//! - No sequence comes twice in one epoch, whether [`Spool::store`] gave it to a message that it stored or
-//!   [`Spool::allocate`] to one that is sent at once and may be stored later under it ([`Spool::store_at`]).
-//! - Nothing unread is deleted: what cannot be read is copied or moved to `corrupt/` and reported once.
+//! - [`Spool::store`] answers `Ok` only for what is on disk: written, synced, its segment's name
+//!   synced before.
+//! - What it answered `Ok` for is given out by [`Spool::next_unsent`], in the order of the
+//!   sequences, at every start again until it is settled, whatever step failed or was lost
+//!   meanwhile. After a crash of the machine, settled messages of segments that still exist may be
+//!   given out again.
+//! - No sequence comes twice in one epoch, whether [`Spool::store`] gave it to a message that it
+//!   stored or [`Spool::allocate`] to one that is sent at once and may be stored later under it
+//!   ([`Spool::store_at`]).
+//! - Nothing unread is deleted: what cannot be read is copied or moved to `corrupt/` and reported
+//!   once.
 //!
-//! How it fails: [`Spool::open`] never does; while its folder cannot be used nothing is sent, every store is
-//! refused with the cause, and the next call tries anew. After a failed write or sync nothing is appended to
-//! that segment again. A failing read is tried again for a while, in its turn; what goes on failing is passed over, and
-//! tried again from time to time ([`Spool::reread`]).
-//! Errors are logged here only where no caller learns of them; a payload never is.
+//! How it fails: [`Spool::open`] never does; while its folder cannot be used nothing is sent, every
+//! store is refused with the cause, and the next call tries anew. After a failed write or sync
+//! nothing is appended to that segment again. A failing read is tried again for a while, in its
+//! turn; what goes on failing is passed over, and tried again from time to time
+//! ([`Spool::reread`]). Errors are logged here only where no caller learns of them; a payload never
+//! is.
 //!
 //! ```text
 //! Spool ── store    batches, segments ahead of need       ┐
@@ -69,7 +74,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-/// A segment is at most this part of the spool's bound, so that a small bound does not mean no segment at all.
+/// A segment is at most this part of the spool's bound, so that a small bound does not mean no
+/// segment at all.
 const SEGMENTS_IN_BOUND: u64 = 4;
 /// ... but never smaller than this.
 const LEAST_SEGMENT_BYTES: u64 = 4096;
@@ -81,7 +87,8 @@ pub struct SpoolLimits {
     pub messages: u64,
     /// Most bytes of segments on disk (default 1 GiB).
     pub bytes: u64,
-    /// Bytes that must stay free on the file system (default 64 MiB, or a sixteenth of a smaller file system).
+    /// Bytes that must stay free on the file system (default 64 MiB, or a sixteenth of a smaller
+    /// file system).
     pub keep_free: u64,
 }
 
@@ -111,7 +118,8 @@ pub struct Waiting {
     pub corrupt: u64,
 }
 
-/// The delayed messages of one peer. One process at a time may have it: take the [`SpoolLock`] first.
+/// The delayed messages of one peer. One process at a time may have it: take the [`SpoolLock`]
+/// first.
 #[derive(Debug)]
 pub struct Spool<D: Disk> {
     disk: D,
@@ -119,15 +127,16 @@ pub struct Spool<D: Disk> {
     limits: SpoolLimits,
     segment_bytes: u64,
     epoch: String,
-    /// Sequences below this may be in use: it is durable with the epoch before one of them is given out.
+    /// Sequences below this may be in use: it is durable with the epoch before one of them is given
+    /// out.
     reserved: Sequence,
     queue: Queue,
     /// Whether the folder was read.
     loaded: bool,
     /// Whether the folder can be written to: its subfolders, epoch and names are durable.
     prepared: bool,
-    /// The delayed directory was made by this process, and its name may not be durable. Asked for only then: the
-    /// folder above need not be ours to open.
+    /// The delayed directory was made by this process, and its name may not be durable. Asked for
+    /// only then: the folder above need not be ours to open.
     parent_is_new: bool,
     /// Why the folder could not be used the last time that was tried.
     trouble: Option<SpoolError>,
@@ -215,21 +224,23 @@ impl<D: Disk> Spool<D> {
         }
     }
 
-    /// Whether nothing waits, as far as that is known, and no segment's turn is to come of which nothing is known. What was
-    /// sent and not settled waits.
+    /// Whether nothing waits, as far as that is known, and no segment's turn is to come of which
+    /// nothing is known. What was sent and not settled waits.
     pub fn is_empty(&self) -> bool {
         self.queue.waiting().messages == 0 && !self.queue.has_unknown()
     }
 
-    /// Whether [`Spool::next_unsent`] has something to give. Nothing, while the folder cannot be used.
+    /// Whether [`Spool::next_unsent`] has something to give. Nothing, while the folder cannot be
+    /// used.
     pub fn has_unsent(&self) -> bool {
         self.prepared && self.queue.has_unsent()
     }
 
-    /// Random name of this spool's life, 32 hex digits: made once when the folder is new. With the sequence it
-    /// names a message for ever. Empty as long as the folder could not be written to. It changes while the process
-    /// runs if the folder is taken away and made anew: then a link that was opened with the old one must be opened
-    /// anew, and sequences that were allocated before cannot be stored.
+    /// Random name of this spool's life, 32 hex digits: made once when the folder is new. With the
+    /// sequence it names a message for ever. Empty as long as the folder could not be written to.
+    /// It changes while the process runs if the folder is taken away and made anew: then a link
+    /// that was opened with the old one must be opened anew, and sequences that were allocated
+    /// before cannot be stored.
     pub fn epoch(&self) -> &str {
         &self.epoch
     }
@@ -248,8 +259,8 @@ impl<D: Disk> Spool<D> {
         self.dir.join(layout::segment_name(name))
     }
 
-    /// Says what went wrong and was put right, or will be: a disk in trouble is a person's affair. The same thing again
-    /// and again is said once, or a flood of messages would be one of lines.
+    /// Says what went wrong and was put right, or will be: a disk in trouble is a person's affair.
+    /// The same thing again and again is said once, or a flood of messages would be one of lines.
     fn warn(&mut self, text: String) {
         if self.warned != text {
             log::warn!("{text}");

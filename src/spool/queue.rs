@@ -1,11 +1,13 @@
 //! What waits, what is on its way, what is done: the bookkeeping of one spool.
 //!
-//! Pure: no file, no clock. It knows the segments by their summaries and keeps one [`Located`] for each message
-//! that was read and not settled, which the caller's window bounds; the backlog itself is only counted. A
-//! message is *unread* until the cursor passes it, then *unsent* or *sent*, until it is settled.
+//! Pure: no file, no clock. It knows the segments by their summaries and keeps one [`Located`] for
+//! each message that was read and not settled, which the caller's window bounds; the backlog itself
+//! is only counted. A message is *unread* until the cursor passes it, then *unsent* or *sent*,
+//! until it is settled.
 //!
-//! Segments split the sequences among them by their names: a segment holds those from its own name up to the next
-//! segment's. What a failed store may have left behind in a closed segment lies past that bound and is never read.
+//! Segments split the sequences among them by their names: a segment holds those from its own name
+//! up to the next segment's. What a failed store may have left behind in a closed segment lies past
+//! that bound and is never read.
 
 use crate::base::Sequence;
 use jiff::Timestamp;
@@ -47,8 +49,8 @@ pub struct Segment {
     pub waiting: Load,
     /// Those of them that the cursor has not passed.
     pub unread: Load,
-    /// Whether it must stay on disk although nothing in it waits: it could not be read, or damage in it could not
-    /// be copied.
+    /// Whether it must stay on disk although nothing in it waits: it could not be read, or damage
+    /// in it could not be copied.
     pub pinned: bool,
     /// It could not be read when it was found: what waits in it is not known before its turn comes.
     pub unknown: bool,
@@ -99,11 +101,13 @@ pub struct Cursor {
 pub struct Queue {
     /// By name, rising.
     segments: VecDeque<Segment>,
-    /// Sent and not settled. Every key is below those that the cursor has not passed; disjoint from `unsent`.
+    /// Sent and not settled. Every key is below those that the cursor has not passed; disjoint from
+    /// `unsent`.
     sent: BTreeMap<Sequence, Located>,
     /// Read, or sent before the link was lost, and not sent since.
     unsent: BTreeMap<Sequence, Located>,
-    /// Read, and kept back, by their commands: others go past them. Those that are tried while they are kept back stay here.
+    /// Read, and kept back, by their commands: others go past them. Those that are tried while they
+    /// are kept back stay here.
     held: held::Held,
     /// Index of the segment that is being read.
     reading: usize,
@@ -117,22 +121,24 @@ pub struct Queue {
     disk_bytes: u64,
     /// The sequence that is given out next: above all that were.
     next: Sequence,
-    /// The least sequence that may be stored: above all that were put into a segment here, so that those in the
-    /// segments rise. What was given out below it and not stored never will be.
+    /// The least sequence that may be stored: above all that were put into a segment here, so that
+    /// those in the segments rise. What was given out below it and not stored never will be.
     floor: Sequence,
     /// The least name that the next segment may have: above those that were tried.
     least_name: Sequence,
-    /// First refused sequence of the segment that was closed last: a segment of this name shuts what its failed
-    /// store left behind out.
+    /// First refused sequence of the segment that was closed last: a segment of this name shuts
+    /// what its failed store left behind out.
     seal: Option<Sequence>,
     /// Names of the segments that are unknown and have not had their turn.
     unknown: BTreeSet<Sequence>,
-    /// Names of the segments that messages may wait in which the cursor has passed and did not locate.
+    /// Names of the segments that messages may wait in which the cursor has passed and did not
+    /// locate.
     passed_over: BTreeSet<Sequence>,
 }
 
 impl Queue {
-    /// A queue of these segments, by name, rising; `next` is the first sequence that was certainly never used.
+    /// A queue of these segments, by name, rising; `next` is the first sequence that was certainly
+    /// never used.
     pub fn new(segments: VecDeque<Segment>, next: Sequence) -> Queue {
         debug_assert!(segments.iter().zip(segments.iter().skip(1)).all(|(a, b)| a.name < b.name));
         let mut queue = Queue {
@@ -227,8 +233,8 @@ impl Queue {
         self.floor = sequence.next();
     }
 
-    /// Below this nothing waits but what is held: the least message that was not settled, else the next sequence. Lower where
-    /// it is not known which messages wait.
+    /// Below this nothing waits but what is held: the least message that was not settled, else the
+    /// next sequence. Lower where it is not known which messages wait.
     pub fn settled_below(&self) -> Sequence {
         let located = [self.sent.keys().next(), self.unsent.keys().next()].into_iter().flatten().copied();
         let unread = (self.unread.messages > 0).then_some(self.least);
@@ -241,7 +247,8 @@ impl Queue {
         self.segments.back()
     }
 
-    /// The name for the next segment, if `first` shall be the first that it holds. It may come out higher.
+    /// The name for the next segment, if `first` shall be the first that it holds. It may come out
+    /// higher.
     pub fn next_name(&self, first: Sequence) -> Sequence {
         self.seal.filter(|seal| *seal >= self.least_name).unwrap_or(first).max(self.least_name)
     }
@@ -320,8 +327,8 @@ impl Queue {
         self.segments.get(self.reading).map_or(0, |segment| segment.unread.messages)
     }
 
-    /// The segment was read to its end. What of it was counted as unread was lost to damage meanwhile. Goes on to
-    /// the next segment and returns whether there is one.
+    /// The segment was read to its end. What of it was counted as unread was lost to damage
+    /// meanwhile. Goes on to the next segment and returns whether there is one.
     pub fn end_segment(&mut self) -> bool {
         if let Some(segment) = self.segments.get_mut(self.reading) {
             let lost = std::mem::take(&mut segment.unread);
@@ -391,8 +398,8 @@ impl Queue {
             || self.held.contains(sequence)
     }
 
-    /// A segment that nothing waits in and that may go: never the last, which is appended to, and never
-    /// from behind one that still waits, since its name bounds that one.
+    /// A segment that nothing waits in and that may go: never the last, which is appended to, and
+    /// never from behind one that still waits, since its name bounds that one.
     pub fn removable(&self) -> Option<Sequence> {
         let before_last = self.segments.len().saturating_sub(1);
         let first = self.segments.iter().take(before_last).find(|segment| !segment.pinned)?;

@@ -1,8 +1,8 @@
 //! One stored message as one line of text, and back.
 //!
-//! Pure. The line is laid out byte by byte in `docs/spool.md`; everything before the request has a fixed width, so
-//! that the progress mark can be overwritten in place and `cut -c72-` shows the requests. [`parse`] proves a line
-//! by its length and CRC-32 and never panics, whatever the bytes.
+//! Pure. The line is laid out byte by byte in `docs/spool.md`; everything before the request has a
+//! fixed width, so that the progress mark can be overwritten in place and `cut -c72-` shows the
+//! requests. [`parse`] proves a line by its length and CRC-32 and never panics, whatever the bytes.
 
 use crate::base::{Sequence, decimal};
 use jiff::Timestamp;
@@ -14,11 +14,13 @@ pub const HEADER: usize = 71;
 pub const SHORTEST_LINE: u64 = HEADER as u64 + 1;
 /// Where the progress mark stands in the line. The CRC does not cover it.
 pub const MARK_AT: usize = 21;
-/// Longest request that a record may hold: 16 MiB. A longer one is refused ([`super::StoreError::TooLong`]); a
-/// file dropped in whose first line is longer goes to `corrupt/`.
+/// Longest request that a record may hold: 16 MiB. A longer one is refused
+/// ([`super::StoreError::TooLong`]); a file dropped in whose first line is longer goes to
+/// `corrupt/`.
 pub const MAX_REQUEST: usize = 16 * 1024 * 1024;
 
-/// The mark of a message that waits. Any byte but [`ANSWERED`] counts as this: a repeat is better than a loss.
+/// The mark of a message that waits. Any byte but [`ANSWERED`] counts as this: a repeat is better
+/// than a loss.
 pub const WAITS: u8 = b'-';
 /// The mark of a message that was answered.
 pub const ANSWERED: u8 = b'+';
@@ -66,8 +68,8 @@ pub fn append_line(out: &mut Vec<u8>, sequence: Sequence, stored_at: Timestamp, 
     out[start + CRC.start..start + CRC.end].copy_from_slice(&crc);
 }
 
-/// The record that `bytes` begin with, if they begin with a whole one. The newline is not looked at: a line that
-/// lost nothing but its end is still proven by its CRC.
+/// The record that `bytes` begin with, if they begin with a whole one. The newline is not looked
+/// at: a line that lost nothing but its end is still proven by its CRC.
 pub fn parse(bytes: &[u8]) -> Option<Record<'_>> {
     let head = bytes.get(..HEADER)?;
     let sequence = Sequence::from_digits(&head[SEQUENCE])?;
@@ -94,8 +96,8 @@ fn crc_text(head: &[u8], request: &[u8]) -> [u8; 8] {
     text
 }
 
-/// The time with microseconds, always 27 characters. A clock outside the years 0 to 9999 is written as 1970: the
-/// sequence gives the order, the time is for people.
+/// The time with microseconds, always 27 characters. A clock outside the years 0 to 9999 is written
+/// as 1970: the sequence gives the order, the time is for people.
 pub(super) fn time_text(time: Timestamp) -> String {
     let text = time.strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string();
     if text.len() == TIME.len() { text } else { "1970-01-01T00:00:00.000000Z".to_owned() }

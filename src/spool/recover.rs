@@ -1,13 +1,13 @@
 //! What is found at the start.
 //!
-//! Two steps: *loading* reads the names and every segment, one at a time, and counts what waits; *preparing*
-//! makes folders and the epoch and syncs the names that everything else rests on. Nothing is sent before both
-//! are done: what is read after a killed process may not be on disk, but its sequence was reserved before, and with
-//! the name of that reservation durable it can never name another message. So a disk that cannot be
-//! written to is not delivered from, but counted.
+//! Two steps: *loading* reads the names and every segment, one at a time, and counts what waits;
+//! *preparing* makes folders and the epoch and syncs the names that everything else rests on.
+//! Nothing is sent before both are done: what is read after a killed process may not be on disk,
+//! but its sequence was reserved before, and with the name of that reservation durable it can never
+//! name another message. So a disk that cannot be written to is not delivered from, but counted.
 //!
-//! Neither step appends to a segment that holds anything: its tail is uncertain. An empty segment, named by the
-//! next sequence, goes behind it.
+//! Neither step appends to a segment that holds anything: its tail is uncertain. An empty segment,
+//! named by the next sequence, goes behind it.
 
 use super::layout::{CORRUPT, FAILED, SPARE};
 use super::queue::{Queue, Segment};
@@ -187,8 +187,8 @@ impl<D: Disk> Spool<D> {
         Ok(())
     }
 
-    /// A spare that is whole is used; one that was not finished is replaced when one is needed. It never holds
-    /// a message.
+    /// A spare that is whole is used; one that was not finished is replaced when one is needed. It
+    /// never holds a message.
     fn prepare_spare(&mut self) {
         let path = self.dir.join(SPARE);
         let size = self.segment_bytes;
@@ -199,8 +199,9 @@ impl<D: Disk> Spool<D> {
         self.spare = zeros.then_some(size);
     }
 
-    /// Puts an empty segment behind what was found, so that all of that can go once it is settled. Where none can be
-    /// made, what waits is delivered all the same: a full disk must be delivered from, or it stays full.
+    /// Puts an empty segment behind what was found, so that all of that can go once it is settled.
+    /// Where none can be made, what waits is delivered all the same: a full disk must be delivered
+    /// from, or it stays full.
     fn begin_behind(&mut self) {
         let name = self.queue.next_name(self.queue.next_sequence());
         let path = self.segment_path(name);

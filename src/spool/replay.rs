@@ -1,8 +1,9 @@
 //! Reading what waits, and settling it.
 //!
-//! A cursor goes once over the segments and *locates* messages, one ahead of what is asked for; a located
-//! message is read again from its place when it is sent, so that a lost link costs no second search. Progress
-//! is one byte in the message's line, written and not synced: after a crash of the machine it may be gone.
+//! A cursor goes once over the segments and *locates* messages, one ahead of what is asked for; a
+//! located message is read again from its place when it is sent, so that a lost link costs no
+//! second search. Progress is one byte in the message's line, written and not synced: after a crash
+//! of the machine it may be gone.
 
 use super::queue::{Cursor, Located};
 use super::record::{self, ANSWERED, MARK_AT};
@@ -39,9 +40,9 @@ impl<D: Disk> Spool<D> {
     /// The next message that was not sent; it counts as sent now.
     ///
     /// # Errors
-    /// The next message cannot be read. After [`READ_PATIENCE`] such calls in a row it is passed over (see
-    /// [`Spool::reread`]), and the next call goes on behind it; leave time between them. Or the folder cannot be used
-    /// ([`Spool::trouble`]): each call tries anew.
+    /// The next message cannot be read. After [`READ_PATIENCE`] such calls in a row it is passed
+    /// over (see [`Spool::reread`]), and the next call goes on behind it; leave time between them.
+    /// Or the folder cannot be used ([`Spool::trouble`]): each call tries anew.
     pub fn next_unsent(&mut self) -> Result<Option<Message>, SpoolError> {
         self.make_ready()?;
         loop {
@@ -114,8 +115,8 @@ impl<D: Disk> Spool<D> {
         self.queue.unsend(sequence);
     }
 
-    /// Keeps a message of this command back, which is unsent: those of others go past it. `false`: as many are kept back as
-    /// may be ([`HELD_MOST`]), and everything waits.
+    /// Keeps a message of this command back, which is unsent: those of others go past it. `false`:
+    /// as many are kept back as may be ([`HELD_MOST`]), and everything waits.
     pub fn hold(&mut self, sequence: Sequence, command: &str) -> bool {
         self.queue.hold(sequence, command)
     }
@@ -125,7 +126,8 @@ impl<D: Disk> Spool<D> {
         self.queue.release(command);
     }
 
-    /// The first message of this command that is held, to be tried. It stays held until it is settled.
+    /// The first message of this command that is held, to be tried. It stays held until it is
+    /// settled.
     ///
     /// # Errors
     /// It cannot be read.
@@ -156,7 +158,8 @@ impl<D: Disk> Spool<D> {
         !self.is_empty() && !self.queue.only_held()
     }
 
-    /// The message was answered: it is done. Answers may come in any order. What does not wait is passed over.
+    /// The message was answered: it is done. Answers may come in any order. What does not wait is
+    /// passed over.
     pub fn settle(&mut self, sequence: Sequence) {
         let Some(located) = self.queue.settle(sequence) else {
             log::debug!("{}: message {sequence} does not wait", self.dir.display());
@@ -187,7 +190,8 @@ impl<D: Disk> Spool<D> {
         Ok(())
     }
 
-    /// Locates a message if messages wait and none is located, so that the age of the oldest is known.
+    /// Locates a message if messages wait and none is located, so that the age of the oldest is
+    /// known.
     pub(super) fn locate_oldest(&mut self) {
         while self.prepared && self.queue.wants_locating() {
             match self.locate() {
@@ -203,7 +207,8 @@ impl<D: Disk> Spool<D> {
         self.window = Window::default();
     }
 
-    /// Moves the cursor past the next message that waits; `false` at the end. After an error it stands where it stood.
+    /// Moves the cursor past the next message that waits; `false` at the end. After an error it
+    /// stands where it stood.
     fn locate(&mut self) -> Result<bool, SpoolError> {
         while let Some(cursor) = self.queue.cursor() {
             if self.queue.is_unknown_here() {
@@ -326,7 +331,8 @@ impl<D: Disk> Spool<D> {
         }
     }
 
-    /// Notes progress in the message's line. Not synced, and a failure means only that it may be sent again.
+    /// Notes progress in the message's line. Not synced, and a failure means only that it may be
+    /// sent again.
     fn mark_answered(&mut self, at: &Located) {
         let path = self.segment_path(at.segment);
         let file = match self.marker.take().filter(|(open, _)| *open == at.segment) {

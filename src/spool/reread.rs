@@ -1,9 +1,10 @@
 //! What could not be read: patience with it, passing over it, and another try.
 //!
-//! A read that fails may succeed in a while (a controller that is reset, a network file system that comes back), so what
-//! is next is waited for, and nothing overtakes it. A sector that is gone must not hold up its neighbours for ever: after
-//! [`READ_PATIENCE`] tries it is passed over, and everything behind it is delivered. What was passed over stays on
-//! disk, and is tried again as often as [`Spool::reread`] is called, and at the next start; it comes late then.
+//! A read that fails may succeed in a while (a controller that is reset, a network file system that
+//! comes back), so what is next is waited for, and nothing overtakes it. A sector that is gone must
+//! not hold up its neighbours for ever: after [`READ_PATIENCE`] tries it is passed over, and
+//! everything behind it is delivered. What was passed over stays on disk, and is tried again as
+//! often as [`Spool::reread`] is called, and at the next start; it comes late then.
 
 use super::queue::Located;
 use super::segment::{Found, Scan};
@@ -11,10 +12,12 @@ use super::survey;
 use super::{Disk, Spool, SpoolError};
 use crate::base::Sequence;
 
-/// Calls of [`Spool::next_unsent`] in a row that may fail before what they failed at is passed over.
+/// Calls of [`Spool::next_unsent`] in a row that may fail before what they failed at is passed
+/// over.
 pub const READ_PATIENCE: u32 = 6;
-/// Messages whose places are held in memory and that were not sent: at this mark nothing is read again, so that a whole
-/// spool that was passed over does not come into memory at once. One segment may go beyond it.
+/// Messages whose places are held in memory and that were not sent: at this mark nothing is read
+/// again, so that a whole spool that was passed over does not come into memory at once. One segment
+/// may go beyond it.
 const LOCATED_MOST: usize = 4096;
 
 impl<D: Disk> Spool<D> {
@@ -29,8 +32,8 @@ impl<D: Disk> Spool<D> {
         over
     }
 
-    /// Somebody removed a file under this process, or the whole folder: what is there is found out anew. Returns whether
-    /// that is so.
+    /// Somebody removed a file under this process, or the whole folder: what is there is found out
+    /// anew. Returns whether that is so.
     pub(super) fn see_whether_gone(&mut self, error: Option<&SpoolError>) -> bool {
         let gone = error.filter(|error| error.is_missing());
         if let Some(error) = gone {
@@ -48,8 +51,8 @@ impl<D: Disk> Spool<D> {
         self.prepared && self.queue.passed_over().is_some()
     }
 
-    /// Tries once more to read what was passed over, a segment a call; its messages are unsent then. Returns whether there
-    /// was one, and room for it.
+    /// Tries once more to read what was passed over, a segment a call; its messages are unsent
+    /// then. Returns whether there was one, and room for it.
     ///
     /// # Errors
     /// It still cannot be read.
@@ -71,7 +74,8 @@ impl<D: Disk> Spool<D> {
         Ok(true)
     }
 
-    /// The messages in a segment that wait and are not located; whether damage in it could not be copied.
+    /// The messages in a segment that wait and are not located; whether damage in it could not be
+    /// copied.
     fn find_again(
         &mut self,
         name: Sequence,

@@ -1,17 +1,18 @@
 //! The bytes of a segment, read as lines.
 //!
-//! Pure. [`Scan`] gives out what it finds from the front: whole records and damaged stretches. Zeros to the
-//! end, or the end of the bytes, end it. A damaged stretch runs to the next place where a record can be proven:
-//! behind a newline, behind a run of zeros (a lost block), or one byte on (a damaged newline). So damage never
-//! hides a neighbour, and damage that touches is one stretch.
+//! Pure. [`Scan`] gives out what it finds from the front: whole records and damaged stretches.
+//! Zeros to the end, or the end of the bytes, end it. A damaged stretch runs to the next place
+//! where a record can be proven: behind a newline, behind a run of zeros (a lost block), or one
+//! byte on (a damaged newline). So damage never hides a neighbour, and damage that touches is one
+//! stretch.
 
 use super::record::{self, Record, SHORTEST_LINE};
 use crate::base::Sequence;
 
 /// Bytes of a segment, unless its first record needs more or the spool's bound is small: 1 MiB.
 pub const SEGMENT_BYTES: u64 = 1024 * 1024;
-/// Largest segment file that is read: one record of the longest kind, with room. A larger one is not ours; it is
-/// reported and left alone.
+/// Largest segment file that is read: one record of the longest kind, with room. A larger one is
+/// not ours; it is reported and left alone.
 pub const MAX_SEGMENT_BYTES: u64 = record::MAX_REQUEST as u64 + SEGMENT_BYTES;
 
 /// One thing found in a segment.
@@ -33,9 +34,9 @@ pub struct Scan<'a> {
 }
 
 impl<'a> Scan<'a> {
-    /// A reader of `bytes`, which begin where a line does. Sequences that do not rise from `least` are damage,
-    /// and so are those from `bound` on: they belong to a later segment. (A store that failed here may have
-    /// left such a line behind; it was refused.)
+    /// A reader of `bytes`, which begin where a line does. Sequences that do not rise from `least`
+    /// are damage, and so are those from `bound` on: they belong to a later segment. (A store that
+    /// failed here may have left such a line behind; it was refused.)
     pub fn new(bytes: &'a [u8], least: Sequence, bound: Sequence) -> Scan<'a> {
         Scan { bytes, at: 0, least, bound }
     }
@@ -87,7 +88,8 @@ impl<'a> Iterator for Scan<'a> {
             return Some(Found::Damaged(&self.bytes[start..self.at]));
         };
         self.at += record.line_len();
-        // A newline that was damaged is the next thing found; one that is missing at the end is no loss.
+        // A newline that was damaged is the next thing found; one that is missing at the end is no
+        // loss.
         if self.bytes.get(self.at) == Some(&b'\n') {
             self.at += 1;
         }
@@ -96,8 +98,8 @@ impl<'a> Iterator for Scan<'a> {
     }
 }
 
-/// Most messages that `bytes` of damage can have held. Their sequences lie below the reservation; if that was lost
-/// with the epoch, the names of new segments must at least not fall among them.
+/// Most messages that `bytes` of damage can have held. Their sequences lie below the reservation;
+/// if that was lost with the epoch, the names of new segments must at least not fall among them.
 pub fn most_records(bytes: u64) -> u64 {
     bytes / SHORTEST_LINE + 1
 }

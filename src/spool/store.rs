@@ -1,10 +1,10 @@
 //! Storing: batches, and segments made ahead of need.
 //!
-//! A batch is one write and one sync, into a segment whose zeros and name are on disk already. When a write or
-//! a sync fails, every message of the batch is refused, its place is filled with zeros again as far as that
-//! goes, and the segment is closed: what a failed sync left in memory must not be trusted. The next segment
-//! takes the first refused sequence as its name, so that leftovers are shut out even if they reach the disk
-//! later.
+//! A batch is one write and one sync, into a segment whose zeros and name are on disk already. When
+//! a write or a sync fails, every message of the batch is refused, its place is filled with zeros
+//! again as far as that goes, and the segment is closed: what a failed sync left in memory must not
+//! be trusted. The next segment takes the first refused sequence as its name, so that leftovers are
+//! shut out even if they reach the disk later.
 
 use super::layout::SPARE;
 use super::queue::Load;
@@ -29,8 +29,8 @@ pub enum StoreError {
     /// The request is not one line.
     #[error("request holds a newline; message refused")]
     NotOneLine,
-    /// The sequence was not given out, or can no longer be stored in order: a higher one was put into a segment, or
-    /// this one was and that failed.
+    /// The sequence was not given out, or can no longer be stored in order: a higher one was put
+    /// into a segment, or this one was and that failed.
     #[error(
         "sequence {sequence} is not among those from {least} to below {next} that may be stored; message refused"
     )]
@@ -97,16 +97,16 @@ struct Batch {
 }
 
 impl<D: Disk> Spool<D> {
-    /// Appends messages, with one write and one sync for each segment that they go to (as a rule: one). An `Ok`
-    /// is on disk. Takes time for the disk; call it with all that waits together.
+    /// Appends messages, with one write and one sync for each segment that they go to (as a rule:
+    /// one). An `Ok` is on disk. Takes time for the disk; call it with all that waits together.
     pub fn store(&mut self, requests: &[&[u8]], now: Timestamp) -> Vec<Result<Sequence, StoreError>> {
         let requests: Vec<_> = requests.iter().map(|request| (None, *request)).collect();
         self.store_batch(&requests, now, Refusal::IsSingle)
     }
 
-    /// [`Spool::store`] under sequences that [`Spool::allocate`] gave out: rising, each higher than all that were
-    /// stored before. One that is not is refused ([`StoreError::OutOfOrder`]), and so is one whose store was tried
-    /// and failed: what it left on the disk must not meet another try.
+    /// [`Spool::store`] under sequences that [`Spool::allocate`] gave out: rising, each higher than
+    /// all that were stored before. One that is not is refused ([`StoreError::OutOfOrder`]), and so
+    /// is one whose store was tried and failed: what it left on the disk must not meet another try.
     pub fn store_at(
         &mut self,
         requests: &[(Sequence, &[u8])],
@@ -129,7 +129,8 @@ impl<D: Disk> Spool<D> {
         }
         let mut results = Vec::with_capacity(requests.len());
         let mut batch = Batch::default();
-        // After a step failed the rest of this call is refused: a sick disk is not asked again for each message.
+        // After a step failed the rest of this call is refused: a sick disk is not asked again for
+        // each message.
         let mut broken = None;
         for (given, request) in requests {
             let placed = match &broken {
@@ -254,8 +255,8 @@ impl<D: Disk> Spool<D> {
         }
     }
 
-    /// Makes a segment that can take `bytes` the one that is appended to. The one before stays that on an error. If
-    /// the sequence of the first message is `given`, no other can take its place.
+    /// Makes a segment that can take `bytes` the one that is appended to. The one before stays that
+    /// on an error. If the sequence of the first message is `given`, no other can take its place.
     fn begin_segment(&mut self, bytes: u64, given: Option<Sequence>) -> Result<(), StoreError> {
         let size = self.segment_bytes.max(bytes);
         let reusable = self.queue.last().filter(|_| self.reusable).map(|last| (last.name, last.size));
@@ -282,7 +283,8 @@ impl<D: Disk> Spool<D> {
     /// The empty segment found at the start gets its zeros.
     fn fill_last(&mut self, name: Sequence, found: u64, size: u64) -> Result<(), StoreError> {
         self.check_room(size.saturating_sub(found))?;
-        // Whatever comes of it, this is the only try: a sync that failed must not be tried again on the same file.
+        // Whatever comes of it, this is the only try: a sync that failed must not be tried again on
+        // the same file.
         self.reusable = false;
         let path = self.segment_path(name);
         let file = self.disk.open(&path, true).context("open", &path)?;
@@ -350,8 +352,8 @@ impl<D: Disk> Spool<D> {
         }
     }
 
-    /// Makes the next segment's zeros once three quarters of the last one are used. A failure costs nothing now:
-    /// the segment is made when it is needed, or that store is refused.
+    /// Makes the next segment's zeros once three quarters of the last one are used. A failure costs
+    /// nothing now: the segment is made when it is needed, or that store is refused.
     fn make_spare(&mut self) {
         let size = self.segment_bytes;
         let Some(last) = self.queue.last().filter(|last| last.size == size && last.end >= size / 4 * 3)

@@ -1,7 +1,8 @@
-//! What a spool's folder holds, read and not changed: for the start of a link child, and for those who only look.
+//! What a spool's folder holds, read and not changed: for the start of a link child, and for those
+//! who only look.
 //!
-//! A read that fails is tried once more, since unlike a sync it may be. What is not there is an error of kind `NotFound`,
-//! at once.
+//! A read that fails is tried once more, since unlike a sync it may be. What is not there is an
+//! error of kind `NotFound`, at once.
 
 use super::layout::{self, CORRUPT, EPOCH, FAILED, SPARE};
 use super::segment::MAX_SEGMENT_BYTES;
@@ -20,7 +21,8 @@ pub const READ_TRIES: usize = 2;
 pub struct Names {
     /// Segments, rising.
     pub segments: Vec<Sequence>,
-    /// What has a segment's name and is no plain file. It never was a segment, and must not bound one.
+    /// What has a segment's name and is no plain file. It never was a segment, and must not bound
+    /// one.
     pub irregular: Vec<Sequence>,
     /// Files that are not the spool's.
     pub foreign: Vec<OsString>,

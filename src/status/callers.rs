@@ -31,7 +31,8 @@ pub struct CallerStatus {
     /// The pin of this host's own key that it was shown; none on the classic wire.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub own_pin: Option<String>,
-    /// Another address from which links of the same host come in turns with this one: two machines with one key, most likely.
+    /// Another address from which links of the same host come in turns with this one: two machines
+    /// with one key, most likely.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rival: Option<IpAddr>,
 }
@@ -71,7 +72,8 @@ pub struct ServeSnapshot {
     pub started: Timestamp,
     /// When this snapshot was made.
     pub written: Timestamp,
-    /// The same by the machine's uptime, which tells the snapshot's age after the clock was set, too.
+    /// The same by the machine's uptime, which tells the snapshot's age after the clock was set,
+    /// too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub written_uptime: Option<Uptime>,
     /// What the supervisor does, in words.
@@ -92,7 +94,8 @@ pub struct ServeSnapshot {
     /// How each handler of the configuration does, in its order.
     #[serde(default)]
     pub handlers: Vec<HandlerStatus>,
-    /// Every link that was opened and has not ended, by caller; an older one of the same caller is on its way out.
+    /// Every link that was opened and has not ended, by caller; an older one of the same caller is
+    /// on its way out.
     pub links: Vec<CallerStatus>,
     /// Hosts of the table that have had a link since the start and have none now.
     #[serde(default)]
@@ -103,7 +106,8 @@ pub struct ServeSnapshot {
     pub max_opening: usize,
     /// Connections refused by their address.
     pub refused: u64,
-    /// Connections closed because others were in the opening dialogue: newcomers, and those that gave way to one.
+    /// Connections closed because others were in the opening dialogue: newcomers, and those that
+    /// gave way to one.
     pub crowded: u64,
     /// Connections whose callers were turned away: a wrong key, no key, nonsense.
     pub unauthenticated: u64,
@@ -156,7 +160,8 @@ fn rivalry(link: &CallerStatus) -> Option<String> {
     ))
 }
 
-/// `2 callers on 127.0.0.1:5663, 1 opening; in 3 h: 20 refused, 4 not authenticated, 9 beyond max_opening, 1 killed`
+/// `2 callers on 127.0.0.1:5663, 1 opening; in 3 h: 20 refused, 4 not authenticated, 9 beyond
+/// max_opening, 1 killed`
 fn summary(snapshot: &ServeSnapshot, now: Timestamp) -> String {
     let mut text = match snapshot.links.len() {
         0 => "no callers".to_owned(),

@@ -1,8 +1,8 @@
 //! The original's `loncstatus.txt`: a head line, an empty line, a line a process.
 //!
-//! `<pid>\t<host id>\t<local time>: <what it does>\t<its last log line>`. Programs of the network read it by its
-//! tabs, so a tab or newline inside a text becomes a space. The supervisor's own line comes first, under the name
-//! that the original gave it.
+//! `<pid>\t<host id>\t<local time>: <what it does>\t<its last log line>`. Programs of the network
+//! read it by its tabs, so a tab or newline inside a text becomes a space. The supervisor's own
+//! line comes first, under the name that the original gave it.
 
 use super::{Snapshot, one_line};
 use jiff::{Timestamp, tz::TimeZone};

@@ -25,8 +25,9 @@ impl Head {
     }
 }
 
-/// One line for the heads, one for each row, each with its newline. A column whose cells are all empty is left out,
-/// a row that is too short counts as filled with empty cells, and no line ends in spaces.
+/// One line for the heads, one for each row, each with its newline. A column whose cells are all
+/// empty is left out, a row that is too short counts as filled with empty cells, and no line ends
+/// in spaces.
 pub fn columns(heads: &[Head], rows: &[Vec<String>]) -> String {
     let cell = |row: &'_ [String], index: usize| row.get(index).cloned().unwrap_or_default();
     let filled = widths(heads, rows);
@@ -47,8 +48,8 @@ pub fn columns(heads: &[Head], rows: &[Vec<String>]) -> String {
     text
 }
 
-/// The same in lines of at most `most` characters: what is too much is cut from the middle of the last column's cells, of
-/// which [`LEAST_CELL`] characters are shown in any case.
+/// The same in lines of at most `most` characters: what is too much is cut from the middle of the
+/// last column's cells, of which [`LEAST_CELL`] characters are shown in any case.
 pub fn columns_within(heads: &[Head], rows: &[Vec<String>], most: usize) -> String {
     let Some(last) = heads.len().checked_sub(1) else { return columns(heads, rows) };
     let others: Vec<Vec<String>> = rows.iter().map(|row| row.iter().take(last).cloned().collect()).collect();
@@ -74,8 +75,8 @@ fn widths<'a>(heads: &'a [Head], rows: &[Vec<String>]) -> Vec<(usize, &'a Head, 
     heads.iter().enumerate().filter_map(filled).collect()
 }
 
-/// `text` in at most `most` characters: its beginning and its end, with a mark where it was cut. What an error is about stands
-/// at its beginning, the cause at its end.
+/// `text` in at most `most` characters: its beginning and its end, with a mark where it was cut.
+/// What an error is about stands at its beginning, the cause at its end.
 pub fn cut_middle(text: &str, most: usize) -> String {
     let length = width(text);
     if length <= most {

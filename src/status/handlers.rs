@@ -1,18 +1,20 @@
 //! What is known of the handlers behind `lond`: how they do, and what waits for them.
 //!
-//! Each link child counts for itself and tells the supervisor, which adds up; what a child that has ended had counted stays in the
-//! sums. A HUP begins them again.
+//! Each link child counts for itself and tells the supervisor, which adds up; what a child that has
+//! ended had counted stays in the sums. A HUP begins them again.
 
 use super::{ago, one_line};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// One handler, as one link knows it or all of them together. Counts are since `lond` started or was restarted.
+/// One handler, as one link knows it or all of them together. Counts are since `lond` started or
+/// was restarted.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HandlerStatus {
     /// The command that it answers.
     pub name: String,
-    /// Whether a connection could be made when that was tried last; `None`: nobody has asked it yet.
+    /// Whether a connection could be made when that was tried last; `None`: nobody has asked it
+    /// yet.
     pub reachable: Option<bool>,
     /// When that was.
     pub tried: Option<Timestamp>,

@@ -1,8 +1,10 @@
 //! What the links do, for a person and for a program: one snapshot type, and its views.
 //!
-//! A link child makes a [`PeerStatus`] whenever its state changes; `lonc`'s supervisor keeps the last of each in a
-//! [`Snapshot`] and writes the views. What each field is called in JSON: `docs/status.md`. `lond`'s has a [`ServeSnapshot`] of who calls. Nothing here reads a clock or a file: the time, and where on earth it is read,
-//! are arguments. A view never fails, and whatever a text holds, a line of a view stays one line.
+//! A link child makes a [`PeerStatus`] whenever its state changes; `lonc`'s supervisor keeps the
+//! last of each in a [`Snapshot`] and writes the views. What each field is called in JSON:
+//! `docs/status.md`. `lond`'s has a [`ServeSnapshot`] of who calls. Nothing here reads a clock or a
+//! file: the time, and where on earth it is read, are arguments. A view never fails, and whatever a
+//! text holds, a line of a view stays one line.
 
 // A supervisor runs this: nothing here may panic, whatever comes from outside.
 #![deny(clippy::indexing_slicing, clippy::string_slice)]
@@ -77,25 +79,29 @@ pub struct PeerStatus {
     pub pid: u32,
     /// Where the link stands.
     pub state: LinkState,
-    /// Since when it is up, or since when it is not: dialling in vain does not make an outage younger.
+    /// Since when it is up, or since when it is not: dialling in vain does not make an outage
+    /// younger.
     pub since: Timestamp,
     /// When the peer is dialled next, if it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_dial: Option<Timestamp>,
-    /// What the child does, in words (`up`, `connecting to 127.0.0.2:5663`, `down, next dial in 4 s`).
+    /// What the child does, in words (`up`, `connecting to 127.0.0.2:5663`, `down, next dial in 4
+    /// s`).
     pub doing: String,
     /// `classic` or `secure`.
     pub wire: String,
     /// Whether what crosses the link is enciphered so that only the peer can read it.
     pub private: bool,
-    /// The pin of this host's own key that the peer is shown; none on the classic wire, or without a key.
+    /// The pin of this host's own key that the peer is shown; none on the classic wire, or without
+    /// a key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub own_pin: Option<String>,
     /// Requests sent on the link whose answers have not come.
     pub in_flight: u64,
     /// Requests answered by the peer since the child started.
     pub done: u64,
-    /// Requests that the broker answered itself with `con_lost`, `con_failed` or `error:` since the child started.
+    /// Requests that the broker answered itself with `con_lost`, `con_failed` or `error:` since the
+    /// child started.
     pub lost: u64,
     /// Local programs connected.
     pub clients: u64,
@@ -126,7 +132,8 @@ pub struct PeerStatus {
 /// A handler at a peer that did not take a critical message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AwayStatus {
-    /// Its command: the word that its requests begin with; empty for those that have no order of their own.
+    /// Its command: the word that its requests begin with; empty for those that have no order of
+    /// their own.
     pub handler: String,
     /// Since when.
     pub since: Timestamp,
@@ -172,7 +179,8 @@ impl PeerStatus {
     }
 }
 
-/// When something was by a clock that nobody sets: seconds since the machine's start, and which start that was.
+/// When something was by a clock that nobody sets: seconds since the machine's start, and which
+/// start that was.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Uptime {
     /// The kernel's name for this start of the machine.
@@ -190,12 +198,14 @@ impl Uptime {
 
 /// A snapshot as one line of JSON, without a newline.
 pub fn json(snapshot: &impl Serialize) -> String {
-    // Texts, numbers and times always have a JSON form; should one not, that is told where it is looked for.
+    // Texts, numbers and times always have a JSON form; should one not, that is told where it is
+    // looked for.
     serde_json::to_string(snapshot)
         .unwrap_or_else(|error| serde_json::json!({ "error": error.to_string() }).to_string())
 }
 
-/// The snapshot in the first line of what was written or answered; lines behind it are not looked at.
+/// The snapshot in the first line of what was written or answered; lines behind it are not looked
+/// at.
 ///
 /// # Errors
 /// It is none.
@@ -203,7 +213,8 @@ pub fn parse<T: DeserializeOwned>(text: &[u8]) -> serde_json::Result<T> {
     serde_json::from_slice(text.split(|&byte| byte == b'\n').next().unwrap_or_default())
 }
 
-/// `text` with whatever could end a line, move a column, steer a terminal or turn the text as a space.
+/// `text` with whatever could end a line, move a column, steer a terminal or turn the text as a
+/// space.
 pub fn one_line(text: &str) -> String {
     text.chars().map(|c| if steers(c) { ' ' } else { c }).collect()
 }
@@ -228,12 +239,14 @@ pub struct Snapshot {
     pub started: Timestamp,
     /// When this snapshot was made.
     pub written: Timestamp,
-    /// The same by the machine's uptime, which tells the snapshot's age after the clock was set, too.
+    /// The same by the machine's uptime, which tells the snapshot's age after the clock was set,
+    /// too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub written_uptime: Option<Uptime>,
     /// What the supervisor does, in words.
     pub doing: String,
-    /// The delayed directory: where messages go while the broker is away, whatever is wrong with its files by then.
+    /// The delayed directory: where messages go while the broker is away, whatever is wrong with
+    /// its files by then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[serde(with = "crate::base::json_path::optional")]
     pub spool_dir: Option<PathBuf>,

@@ -1,7 +1,7 @@
 //! `lon status PEER`: all that is known of one peer, a line each, nothing cut.
 //!
-//! What is not known or does not apply has no line. The names at the left are those of the JSON fields as far as a person
-//! wants them.
+//! What is not known or does not apply has no line. The names at the left are those of the JSON
+//! fields as far as a person wants them.
 
 use super::table::{PAST, next_dial, state, stored, wire};
 use super::{CallerStatus, PeerStatus, ServeSnapshot, ago, one_line, set_aside};
@@ -10,8 +10,8 @@ use jiff::{Timestamp, tz::TimeZone};
 /// Columns that the names at the left take.
 const NAMES: usize = 12;
 
-/// The peer as it is at `now`, and the links that it has made to `lond`, as old as that says; clock times are those of `zone`.
-/// `running`: it is what `lonc` says now, not what it said last.
+/// The peer as it is at `now`, and the links that it has made to `lond`, as old as that says; clock
+/// times are those of `zone`. `running`: it is what `lonc` says now, not what it said last.
 pub fn one_peer(
     peer: &PeerStatus,
     lond: Option<&ServeSnapshot>,

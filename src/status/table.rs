@@ -1,7 +1,8 @@
 //! The table of `lon status`, for a tired person: what matters most stands on top and at the left.
 //!
-//! A summary line, then a line a peer. A column that would be empty throughout is left out; the last error, which may
-//! be long, stands at the end, whole, or cut in its middle where the lines are to fit a terminal.
+//! A summary line, then a line a peer. A column that would be empty throughout is left out; the
+//! last error, which may be long, stands at the end, whole, or cut in its middle where the lines
+//! are to fit a terminal.
 
 use super::columns::{Head, columns, columns_within};
 use super::{LinkState, PeerStatus, Snapshot, not_restarted, one_line};
@@ -37,8 +38,9 @@ const STATES: [LinkState; 7] = [
     LinkState::Stopped,
 ];
 
-/// The table as it is at `now`. The clock times of errors are those of `zone`. With `width` no line but a narrow terminal's has
-/// more characters. `running`: it is what `lonc` says now, not what it said last.
+/// The table as it is at `now`. The clock times of errors are those of `zone`. With `width` no line
+/// but a narrow terminal's has more characters. `running`: it is what `lonc` says now, not what it
+/// said last.
 pub fn table(
     snapshot: &Snapshot,
     now: Timestamp,
@@ -76,8 +78,8 @@ pub fn table(
     }
 }
 
-/// How long ago `then` was, in its largest unit: `4 s`, `5 min`, `3 h`, `12 d`. A time yet to come, as two clocks
-/// may have it, is `0 s`.
+/// How long ago `then` was, in its largest unit: `4 s`, `5 min`, `3 h`, `12 d`. A time yet to come,
+/// as two clocks may have it, is `0 s`.
 pub fn ago(then: Timestamp, now: Timestamp) -> String {
     age(now.duration_since(then))
 }
@@ -165,7 +167,8 @@ pub fn set_aside(failed: u64, corrupt: u64) -> String {
     parts.join(", ")
 }
 
-/// `09:12:10 connect: refused`; the date too when it was more than a day ago; `past: ` before one that is over.
+/// `09:12:10 connect: refused`; the date too when it was more than a day ago; `past: ` before one
+/// that is over.
 fn last_error(peer: &PeerStatus, now: Timestamp, zone: &TimeZone) -> String {
     let Some(error) = &peer.last_error else { return String::new() };
     let past = if peer.last_error_past { PAST } else { "" };

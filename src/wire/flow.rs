@@ -1,6 +1,7 @@
 //! What makes a stream of frames or lines flow: the same at both ends of a link.
 //!
-//! Pure: no socket, and no clock but the instants that are passed in. Who holds a link feeds these and says what comes of it.
+//! Pure: no socket, and no clock but the instants that are passed in. Who holds a link feeds these
+//! and says what comes of it.
 //!
 //! | file | what it owns |
 //! | --- | --- |

@@ -1,7 +1,8 @@
 //! The secure wire: TLS 1.3 between pinned keys, and frames with request ids in it.
 //!
-//! Pure: bytes, keys and pins in; bytes, frames and typed errors out. What keeps them flowing is [`super::flow`]. No socket and no clock; the only file that is
-//! ever touched is this host's key, when it is loaded or made. The wire is written down in `docs/wire.md`.
+//! Pure: bytes, keys and pins in; bytes, frames and typed errors out. What keeps them flowing is
+//! [`super::flow`]. No socket and no clock; the only file that is ever touched is this host's key,
+//! when it is loaded or made. The wire is written down in `docs/wire.md`.
 //!
 //! | file | what it owns |
 //! | --- | --- |

@@ -10,7 +10,8 @@ use std::path::Path;
 const TOML: &str = "id = \"here\"\nuser = \"nobody\"\n[lonc]\nwire = \"classic\"\n[lond]\nclassic = \"allow\"\n\
     listen = [\"127.0.0.1:0\"]\n";
 
-/// A place that `nobody` serves, in which all is as it should be; and its user id. Nothing where the tests are not root.
+/// A place that `nobody` serves, in which all is as it should be; and its user id. Nothing where
+/// the tests are not root.
 fn place() -> Option<(Place, u32)> {
     let nobody = User::from_name("nobody").ok().flatten().filter(|_| geteuid().is_root());
     let Some(nobody) = nobody.map(|user| user.uid.as_raw()) else {

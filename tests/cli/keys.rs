@@ -218,7 +218,8 @@ fn check_of_a_copied_key_says_whose_it_is_and_that_this_host_needs_one_of_its_ow
     let (place, line) = place_with_key();
     let dir = place.0.path().display().to_string();
     let (_, pin) = line.trim_end().split_once(' ').unwrap();
-    // The machine was copied from `there`, key and all; with and without the line of the key that it had once.
+    // The machine was copied from `there`, key and all; with and without the line of the key that
+    // it had once.
     for own in ["", &format!("here {}\n", pin_of("here"))] {
         fs::write(place.path("hosts.pins"), format!("{own}there {pin}\nother {}\n", pin_of("other")))
             .unwrap();
@@ -300,7 +301,8 @@ fn of_two_who_change_the_key_at_once_one_is_refused_and_who_only_looks_is_not() 
     assert!(said.contains("another lon rotate is at work"), "{said}");
     assert_eq!(names(&place.path("keys")), ["host.key"]);
     step(&place, &[]);
-    // Closing would do, but for a program that another test is just starting: it has a copy for a moment.
+    // Closing would do, but for a program that another test is just starting: it has a copy for a
+    // moment.
     other.unlock().unwrap();
     step(&place, &["--prepare"]);
 }

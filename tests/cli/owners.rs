@@ -7,7 +7,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// A place that `nobody` serves, without the folder of its keys, in a folder of root's; and the user's id.
+/// A place that `nobody` serves, without the folder of its keys, in a folder of root's; and the
+/// user's id.
 fn place() -> Option<(Place, u32)> {
     let nobody = User::from_name("nobody").ok().flatten().filter(|_| geteuid().is_root());
     let Some(nobody) = nobody.map(|user| user.uid.as_raw()) else {

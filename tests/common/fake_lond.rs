@@ -1,7 +1,7 @@
 //! An independent `lond` with a script: well-behaved, or wrong in one chosen way.
 //!
-//! Serves each connection in a thread of its own, one request after the other as the original does, and keeps
-//! every line that it received.
+//! Serves each connection in a thread of its own, one request after the other as the original does,
+//! and keeps every line that it received.
 
 use super::cipher::Cipher;
 use super::wait::{self, PATIENCE};

@@ -1,4 +1,5 @@
-//! Keys of hosts, and the tunnel's configuration around them; made here and not by `lon`, so that neither can be wrong alone.
+//! Keys of hosts, and the tunnel's configuration around them; made here and not by `lon`, so that
+//! neither can be wrong alone.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

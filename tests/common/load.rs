@@ -1,4 +1,5 @@
-//! A program that sends numbered critical messages, one after the other, whatever happens to the broker.
+//! A program that sends numbered critical messages, one after the other, whatever happens to the
+//! broker.
 
 use super::local::Local;
 use super::wait;
@@ -79,7 +80,8 @@ fn send(stop: &AtomicBool, acknowledged: &AtomicU64, socket: &Path, request: &st
     kept
 }
 
-/// Checks that every acknowledged message is among what was received, first occurrences in the order of sending.
+/// Checks that every acknowledged message is among what was received, first occurrences in the
+/// order of sending.
 pub fn assert_all_arrived(name: &str, acknowledged: &[u64], received: &[String]) {
     let prefix = format!("log:{name}-");
     let mut first_seen = std::collections::HashMap::new();

@@ -1,7 +1,9 @@
-//! A network of hosts in a temporary folder, and independent programs for the other end of everything.
+//! A network of hosts in a temporary folder, and independent programs for the other end of
+//! everything.
 //!
-//! Written against `docs/` alone: nothing here calls the library, so that a mistake in it cannot hide itself.
-//! Every helper that waits has a deadline, and panics with what it waited for when that passes.
+//! Written against `docs/` alone: nothing here calls the library, so that a mistake in it cannot
+//! hide itself. Every helper that waits has a deadline, and panics with what it waited for when
+//! that passes.
 
 pub mod caller;
 pub mod cipher;

@@ -1,7 +1,8 @@
 //! Hosts with addresses of their own in 127.0.0.0/8, their configuration, and their programs.
 //!
-//! Everything is below one temporary folder: `hosts.tab` and a folder a host. A program is stopped with TERM when
-//! its guard is dropped, and must obey; a network that goes away must not leave a process behind.
+//! Everything is below one temporary folder: `hosts.tab` and a folder a host. A program is stopped
+//! with TERM when its guard is dropped, and must obey; a network that goes away must not leave a
+//! process behind.
 
 use super::keys::Key;
 use super::local::Local;
@@ -19,7 +20,8 @@ use tempfile::TempDir;
 /// Ports below those that the kernel hands out by itself, so that nothing else takes one meanwhile.
 const PORTS: std::ops::Range<u16> = 10_000..30_000;
 
-/// Has programs be tried for 20 ms at HUP: most tests are not about the second that it takes otherwise.
+/// Has programs be tried for 20 ms at HUP: most tests are not about the second that it takes
+/// otherwise.
 pub const TRIAL_LIFE: (&str, &str) = ("LONNET_TRIAL_LIFE", "20");
 
 /// Whether the tests run as root; the programs then have to be told that this is meant.
@@ -42,7 +44,8 @@ impl Network {
         Network::placed(&anywhere(ids), false)
     }
 
-    /// A network of these hosts that speaks the secure wire: each has a key, and all pins are known to all.
+    /// A network of these hosts that speaks the secure wire: each has a key, and all pins are known
+    /// to all.
     pub fn secure<S: AsRef<str>>(ids: &[S]) -> Network {
         Network::placed(&anywhere(ids), true)
     }
@@ -191,7 +194,8 @@ impl Host {
         self.write();
     }
 
-    /// Names a program that serves the requests `name` and `name:...`; gives the path of its socket.
+    /// Names a program that serves the requests `name` and `name:...`; gives the path of its
+    /// socket.
     pub fn handler(&mut self, name: &str) -> PathBuf {
         let socket = self.dir.join(format!("{name}.program"));
         self.set(&format!("handler.{name}"), "socket", &quoted(&socket.to_string_lossy()));
@@ -267,7 +271,8 @@ impl Host {
         Some(serde_json::from_slice(&said).expect("the status is JSON"))
     }
 
-    /// What `lond` says of itself just now through its admin socket; nothing when it does not answer.
+    /// What `lond` says of itself just now through its admin socket; nothing when it does not
+    /// answer.
     pub fn lond_status(&self) -> Option<serde_json::Value> {
         let mut socket = Local::try_connect(&self.dir.join("run/lond.sock")).ok()?;
         let said = socket.try_ask("status").ok()?;
@@ -316,7 +321,8 @@ impl Host {
         program
     }
 
-    /// Starts a program in the foreground and waits until its pid file is there and, for `lonc`, its sockets are.
+    /// Starts a program in the foreground and waits until its pid file is there and, for `lonc`,
+    /// its sockets are.
     pub fn start(&self, mut command: Command, name: &'static str) -> Program {
         let errors = self.dir.join(format!("{name}.stderr"));
         let mut program = Program::start(command.arg("--foreground"), name, errors, self.pid_file(name));

@@ -72,7 +72,8 @@ pub fn descriptors(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
 }
 
-/// The same without the spool's segment, which a child has open if it, or one before it, had something to store.
+/// The same without the spool's segment, which a child has open if it, or one before it, had
+/// something to store.
 pub fn descriptors_but_segments(pid: u32) -> usize {
     let is_segment = |entry: &fs::DirEntry| {
         fs::read_link(entry.path()).is_ok_and(|file| file.extension().is_some_and(|end| end == "seg"))

@@ -20,14 +20,15 @@ pub struct Program {
 }
 
 impl Program {
-    /// Starts `command` and waits until the pid file names it; what it says goes to the file `errors`.
+    /// Starts `command` and waits until the pid file names it; what it says goes to the file
+    /// `errors`.
     pub fn start(command: &mut Command, name: &'static str, errors: PathBuf, pid_file: PathBuf) -> Program {
         let started = Program::try_start(command, name, errors, pid_file, |_| true);
         started.unwrap_or_else(|(status, said)| panic!("{name} ended: {status}\n{said}"))
     }
 
-    /// Starts `command` and waits until the pid file names it and it `serves`; an error when it ends before, with what
-    /// it said.
+    /// Starts `command` and waits until the pid file names it and it `serves`; an error when it
+    /// ends before, with what it said.
     pub fn try_start(
         command: &mut Command,
         name: &'static str,
@@ -40,7 +41,8 @@ impl Program {
         Program::await_start(command, name, errors, pid_file, serves)
     }
 
-    /// As [`Program::start`], for a command whose outputs are set already; what it says there is the caller's to know.
+    /// As [`Program::start`], for a command whose outputs are set already; what it says there is
+    /// the caller's to know.
     pub fn start_heard(command: &mut Command, name: &'static str, pid_file: PathBuf) -> Program {
         let started = Program::await_start(command, name, PathBuf::new(), pid_file, |_| true);
         started.unwrap_or_else(|(status, _)| panic!("{name} ended: {status}"))
@@ -95,7 +97,8 @@ impl Program {
         process::signal(self.pid(), which);
     }
 
-    /// Its link children that live: those whose title names a host. A program on trial is no such child.
+    /// Its link children that live: those whose title names a host. A program on trial is no such
+    /// child.
     pub fn children(&self) -> Vec<u32> {
         let others = ["supervisor", "trial"];
         let serves = |pid: &u32| {

@@ -1,4 +1,5 @@
-//! One link of the secure wire, either end: TLS over a socket, one thread that reads, any number that write.
+//! One link of the secure wire, either end: TLS over a socket, one thread that reads, any number
+//! that write.
 
 use super::frames::{Frame, WINDOW};
 use super::keys;
@@ -34,7 +35,8 @@ pub struct Reader {
 #[derive(Clone)]
 pub struct Writer(Arc<Shared>);
 
-/// Calls over a connected socket; the handshake is done when this returns, as far as a caller can know.
+/// Calls over a connected socket; the handshake is done when this returns, as far as a caller can
+/// know.
 pub fn call(tcp: TcpStream, config: ClientConfig) -> io::Result<(Reader, Writer)> {
     let name = ServerName::try_from("any").expect("a name");
     let tls = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;

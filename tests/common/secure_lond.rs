@@ -1,7 +1,9 @@
-//! An independent `lond` of the secure wire with a script: well-behaved, or wrong in one chosen way.
+//! An independent `lond` of the secure wire with a script: well-behaved, or wrong in one chosen
+//! way.
 //!
-//! Serves each connection in a thread of its own. Answers go out as they are given, in any order. It remembers the
-//! answers to critical messages as the wire asks for, so that a repeat is answered and not run again.
+//! Serves each connection in a thread of its own. Answers go out as they are given, in any order.
+//! It remembers the answers to critical messages as the wire asks for, so that a repeat is answered
+//! and not run again.
 
 use super::frames::{self, Frame, Head, Hello};
 use super::keys::Key;

@@ -1,4 +1,5 @@
-//! The commonest arrangements on the secure wire: a real `lonc` and a scripted lond, or two whole hosts.
+//! The commonest arrangements on the secure wire: a real `lonc` and a scripted lond, or two whole
+//! hosts.
 
 pub use super::counter::Counter;
 use super::network::{Host, Network};
@@ -59,8 +60,8 @@ impl SecurePair {
     }
 }
 
-/// Two whole hosts, the first with a `lonc`, the second with a `lond` and a program behind it that counts what it
-/// does. The programs are started by the test.
+/// Two whole hosts, the first with a `lonc`, the second with a `lond` and a program behind it that
+/// counts what it does. The programs are started by the test.
 pub struct TwoHosts {
     pub one: Host,
     pub other: Host,

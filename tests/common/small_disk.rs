@@ -1,8 +1,9 @@
 //! Small file systems that a test fills and frees, in a mount namespace of its own.
 //!
-//! [`with_own_mounts`] runs a test on a thread that has mounts of its own; what that thread starts, threads and programs,
-//! sees them too, and nobody else does. They end with the last of these, so nothing is left behind however the test ends.
-//! Where the machine does not permit that, the test is told so.
+//! [`with_own_mounts`] runs a test on a thread that has mounts of its own; what that thread starts,
+//! threads and programs, sees them too, and nobody else does. They end with the last of these, so
+//! nothing is left behind however the test ends. Where the machine does not permit that, the test
+//! is told so.
 
 use super::wait;
 use nix::errno::Errno;
@@ -29,7 +30,8 @@ pub fn with_own_mounts<T: Send + 'static>(test: impl FnOnce(bool) -> T + Send + 
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-/// [`with_own_mounts`] for a test that is nothing without: skipped, with a word, where it may not mount.
+/// [`with_own_mounts`] for a test that is nothing without: skipped, with a word, where it may not
+/// mount.
 pub fn only_with_own_mounts(test: impl FnOnce() + Send + 'static) {
     with_own_mounts(
         |may| if may { test() } else { super::skipped("file systems of a test's own need root") },

@@ -8,7 +8,8 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// How often a condition is looked at.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// How many of something a test has: few in the usual run, as many as the bounds are about where `LONNET_AT_SCALE` is set.
+/// How many of something a test has: few in the usual run, as many as the bounds are about where
+/// `LONNET_AT_SCALE` is set.
 pub fn figure(usual: usize, at_scale: usize) -> usize {
     if std::env::var_os("LONNET_AT_SCALE").is_some() { at_scale } else { usual }
 }
@@ -45,7 +46,8 @@ pub fn until_true(what: &str, mut holds: impl FnMut() -> bool) {
     until(what, || holds().then_some(()));
 }
 
-/// Lets time itself pass, where that is what a test is about: an idle second, a pause of a caller's.
+/// Lets time itself pass, where that is what a test is about: an idle second, a pause of a
+/// caller's.
 pub fn let_pass(time: Duration) {
     std::thread::sleep(time);
 }

@@ -150,8 +150,8 @@ fn five_thousand_hosts_are_read_and_found_fast() {
             assert_eq!(config.peer(&id).is_some(), number != 77);
         }
     }
-    // This thread's own time, so that a busy machine is no failure. A walk through the table for each look-up would
-    // take many times as long.
+    // This thread's own time, so that a busy machine is no failure. A walk through the table for
+    // each look-up would take many times as long.
     let used = getrusage(UsageWho::RUSAGE_THREAD).unwrap().user_time();
     assert!(used.num_milliseconds() < 2500, "used {used}");
 }

@@ -1,5 +1,5 @@
-//! What the walks through the faults of a disk share: the faults, the ways in which a machine forgets, and disks that
-//! a walk must find fault with.
+//! What the walks through the faults of a disk share: the faults, the ways in which a machine
+//! forgets, and disks that a walk must find fault with.
 
 pub mod walk;
 
@@ -35,7 +35,8 @@ pub enum Flaw {
     FailedWriteSwallowed,
 }
 
-/// A disk that leaves out one thing which all that must survive a crash relies on: a walk must notice each.
+/// A disk that leaves out one thing which all that must survive a crash relies on: a walk must
+/// notice each.
 pub struct Careless(pub FaultyDisk, pub Flaw);
 
 impl Disk for Careless {

@@ -1,7 +1,7 @@
 //! The list of what is not as it should be yet, which may only shrink.
 //!
-//! A line is `rule bound subject`. The bound is what was measured, rounded up to a step, so that not each line that is moved
-//! changes it.
+//! A line is `rule bound subject`. The bound is what was measured, rounded up to a step, so that
+//! not each line that is moved changes it.
 
 use std::collections::BTreeMap;
 use std::fmt;

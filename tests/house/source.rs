@@ -51,9 +51,14 @@ impl Source {
         self.path.ends_with("/tests.rs") || self.path.contains("/tests/")
     }
 
-    /// Lines that are nothing but comment.
+    /// Lines of prose that are nothing but comment. A row of a table and a line of a drawing or of
+    /// code cannot be wrapped: they count as what they are, not as prose.
     pub fn comments(&self) -> impl Iterator<Item = &str> {
-        self.text.lines().filter(|line| line.trim_start().starts_with("//"))
+        self.text.lines().filter(|line| {
+            let text = line.trim_start();
+            let said = text.trim_start_matches(['/', '!']);
+            text.starts_with("//") && !said.starts_with(" |") && !said.starts_with("     ")
+        })
     }
 
     /// Whether it begins by saying what it is for.

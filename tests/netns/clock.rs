@@ -1,5 +1,6 @@
-//! The clock of a machine is set, by hours and by years, forwards and backwards, while everything runs. Timers, links, TLS
-//! and the order of messages are not its business, and what people are shown stays true.
+//! The clock of a machine is set, by hours and by years, forwards and backwards, while everything
+//! runs. Timers, links, TLS and the order of messages are not its business, and what people are
+//! shown stays true.
 //!
 //! The machine's clock is never touched: `clock.c` stands between the programs and the C library.
 
@@ -68,7 +69,8 @@ fn lon(site: &Site, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
-/// Waits until the status of a host's links tells times of today, whatever day its clock says that it is.
+/// Waits until the status of a host's links tells times of today, whatever day its clock says that
+/// it is.
 fn tells_true_ages(site: &Site, ahead: i64) {
     let machine = jiff::Timestamp::now().as_second();
     wait::until_true("a status with true ages", || {
@@ -117,7 +119,8 @@ fn messages_stored_under_clocks_that_jump_go_out_in_order_and_hosts_in_any_year_
         let queue = lon(&world.one, &["queue", world.one.peer]);
         assert!(queue.contains("messages wait"), "{queue}");
     }
-    // A file without a newline may still be being written, unless it is old; by this clock it is of the future.
+    // A file without a newline may still be being written, unless it is old; by this clock it is of
+    // the future.
     clocks[0].set(-60 * YEAR);
     fs::write(world.one.host.dir.join("delayed").join(format!("1.{}", world.one.peer)), "do:dropped")
         .expect("drop a file");

@@ -1,5 +1,5 @@
-//! Dials that fail, each in its own way: the status says how, and the next ones come in growing pauses, or at once when
-//! somebody asks.
+//! Dials that fail, each in its own way: the status says how, and the next ones come in growing
+//! pauses, or at once when somebody asks.
 
 use crate::common::wait;
 use crate::world::{CONNECT_TIMEOUT, Fault, Site, World};
@@ -60,7 +60,8 @@ fn the_pauses_between_dials_grow_and_usr1_makes_a_dial_at_once_and_the_pauses_sh
         pauses(&world.one)[before..].last().is_some_and(|pause| *pause >= 3.0)
     });
     let grown = pauses(&world.one).split_off(before);
-    // Each is between half of twice what the one before was at most, and the whole. Said in tenths of a second.
+    // Each is between half of twice what the one before was at most, and the whole. Said in tenths
+    // of a second.
     for pair in grown.windows(2) {
         assert!(pair[1] >= pair[0] - 0.1 && pair[1] <= 4.0 * pair[0] + 0.3, "{grown:?}");
     }

@@ -1,4 +1,5 @@
-//! A link that comes and goes, again and again: the dials have pauses, the logs stay short, and the end of it is noticed.
+//! A link that comes and goes, again and again: the dials have pauses, the logs stay short, and the
+//! end of it is noticed.
 
 use crate::common::wait;
 use crate::world::{Fault, ONE_IP, OTHER_IP, SHORTEST_PAUSE, World};
@@ -8,8 +9,8 @@ use std::time::Duration;
 const HALF: Duration = Duration::from_millis(300);
 const TIMES: usize = 8;
 
-/// Lets the network flap; counts the packets by which each host began a connection. Gives the lines that each log may
-/// have.
+/// Lets the network flap; counts the packets by which each host began a connection. Gives the lines
+/// that each log may have.
 fn flap(world: &World, down: impl Fn(), up: impl Fn()) -> usize {
     for (name, from) in [("one", ONE_IP), ("other", OTHER_IP)] {
         world.middle.count(name, &format!("ip saddr {from} tcp flags & (syn | ack) == syn"));
@@ -23,8 +24,8 @@ fn flap(world: &World, down: impl Fn(), up: impl Fn()) -> usize {
     }
     let lasted = fault.lasted();
     let dialled = ["one", "other"].map(|name| world.middle.counted(name));
-    // A pause before each dial, and a host that is seen again may be dialled at once, once; a first packet that is
-    // not answered is sent again after a second.
+    // A pause before each dial, and a host that is seen again may be dialled at once, once; a first
+    // packet that is not answered is sent again after a second.
     let pauses = usize::try_from(lasted.as_millis() / SHORTEST_PAUSE.as_millis()).expect("a number");
     for dialled in dialled {
         assert!(dialled <= 2 * pauses as u64, "{dialled} dials in {lasted:?}");

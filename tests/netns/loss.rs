@@ -1,4 +1,5 @@
-//! A network that loses a third of all packets: TCP fights on, links may be lost, and nothing else is.
+//! A network that loses a third of all packets: TCP fights on, links may be lost, and nothing else
+//! is.
 
 use crate::common::wait;
 use crate::world::{Fault, World};

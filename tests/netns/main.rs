@@ -1,10 +1,12 @@
-//! Faults of the network and of the clock, between whole hosts: a `lonc` and a `lond` each, in network namespaces that a
-//! test makes for itself, with a router between them that can lose, refuse and forget.
+//! Faults of the network and of the clock, between whole hosts: a `lonc` and a `lond` each, in
+//! network namespaces that a test makes for itself, with a router between them that can lose,
+//! refuse and forget.
 //!
-//! Each test puts load on both links, makes its fault, sees that it is found in the time that `docs/wire.md` states, lets
-//! it end, and sees that everything is as if it had not been: see [`world::World::finish`]. Needs root, iproute2,
-//! nftables and util-linux; where one is missing the tests say so and pass. Nothing outlives a test: a namespace goes
-//! with the process that holds it, and that ends with the test.
+//! Each test puts load on both links, makes its fault, sees that it is found in the time that
+//! `docs/wire.md` states, lets it end, and sees that everything is as if it had not been: see
+//! [`world::World::finish`]. Needs root, iproute2, nftables and util-linux; where one is missing
+//! the tests say so and pass. Nothing outlives a test: a namespace goes with the process that holds
+//! it, and that ends with the test.
 
 mod addresses;
 mod black_hole;

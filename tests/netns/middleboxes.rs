@@ -1,5 +1,5 @@
-//! What stands between two hosts and means well: a path that swallows large packets, and one that forgets idle
-//! connections.
+//! What stands between two hosts and means well: a path that swallows large packets, and one that
+//! forgets idle connections.
 
 use crate::common::wait;
 use crate::world::{Fault, World};

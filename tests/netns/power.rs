@@ -13,7 +13,8 @@ fn callers(world: &World) -> Vec<Value> {
     status.and_then(|status| status["links"].as_array().cloned()).unwrap_or_default()
 }
 
-/// The other host is off for as long as it takes the first to find out; then both are linked both ways as before.
+/// The other host is off for as long as it takes the first to find out; then both are linked both
+/// ways as before.
 fn outage(mut world: World) -> World {
     let before = callers(&world);
     assert_eq!(before[0]["caller"], OTHER);
@@ -43,7 +44,8 @@ fn a_host_that_speaks_the_classic_wire_and_loses_its_power_is_linked_both_ways_w
 
 #[test]
 fn the_call_of_a_host_that_is_back_replaces_its_old_link_which_nobody_has_found_dead() {
-    // This lond would not find out for an hour by itself; and where nothing is on its way, no kernel does, either.
+    // This lond would not find out for an hour by itself; and where nothing is on its way, no
+    // kernel does, either.
     let patient = |world: &mut World| {
         world.one.host.set("lond", "heartbeat", "\"1h\"");
     };

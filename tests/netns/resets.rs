@@ -1,4 +1,5 @@
-//! Connections that are reset in mid-traffic: by something in the middle, and by the kernel under the programs.
+//! Connections that are reset in mid-traffic: by something in the middle, and by the kernel under
+//! the programs.
 
 use crate::common::skip::skipped;
 use crate::common::wait;
@@ -6,7 +7,8 @@ use crate::world::{Fault, PORT, World};
 
 /// How often.
 const ROUNDS: usize = 3;
-/// Lines that each log may have: some for the start, then a loss, a dial or two and a new link each round.
+/// Lines that each log may have: some for the start, then a loss, a dial or two and a new link each
+/// round.
 const LOG_LINES: usize = 20 + 16 * ROUNDS;
 
 /// Waits until both hosts have lost the connections of before and made others.

@@ -1,7 +1,8 @@
-//! A network of a test's own: a network namespace, and a mount namespace so that it may have an `/etc/hosts` of its own.
+//! A network of a test's own: a network namespace, and a mount namespace so that it may have an
+//! `/etc/hosts` of its own.
 //!
-//! The namespaces live as long as a process is in them. The first is `cat`, which waits for the end of its input: when
-//! the test ends, however it does, that is closed and `cat` ends too.
+//! The namespaces live as long as a process is in them. The first is `cat`, which waits for the end
+//! of its input: when the test ends, however it does, that is closed and `cat` ends too.
 
 use crate::common::skip::skipped;
 use crate::common::wait;
@@ -16,7 +17,8 @@ pub struct Space {
     holder: Child,
 }
 
-/// Whether this machine lets us have networks of our own; says so once for each test that it does not.
+/// Whether this machine lets us have networks of our own; says so once for each test that it does
+/// not.
 pub fn can_be_made() -> bool {
     static WHY_NOT: OnceLock<Option<String>> = OnceLock::new();
     let why_not = WHY_NOT.get_or_init(|| tried().err());
@@ -105,7 +107,8 @@ impl Space {
         child.wait_with_output()
     }
 
-    /// From now on, what passes through here meets these rules of `nft`, instead of those before; none: all passes.
+    /// From now on, what passes through here meets these rules of `nft`, instead of those before;
+    /// none: all passes.
     pub fn faults(&self, rules: &str) {
         let mut text = "table inet faults\ndelete table inet faults\n".to_owned();
         if !rules.is_empty() {

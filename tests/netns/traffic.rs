@@ -51,8 +51,8 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// Sends `critical:do:<number>`, from where it ended `before`, and `echo:<number>` to a peer's socket, each one after
-    /// the other, until told to stop.
+    /// Sends `critical:do:<number>`, from where it ended `before`, and `echo:<number>` to a peer's
+    /// socket, each one after the other, until told to stop.
     pub fn start(socket: &Path, before: Sent) -> Traffic {
         let shared = Arc::<Shared>::default();
         let sender = || Sender { shared: shared.clone(), socket: socket.to_owned(), link: None };
@@ -62,7 +62,8 @@ impl Traffic {
         Traffic { shared, critical, plain }
     }
 
-    /// The broker will be killed: from now on the programs' connections may break, and are made anew.
+    /// The broker will be killed: from now on the programs' connections may break, and are made
+    /// anew.
     pub fn may_break(&self) {
         self.shared.may_break.store(true, Ordering::SeqCst);
     }

@@ -4,7 +4,8 @@
 //! msua1  10.77.1.2 ── 10.77.1.1  the middle  10.77.2.1 ── 10.77.2.2  msul1
 //! ```
 //!
-//! Each host runs `lonc` and `lond` and calls the other, with timers so short that a fault is found in seconds.
+//! Each host runs `lonc` and `lond` and calls the other, with timers so short that a fault is found
+//! in seconds.
 
 use crate::common::counter::Counter;
 use crate::common::handler;
@@ -33,7 +34,8 @@ pub const OTHER_IP: &str = "10.77.2.2";
 /// Where every `lond` listens, in a network of its own.
 pub const PORT: u16 = 5663;
 
-/// A silence of one of them and three more ends a link on the secure wire; what is in flight then has time left.
+/// A silence of one of them and three more ends a link on the secure wire; what is in flight then
+/// has time left.
 const HEARTBEAT: Duration = Duration::from_millis(500);
 const SECURE_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// A request that waits twice as long on a link on which nothing comes ends it on the classic wire.
@@ -48,8 +50,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// What a busy machine may add to anything.
 pub const BUSY: Duration = Duration::from_secs(15);
 
-/// How soon a link is up when the fault that lasted so long is over: the pause that is under way is at most twice as long
-/// as all that went before it and the first, and then comes a dial.
+/// How soon a link is up when the fault that lasted so long is over: the pause that is under way is
+/// at most twice as long as all that went before it and the first, and then comes a dial.
 pub fn healed_within(outage: Duration) -> Duration {
     (outage * 2 + FIRST_PAUSE).min(LONGEST_PAUSE) + CONNECT_TIMEOUT + OPENING_TIMEOUT + BUSY
 }
@@ -105,7 +107,8 @@ pub struct Site {
 }
 
 impl World {
-    /// Both hosts up and linked both ways, with load on both links; nothing where this machine does not allow it.
+    /// Both hosts up and linked both ways, with load on both links; nothing where this machine does
+    /// not allow it.
     pub fn up(secure: bool) -> Option<World> {
         World::up_with(secure, |_| {})
     }
@@ -161,7 +164,8 @@ impl World {
         self.traffic().iter().for_each(|traffic| traffic.flows(20));
     }
 
-    /// Waits until the link of each host is found dead, in the documented time; says what the statuses said then.
+    /// Waits until the link of each host is found dead, in the documented time; says what the
+    /// statuses said then.
     pub fn found_dead(&self, fault: Fault) -> [Value; 2] {
         [&self.one, &self.other].map(|site| site.found_dead(fault))
     }
@@ -172,7 +176,8 @@ impl World {
         self.healed(fault);
     }
 
-    /// Waits until both links are up, which may take as long as documented after a fault that lasted until now.
+    /// Waits until both links are up, which may take as long as documented after a fault that
+    /// lasted until now.
     pub fn healed(&self, fault: Fault) {
         let (outage, from) = (fault.lasted(), Instant::now());
         for site in [&self.one, &self.other] {
@@ -182,7 +187,8 @@ impl World {
         assert!(took < healed_within(outage), "after {outage:?} the links were up in {took:?}");
     }
 
-    /// Ends the load. Then every message that was acknowledged is done, in order, and on the secure wire once.
+    /// Ends the load. Then every message that was acknowledged is done, in order, and on the secure
+    /// wire once.
     pub fn rest(&mut self) {
         let (one, other) = self.traffic.take().expect("a load");
         let repeats = if self.secure { self.repeats } else { usize::MAX };
@@ -191,7 +197,8 @@ impl World {
         self.other.settle(&self.one.counter, repeats);
     }
 
-    /// The other host loses its power: no packet leaves it any more, its processes are gone, its network too.
+    /// The other host loses its power: no packet leaves it any more, its processes are gone, its
+    /// network too.
     pub fn power_off_the_other(&mut self) {
         self.traffic.iter().for_each(|(_, of_the_other)| of_the_other.may_break());
         self.middle.faults("drop");
@@ -220,8 +227,8 @@ impl World {
         self.network.write_table(text);
     }
 
-    /// Ends the load, as [`World::rest`] does. Nothing panicked or is worth a person's look, and the logs of each host
-    /// have at most so many lines.
+    /// Ends the load, as [`World::rest`] does. Nothing panicked or is worth a person's look, and
+    /// the logs of each host have at most so many lines.
     pub fn finish(mut self, log_lines: usize) {
         self.flows();
         self.rest();
@@ -269,7 +276,8 @@ impl Site {
         if self.host.address.ip().to_string() == ONE_IP { 1 } else { 2 }
     }
 
-    /// Makes the cable between its interface `net` and the middle, and gives it its address and its way out.
+    /// Makes the cable between its interface `net` and the middle, and gives it its address and its
+    /// way out.
     pub fn plug_in(&self, middle: &Space) {
         let (side, pid) = (self.side(), self.space.pid());
         middle.ip(&format!(

@@ -56,7 +56,8 @@ fn a_stranger_with_hundreds_of_silent_connections_a_second_keeps_no_host_of_the_
         wait::until_true("a crowd", || {
             both.other.lond_status().is_some_and(|status| status["crowded"].as_u64() > Some(300))
         });
-        // Even from the crowd's own address, where all have one share: who speaks takes a silent one's place.
+        // Even from the crowd's own address, where all have one share: who speaks takes a silent
+        // one's place.
         let key = both.network.key(CALLER);
         let hello = secure_caller::hello(CALLER, CALLED);
         let tries = (1..=10).find(|_| SecureCaller::open_with(&key, both.other.address, &hello).is_ok());
@@ -154,7 +155,8 @@ fn a_host_that_dials_again_and_again_has_its_record_written_once() {
     drop(echo);
 }
 
-/// A handler that answers each connection with almost all of a long line, and ends it when the gate opens.
+/// A handler that answers each connection with almost all of a long line, and ends it when the gate
+/// opens.
 struct Begins {
     said: Arc<AtomicUsize>,
     gate: Arc<(Mutex<bool>, Condvar)>,

@@ -1,5 +1,5 @@
-//! What waits, waits on disk: the memory of a link child does not grow with it, neither while it waits nor while it is
-//! replayed. The spool is written by this test from `docs/spool.md` alone.
+//! What waits, waits on disk: the memory of a link child does not grow with it, neither while it
+//! waits nor while it is replayed. The spool is written by this test from `docs/spool.md` alone.
 
 use crate::common::pair::{CALLED, Pair};
 use crate::common::{process, wait};
@@ -12,9 +12,9 @@ const LONG: u64 = 100_000;
 const SHORT: u64 = 1_000;
 /// Messages of one segment that this test writes; below 1 MiB.
 const IN_A_SEGMENT: u64 = 6_000;
-/// How much more memory the long backlog may cost than the short one, which does not fill one segment: that segment, a
-/// summary for each of the others, what the peer's window lets be in flight, and what the allocator keeps of it all.
-/// In memory the long one would be 20 MB.
+/// How much more memory the long backlog may cost than the short one, which does not fill one
+/// segment: that segment, a summary for each of the others, what the peer's window lets be in
+/// flight, and what the allocator keeps of it all. In memory the long one would be 20 MB.
 const MORE: u64 = 6 << 10;
 /// A test program, unoptimized, on a machine that is busy with others.
 const REPLAY: Duration = Duration::from_secs(180);
@@ -27,7 +27,8 @@ fn memory_does_not_grow_with_the_backlog_while_it_waits_or_is_replayed() {
     }
 }
 
-/// The most memory that the child ever had: while so many messages waited, and when they were delivered.
+/// The most memory that the child ever had: while so many messages waited, and when they were
+/// delivered.
 fn peaks(count: u64) -> (u64, u64) {
     let mut pair = Pair::prepare(|host| write_spool(&host.spool(CALLED), count), |_| {});
     wait::until_true("the messages to be found", || waiting(&pair) == Some(count));

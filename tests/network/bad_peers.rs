@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 
 /// More than any line may be, and what a flood would be if it were let.
 const FLOOD: u64 = 200 << 20;
-/// Most memory that a link child may have had, in KiB: a few longest lines beside the program itself.
+/// Most memory that a link child may have had, in KiB: a few longest lines beside the program
+/// itself.
 const MEMORY: u64 = 64 << 10;
 
-/// A lond that goes wrong at `step`; whatever it does, local programs are answered, and once it is put right the
-/// link comes up.
+/// A lond that goes wrong at `step`; whatever it does, local programs are answered, and once it is
+/// put right the link comes up.
 fn survives(step: Step, fault: &Fault, opening_timeout: &str) {
     let pair = Pair::prepare(
         |host| {

@@ -84,7 +84,8 @@ fn new_critical_messages_queue_behind_stored_ones_and_plain_requests_do_not_wait
     for message in numbered("old", 50) {
         assert_eq!(client.ask(&format!("critical:{message}")), "con_delayed");
     }
-    // The first stored message is not answered until the gate opens, so the rest of the queue waits.
+    // The first stored message is not answered until the gate opens, so the rest of the queue
+    // waits.
     let gate = Gate::default();
     pair.fake.listen();
     let waits = gate.clone();

@@ -153,8 +153,8 @@ fn a_segment_that_ends_in_the_middle_of_a_message_gives_up_the_whole_ones() {
     assert_eq!(received, ["log:m-0", "log:m-1", "log:m-2", "log:m-3", "log:m-5"]);
 }
 
-/// A broker whose delayed directory is a small file system of its own, in a mount namespace of its own; nothing
-/// where that cannot be had.
+/// A broker whose delayed directory is a small file system of its own, in a mount namespace of its
+/// own; nothing where that cannot be had.
 fn on_its_own_file_system(options: &str) -> Option<Pair> {
     let can =
         root() && Command::new("unshare").args(["-m", "true"]).status().is_ok_and(|status| status.success());

@@ -66,8 +66,8 @@ fn files_dropped_in_while_the_host_is_away_are_kept_and_sent_when_it_is_back() {
     pair.come_back();
     let received = pair.fake.wait_received("log:", 21);
     assert_eq!(received[0], "log:asked first");
-    // Taken in as they appear, one by one or several together in the order of their names: written in that order,
-    // they arrive in it.
+    // Taken in as they appear, one by one or several together in the order of their names: written
+    // in that order, they arrive in it.
     let expected: Vec<_> = (0..20).map(|number| format!("log:m-{number}")).collect();
     assert_eq!(received[1..], expected);
 }

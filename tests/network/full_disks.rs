@@ -1,4 +1,5 @@
-//! Disks that really fill, and are freed again: small file systems of each test's own, mounted before the programs start.
+//! Disks that really fill, and are freed again: small file systems of each test's own, mounted
+//! before the programs start.
 
 use crate::common::load::Load;
 use crate::common::network::Host;
@@ -158,7 +159,8 @@ fn a_disk_that_is_full_for_longer_than_lond_is_patient_has_nothing_run_again() {
         for _ in 0..2 {
             load.wait_for_more(50);
             disk.fill();
-            // The lines of lond about the same trouble are one a minute; each end of a link is one of lonc.
+            // The lines of lond about the same trouble are one a minute; each end of a link is one
+            // of lonc.
             let ended = || both.one.log("lonc.log").matches("up -> ").count();
             let before = ended();
             wait::until_true("lond to give the link up", || {
@@ -294,7 +296,8 @@ fn a_child_that_is_killed_while_segments_are_made_loses_nothing_and_the_order_ho
     let load = Load::start_as(&both.one.socket(CALLED), &format!("critical:do:{}", "x".repeat(LONG)));
     for _ in 0..15 {
         load.wait_for_more(fastrand::u64(1..12));
-        // Between two acknowledgements, which is most often within a store, and each tenth store makes a segment.
+        // Between two acknowledgements, which is most often within a store, and each tenth store
+        // makes a segment.
         wait::let_pass(std::time::Duration::from_micros(fastrand::u64(..3000)));
         for child in lonc.children() {
             process::signal(child, Signal::SIGKILL);

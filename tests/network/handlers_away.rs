@@ -1,4 +1,5 @@
-//! Handlers that are away, that go while they have a message, and that come back: no critical message is lost by it.
+//! Handlers that are away, that go while they have a message, and that come back: no critical
+//! message is lost by it.
 
 use crate::common::handler::Program as Handler;
 use crate::common::local::Local;
@@ -10,7 +11,8 @@ use nix::sys::signal::Signal;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-/// Two whole hosts; `pay` and `mail` are handlers of the second, whose programs are the test's business.
+/// Two whole hosts; `pay` and `mail` are handlers of the second, whose programs are the test's
+/// business.
 struct Away {
     lonc: Program,
     lond: Program,

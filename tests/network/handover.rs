@@ -1,4 +1,5 @@
-//! HUP and reload while programs are connected: they keep their connections, and each request has its one answer.
+//! HUP and reload while programs are connected: they keep their connections, and each request has
+//! its one answer.
 
 use crate::common::fake_lond::{Reply, well_behaved};
 use crate::common::local::Local;
@@ -25,8 +26,9 @@ fn patient(host: &mut Host) {
     host.set("lonc", "drain_timeout", "\"20s\"");
 }
 
-/// What one program does until it is told to stop: its requests are cut anywhere by its writes, and every tenth is
-/// critical. Each answer must be the one to its own request. Gives how many there were.
+/// What one program does until it is told to stop: its requests are cut anywhere by its writes, and
+/// every tenth is critical. Each answer must be the one to its own request. Gives how many there
+/// were.
 fn pipeline(socket: &Path, name: usize, stop: &AtomicBool, answered: &AtomicU64) -> u64 {
     let mut program = Local::connect(socket);
     let mut count = 0;
@@ -60,8 +62,8 @@ fn pipeline(socket: &Path, name: usize, stop: &AtomicBool, answered: &AtomicU64)
     count
 }
 
-/// Has [`PROGRAMS`] pipelining while `restart` is called `times` times, each with another child after it. Checks that
-/// nothing was lost, repeated or left open.
+/// Has [`PROGRAMS`] pipelining while `restart` is called `times` times, each with another child
+/// after it. Checks that nothing was lost, repeated or left open.
 fn under_load(pair: &mut Pair, times: usize, mut restart: impl FnMut(&mut Pair, usize)) {
     let socket = pair.host.socket(CALLED);
     let (stop, answered) = (AtomicBool::new(false), AtomicU64::new(0));
@@ -267,8 +269,8 @@ fn programs_that_a_child_died_before_taking_over_are_served_by_the_one_after_it(
     let old = pair.lonc.only_child();
     pair.lonc.signal(Signal::SIGHUP);
     pair.host.wait_link(CALLED, "draining");
-    // With the supervisor held, the old child ends and none follows: the peer's lock is free, and the next child,
-    // which takes programs over only when it has the lock, must wait for it.
+    // With the supervisor held, the old child ends and none follows: the peer's lock is free, and
+    // the next child, which takes programs over only when it has the lock, must wait for it.
     process::signal(pair.lonc.pid(), Signal::SIGSTOP);
     gate.open();
     assert_eq!(slow.answer(), "echo:slow");

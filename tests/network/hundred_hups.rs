@@ -1,5 +1,5 @@
-//! A hundred HUPs of `lonc` and of `lond` under load, on either wire: programs, callers and messages notice nothing, and
-//! nothing is left behind by any of them.
+//! A hundred HUPs of `lonc` and of `lond` under load, on either wire: programs, callers and
+//! messages notice nothing, and nothing is left behind by any of them.
 
 use crate::common::handler;
 use crate::common::local::Local;
@@ -19,10 +19,11 @@ use std::time::Duration;
 const PROGRAMS: usize = 20;
 /// Times that each program is started anew.
 const TIMES: usize = 100;
-/// What is open and resident is looked at first after so many, when caches and buffers have found their size.
+/// What is open and resident is looked at first after so many, when caches and buffers have found
+/// their size.
 const SETTLED: usize = 20;
-/// KiB that may be resident in a process more after [`TIMES`] than after [`SETTLED`]: what an allocator keeps differs
-/// from run to run, and what leaked even 50 KiB a HUP would be seen.
+/// KiB that may be resident in a process more after [`TIMES`] than after [`SETTLED`]: what an
+/// allocator keeps differs from run to run, and what leaked even 50 KiB a HUP would be seen.
 const MORE_MEMORY: u64 = 4 << 10;
 
 /// Two hosts at work.
@@ -102,7 +103,8 @@ impl Stage {
         })
     }
 
-    /// One program that stays connected, with requests ahead, every fifth critical; gives how many it has sent.
+    /// One program that stays connected, with requests ahead, every fifth critical; gives how many
+    /// it has sent.
     fn program(&self, name: usize, may_be_lost: bool) -> u64 {
         let mut program = Local::connect(&self.one.socket(CALLED));
         let mut count = 0;
@@ -216,6 +218,7 @@ fn a_hundred_hups_of_both_programs_leave_no_scratch_on_the_secure_wire() {
 
 #[test]
 fn a_hundred_hups_of_both_programs_leave_no_scratch_on_the_classic_wire() {
-    // Its link has no word for going away: what is on it when `lond` closes it has no answer, and is told so.
+    // Its link has no word for going away: what is on it when `lond` closes it has no answer, and
+    // is told so.
     a_hundred_hups(Network::new(&[CALLER, CALLED]), true);
 }

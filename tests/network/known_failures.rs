@@ -1,7 +1,8 @@
-//! What the original is known to fail, each row of the table in `docs/wire.md` a test, at both ends where it has two.
+//! What the original is known to fail, each row of the table in `docs/wire.md` a test, at both ends
+//! where it has two.
 //!
-//! "HUP works only the first time" and "a timeout kills the child" have their tests in `restarts` and `timeouts`
-//! for `lonc`, and here for `lond`.
+//! "HUP works only the first time" and "a timeout kills the child" have their tests in `restarts`
+//! and `timeouts` for `lonc`, and here for `lond`.
 
 use crate::common::caller::Caller;
 use crate::common::network::Network;

@@ -1,4 +1,5 @@
-//! `lond` is called: the opening dialogue, the cipher and the built-in requests as seen by an independent caller.
+//! `lond` is called: the opening dialogue, the cipher and the built-in requests as seen by an
+//! independent caller.
 
 use crate::common::caller::Caller;
 use crate::common::cipher::Cipher;

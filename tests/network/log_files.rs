@@ -1,4 +1,5 @@
-//! The log files: nobody who reads them slowly, fills their disk or renames them can stop or end a program.
+//! The log files: nobody who reads them slowly, fills their disk or renames them can stop or end a
+//! program.
 
 use crate::common::network::Host;
 use crate::common::pair::{CALLED, CALLER};
@@ -48,7 +49,8 @@ fn full_socket() -> (UnixStream, OwnedFd) {
     (reader, writer.into())
 }
 
-/// Both programs of two hosts serve and end though nobody reads what they say; gives the outputs back.
+/// Both programs of two hosts serve and end though nobody reads what they say; gives the outputs
+/// back.
 fn serve_unread(out: impl Fn() -> OwnedFd) {
     let mut both = TwoHosts::new();
     both.one.set("", "log_level", "\"debug\"");
@@ -160,7 +162,8 @@ fn renamed_logs_are_opened_anew_at_usr1_reload_and_hup_by_every_process() {
         assert_eq!(both.one.ask(CALLED, &format!("log:after {act}")), "ok");
         let log = both.other.log("lond.log");
         assert_eq!(log.matches(&format!("log from {CALLER}: after {act}")).count(), 1, "{log}");
-        // The other child has something to say, and the third log something to hold, when the link was lost.
+        // The other child has something to say, and the third log something to hold, when the link
+        // was lost.
         let stopped = lond.stop();
         assert!(stopped.success());
         both.one.wait_link(CALLED, "down");

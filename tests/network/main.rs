@@ -1,6 +1,7 @@
 //! Whole programs: `lonc`, `lond` and `lon` as processes on loopback addresses of their own.
 //!
-//! One file a theme. The other end of everything is in `tests/common`, which knows only what `docs/` says.
+//! One file a theme. The other end of everything is in `tests/common`, which knows only what
+//! `docs/` says.
 
 #[path = "../common/mod.rs"]
 mod common;

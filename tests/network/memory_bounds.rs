@@ -1,4 +1,5 @@
-//! What a link child of `lonc` holds in memory, whatever a peer or the programs send: as the system tells it.
+//! What a link child of `lonc` holds in memory, whatever a peer or the programs send: as the system
+//! tells it.
 
 use crate::common::fake_lond::{FakeLond, Reply};
 use crate::common::frames::{self, Frame};
@@ -66,7 +67,8 @@ fn answers_that_a_peer_begins_and_never_ends_cost_its_caller_a_window_at_most() 
         assert_eq!(client.ask(&format!("echo:{number}")), format!("echo:{number}"));
     }
     let chunk = |id: u64| Frame { flags: frames::MORE, ..Frame::new(frames::ANSWER, id, vec![b'x'; 16_384]) };
-    // As the window allows, which is given back since nothing is kept; the PONG says that all have come.
+    // As the window allows, which is given back since nothing is kept; the PONG says that all have
+    // come.
     let chunks: Vec<Frame> = (1..=2000).map(chunk).collect();
     pair.fake.queue_all(&chunks);
     pair.fake.queue_all(&[Frame::new(frames::PING, 0, "all came")]);
@@ -322,7 +324,8 @@ fn the_longest_messages_that_are_stored_are_sent_at_once_and_one_by_one() {
     let delayed = || both.one.status(CALLED).map(|status| status["delayed"].clone());
     wait::until_true("all to be delivered", || delayed() == Some(0.into()));
     assert_eq!(*lengths.lock().expect("lengths"), [LONG + "long:0 ".len(); MESSAGES]);
-    // Such lines were asked for by the configuration: beside what is held of any, a few copies of one.
+    // Such lines were asked for by the configuration: beside what is held of any, a few copies of
+    // one.
     let most = MOST + ((3 * LONG as u64) >> 10);
     for program in [&lonc, &lond] {
         let memory = peak(program);

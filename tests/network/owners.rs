@@ -14,7 +14,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A network with a host that serves as `nobody` and may make its folders; nothing where the tests are not root.
+/// A network with a host that serves as `nobody` and may make its folders; nothing where the tests
+/// are not root.
 fn as_nobody() -> Option<(Network, Host, User)> {
     let nobody = User::from_name("nobody").ok().flatten();
     let Some(nobody) = nobody.filter(|_| root()) else {
@@ -46,7 +47,8 @@ fn by_a_shell(host: &Host, name: &'static str, before: &str) -> Program {
     host.start(command, name)
 }
 
-/// Every file and folder below one with its permission bits; links and what goes away meanwhile left out.
+/// Every file and folder below one with its permission bits; links and what goes away meanwhile
+/// left out.
 fn modes(folder: &Path) -> Vec<(PathBuf, u32)> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];

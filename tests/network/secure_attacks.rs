@@ -176,7 +176,8 @@ fn openssl(dir: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-/// A key of openssl's in `keys/host.key` of a folder, a certificate around it, and its pin; nothing where openssl is not.
+/// A key of openssl's in `keys/host.key` of a folder, a certificate around it, and its pin; nothing
+/// where openssl is not.
 fn openssl_key(dir: &Path) -> Option<String> {
     if !Command::new("openssl").arg("version").output().is_ok_and(|output| output.status.success()) {
         skipped("openssl is not installed: its client and server were not tried");

@@ -1,4 +1,5 @@
-//! Who is let in on the secure wire: the holder of a pinned key, and nobody else; nothing before that.
+//! Who is let in on the secure wire: the holder of a pinned key, and nobody else; nothing before
+//! that.
 
 use crate::common::caller::Caller;
 use crate::common::frames::{self, Frame};

@@ -14,12 +14,12 @@ use nix::sys::signal::Signal;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Critical messages that one link has under way at most, when it catches up: what a killed child of lond may have had
-/// in its handler.
+/// Critical messages that one link has under way at most, when it catches up: what a killed child
+/// of lond may have had in its handler.
 pub const UNDER_WAY: usize = 1024;
 
-/// Waits until all that was acknowledged is done, as long as more of everybody's is, and counts: how much waits depends on how
-/// fast this machine is just then.
+/// Waits until all that was acknowledged is done, as long as more of everybody's is, and counts:
+/// how much waits depends on how fast this machine is just then.
 pub fn settle(prefix: &str, acknowledged: &[u64], done: impl Fn() -> Vec<String>) -> Tally {
     assert!(!acknowledged.is_empty(), "nothing was acknowledged");
     loop {

@@ -1,4 +1,5 @@
-//! Other pins for the host that is called: a link to a key that is still pinned stays, with its TCP connection.
+//! Other pins for the host that is called: a link to a key that is still pinned stays, with its TCP
+//! connection.
 
 use crate::common::keys::Key;
 use crate::common::network::Host;

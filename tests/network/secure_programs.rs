@@ -15,7 +15,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-/// A program that serves one connection until its end before it takes the next: `while (accept) { while (read) ... }`.
+/// A program that serves one connection until its end before it takes the next: `while (accept) {
+/// while (read) ... }`.
 struct Serial {
     listener: UnixListener,
     open: Arc<Mutex<Option<UnixStream>>>,

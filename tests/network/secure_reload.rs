@@ -39,7 +39,8 @@ impl Three {
         programs
     }
 
-    /// Where lond sees a caller's link come from, and which process serves it; nothing when there is none.
+    /// Where lond sees a caller's link come from, and which process serves it; nothing when there
+    /// is none.
     fn link_of(&self, caller: &str) -> Option<(String, u64)> {
         let status = self.other.lond_status()?;
         let link = status["links"].as_array()?.iter().find(|link| link["caller"] == caller)?.clone();

@@ -15,7 +15,8 @@ type Held = Arc<Mutex<Vec<(Answerer, Vec<u8>)>>>;
 /// Longest line, as configured by default.
 const MAX_LINE: usize = 1 << 20;
 
-/// Most memory of a link child, in KiB: two windows, as many lines under way, and the program itself.
+/// Most memory of a link child, in KiB: two windows, as many lines under way, and the program
+/// itself.
 const MEMORY: u64 = 64 << 10;
 
 #[test]
@@ -291,7 +292,8 @@ fn a_peer_that_breaks_the_wires_rules_loses_the_link_and_no_program_gets_a_wrong
     for (count, (what, breach)) in breaches.into_iter().enumerate() {
         assert_eq!(pair.ask("echo:before"), "echo:before");
         pair.fake.say(&breach);
-        // Not hurried by USR1: its PING would be answered to a socket that is closed, and the reset take the ERROR away.
+        // Not hurried by USR1: its PING would be answered to a socket that is closed, and the reset
+        // take the ERROR away.
         wait::until_true(&format!("another link after {what}"), || pair.fake.connections() == count + 2);
         pair.host.wait_link(CALLED, "up");
     }

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Most memory of a link child, in KiB: two windows, as many lines under way, and the program itself.
+/// Most memory of a link child, in KiB: two windows, as many lines under way, and the program
+/// itself.
 const MEMORY: u64 = 64 << 10;
 
 #[test]
@@ -102,7 +103,8 @@ fn a_caller_that_reads_no_answers_costs_lond_a_bounded_memory() {
     let lond = both.other.lond();
     let key = both.network.key(CALLER);
     let mut deaf = SecureCaller::open(&key, both.other.address, CALLER, CALLED);
-    // 64 MiB of requests and nothing read: neither answers nor windows, so that it is the window that bounds them.
+    // 64 MiB of requests and nothing read: neither answers nor windows, so that it is the window
+    // that bounds them.
     let line = format!("echo:{}", "x".repeat(100_000));
     for _ in 0..640 {
         deaf.request(line.as_bytes());

@@ -1,4 +1,5 @@
-//! `lon stop` and `lon wait`; what the status says of what was stopped, of what went wrong before, and of a port that swallows.
+//! `lon stop` and `lon wait`; what the status says of what was stopped, of what went wrong before,
+//! and of a port that swallows.
 
 use crate::common::network::{Host, Network};
 use crate::common::pair::{CALLED, CALLER, Pair};

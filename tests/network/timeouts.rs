@@ -5,7 +5,8 @@ use crate::common::pair::Pair;
 use crate::common::wait::{self, Gate};
 use std::time::{Duration, Instant};
 
-/// A link whose lond does not answer `echo:slow` until the gate is opened, and everything behind it neither.
+/// A link whose lond does not answer `echo:slow` until the gate is opened, and everything behind it
+/// neither.
 fn slow_pair(request_timeout: &str) -> (Pair, Gate) {
     let pair = Pair::up_with(|host| {
         host.set("lonc", "request_timeout", request_timeout);

@@ -1,4 +1,5 @@
-//! TERM and INT sent to children themselves, by a person or by a service manager that ends every process at once.
+//! TERM and INT sent to children themselves, by a person or by a service manager that ends every
+//! process at once.
 
 use crate::common::fake_lond::Reply;
 use crate::common::handler;

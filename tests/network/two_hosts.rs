@@ -75,7 +75,8 @@ fn what_was_delayed_while_a_host_was_away_is_in_its_log_in_order() {
 fn lond_tells_lonc_when_a_host_that_was_away_connects() {
     let (network, one, other) = two();
     let _lond_one = one.lond();
-    // In the place of the other host, something that closes: the pauses between attempts grow to seconds.
+    // In the place of the other host, something that closes: the pauses between attempts grow to
+    // seconds.
     let closing = FakeLond::start(CALLED, CALLER, network.address(CALLED));
     closing.fail_at(Step::Init, Fault::Close);
     let _lonc_one = one.lonc();

@@ -1,4 +1,5 @@
-//! A process's view of its host's disk: it may die at any operation, and a sabotaged one leaves things out.
+//! A process's view of its host's disk: it may die at any operation, and a sabotaged one leaves
+//! things out.
 
 use crate::sabotage::Sabotage;
 use lonnet::base::disk::{Disk, FaultyDisk, Metadata};

@@ -1,7 +1,8 @@
-//! What was sent, run and answered, and the promises that must hold: every violation is found here or in `world`.
+//! What was sent, run and answered, and the promises that must hold: every violation is found here
+//! or in `world`.
 //!
-//! A message's *run* is *orphaned* when the child of `lond` that had it, or its machine, died before the answer was in
-//! the record: only then may the message run again on the secure wire.
+//! A message's *run* is *orphaned* when the child of `lond` that had it, or its machine, died
+//! before the answer was in the record: only then may the message run again on the secure wire.
 
 use crate::net::Time;
 use std::collections::HashSet;
@@ -37,7 +38,8 @@ pub struct Attempt {
     pub connection: u64,
     pub at: Time,
     pub acknowledged: Option<Time>,
-    /// It was answered `con_failed`. It may be on its way all the same, and then it has no place in the order.
+    /// It was answered `con_failed`. It may be on its way all the same, and then it has no place in
+    /// the order.
     pub refused: bool,
     /// The connection broke, and nobody heard what became of it.
     pub unheard: bool,
@@ -193,7 +195,8 @@ impl Ledger {
         id
     }
 
-    /// A message is run by a handler, or by `child` itself. `certain`: nothing has happened to the sender's disk.
+    /// A message is run by a handler, or by `child` itself. `certain`: nothing has happened to the
+    /// sender's disk.
     pub fn run(&mut self, id: usize, child: usize, host: usize, certain: bool) -> Checked {
         let message = &self.messages[id];
         if message.target != host {
@@ -230,8 +233,8 @@ impl Ledger {
         self.one_at_a_time(child, self.messages[id].handler)
     }
 
-    /// Of the critical messages that a child has given to a handler, all but one have their answers in the record: so no more
-    /// than one runs again when the child dies.
+    /// Of the critical messages that a child has given to a handler, all but one have their answers
+    /// in the record: so no more than one runs again when the child dies.
     fn one_at_a_time(&self, child: usize, handler: usize) -> Checked {
         let open = |message: &&Message| {
             let runs = message.handler == handler && message.runs.iter().any(|run| run.child == child);
@@ -250,7 +253,8 @@ impl Ledger {
             return Err(format!("message {id} was never sent"));
         };
         if message.given_up {
-            // The link ended before its handler came to it; what the handler does afterwards is its own affair.
+            // The link ended before its handler came to it; what the handler does afterwards is its
+            // own affair.
             return Ok(());
         }
         let later = self.messages.iter().enumerate().filter(|(_, other)| {
@@ -290,12 +294,14 @@ impl Ledger {
     pub fn forget_runs(&mut self, programs: &[usize]) {
         for message in self.messages.iter_mut().filter(|message| programs.contains(&message.program)) {
             message.runs.iter_mut().for_each(|run| run.forgotten = true);
-            // Nor is it known any more of those that were given up, and that a handler runs only later.
+            // Nor is it known any more of those that were given up, and that a handler runs only
+            // later.
             message.record_gone.extend(&message.recorded);
         }
     }
 
-    /// These senders' link speaks the other wire from now on: what the classic one has not answered may come again.
+    /// These senders' link speaks the other wire from now on: what the classic one has not answered
+    /// may come again.
     pub fn changes_wire(&mut self, programs: &[usize]) {
         for message in self.messages.iter_mut().filter(|message| programs.contains(&message.program)) {
             message.secure = false;
@@ -327,7 +333,8 @@ impl Ledger {
         self.messages[id].recorded.insert(child);
     }
 
-    /// A child of `lond` came to its end in order: what it ran is recorded, unless its disk was sick.
+    /// A child of `lond` came to its end in order: what it ran is recorded, unless its disk was
+    /// sick.
     pub fn ended_in_order(&self, child: usize) -> Checked {
         let missing = self.messages.iter().position(|message| {
             message.secure

@@ -265,7 +265,8 @@ impl World {
         Ok(came)
     }
 
-    /// The supervisor is gone, and with it the programs that are between two processes, or wait at the local socket.
+    /// The supervisor is gone, and with it the programs that are between two processes, or wait at
+    /// the local socket.
     pub fn lose_passage(&mut self, number: usize) {
         self.links[number].passage = None;
         let between = std::mem::take(&mut self.links[number].passing);

@@ -1,4 +1,5 @@
-//! What a link process of `lonc` has of the simulated world: its turn is the product's own, over this.
+//! What a link process of `lonc` has of the simulated world: its turn is the product's own, over
+//! this.
 //!
 //! A process that has died in the middle of a turn does nothing more that anybody could see.
 

@@ -1,6 +1,7 @@
 //! `lond` in the simulation: its children, and the handler that they ask.
 //!
-//! The handler is a program of its own: what it was given it may still run when the child that gave it is dead.
+//! The handler is a program of its own: what it was given it may still run when the child that gave
+//! it is dead.
 
 use crate::child::{Child, Said, SimLink, Wire};
 use crate::disk::Life;
@@ -286,7 +287,8 @@ impl World {
 }
 
 impl World {
-    /// The program behind a host's handler dies: of what it had some was done, and nothing is answered.
+    /// The program behind a host's handler dies: of what it had some was done, and nothing is
+    /// answered.
     pub fn handler_dies(&mut self, host: usize) -> Checked {
         for job in 0..self.jobs.len() {
             let it = &self.jobs[job];

@@ -1,10 +1,12 @@
-//! One deterministic simulation of a small network: two or three hosts, their links, listeners, handlers, spools and
-//! records, local programs, and everything that can go wrong with them, on a clock and a network of its own.
+//! One deterministic simulation of a small network: two or three hosts, their links, listeners,
+//! handlers, spools and records, local programs, and everything that can go wrong with them, on a
+//! clock and a network of its own.
 //!
-//! The turn of a link child of `lonc` is the real one, `lonc::turn`, over a virtual network; so are the cores: `Broker`,
-//! `Secure`, `Serve`, `Spool`, `Record`, `Keeper`. What else reactors and supervisors do with sockets is done here with
-//! virtual ones. Each seed is a network, its load and its faults; a seed that fails is printed with the command that runs it
-//! again, and becomes a named test below.
+//! The turn of a link child of `lonc` is the real one, `lonc::turn`, over a virtual network; so are
+//! the cores: `Broker`, `Secure`, `Serve`, `Spool`, `Record`, `Keeper`. What else reactors and
+//! supervisors do with sockets is done here with virtual ones. Each seed is a network, its load and
+//! its faults; a seed that fails is printed with the command that runs it again, and becomes a
+//! named test below.
 //!
 //!     LONNET_SIM_SEEDS=100000 cargo test --test sim     as many seeds as wanted; `scripts/soak sim SEEDS`
 //!     LONNET_SIM_SEED=42 cargo test --test sim one_seed -- --nocapture     one, with what happened in it

@@ -1,7 +1,9 @@
-//! The virtual network: connections that are slow, break at any byte, or swallow what they are given.
+//! The virtual network: connections that are slow, break at any byte, or swallow what they are
+//! given.
 //!
-//! Owns the bytes on their way and those that arrived and were not read. It tells nobody: who drives the simulation
-//! delivers what is due. Bytes of one direction stay in order, those of different connections don't.
+//! Owns the bytes on their way and those that arrived and were not read. It tells nobody: who
+//! drives the simulation delivers what is due. Bytes of one direction stay in order, those of
+//! different connections don't.
 
 use crate::wiretap::Wiretap;
 use std::collections::VecDeque;

@@ -34,7 +34,8 @@ pub struct Program {
     end_told: bool,
     /// It is connected, and between two processes.
     handed: bool,
-    /// Its process was told to end for good then, and owed it so many answers beside those that it may go without.
+    /// Its process was told to end for good then, and owed it so many answers beside those that it
+    /// may go without.
     owed: Option<(Time, usize)>,
     /// Answers that it had before their time ([`Sabotage::AcknowledgedEarly`]).
     early: usize,
@@ -164,7 +165,8 @@ impl World {
         }
     }
 
-    /// What is refused has no place in the order from when that is said, whether or not the program lives to read it.
+    /// What is refused has no place in the order from when that is said, whether or not the program
+    /// lives to read it.
     fn note_refusals(&mut self, program: usize, unwritten: &[u8]) {
         let it = &self.programs[program];
         if !self.ledger.may_be_refused.contains(&program) {
@@ -214,7 +216,8 @@ impl World {
         Ok(())
     }
 
-    /// The connection is gone; what was not answered has an unknown fate. What has a key is asked again.
+    /// The connection is gone; what was not answered has an unknown fate. What has a key is asked
+    /// again.
     pub fn disconnect(&mut self, program: usize) {
         let it = &mut self.programs[program];
         it.client = None;
@@ -293,7 +296,8 @@ impl World {
         self.link_step(number, client.map_or(LinkInput::Turn, LinkInput::Program))
     }
 
-    /// It writes at the very moment when its process is told to end: whatever is whole then is answered still.
+    /// It writes at the very moment when its process is told to end: whatever is whole then is
+    /// answered still.
     pub fn writes_at_drain(&mut self, program: usize) {
         if self.random.bool()
             && !self.programs[program].shut

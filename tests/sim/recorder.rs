@@ -1,4 +1,5 @@
-//! The record that a child of `lond` has in the simulation: the real one on its host's disk, and what was asked of it.
+//! The record that a child of `lond` has in the simulation: the real one on its host's disk, and
+//! what was asked of it.
 
 use crate::child::{Guard, Locks};
 use crate::disk::SimDisk;

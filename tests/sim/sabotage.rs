@@ -1,10 +1,13 @@
-//! Deliberate faults, each of which the simulation must catch: it would be of no use if it could not fail.
+//! Deliberate faults, each of which the simulation must catch: it would be of no use if it could
+//! not fail.
 //!
-//! What a person could break with one line in the product is done here at its edges: what its cores ask the disk for, the
-//! frames that they exchange, the steps that their reactors and supervisors take. So the product has no switch for it.
+//! What a person could break with one line in the product is done here at its edges: what its cores
+//! ask the disk for, the frames that they exchange, the steps that their reactors and supervisors
+//! take. So the product has no switch for it.
 //!
-//! Not here, because no network shows it: a key file that others may read. What crosses the wire is the same, whoever has
-//! read it, and here there are no keys at all. `a_key_that_others_may_read_is_refused` in `src/wire/secure/key.rs` sees to it.
+//! Not here, because no network shows it: a key file that others may read. What crosses the wire is
+//! the same, whoever has read it, and here there are no keys at all.
+//! `a_key_that_others_may_read_is_refused` in `src/wire/secure/key.rs` sees to it.
 
 /// What is done wrong on purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

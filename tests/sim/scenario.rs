@@ -9,10 +9,10 @@ pub const MILLI: Time = 1_000;
 
 /// When the last fault ends.
 pub const FAULTS_END: Time = 30 * SECOND;
-/// How long after that every link is up, every request answered and every spool empty: the longest pause before a
-/// redial (60 s), the time in which a silent link is found (twice `request_timeout` on the classic wire, 16 s),
-/// connecting and opening (5 s each), the drain timeout and the [`PATIENCE`] with a record (2 s + 5 s), and 17 s to carry
-/// out what waited.
+/// How long after that every link is up, every request answered and every spool empty: the longest
+/// pause before a redial (60 s), the time in which a silent link is found (twice `request_timeout`
+/// on the classic wire, 16 s), connecting and opening (5 s each), the drain timeout and the
+/// [`PATIENCE`] with a record (2 s + 5 s), and 17 s to carry out what waited.
 pub const SETTLED_WITHIN: Time = 110 * SECOND;
 
 pub const REQUEST_TIMEOUT: Time = 8 * SECOND;
@@ -68,7 +68,8 @@ pub enum Trouble {
     WipeSpool(usize),
     /// An operator removes what the host has recorded of its callers' messages.
     WipeRecord(usize),
-    /// For so long whoever is at one end of this link's connections is not who the other end thinks; `true`: the called end.
+    /// For so long whoever is at one end of this link's connections is not who the other end
+    /// thinks; `true`: the called end.
     Mistaken(usize, bool, Time),
 }
 
@@ -77,7 +78,8 @@ pub enum Trouble {
 pub enum Weather {
     /// Nothing at all: then nothing may be lost, late or refused.
     Calm,
-    /// Restarts and reloads in order, under load: then nothing may be lost or refused either on the secure wire.
+    /// Restarts and reloads in order, under load: then nothing may be lost or refused either on the
+    /// secure wire.
     Gentle,
     /// Anything.
     Rough,
@@ -109,7 +111,8 @@ pub struct Scenario {
     pub slow_percent: u32,
     /// Requests that a handler is given ahead of its answers.
     pub handler_depth: usize,
-    /// Connections that a child has to a handler for what needs no order: requests that it runs at a time.
+    /// Connections that a child has to a handler for what needs no order: requests that it runs at
+    /// a time.
     pub handler_places: usize,
     pub long_percent: u32,
     /// Of the short requests so many have long answers.
@@ -220,8 +223,8 @@ impl Scenario {
         }
     }
 
-    /// Whether every message that waits or is answered stays known: no process dies in the middle of something, and no
-    /// disk fails.
+    /// Whether every message that waits or is answered stays known: no process dies in the middle
+    /// of something, and no disk fails.
     pub fn keeps_all(&self) -> bool {
         self.troubles.iter().all(|(_, trouble)| match trouble {
             Trouble::KillLink(_, fuse) => fuse.is_none(),

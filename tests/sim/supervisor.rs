@@ -1,5 +1,6 @@
-//! `lonc`'s supervisor in the simulation: the real table of children, the real passage of their programs, and what the
-//! supervisor does with them: starting, replacing at HUP and reload, killing what does not end, dying.
+//! `lonc`'s supervisor in the simulation: the real table of children, the real passage of their
+//! programs, and what the supervisor does with them: starting, replacing at HUP and reload, killing
+//! what does not end, dying.
 //!
 //! A child that was started waits for the lock of the one before it, as in `lonc::entry`.
 
@@ -89,7 +90,8 @@ impl World {
         }
     }
 
-    /// A link's process is no more: its supervisor reaps it, and one that waited for its lock begins.
+    /// A link's process is no more: its supervisor reaps it, and one that waited for its lock
+    /// begins.
     pub fn exited(&mut self, link: usize, pid: u32) -> Checked {
         let host = self.links[link].host;
         let known = self.hosts[host].supervisor.as_ref().and_then(|it| it.table.key_of(pid)) == Some(&link);
@@ -127,8 +129,8 @@ impl World {
         self.tell(self.links[link].host, link, Told::Drain { deadline })
     }
 
-    /// The supervisor is killed: its children see the end of their control sockets, and programs that were between two
-    /// children are closed.
+    /// The supervisor is killed: its children see the end of their control sockets, and programs
+    /// that were between two children are closed.
     pub fn kill_supervisor(&mut self, host: usize) -> Checked {
         if self.hosts[host].supervisor.take().is_none() {
             return Ok(());

@@ -1,7 +1,8 @@
 //! Limits in time, and what must be so at the end.
 //!
-//! A silent link is given up in time, at both ends; a person's wish is heeded; dials come neither too late nor too often;
-//! at rest everything has arrived or was set aside, and nothing is left lying.
+//! A silent link is given up in time, at both ends; a person's wish is heeded; dials come neither
+//! too late nor too often; at rest everything has arrived or was set aside, and nothing is left
+//! lying.
 
 use crate::ledger::{Checked, Manner};
 use crate::link::LinkInput;
@@ -41,7 +42,8 @@ impl World {
     /// A link process's state, after each step of it.
     pub fn note_state(&mut self, number: usize, status: &PeerStatus) -> Checked {
         let now = self.now;
-        // The peer may have left in order: that is no failure, and trouble with the spool is none of the link's.
+        // The peer may have left in order: that is no failure, and trouble with the spool is none
+        // of the link's.
         let of_the_spool = status
             .last_error
             .as_ref()
@@ -57,7 +59,8 @@ impl World {
             }
             (Some(LinkState::Up), LinkState::Down) if !failed => {
                 watch.dial_by = Some(now + FIRST_PAUSE.0);
-                // If it was a good link, the pauses begin anew; what was replayed over it is not in its status.
+                // If it was a good link, the pauses begin anew; what was replayed over it is not in
+                // its status.
                 watch.failures = 0;
             }
             // It left and was dialled between two looks.

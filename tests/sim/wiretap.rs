@@ -1,11 +1,12 @@
-//! What passes on a secure connection, frame by frame, seen by neither end: the rules of the wire are checked here, and a
-//! sabotage changes it here.
+//! What passes on a secure connection, frame by frame, seen by neither end: the rules of the wire
+//! are checked here, and a sabotage changes it here.
 //!
-//! Checked: windows are kept and given back, no more and no less; ids begin once and are answered once; a sequence
-//! of an epoch names one message for ever; what was called settled is never sent again; GOAWAY names the last request that
-//! is taken, neither one before it nor one behind it.
+//! Checked: windows are kept and given back, no more and no less; ids begin once and are answered
+//! once; a sequence of an epoch names one message for ever; what was called settled is never sent
+//! again; GOAWAY names the last request that is taken, neither one before it nor one behind it.
 //!
-//! Some connections are not what they should be ([`Mistaken`]); what that changes of a HELLO is changed here as well.
+//! Some connections are not what they should be ([`Mistaken`]); what that changes of a HELLO is
+//! changed here as well.
 
 use crate::ledger::Checked;
 use crate::net::End;
@@ -78,11 +79,12 @@ impl Names {
     }
 }
 
-/// Who is at an end of a connection instead of the host that the other end thinks of. The keys would tell; but whoever has
-/// the key of one host must not be taken for another either.
+/// Who is at an end of a connection instead of the host that the other end thinks of. The keys
+/// would tell; but whoever has the key of one host must not be taken for another either.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mistaken {
-    /// The address led to a host that says its own name and takes whoever calls. This one was called.
+    /// The address led to a host that says its own name and takes whoever calls. This one was
+    /// called.
     Called(usize),
     /// The caller has its own key and says that it is this host.
     Caller(usize),
@@ -146,17 +148,19 @@ impl Wiretap {
             && from == End::Caller
             && let Some(hello) = hello
         {
-            // Whoever does not look at the window sends as if it were as large as can be; nobody has said so.
+            // Whoever does not look at the window sends as if it were as large as can be; nobody
+            // has said so.
             let boundless = u32::MAX / 2;
             let header = [WINDOW, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0];
             frames.insert(hello + 1, [&header[..], &boundless.to_be_bytes()].concat());
         }
-        // A frame's first bytes may arrive before its last ones were written, but for one that is to be changed.
+        // A frame's first bytes may arrive before its last ones were written, but for one that is
+        // to be changed.
         Ok(if apart { frames.concat() } else { bytes.to_vec() })
     }
 
-    /// Has a HELLO say what it would between hosts that take each other for somebody else. A host that does not look at it
-    /// is made to read what it expects.
+    /// Has a HELLO say what it would between hosts that take each other for somebody else. A host
+    /// that does not look at it is made to read what it expects.
     fn mistake(&self, frames: &mut [Vec<u8>], from: End, sabotage: Sabotage) {
         let (name, value) = match (self.mistaken, from) {
             (Some(Mistaken::Called(_)), End::Caller) => ("to", self.called),
@@ -270,8 +274,8 @@ impl Wiretap {
         Ok(())
     }
 
-    /// At rest: each side has got back what it spent, but for a portion; and all of it when what came last was longer than
-    /// that.
+    /// At rest: each side has got back what it spent, but for a portion; and all of it when what
+    /// came last was longer than that.
     pub fn at_rest(&self) -> Checked {
         let portion = if self.flushed { 0 } else { PORTION };
         for (spent, credited) in self.spent.iter().zip(self.credited) {

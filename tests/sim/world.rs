@@ -1,7 +1,7 @@
 //! The simulated network: hosts, their processes, and the clock that moves from event to event.
 //!
-//! Everything that is random comes from the seed. After every event the bounds are checked; promises about messages
-//! are checked by the ledger as things happen.
+//! Everything that is random comes from the seed. After every event the bounds are checked;
+//! promises about messages are checked by the ledger as things happen.
 
 use crate::child::{Child, Locks};
 use crate::disk::{Life, SimDisk};
@@ -102,7 +102,8 @@ pub struct World {
     files: VecDeque<(usize, usize)>,
     /// What was called settled when an answer was recorded: caller, called, epoch.
     pub settled: HashMap<(usize, usize, String), u64>,
-    /// At rest each link carries one more message, longer than what its ends keep back of a window: by its connection.
+    /// At rest each link carries one more message, longer than what its ends keep back of a window:
+    /// by its connection.
     pub last_words: Vec<(usize, usize)>,
     /// Nothing happens in the scenario that lets a settled message come back.
     pub certain: bool,
@@ -249,7 +250,8 @@ impl World {
         for (link, (_, target, secure)) in self.scenario.links.clone().into_iter().enumerate() {
             let mut at = 0;
             for place in 0..self.scenario.files_per_link {
-                // What a process, a machine or a disk does between the sync and the removal makes it come twice.
+                // What a process, a machine or a disk does between the sync and the removal makes
+                // it come twice.
                 let secure = secure && self.certain;
                 let program = FILES + link;
                 let (kind, manner, padding) = (Kind::Critical, Manner::Done, self.random.usize(..60));
@@ -347,7 +349,8 @@ impl World {
             self.now = self.now.max(time);
             if event == Event::Check {
                 match self.unsettled() {
-                    // Where a connection takes a few bytes at a time, such a message would be overdue.
+                    // Where a connection takes a few bytes at a time, such a message would be
+                    // overdue.
                     None if self.last_words.is_empty() && self.scenario.capacity >= PORTION as usize => {
                         self.say_last_words();
                         self.at(self.now + SECOND, Event::Check);

@@ -114,8 +114,8 @@ fn a_child_has_nothing_of_its_parents() {
     world.child_of("msul3");
     let answer = world.ask("msul1", "files").unwrap();
     let files: Vec<&str> = answer.split('|').map(|line| line.split_once(' ').unwrap().1).collect();
-    // Three standard descriptors, the log, its listener, its control socket, the two ends of its peer's passage; its own
-    // poll (which has an epoll), the folder being read and this connection.
+    // Three standard descriptors, the log, its listener, its control socket, the two ends of its
+    // peer's passage; its own poll (which has an epoll), the folder being read and this connection.
     assert!(files.iter().filter(|file| file.starts_with("socket:")).count() == 5, "{answer}");
     assert!(!answer.contains("lonc.pid") && !answer.contains("inotify"), "{answer}");
     assert_eq!(files.iter().filter(|file| file.contains("eventpoll")).count(), 1, "{answer}");
@@ -433,7 +433,8 @@ fn with_nothing_to_do_it_sleeps() {
         ["msul1", "msul2", "msul3"].iter().all(|p| world.status_of(p)["state"] == "up")
     });
     let woken = || status_field(pid, "voluntary_ctxt_switches");
-    // It has gone to sleep for good once it was not woken for a while; a supervisor that polls never does.
+    // It has gone to sleep for good once it was not woken for a while; a supervisor that polls
+    // never does.
     let (mut last, mut since) = (woken(), Instant::now());
     world.wait("it sleeps", || {
         let now = woken();
@@ -517,7 +518,8 @@ fn it_has_the_groups_of_its_user() {
 
 fn the_background_is_entered_when_ready() {
     let world = world();
-    // The status socket's place is taken by a folder: found only once the program is in the background.
+    // The status socket's place is taken by a folder: found only once the program is in the
+    // background.
     std::fs::create_dir_all(world.path("run/lonc.sock")).unwrap();
     let failed = world.run(&[]);
     assert_eq!(failed.status.code(), Some(1));

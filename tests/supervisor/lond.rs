@@ -1,4 +1,5 @@
-//! `lond`'s supervisor. Each test has addresses of its own in 127.0.0.0/8: this host's, and one each caller.
+//! `lond`'s supervisor. Each test has addresses of its own in 127.0.0.0/8: this host's, and one
+//! each caller.
 
 use crate::world::{PATIENCE, World, children_of, is_alive, open_files_of, status_field, title_of};
 use crate::{ROLE, Test};
@@ -234,7 +235,8 @@ fn beyond_max_opening() {
     let mut third = called.call(4);
     assert_eq!(hello(&mut third).0, "h4");
     assert_eq!(rest(&first.remove(0)), "");
-    // When each has one, and none had its time, the newest is closed at once. On a busy machine a second may go by.
+    // When each has one, and none had its time, the newest is closed at once. On a busy machine a
+    // second may go by.
     drop((first, other, third));
     for _ in 0..20 {
         called.world.wait("all have left", || children_of(called.world.pid()).is_empty());

@@ -107,7 +107,8 @@ fn a_thousand_connections() {
         slowest = slowest.max(slowest_of(&mut link, 1));
         assert!(children_of(called.world.pid()).len() <= 9, "eight strangers and the link");
     }
-    // Two processors are shared with other tests: what must not be is that the link waits for the crowd.
+    // Two processors are shared with other tests: what must not be is that the link waits for the
+    // crowd.
     assert!(slowest < quiet + Duration::from_millis(500), "{slowest:?}, {quiet:?} when it was quiet");
     called.world.wait("all but eight are closed at once", || {
         crowd.iter_mut().for_each(|stream| stream.set_nonblocking(true).unwrap());

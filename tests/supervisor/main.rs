@@ -1,9 +1,9 @@
 //! Both supervisors as processes, with children of the tests' own.
 //!
-//! A supervisor forks and must have one thread, so it cannot run inside a test. This program has no harness: it
-//! starts itself again in a *role* (the variable [`ROLE`]), as `lonc` or `lond` with the children in `roles`. With no
-//! role it runs the tests, a few at a time, and says of them what libtest would say; an argument that is no option selects
-//! those whose names contain it.
+//! A supervisor forks and must have one thread, so it cannot run inside a test. This program has no
+//! harness: it starts itself again in a *role* (the variable [`ROLE`]), as `lonc` or `lond` with
+//! the children in `roles`. With no role it runs the tests, a few at a time, and says of them what
+//! libtest would say; an argument that is no option selects those whose names contain it.
 
 #![allow(clippy::unwrap_used, reason = "a test program: what fails, fails the test")]
 

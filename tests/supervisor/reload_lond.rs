@@ -1,4 +1,5 @@
-//! `reload` asked of `lond`: links that the new configuration does not let stay end, the others learn nothing.
+//! `reload` asked of `lond`: links that the new configuration does not let stay end, the others
+//! learn nothing.
 
 use crate::Test;
 use crate::lond::{Called, free_port, hello, pin, rest, settings};
@@ -132,8 +133,9 @@ fn a_reload_moves_listening_sockets() {
     assert!(TcpStream::connect(old).is_err());
     let (_newer, _) = called.open_secure(3);
     assert!(is_alive(pid), "a link outlives the socket that it came through");
-    // Every address of the port, and back: one must go before the other can come. Another test may have the port on an
-    // address of its own just then; the reload says so and changes nothing, and the next port is tried.
+    // Every address of the port, and back: one must go before the other can come. Another test may
+    // have the port on an address of its own just then; the reload says so and changes nothing, and
+    // the next port is tried.
     let mut answer = String::new();
     for _ in 0..5 {
         let all = format!("0.0.0.0:{}", called.address.port());

@@ -1,4 +1,5 @@
-//! What a process of the test program is when it is not the tests: a supervisor with simple children.
+//! What a process of the test program is when it is not the tests: a supervisor with simple
+//! children.
 
 use clap::Parser;
 use jiff::Timestamp;
@@ -185,9 +186,10 @@ fn open_files() -> String {
     links.collect::<Vec<_>>().join("\n")
 }
 
-/// A link child of `lond`: its caller says as whom it opens, and with which pin on the secure wire (`h2`, or
-/// `h2 sha256:...`), or that it is to be turned away (`refuse <why>`). `ping` is answered; after `stay` it does not end when
-/// it is told to; `spoke` has it tell that its caller has said something.
+/// A link child of `lond`: its caller says as whom it opens, and with which pin on the secure wire
+/// (`h2`, or `h2 sha256:...`), or that it is to be turned away (`refuse <why>`). `ping` is
+/// answered; after `stay` it does not end when it is told to; `spoke` has it tell that its caller
+/// has said something.
 fn serve(seed: ServeSeed) -> ! {
     let name = seed.caller.as_ref().map_or("?".to_owned(), ToString::to_string);
     title::set(&format!("{name} serving"));

@@ -1,4 +1,5 @@
-//! HUP with a program that cannot start: the one that serves goes on. Tried for a real second, as for everybody.
+//! HUP with a program that cannot start: the one that serves goes on. Tried for a real second, as
+//! for everybody.
 
 use crate::lonc::{HOSTS, LONC, world};
 use crate::lond::Called;
@@ -38,8 +39,8 @@ fn as_another(role: &str) -> String {
     format!("{ROLE}='{role}' exec '{}' \"$@\"", std::env::current_exe().unwrap().display())
 }
 
-/// Sends HUP and waits for the error that says `why`, the `number`th of its kind. The same children as `before` serve
-/// then, and the status says why, too.
+/// Sends HUP and waits for the error that says `why`, the `number`th of its kind. The same children
+/// as `before` serve then, and the status says why, too.
 fn refused(world: &World, number: usize, before: &[u32], why: &str) {
     world.signal(Signal::SIGHUP);
     let said = |log: &str| log.lines().filter(|line| line.contains(" ERROR restart: ")).count();

@@ -30,7 +30,8 @@ pub struct World {
 }
 
 impl World {
-    /// A world for `role` with `id` and these `hosts`, `id` among them, and further lines of configuration.
+    /// A world for `role` with `id` and these `hosts`, `id` among them, and further lines of
+    /// configuration.
     pub fn new(role: &'static str, hosts: &str, more: &str) -> World {
         let world = World {
             folder: tempfile::tempdir().unwrap(),
@@ -50,8 +51,8 @@ impl World {
         self.plays = role;
     }
 
-    /// Has the program be started by way of a link that [`World::install`] switches, and be tried for as long as it is
-    /// for everybody.
+    /// Has the program be started by way of a link that [`World::install`] switches, and be tried
+    /// for as long as it is for everybody.
     pub fn through_a_link(&mut self) {
         (self.program, self.trial_life) = (self.path("program"), None);
         self.install(&std::env::current_exe().unwrap());
@@ -67,8 +68,8 @@ impl World {
     /// Has the link lead to a script.
     pub fn install_script(&self, script: &str) {
         let file = self.path(&format!("script-{}", fastrand::u64(..)));
-        // Written by another process: one that is forked from this one meanwhile would hold it open for writing, and
-        // such a file cannot be executed.
+        // Written by another process: one that is forked from this one meanwhile would hold it open
+        // for writing, and such a file cannot be executed.
         let mut writing = Command::new("sh");
         writing.arg("-c").arg("printf '#!/bin/sh\n%s\n' \"$2\" > \"$1\" && chmod 755 \"$1\"");
         let written = writing.arg("sh").args([file.as_os_str(), script.as_ref()]).status().unwrap();
@@ -224,8 +225,8 @@ impl Drop for World {
     }
 }
 
-/// Starts a program and waits for its end, and for the end of what it says: what it leaves in the background must not
-/// hold that open.
+/// Starts a program and waits for its end, and for the end of what it says: what it leaves in the
+/// background must not hold that open.
 pub fn output_of(mut command: Command) -> Output {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let deadline = Instant::now() + PATIENCE;

@@ -1,6 +1,8 @@
-//! The story in which a call of `lon critical` fails, while no broker runs that could keep the message.
+//! The story in which a call of `lon critical` fails, while no broker runs that could keep the
+//! message.
 //!
-//! What it says it has kept must arrive, once, when both programs run; where it could not keep it, it says why.
+//! What it says it has kept must arrive, once, when both programs run; where it could not keep it,
+//! it says why.
 
 use crate::common::pair::CALLED;
 use crate::common::secure_pair::TwoHosts;
@@ -20,7 +22,8 @@ const NOT_KEPT: i32 = 5;
 /// And so when it did not come to that.
 const OUR_ERROR: i32 = 1;
 
-/// Tells the story with a fault or with none: one message that may fail to be kept, and one after it that must not.
+/// Tells the story with a fault or with none: one message that may fail to be kept, and one after
+/// it that must not.
 pub fn tell(fault: Option<&Fault>) -> Outcome {
     let hosts = TwoHosts::new();
     let control = Control::new(hosts.network.dir().join("shim"), fault);

@@ -1,13 +1,15 @@
-//! Failing system calls: each call that `lonc`, `lond` and `lon` make while a story is told fails once, in turn, with each
-//! of the errors that it can have.
+//! Failing system calls: each call that `lonc`, `lond` and `lon` make while a story is told fails
+//! once, in turn, with each of the errors that it can have.
 //!
-//! A story without a fault counts the calls; then each fault has a story of its own, in a folder and at addresses of its
-//! own. Here it is a sample: each error of each call once, at one of its times. `scripts/soak syscalls` does each of them at
-//! each of its times, or the one that is named ([`WHICH`]).
+//! A story without a fault counts the calls; then each fault has a story of its own, in a folder
+//! and at addresses of its own. Here it is a sample: each error of each call once, at one of its
+//! times. `scripts/soak syscalls` does each of them at each of its times, or the one that is named
+//! ([`WHICH`]).
 //!
-//! The calls fail in a library that is preloaded (`shim.c`), and not in a tracer: one that counts processes together, so
-//! that what fails once does not fail again in the child that follows; that can give short counts; and that needs no
-//! permission. It is compiled here, by the compiler that Rust needs for linking.
+//! The calls fail in a library that is preloaded (`shim.c`), and not in a tracer: one that counts
+//! processes together, so that what fails once does not fail again in the child that follows; that
+//! can give short counts; and that needs no permission. It is compiled here, by the compiler that
+//! Rust needs for linking.
 
 #[path = "../common/mod.rs"]
 #[expect(dead_code, reason = "tests/network uses all of it, and is where what nobody uses is found")]
@@ -29,7 +31,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-/// What `scripts/soak` sets: `all`; `all <n>`, each nth of all; or a fault's name. A sample where it is not set.
+/// What `scripts/soak` sets: `all`; `all <n>`, each nth of all; or a fault's name. A sample where
+/// it is not set.
 const WHICH: &str = "LONNET_SYSCALLS";
 /// Stories that are told at a time; they wait for processes most of the time.
 const AT_A_TIME: usize = 8;

@@ -118,7 +118,8 @@ impl Fault {
         CALLS[self.call].name
     }
 
-    /// The error's text, as a log line has it; none where the call is to be made again, or goes on, without a word.
+    /// The error's text, as a log line has it; none where the call is to be made again, or goes on,
+    /// without a word.
     pub fn words(&self) -> Option<String> {
         let later = self.error == libc::EAGAIN && !matches!(self.call(), "fork" | "thread");
         if later || matches!(self.error, SHORT | libc::EINTR) {
@@ -161,8 +162,8 @@ pub fn every(tested: Tested, seen: &Seen) -> Vec<Fault> {
     at(tested, seen, |_, _, _, count| (1..=count).collect())
 }
 
-/// Some of them: each error of each call once, at the first, the second, a middle or the last time, in turns; of the calls
-/// with which children keep messages, at several.
+/// Some of them: each error of each call once, at the first, the second, a middle or the last time,
+/// in turns; of the calls with which children keep messages, at several.
 pub fn sample(tested: Tested, seen: &Seen) -> Vec<Fault> {
     at(tested, seen, |turn, role, call, count| {
         if role == CHILD && KEEPING.contains(&call) {
@@ -192,7 +193,8 @@ pub fn counts(seen: &Seen) -> String {
     (0..ROLES.len()).filter_map(of_role).collect::<Vec<_>>().join("; ")
 }
 
-/// The faults at those of the `count` times that `times` gives for a turn, a role, a call and the count.
+/// The faults at those of the `count` times that `times` gives for a turn, a role, a call and the
+/// count.
 fn at(
     tested: Tested,
     seen: &Seen,

@@ -1,4 +1,5 @@
-//! Failures of which no line of the log is expected, each for its reason. Every other one is to be named there.
+//! Failures of which no line of the log is expected, each for its reason. Every other one is to be
+//! named there.
 
 use crate::plan::{CHILD, Fault, Tested};
 

@@ -1,10 +1,13 @@
-//! The story in which one call fails: two whole hosts, from their start over an outage, a reload and a HUP to their end.
+//! The story in which one call fails: two whole hosts, from their start over an outage, a reload
+//! and a HUP to their end.
 //!
-//! What is done once is tolerant: a call that fails may cost an answer, a connection, a child, a HUP. What must hold
-//! all the same is checked, and everything has a bound:
-//! - at the start the program serves, or says what failed and exits with 1, and a second start serves;
+//! What is done once is tolerant: a call that fails may cost an answer, a connection, a child, a
+//! HUP. What must hold all the same is checked, and everything has a bound:
+//! - at the start the program serves, or says what failed and exits with 1, and a second start
+//!   serves;
 //! - the supervisor lives to its end and exits with 0 when told to stop; no process panics;
-//! - the link comes up, the spool drains, a plain request is answered, all without help from outside;
+//! - the link comes up, the spool drains, a plain request is answered, all without help from
+//!   outside;
 //! - every message that was acknowledged arrives, in order, and once;
 //! - what fails is said in the log, by its system's words.
 
@@ -33,7 +36,8 @@ const PLAIN: &str = "do:plain";
 const DROPPED: &str = "do:dropped";
 /// How often a condition is looked at.
 const PAUSE: Duration = Duration::from_millis(30);
-/// How long a HUP may take to be seen before it is sent again: it may have failed, and the old program gone on.
+/// How long a HUP may take to be seen before it is sent again: it may have failed, and the old
+/// program gone on.
 const HUP_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How a story ended.
@@ -166,7 +170,8 @@ impl Teller<'_> {
                     .attach(command.env("TZ", "UTC").env("TZDIR", self.hosts.network.dir().join("zones")));
             }
             let socket = host.dir.join(format!("run/{name}.sock"));
-            // The admin socket is there before the address is listened on, without which `lond` does not start.
+            // The admin socket is there before the address is listened on, without which `lond`
+            // does not start.
             let listens = |program: Tested| program != Tested::Lond || process::listens(host.address);
             let serves = |_: &Program| listens(program) && Local::try_connect(&socket).is_ok();
             match Program::try_start(&mut command, name, errors.clone(), host.pid_file(name), serves) {
@@ -233,7 +238,8 @@ impl Teller<'_> {
         self.until("the children to be others", || others(&before, &children(program)));
     }
 
-    /// HUP, until the children are others: one that fails leaves the old program, which says so, and the next one works.
+    /// HUP, until the children are others: one that fails leaves the old program, which says so,
+    /// and the next one works.
     fn hang_up(&self, program: &Program) {
         let before = children(program);
         for _ in 0..3 {
@@ -334,7 +340,8 @@ impl Sender {
             match open.try_ask(&request).as_deref() {
                 Ok("ok" | "con_delayed") => self.acknowledged.push(number),
                 Ok("con_failed") => {}
-                // The connection between lond and the handler broke: an answer, and not one that the message is kept.
+                // The connection between lond and the handler broke: an answer, and not one that
+                // the message is kept.
                 Ok(error) if error.starts_with("error:do: ") => {}
                 Ok(other) => self.problems.push(format!("{request} was answered {other:?}")),
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {

@@ -1,16 +1,18 @@
 //! A disk in memory that fails, tears and forgets, for tests and simulations.
 //!
-//! It keeps two states: what a program sees, and what would be found after the machine died. Between them lie
-//! the steps that were not synced, and at a crash any part of them may have reached the disk ([`Keep`]): writes
-//! by blocks of [`BLOCK`] bytes, names one change at a time (a rename is one change, as on every journalling
-//! file system).
+//! It keeps two states: what a program sees, and what would be found after the machine died.
+//! Between them lie the steps that were not synced, and at a crash any part of them may have
+//! reached the disk ([`Keep`]): writes by blocks of [`BLOCK`] bytes, names one change at a time (a
+//! rename is one change, as on every journalling file system).
 //!
-//! Every call of a [`Disk`] method is one operation with a number, and a [`Fault`] is planned for a number. The
-//! model is unkind where real systems are: after a failed [`Disk::sync_data`] what was not durable stays
-//! visible, and a later sync that succeeds does not make it durable (the pages were marked clean). A failed
-//! [`Disk::sync_dir`] may be tried again: names go through a journal, which does not forget.
+//! Every call of a [`Disk`] method is one operation with a number, and a [`Fault`] is planned for a
+//! number. The model is unkind where real systems are: after a failed [`Disk::sync_data`] what was
+//! not durable stays visible, and a later sync that succeeds does not make it durable (the pages
+//! were marked clean). A failed [`Disk::sync_dir`] may be tried again: names go through a journal,
+//! which does not forget.
 //!
-//! Clones share one disk. Nothing here reads a clock or a random source: what is random comes from seeds.
+//! Clones share one disk. Nothing here reads a clock or a random source: what is random comes from
+//! seeds.
 
 // It plays a disk in tests: what it indexes it has put there itself.
 #![allow(clippy::indexing_slicing)]
@@ -34,7 +36,8 @@ pub const BLOCK: usize = 512;
 pub enum Fault {
     /// It fails with this error number and does nothing.
     Fail(i32),
-    /// It is a write: this many bytes are written, then it fails with this error number. Else as [`Fault::Fail`].
+    /// It is a write: this many bytes are written, then it fails with this error number. Else as
+    /// [`Fault::Fail`].
     Partial(usize, i32),
     /// Every operation that changes something fails with this error number from here on, until
     /// [`FaultyDisk::heal`].
@@ -43,7 +46,8 @@ pub enum Fault {
     CrashBefore,
     /// The machine dies after it.
     CrashAfter,
-    /// It is a write: this many bytes are written, then the machine dies. Else as [`Fault::CrashAfter`].
+    /// It is a write: this many bytes are written, then the machine dies. Else as
+    /// [`Fault::CrashAfter`].
     Torn(usize),
 }
 
@@ -102,12 +106,14 @@ impl FaultyDisk {
         self.lock().faults.insert(operation, fault);
     }
 
-    /// Each call of this method on this path fails with this error number, until [`FaultyDisk::heal`].
+    /// Each call of this method on this path fails with this error number, until
+    /// [`FaultyDisk::heal`].
     pub fn refuse(&self, method: &'static str, path: &Path, errno: i32) {
         self.lock().refused.insert((method, path.to_owned()), errno);
     }
 
-    /// Forgets what is planned, and lets everything succeed again that [`Fault::FailFrom`] made fail.
+    /// Forgets what is planned, and lets everything succeed again that [`Fault::FailFrom`] made
+    /// fail.
     pub fn heal(&self) {
         let mut state = self.lock();
         state.faults.clear();
@@ -130,7 +136,8 @@ impl FaultyDisk {
         self.lock().restart(keep);
     }
 
-    /// A disk in the same state that goes its own way; its operations are counted anew and nothing is planned.
+    /// A disk in the same state that goes its own way; its operations are counted anew and nothing
+    /// is planned.
     pub fn fork(&self) -> FaultyDisk {
         let state = self.lock();
         let fork = State {

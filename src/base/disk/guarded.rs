@@ -1,12 +1,14 @@
 //! A disk that is used under the lock of one folder, and not without it.
 //!
-//! Where the lock cannot be had (no descriptors, a folder that cannot be made) every step that begins with a path fails with
-//! that cause, and the next one tries to have it again. So who keeps files there refuses, and goes on when the lock is to be
-//! had; another process that has the folder meanwhile is never met, and is named.
+//! Where the lock cannot be had (no descriptors, a folder that cannot be made) every step that
+//! begins with a path fails with that cause, and the next one tries to have it again. So who keeps
+//! files there refuses, and goes on when the lock is to be had; another process that has the folder
+//! meanwhile is never met, and is named.
 //!
-//! A lock keeps nobody away once its file was removed. Then it is taken anew; and where the folder itself was removed, or
-//! another stands in its place, each step fails with `NotFound` until the folder is listed or made: what was known of it
-//! is void, and who keeps files there is to begin anew.
+//! A lock keeps nobody away once its file was removed. Then it is taken anew; and where the folder
+//! itself was removed, or another stands in its place, each step fails with `NotFound` until the
+//! folder is listed or made: what was known of it is void, and who keeps files there is to begin
+//! anew.
 
 use super::lock::Standing;
 use super::{Disk, FolderLock, Metadata};
@@ -27,7 +29,8 @@ pub struct Guarded<D> {
 }
 
 impl<D: Disk> Guarded<D> {
-    /// `disk`, under the lock of `folder`; `None`: it could not be had yet. Others are told that `holder` has it.
+    /// `disk`, under the lock of `folder`; `None`: it could not be had yet. Others are told that
+    /// `holder` has it.
     pub fn new(disk: D, folder: &Path, lock: Option<FolderLock>, holder: String) -> Guarded<D> {
         lock.iter().for_each(|lock| lock.sign(&holder));
         Guarded { disk, folder: folder.to_owned(), lock, holder, gone: false }
@@ -57,7 +60,8 @@ impl<D: Disk> Guarded<D> {
         }
     }
 
-    /// As [`Guarded::locked`], for a step by which who keeps files there begins anew if it is in `folder`.
+    /// As [`Guarded::locked`], for a step by which who keeps files there begins anew if it is in
+    /// `folder`.
     fn locked_anew(&mut self, folder: &Path) -> io::Result<&mut D> {
         if folder == self.folder {
             self.gone = false;
@@ -147,7 +151,8 @@ mod tests {
     use crate::base::disk::RealDisk;
     use std::time::{Duration, Instant};
 
-    /// The lock was let go of; but a process that another test is just starting has a copy of its descriptor for a moment.
+    /// The lock was let go of; but a process that another test is just starting has a copy of its
+    /// descriptor for a moment.
     fn soon<T>(mut step: impl FnMut() -> io::Result<T>) -> T {
         let deadline = Instant::now() + Duration::from_secs(10);
         loop {

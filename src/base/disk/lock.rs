@@ -1,6 +1,7 @@
 //! Keeps two processes from using one folder's files at a time.
 //!
-//! The lock is on an open file, so it is gone with the process, however that ends, and nothing stale can be left.
+//! The lock is on an open file, so it is gone with the process, however that ends, and nothing
+//! stale can be left.
 
 use super::{Context, FILE_MODE, FOLDER_MODE, StepError};
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, TryLockError};
@@ -17,7 +18,8 @@ const HOLDER_MOST: u64 = 1024;
 /// Times that the file is opened anew when another process removed it meanwhile.
 const ATTEMPTS: usize = 100;
 
-/// The right to use one folder; given back when dropped, by closing the file, which cannot fail as unlocking it could.
+/// The right to use one folder; given back when dropped, by closing the file, which cannot fail as
+/// unlocking it could.
 #[derive(Debug)]
 pub struct FolderLock {
     held: File,
@@ -60,7 +62,8 @@ impl FolderLock {
         Err(io::Error::other("it is removed again and again")).context("lock", &dir.join(LOCK))
     }
 
-    /// Says in the file who has the lock, for those who meet it. A disk that is full may not take it.
+    /// Says in the file who has the lock, for those who meet it. A disk that is full may not take
+    /// it.
     pub fn sign(&self, holder: &str) {
         let line = format!("{holder}\n");
         // Written over before it is cut, so that a reader always finds a name.
@@ -103,8 +106,8 @@ fn open(dir: &Path) -> Result<File, StepError> {
     options.write(true).create(true).truncate(false).mode(FILE_MODE).open(&path).context("open", &path)
 }
 
-/// Makes the folder and those above it. The names that are made above `dir` are durable; who owns the files in `dir`
-/// syncs its own name and theirs.
+/// Makes the folder and those above it. The names that are made above `dir` are durable; who owns
+/// the files in `dir` syncs its own name and theirs.
 fn make_folders(dir: &Path) -> Result<(), StepError> {
     let missing: Vec<&Path> = dir.ancestors().skip(1).take_while(|above| !above.exists()).collect();
     DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(dir).context("make", dir)?;

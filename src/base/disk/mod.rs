@@ -1,10 +1,11 @@
 //! What all that must survive a crash asks of the file system, one durable step a method.
 //!
-//! A test puts [`FaultyDisk`] in the place of [`RealDisk`] and fails, tears or loses each step. Nothing
-//! here retries, and nothing is durable but what was synced: bytes and length by [`Disk::sync_data`] on their
-//! file, names by [`Disk::sync_dir`] on their folder. A step that fails becomes a [`StepError`]; a [`FolderLock`]
-//! keeps other processes away from the files, and [`Guarded`] has the files be used under it alone. Files outside such
-//! folders are made by [`own`].
+//! A test puts [`FaultyDisk`] in the place of [`RealDisk`] and fails, tears or loses each step.
+//! Nothing here retries, and nothing is durable but what was synced: bytes and length by
+//! [`Disk::sync_data`] on their file, names by [`Disk::sync_dir`] on their folder. A step that
+//! fails becomes a [`StepError`]; a [`FolderLock`] keeps other processes away from the files, and
+//! [`Guarded`] has the files be used under it alone. Files outside such folders are made by
+//! [`own`].
 
 mod faulty;
 mod guarded;
@@ -92,15 +93,16 @@ pub trait Disk {
     /// What the system said.
     fn write_at(&mut self, file: &Self::File, offset: u64, bytes: &[u8]) -> io::Result<()>;
 
-    /// Sets room aside for bytes that will be written behind `offset`, so that a full disk cannot refuse them. The file's
-    /// length stays. A file system that cannot do that promises nothing, and this is no error.
+    /// Sets room aside for bytes that will be written behind `offset`, so that a full disk cannot
+    /// refuse them. The file's length stays. A file system that cannot do that promises nothing,
+    /// and this is no error.
     ///
     /// # Errors
     /// What the system said: there is no room.
     fn reserve(&mut self, file: &Self::File, offset: u64, length: u64) -> io::Result<()>;
 
-    /// Makes what was written to the file durable. After an error it is unknown what is, and a later sync that
-    /// succeeds proves nothing.
+    /// Makes what was written to the file durable. After an error it is unknown what is, and a
+    /// later sync that succeeds proves nothing.
     ///
     /// # Errors
     /// What the system said.
@@ -179,7 +181,8 @@ impl Disk for RealDisk {
     }
 
     fn read_at(&mut self, file: &File, offset: u64, length: usize) -> io::Result<Vec<u8>> {
-        // Room for what the file has, not for all that was asked for: a short file may be one of thousands.
+        // Room for what the file has, not for all that was asked for: a short file may be one of
+        // thousands.
         let there = file.metadata()?.len().saturating_sub(offset);
         let mut bytes = vec![0; length.min(usize::try_from(there).map_or(length, |there| there + 1))];
         let mut filled = 0;

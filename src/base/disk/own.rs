@@ -1,8 +1,9 @@
 //! Files that are made under a hidden name of their maker's own and take their place whole.
 //!
-//! Two programs, or two processes of one, that make the same file at the same time never touch each other's: the hidden
-//! name holds the maker's process id and a random number, and it is made exclusively (`O_EXCL`). Only what was made here
-//! is ever removed here. What a killed process left behind is swept away by a later one ([`sweep`]).
+//! Two programs, or two processes of one, that make the same file at the same time never touch each
+//! other's: the hidden name holds the maker's process id and a random number, and it is made
+//! exclusively (`O_EXCL`). Only what was made here is ever removed here. What a killed process left
+//! behind is swept away by a later one ([`sweep`]).
 
 use super::Disk;
 use nix::errno::Errno;
@@ -20,7 +21,8 @@ pub const NAME_TRIES: u32 = 16;
 /// A hidden file as old as this is no work in progress: it was left behind.
 const LEFT_BEHIND: Duration = Duration::from_secs(60);
 
-/// Files that are removed at a time of those that other processes left: the others go the next time.
+/// Files that are removed at a time of those that other processes left: the others go the next
+/// time.
 const LEFT_MOST: usize = 1000;
 
 /// What a hidden name in a folder that one process has under a lock begins with.
@@ -43,7 +45,8 @@ struct Hidden {
 }
 
 impl OwnFile {
-    /// Makes the file that is to become `target`, with exactly these permission bits, whatever the umask is.
+    /// Makes the file that is to become `target`, with exactly these permission bits, whatever the
+    /// umask is.
     ///
     /// # Errors
     /// What the system said; nothing is left then.
@@ -77,7 +80,8 @@ impl OwnFile {
     /// Takes its place if nothing has it.
     ///
     /// # Errors
-    /// `AlreadyExists`, or what the system said; the target is as it was, and the hidden file is gone.
+    /// `AlreadyExists`, or what the system said; the target is as it was, and the hidden file is
+    /// gone.
     pub fn place(self) -> io::Result<()> {
         let (hidden, target) = self.close();
         fs::hard_link(&hidden.path, target)
@@ -145,14 +149,14 @@ fn prefix(target: &Path) -> OsString {
     name
 }
 
-/// The hidden name of this process in a folder that is used under a lock. One that was left there by a process of this
-/// number, which is gone, gives way to the next.
+/// The hidden name of this process in a folder that is used under a lock. One that was left there
+/// by a process of this number, which is gone, gives way to the next.
 pub fn own_new() -> String {
     format!("{NEW}{}", std::process::id())
 }
 
-/// Removes what other processes left under such names: for who has the folder's lock, so that none of them is at work.
-/// Nothing that fails here matters.
+/// Removes what other processes left under such names: for who has the folder's lock, so that none
+/// of them is at work. Nothing that fails here matters.
 pub fn remove_left<D: Disk>(disk: &mut D, folder: &Path) {
     let mut left = Vec::new();
     let listed = disk.list(folder, &mut |name| {
@@ -173,7 +177,8 @@ fn is_left_new(name: &OsStr) -> bool {
     name.as_encoded_bytes().starts_with(NEW.as_bytes()) && *name != *own_new()
 }
 
-/// Removes what killed processes left of files that were to become `target`. Nothing that fails here matters.
+/// Removes what killed processes left of files that were to become `target`. Nothing that fails
+/// here matters.
 pub fn sweep(target: &Path) {
     let prefix = prefix(target);
     let Some(folder) = target.parent() else { return };

@@ -1,8 +1,9 @@
-//! What all processes of a program know of their log: whether its file is to be opened anew, and how many lines could not
-//! be written.
+//! What all processes of a program know of their log: whether its file is to be opened anew, and
+//! how many lines could not be written.
 //!
-//! It lies in memory that they share, since children come and go: what a child had to leave out is told by whoever writes
-//! next, and a supervisor that opens the file anew need not wait for thousands of children to do it before their next lines.
+//! It lies in memory that they share, since children come and go: what a child had to leave out is
+//! told by whoever writes next, and a supervisor that opens the file anew need not wait for
+//! thousands of children to do it before their next lines.
 
 use crate::base::shared::{self, Shareable};
 use std::sync::OnceLock;
@@ -22,7 +23,8 @@ pub struct Common {
 unsafe impl Shareable for Common {}
 
 impl Common {
-    /// Without memory to share, each process has its own: it counts for itself, and follows at HUP alone.
+    /// Without memory to share, each process has its own: it counts for itself, and follows at HUP
+    /// alone.
     const fn alone() -> Common {
         Common { generation: AtomicU64::new(0), file: LeftOut::none(), console: LeftOut::none() }
     }

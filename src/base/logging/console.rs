@@ -1,9 +1,10 @@
-//! Standard error of a program in the foreground: it may be a pipe that nobody reads, a terminal that was stopped, or the
-//! journal's socket, and none of them may hold the program up.
+//! Standard error of a program in the foreground: it may be a pipe that nobody reads, a terminal
+//! that was stopped, or the journal's socket, and none of them may hold the program up.
 //!
-//! Whether a write waits is a property of the open file, which others have too (the shell, the rest of a pipeline), so it
-//! is not changed. A pipe or a terminal is opened a second time instead ([`prepare`]), and a socket asked not to wait
-//! with each write. Where it cannot be opened (another user's), the kernel is asked with each write, too.
+//! Whether a write waits is a property of the open file, which others have too (the shell, the rest
+//! of a pipeline), so it is not changed. A pipe or a terminal is opened a second time instead
+//! ([`prepare`]), and a socket asked not to wait with each write. Where it cannot be opened
+//! (another user's), the kernel is asked with each write, too.
 
 use super::place::Out;
 use nix::errno::Errno;
@@ -33,14 +34,15 @@ pub struct Console {
     way: Way,
 }
 
-/// Has standard error be a file of this process's own, if it is one that could make wait. To be called first: later, as
-/// another user, it may not be possible any more.
+/// Has standard error be a file of this process's own, if it is one that could make wait. To be
+/// called first: later, as another user, it may not be possible any more.
 pub fn prepare() {
     Console::new(libc::STDERR_FILENO);
 }
 
-/// Says something to who has started a program, before there is a log or beside it: `lonc: what`, a line that what it is
-/// about cannot break. It is written as standard error is: without waiting once [`prepare`] was called.
+/// Says something to who has started a program, before there is a log or beside it: `lonc: what`, a
+/// line that what it is about cannot break. It is written as standard error is: without waiting
+/// once [`prepare`] was called.
 pub fn say(program: &str, what: impl std::fmt::Display) {
     let line = super::escaped(format_args!("{program}: {what}")) + "\n";
     // If nobody is there to read it, nobody can be told.
@@ -64,8 +66,8 @@ impl Console {
 }
 
 fn borrowed<'a>(fd: RawFd) -> BorrowedFd<'a> {
-    // SAFETY: standard error is open for as long as the process lives (Rust's runtime sees to it at the start), and in
-    // tests the pipe outlives the console.
+    // SAFETY: standard error is open for as long as the process lives (Rust's runtime sees to it at
+    // the start), and in tests the pipe outlives the console.
     unsafe { BorrowedFd::borrow_raw(fd) }
 }
 
@@ -76,7 +78,8 @@ fn way(fd: RawFd) -> nix::Result<Way> {
     }
     let waits =
         !OFlag::from_bits_truncate(fcntl(borrowed(fd), FcntlArg::F_GETFL)?).contains(OFlag::O_NONBLOCK);
-    // A file of the disk has a place of its own where it is written, which a second opening would not share.
+    // A file of the disk has a place of its own where it is written, which a second opening would
+    // not share.
     if !waits || ![SFlag::S_IFIFO, SFlag::S_IFCHR].contains(&kind) {
         return Ok(Way::Plain);
     }
@@ -87,12 +90,14 @@ fn way(fd: RawFd) -> nix::Result<Way> {
 fn open_again(fd: RawFd) -> nix::Result<()> {
     let flags = OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
     let own = open(format!("/proc/self/fd/{fd}").as_str(), flags, Mode::empty())?;
-    // SAFETY: `fd` is standard error, or a test's: nobody in this process owns it, and it stays open under its number.
+    // SAFETY: `fd` is standard error, or a test's: nobody in this process owns it, and it stays
+    // open under its number.
     Errno::result(unsafe { libc::dup2(own.as_raw_fd(), fd) }).map(drop)
 }
 
-/// A write that the kernel is asked to refuse rather than wait. Older kernels don't know how to be asked so (for pipes:
-/// before Linux 6.4): then it is looked at first, which leaves a moment in which another process may take the room.
+/// A write that the kernel is asked to refuse rather than wait. Older kernels don't know how to be
+/// asked so (for pipes: before Linux 6.4): then it is looked at first, which leaves a moment in
+/// which another process may take the room.
 fn ask(fd: BorrowedFd<'_>, bytes: &[u8]) -> nix::Result<usize> {
     let part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
     // SAFETY: one part, whose bytes are only read and live as long as the call.
@@ -183,7 +188,8 @@ mod tests {
     /// Both ends of a terminal.
     fn terminal() -> (OwnedFd, OwnedFd) {
         let mut name = [0; 64];
-        // SAFETY: each call has the descriptor that the first made; the name is written within its room, with an end.
+        // SAFETY: each call has the descriptor that the first made; the name is written within its
+        // room, with an end.
         let ends = unsafe {
             let master = libc::posix_openpt(libc::O_RDWR | libc::O_NOCTTY);
             assert!(master >= 0 && libc::grantpt(master) == 0 && libc::unlockpt(master) == 0);
@@ -211,7 +217,8 @@ mod tests {
         let mut text = String::new();
         let mut buffer = [0; 4096];
         while !text.contains("left out: ") {
-            // It is full until the screen has shown what it held; either way there is something to show.
+            // It is full until the screen has shown what it held; either way there is something to
+            // show.
             let _ = place.put("again");
             let count = screen.read(&mut buffer).unwrap();
             text.push_str(&String::from_utf8_lossy(&buffer[..count]));

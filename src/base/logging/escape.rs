@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-/// Whether a character can end a line, move a terminal's cursor, or turn the direction of the text, which could make a
-/// line read as another one.
+/// Whether a character can end a line, move a terminal's cursor, or turn the direction of the text,
+/// which could make a line read as another one.
 pub fn steers(c: char) -> bool {
     c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
@@ -27,7 +27,8 @@ impl Write for Escaping<'_> {
 /// `text` with the characters escaped that steer.
 pub fn escaped(text: impl std::fmt::Display) -> String {
     let mut shown = String::new();
-    // Writing to a string fails only if the text's own `Display` does; what it wrote until then is kept.
+    // Writing to a string fails only if the text's own `Display` does; what it wrote until then is
+    // kept.
     let _ = write!(Escaping(&mut shown), "{text}");
     shown
 }

@@ -1,7 +1,9 @@
-//! The log file: opened for appending, and anew when it is to be, so that it may be renamed at any time.
+//! The log file: opened for appending, and anew when it is to be, so that it may be renamed at any
+//! time.
 //!
-//! Opening anew keeps the number of the descriptor. If it fails, lines go on into the file that was open, the first
-//! of them says why, and it is tried again, once a second at most, before later lines.
+//! Opening anew keeps the number of the descriptor. If it fails, lines go on into the file that was
+//! open, the first of them says why, and it is tried again, once a second at most, before later
+//! lines.
 
 use super::common::Common;
 use super::place::Out;
@@ -20,7 +22,8 @@ const MODE: u32 = 0o640;
 /// Pause between two tries to open it anew.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Opens a file to append lines to. One that is a pipe or a terminal is not waited for either, then or later.
+/// Opens a file to append lines to. One that is a pipe or a terminal is not waited for either, then
+/// or later.
 ///
 /// # Errors
 /// What the system said.

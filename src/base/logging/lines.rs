@@ -1,7 +1,9 @@
-//! The writer behind simplelog: gathers what that writes of a record, in several pieces, and writes it as one line.
+//! The writer behind simplelog: gathers what that writes of a record, in several pieces, and writes
+//! it as one line.
 //!
-//! simplelog ends a record with a newline, and that is the only one in it: the message was escaped before it got
-//! there (see [`super::Records`]). It puts the level in brackets; the log has it without.
+//! simplelog ends a record with a newline, and that is the only one in it: the message was escaped
+//! before it got there (see [`super::Records`]). It puts the level in brackets; the log has it
+//! without.
 
 use super::common::Common;
 use super::console::Console;
@@ -18,11 +20,13 @@ use std::time::Instant;
 const KEPT: usize = 16 * 1024;
 
 thread_local! {
-    /// What became of the line that this thread wrote last, in the file: simplelog has no way to tell.
+    /// What became of the line that this thread wrote last, in the file: simplelog has no way to
+    /// tell.
     static OUTCOME: Cell<Result<(), i32>> = const { Cell::new(Ok(())) };
 }
 
-/// What became in the file of the line that this thread wrote last; see [`Place::put`]. Asked for once.
+/// What became in the file of the line that this thread wrote last; see [`Place::put`]. Asked for
+/// once.
 pub fn outcome() -> Result<(), i32> {
     OUTCOME.replace(Ok(()))
 }

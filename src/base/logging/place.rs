@@ -1,8 +1,8 @@
 //! A place that lines are written to: each is one `write`, and none is waited for.
 //!
-//! A line that cannot be written at once is left out, and counted; the next one that can be tells how many there were and
-//! why. One that was written in part (the disk was full, the file as large as it may be) counts as left out, and the
-//! next one begins on a line of its own.
+//! A line that cannot be written at once is left out, and counted; the next one that can be tells
+//! how many there were and why. One that was written in part (the disk was full, the file as large
+//! as it may be) counts as left out, and the next one begins on a line of its own.
 
 use super::common::LeftOut;
 use std::io;

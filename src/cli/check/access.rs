@@ -1,7 +1,8 @@
 //! What the user who serves may do: looked at with that user's rights, touching nothing.
 //!
-//! Root has them for a moment ([`Owner::act`]); whoever is that user has them anyway; anybody else cannot know, and is told
-//! so. What is for the user alone to say (a file that is closed to it) is an error: the programs would start, and fail then.
+//! Root has them for a moment ([`Owner::act`]); whoever is that user has them anyway; anybody else
+//! cannot know, and is told so. What is for the user alone to say (a file that is closed to it) is
+//! an error: the programs would start, and fail then.
 
 use super::Found;
 use crate::config::Config;
@@ -21,7 +22,8 @@ use std::path::{Path, PathBuf};
 
 /// Files of one kind that are named; how many more there are is said behind them.
 const MOST_NAMED: usize = 5;
-/// Less room than this in a folder of files is none: a page for each of the few small files that are made there.
+/// Less room than this in a folder of files is none: a page for each of the few small files that
+/// are made there.
 const LEAST_ROOM: u64 = 64 * 1024;
 /// Where the kernel says from which port on anybody may listen.
 const FREE_PORTS: &str = "/proc/sys/net/ipv4/ip_unprivileged_port_start";

@@ -1,10 +1,10 @@
-//! `lon queue check [PEER]`: reads all that is stored and says what is damaged, as `file:line: what`. Changes nothing
-//! and takes no lock; the programs may run or not.
+//! `lon queue check [PEER]`: reads all that is stored and says what is damaged, as `file:line:
+//! what`. Changes nothing and takes no lock; the programs may run or not.
 //!
-//! It reads the spool of each host, the files that were dropped in, what this host answered to the critical messages of
-//! others, and says at the end where it looked and what it counted. What is odd and hinders nothing is marked
-//! `warning: `. All goes to standard output, with `--json` as one line of JSON. Exit code 0 when nothing is damaged, 1 when something is, or could not be
-//! read.
+//! It reads the spool of each host, the files that were dropped in, what this host answered to the
+//! critical messages of others, and says at the end where it looked and what it counted. What is
+//! odd and hinders nothing is marked `warning: `. All goes to standard output, with `--json` as one
+//! line of JSON. Exit code 0 when nothing is damaged, 1 when something is, or could not be read.
 
 use super::{delayed, named};
 use crate::base::HostId;
@@ -168,7 +168,8 @@ impl Round {
         print(text.as_bytes())
     }
 
-    /// The end of the JSON: `"findings"` stands before it already, since there may be any number of them.
+    /// The end of the JSON: `"findings"` stands before it already, since there may be any number of
+    /// them.
     fn totals(&self, config: &Config) -> String {
         let Tally { sound, waiting, damaged, set_aside, failed, dropped_in } = self.total;
         let totals = Totals {

@@ -1,4 +1,5 @@
-//! Whether every link is up with the new key, so that nobody needs the old one: what `lon rotate --finish` asks first.
+//! Whether every link is up with the new key, so that nobody needs the old one: what `lon rotate
+//! --finish` asks first.
 
 use crate::base::{HostId, WireKind};
 use crate::cli::admin::is_away;

@@ -1,11 +1,13 @@
 //! Handlers that are away at the peer, and what becomes of their messages.
 //!
-//! The peer answers NOT_TAKEN to a critical message that its handler could not be given. The message stays in the spool, in
-//! its place, and is tried again: when the peer says that the handler is back, when a new link is up, and in pauses that
-//! grow from [`RETRY_FIRST`] to [`RETRY_MOST`]. For [`HOLD_AFTER`] everything behind it waits, so that the order of all
-//! messages is kept. After that the messages of its command are *held*: those of other commands go past them, and only the
-//! first of them is tried. When that is taken, the others are sent in their order. So the order is kept for each command,
-//! whatever happens, and for all of them as long as no handler is away for longer than that.
+//! The peer answers NOT_TAKEN to a critical message that its handler could not be given. The
+//! message stays in the spool, in its place, and is tried again: when the peer says that the
+//! handler is back, when a new link is up, and in pauses that grow from [`RETRY_FIRST`] to
+//! [`RETRY_MOST`]. For [`HOLD_AFTER`] everything behind it waits, so that the order of all messages
+//! is kept. After that the messages of its command are *held*: those of other commands go past
+//! them, and only the first of them is tried. When that is taken, the others are sent in their
+//! order. So the order is kept for each command, whatever happens, and for all of them as long as
+//! no handler is away for longer than that.
 //!
 //! ```text
 //!            NOT_TAKEN                   HOLD_AFTER                    the first is answered
@@ -14,7 +16,8 @@
 //!                          +-----------------------------------------------------------------------+
 //! ```
 //!
-//! Bounded: [`MAX_HELD`] commands; one more makes everything wait. How many messages may be held, the spool says.
+//! Bounded: [`MAX_HELD`] commands; one more makes everything wait. How many messages may be held,
+//! the spool says.
 
 use crate::base::Sequence;
 use crate::lonc::link::Now;
@@ -30,7 +33,8 @@ pub const HOLD_AFTER: Duration = Duration::from_secs(5);
 pub const RETRY_FIRST: Duration = Duration::from_secs(1);
 /// ... up to this.
 pub const RETRY_MOST: Duration = Duration::from_secs(30);
-/// A handler that is away again so soon after it had come back has been away all the time, for those that wait for it.
+/// A handler that is away again so soon after it had come back has been away all the time, for
+/// those that wait for it.
 const RELAPSE: Duration = Duration::from_secs(60);
 
 /// A handler that did not take a message.
@@ -71,8 +75,8 @@ pub(super) struct Away {
 }
 
 impl Away {
-    /// The handler did not take this message. `false`: more handlers are away than can be kept apart, so that everything
-    /// must wait.
+    /// The handler did not take this message. `false`: more handlers are away than can be kept
+    /// apart, so that everything must wait.
     pub fn refused(&mut self, command: &str, sequence: Option<Sequence>, why: String, now: Now) -> bool {
         if !self.absent.contains_key(command) {
             self.absent.retain(|_, absent| absent.back.is_none_or(|at| at + RELAPSE > now.mono));
@@ -118,8 +122,8 @@ impl Away {
         }
     }
 
-    /// This message was answered. Whether that says of a handler that it is back: then what is held of this command is to
-    /// be released.
+    /// This message was answered. Whether that says of a handler that it is back: then what is held
+    /// of this command is to be released.
     pub fn answered(&mut self, command: &str, sequence: Sequence, now: Now) -> bool {
         let Some(absent) = self.absent.get_mut(command).filter(|absent| absent.trial == Some(sequence))
         else {

@@ -1,4 +1,5 @@
-//! The broker's part that sees to it that a critical message arrives: answers, deadlines, storing, replay.
+//! The broker's part that sees to it that a critical message arrives: answers, deadlines, storing,
+//! replay.
 
 use super::away::Way;
 use super::sending::{Sender, answer_to};
@@ -23,7 +24,8 @@ const REREAD_PAUSE: Duration = Duration::from_secs(30);
 /// The same after a part of it could be read.
 const REREAD_NEXT: Duration = Duration::from_millis(100);
 
-/// Least pause before the delayed directory is looked at again for files that could not be taken in.
+/// Least pause before the delayed directory is looked at again for files that could not be taken
+/// in.
 const LEAST_RETRY: Duration = Duration::from_millis(100);
 
 /// A critical request that is to be stored at the next sync.
@@ -123,7 +125,8 @@ impl<D: Disk> Broker<D> {
         }
     }
 
-    /// The peer takes no more requests: what it will still answer is waited for, what it will not is settled here.
+    /// The peer takes no more requests: what it will still answer is waited for, what it will not
+    /// is settled here.
     fn leave(&mut self, not_run: Vec<u64>, now: Now) {
         self.link.say(log::Level::Info, "the peer takes no more requests on this connection", now);
         self.leaving = true;
@@ -140,8 +143,8 @@ impl<D: Disk> Broker<D> {
         }
     }
 
-    /// The peer's handlers did not take these: they are kept, and tried again. All that is in flight is stored first, since
-    /// whatever is stored next comes behind it.
+    /// The peer's handlers did not take these: they are kept, and tried again. All that is in
+    /// flight is stored first, since whatever is stored next comes behind it.
     fn take_back(&mut self, not_taken: Vec<(u64, String)>, now: Now) {
         if not_taken.is_empty() {
             return;
@@ -150,7 +153,8 @@ impl<D: Disk> Broker<D> {
         for (number, why) in not_taken {
             let Found::Entry(entry) = self.pending.answered(number) else { continue };
             let Purpose::Critical { request, sequence, stored } = entry.purpose else {
-                // No peer of ours says that of what is not critical; nobody keeps it, so it is lost.
+                // No peer of ours says that of what is not critical; nobody keeps it, so it is
+                // lost.
                 self.counters.lost += 1;
                 if let Some(owner) = entry.owner {
                     self.answer(owner, CON_LOST);
@@ -198,8 +202,8 @@ impl<D: Disk> Broker<D> {
                 if let Some(line) = self.spool_repeats.line(&text, now.mono) {
                     log::warn!("{line}");
                 }
-                // If that fails it stays where it is, and the peer is asked again in a while: nothing is kept in memory
-                // that a sick disk would make grow.
+                // If that fails it stays where it is, and the peer is asked again in a while:
+                // nothing is kept in memory that a sick disk would make grow.
                 if let Err(error) = self.spool.set_aside(sequence, &request, &answer, now.wall) {
                     self.note_spool_error(&error, now);
                     self.spool.unsend(sequence);
@@ -209,8 +213,8 @@ impl<D: Disk> Broker<D> {
         }
     }
 
-    /// Tells the owners of what is overdue. Each request fails alone: the link stays, and so does the entry, which
-    /// recognises the late answer.
+    /// Tells the owners of what is overdue. Each request fails alone: the link stays, and so does
+    /// the entry, which recognises the late answer.
     pub(super) fn expire(&mut self, now: Now) {
         if self.pending.unstored_overdue(now.mono) {
             self.insure(now);
@@ -279,8 +283,9 @@ impl<D: Disk> Broker<D> {
         self.stores.push(Store { owner: Some(owner), sequence: None, request: text.into() });
     }
 
-    /// Stores what was gathered: one sync for all. What is in flight is older: where it could not be stored when the
-    /// first of these was, it goes first now, and while it cannot, nothing newer is kept before it.
+    /// Stores what was gathered: one sync for all. What is in flight is older: where it could not
+    /// be stored when the first of these was, it goes first now, and while it cannot, nothing newer
+    /// is kept before it.
     pub(super) fn commit(&mut self, now: Now) {
         if self.stores.is_empty() {
             return;
@@ -389,7 +394,8 @@ impl<D: Disk> Broker<D> {
         }
         for command in self.away.due(now) {
             match self.spool.first_held(&command) {
-                // One that was on its way when the others were held, and came back, goes before them.
+                // One that was on its way when the others were held, and came back, goes before
+                // them.
                 Ok(Some(message)) if self.spool.is_unsent_before(message.sequence) => {}
                 Ok(Some(message)) => {
                     self.away.tries(&command, message.sequence);
@@ -419,7 +425,8 @@ impl<D: Disk> Broker<D> {
         Sender { link, pending, spool, away }.critical(None, text, Some(message.sequence), true, now);
     }
 
-    /// The spool's disk is in trouble. Looking for files then finds out whether it can be used, if nothing else asks.
+    /// The spool's disk is in trouble. Looking for files then finds out whether it can be used, if
+    /// nothing else asks.
     fn pause_replay(&mut self, now: Now) {
         let at = now.mono + REPLAY_PAUSE;
         self.replay_at = Some(at);
@@ -476,8 +483,8 @@ enum Outcome {
 }
 
 impl Outcome {
-    /// `broken`: the handler had got the message and gave no answer. Then nobody knows what was done, and it is for a person
-    /// to look.
+    /// `broken`: the handler had got the message and gave no answer. Then nobody knows what was
+    /// done, and it is for a person to look.
     fn of(owner: Option<Owner>, answer: &[u8], broken: bool) -> Outcome {
         match (owner, answer) {
             (Some(_), _) => Outcome::ToItsProgram,
@@ -488,8 +495,9 @@ impl Outcome {
     }
 }
 
-/// Stores requests in their order: those that were sent under a sequence keep it, and the others are newer. (Only where
-/// the disk could give no sequence is one that was sent without the elder, and then it loses its place in the order.)
+/// Stores requests in their order: those that were sent under a sequence keep it, and the others
+/// are newer. (Only where the disk could give no sequence is one that was sent without the elder,
+/// and then it loses its place in the order.)
 fn store_all<D: Disk>(
     spool: &mut Spool<D>,
     requests: &[(Option<Sequence>, &[u8])],

@@ -1,4 +1,5 @@
-//! The broker's part when the child is to end for good: what was read is still answered, for a while.
+//! The broker's part when the child is to end for good: what was read is still answered, for a
+//! while.
 //!
 //! Where the next child goes on with the programs see `handing`.
 

@@ -1,10 +1,11 @@
 //! The broker's part when the next child is to go on with the programs.
 //!
-//! Nothing more is read then, and no more requests are taken: what was read and not taken goes to the next child as it
-//! is. A program that is owed no answer goes at once; one that is owed answers goes when it has got them, or they wait to
-//! be written, at the latest when `drain_timeout` is over and they were given as `con_lost` or stored.
-//! What goes along has the bound [`HANDED_BYTES`]; a program beyond it is served and closed as by [`Broker::drain`], and
-//! so is one that the reactor could not hand over ([`Broker::client_stays`]).
+//! Nothing more is read then, and no more requests are taken: what was read and not taken goes to
+//! the next child as it is. A program that is owed no answer goes at once; one that is owed answers
+//! goes when it has got them, or they wait to be written, at the latest when `drain_timeout` is
+//! over and they were given as `con_lost` or stored. What goes along has the bound
+//! [`HANDED_BYTES`]; a program beyond it is served and closed as by [`Broker::drain`], and so is
+//! one that the reactor could not hand over ([`Broker::client_stays`]).
 
 use super::Broker;
 use super::sending::enqueue;
@@ -12,11 +13,11 @@ use crate::lonc::link::Now;
 use crate::lonc::session::{ClientId, Rest};
 use crate::spool::Disk;
 
-/// Bytes of requests not taken and answers not written that go to the next child with all programs together. More than
-/// [`crate::lonc::sessions`] lets there be, with the longest lines too.
+/// Bytes of requests not taken and answers not written that go to the next child with all programs
+/// together. More than [`crate::lonc::sessions`] lets there be, with the longest lines too.
 const HANDED_BYTES: usize = 128 << 20;
-/// Programs that became ready one by one go together when there are so many, or when they are the last: a message for
-/// each of thousands would fill the passage.
+/// Programs that became ready one by one go together when there are so many, or when they are the
+/// last: a message for each of thousands would fill the passage.
 const GATHERED: usize = 64;
 
 /// The programs go to the next child.
@@ -29,8 +30,8 @@ pub(super) struct Handing {
 }
 
 impl<D: Disk> Broker<D> {
-    /// Takes no more requests, and leaves the programs to the next child; ends when the requests that were taken are
-    /// answered or `drain_timeout` is over.
+    /// Takes no more requests, and leaves the programs to the next child; ends when the requests
+    /// that were taken are answered or `drain_timeout` is over.
     pub fn hand_over(&mut self, now: Now) {
         if self.draining.is_some() {
             return;

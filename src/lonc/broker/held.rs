@@ -1,11 +1,13 @@
 //! Critical requests that are held back for a moment, so that what is stored can catch up.
 //!
-//! While stored messages wait, new critical ones are stored behind them. Programs that send as fast as they are answered
-//! store faster than any peer can take, since storing is all that their answer waits for: the backlog of a short outage
-//! would grow for ever on a link that is up. So on a link that is up, storing behind a backlog costs a permit, and each
-//! two messages that leave the backlog earn one; there is a supply of [`SUPPLY`] for programs that don't send in a flood.
-//! Without a permit a request waits here, in its turn, [`PATIENCE`] at most, and its program with it; plain requests of
-//! others pass. So under a flood the backlog shrinks half as fast as it is replayed, and the flood gets the peer's pace.
+//! While stored messages wait, new critical ones are stored behind them. Programs that send as fast
+//! as they are answered store faster than any peer can take, since storing is all that their answer
+//! waits for: the backlog of a short outage would grow for ever on a link that is up. So on a link
+//! that is up, storing behind a backlog costs a permit, and each two messages that leave the
+//! backlog earn one; there is a supply of [`SUPPLY`] for programs that don't send in a flood.
+//! Without a permit a request waits here, in its turn, [`PATIENCE`] at most, and its program with
+//! it; plain requests of others pass. So under a flood the backlog shrinks half as fast as it is
+//! replayed, and the flood gets the peer's pace.
 
 use super::Broker;
 use super::sending::{Kept, Sender, enqueue};
@@ -18,7 +20,8 @@ use std::time::{Duration, Instant};
 
 /// Permits that a link has when it comes up, and the most that it can have.
 const SUPPLY: u32 = 1024;
-/// How long a request waits for a permit: then it is stored all the same, since the peer may be stuck.
+/// How long a request waits for a permit: then it is stored all the same, since the peer may be
+/// stuck.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Bytes held back; at this mark the oldest are stored all the same.
 const MAX_BYTES: usize = 4 << 20;

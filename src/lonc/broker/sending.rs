@@ -31,7 +31,8 @@ pub(super) struct Sender<'a, D: Disk> {
 }
 
 impl<D: Disk> Sender<'_, D> {
-    /// Sends a request if it may be sent; says otherwise what is to become of it. `stores_empty`: none is about to be stored.
+    /// Sends a request if it may be sent; says otherwise what is to become of it. `stores_empty`:
+    /// none is about to be stored.
     pub fn forward(&mut self, forward: Forward<'_>, owner: Owner, stores_empty: bool, now: Now) -> Kept {
         let Sender { link, pending, spool, away } = self;
         if !link.is_up() {
@@ -59,7 +60,8 @@ impl<D: Disk> Sender<'_, D> {
                 // A new epoch: the peer knows this conversation's sequences under the old one.
                 Ok(_) if spool.epoch() != link.epoch() => return Kept::ToStore,
                 Ok(given) => sequence = Some(given),
-                // Sent without a sequence it might run twice; so let it be stored, or be told that it cannot.
+                // Sent without a sequence it might run twice; so let it be stored, or be told that
+                // it cannot.
                 Err(_) => return Kept::ToStore,
             }
         }
@@ -83,8 +85,8 @@ impl<D: Disk> Sender<'_, D> {
         let once = sequence.map(|sequence| {
             let held = away.held().clone();
             let command = command(text);
-            // Below the least that waits or is in flight all is settled, but for what is held; and of what is held, below
-            // the first of it.
+            // Below the least that waits or is in flight all is settled, but for what is held; and
+            // of what is held, below the first of it.
             let of_the_spool =
                 if held.contains(command) { spool.settled_below_of(command) } else { spool.settled_below() };
             let waiting = [Some(of_the_spool), pending.least_unstored(), Some(sequence)];
@@ -113,7 +115,8 @@ pub(super) fn answer_to(
     }
 }
 
-/// Puts a program in the queue of those to be served, if there is something to serve and it does not stand there.
+/// Puts a program in the queue of those to be served, if there is something to serve and it does
+/// not stand there.
 pub(super) fn enqueue(queue: &mut VecDeque<ClientId>, id: ClientId, session: &mut Session) {
     if !session.queued && session.can_serve() {
         session.queued = true;

@@ -14,7 +14,8 @@ use std::ops::ControlFlow;
 pub struct Classic {
     reader: LineReader,
     stage: Stage,
-    /// For each request in flight, whether it was sent enciphered, so that its answer may be. The broker bounds it.
+    /// For each request in flight, whether it was sent enciphered, so that its answer may be. The
+    /// broker bounds it.
     enciphered: VecDeque<bool>,
 }
 

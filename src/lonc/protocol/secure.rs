@@ -1,13 +1,14 @@
 //! A conversation on the secure wire: HELLO both ways, then frames with numbers.
 //!
-//! Owns the requests that have no answer, and what flows both ways ([`crate::wire::flow`]). Critical requests are *in turn*:
-//! one is sent whole before the next is begun, and they are begun before the others. Bounds: what was begun is bounded by
-//! the peer's window; what waits to be begun by [`MAX_WAITING`].
+//! Owns the requests that have no answer, and what flows both ways ([`crate::wire::flow`]).
+//! Critical requests are *in turn*: one is sent whole before the next is begun, and they are begun
+//! before the others. Bounds: what was begun is bounded by the peer's window; what waits to be
+//! begun by [`MAX_WAITING`].
 //!
-//! What the peer sends makes nothing grow here: chunks of an answer are kept only for a request that waits for it, within
-//! our window, of which the peer gets them back when the answer is whole and taken; of what this wire wants answered
-//! (PING, a window used up) there is one lot at a time on its way out. So the peer is always read, however little it
-//! reads itself.
+//! What the peer sends makes nothing grow here: chunks of an answer are kept only for a request
+//! that waits for it, within our window, of which the peer gets them back when the answer is whole
+//! and taken; of what this wire wants answered (PING, a window used up) there is one lot at a time
+//! on its way out. So the peer is always read, however little it reads itself.
 
 use super::{Heard, HeldCommands, Message, Once};
 use crate::base::HostId;
@@ -23,10 +24,11 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-/// Messages that wait for room in the peer's window; at this mark requests stay with their programs.
+/// Messages that wait for room in the peer's window; at this mark requests stay with their
+/// programs.
 const MAX_WAITING: usize = 16;
-/// Bytes in the link's buffer at which no further chunk of a long message is added: what is added later may stand
-/// before the rest of it.
+/// Bytes in the link's buffer at which no further chunk of a long message is added: what is added
+/// later may stand before the rest of it.
 const CHUNKS_UNTIL: usize = 4 * MAX_BODY;
 
 /// What both ends of a link must know of this one.
@@ -62,8 +64,9 @@ pub struct Secure {
     told_held: HeldCommands,
 }
 
-/// The requests begun that have no answer: the number of each, by its id on the wire. Ids are given when a request is
-/// begun, since on the wire they must go up, and a short request may overtake a long one that came before it.
+/// The requests begun that have no answer: the number of each, by its id on the wire. Ids are given
+/// when a request is begun, since on the wire they must go up, and a short request may overtake a
+/// long one that came before it.
 #[derive(Debug, Default)]
 struct Begun {
     numbers: BTreeMap<u64, u64>,
@@ -328,8 +331,9 @@ impl Secure {
 /// A whole answer, and the number of the request that it is for.
 type Answer<'a> = (u64, Cow<'a, [u8]>);
 
-/// Takes a chunk of an answer; what it made whole, and what is kept no longer of our window. One to a request that waits for
-/// none (it was cancelled, or answered before) is dropped as it comes: no chunk of it is kept.
+/// Takes a chunk of an answer; what it made whole, and what is kept no longer of our window. One to
+/// a request that waits for none (it was cancelled, or answered before) is dropped as it comes: no
+/// chunk of it is kept.
 ///
 /// # Errors
 /// The link cannot go on.
@@ -356,8 +360,8 @@ fn take_chunk<'a>(
     })
 }
 
-/// Tells the peer what is held, if that is not what it was told last. What a critical request says to be settled depends on
-/// it, so this stands right before its first chunk.
+/// Tells the peer what is held, if that is not what it was told last. What a critical request says
+/// to be settled depends on it, so this stands right before its first chunk.
 fn tell_held(held: &HeldCommands, told: &mut HeldCommands, out: &mut Outgoing) {
     if held != told {
         put_held(out.tail(), held.iter().map(|command| command.as_bytes()));

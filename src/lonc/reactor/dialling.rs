@@ -1,4 +1,5 @@
-//! The dial: a look-up, then attempts at the peer's addresses beside each other, of which one becomes the link.
+//! The dial: a look-up, then attempts at the peer's addresses beside each other, of which one
+//! becomes the link.
 
 use super::sockets::Sockets;
 use crate::base::WireKind;
@@ -93,7 +94,8 @@ impl Sockets {
         }
     }
 
-    /// Begins the attempts that are due and goes on with those that are under way, until one is the link or all have failed.
+    /// Begins the attempts that are due and goes on with those that are under way, until one is the
+    /// link or all have failed.
     pub(super) fn go_on_dialling(&mut self, now: Now) -> Dialled {
         self.take_addresses(now);
         if let Some(why) = self.dialling.failed.take() {
@@ -156,7 +158,8 @@ impl Sockets {
         }
     }
 
-    /// Goes on with each attempt. The first that is ready is the link; those that have failed are gone.
+    /// Goes on with each attempt. The first that is ready is the link; those that have failed are
+    /// gone.
     fn advance_attempts(&mut self, now: Now) -> Dialled {
         let (mut at, mut reached) = (0, false);
         while let Some(attempt) = self.dialling.attempts.get_mut(at) {

@@ -1,7 +1,8 @@
 //! The sockets of a link child, as its [`Turn`](crate::lonc::turn::Turn) uses them.
 //!
-//! Owns the local socket, each program's stream, the stream to the peer, the control socket, and the end of the passage through
-//! which programs go to the next child; and of each, whether there may be something to read.
+//! Owns the local socket, each program's stream, the stream to the peer, the control socket, and
+//! the end of the passage through which programs go to the next child; and of each, whether there
+//! may be something to read.
 
 use super::dialling::{ATTEMPTS, Dialling, FIRST_ATTEMPT, Linked};
 use super::{LISTENER, RESOLVER};
@@ -101,7 +102,8 @@ impl Sockets {
         self.accept_ready = true;
     }
 
-    /// What the poll said of the link or an attempt to make it, or of a program; which program that is.
+    /// What the poll said of the link or an attempt to make it, or of a program; which program that
+    /// is.
     pub(super) fn note(&mut self, token: Token, event: &Event) -> Option<ClientId> {
         let Some(index) = token.0.checked_sub(FIRST_CLIENT) else {
             self.note_link(token, event);
@@ -220,7 +222,8 @@ impl Io for Sockets {
                     return Accepted::Nobody;
                 }
                 (ErrorKind::Interrupted | ErrorKind::ConnectionAborted, _) => return Accepted::Again,
-                // The limit of open files is lower than that of programs: one that is idle makes room.
+                // The limit of open files is lower than that of programs: one that is idle makes
+                // room.
                 (_, Some(libc::EMFILE)) => return Accepted::NoRoom(error),
                 _ => self.pause_accepting(&error, now),
             },

@@ -18,7 +18,8 @@ struct Child {
 }
 
 impl Child {
-    /// Its peer is not dialled, so plain requests are answered `con_lost` and critical ones `con_delayed`.
+    /// Its peer is not dialled, so plain requests are answered `con_lost` and critical ones
+    /// `con_delayed`.
     fn start(dir: &Path, listener: &StdListener, passage: &Passage) -> Child {
         let (ours, theirs) = control::pair().unwrap();
         let (dir, listener, passage) =

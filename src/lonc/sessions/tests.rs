@@ -36,7 +36,8 @@ impl Bench {
         id
     }
 
-    /// The program sends as much as is read of it, up to `most` bytes without a newline; how much was read.
+    /// The program sends as much as is read of it, up to `most` bytes without a newline; how much
+    /// was read.
     fn send(&mut self, id: ClientId, most: usize) -> usize {
         let mut sent = 0;
         while sent < most {

@@ -60,7 +60,8 @@ pub trait Io {
     fn let_in(&mut self, id: ClientId) -> bool;
     /// Whoever waited is told that there are too many.
     fn turn_away(&mut self);
-    /// Accepts nobody for a while: this process can have no more connections, and no program is idle.
+    /// Accepts nobody for a while: this process can have no more connections, and no program is
+    /// idle.
     fn pause_accepting(&mut self, cause: &io::Error, now: Now);
 
     /// Whether a program may have sent something.
@@ -81,13 +82,14 @@ pub trait Io {
 
     /// Whether the peer may have sent something.
     fn is_link_readable(&self) -> bool;
-    /// Reads from the peer once and hands on what it said; how many bytes that took, 0 when there is nothing now.
+    /// Reads from the peer once and hands on what it said; how many bytes that took, 0 when there
+    /// is nothing now.
     ///
     /// # Errors
     /// The connection is over; what the peer said before that was handed on.
     fn read_link(&mut self, hand_on: &mut dyn FnMut(&[u8])) -> Result<usize, String>;
-    /// Writes to the peer what it takes. What had to wait was written, in part at least, if `moved` is set to true. How many
-    /// bytes of `out` were taken.
+    /// Writes to the peer what it takes. What had to wait was written, in part at least, if `moved`
+    /// is set to true. How many bytes of `out` were taken.
     ///
     /// # Errors
     /// The connection is over.
@@ -98,12 +100,14 @@ pub trait Io {
     fn dialled(&mut self, now: Now) -> Dialled;
     /// The link is open over the connection that was made.
     fn link_opened(&mut self);
-    /// Ends the connection to the peer, or what was to become it; `out` is what the peer may still be told.
+    /// Ends the connection to the peer, or what was to become it; `out` is what the peer may still
+    /// be told.
     fn hang_up(&mut self, out: &mut Outgoing);
 
     /// A stored message was delivered.
     fn delivered(&mut self, request: &[u8], now: Now);
-    /// Tells the supervisor how this child is; in answer to its question of this number, if it has asked.
+    /// Tells the supervisor how this child is; in answer to its question of this number, if it has
+    /// asked.
     fn report(&mut self, answer_to: Option<u64>, status: PeerStatus);
     /// Writes what waits for the supervisor.
     fn flush_reports(&mut self);

@@ -1,8 +1,10 @@
-//! The other way round: what this host's own `lonc` gets when it pings the caller of a link (`pong`).
+//! The other way round: what this host's own `lonc` gets when it pings the caller of a link
+//! (`pong`).
 //!
-//! Owns one short connection to the caller's local socket. Requests that come while it is under way share its
-//! answer, so any number of them cost one connection. Whatever goes wrong, or takes longer than [`DEADLINE`], is no
-//! answer (`con_lost`): the caller asked whether the way is open, and so far it is not.
+//! Owns one short connection to the caller's local socket. Requests that come while it is under way
+//! share its answer, so any number of them cost one connection. Whatever goes wrong, or takes
+//! longer than [`DEADLINE`], is no answer (`con_lost`): the caller asked whether the way is open,
+//! and so far it is not.
 
 use crate::base::line::{Line, LineReader, Outgoing};
 use crate::handler::Ticket;

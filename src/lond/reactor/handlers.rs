@@ -1,26 +1,28 @@
 //! One handler and all connections to it that this link has.
 //!
-//! A request comes to a handler in one of three ways. On the classic wire ([`Order::Kept`]) all go one after the other
-//! over one connection. Critical messages ([`Order::Once`]) have a connection to themselves too, and each is passed on
-//! only when the one before it was answered and [`Handler::ask`]'s caller has recorded that: whenever this process
-//! dies, it is one message at most that was run and is not in the record. Others ([`Order::Free`]) have a connection
-//! each while they are being answered: an idle one, else a new one, up to [`POOL`]; beyond that they wait here for the
-//! first connection that is done. None is ever passed on behind another that is unanswered, since that one may take
-//! a minute, and nobody can know before.
+//! A request comes to a handler in one of three ways. On the classic wire ([`Order::Kept`]) all go
+//! one after the other over one connection. Critical messages ([`Order::Once`]) have a connection
+//! to themselves too, and each is passed on only when the one before it was answered and
+//! [`Handler::ask`]'s caller has recorded that: whenever this process dies, it is one message at
+//! most that was run and is not in the record. Others ([`Order::Free`]) have a connection each
+//! while they are being answered: an idle one, else a new one, up to [`POOL`]; beyond that they
+//! wait here for the first connection that is done. None is ever passed on behind another that is
+//! unanswered, since that one may take a minute, and nobody can know before.
 //!
-//! A program may serve one connection until its end before it comes to the next. That is noticed by a connection from
-//! which it has read *nothing* for [`STARVED`] while another is idle: then the idle one is closed, oldest first. When
-//! the program came to the other connection after that, it gets its requests one at a time over one connection for the
-//! rest of the link, and that is closed as soon as it is idle, so that other links come to it as well. A program that
-//! was seen to answer on a connection while an older one was open is never treated so: it has merely too few workers.
+//! A program may serve one connection until its end before it comes to the next. That is noticed by
+//! a connection from which it has read *nothing* for [`STARVED`] while another is idle: then the
+//! idle one is closed, oldest first. When the program came to the other connection after that, it
+//! gets its requests one at a time over one connection for the rest of the link, and that is closed
+//! as soon as it is idle, so that other links come to it as well. A program that was seen to answer
+//! on a connection while an older one was open is never treated so: it has merely too few workers.
 //!
-//! A critical message that the program could not be given is not answered: its caller keeps it ([`Reply::NotTaken`]), and
-//! those that wait here behind it go back with it, so that none overtakes it. From then on the program is *watched*: a
-//! connection to it is tried, in pauses that grow to [`WATCH_MOST`], until there is one; then the caller is told
-//! ([`Handler::take_back`]).
+//! A critical message that the program could not be given is not answered: its caller keeps it
+//! ([`Reply::NotTaken`]), and those that wait here behind it go back with it, so that none
+//! overtakes it. From then on the program is *watched*: a connection to it is tried, in pauses that
+//! grow to [`WATCH_MOST`], until there is one; then the caller is told ([`Handler::take_back`]).
 //!
-//! Bounded: [`POOL`] connections and one; the requests that wait here are within the link's flow-control window.
-//! A connection that had nothing to do for [`IDLE`] is closed.
+//! Bounded: [`POOL`] connections and one; the requests that wait here are within the link's
+//! flow-control window. A connection that had nothing to do for [`IDLE`] is closed.
 
 use super::program::Program;
 use super::room::Room;
@@ -31,20 +33,23 @@ use crate::net::{Event, Registry, Token};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// Connections of one link to one handler over which requests go in no order. At the bound requests wait.
+/// Connections of one link to one handler over which requests go in no order. At the bound requests
+/// wait.
 pub const POOL: usize = 16;
 
 /// How long such a connection is kept without a request.
 pub const IDLE: Duration = Duration::from_secs(30);
 
-/// How long a connection that the program does not read may wait beside one that is idle; and how long one is kept
-/// idle for a program that serves one at a time.
+/// How long a connection that the program does not read may wait beside one that is idle; and how
+/// long one is kept idle for a program that serves one at a time.
 pub const STARVED: Duration = Duration::from_millis(100);
 
-/// How long such a connection may wait beside others that are busy; then those get nothing new until it was served.
+/// How long such a connection may wait beside others that are busy; then those get nothing new
+/// until it was served.
 pub const PASSED_OVER: Duration = Duration::from_secs(1);
 
-/// Pause before a connection is tried to a program that could not be given a critical message; it doubles ...
+/// Pause before a connection is tried to a program that could not be given a critical message; it
+/// doubles ...
 pub const WATCH_FIRST: Duration = Duration::from_millis(100);
 
 /// ... up to this.
@@ -127,7 +132,8 @@ struct Relief {
 }
 
 impl Handler {
-    /// A handler whose connections are made when requests come. It takes [`TOKENS`] tokens from `first_token` on.
+    /// A handler whose connections are made when requests come. It takes [`TOKENS`] tokens from
+    /// `first_token` on.
     pub fn new(
         config: &crate::config::Handler,
         max_line: usize,
@@ -150,7 +156,8 @@ impl Handler {
         }
     }
 
-    /// Takes note of an event for the connection with this number, which is its token less the first.
+    /// Takes note of an event for the connection with this number, which is its token less the
+    /// first.
     pub fn note(&mut self, number: usize, event: &Event) {
         if let Some(lane) = self.lanes.get_mut(number) {
             lane.program.note(event);
@@ -203,7 +210,8 @@ impl Handler {
         self.lanes.iter().map(|lane| lane.program.begun())
     }
 
-    /// First part of a turn: reads answers, if they are `wanted` and there is room, and says which requests are overdue.
+    /// First part of a turn: reads answers, if they are `wanted` and there is room, and says which
+    /// requests are overdue.
     pub fn read(
         &mut self,
         wanted: bool,
@@ -237,7 +245,8 @@ impl Handler {
         self.relieve(now);
     }
 
-    /// A critical message could not be passed on, for this reason: those behind it must not overtake it, and go back too.
+    /// A critical message could not be passed on, for this reason: those behind it must not
+    /// overtake it, and go back too.
     fn give_back(&mut self, away: Option<String>, now: Instant, answer: &mut impl FnMut(Ticket, Reply<'_>)) {
         let Some(why) = away else { return };
         self.once = None;
@@ -258,18 +267,21 @@ impl Handler {
         }
     }
 
-    /// Whether a connection to the program could be made when that was tried last; `None`: it was not tried.
+    /// Whether a connection to the program could be made when that was tried last; `None`: it was
+    /// not tried.
     pub fn reachable(&self) -> Option<bool> {
         let tried = self.lanes.iter().filter_map(|lane| lane.program.tried());
         tried.max_by_key(|(at, _)| *at).map(|(_, made)| made)
     }
 
-    /// Whether a program that could not be given a critical message has come back since the last call.
+    /// Whether a program that could not be given a critical message has come back since the last
+    /// call.
     pub fn take_back(&mut self) -> bool {
         std::mem::take(&mut self.back)
     }
 
-    /// Whether there is an answer to a critical message that could not be recorded: then no other is passed on.
+    /// Whether there is an answer to a critical message that could not be recorded: then no other
+    /// is passed on.
     pub fn hold_critical(&mut self, hold: bool) {
         self.holds_critical = hold;
     }
@@ -301,8 +313,8 @@ impl Handler {
         }
     }
 
-    /// End of a turn: whether the connections will be read in the next one. While they are not, the program's time
-    /// stands still.
+    /// End of a turn: whether the connections will be read in the next one. While they are not, the
+    /// program's time stands still.
     pub fn pause(&mut self, wanted: bool, room: &Room, now: Instant) {
         for lane in &mut self.lanes {
             lane.program.pause(wanted, room, now);

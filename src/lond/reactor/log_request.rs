@@ -1,4 +1,5 @@
-//! `log:` requests: written to the log as far as the quota of their host goes and the file takes them.
+//! `log:` requests: written to the log as far as the quota of their host goes and the file takes
+//! them.
 
 use crate::base::HostId;
 use crate::base::logging;
@@ -46,7 +47,8 @@ pub fn log(ledger: &Ledger, caller: &HostId, quota: u64, text: &[u8], now: Insta
         ledger.refuse(caller);
     }
     if let Some(refused) = ledger.to_tell(caller, now) {
-        // If that cannot be written either, it is counted like any line; each request has its answer.
+        // If that cannot be written either, it is counted like any line; each request has its
+        // answer.
         let _ = logging::always(format_args!(
             "log from {caller}: {refused} not written, over its quota of {quota} bytes a minute (log_quota) or for \
              want of room"

@@ -1,8 +1,8 @@
-//! The reactor's hold on one connection to a handler: carries bytes between a local program's socket and the [`Conversation`] that
-//! decides what they mean.
+//! The reactor's hold on one connection to a handler: carries bytes between a local program's
+//! socket and the [`Conversation`] that decides what they mean.
 //!
-//! Owns the connection. Whatever ends it ends in `drop_connection`, with the fault as its parameter; the conversation
-//! answers the requests that this costs, and says whether to dial anew.
+//! Owns the connection. Whatever ends it ends in `drop_connection`, with the fault as its
+//! parameter; the conversation answers the requests that this costs, and says whether to dial anew.
 
 use super::room::Room;
 use crate::base::log_quota::Repeats;
@@ -97,8 +97,8 @@ impl Program {
         self.was_read
     }
 
-    /// Looks whether the program has read all that it was sent. What was sent must be one request, and all of it: a
-    /// program may read as it likes what comes later.
+    /// Looks whether the program has read all that it was sent. What was sent must be one request,
+    /// and all of it: a program may read as it likes what comes later.
     pub fn look_whether_read(&mut self) {
         if let Some(connection) = &self.connection
             && self.conversation.outgoing().is_empty()
@@ -133,8 +133,8 @@ impl Program {
         self.connection.as_ref().is_some_and(Stream::readable)
     }
 
-    /// First half of a turn: reads answers, if they are `wanted` and there is room, and says which requests are overdue. Whether the
-    /// program has said anything.
+    /// First half of a turn: reads answers, if they are `wanted` and there is room, and says which
+    /// requests are overdue. Whether the program has said anything.
     pub fn read(
         &mut self,
         wanted: bool,
@@ -182,7 +182,8 @@ impl Program {
         }
     }
 
-    /// End of a turn: whether the program will be read in the next one. While it is not, its time stands still.
+    /// End of a turn: whether the program will be read in the next one. While it is not, its time
+    /// stands still.
     pub fn pause(&mut self, wanted: bool, room: &Room, now: Instant) {
         self.conversation.pause(!(wanted && room.may_read(self.token)), now);
     }
@@ -207,8 +208,8 @@ impl Program {
                 }
             }
             Ok(ReadOutcome::End) => Fault::Closed,
-            // What a program left unread makes the kernel say so once, and then that this is the end. A reset that is not the
-            // end says nothing about what the program has.
+            // What a program left unread makes the kernel say so once, and then that this is the
+            // end. A reset that is not the end says nothing about what the program has.
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => match connection.read(scratch) {
                 Ok(ReadOutcome::End) => Fault::Unread,
                 Ok(ReadOutcome::Nothing | ReadOutcome::Bytes(_)) | Err(_) => Fault::Broken(error),
@@ -229,7 +230,8 @@ impl Program {
                 self.conversation.dialed(now);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.conversation.busy(now),
-            // Nothing of the request has left us, and the want is ours and may pass: no answer yet, as for a full queue.
+            // Nothing of the request has left us, and the want is ours and may pass: no answer yet,
+            // as for a full queue.
             Err(error) if is_shortage(&error) => {
                 let text = format!("handler {}: connect: {error}; tried again", self.name);
                 if let Some(line) = self.repeats.line(&text, now) {
@@ -271,7 +273,8 @@ impl Program {
     }
 }
 
-/// Whether it is this host that lacks something just now, descriptors or memory, and not the program that is away.
+/// Whether it is this host that lacks something just now, descriptors or memory, and not the
+/// program that is away.
 fn is_shortage(error: &io::Error) -> bool {
     let shortages = [
         libc::EMFILE,
@@ -285,10 +288,12 @@ fn is_shortage(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|code| shortages.contains(&code))
 }
 
-/// What the other end of a socket has not read of what was sent to it; not a number of bytes, but 0 when it is nothing.
+/// What the other end of a socket has not read of what was sent to it; not a number of bytes, but 0
+/// when it is nothing.
 fn unread(socket: &UnixStream) -> Option<libc::c_int> {
     let mut unread = 0;
-    // SAFETY: the descriptor is open as long as the socket is borrowed, and the request writes one int where it is told.
+    // SAFETY: the descriptor is open as long as the socket is borrowed, and the request writes one
+    // int where it is told.
     let done = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut unread) };
     (done == 0).then_some(unread)
 }

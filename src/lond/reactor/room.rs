@@ -1,13 +1,16 @@
-//! Room for what handlers have begun to answer and not ended, over all connections of a link child together.
+//! Room for what handlers have begun to answer and not ended, over all connections of a link child
+//! together.
 //!
-//! Pure. Each answer may be as long as `max_line`, and each handler may have many connections: without a bound on the sum a
-//! few handlers that never come to an end would take gigabytes. Beyond [`BEGUN_MOST`] only the connection that has the longest
-//! beginning is read, so that one answer after the other comes to its end, or is overdue and makes room. The others are left
-//! unread, which holds their programs up, and their time stands still.
+//! Pure. Each answer may be as long as `max_line`, and each handler may have many connections:
+//! without a bound on the sum a few handlers that never come to an end would take gigabytes. Beyond
+//! [`BEGUN_MOST`] only the connection that has the longest beginning is read, so that one answer
+//! after the other comes to its end, or is overdue and makes room. The others are left unread,
+//! which holds their programs up, and their time stands still.
 
 use crate::net::Token;
 
-/// Bytes of answers that are begun; at this mark one connection alone is read, which may go beyond it to its `max_line`.
+/// Bytes of answers that are begun; at this mark one connection alone is read, which may go beyond
+/// it to its `max_line`.
 pub const BEGUN_MOST: usize = 8 << 20;
 
 /// See the module. Made anew for each part of a turn.

@@ -1,8 +1,10 @@
-//! The secure wire as the reactor holds it: the tunnel, and the session in it once the caller has proved who it is.
+//! The secure wire as the reactor holds it: the tunnel, and the session in it once the caller has
+//! proved who it is.
 //!
-//! Until then nothing but the tunnel exists: no handler, no record, and of the caller's bytes at most what the tunnel
-//! takes ([`crate::wire::secure::MAX_HANDSHAKE`]). A caller that is turned away gets the alert that says why; the
-//! link lingers for a moment, since closing it with bytes unread would take that back.
+//! Until then nothing but the tunnel exists: no handler, no record, and of the caller's bytes at
+//! most what the tunnel takes ([`crate::wire::secure::MAX_HANDSHAKE`]). A caller that is turned
+//! away gets the alert that says why; the link lingers for a moment, since closing it with bytes
+//! unread would take that back.
 
 use crate::base::line::Outgoing;
 use crate::base::{HostId, Pin};

@@ -1,4 +1,5 @@
-//! What one link knows of its handlers, for the status: counted here, and told to the supervisor once a second at most.
+//! What one link knows of its handlers, for the status: counted here, and told to the supervisor
+//! once a second at most.
 
 use crate::handler::Reply;
 use crate::status::HandlerStatus;
@@ -51,7 +52,8 @@ impl Tally {
         });
     }
 
-    /// Whether a connection to it could be made when that was tried last, and whether the caller waits for it.
+    /// Whether a connection to it could be made when that was tried last, and whether the caller
+    /// waits for it.
     pub fn stands(&mut self, number: usize, tried: Option<bool>, waits: bool) {
         let differs = self.handlers.get(number).is_some_and(|handler| {
             (tried.is_some() && handler.reachable != tried) || handler.waiting != u64::from(waits)

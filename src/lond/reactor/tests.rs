@@ -1,4 +1,5 @@
-//! The loop over real sockets: a caller, a supervisor's end of the control socket, and local programs as threads.
+//! The loop over real sockets: a caller, a supervisor's end of the control socket, and local
+//! programs as threads.
 
 pub mod rig;
 mod secure;

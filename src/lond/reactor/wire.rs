@@ -21,8 +21,8 @@ pub enum Wire {
 }
 
 impl Wire {
-    /// What came of a request. On the classic wire nobody knows what is critical, and each has its place that must be
-    /// filled: there a request that was not taken is answered `error:`, too.
+    /// What came of a request. On the classic wire nobody knows what is critical, and each has its
+    /// place that must be filled: there a request that was not taken is answered `error:`, too.
     pub fn answer(&mut self, ticket: Ticket, reply: Reply<'_>) {
         match self {
             Wire::Classic(serve) => serve.answer(ticket, &reply.text()),

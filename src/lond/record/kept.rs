@@ -8,8 +8,9 @@ use crate::base::Key;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-/// Answers to unsettled sequences that are kept. A caller settles in time what it sends; the answer beyond is refused
-/// ([`super::RecordError::Full`]), and should not be asked for ([`super::Record::may_run`]).
+/// Answers to unsettled sequences that are kept. A caller settles in time what it sends; the answer
+/// beyond is refused ([`super::RecordError::Full`]), and should not be asked for
+/// ([`super::Record::may_run`]).
 pub const ANSWERS_MOST: usize = 8192;
 /// Bytes of them: 16 MiB. An answer that would be beyond is remembered as [`NOT_KEPT`].
 pub const ANSWERS_BYTES_MOST: usize = 16 * 1024 * 1024;
@@ -45,7 +46,8 @@ pub struct Kept {
     /// Of this epoch, with their commands; none below its command's floor.
     answers: BTreeMap<u64, (Box<str>, Answer)>,
     answer_bytes: usize,
-    /// Bytes of the lines of all answers: counted as they come and go, since [`Kept::length`] is asked for with each message.
+    /// Bytes of the lines of all answers: counted as they come and go, since [`Kept::length`] is
+    /// asked for with each message.
     answer_lines: u64,
     /// Of any epoch.
     keys: HashMap<Key, Answer>,
@@ -109,8 +111,9 @@ impl Kept {
         }
     }
 
-    /// What a message of this command says to be settled: all sequences below, but for those of commands that the caller
-    /// holds. If its own is one of these, what it says is about that alone.
+    /// What a message of this command says to be settled: all sequences below, but for those of
+    /// commands that the caller holds. If its own is one of these, what it says is about that
+    /// alone.
     pub fn settle(&mut self, command: &str, below: u64, held: &BTreeSet<Box<str>>) {
         for name in held {
             if !self.held.contains_key(name) {
@@ -164,8 +167,8 @@ impl Kept {
         }
     }
 
-    /// Keeps an answer; the first one to a sequence or key stays. Bounds on answers are the caller's to keep: while
-    /// a record is read, those are here that a later line drops.
+    /// Keeps an answer; the first one to a sequence or key stays. Bounds on answers are the
+    /// caller's to keep: while a record is read, those are here that a later line drops.
     pub fn insert(&mut self, sequence: u64, key: Option<Key>, command: &str, answer: Answer) {
         if let Some(key) = key {
             self.insert_key(key, answer.clone());
@@ -193,8 +196,8 @@ impl Kept {
         }
     }
 
-    /// Gives `write` the fewest lines that say all of it, then `more` lines, then a floor line again: [`PIECE`] at a time or
-    /// a little more.
+    /// Gives `write` the fewest lines that say all of it, then `more` lines, then a floor line
+    /// again: [`PIECE`] at a time or a little more.
     ///
     /// # Errors
     /// The first of `write`; nothing more is given to it then.

@@ -1,8 +1,8 @@
 //! A line of the record, and back.
 //!
-//! Pure. The lines are described in `docs/spool.md`. Each is proven by its CRC-32 and says by itself what it is about, the
-//! epoch included, so that a damaged neighbour changes nothing in what it means. [`parse`] never panics, whatever the
-//! bytes.
+//! Pure. The lines are described in `docs/spool.md`. Each is proven by its CRC-32 and says by
+//! itself what it is about, the epoch included, so that a damaged neighbour changes nothing in what
+//! it means. [`parse`] never panics, whatever the bytes.
 
 use super::Answered;
 use crate::base::Key;
@@ -25,11 +25,13 @@ const BROKEN: &[u8] = b"\\!";
 /// What a line says.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Line {
-    /// The epoch is this one, and all sequences below are settled; but of some commands only those below another.
+    /// The epoch is this one, and all sequences below are settled; but of some commands only those
+    /// below another.
     Floor { epoch: String, floor: u64, held: BTreeMap<Box<str>, u64> },
     /// A critical message was answered.
     Answer { epoch: String, sequence: u64, key: Option<Key>, command: String, broken: bool, answer: Vec<u8> },
-    /// The message of a client key was answered, under a sequence that is settled or of an earlier epoch.
+    /// The message of a client key was answered, under a sequence that is settled or of an earlier
+    /// epoch.
     Key { key: Key, broken: bool, answer: Vec<u8> },
 }
 

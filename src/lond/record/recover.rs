@@ -10,9 +10,11 @@ use std::path::Path;
 
 /// Bytes that are read at a time.
 const CHUNK: usize = 1024 * 1024;
-/// Longest line: an answer that is escaped throughout, and what stands before it. A longer one is damage.
+/// Longest line: an answer that is escaped throughout, and what stands before it. A longer one is
+/// damage.
 const LINE_MOST: usize = 2 * ANSWER_MOST + 256;
-/// Largest file that is read; a larger one is not a record's. What a record must hold takes less than 100 MiB.
+/// Largest file that is read; a larger one is not a record's. What a record must hold takes less
+/// than 100 MiB.
 const FILE_MOST: u64 = 1024 * 1024 * 1024;
 /// How often a read is tried: unlike a sync, it may be tried again.
 const READ_TRIES: usize = 2;
@@ -35,8 +37,9 @@ pub enum Loaded {
     },
 }
 
-/// The end of a whole file: from its last floor line on. Each write to a record begins with such a line, and the next is
-/// made only when the one before it was synced; so all that may not be durable lies here.
+/// The end of a whole file: from its last floor line on. Each write to a record begins with such a
+/// line, and the next is made only when the one before it was synced; so all that may not be
+/// durable lies here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tail {
     /// Offset of that line.
@@ -75,9 +78,11 @@ pub(super) struct Found {
     kept: Kept,
     /// Lines that were proven.
     pub good: u64,
-    /// Bytes that are damaged, and where the first of them are, counted from 1. A start sets the file aside then.
+    /// Bytes that are damaged, and where the first of them are, counted from 1. A start sets the
+    /// file aside then.
     pub damaged: Option<(u64, u64)>,
-    /// Bytes at the end that are not whole, and their line: nobody was told of them, and a start cuts them off.
+    /// Bytes at the end that are not whole, and their line: nobody was told of them, and a start
+    /// cuts them off.
     pub torn: Option<(u64, u64)>,
     /// The end; `None` where that is not a line's.
     tail: Option<Tail>,
@@ -142,7 +147,8 @@ impl Reader {
         if unended {
             self.end_line(0);
         }
-        // The first line was durable before the file had its name: without any, more is missing than a tail.
+        // The first line was durable before the file had its name: without any, more is missing
+        // than a tail.
         let empty = self.good == 0;
         if empty {
             self.give_up();
@@ -222,7 +228,8 @@ impl<D: Disk> Record<D> {
         })
     }
 
-    /// Copies the damaged file to a name of its own, before the record is written anew without what is damaged.
+    /// Copies the damaged file to a name of its own, before the record is written anew without what
+    /// is damaged.
     pub(super) fn set_damaged_aside(&mut self, damaged: u64) -> Result<(), StepError> {
         let (path, new) = (self.dir.join(ANSWERS), self.dir.join(own_new()));
         for number in 1..=DAMAGED_MOST {

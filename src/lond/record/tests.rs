@@ -166,7 +166,8 @@ fn a_caller_that_comes_again_and_again_has_next_to_nothing_written_whatever_its_
     let length = answers_file(&disk).len();
     assert!(written_by(&disk, 200, &[A]) <= 200 * TAIL_LEFT as usize);
     assert_eq!(answers_file(&disk).len(), length, "it does not grow by that");
-    // With another epoch each time it grows by a line, and is written anew when it has twice what it must hold.
+    // With another epoch each time it grows by a line, and is written anew when it has twice what
+    // it must hold.
     let written = written_by(&disk, 200, &[B, A]);
     assert!(written < 200 * 2 * TAIL_LEFT as usize, "{written}");
     let (links, written) = (1000, written_by(&disk, 1000, &[B, A]));
@@ -302,7 +303,8 @@ fn what_a_killed_process_left_unsynced_is_durable_before_it_is_answered_from() {
     let ahead = disk.fork();
     let mut later = begin(&ahead, A);
     add(&mut later, 2..4);
-    // What the process wrote when it was killed: the machine lives on, and every program sees the bytes.
+    // What the process wrote when it was killed: the machine lives on, and every program sees the
+    // bytes.
     let (mut raw, path) = (disk.clone(), Path::new(DIR).join("answers"));
     let file = raw.open(&path, true).unwrap();
     raw.write_at(&file, synced as u64, &answers_file(&ahead)[synced..]).unwrap();

@@ -1,6 +1,8 @@
-//! How a record's file is written: appended to, gone on with after a restart, written anew; and the room in it.
+//! How a record's file is written: appended to, gone on with after a restart, written anew; and the
+//! room in it.
 //!
-//! Whatever fails here leaves the old file as it is, or no file that is appended to ([`Record`] says what that means).
+//! Whatever fails here leaves the old file as it is, or no file that is appended to ([`Record`]
+//! says what that means).
 
 use super::recover::Tail;
 use super::{ANSWERS, ROOM_FOR_EACH, ROOM_FOR_ONE, ROOM_STEP, Record, TAIL_LEFT};
@@ -10,8 +12,9 @@ use std::io;
 use std::path::Path;
 
 impl<D: Disk> Record<D> {
-    /// Goes on with the file that was read, once it is durable. A sync alone would not do: after a failed one the kernel
-    /// may hold for clean what is not on disk. So the tail is written again, the same bytes at the same place.
+    /// Goes on with the file that was read, once it is durable. A sync alone would not do: after a
+    /// failed one the kernel may hold for clean what is not on disk. So the tail is written again,
+    /// the same bytes at the same place.
     pub(super) fn go_on(&mut self, tail: Tail, other_epoch: bool) -> Result<(), StepError> {
         let path = self.dir.join(ANSWERS);
         let file = self.disk.open(&path, true).context("open", &path)?;
@@ -46,7 +49,8 @@ impl<D: Disk> Record<D> {
         if self.room_until >= self.end + room {
             return Ok(());
         }
-        // Later there might be no room for a second file, and the first could neither grow nor be shortened.
+        // Later there might be no room for a second file, and the first could neither grow nor be
+        // shortened.
         if self.is_tight() {
             match self.write_anew(&[], room + ROOM_STEP) {
                 Ok(()) => return Ok(()),
@@ -61,8 +65,8 @@ impl<D: Disk> Record<D> {
                 self.room_until = self.end + room + ROOM_STEP;
                 Ok(())
             }
-            // What is settled need not take up room on a disk that has none. But those that are being run rely on what
-            // was set aside for them.
+            // What is settled need not take up room on a disk that has none. But those that are
+            // being run rely on what was set aside for them.
             Err(error) if running == 0 => self.write_anew(&[], room).map_err(|_| error),
             Err(error) => Err(error),
         }
@@ -70,7 +74,8 @@ impl<D: Disk> Record<D> {
 
     /// Whether the file has grown, and the disk will soon have no room for another like it.
     pub(super) fn is_tight(&mut self) -> bool {
-        // Not what this process has added: one that goes on with a file finds most of it grown already.
+        // Not what this process has added: one that goes on with a file finds most of it grown
+        // already.
         let grown = self.end.saturating_sub(self.kept.length());
         grown >= ROOM_STEP
             && self
@@ -90,8 +95,9 @@ impl<D: Disk> Record<D> {
         }
     }
 
-    /// Writes what is kept, and `more` lines, to a new file that takes the name. Until the renaming begins the old file
-    /// can still be appended to; from then on it cannot, whatever comes of it. In the new one `room` is set aside.
+    /// Writes what is kept, and `more` lines, to a new file that takes the name. Until the renaming
+    /// begins the old file can still be appended to; from then on it cannot, whatever comes of it.
+    /// In the new one `room` is set aside.
     pub(super) fn write_anew(&mut self, more: &[u8], room: u64) -> Result<(), StepError> {
         let (new, path) = (self.dir.join(own_new()), self.dir.join(ANSWERS));
         let (file, length) = self.write_hidden(&new, more, room)?;
@@ -110,8 +116,8 @@ impl<D: Disk> Record<D> {
         (2 * holds).max(holds.saturating_add(self.step))
     }
 
-    /// A new file with what is kept and `more`, synced, and room for more; its length. Nothing is left of it after an
-    /// error, as far as that goes.
+    /// A new file with what is kept and `more`, synced, and room for more; its length. Nothing is
+    /// left of it after an error, as far as that goes.
     pub(super) fn write_hidden(
         &mut self,
         new: &Path,
@@ -126,7 +132,8 @@ impl<D: Disk> Record<D> {
             Ok(())
         };
         let disk = &mut self.disk;
-        // All of this file is durable before it has its name: its tail is no more than the line at its end.
+        // All of this file is durable before it has its name: its tail is no more than the line at
+        // its end.
         let mut written = self.kept.each_piece(more, |piece| write(disk, piece));
         if room > 0 && written.is_ok() {
             written = disk.reserve(&file, length, room).context("make room in", new);

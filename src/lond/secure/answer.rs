@@ -7,8 +7,8 @@ use crate::wire::secure::{put_answer, put_broken_answer};
 /// Bytes of frames that may wait to be taken. At the bound no frame of an answer is put.
 pub const OUT_FULL: usize = 256 * 1024;
 
-/// Bytes of answers that may wait to be sent. At the bound no handler is read and no request is taken; the answers
-/// that one read of each handler brings still come on top.
+/// Bytes of answers that may wait to be sent. At the bound no handler is read and no request is
+/// taken; the answers that one read of each handler brings still come on top.
 pub const MAX_ANSWER_BYTES: usize = 1024 * 1024;
 
 /// See the module.

@@ -1,8 +1,8 @@
 //! Critical messages: run once, whatever happens to links and processes.
 //!
-//! Each is looked up in the record before it is run, and its answer is in the record before it is sent. The record
-//! is on disk and belongs to one process at a time: while an older link of the same caller still has it, critical
-//! messages wait here, and nothing else does.
+//! Each is looked up in the record before it is run, and its answer is in the record before it is
+//! sent. The record is on disk and belongs to one process at a time: while an older link of the
+//! same caller still has it, critical messages wait here, and nothing else does.
 
 use super::answer::Answer;
 use super::recorder::{Recalled, Recorded, Recorder, Wanted};
@@ -13,9 +13,9 @@ use crate::handler::{Reply, Ticket};
 use crate::wire::secure::CriticalHead;
 use std::time::{Duration, Instant};
 
-/// How much longer than the drain timeout, within which an older link must have let go, critical messages wait for
-/// the record. Then the link ends with an ERROR: an answer would mean that the message was delivered, and so its
-/// caller keeps it and dials anew.
+/// How much longer than the drain timeout, within which an older link must have let go, critical
+/// messages wait for the record. Then the link ends with an ERROR: an answer would mean that the
+/// message was delivered, and so its caller keeps it and dials anew.
 pub const RECORD_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What an answer says that never came.
@@ -30,7 +30,8 @@ impl Critical {
 }
 
 impl<R: Recorder> Secure<R> {
-    /// Opens the record for the caller's epoch, or tries so again, and says our HELLO if that is still to be said.
+    /// Opens the record for the caller's epoch, or tries so again, and says our HELLO if that is
+    /// still to be said.
     pub(super) fn open_record(&mut self, now: Instant) {
         let needed = self.needs_record();
         let mark = self.memory.open(&self.epoch, needed, now);
@@ -42,7 +43,8 @@ impl<R: Recorder> Secure<R> {
         !self.requests.critical.is_empty() || self.requests.has_unrecorded()
     }
 
-    /// Whether the record is to be opened now: when the caller has said which epoch it is in, and again after a while.
+    /// Whether the record is to be opened now: when the caller has said which epoch it is in, and
+    /// again after a while.
     pub(super) fn wants_record(&self, now: Instant) -> bool {
         let first = matches!(self.state, State::Open | State::Draining(_)) && !self.greeted;
         first || self.record_deadline().is_some_and(|retry| retry <= now)
@@ -163,14 +165,16 @@ impl<R: Recorder> Secure<R> {
         self.send(Answer { id, cost, cancellable: false, last: false, broken, text });
     }
 
-    /// Whether an answer to a critical message is still to be recorded, be the record usable or not.
+    /// Whether an answer to a critical message is still to be recorded, be the record usable or
+    /// not.
     pub fn has_unrecorded(&self) -> bool {
         self.requests.has_unrecorded()
     }
 
-    /// Records the answers to critical messages, all with one sync, so that they may be sent: none is before. To be called
-    /// once a turn, and before a handler gets the next of them. Lets go of the record when nobody will be answered from
-    /// it any more, so that the next link's process may have it.
+    /// Records the answers to critical messages, all with one sync, so that they may be sent: none
+    /// is before. To be called once a turn, and before a handler gets the next of them. Lets go of
+    /// the record when nobody will be answered from it any more, so that the next link's process
+    /// may have it.
     pub fn record(&mut self, now: Instant) {
         if self.memory.is_usable() && self.requests.has_unrecorded() {
             let answers: Vec<&Unrecorded> = self.requests.unrecorded().collect();

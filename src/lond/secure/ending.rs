@@ -1,10 +1,11 @@
 //! The ways a link ends, and what becomes of its requests then.
 //!
-//! Told to end, or when the caller says no more, the link *drains*: what was taken is answered. A caller that is told to go
-//! away (GOAWAY) stops sending when it hears that; what it has sent by then is taken too, and it closes when it has its
-//! answers, so that nothing is lost on the way. What must not be makes
-//! it *leave* at once, with an ERROR. When there is no link any more, it is *broken off*, and settles. Each way has
-//! its reason, which is the first one: what follows from it changes nothing.
+//! Told to end, or when the caller says no more, the link *drains*: what was taken is answered. A
+//! caller that is told to go away (GOAWAY) stops sending when it hears that; what it has sent by
+//! then is taken too, and it closes when it has its answers, so that nothing is lost on the way.
+//! What must not be makes it *leave* at once, with an ERROR. When there is no link any more, it is
+//! *broken off*, and settles. Each way has its reason, which is the first one: what follows from it
+//! changes nothing.
 
 use super::{Reason, Recorder, Secure, State};
 use crate::handler::Ticket;
@@ -50,8 +51,9 @@ impl<R: Recorder> Secure<R> {
         match &self.state {
             State::Hello => self.enter(State::Leaving(reason)),
             State::Open => {
-                // A caller that has a newer link sends nothing over this one, and that link waits for its end. Any other
-                // may have sent requests that are on their way: they are taken, and the caller closes.
+                // A caller that has a newer link sends nothing over this one, and that link waits
+                // for its end. Any other may have sent requests that are on their way: they are
+                // taken, and the caller closes.
                 let by_caller = matches!(reason, Reason::Replaced | Reason::Exit);
                 let last = if by_caller { self.ids.highest() } else { EVERYTHING };
                 self.go_away = Some(GoAway { last, told: false });

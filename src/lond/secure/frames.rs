@@ -1,7 +1,8 @@
 //! What each frame of the caller means.
 //!
-//! Frames are taken as they come, however busy the link is; what they bring is bounded by the window. A frame that
-//! must not be, or not now, is a [`Violation`] and ends the link with an ERROR that says what was wrong.
+//! Frames are taken as they come, however busy the link is; what they bring is bounded by the
+//! window. A frame that must not be, or not now, is a [`Violation`] and ends the link with an ERROR
+//! that says what was wrong.
 
 use super::answer::Answer;
 use super::requests::{Critical, Request};
@@ -192,7 +193,8 @@ impl<R: Recorder> Secure<R> {
             // Not the beginning of another epoch: what is known of the last one is still needed.
             self.greet(0);
         }
-        // Else the record is opened next, in this order: the supervisor tells an older link to end, which has it perhaps.
+        // Else the record is opened next, in this order: the supervisor tells an older link to end,
+        // which has it perhaps.
         Ok(())
     }
 

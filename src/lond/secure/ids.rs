@@ -1,8 +1,9 @@
 //! Which request ids of a link were used.
 //!
-//! A caller numbers its requests upwards, but a long or critical one may begin after a later one has: its turn comes when
-//! the window has room for it. So an id may come late, once. Bounded: a caller skips at most [`MAX_SKIPPED`] ids at once,
-//! and of those it skipped so many are remembered, the highest; an older one that comes after all is taken for used.
+//! A caller numbers its requests upwards, but a long or critical one may begin after a later one
+//! has: its turn comes when the window has room for it. So an id may come late, once. Bounded: a
+//! caller skips at most [`MAX_SKIPPED`] ids at once, and of those it skipped so many are
+//! remembered, the highest; an older one that comes after all is taken for used.
 
 use std::collections::BTreeSet;
 

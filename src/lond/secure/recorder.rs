@@ -1,6 +1,7 @@
 //! What a session asks of the record of its caller: see [`Recorder`].
 //!
-//! The session owns its recorder. What is in the record, and how it is kept, is [`super::super::record`]'s.
+//! The session owns its recorder. What is in the record, and how it is kept, is
+//! [`super::super::record`]'s.
 
 use super::requests::Unrecorded;
 use crate::base::Key;
@@ -8,7 +9,8 @@ use crate::handler::Ticket;
 use std::collections::BTreeSet;
 use std::fmt::Debug;
 
-/// Keeps the answers to one caller's critical messages, while this process has its record. Takes time for the disk.
+/// Keeps the answers to one caller's critical messages, while this process has its record. Takes
+/// time for the disk.
 pub trait Recorder: Debug {
     /// Opens the record for this epoch of the caller's spool, or tries so again.
     fn open(&mut self, epoch: &str) -> Opening;

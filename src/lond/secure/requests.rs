@@ -1,8 +1,9 @@
 //! The requests of one link, from when they are whole until they are answered.
 //!
-//! Owns those that wait to be taken, those that are being run, and the answers to critical ones that must be in the
-//! record before they may be sent. A critical message is known by its sequence and by its client's key; one that
-//! comes while the same is being run *follows* it and shares its answer.
+//! Owns those that wait to be taken, those that are being run, and the answers to critical ones
+//! that must be in the record before they may be sent. A critical message is known by its sequence
+//! and by its client's key; one that comes while the same is being run *follows* it and shares its
+//! answer.
 //!
 //! All of it is within the window that the caller was given.
 
@@ -150,8 +151,8 @@ impl Requests {
         self.flights.insert(id, Flight { cost, handler, cancelled: false, critical });
     }
 
-    /// Whether the message at the front of `critical` is the same as one that is under way; then it is taken from
-    /// there if it can follow.
+    /// Whether the message at the front of `critical` is the same as one that is under way; then it
+    /// is taken from there if it can follow.
     pub fn meet(&mut self) -> Meeting {
         let Some(head) = self.critical.front().and_then(|request| request.head.as_ref()) else {
             return Meeting::Alone;

@@ -1,13 +1,16 @@
 //! Critical messages that their handler did not take.
 //!
-//! A handler that is away costs no message: the caller is told NOT_TAKEN, keeps the message, and sends it again after a
-//! while, or when it is told READY. Nothing was recorded of it, so that it is new then.
+//! A handler that is away costs no message: the caller is told NOT_TAKEN, keeps the message, and
+//! sends it again after a while, or when it is told READY. Nothing was recorded of it, so that it
+//! is new then.
 //!
-//! Order: what the caller has sent behind such a message, and before it heard of that, must not overtake it when the
-//! handler comes back in between. So of that handler nothing with a higher sequence is taken until the message itself
-//! has come again, or the caller says that it is settled (it could not be kept, say).
+//! Order: what the caller has sent behind such a message, and before it heard of that, must not
+//! overtake it when the handler comes back in between. So of that handler nothing with a higher
+//! sequence is taken until the message itself has come again, or the caller says that it is settled
+//! (it could not be kept, say).
 //!
-//! Bounded: a NOT_TAKEN that waits holds the request's part of the window; of handlers there are as many as are configured.
+//! Bounded: a NOT_TAKEN that waits holds the request's part of the window; of handlers there are as
+//! many as are configured.
 
 use super::answer::OUT_FULL;
 use super::requests::{Critical, Flight};
@@ -19,7 +22,8 @@ use crate::wire::secure::{put_not_taken, put_ready};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-/// Stands for a handler where `log:` requests are taken, by the reactor: as far as their host's quota goes.
+/// Stands for a handler where `log:` requests are taken, by the reactor: as far as their host's
+/// quota goes.
 pub(super) const LOG: usize = usize::MAX;
 
 /// A message that its handler did not take last.
@@ -50,7 +54,8 @@ pub(super) struct Untaken {
 }
 
 impl Untaken {
-    /// Why a message for this handler is not to be passed on, if it is not: one before it is awaited.
+    /// Why a message for this handler is not to be passed on, if it is not: one before it is
+    /// awaited.
     pub fn must_wait(&mut self, handler: usize, critical: &Critical) -> Option<Arc<str>> {
         let awaited = self.awaited.get(&handler)?;
         if critical.sequence > awaited.sequence && critical.settled <= awaited.sequence {

@@ -1,8 +1,8 @@
 //! The answers of one link, within their bounds: what order they leave in is [`InOrder`]'s.
 //!
-//! Bounded: see the constants. [`Answers::saturated`] says when no further request is to be taken, and
-//! [`Answers::wants_from`] when no further answer; a caller that does not read thus stops everything before it
-//! costs memory.
+//! Bounded: see the constants. [`Answers::saturated`] says when no further request is to be taken,
+//! and [`Answers::wants_from`] when no further answer; a caller that does not read thus stops
+//! everything before it costs memory.
 
 use crate::base::line::Outgoing;
 use crate::handler::Ticket;
@@ -14,13 +14,13 @@ use std::rc::Rc;
 /// Requests of one link that may be without an answer sent. At the bound the caller is not read.
 pub const MAX_SLOTS: usize = 1024;
 
-/// Bytes of requests that handlers may have before them, for one link. At the bound the caller is not read; the
-/// request that reaches it is still taken.
+/// Bytes of requests that handlers may have before them, for one link. At the bound the caller is
+/// not read; the request that reaches it is still taken.
 pub const MAX_ASKED_BYTES: usize = 4 * 1024 * 1024;
 
-/// Bytes of answers that wait for the caller, and as many again that wait for an older answer. At either bound the
-/// caller is not read. At the first no handler is read either; at the second only the one that owes the oldest
-/// answer. The answers that one read brings still come on top.
+/// Bytes of answers that wait for the caller, and as many again that wait for an older answer. At
+/// either bound the caller is not read. At the first no handler is read either; at the second only
+/// the one that owes the oldest answer. The answers that one read brings still come on top.
 pub const MAX_ANSWER_BYTES: usize = 1024 * 1024;
 
 /// Who owes an answer.

@@ -1,7 +1,8 @@
 //! What each request means: its answer, or who is to give it.
 //!
-//! Every request that is taken is answered at once or owed by a handler or the reactor; a blank line is none. What
-//! is wrong with a request costs an `error:` answer, before the link is open the link.
+//! Every request that is taken is answered at once or owed by a handler or the reactor; a blank
+//! line is none. What is wrong with a request costs an `error:` answer, before the link is open the
+//! link.
 
 use super::answers::{Seal, Source};
 use super::{Effect, Order, Reason, Serve, Service, State, Verdict, too_long_answer};

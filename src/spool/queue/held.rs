@@ -1,14 +1,16 @@
 //! What is held: messages of commands whose handler is away, which those of other commands go past.
 //!
-//! They stay in their segments, waiting and counted, and keep their order. A segment behind one that holds such a message
-//! may be done with long before it: its file is then *hollowed* (replaced by one of no bytes, whose name still bounds the one
-//! before it), so that a few messages that wait for long don't keep the room of all that came after them.
+//! They stay in their segments, waiting and counted, and keep their order. A segment behind one
+//! that holds such a message may be done with long before it: its file is then *hollowed* (replaced
+//! by one of no bytes, whose name still bounds the one before it), so that a few messages that wait
+//! for long don't keep the room of all that came after them.
 
 use super::{Load, Located, Queue, Segment};
 use crate::base::Sequence;
 use std::collections::BTreeMap;
 
-/// Messages that may be held: each takes some 100 bytes of memory. At the bound everything waits for them.
+/// Messages that may be held: each takes some 100 bytes of memory. At the bound everything waits
+/// for them.
 pub const HELD_MOST: usize = 100_000;
 
 /// The messages that are held, by their commands.
@@ -92,8 +94,9 @@ impl Queue {
         self.first_held(command).map_or(below, |(first, _)| first.min(below))
     }
 
-    /// A segment that nothing waits in and that stands between others, since one before it has messages that are held; and
-    /// whether its file may go altogether. One behind a hollow one may: that bounds the one before it.
+    /// A segment that nothing waits in and that stands between others, since one before it has
+    /// messages that are held; and whether its file may go altogether. One behind a hollow one may:
+    /// that bounds the one before it.
     pub fn hollow(&self) -> Option<(Sequence, bool)> {
         if self.held.count == 0 {
             return None;

@@ -1,9 +1,10 @@
 //! What waits, or may, and could not be read.
 //!
-//! A segment that could not be read at the start is *unknown* until its turn comes, and keeps its place in the order: what
-//! is stored later does not overtake it. What goes on failing then is *passed over*, so that the rest is not held up
-//! for ever: it stays on disk and counted, its segment stays too, and it comes back by [`Queue::restore`] or at the next
-//! start. Neither kind is ever below [`Queue::settled_below`].
+//! A segment that could not be read at the start is *unknown* until its turn comes, and keeps its
+//! place in the order: what is stored later does not overtake it. What goes on failing then is
+//! *passed over*, so that the rest is not held up for ever: it stays on disk and counted, its
+//! segment stays too, and it comes back by [`Queue::restore`] or at the next start. Neither kind is
+//! ever below [`Queue::settled_below`].
 
 use super::{Load, Located, Queue, Segment};
 use crate::base::Sequence;
@@ -32,7 +33,8 @@ impl Queue {
         *segment = found;
     }
 
-    /// The segment whose turn it is cannot be read: what is left of it is passed over. Goes on to the next segment.
+    /// The segment whose turn it is cannot be read: what is left of it is passed over. Goes on to
+    /// the next segment.
     pub fn skip_segment(&mut self) {
         if let Some(segment) = self.segments.get_mut(self.reading) {
             self.unread.take(std::mem::take(&mut segment.unread));
@@ -71,8 +73,8 @@ impl Queue {
         !ahead && !self.is_located(sequence)
     }
 
-    /// A segment that was passed over could be read: these of its messages are unsent again. `keep`: it must stay on disk
-    /// all the same.
+    /// A segment that was passed over could be read: these of its messages are unsent again.
+    /// `keep`: it must stay on disk all the same.
     pub fn restore(&mut self, name: Sequence, messages: Vec<(Sequence, Located)>, keep: bool) {
         self.passed_over.remove(&name);
         self.unsent.extend(messages);
@@ -85,7 +87,8 @@ impl Queue {
         let segment = &mut self.segments[index];
         waiting.messages += segment.unread.messages;
         waiting.bytes += segment.unread.bytes;
-        // It is what was counted before, unless the segment was unknown or has lost something since.
+        // It is what was counted before, unless the segment was unknown or has lost something
+        // since.
         self.waiting.take(segment.waiting);
         self.waiting.messages += waiting.messages;
         self.waiting.bytes += waiting.bytes;

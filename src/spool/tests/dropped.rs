@@ -284,7 +284,8 @@ fn many_files_are_one_batch_and_what_is_done_for_nothing_is_counted_right() {
     let operations = disk.operations();
     let syncs = operations[from..].iter().filter(|one| one.method == "write_at" && one.path == first);
     assert_eq!(syncs.count(), 2, "its zeros, and all lines at once");
-    // One of so many that the others have to wait is set aside, and one is stored: they have their turn at once.
+    // One of so many that the others have to wait is set aside, and one is stored: they have their
+    // turn at once.
     disk.set_now(now());
     for number in 2..=TAKE_IN_MOST {
         put(&disk, &format!("{number:04}.msul1"), b"being written");

@@ -49,7 +49,8 @@ impl Carried {
     }
 }
 
-/// When `left` is over. A time that no clock can show is over now: whoever wrote that down is not to be waited for.
+/// When `left` is over. A time that no clock can show is over now: whoever wrote that down is not
+/// to be waited for.
 pub fn deadline(now: Instant, left: Duration) -> Instant {
     now.checked_add(left).unwrap_or(now)
 }

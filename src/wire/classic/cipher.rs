@@ -41,7 +41,8 @@ impl std::fmt::Debug for Cipher {
 }
 
 impl Cipher {
-    /// The cipher of a link: `called` and `caller` are host ids, `buildkey` is what `ekey` was answered with.
+    /// The cipher of a link: `called` and `caller` are host ids, `buildkey` is what `ekey` was
+    /// answered with.
     pub fn agree(called: &HostId, caller: &HostId, buildkey: &[u8]) -> Cipher {
         Cipher { idea: Idea::new(&Array(key(called, caller, buildkey))) }
     }
@@ -115,8 +116,9 @@ fn key(called: &HostId, caller: &HostId, buildkey: &[u8]) -> [u8; 16] {
     key
 }
 
-/// A new buildkey: 32 upper-case hex digits, so that no later part of the key text (nor the newline that the
-/// original leaves at the end of the line it reads) comes into the key even with the shortest ids.
+/// A new buildkey: 32 upper-case hex digits, so that no later part of the key text (nor the newline
+/// that the original leaves at the end of the line it reads) comes into the key even with the
+/// shortest ids.
 pub fn make_buildkey(random: &mut fastrand::Rng) -> String {
     format!("{:032X}", random.u128(..))
 }
@@ -129,7 +131,8 @@ mod tests {
         HostId::new(text).unwrap()
     }
 
-    /// Called, caller, buildkey, key, and texts with what they are enciphered to: seen on the wire of the original.
+    /// Called, caller, buildkey, key, and texts with what they are enciphered to: seen on the wire
+    /// of the original.
     type Vector =
         (&'static str, &'static str, &'static str, &'static str, &'static [(&'static [u8], &'static str)]);
     const VECTORS: &[Vector] = &[

@@ -1,8 +1,9 @@
 //! The opening dialogue, as the caller leads it: one line out, one line in, six times.
 //!
-//! Owns where the dialogue stands. It fails on an answer that means that no link can be (refused, nonsense where a
-//! challenge or a key must be, a host that says it is not the one called); what the original only warns of is a
-//! warning here too. The original waits five seconds before `pong`; nothing needs that, so this doesn't.
+//! Owns where the dialogue stands. It fails on an answer that means that no link can be (refused,
+//! nonsense where a challenge or a key must be, a host that says it is not the one called); what
+//! the original only warns of is a warning here too. The original waits five seconds before `pong`;
+//! nothing needs that, so this doesn't.
 
 use super::Cipher;
 use crate::base::HostId;

@@ -1,12 +1,13 @@
 //! Chunks to whole messages.
 //!
-//! A message in one frame, as most are, is passed through without a copy. Chunks of different messages may be
-//! interleaved; those of one come in order.
+//! A message in one frame, as most are, is passed through without a copy. Chunks of different
+//! messages may be interleaved; those of one come in order.
 //!
-//! Memory: the flow-control window bounds the bytes of all unfinished messages together (who holds the link sees to
-//! that with [`super::Credit`] before a frame comes here), `max_line` bounds each, and [`MAX_UNFINISHED`] their number.
-//! What the chunks of a message took of the window is kept with it, and comes out with it, to be given back. A message
-//! that grows too long is said once; what was kept of it is dropped, and the rest is skipped as it comes.
+//! Memory: the flow-control window bounds the bytes of all unfinished messages together (who holds
+//! the link sees to that with [`super::Credit`] before a frame comes here), `max_line` bounds each,
+//! and [`MAX_UNFINISHED`] their number. What the chunks of a message took of the window is kept
+//! with it, and comes out with it, to be given back. A message that grows too long is said once;
+//! what was kept of it is dropped, and the rest is skipped as it comes.
 
 use crate::base::line::extend;
 use crate::wire::secure::{CriticalHead, FrameError, Kind, MAX_UNFINISHED, cost};
@@ -18,7 +19,8 @@ use std::collections::HashMap;
 pub enum Taken<'a> {
     /// More chunks of this message are to come.
     Unfinished,
-    /// The message is whole. What came in several chunks is the taker's: nothing of it is kept here.
+    /// The message is whole. What came in several chunks is the taker's: nothing of it is kept
+    /// here.
     Whole {
         /// Of a critical request: what stood before it.
         head: Option<CriticalHead>,
@@ -117,8 +119,8 @@ impl Assembly {
         self.take(Kind::Answer, id, more, body)
     }
 
-    /// Drops what is there of a message that nobody wants any more; what that took of the window, if anything was kept. No
-    /// chunk of it may follow.
+    /// Drops what is there of a message that nobody wants any more; what that took of the window,
+    /// if anything was kept. No chunk of it may follow.
     pub fn forget(&mut self, id: u64) -> Option<usize> {
         let kept = self.unfinished.remove(&id)?.kept?;
         self.kept -= 1;

@@ -1,7 +1,8 @@
 //! The frames that the wire itself wants sent, on their way out: PONG, PING, WINDOW.
 //!
-//! Bounded: of each kind one is due at most, and none is put before those put last have gone. So a side that sends and does
-//! not read makes nothing grow: of PINGs that come faster than PONGs leave the newest is answered, what is given back adds up.
+//! Bounded: of each kind one is due at most, and none is put before those put last have gone. So a
+//! side that sends and does not read makes nothing grow: of PINGs that come faster than PONGs leave
+//! the newest is answered, what is given back adds up.
 
 use super::Credit;
 use crate::base::line::Outgoing;
@@ -29,8 +30,8 @@ impl Control {
         self.ping = Some(number);
     }
 
-    /// Puts what is due, what `credit` has to tell included, unless the frames put last are still in `out`. That must be the
-    /// same buffer each time.
+    /// Puts what is due, what `credit` has to tell included, unless the frames put last are still
+    /// in `out`. That must be the same buffer each time.
     pub fn put(&mut self, credit: &mut Credit, out: &mut Outgoing) {
         let window = credit.due();
         if out.gone() < self.gone_at || (self.pong.is_none() && self.ping.is_none() && window.is_none()) {

@@ -1,12 +1,13 @@
 //! Flow control of what comes in: how much the other side may still send, and what it gets back.
 //!
-//! Every byte that is held for the other side is within the window that our HELLO gave it, so the window bounds the
-//! memory of one link's messages: of the requests at the called side, of the answers that are not whole at the caller.
+//! Every byte that is held for the other side is within the window that our HELLO gave it, so the
+//! window bounds the memory of one link's messages: of the requests at the called side, of the
+//! answers that are not whole at the caller.
 
 use std::num::NonZeroU32;
 
-/// What is given back is told in portions of this part of the window: often enough that the longest line fits into
-/// what is left, seldom enough to cost next to nothing.
+/// What is given back is told in portions of this part of the window: often enough that the longest
+/// line fits into what is left, seldom enough to cost next to nothing.
 const PORTION: u64 = 4;
 
 /// The other side's account with us.

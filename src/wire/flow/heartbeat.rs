@@ -1,8 +1,8 @@
 //! Finds out that the other side is gone though no socket says so.
 //!
-//! When nothing was heard for a pause, a PING is due, and another after each further pause; after a number of pauses
-//! in which none brought a byte back, the link is dead. Pure: who holds the link passes the time and every sign
-//! of life.
+//! When nothing was heard for a pause, a PING is due, and another after each further pause; after a
+//! number of pauses in which none brought a byte back, the link is dead. Pure: who holds the link
+//! passes the time and every sign of life.
 
 use std::time::{Duration, Instant};
 

@@ -1,9 +1,12 @@
-//! Answers that are given in any order and sent in the order of the requests: on the classic wire, and to local programs.
+//! Answers that are given in any order and sent in the order of the requests: on the classic wire,
+//! and to local programs.
 //!
-//! Owns a slot for each request whose answer cannot be sent yet, and the bytes that wait to be written. The answer
-//! to the oldest request goes straight to those; only one that came early has an allocation of its own.
+//! Owns a slot for each request whose answer cannot be sent yet, and the bytes that wait to be
+//! written. The answer to the oldest request goes straight to those; only one that came early has
+//! an allocation of its own.
 //!
-//! Bounds are the owner's to keep: [`InOrder::slots`], [`InOrder::early_bytes`] and `out` say how it stands.
+//! Bounds are the owner's to keep: [`InOrder::slots`], [`InOrder::early_bytes`] and `out` say how
+//! it stands.
 
 use crate::base::line::Outgoing;
 use std::borrow::Cow;
@@ -52,8 +55,8 @@ impl<T> InOrder<T> {
         }
     }
 
-    /// The answer to the request with this number, made of what is known of that. One that was answered before, or never
-    /// asked, is a fault of the owner's, and nothing happens.
+    /// The answer to the request with this number, made of what is known of that. One that was
+    /// answered before, or never asked, is a fault of the owner's, and nothing happens.
     pub fn answer<'a>(&mut self, number: u64, line: impl FnOnce(T) -> Cow<'a, [u8]>) {
         let at = number.checked_sub(self.first).and_then(|at| usize::try_from(at).ok());
         if at == Some(0) && matches!(self.slots.front(), Some(Slot::Owed(_))) {

@@ -1,14 +1,17 @@
 //! Messages on their way out as frames: chunks, whose turn it is, and the other side's window.
 //!
-//! A message *waits* until the window has room for all of it; then it is *begun*, and its part of the window set aside, so
-//! that what was begun can always be ended and several begun ones never block each other. Messages are begun in the order
-//! in which they came: a long one at the front waits until all of it has room, and nothing that came later overtakes it,
-//! or it might wait for ever. Those *in turn* stand in a queue of their own, before the others: one is sent whole
-//! before the next is begun. Of what was begun, messages in one frame are sent whole; the longer ones take turns, a chunk
-//! each, and a chunk is never held up by more than another chunk's worth of short ones.
+//! A message *waits* until the window has room for all of it; then it is *begun*, and its part of
+//! the window set aside, so that what was begun can always be ended and several begun ones never
+//! block each other. Messages are begun in the order in which they came: a long one at the front
+//! waits until all of it has room, and nothing that came later overtakes it, or it might wait for
+//! ever. Those *in turn* stand in a queue of their own, before the others: one is sent whole before
+//! the next is begun. Of what was begun, messages in one frame are sent whole; the longer ones take
+//! turns, a chunk each, and a chunk is never held up by more than another chunk's worth of short
+//! ones.
 //!
-//! Bounded: what was begun by the window; how much may wait is for the owner to say ([`Sending::waiting`],
-//! [`Sending::bytes`]), as is how many bytes of frames may wait to be written (`until` in [`Sending::fill`]).
+//! Bounded: what was begun by the window; how much may wait is for the owner to say
+//! ([`Sending::waiting`], [`Sending::bytes`]), as is how many bytes of frames may wait to be
+//! written (`until` in [`Sending::fill`]).
 
 use crate::base::line::Outgoing;
 use crate::wire::secure::{MAX_BODY, cost, message_cost};
@@ -100,8 +103,8 @@ impl<M: Message> Sending<M> {
         self.window.saturating_add(self.reserved) <= u64::from(u32::MAX)
     }
 
-    /// Whether a message of this length, which is not here yet, may be put now, in one frame; it is taken off the window
-    /// then. Spares most messages the way through the queues.
+    /// Whether a message of this length, which is not here yet, may be put now, in one frame; it is
+    /// taken off the window then. Spares most messages the way through the queues.
     pub fn pass(&mut self, length: usize, in_turn: bool) -> bool {
         let cost = message_cost(length) as u64;
         let first = match in_turn {
@@ -122,7 +125,8 @@ impl<M: Message> Sending<M> {
         queue.push_back(message);
     }
 
-    /// Begins what the window has room for, and has `put` put frames of that into `out` until `until` bytes wait there.
+    /// Begins what the window has room for, and has `put` put frames of that into `out` until
+    /// `until` bytes wait there.
     pub fn fill(
         &mut self,
         out: &mut Outgoing,

@@ -10,12 +10,13 @@
 //! 12  body
 //! ```
 //!
-//! Integers are big-endian. A kind of `0x80` and above that is not known is skipped, body and all; any other is an
-//! error. An error ends the link: there is no telling where the next frame begins, so [`FrameReader`] gives out
-//! nothing after one. A frame is judged when its header is there, before its body is waited for.
+//! Integers are big-endian. A kind of `0x80` and above that is not known is skipped, body and all;
+//! any other is an error. An error ends the link: there is no telling where the next frame begins,
+//! so [`FrameReader`] gives out nothing after one. A frame is judged when its header is there,
+//! before its body is waited for.
 //!
-//! Guarantees: reading never allocates for a frame (bodies are borrowed) and holds at most one unfinished frame and
-//! what was pushed last; no bytes make it panic.
+//! Guarantees: reading never allocates for a frame (bodies are borrowed) and holds at most one
+//! unfinished frame and what was pushed last; no bytes make it panic.
 
 use super::CriticalHead;
 
@@ -25,12 +26,13 @@ pub const MAX_BODY: usize = 16 * 1024;
 /// Bytes before the body.
 pub const HEADER: usize = 12;
 
-/// What a frame of a message costs of the window beside its body, so that a flood of small ones is bounded too.
+/// What a frame of a message costs of the window beside its body, so that a flood of small ones is
+/// bounded too.
 pub const FRAME_COST: usize = 64;
 
-/// Most messages begun and not ended. Only messages longer than a frame are ever unfinished, so a sender that begins
-/// none before the window holds all of it has so many with a window of more than 64 MiB at the earliest. One more is
-/// an error that ends the link.
+/// Most messages begun and not ended. Only messages longer than a frame are ever unfinished, so a
+/// sender that begins none before the window holds all of it has so many with a window of more than
+/// 64 MiB at the earliest. One more is an error that ends the link.
 pub const MAX_UNFINISHED: usize = 4096;
 
 /// Longest PING.
@@ -42,7 +44,8 @@ const MAX_ERROR_TEXT: usize = 512;
 /// The flag bit that says that more chunks of this message follow.
 const MORE: u8 = 1;
 
-/// The flag bit that says that the handler had got the request and gave no answer: the text is the called side's.
+/// The flag bit that says that the handler had got the request and gave no answer: the text is the
+/// called side's.
 const BROKEN: u8 = 2;
 
 /// Longest reason in a NOT_TAKEN that we send. More is cut off.
@@ -81,8 +84,9 @@ pub enum Kind {
     GoAway = 0x09,
     /// Why the link ends.
     Error = 0x0a,
-    /// A critical request was not taken by its handler, and nothing was done: it stays with the caller. A caller that does
-    /// not know this kind passes over it, and keeps the message until its time is over.
+    /// A critical request was not taken by its handler, and nothing was done: it stays with the
+    /// caller. A caller that does not know this kind passes over it, and keeps the message until
+    /// its time is over.
     NotTaken = 0xa0,
     /// A handler that had not taken a critical request is back.
     Ready = 0xa1,
@@ -127,7 +131,8 @@ impl Kind {
         }
     }
 
-    /// Whether a message of this kind may be longer than a frame; these are the kinds that cost of the window.
+    /// Whether a message of this kind may be longer than a frame; these are the kinds that cost of
+    /// the window.
     fn has_chunks(self) -> bool {
         match self {
             Kind::Request | Kind::Critical | Kind::Answer => true,
@@ -218,7 +223,8 @@ pub enum Frame<'a> {
     },
     /// This handler, which had not taken a critical request, is back.
     Ready(&'a [u8]),
-    /// The handlers whose messages the caller keeps for now: their names, each with a newline behind it.
+    /// The handlers whose messages the caller keeps for now: their names, each with a newline
+    /// behind it.
     Held(&'a [u8]),
 }
 
@@ -243,7 +249,8 @@ impl Frame<'_> {
     }
 }
 
-/// Why what came can be no frame, or no message. All of these are the other side's fault and end the link.
+/// Why what came can be no frame, or no message. All of these are the other side's fault and end
+/// the link.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
     /// A kind that must be known and is not.
@@ -322,12 +329,14 @@ impl FrameReader {
         self.len() == 0
     }
 
-    /// Adds bytes. Take all frames out before more are pushed: then no more than one unfinished frame is held.
+    /// Adds bytes. Take all frames out before more are pushed: then no more than one unfinished
+    /// frame is held.
     pub fn push(&mut self, bytes: &[u8]) {
         self.tail().extend_from_slice(bytes);
     }
 
-    /// The buffer to append to, for one who makes the bytes in place; the same holds as for [`FrameReader::push`].
+    /// The buffer to append to, for one who makes the bytes in place; the same holds as for
+    /// [`FrameReader::push`].
     pub fn tail(&mut self) -> &mut Vec<u8> {
         if self.failed {
             // What follows an error is nothing; it must not pile up either.
@@ -363,13 +372,15 @@ impl FrameReader {
         }
     }
 
-    /// Drops what was given out, so that the buffer does not creep; gives a big allocation back once it is empty.
+    /// Drops what was given out, so that the buffer does not creep; gives a big allocation back
+    /// once it is empty.
     fn make_room(&mut self) {
         if self.start == self.buffer.len() {
             self.buffer.clear();
             self.buffer.shrink_to(KEPT_CAPACITY);
         } else {
-            // What is left is less than a frame when all frames are taken out before a push, so the move is short.
+            // What is left is less than a frame when all frames are taken out before a push, so the
+            // move is short.
             self.buffer.drain(..self.start);
         }
         self.start = 0;
@@ -441,9 +452,9 @@ pub const fn cost(body: usize) -> usize {
     FRAME_COST + body
 }
 
-/// What a whole message of `length` bytes (the head of a critical one included) costs of the window, in all its
-/// chunks. A sender that begins a message only when the window has room for all of it never leaves several begun
-/// that block each other.
+/// What a whole message of `length` bytes (the head of a critical one included) costs of the
+/// window, in all its chunks. A sender that begins a message only when the window has room for all
+/// of it never leaves several begun that block each other.
 pub const fn message_cost(length: usize) -> usize {
     let frames = if length == 0 { 1 } else { length.div_ceil(MAX_BODY) };
     length + frames * FRAME_COST
@@ -454,8 +465,8 @@ pub fn put_request(out: &mut Vec<u8>, id: u64, more: bool, chunk: &[u8]) {
     put(out, Kind::Request, id, more, chunk);
 }
 
-/// Appends a chunk of a critical request; the first, and it alone, with the head. Head and chunk together have at
-/// most [`MAX_BODY`] bytes.
+/// Appends a chunk of a critical request; the first, and it alone, with the head. Head and chunk
+/// together have at most [`MAX_BODY`] bytes.
 pub fn put_critical(out: &mut Vec<u8>, id: u64, more: bool, head: Option<&CriticalHead>, chunk: &[u8]) {
     let length = head.map_or(0, CriticalHead::size) + chunk.len();
     put_header(out, Kind::Critical, id, if more { MORE } else { 0 }, length);
@@ -470,7 +481,8 @@ pub fn put_answer(out: &mut Vec<u8>, id: u64, more: bool, chunk: &[u8]) {
     put(out, Kind::Answer, id, more, chunk);
 }
 
-/// Appends a chunk of what stands for the answer of a handler that gave none, of at most [`MAX_BODY`] bytes.
+/// Appends a chunk of what stands for the answer of a handler that gave none, of at most
+/// [`MAX_BODY`] bytes.
 pub fn put_broken_answer(out: &mut Vec<u8>, id: u64, more: bool, chunk: &[u8]) {
     put_header(out, Kind::Answer, id, if more { BROKEN | MORE } else { BROKEN }, chunk.len());
     out.extend_from_slice(chunk);

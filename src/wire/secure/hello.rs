@@ -1,9 +1,10 @@
 //! The opening frames: who speaks, which versions, and how much may be sent at first.
 //!
-//! The text is `lonnet\n` and then lines `name=value\n`. Names that are not known are ignored, so that a later
-//! version may add some; a known one that is missing, doubled or wrong is an error, and so is no version in common.
-//! The versions are looked at first: what a far later version writes in the other lines is not ours to judge.
-//! The rest of the checks (is `id` the pin's, is `to` this host) is for who knows both.
+//! The text is `lonnet\n` and then lines `name=value\n`. Names that are not known are ignored, so
+//! that a later version may add some; a known one that is missing, doubled or wrong is an error,
+//! and so is no version in common. The versions are looked at first: what a far later version
+//! writes in the other lines is not ours to judge. The rest of the checks (is `id` the pin's, is
+//! `to` this host) is for who knows both.
 
 use super::MAX_BODY;
 use super::frame::put_hello;
@@ -24,7 +25,8 @@ const MAX_VALUE: usize = 128;
 /// What a HELLO begins with.
 const MAGIC: &str = "lonnet\n";
 
-/// The epoch of a caller whose spool cannot be used just now: it sends no critical messages on this link.
+/// The epoch of a caller whose spool cannot be used just now: it sends no critical messages on this
+/// link.
 pub const NO_EPOCH: &str = "00000000000000000000000000000000";
 
 /// Digits of a spool's epoch.
@@ -32,8 +34,8 @@ const EPOCH_DIGITS: usize = 32;
 
 const _: () = assert!(MAX_HELLO <= MAX_BODY);
 
-/// The least window of a side that takes lines of up to `max_line` bytes: one such line always fits, beside others
-/// under way.
+/// The least window of a side that takes lines of up to `max_line` bytes: one such line always
+/// fits, beside others under way.
 pub const fn least_window(max_line: usize) -> usize {
     2 * max_line + 65536
 }
@@ -81,7 +83,8 @@ pub struct Hello {
     pub versions: Versions,
     /// The speaker's id.
     pub id: HostId,
-    /// Bytes that may be sent to the speaker before its first WINDOW; at least [`least_window`] of its `max_line`.
+    /// Bytes that may be sent to the speaker before its first WINDOW; at least [`least_window`] of
+    /// its `max_line`.
     pub window: u32,
     /// Longest line that the speaker takes.
     pub max_line: u32,

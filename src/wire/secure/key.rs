@@ -1,8 +1,8 @@
 //! This host's key on disk: `<key_dir>/host.key`, PKCS#8 as PEM.
 //!
-//! [`HostKey::make`] makes Ed25519; P-256 and P-384 keys made by other programs are taken as well. A key that its
-//! group or others may read is refused: it is no secret any more. A key never shows in an error, a log or a `Debug`.
-//! While keys change over there is a second file, see [`KeyFile`].
+//! [`HostKey::make`] makes Ed25519; P-256 and P-384 keys made by other programs are taken as well.
+//! A key that its group or others may read is refused: it is no secret any more. A key never shows
+//! in an error, a log or a `Debug`. While keys change over there is a second file, see [`KeyFile`].
 
 use crate::base::Pin;
 use crate::base::disk::own::OwnFile;
@@ -23,8 +23,8 @@ const MAX_FILE: u64 = 16 * 1024;
 /// Permission bits of a key's file.
 const MODE: u32 = 0o600;
 
-/// What stands before the 32 secret bytes of an Ed25519 key in PKCS#8, version 1 (RFC 8410). Libraries that make
-/// version 2, with the public key in it, make files that `openssl` cannot read.
+/// What stands before the 32 secret bytes of an Ed25519 key in PKCS#8, version 1 (RFC 8410).
+/// Libraries that make version 2, with the public key in it, make files that `openssl` cannot read.
 const ED25519_PKCS8: [u8; 16] = [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
 
 /// Which key of this host.
@@ -132,8 +132,8 @@ impl HostKey {
         Ok(HostKey::of(pair))
     }
 
-    /// Makes a key in a file that must not exist, for its owner alone. The file is there whole or not at all, and on disk
-    /// when this returns.
+    /// Makes a key in a file that must not exist, for its owner alone. The file is there whole or
+    /// not at all, and on disk when this returns.
     ///
     /// # Errors
     /// It could not be made or stored; a file that this made is gone again.
@@ -141,8 +141,8 @@ impl HostKey {
         HostKey::make_file(key_dir, KeyFile::Current, None)
     }
 
-    /// The same, for one of this host's keys and given to `owner`, a user and a group: a key that root makes is of no
-    /// use to programs that become another user.
+    /// The same, for one of this host's keys and given to `owner`, a user and a group: a key that
+    /// root makes is of no use to programs that become another user.
     ///
     /// # Errors
     /// It could not be made or stored; a file that this made is gone again.

@@ -1,16 +1,20 @@
-//! TLS 1.3 as a pump of bytes: ciphertext in, plaintext out, and the other way round. No socket, no clock.
+//! TLS 1.3 as a pump of bytes: ciphertext in, plaintext out, and the other way round. No socket, no
+//! clock.
 //!
-//! Both ends show a certificate and both look at nothing in it but the key: its [`Pin`] must be one of those expected
-//! (caller) or some host's (called), and the handshake must be signed by it. Names and dates don't count; there is
-//! no authority. No resumption and no early data: each link authenticates anew.
+//! Both ends show a certificate and both look at nothing in it but the key: its [`Pin`] must be one
+//! of those expected (caller) or some host's (called), and the handshake must be signed by it.
+//! Names and dates don't count; there is no authority. No resumption and no early data: each link
+//! authenticates anew.
 //!
-//! - [`Tunnel::feed`] takes what was read from the socket, [`Tunnel::seal`] what is to be sent; what is to be written
-//!   to the socket gathers in [`Tunnel::out`]. After an error that holds the alert for the other side: write it, then
-//!   close. An error is final; `feed` repeats it.
-//! - [`Tunnel::established`] and [`Tunnel::peer`]: the called side knows then who calls. TLS 1.3 lets the *caller* get
-//!   there before the called side has judged the caller's key: its refusal comes as [`TunnelError::Refused`] from a
-//!   later `feed`, so a caller's link is up when it has the other's HELLO and not before.
-//! - Before that, at most [`MAX_HANDSHAKE`] bytes are taken from the other side, and what is held of them is less.
+//! - [`Tunnel::feed`] takes what was read from the socket, [`Tunnel::seal`] what is to be sent;
+//!   what is to be written to the socket gathers in [`Tunnel::out`]. After an error that holds the
+//!   alert for the other side: write it, then close. An error is final; `feed` repeats it.
+//! - [`Tunnel::established`] and [`Tunnel::peer`]: the called side knows then who calls. TLS 1.3
+//!   lets the *caller* get there before the called side has judged the caller's key: its refusal
+//!   comes as [`TunnelError::Refused`] from a later `feed`, so a caller's link is up when it has
+//!   the other's HELLO and not before.
+//! - Before that, at most [`MAX_HANDSHAKE`] bytes are taken from the other side, and what is held
+//!   of them is less.
 
 mod identity;
 mod verify;
@@ -23,11 +27,12 @@ use rustls::{AlertDescription, CertificateError, Connection, ServerConnection};
 use std::io::{BufRead, Write};
 use verify::{Refusal, pin_of};
 
-/// Bytes taken from the other side until it is authenticated; more is an error. A handshake has some 1,500.
+/// Bytes taken from the other side until it is authenticated; more is an error. A handshake has
+/// some 1,500.
 pub const MAX_HANDSHAKE: usize = 32 * 1024;
 
-/// Ciphertext and plaintext that the TLS library may hold by itself; [`Tunnel::seal`] moves on what it has at each
-/// such step.
+/// Ciphertext and plaintext that the TLS library may hold by itself; [`Tunnel::seal`] moves on what
+/// it has at each such step.
 const LIBRARY_BUFFER: usize = 64 * 1024;
 
 /// Why there is no tunnel, or none any longer.
@@ -84,7 +89,8 @@ pub enum TunnelError {
 }
 
 impl TunnelError {
-    /// Whether it says who the other side is not: worth a person's look, unlike what a network does.
+    /// Whether it says who the other side is not: worth a person's look, unlike what a network
+    /// does.
     pub fn is_about_keys(&self) -> bool {
         match self {
             TunnelError::NoPin(_)
@@ -144,7 +150,8 @@ impl Keys {
 }
 
 impl Tunnel {
-    /// The end that calls `host`, which has the pins `expected`; the first bytes wait in [`Tunnel::out`].
+    /// The end that calls `host`, which has the pins `expected`; the first bytes wait in
+    /// [`Tunnel::out`].
     ///
     /// # Errors
     /// There is no pin, or our own key cannot be used.
@@ -189,7 +196,8 @@ impl Tunnel {
     /// Takes what was read from the socket; what it says is appended to `plaintext`.
     ///
     /// # Errors
-    /// The tunnel is gone. What it said before that is in `plaintext`, and the alert in [`Tunnel::out`].
+    /// The tunnel is gone. What it said before that is in `plaintext`, and the alert in
+    /// [`Tunnel::out`].
     pub fn feed(&mut self, mut ciphertext: &[u8], plaintext: &mut Vec<u8>) -> Result<(), TunnelError> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
@@ -257,7 +265,8 @@ impl Tunnel {
         self.peer.as_ref()
     }
 
-    /// Whether the other side said that it will send nothing more. An end of the stream without it was cut off.
+    /// Whether the other side said that it will send nothing more. An end of the stream without it
+    /// was cut off.
     pub fn peer_closed(&self) -> bool {
         self.peer_closed
     }
@@ -269,8 +278,8 @@ impl Tunnel {
         if self.peer.is_none() {
             self.taken += before - ciphertext.len();
         }
-        // The library takes nothing only after close_notify and with plaintext that was not taken out; both cannot be
-        // here. Were it wrong, an error is better than a loop.
+        // The library takes nothing only after close_notify and with plaintext that was not taken
+        // out; both cannot be here. Were it wrong, an error is better than a loop.
         if matches!(taken, Ok(0) | Err(_)) {
             return Err(TunnelError::Broken("bytes that cannot be taken".to_owned()));
         }

@@ -1,8 +1,10 @@
-//! Two whole hosts that talk to each other, and what befalls them: their programs run in the background and are started
-//! again as cron would, are killed, stopped and continued; their disks fill and are freed.
+//! Two whole hosts that talk to each other, and what befalls them: their programs run in the
+//! background and are started again as cron would, are killed, stopped and continued; their disks
+//! fill and are freed.
 //!
-//! Kills and stops are sent to processes that run this build's programs as children of a supervisor of these hosts, and
-//! to nobody else. What was stopped is continued, and what was filled is freed, before the field goes away.
+//! Kills and stops are sent to processes that run this build's programs as children of a supervisor
+//! of these hosts, and to nobody else. What was stopped is continued, and what was filled is freed,
+//! before the field goes away.
 
 use super::mishaps::{Daemon, Disk, Mishap, Place, Who};
 use super::traffic::Deeds;
@@ -22,14 +24,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Bytes of the disk of a delayed directory: what waits here goes a long way beyond one segment and its spare.
+/// Bytes of the disk of a delayed directory: what waits here goes a long way beyond one segment and
+/// its spare.
 const SPOOL_BYTES: u64 = 24 << 20;
-/// Bytes of the disk of what `lond` remembers: a record of one caller, twice while it is written anew.
+/// Bytes of the disk of what `lond` remembers: a record of one caller, twice while it is written
+/// anew.
 const RECORD_BYTES: u64 = 4 << 20;
 /// How often cron starts what does not run.
 const CRON: Duration = Duration::from_millis(150);
-/// How long all may take to be well again, by itself, once nothing befalls it any more: the longest pause before a
-/// child is started (5 s), the longest before a link is dialled (60 s), and time to replay what waits on a busy machine.
+/// How long all may take to be well again, by itself, once nothing befalls it any more: the longest
+/// pause before a child is started (5 s), the longest before a link is dialled (60 s), and time to
+/// replay what waits on a busy machine.
 const RECOVERY: Duration = Duration::from_secs(120);
 
 /// Kills, by kind of process.
@@ -71,7 +76,8 @@ pub struct End {
     reloaded: u64,
 }
 
-/// Both hosts. Fields are dropped in this order: nothing is started again by then, and nothing is left stopped.
+/// Both hosts. Fields are dropped in this order: nothing is started again by then, and nothing is
+/// left stopped.
 pub struct Field {
     cron: Cron,
     stopped: Vec<(Instant, u32)>,
@@ -175,7 +181,8 @@ impl Field {
         }
     }
 
-    /// Stops everything with TERM: no process, no socket and no mount may be left. Gives what befell each host.
+    /// Stops everything with TERM: no process, no socket and no mount may be left. Gives what
+    /// befell each host.
     pub fn end(mut self) -> [Befallen; 2] {
         self.cron.stop();
         for end in &mut self.ends {

@@ -1,5 +1,6 @@
-//! `kill -9` at random, of both programs on both hosts, under load in both directions; and what else befalls a host:
-//! processes that stop for a while, disks that fill, signals, reloads. See [`super::mishaps`].
+//! `kill -9` at random, of both programs on both hosts, under load in both directions; and what
+//! else befalls a host: processes that stop for a while, disks that fill, signals, reloads. See
+//! [`super::mishaps`].
 
 use super::field::{Befallen, Field};
 use super::mishaps::{Daemon, Mishaps};
@@ -20,7 +21,8 @@ fn kill9() {
     with_own_mounts(|may_mount| {
         let field = Field::up(Network::secure(&[CALLER, CALLED]), may_mount);
         let story = run("secure", field, may_mount);
-        // Each caller's messages are passed on one at a time, and the next when the answer is in the record.
+        // Each caller's messages are passed on one at a time, and the next when the answer is in
+        // the record.
         assert!(story.tally.repeated <= story.repeats_allowed, "{story:?}");
     });
 }
@@ -37,7 +39,8 @@ fn kill9_classic() {
 #[derive(Debug)]
 struct Story {
     tally: Tally,
-    /// Messages that may have been in a handler of a `lond` child when it was killed: one each, `docs/delivery.md`.
+    /// Messages that may have been in a handler of a `lond` child when it was killed: one each,
+    /// `docs/delivery.md`.
     repeats_allowed: usize,
 }
 

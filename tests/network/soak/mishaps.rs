@@ -1,5 +1,6 @@
-//! What happens to a network during a soak, drawn from a seed: pure. The same seed gives the same mishaps with the same
-//! pauses between them; what the kernel and the processes make of them is theirs.
+//! What happens to a network during a soak, drawn from a seed: pure. The same seed gives the same
+//! mishaps with the same pauses between them; what the kernel and the processes make of them is
+//! theirs.
 
 use std::time::Duration;
 

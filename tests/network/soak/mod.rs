@@ -1,4 +1,5 @@
-//! Long runs, in short here: `scripts/soak` sets how many seconds each takes. The longest story is [`kill9`].
+//! Long runs, in short here: `scripts/soak` sets how many seconds each takes. The longest story is
+//! [`kill9`].
 
 mod field;
 mod kill9;

@@ -1,5 +1,6 @@
-//! Programs that send without pause through a broker that is killed, stopped and started under them, and the deeds that
-//! their messages become on the other host. Every answer is checked as it comes; what must be counted is counted.
+//! Programs that send without pause through a broker that is killed, stopped and started under
+//! them, and the deeds that their messages become on the other host. Every answer is checked as it
+//! comes; what must be counted is counted.
 
 use crate::common::handler;
 use crate::common::local::Local;
@@ -24,7 +25,8 @@ const LONG_BYTES: usize = 30_000;
 const PLAIN: usize = 3;
 /// Plain requests that a sender has ahead of their answers.
 const AHEAD: u64 = 5;
-/// Pause of a sender between two sends, so that a machine with two processors has time for the mishaps, too.
+/// Pause of a sender between two sends, so that a machine with two processors has time for the
+/// mishaps, too.
 const PAUSE: Duration = Duration::from_millis(4);
 
 /// Connections in each direction.
@@ -122,8 +124,8 @@ impl Traffic {
 }
 
 impl Left {
-    /// Compares what was acknowledged with what was done, sender by sender; the sum. What was done twice counts whether
-    /// it was acknowledged or not.
+    /// Compares what was acknowledged with what was done, sender by sender; the sum. What was done
+    /// twice counts whether it was acknowledged or not.
     pub fn tally(&self, deeds: &Deeds) -> Tally {
         let mut sum = Tally::default();
         let done = deeds.done();
@@ -237,7 +239,8 @@ fn plain(sender: &mut Sender) {
     }
 }
 
-/// The programs behind a host's `lond`: `echo:`, and `do:`, which keeps whose message it was given, each time.
+/// The programs behind a host's `lond`: `echo:`, and `do:`, which keeps whose message it was given,
+/// each time.
 pub struct Deeds {
     done: Arc<Mutex<HashMap<String, Vec<u64>>>>,
     _programs: [handler::Program; 2],

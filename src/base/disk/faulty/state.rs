@@ -230,7 +230,8 @@ impl Inode {
         }
     }
 
-    /// Makes durable what no failed sync has doomed; a doomed piece is overtaken by a later one of its block.
+    /// Makes durable what no failed sync has doomed; a doomed piece is overtaken by a later one of
+    /// its block.
     pub(super) fn sync(&mut self) {
         let mut left: Vec<Piece> = Vec::new();
         for piece in std::mem::take(&mut self.pending) {

@@ -1,4 +1,5 @@
-//! Handlers that are away at the peer: their messages are kept, tried again, and nothing overtakes them.
+//! Handlers that are away at the peer: their messages are kept, tried again, and nothing overtakes
+//! them.
 
 use super::secure::{Got, rig};
 use super::*;
@@ -107,7 +108,8 @@ fn for_a_while_all_wait_for_it_then_others_go_past_it_and_its_own_keep_their_ord
     assert_eq!(rig.frames(), [message(2, 1, 1, "pay:1")]);
     rig.not_taken(&[2]);
     rig.hold_after();
-    // HELD stands before what goes past: what is settled is not about pay. And pay's first is tried, for it is time.
+    // HELD stands before what goes past: what is settled is not about pay. And pay's first is
+    // tried, for it is time.
     let sent = rig.frames();
     assert_eq!(sent[..2], [Got::Held("pay\n".to_owned()), message(3, 2, 2, "log:a")]);
     assert_eq!(sent[2..], [message(4, 4, 2, "log:b"), message(5, 1, 1, "pay:1")]);
@@ -115,7 +117,8 @@ fn for_a_while_all_wait_for_it_then_others_go_past_it_and_its_own_keep_their_ord
     rig.not_taken(&[5]);
     assert_eq!(rig.broker.spool.waiting().messages, 2);
     assert_eq!(rig.broker.status(rig.now).away[0].held, Some(2));
-    // A new one of another command has nothing before it, and is answered live; one of pay's is stored.
+    // A new one of another command has nothing before it, and is answered live; one of pay's is
+    // stored.
     let (live, stored) = (rig.program(&["critical:log:c"]), rig.program(&["critical:pay:3"]));
     assert_eq!(rig.frames(), [message(6, 5, 5, "log:c")]);
     rig.reply(6, "ok");

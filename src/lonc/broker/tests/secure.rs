@@ -1,4 +1,5 @@
-//! The broker on the secure wire: numbers, sequences, heartbeats, and a peer that asks to be dialled anew.
+//! The broker on the secure wire: numbers, sequences, heartbeats, and a peer that asks to be
+//! dialled anew.
 
 use super::*;
 use crate::wire::secure::{

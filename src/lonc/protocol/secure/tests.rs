@@ -370,7 +370,8 @@ fn control_frames_wait_for_the_ones_before_them_and_not_for_requests_that_came_l
     rig.send(201, b"before", None);
     rig.hear(|out| put_ping(out, 1)).unwrap();
     rig.send(202, b"after", None);
-    // A peer that does not read is heard all the same: its PINGs and answers make nothing more wait.
+    // A peer that does not read is heard all the same: its PINGs and answers make nothing more
+    // wait.
     let waits = rig.out.len();
     rig.hear(|out| put_ping(out, 2)).unwrap();
     for id in 1..=100 {
@@ -416,7 +417,8 @@ fn the_window_is_given_back_when_an_answer_is_taken_and_not_for_each_chunk() {
     assert!(rig.sent().is_empty(), "nothing is taken yet");
     rig.hear(|out| put_answer(out, 1, false, &[b'x'; MAX_BODY])).unwrap();
     assert_eq!(rig.sent(), [Got(Kind::Window, 0, false, chunks * (MAX_BODY + 64))]);
-    // A request that is cancelled while its answer comes gives back what was kept of it, and drops the rest.
+    // A request that is cancelled while its answer comes gives back what was kept of it, and drops
+    // the rest.
     for _ in 0..chunks - 1 {
         rig.hear(|out| put_answer(out, 2, true, &[b'x'; MAX_BODY])).unwrap();
     }

@@ -266,7 +266,8 @@ fn a_caller_that_is_gone_without_a_word_is_found_by_the_heartbeat() {
     assert_eq!(link.child.join().unwrap(), Reason::Silent(Duration::from_millis(150)));
 }
 
-/// Carries bytes both ways; those towards `lond` go through `mangle`, with the place at which they begin.
+/// Carries bytes both ways; those towards `lond` go through `mangle`, with the place at which they
+/// begin.
 fn relay(
     caller: StdStream,
     called: StdStream,

@@ -1,4 +1,5 @@
-//! A link child in a thread whose caller speaks the secure wire over a real connection, with a real key.
+//! A link child in a thread whose caller speaks the secure wire over a real connection, with a real
+//! key.
 
 use super::rig::{PATIENCE, Rig, host, id};
 use crate::base::Key;
@@ -290,7 +291,8 @@ pub fn hello() -> Vec<u8> {
     bytes
 }
 
-/// A local program that serves each connection in a thread of its own. `echo:slow...` waits for the test.
+/// A local program that serves each connection in a thread of its own. `echo:slow...` waits for the
+/// test.
 pub struct Program {
     pub shared: Arc<Shared>,
     path: PathBuf,

@@ -1,4 +1,5 @@
-//! Whatever comes in whatever order: each request has exactly one answer, no window is ever exceeded.
+//! Whatever comes in whatever order: each request has exactly one answer, no window is ever
+//! exceeded.
 
 use super::*;
 use crate::wire::secure::message_cost;

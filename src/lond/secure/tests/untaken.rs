@@ -1,4 +1,5 @@
-//! Critical messages that a handler did not take: the caller is told, keeps them, and nothing overtakes them.
+//! Critical messages that a handler did not take: the caller is told, keeps them, and nothing
+//! overtakes them.
 
 use super::*;
 use crate::wire::secure::put_held;

@@ -70,7 +70,8 @@ fn a_caller_that_opens_link_after_link_has_so_many_children_and_keeps_its_oldest
     assert_eq!(killed, (CHILDREN_OF_ONE as u32..100).collect::<Vec<_>>(), "the youngest that is ending");
     assert_eq!(links.get(1000).unwrap().state, State::Open, "another caller's");
     assert_eq!(links.beyond(&host("msul1")), None);
-    // Where there is no room at all, whoever has several that are ending gives one up; nobody its last.
+    // Where there is no room at all, whoever has several that are ending gives one up; nobody its
+    // last.
     let mut given_up = 0;
     while let Some(pid) = links.spare() {
         assert!(matches!(links.get(pid).unwrap().state, State::Ending { .. }));

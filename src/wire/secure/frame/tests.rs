@@ -25,7 +25,8 @@ fn every_kind() -> Vec<u8> {
     out
 }
 
-/// The frames of `every_kind`, byte by byte: what is on the wire must never change within version 1.
+/// The frames of `every_kind`, byte by byte: what is on the wire must never change within version
+/// 1.
 const GOLDEN: &[&str] = &[
     "01 00 0007 0000000000000000 6c6f6e6e65740a",
     "02 00 0004 0000000000000001 70696e67",

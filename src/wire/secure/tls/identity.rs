@@ -1,6 +1,7 @@
 //! What this host shows to others: a certificate made in memory around its key; and whom it takes.
 //!
-//! The certificate is made anew at each start, is never stored, and nobody looks at anything in it but the key.
+//! The certificate is made anew at each start, is never stored, and nobody looks at anything in it
+//! but the key.
 
 use super::super::key::{HostKey, KeyError};
 use super::verify::{CalledVerifier, CallerVerifier};
@@ -19,8 +20,8 @@ use std::time::Duration;
 /// The name in the certificate and in the library's hands; it crosses the network in neither hello.
 const NAME: &str = "lonnet";
 
-/// The library's clock: it stands still. The library asks for the time to judge dates, which count for nothing here,
-/// and its own clock panics where this machine's is before 1970.
+/// The library's clock: it stands still. The library asks for the time to judge dates, which count
+/// for nothing here, and its own clock panics where this machine's is before 1970.
 #[derive(Debug)]
 struct NoClock;
 
@@ -30,7 +31,8 @@ impl TimeProvider for NoClock {
     }
 }
 
-/// This host's key and certificate, ready for any number of tunnels. A clone is the same and costs nothing.
+/// This host's key and certificate, ready for any number of tunnels. A clone is the same and costs
+/// nothing.
 #[derive(Clone)]
 pub struct TlsIdentity {
     pin: Pin,
@@ -62,7 +64,8 @@ impl TlsIdentity {
         self.pin
     }
 
-    /// Who shows the certificate of `other` and has the key of `self`: anybody can have seen the one, nobody has the other.
+    /// Who shows the certificate of `other` and has the key of `self`: anybody can have seen the
+    /// one, nobody has the other.
     #[cfg(test)]
     pub(super) fn with_the_certificate_of(&self, other: &TlsIdentity) -> TlsIdentity {
         use rustls::client::ResolvesClientCert;

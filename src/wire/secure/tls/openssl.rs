@@ -1,5 +1,5 @@
-//! The `openssl` program at the other end, as client and as server, with keys that it made. Where it is not installed
-//! these tests say so and pass.
+//! The `openssl` program at the other end, as client and as server, with keys that it made. Where
+//! it is not installed these tests say so and pass.
 
 use super::*;
 use crate::base::Pins;
@@ -19,7 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 fn have_openssl() -> bool {
     let here = Command::new("openssl").arg("version").output().is_ok_and(|output| output.status.success());
     if !here {
-        // Past the harness, which keeps what a passing test prints; `scripts/test` counts these lines.
+        // Past the harness, which keeps what a passing test prints; `scripts/test` counts these
+        // lines.
         let _ = writeln!(std::io::stderr(), "skipped: openssl is not installed");
     }
     here
@@ -59,7 +60,8 @@ impl Drop for Ended {
     }
 }
 
-/// Carries bytes between a tunnel and a socket until `done` or the end of the stream; what came is returned.
+/// Carries bytes between a tunnel and a socket until `done` or the end of the stream; what came is
+/// returned.
 fn run(
     tunnel: &mut Tunnel,
     socket: &mut TcpStream,

@@ -1,4 +1,5 @@
-//! Both ends of a tunnel in memory: who gets in, who doesn't and what is said, and what an attacker can do between.
+//! Both ends of a tunnel in memory: who gets in, who doesn't and what is said, and what an attacker
+//! can do between.
 
 use super::*;
 use crate::base::Pins;
@@ -40,7 +41,8 @@ impl Pair {
         Pair { caller, called, at_caller: Vec::new(), at_called: Vec::new() }
     }
 
-    /// Carries bytes over, `piece` at a time, until neither end has any more; the errors of the caller and the called.
+    /// Carries bytes over, `piece` at a time, until neither end has any more; the errors of the
+    /// caller and the called.
     fn run(&mut self, piece: usize) -> (Option<TunnelError>, Option<TunnelError>) {
         let (mut caller_failed, mut called_failed) = (None, None);
         while self.caller.wants_write() || self.called.wants_write() {
@@ -323,8 +325,8 @@ fn flipped_dropped_repeated_and_reordered_bytes_end_the_tunnel_and_nothing_false
         assert!(pair.called.wants_write(), "{name}: an alert says so");
     };
     let length = records().1[1].len();
-    // The five bytes before are the header: its type and version are of old and mean nothing once enciphered, a longer
-    // length waits for more.
+    // The five bytes before are the header: its type and version are of old and mean nothing once
+    // enciphered, a longer length waits for more.
     for at in 5..length {
         attack("flip", &|records| records[1][at] ^= 1, b"one");
     }
@@ -347,7 +349,8 @@ fn a_flipped_bit_anywhere_in_a_handshake_never_lets_anyone_in_or_panics() {
         let first = pair.called.feed(&bytes, &mut pair.at_called);
         let (caller, called) = pair.run(usize::MAX);
         let failed = first.is_err() || caller.is_some() || called.is_some();
-        // A flip in the record header's legacy version is of no meaning; a longer length waits for more bytes.
+        // A flip in the record header's legacy version is of no meaning; a longer length waits for
+        // more bytes.
         assert!(failed || !pair.called.established() || (1..3).contains(&at), "byte {at}");
     }
 }

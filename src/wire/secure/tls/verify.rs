@@ -1,10 +1,13 @@
-//! Judging the other side's certificate: by its key's pin, and by the key's signature over the handshake.
+//! Judging the other side's certificate: by its key's pin, and by the key's signature over the
+//! handshake.
 //!
-//! The signature is what proves that the other side *has* the key and is checked by the TLS library's own function.
-//! Everything else that a certificate says (names, dates, issuer, uses) is ignored: the pin is the whole trust.
+//! The signature is what proves that the other side *has* the key and is checked by the TLS
+//! library's own function. Everything else that a certificate says (names, dates, issuer, uses) is
+//! ignored: the pin is the whole trust.
 //!
-//! That a key is refused, and which, travels through the library as [`Refusal`], so that one configuration serves all
-//! connections and the message can still name both pins. The other side gets the alert certificate_unknown.
+//! That a key is refused, and which, travels through the library as [`Refusal`], so that one
+//! configuration serves all connections and the message can still name both pins. The other side
+//! gets the alert certificate_unknown.
 
 use crate::base::{Pin, Pins};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
