@@ -250,6 +250,12 @@ impl<D: Disk> Spool<D> {
         self.trouble.as_ref()
     }
 
+    /// Whether another process had the folder when it was last asked for: what waits there is not
+    /// known, and must not be overtaken.
+    pub fn is_anothers(&self) -> bool {
+        self.trouble.as_ref().is_some_and(SpoolError::is_locked)
+    }
+
     /// The folder.
     pub fn dir(&self) -> &Path {
         &self.dir

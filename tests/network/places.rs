@@ -6,6 +6,7 @@ use crate::common::network::{Host, Network};
 use crate::common::pair::{CALLED, CALLER};
 use crate::common::program::pid_in;
 use crate::common::{preload, process, wait};
+use lonnet::spool::SpoolLock;
 use nix::sys::signal::Signal;
 use std::fs;
 use std::path::Path;
@@ -108,6 +109,29 @@ fn of_two_lonc_with_one_spool_dir_the_second_serves_plain_requests_and_says_who_
     let third = second.command("lonc").output().expect("start one more");
     assert_eq!(third.status.code(), Some(1), "{third:?}");
     assert!(String::from_utf8_lossy(&third.stderr).contains("already running with pid"), "{third:?}");
+}
+
+#[test]
+fn while_another_process_has_the_spool_no_critical_request_passes_it_on_the_classic_wire_either() {
+    let network = Network::new(&[CALLER, CALLED]);
+    let host = network.host(CALLER);
+    let mut fake = FakeLond::away(CALLED, CALLER, network.address(CALLED));
+    fake.listen();
+    let folder = host.spool(CALLED);
+    fs::create_dir_all(&folder).expect("make the spool");
+    let lock = SpoolLock::try_acquire(&folder).expect("lock the spool").expect("nobody else has it");
+    lock.sign("lonc, process 7 (its child 8), run_dir /elsewhere");
+    let _lonc = host.lonc();
+    host.wait_link(CALLED, "up");
+    assert_eq!(host.ask(CALLED, "echo:plain"), "echo:plain");
+    // What waits there is older, and none of ours is to come before it.
+    for number in 0..3 {
+        assert_eq!(host.ask(CALLED, &format!("critical:echo:{number}")), "con_failed");
+    }
+    assert_eq!(host.ask(CALLED, "echo:plain again"), "echo:plain again");
+    assert_eq!(fake.received("echo:").len(), 2, "nothing but the plain ones");
+    drop(lock);
+    wait::until_true("the spool to be had", || host.ask(CALLED, "critical:echo:now") == "echo:now");
 }
 
 #[test]

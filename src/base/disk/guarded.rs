@@ -56,7 +56,10 @@ impl<D: Disk> Guarded<D> {
                 self.lock = Some(lock);
                 Ok(&mut self.disk)
             }
-            None => Err(io::Error::other(locked_by(FolderLock::holder(&self.folder)))),
+            None => {
+                let who = locked_by(FolderLock::holder(&self.folder));
+                Err(io::Error::new(io::ErrorKind::ResourceBusy, who))
+            }
         }
     }
 

@@ -17,6 +17,11 @@ pub struct StepError {
 }
 
 impl StepError {
+    /// Whether another process has what was asked for.
+    pub fn is_locked(&self) -> bool {
+        self.cause.kind() == io::ErrorKind::ResourceBusy
+    }
+
     /// Whether the file or folder is not there.
     pub fn is_missing(&self) -> bool {
         self.cause.kind() == io::ErrorKind::NotFound

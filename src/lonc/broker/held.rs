@@ -117,7 +117,7 @@ impl<D: Disk> Broker<D> {
             let Broker { link, pending, spool, away, .. } = self;
             match (Sender { link, pending, spool, away }).forward(forward, owner, stores_empty, now) {
                 Kept::Sent => {}
-                Kept::ToStore | Kept::ToStoreForHandler => self.gather(owner, &waiting.text),
+                Kept::ToStore | Kept::ToStoreAtOnce => self.gather(owner, &waiting.text),
                 // A critical request is never lost, but it may be longer than the peer takes.
                 Kept::Lost => self.answer(owner, super::CON_LOST),
                 Kept::Refused(why) => self.answer(owner, format!("error:{why}").as_bytes()),

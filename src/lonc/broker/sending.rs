@@ -18,8 +18,8 @@ pub(super) enum Kept {
     Lost,
     Refused(String),
     ToStore,
-    /// Its handler is away: waiting would not make that better.
-    ToStoreForHandler,
+    /// Its handler is away, or the spool is another process's: waiting would not make that better.
+    ToStoreAtOnce,
 }
 
 /// What a request passes on its way to the peer.
@@ -48,8 +48,9 @@ impl<D: Disk> Sender<'_, D> {
             pending.push(Entry { owner: Some(owner), purpose: Purpose::Plain, size }, now.mono);
             return Kept::Sent;
         }
-        if away.blocks(command(request::payload(forward.text).bytes)) {
-            return Kept::ToStoreForHandler;
+        let handler_is_away = away.blocks(command(request::payload(forward.text).bytes));
+        if handler_is_away || spool.is_anothers() {
+            return Kept::ToStoreAtOnce;
         }
         if !stores_empty || spool.has_backlog() {
             return Kept::ToStore;

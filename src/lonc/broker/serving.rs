@@ -61,7 +61,7 @@ impl<D: Disk> Taking<'_, D> {
                 *holding = true;
                 Verdict::Wait
             }
-            kept @ (Kept::ToStore | Kept::ToStoreForHandler) => {
+            kept @ (Kept::ToStore | Kept::ToStoreAtOnce) => {
                 if is_up && matches!(kept, Kept::ToStore) {
                     self.held.spend();
                 }
