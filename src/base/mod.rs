@@ -14,6 +14,7 @@
 //! | `log_quota` | how often what comes again and again is logged |
 //! | `disk` | the durable steps that files need, real or with faults; the lock on a folder |
 //! | `shared` | memory that a process and those it forks have in common |
+//! | `memory` | what the allocator does with long buffers |
 //! | `json_path` | a path in JSON, text or not |
 
 // A supervisor runs this: nothing here may panic, whatever comes from outside.
@@ -26,6 +27,7 @@ pub mod json_path;
 pub mod line;
 pub mod log_quota;
 pub mod logging;
+pub mod memory;
 mod message;
 mod pin;
 pub mod shared;

@@ -12,7 +12,7 @@ use crate::base::HostId;
 use crate::base::log_quota::Repeats;
 use crate::base::logging::file;
 use jiff::tz::TimeZone;
-use std::io;
+use std::io::{self, IoSlice};
 use std::path::PathBuf;
 
 /// Permission bits of the file: it holds requests.
@@ -43,10 +43,9 @@ impl PermLog {
     pub fn delivered(&mut self, peer: &HostId, request: &[u8], now: Now) {
         let local = now.wall.to_zoned(self.zone.clone()).strftime("%a %b %e %H:%M:%S %Y").to_string();
         let begin = if self.torn { "\n" } else { "" };
-        let mut line = format!("{begin}{}:S:{peer}:", now.wall.as_second()).into_bytes();
-        line.extend_from_slice(request);
-        line.extend_from_slice(format!(":{local}\n").as_bytes());
-        if let Err(error) = self.append(&line) {
+        let (head, end) = (format!("{begin}{}:S:{peer}:", now.wall.as_second()), format!(":{local}\n"));
+        // A long request is not copied for it.
+        if let Err(error) = self.append(&[head.as_bytes(), request, end.as_bytes()]) {
             let text = format!(
                 "append to {}: {error}; the delivery of a message to {peer} is not noted",
                 self.path.display()
@@ -60,10 +59,11 @@ impl PermLog {
 
 impl PermLog {
     /// Writes all of it at one stroke, or fails.
-    fn append(&mut self, line: &[u8]) -> io::Result<()> {
+    fn append(&mut self, line: &[&[u8]]) -> io::Result<()> {
         let file = file::open(&self.path, MODE)?.into();
-        let written = file::write_once(&file, line)?;
-        self.torn = written < line.len();
+        let parts: Vec<_> = line.iter().map(|part| IoSlice::new(part)).collect();
+        let written = file::write_parts_once(&file, &parts)?;
+        self.torn = written < line.iter().map(|part| part.len()).sum();
         if self.torn { Err(io::Error::other("only a part could be written")) } else { Ok(()) }
     }
 }

@@ -19,6 +19,7 @@ use super::title;
 use super::trial::Trial;
 use crate::base::json_path::JsonPath;
 use crate::base::logging::{self, LogError};
+use crate::base::memory;
 use crate::config::{self, Config, ConfigErrors};
 use crate::owner::{self, Acting, Owner, confine};
 use clap::{CommandFactory, FromArgMatches, Parser};
@@ -199,6 +200,7 @@ pub fn main_with<L: Legacy, E: Display>(
     rights: Rights,
     serve: impl FnOnce(&mut Start<L>) -> Result<(), E>,
 ) -> ExitCode {
+    memory::part_long_buffers();
     let matches = Arguments::command().name(program).get_matches();
     let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     title::init(program);

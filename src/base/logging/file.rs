@@ -9,9 +9,10 @@ use super::common::Common;
 use super::place::Out;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
+use nix::sys::uio;
 use nix::unistd;
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -37,8 +38,16 @@ pub fn open(path: &Path, mode: u32) -> io::Result<File> {
 /// # Errors
 /// What the system said.
 pub fn write_once(file: &OwnedFd, bytes: &[u8]) -> io::Result<usize> {
+    write_parts_once(file, &[IoSlice::new(bytes)])
+}
+
+/// [`write_once`] of what lies in several places.
+///
+/// # Errors
+/// What the system said.
+pub fn write_parts_once(file: &OwnedFd, parts: &[IoSlice<'_>]) -> io::Result<usize> {
     loop {
-        match unistd::write(file, bytes) {
+        match uio::writev(file, parts) {
             Err(Errno::EINTR) => {}
             written => return Ok(written?),
         }
