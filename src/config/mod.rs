@@ -120,7 +120,8 @@ pub struct Peer {
     /// After so many tries without a byte, one each `heartbeat`, it is dead (default 3).
     pub heartbeat_missed: u32,
     /// On the secure wire: bytes that the other side may send ahead of what was taken; at least
-    /// `2 * max_line + 65536` (default 4 MiB, or that if it is more).
+    /// `2 * max_line + 65536` (default 4 MiB, or that if it is more); with more than 6 MiB
+    /// a process may come to hold more than 64 MiB.
     pub window: u32,
     /// Bounds of the peer's spool.
     pub spool: SpoolLimits,
@@ -160,7 +161,8 @@ pub struct Lond {
     /// After so many tries without a byte, one each `heartbeat`, it is dead (default 3).
     pub heartbeat_missed: u32,
     /// On the secure wire: bytes that the other side may send ahead of what was taken; at least
-    /// `2 * max_line + 65536` (default 4 MiB, or that if it is more).
+    /// `2 * max_line + 65536` (default 4 MiB, or that if it is more); with more than 6 MiB
+    /// a process may come to hold more than 64 MiB.
     pub window: u32,
     /// Load average that counts as 100 % for the built-in `load` (default: the number of
     /// processors).

@@ -195,6 +195,7 @@ fn resolve(
     let disk = size_of_disk(&base.join(&settings.spool_dir));
     let peers = peers(&settings, &hosts, &id, disk);
     warnings::refuse_small_windows(&settings, &peers, report);
+    warnings::warn_of_large_windows(&settings, &peers, report);
     if !damaged {
         warnings::warn_of_pins(&settings, &peers, pins.as_ref().map(|file| &file.pins), report);
         warnings::warn_of_binds(&settings, &peers, report);

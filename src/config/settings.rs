@@ -33,6 +33,9 @@ const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(15);
 const DEFAULT_HEARTBEAT_MISSED: u32 = 3;
 /// The window where it is not less than the longest line needs.
 const DEFAULT_WINDOW: usize = 4 * 1024 * 1024;
+/// Longest window of which nothing is said where the longest line needs no more: a flood of the
+/// shortest requests costs a child several times as much, and it is to hold 64 MiB at most.
+const USUAL_WINDOW: usize = 6 * 1024 * 1024;
 const DEFAULT_LOG_QUOTA: u64 = 4 << 20;
 const DEFAULT_HANDLER_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -277,6 +280,11 @@ fn default_window(max_line: usize) -> u32 {
     u32::try_from(least_window(max_line).max(DEFAULT_WINDOW)).unwrap_or(u32::MAX)
 }
 
+/// Whether a child may come to hold too much with this window.
+pub(super) fn is_large_window(window: u32, max_line: usize) -> bool {
+    window as usize > least_window(max_line).max(USUAL_WINDOW)
+}
+
 fn read_lond(mut section: Section<'_>, port: u16, report: &mut Report) -> Lond {
     let listen = section.take_placed(report, "listen", value::listen);
     if let Some(line) =
@@ -289,6 +297,14 @@ fn read_lond(mut section: Section<'_>, port: u16, report: &mut Report) -> Lond {
     if let Some(window) = window.as_ref().filter(|window| (window.value as usize) < least_window(max_line)) {
         let what = format!("is less than 2 x max_line + 65536 = {}", least_window(max_line));
         report.problem(Some(window.line), section.about("window", &what));
+    }
+    if let Some(window) = window.as_ref().filter(|window| is_large_window(window.value, max_line)) {
+        let what = format!(
+            "is more than 6 MiB and than 2 x max_line + 65536 = {}: \
+             a process may come to hold more than 64 MiB",
+            least_window(max_line)
+        );
+        report.warning(Some(window.line), section.about("window", &what));
     }
     let lond = Lond {
         listen: listen.map_or_else(

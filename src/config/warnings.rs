@@ -3,7 +3,7 @@
 //! yet hardly meant.
 
 use super::section::Report;
-use super::settings::{Overlay, Settings};
+use super::settings::{Overlay, Settings, is_large_window};
 use super::{Peer, Target};
 use crate::base::{HostId, Pins, WireKind};
 use crate::wire::secure::least_window;
@@ -43,6 +43,20 @@ pub(super) fn refuse_small_windows(settings: &Settings, peers: &[Peer], report: 
     for (line, ids) in by_line(small.map(|peer| &peer.host.id), line_of) {
         let what = format!("window: is less than 2 x max_line + 65536 of {}", names(&ids));
         report.problem(line, what);
+    }
+}
+
+/// Says by which windows one process could be made to hold more than any is to.
+pub(super) fn warn_of_large_windows(settings: &Settings, peers: &[Peer], report: &mut Report) {
+    let line_of = line_of_key(settings, None, |keys| keys.window.map(|window| window.line));
+    let large = peers.iter().filter(|peer| is_large_window(peer.window, peer.max_line));
+    for (line, ids) in by_line(large.map(|peer| &peer.host.id), line_of) {
+        let what = format!(
+            "window: is more than 6 MiB and than 2 x max_line + 65536 of {}: \
+             a process may come to hold more than 64 MiB",
+            names(&ids)
+        );
+        report.warning(line, what);
     }
 }
 

@@ -252,6 +252,38 @@ fn a_window_in_which_the_longest_line_does_not_fit_is_an_error_at_the_line_of_th
 }
 
 #[test]
+fn a_window_by_which_a_process_may_come_to_hold_too_much_is_a_warning_at_its_line() {
+    let hosts = format!("{HOSTS}msul2:msu:library:marvin:127.0.0.4\n");
+    let folder = |lonc: usize, lond: usize| {
+        let toml = format!(
+            "id = \"msua1\"\n[lonc]\nwindow = {lonc}\n[host.msul1]\nmax_line = \"4MiB\"\nwindow = {}\n\
+             [lond]\nwindow = {lond}\n",
+            (8 << 20) + 65536
+        );
+        Folder::new(&toml, &hosts)
+    };
+    let about_windows = |folder: &Folder| {
+        let mut warnings = folder.warnings();
+        warnings.retain(|warning| warning.contains("window"));
+        warnings
+    };
+    // As much as the longest line needs is right for msul1.
+    assert_eq!(about_windows(&folder(6 << 20, 6 << 20)), [""; 0]);
+    let large = folder((6 << 20) + 1, (6 << 20) + 1);
+    assert_eq!(
+        about_windows(&large),
+        [
+            "lonnet.toml:8: lond: window: is more than 6 MiB and than 2 x max_line + 65536 = 2162688: \
+             a process may come to hold more than 64 MiB",
+            "lonnet.toml:3: window: is more than 6 MiB and than 2 x max_line + 65536 of msul2: \
+             a process may come to hold more than 64 MiB",
+        ]
+    );
+    // Who knows that, and wants it for a long way, has it.
+    assert_eq!(large.load().lond.window, (6 << 20) + 1);
+}
+
+#[test]
 fn what_is_hardly_meant_is_a_warning() {
     let start = "id = \"msua1\"\n[lonc]\nwire = \"classic\"\n[lond]\nclassic = \"allow\"\n";
     for (toml, said) in [

@@ -1,6 +1,6 @@
 //! Who gets into `lond` while others crowd at its door, and what one host alone can have of it.
 
-use crate::common::frames::Head;
+use crate::common::frames::{self, Frame, Head};
 use crate::common::handler;
 use crate::common::network::Network;
 use crate::common::pair::{CALLED, CALLER};
@@ -236,6 +236,31 @@ fn answers_that_many_handlers_begin_and_do_not_end_cost_a_child_of_lond_less_tha
         assert_eq!(link.answer(id).len(), Begins::LENGTH);
     }
     let most = process::peak_memory(child).expect("the child lives");
+    assert!(most < 64 << 10, "{most} KiB");
+}
+
+#[test]
+fn the_shortest_requests_that_the_largest_window_has_room_for_cost_a_child_of_lond_less_than_64_mib() {
+    const WINDOW: u64 = 6 << 20;
+    let mut both = TwoHosts::new();
+    both.other.set("lond", "window", &WINDOW.to_string());
+    // It takes what its socket has room for, and never answers.
+    let _never = UnixListener::bind(both.other.handler("never")).expect("listen as a handler");
+    let lond = both.other.lond();
+    let hello = secure_caller::hello(CALLER, CALLED);
+    let mut link =
+        SecureCaller::open_with(&both.network.key(CALLER), both.other.address, &hello).expect("a link");
+    let each = Frame::new(frames::REQUEST, 0, "never:").cost();
+    // Room for one more, which is answered when all have been taken.
+    let requests: Vec<Frame> =
+        (1..WINDOW / each).map(|id| Frame::new(frames::REQUEST, id, "never:")).collect();
+    let last = requests.len() as u64 + 1;
+    link.writer.queue(requests).expect("send to lond");
+    link.writer.queue([Frame::new(frames::REQUEST, last, "ping")]).expect("send to lond");
+    let answer = link.frame().expect("a link").expect("an answer");
+    assert_eq!((answer.kind, answer.id, answer.text()), (frames::ANSWER, last, CALLED.to_owned()));
+    let most = process::peak_memory(lond.only_child()).expect("the child lives");
+    println!("at most {most} KiB");
     assert!(most < 64 << 10, "{most} KiB");
 }
 
