@@ -83,7 +83,7 @@ impl<D: Disk> Life<D> {
 
     /// Records an answer to each sequence; every third has a key.
     fn add(&mut self, name: &str, sequences: &[u64]) -> Result<(), Broken> {
-        if self.record().may_run(0).is_err() {
+        if self.record().may_run(0, false).is_err() {
             // As the next link does.
             self.begin(self.story.epoch)?;
         }

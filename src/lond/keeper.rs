@@ -7,7 +7,7 @@
 
 use crate::base::HostId;
 use crate::base::disk::{Context, Disk, FolderLock, Guarded, RealDisk, StepError, locked_by};
-use crate::lond::record::{self, Answered, Look, Record};
+use crate::lond::record::{self, Answered, Look, Record, RecordError};
 use crate::lond::secure::{Opening, Recalled, Recorded, Recorder, Unrecorded, Wanted};
 use crate::supervise::places::is_same_place;
 use std::fmt;
@@ -98,7 +98,7 @@ impl<D: Disk, L> Keeper<D, L> {
 
     /// [`Recorder::recall`].
     pub fn look_up(&mut self, wanted: &Wanted<'_>) -> Recalled {
-        let Wanted { sequence, command, settled, held, running, key, .. } = *wanted;
+        let Wanted { sequence, command, settled, held, running, behind, key, .. } = *wanted;
         let Some((record, _)) = &mut self.held else {
             return Recalled::Failed("the record of critical messages is not open".to_owned());
         };
@@ -106,8 +106,10 @@ impl<D: Disk, L> Keeper<D, L> {
         let new = record.look_up_in(command, sequence, key) == Look::Unknown;
         // On a sick disk nothing is to be run in vain. What is being run is recorded in the room
         // that it has.
-        if let Some(error) = new.then(|| record.may_run(running).err()).flatten() {
-            return Recalled::NoRoom(error.to_string());
+        match new.then(|| record.may_run(running, behind).err()).flatten() {
+            None => {}
+            Some(error @ RecordError::HeldUp) => return Recalled::HeldUp(error.to_string()),
+            Some(error) => return Recalled::NoRoom(error.to_string()),
         }
         let recorded = |text: &[u8], broken| Recorded { text: text.into(), broken };
         let by_key = record.look_up_in(command, sequence, key);

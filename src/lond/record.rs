@@ -47,7 +47,9 @@ mod recover;
 mod write;
 
 pub use check::{RecordTally, check};
-pub use kept::{ANSWER_MOST, ANSWERS_BYTES_MOST, ANSWERS_MOST, KEYS_BYTES_MOST, KEYS_MOST, NOT_KEPT};
+pub use kept::{
+    ANSWER_MOST, ANSWERS_BEHIND_ONE, ANSWERS_BYTES_MOST, ANSWERS_MOST, KEYS_BYTES_MOST, KEYS_MOST, NOT_KEPT,
+};
 
 use crate::base::HostId;
 use crate::base::Key;
@@ -137,6 +139,9 @@ pub enum RecordError {
     /// The caller has settled too little of what was answered.
     #[error("record an answer: {ANSWERS_MOST} answers are not settled; critical messages refused")]
     Full,
+    /// The caller could settle nothing of what was answered: an earlier message is being run.
+    #[error("run a critical message: {ANSWERS_BEHIND_ONE} were answered while an earlier one is being run")]
+    HeldUp,
     /// A step on disk failed.
     #[error("{0}; critical messages refused")]
     Disk(#[from] StepError),
@@ -274,13 +279,19 @@ impl<D: Disk> Record<D> {
 
     /// Whether a message may be run, as far as its answer can be recorded, beside those of
     /// `running` others. After a failure it makes the new file first, and room for the answer, so
-    /// that on a sick or full disk nothing is run in vain.
+    /// that on a sick or full disk nothing is run in vain. `behind`: one with a lower sequence is
+    /// being run, so that nothing of what is answered can be settled until that one is.
     ///
     /// # Errors
-    /// As [`Record::add`].
-    pub fn may_run(&mut self, running: usize) -> Result<(), RecordError> {
-        if self.state == State::Ready && self.kept.room() <= running {
-            return Err(RecordError::Full);
+    /// As [`Record::add`]; or [`RecordError::HeldUp`].
+    pub fn may_run(&mut self, running: usize, behind: bool) -> Result<(), RecordError> {
+        if self.state == State::Ready {
+            if behind && self.kept.room(ANSWERS_BEHIND_ONE) <= running {
+                return Err(RecordError::HeldUp);
+            }
+            if self.kept.room(ANSWERS_MOST) <= running {
+                return Err(RecordError::Full);
+            }
         }
         self.add::<Answered<'_>>(&[])?;
         let made = self.make_room(running).map_err(RecordError::from);
@@ -386,7 +397,7 @@ impl<D: Disk> Record<D> {
             }
             staged.push(Answered { text, ..*answered });
         }
-        if new.len() > self.kept.room() {
+        if new.len() > self.kept.room(ANSWERS_MOST) {
             return Err(RecordError::Full);
         }
         Ok(staged)

@@ -11,6 +11,7 @@ use crate::common::secure_pair::{SecurePair, TwoHosts};
 use crate::common::tally::Tally;
 use crate::common::wait::{self, Gate};
 use nix::sys::signal::Signal;
+use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -289,4 +290,42 @@ fn a_newer_link_replaces_the_older_and_what_runs_there_is_not_run_again() {
     assert_eq!(runs.load(Ordering::SeqCst), 2);
     drop(older);
     wait::until_true("the older link to end", || lond.children().len() == 1);
+}
+
+#[test]
+fn behind_one_message_that_is_run_for_long_thousands_are_answered_the_others_wait_and_none_is_lost() {
+    // More than a record keeps behind one that is being run, and than are in flight at once.
+    const MESSAGES: usize = 8192 + 4096 + 100;
+    let mut both = TwoHosts::new();
+    // It would lose patience with a record that it cannot use after five seconds.
+    both.other.set("lond", "drain_timeout", "\"0s\"");
+    let gate = Gate::default();
+    let at_gate = gate.clone();
+    let _slow = Program::start(&both.other.handler("slow"), move |line| {
+        at_gate.pass();
+        Some(line.to_vec())
+    });
+    let (_lonc, _lond) = both.start();
+    let mut first = both.one.connect(CALLED);
+    first.send(b"critical:slow:x\n");
+    wait::until_true("the first to be on its way", || {
+        both.one.status(CALLED).is_some_and(|status| status["in_flight"] == 1)
+    });
+    let mut others = both.one.connect(CALLED);
+    let mut writer = others.writer();
+    let sending = std::thread::spawn(move || {
+        // `lond` answers many of these with one sync.
+        let requests = "critical:ping\n".repeat(MESSAGES);
+        writer.write_all(requests.as_bytes()).expect("send to lonc");
+    });
+    wait::until_true("it to be said that messages wait", || {
+        both.other.log("lond.log").contains("while an earlier one is being run; critical messages wait")
+    });
+    assert_eq!(both.one.ask(CALLED, "ping"), CALLED, "plain ones pass");
+    gate.open();
+    assert_eq!(first.answer(), "slow:x");
+    for number in 0..MESSAGES {
+        assert_eq!(others.answer(), CALLED, "to message {number}");
+    }
+    sending.join().expect("all were sent");
 }

@@ -8,10 +8,15 @@ use crate::base::Key;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-/// Answers to unsettled sequences that are kept. A caller settles in time what it sends; the answer
-/// beyond is refused ([`super::RecordError::Full`]), and should not be asked for
-/// ([`super::Record::may_run`]).
-pub const ANSWERS_MOST: usize = 8192;
+/// Answers that are kept while an earlier message is being run: until that is answered the caller
+/// can settle none of them, and the next message waits ([`super::RecordError::HeldUp`]).
+pub const ANSWERS_BEHIND_ONE: usize = 8192;
+/// Answers to unsettled sequences that are kept. More than [`ANSWERS_BEHIND_ONE`], by as many as a
+/// caller has in flight: what it sent before it had the answer to the earlier message says nothing
+/// of that in its `settled`, and has to be run before the caller sends more. A caller settles in
+/// time what it sends; the answer beyond is refused ([`super::RecordError::Full`]), and should not
+/// be asked for ([`super::Record::may_run`]).
+pub const ANSWERS_MOST: usize = ANSWERS_BEHIND_ONE + 4096;
 /// Bytes of them: 16 MiB. An answer that would be beyond is remembered as [`NOT_KEPT`].
 pub const ANSWERS_BYTES_MOST: usize = 16 * 1024 * 1024;
 /// Client keys that are kept; at the bound the oldest is forgotten.
@@ -89,9 +94,9 @@ impl Kept {
         self.keys.get(key)
     }
 
-    /// How many more answers may be kept.
-    pub fn room(&self) -> usize {
-        ANSWERS_MOST.saturating_sub(self.answers.len())
+    /// How many more answers may be kept, of `most` in all.
+    pub fn room(&self, most: usize) -> usize {
+        most.saturating_sub(self.answers.len())
     }
 
     /// How many more bytes of answers may be kept.
@@ -303,7 +308,7 @@ mod tests {
         kept.begin("00000000000000000000000000000002");
         assert_eq!(kept.answer(1), None);
         assert_eq!(kept.answer_to_key(&key(1)), Some(&said(b"first")));
-        assert_eq!((kept.room(), kept.room_bytes()), (ANSWERS_MOST, ANSWERS_BYTES_MOST));
+        assert_eq!((kept.room(ANSWERS_MOST), kept.room_bytes()), (ANSWERS_MOST, ANSWERS_BYTES_MOST));
     }
 
     #[test]

@@ -81,7 +81,7 @@ fn answers_that_are_ready_together_are_one_write_and_one_sync() {
     assert_eq!(methods(&disk, from), ["metadata", "write_at", "sync_data"]);
     add(&mut record, 150..150);
     add(&mut record, 150..160);
-    record.may_run(1).unwrap();
+    record.may_run(1, false).unwrap();
     assert_eq!(disk.operations().len(), from + 3, "what is there already costs nothing");
 }
 
@@ -112,7 +112,7 @@ fn nothing_is_said_before_an_epoch_was_begun() {
     let mut record = Record::open(disk.clone(), Path::new(DIR));
     assert_eq!(record.look_up(1, None), Look::NotReady);
     assert!(matches!(record.add(&[(2, None, b"")]), Err(RecordError::NotReady)));
-    assert!(matches!(record.may_run(0), Err(RecordError::NotReady)));
+    assert!(matches!(record.may_run(0, false), Err(RecordError::NotReady)));
     for wrong in ["", "x", &A[1..], "gggggggggggggggggggggggggggggggg"] {
         assert!(matches!(record.begin_epoch(wrong), Err(RecordError::BadEpoch)));
     }
@@ -225,9 +225,9 @@ fn on_a_disk_that_is_full_answers_are_refused_and_nothing_is_run_until_it_is_not
     assert!(text.contains("No space left"), "{text}");
     assert_eq!(record.look_up(2, None), Look::Unknown);
     assert_eq!(record.look_up(1, None), Look::Answered(b"answer 1"), "what is durable stays known");
-    assert!(record.may_run(0).is_err() && record.trouble().is_some());
+    assert!(record.may_run(0, false).is_err() && record.trouble().is_some());
     disk.heal();
-    record.may_run(0).unwrap();
+    record.may_run(0, false).unwrap();
     record.add(&[(2, None, b"two")]).unwrap();
     disk.restart(Keep::Nothing);
     assert_eq!(begin(&disk, A).look_up(2, None), Look::Answered(b"two"));
@@ -238,16 +238,33 @@ fn a_caller_that_settles_nothing_is_refused_at_the_bound() {
     let disk = new_disk();
     let mut record = begin(&disk, A);
     add(&mut record, 1..ANSWERS_MOST as u64);
-    record.may_run(0).unwrap();
-    assert!(matches!(record.may_run(1), Err(RecordError::Full)), "one is running");
+    record.may_run(0, false).unwrap();
+    assert!(matches!(record.may_run(1, false), Err(RecordError::Full)), "one is running");
     let most = ANSWERS_MOST as u64;
     assert!(matches!(record.add(&[(most, None, b""), (most + 1, None, b"")]), Err(RecordError::Full)));
     assert_eq!(record.look_up(most, None), Look::Unknown, "all of a call or nothing");
     add(&mut record, most..most + 1);
-    assert!(matches!(record.may_run(0), Err(RecordError::Full)));
+    assert!(matches!(record.may_run(0, false), Err(RecordError::Full)));
     record.settled(100);
-    record.may_run(0).unwrap();
+    record.may_run(0, false).unwrap();
     add(&mut record, most + 1..most + 50);
+}
+
+#[test]
+fn behind_a_message_that_is_being_run_fewer_are_answered_so_that_what_was_sent_meanwhile_has_room() {
+    let disk = new_disk();
+    let mut record = begin(&disk, A);
+    let most = ANSWERS_BEHIND_ONE as u64;
+    // The first is being run.
+    add(&mut record, 2..most + 1);
+    record.may_run(0, true).unwrap();
+    assert!(matches!(record.may_run(1, true), Err(RecordError::HeldUp)), "it counts, too");
+    add(&mut record, most + 1..most + 2);
+    assert!(matches!(record.may_run(0, true), Err(RecordError::HeldUp)));
+    // It is answered; as many as `lonc` has in flight were sent before it could settle any.
+    add(&mut record, 1..2);
+    add(&mut record, most + 2..most + 4096);
+    record.may_run(0, false).unwrap();
 }
 
 #[test]

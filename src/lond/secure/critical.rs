@@ -133,9 +133,10 @@ impl<R: Recorder> Secure<R> {
             settled: head.settled,
             held: &request.held,
             running: self.requests.critical_open(),
+            behind: self.requests.has_critical_before(head.sequence),
             key: head.key.as_ref(),
         });
-        if !matches!(found, Recalled::NoRoom(_)) {
+        if !matches!(found, Recalled::NoRoom(_) | Recalled::HeldUp(_)) {
             self.memory.has_room();
         }
         let Recorded { text, broken } = match found {
@@ -154,6 +155,11 @@ impl<R: Recorder> Secure<R> {
             Recalled::NoRoom(cause) => {
                 self.requests.critical.push_front(request);
                 self.memory.wait_for_room(&cause, now);
+                return;
+            }
+            Recalled::HeldUp(cause) => {
+                self.requests.critical.push_front(request);
+                self.memory.wait_for_an_earlier_one(&cause, now);
                 return;
             }
             Recalled::Failed(cause) => {
@@ -190,6 +196,7 @@ impl<R: Recorder> Secure<R> {
 
     /// The answers are in the record.
     fn recorded(&mut self) {
+        self.memory.another_is_recorded();
         for answer in self.requests.take_unrecorded() {
             let Unrecorded { id, cost, last, text, broken, .. } = answer;
             self.send(Answer { id, cost, cancellable: false, last, broken, text });

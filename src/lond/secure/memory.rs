@@ -33,8 +33,9 @@ struct Waiting {
 struct NoRoom {
     /// Why.
     why: String,
-    /// The oldest message that may not be run has waited since.
-    since: Instant,
+    /// The oldest message that may not be run has waited since; `None`: it waits for an earlier
+    /// one, and that one's handler has its own time.
+    since: Option<Instant>,
     /// It is tried again then; `None`: it is being tried.
     retry: Option<Instant>,
 }
@@ -120,8 +121,23 @@ impl<R: Recorder> Memory<R> {
     /// There is no room for the answer to the next message.
     pub fn wait_for_room(&mut self, cause: &str, now: Instant) {
         self.say(cause, now);
-        let since = self.no_room.as_ref().map_or(now, |no_room| no_room.since);
-        self.no_room = Some(NoRoom { why: cause.to_owned(), since, retry: Some(now + BROKEN_RETRY) });
+        let since = self.no_room.as_ref().and_then(|no_room| no_room.since).unwrap_or(now);
+        let (why, retry) = (cause.to_owned(), Some(now + BROKEN_RETRY));
+        self.no_room = Some(NoRoom { why, since: Some(since), retry });
+    }
+
+    /// The next message is to be run when an earlier one is answered.
+    pub fn wait_for_an_earlier_one(&mut self, cause: &str, now: Instant) {
+        self.say(cause, now);
+        let (why, retry) = (cause.to_owned(), Some(now + BROKEN_RETRY));
+        self.no_room = Some(NoRoom { why, since: None, retry });
+    }
+
+    /// It may have been that one.
+    pub fn another_is_recorded(&mut self) {
+        if self.no_room.as_ref().is_some_and(|no_room| no_room.since.is_none()) {
+            self.try_room_again();
+        }
     }
 
     /// Room is no matter any more.
@@ -134,7 +150,7 @@ impl<R: Recorder> Memory<R> {
     pub fn waits_for(&self, needed: bool, untaken: bool) -> Option<(&str, Instant)> {
         match (&self.waits, &self.no_room) {
             (Some(Waiting { why, since: Some(since), .. }), _) if needed => Some((why, *since)),
-            (None, Some(no_room)) if untaken => Some((&no_room.why, no_room.since)),
+            (None, Some(NoRoom { why, since: Some(since), .. })) if untaken => Some((why, *since)),
             (Some(_) | None, _) => None,
         }
     }

@@ -57,6 +57,9 @@ pub struct Wanted<'a> {
     pub held: &'a BTreeSet<Box<str>>,
     /// How many others are being run or recorded.
     pub running: usize,
+    /// One with a lower sequence is among them: until it is answered the caller can settle nothing
+    /// of what is.
+    pub behind: bool,
     /// The key that its client gave it.
     pub key: Option<&'a Key>,
 }
@@ -83,6 +86,8 @@ pub enum Recalled {
     SettledBefore,
     /// Nothing, and there is no room for its answer, for this reason: it may not be run.
     NoRoom(String),
+    /// Nothing, and it may not be run before an earlier one is answered, for this reason.
+    HeldUp(String),
     /// It cannot be used, for this reason; nothing may be run.
     Failed(String),
 }

@@ -9,7 +9,7 @@
 
 use crate::base::{Key, command};
 use crate::wire::secure::CriticalHead;
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 /// The commands whose messages the caller holds while it sends those of others.
@@ -131,7 +131,7 @@ pub struct Requests {
     flights: HashMap<u64, Flight>,
     /// How many of them are critical.
     critical_flights: usize,
-    sequences: HashMap<u64, Stage>,
+    sequences: BTreeMap<u64, Stage>,
     keys: HashMap<Key, Stage>,
     unrecorded: Vec<Unrecorded>,
     /// Bytes of texts in `unrecorded`.
@@ -263,6 +263,11 @@ impl Requests {
     /// Whether a critical message is being run or its answer to be recorded.
     pub fn has_critical(&self) -> bool {
         self.critical_open() > 0
+    }
+
+    /// Whether there is one with a lower sequence than this.
+    pub fn has_critical_before(&self, sequence: u64) -> bool {
+        self.sequences.first_key_value().is_some_and(|(first, _)| *first < sequence)
     }
 
     /// How many there are of both.

@@ -51,6 +51,8 @@ struct FakeRecord {
     broken: Option<&'static str>,
     /// There is no room for the answer to another message.
     full: Option<&'static str>,
+    /// So many answers are kept while an earlier message is being run.
+    most_behind: Option<usize>,
     /// What was said to be settled, by messages of which command, while which were held.
     told: Vec<(String, u64, String)>,
     /// How often answers were added.
@@ -75,7 +77,7 @@ impl Recorder for FakeRecord {
     }
 
     fn recall(&mut self, wanted: &Wanted<'_>) -> Recalled {
-        let Wanted { sequence, command, settled, held, key, .. } = *wanted;
+        let Wanted { sequence, command, settled, held, behind, key, .. } = *wanted;
         let held = held.iter().map(|name| &**name).collect::<Vec<_>>().join(",");
         self.told.push((command.to_owned(), settled, held));
         let recorded =
@@ -86,6 +88,9 @@ impl Recorder for FakeRecord {
             _ if sequence < self.floor => Recalled::SettledBefore,
             (None, Some(answer), _) => Recalled::Answered(recorded(answer)),
             (None, None, Some(answer)) => Recalled::AnsweredByKey(recorded(answer)),
+            _ if behind && self.most_behind.is_some_and(|most| self.answers.len() >= most) => {
+                Recalled::HeldUp("so many were answered".to_owned())
+            }
             (None, None, None) => self.full.map_or(Recalled::New, |cause| Recalled::NoRoom(cause.to_owned())),
         }
     }

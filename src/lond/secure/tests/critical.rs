@@ -184,6 +184,31 @@ fn a_message_that_there_is_no_room_for_ends_the_link_in_the_end_however_often_it
 }
 
 #[test]
+fn while_a_message_is_run_for_long_those_behind_it_wait_at_the_bound_and_the_link_stays() {
+    let mut bench = Bench::open();
+    bench.session.memory.recorder.most_behind = Some(1);
+    bench.critical(1, 1, None, "echo:slow");
+    bench.critical(2, 2, None, "other:quick");
+    bench.answer(1, b"done");
+    assert_eq!(bench.read(), "ANSWER 2 done");
+    bench.critical(3, 3, None, "other:next");
+    assert_eq!(bench.effects(), ["ask in order 0 echo:slow", "ask in order 2 other:quick"]);
+    for second in 0..60 {
+        assert_eq!(bench.read(), "", "after {second} seconds");
+        bench.session.heard(bench.now);
+        bench.wait(1.0);
+    }
+    bench.request(4, b"ping");
+    assert_eq!(bench.read(), "ANSWER 4 msul1", "plain ones pass");
+    bench.answer(0, b"done too");
+    assert_eq!(bench.read(), "ANSWER 1 done too");
+    assert_eq!(bench.effects(), ["ask in order 2 other:next"], "at once");
+    bench.answer(2, b"and this");
+    assert_eq!(bench.read(), "ANSWER 3 and this");
+    assert_eq!(bench.session.deadline(), Some(bench.session.heartbeat.deadline()));
+}
+
+#[test]
 fn a_record_that_fails_for_a_moment_costs_nothing() {
     let mut bench = Bench::open();
     bench.critical(1, 1, None, "echo:x");
