@@ -4,7 +4,8 @@
 //! ended had counted stays in the sums. A HUP begins them again.
 
 use super::{ago, one_line};
-use jiff::Timestamp;
+use crate::base::clock::moved;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// One handler, as one link knows it or all of them together. Counts are since `lond` started or
@@ -50,6 +51,12 @@ impl HandlerStatus {
     /// What stays of it when the link is no more.
     pub fn ended(self) -> HandlerStatus {
         HandlerStatus { in_flight: 0, waiting: 0, ..self }
+    }
+
+    /// Puts right the times that were noted before the machine's clock was set.
+    pub fn clock_was_set(&mut self, step: SignedDuration) {
+        self.tried = self.tried.map(|at| moved(at, step));
+        self.last_error_at = self.last_error_at.map(|at| moved(at, step));
     }
 
     /// Whether what is said differs in more than counts.

@@ -59,6 +59,9 @@ impl Board {
             status.since = moved(status.since, step);
             status.next_dial = status.next_dial.map(|at| moved(at, step));
             status.last_error_at = status.last_error_at.map(|at| moved(at, step));
+            for away in &mut status.away {
+                away.since = moved(away.since, step);
+            }
         }
     }
 
@@ -170,6 +173,30 @@ fn reason(away: &AwayStatus) -> (&str, &str, bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::status::fixture;
+
+    #[test]
+    fn all_times_of_a_link_but_those_on_disk_follow_a_clock_that_is_set() {
+        let then = "2026-11-20T08:12:14Z";
+        let noted: Timestamp = then.parse().unwrap();
+        let mut peer = fixture::peer("msul1", LinkState::Down, then);
+        (peer.next_dial, peer.last_error_at, peer.oldest) = (Some(noted), Some(noted), Some(noted));
+        let (handler, why) = ("pay".to_owned(), "no socket".to_owned());
+        peer.away = vec![AwayStatus { handler, since: noted, why, held: None }];
+        let mut board = Board {
+            common: publish::Board::new(noted, "", Instant::now()),
+            spool_dir: PathBuf::new(),
+            id: peer.peer.clone(),
+            places: HashMap::from([(peer.peer.clone(), 0)]),
+            peers: vec![peer],
+        };
+        let step = SignedDuration::from_hours(-5);
+        board.clock_was_set(step);
+        let PeerStatus { since, next_dial, last_error_at, oldest, away, .. } = &board.peers[0];
+        let moved = noted + step;
+        assert_eq!((*since, *next_dial, *last_error_at), (moved, Some(moved), Some(moved)));
+        assert_eq!((away[0].since, *oldest), (moved, Some(noted)));
+    }
 
     #[test]
     fn counters_alone_are_no_change() {

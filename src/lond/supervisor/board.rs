@@ -82,9 +82,7 @@ impl Board {
         for seen in self.seen.values_mut() {
             seen.last = moved(seen.last, step);
         }
-        for opened in links.opened_mut() {
-            opened.since = moved(opened.since, step);
-        }
+        links.clock_was_set(step);
     }
 
     /// Has the file written: a link has opened or closed.

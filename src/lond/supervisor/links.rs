@@ -16,10 +16,11 @@
 //! caller runs one.
 
 use super::door::{Guest, Origin};
+use crate::base::clock::moved;
 use crate::base::{HostId, WireKind};
 use crate::status::HandlerStatus;
 use crate::supervise::table::deadline;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
@@ -352,9 +353,13 @@ impl Links {
         self.links.iter().map(|(pid, link)| (*pid, link))
     }
 
-    /// What is known of those that are open or were.
-    pub fn opened_mut(&mut self) -> impl Iterator<Item = &mut Opened> {
-        self.links.values_mut().filter_map(|link| link.opened.as_mut())
+    /// Puts right the times that were noted before the machine's clock was set.
+    pub fn clock_was_set(&mut self, step: SignedDuration) {
+        for opened in self.links.values_mut().filter_map(|link| link.opened.as_mut()) {
+            opened.since = moved(opened.since, step);
+        }
+        let told = self.links.values_mut().flat_map(|link| &mut link.handlers);
+        told.chain(self.ended.values_mut()).for_each(|handler| handler.clock_was_set(step));
     }
 
     fn has_opened(&mut self, pid: u32, caller: HostId, opened: Opened) -> Action {

@@ -156,3 +156,27 @@ fn whatever_happens_counts_and_timers_fit_the_states() {
         }
     }
 }
+
+#[test]
+fn times_of_links_and_of_handlers_follow_a_clock_that_is_set() {
+    let now = Instant::now();
+    let noted = Some(Timestamp::UNIX_EPOCH);
+    let mut links = Links::default();
+    for pid in [1, 2] {
+        start(&mut links, pid, Some(host("msua1")), now + Duration::from_secs(5), now);
+        links.tell(pid, Event::Opened(host("msua1"), opened()));
+        let name = format!("of {pid}");
+        let handler = HandlerStatus { name, tried: noted, last_error_at: noted, ..Default::default() };
+        links.handlers(pid, vec![handler]);
+    }
+    // What the first has said outlives it.
+    links.tell(1, Event::Exited);
+    let step = SignedDuration::from_hours(5);
+    links.clock_was_set(step);
+    let moved = noted.map(|at| at + step);
+    for name in ["of 1", "of 2"] {
+        let handler = links.handler(name);
+        assert_eq!((handler.tried, handler.last_error_at), (moved, moved), "{name}");
+    }
+    assert_eq!(links.get(2).unwrap().opened.as_ref().map(|opened| opened.since), moved);
+}
