@@ -43,7 +43,7 @@ use crate::supervise::exec_state::Descriptors;
 use crate::supervise::limit::raise_descriptor_limit;
 use crate::supervise::own_key::OwnKey;
 use crate::supervise::startup::{self, Start};
-use crate::supervise::table::{Action, Event, Table};
+use crate::supervise::table::{Event, Table};
 use crate::supervise::{publish, spawn, title};
 use board::Board;
 use children::Replace;
@@ -287,14 +287,9 @@ impl Role for Lonc {
     }
 
     fn kill_all(&mut self, _m: &mut Machine<'_>, now: Instant) {
-        for peer in self.peers() {
-            // Retired first, so that nothing follows it; the order to drain is not sent.
-            if self.table.tell(&peer, Event::Retire { deadline: now }, now).is_some() {
-                log::debug!("{peer}: no time to drain");
-            }
-            if let Some(Action::Kill(pid)) = self.table.tell(&peer, Event::Kill, now) {
-                spawn::kill_now(pid);
-            }
+        for (peer, pid) in self.table.kill_all(now) {
+            log::debug!("{peer}: no time to drain");
+            spawn::kill_now(pid);
         }
     }
 

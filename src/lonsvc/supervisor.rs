@@ -34,7 +34,7 @@ use crate::supervise::exec_state::Descriptors;
 use crate::supervise::own_key::OwnKey;
 use crate::supervise::publish::{self, uptime};
 use crate::supervise::startup::{self, Rights, Start};
-use crate::supervise::table::{Action, Event, Table};
+use crate::supervise::table::{Event, Table};
 use crate::supervise::{spawn, title};
 use jiff::{SignedDuration, Timestamp};
 use services::{Known, Replace};
@@ -147,8 +147,9 @@ impl Role for Lonsvc {
     /// It is the program now, or has ended.
     fn lost(&mut self, _m: &mut Machine<'_>, _name: &String, _now: Instant) {}
 
-    fn kill(&mut self, m: &mut Machine<'_>, name: &String, now: Instant) {
-        self.tell(m, name, Event::Kill, now);
+    /// Why, was said.
+    fn kill(&mut self, _m: &mut Machine<'_>, name: &String, now: Instant) {
+        self.kill_broken(name, now);
     }
 
     fn key_of(&self, pid: u32) -> Option<String> {
@@ -231,15 +232,9 @@ impl Role for Lonsvc {
         }
     }
 
-    fn kill_all(&mut self, m: &mut Machine<'_>, now: Instant) {
-        for name in self.names() {
-            // Retired first, so that nothing follows it; the order to end is not sent.
-            if self.table.tell(&name, Event::Retire { deadline: now }, now).is_some() {
-                log::debug!("{name}: no time to end");
-            }
-            if let Some(action @ Action::Kill(_)) = self.table.tell(&name, Event::Kill, now) {
-                self.act(m, &name, action, now);
-            }
+    fn kill_all(&mut self, _m: &mut Machine<'_>, now: Instant) {
+        for (name, pid) in self.table.kill_all(now) {
+            services::kill(&name, pid, "there is no time");
         }
     }
 

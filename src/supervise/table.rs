@@ -293,6 +293,21 @@ impl<K: Ord + Clone> Table<K> {
         self.timers.first().map(|(at, _)| *at)
     }
 
+    /// Nobody is wanted any more, and there is no time: whose processes are to be killed, now. One
+    /// that was killed before is not named again.
+    pub fn kill_all(&mut self, now: Instant) -> Vec<(K, u32)> {
+        let keys: Vec<K> = self.entries.keys().cloned().collect();
+        let killed = keys.into_iter().filter_map(|key| {
+            // Retired first, so that nothing follows it; the order to end is not sent.
+            self.tell(&key, Event::Retire { deadline: now }, now);
+            match self.tell(&key, Event::Kill, now) {
+                Some(Action::Kill(pid)) => Some((key, pid)),
+                Some(Action::Start | Action::TellDrain | Action::TellHandOver) | None => None,
+            }
+        });
+        killed.collect()
+    }
+
     /// Whose child `pid` is, until it was told to have exited.
     pub fn key_of(&self, pid: u32) -> Option<&K> {
         self.pids.get(&pid)
@@ -308,12 +323,7 @@ impl<K: Ord + Clone> Table<K> {
         self.entries.iter().map(|(key, entry)| (key, entry.state))
     }
 
-    /// Keys that are known; with none wanted, the children that are still to be reaped.
-    pub fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    /// Whether there are none.
+    /// Whether no key is known: nobody is wanted, and every child was reaped.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }

@@ -231,7 +231,8 @@ fn hup_goes_on_under_the_same_pid_replaces_every_program_and_does_nothing_where_
 fn one_that_does_not_end_is_killed_when_its_time_is_over_and_at_quit_at_once() {
     let deaf =
         "[service.deaf]\ncommand = [\"./deaf\"]\ndrain_timeout = \"100ms\"\nenv = { OUT = \"$OUT\" }\n";
-    for signal in [Signal::SIGTERM, Signal::SIGQUIT] {
+    for (signal, why) in [(Signal::SIGTERM, "it did not end in time"), (Signal::SIGQUIT, "there is no time")]
+    {
         let mut world = World::new(deaf);
         let script = "#!/bin/sh\ntrap '' TERM\nsleep 1000 &\necho \"start $$ $!\" >> \"$OUT\"\nwait\n";
         world.script("deaf", script);
@@ -241,7 +242,8 @@ fn one_that_does_not_end_is_killed_when_its_time_is_over_and_at_quit_at_once() {
         world.signal(signal);
         assert!(world.ended().success());
         world.wait("nothing is left", |_| !is_alive(pid) && !is_alive(left));
-        assert!(world.log().contains(&format!("killing its program, process {pid}")), "{}", world.log());
+        let said = format!("deaf: killing its program, process {pid}: {why}\n");
+        assert!(world.log().contains(&said), "{}", world.log());
     }
 }
 

@@ -172,11 +172,17 @@ impl Lonsvc {
                     log::warn!("{name}: tell its program, process {pid}, to end: refused");
                 }
             }
-            Action::Kill(pid) => {
-                log::warn!("{name}: killing its program, process {pid}: it did not end in time");
-                spawn::kill_group_now(pid);
-            }
+            Action::Kill(pid) => kill(name, pid, "it did not end in time"),
         }
+    }
+
+    /// Before it is the program, a child says what it has to through its control socket.
+    pub(super) fn kill_broken(&mut self, name: &String, now: Instant) {
+        let before = self.table.state(name);
+        if let Some(Action::Kill(pid)) = self.table.tell(name, Event::Kill, now) {
+            kill(name, pid, "its control socket is broken");
+        }
+        self.moved(name, before);
     }
 
     fn start(&mut self, m: &mut Machine<'_>, name: &String, now: Instant) {
@@ -330,4 +336,10 @@ impl Lonsvc {
 /// What a service says goes there.
 fn log_file(config: &Config, name: &str) -> PathBuf {
     config.log_dir.join(format!("service.{name}.log"))
+}
+
+/// Kills a program with all that it has started, and says why.
+pub(super) fn kill(name: &str, pid: u32, why: &str) {
+    log::warn!("{name}: killing its program, process {pid}: {why}");
+    spawn::kill_group_now(pid);
 }

@@ -86,6 +86,47 @@ fn hurry_ends_the_pause_and_a_failed_start_makes_one() {
 }
 
 #[test]
+fn starts_that_keep_failing_are_tried_with_growing_pauses() {
+    let mut now = Instant::now();
+    let mut table = Table::default();
+    table.want(KEY, now);
+    let mut pauses = Vec::new();
+    for _ in 0..6 {
+        assert_eq!(table.due(now), Some((KEY, Action::Start)));
+        table.tell(&KEY, Event::StartFailed, now);
+        let next = table.next_deadline().unwrap();
+        pauses.push((next - now).as_millis());
+        now = next;
+    }
+    assert_eq!(pauses, [500, 1000, 2000, 4000, 5000, 5000]);
+}
+
+#[test]
+fn where_there_is_no_time_every_child_is_killed_once_and_none_follows() {
+    let now = Instant::now();
+    let deadline = now + Duration::from_secs(7);
+    let mut table = Table::default();
+    let all = ["draining", "killed", "retired", "running", "waiting"];
+    for (key, pid) in all.into_iter().zip(1..) {
+        table.want(key, now);
+        if key != "waiting" {
+            table.tell(&key, Event::Started { pid }, now);
+        }
+    }
+    table.tell(&"draining", Event::Drain { deadline }, now);
+    table.tell(&"retired", Event::Retire { deadline }, now);
+    table.tell(&"killed", Event::Kill, now);
+    assert_eq!(table.kill_all(now), [("draining", 1), ("retired", 3), ("running", 4)]);
+    assert_eq!(table.kill_all(now), []);
+    assert_eq!(table.next_deadline(), None, "nothing is waited for but their ends");
+    for key in all.iter().filter(|key| **key != "waiting") {
+        assert!(!table.is_empty());
+        table.tell(key, Event::Exited, now);
+    }
+    assert!(table.is_empty());
+}
+
+#[test]
 fn an_adopted_child_is_followed_by_one_of_ours() {
     let now = Instant::now();
     let mut table = Table::default();
