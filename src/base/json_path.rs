@@ -90,6 +90,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn fields_that_are_paths_come_back_as_they_were() {
+        #[derive(Debug, PartialEq, Serialize, Deserialize)]
+        struct Left {
+            #[serde(with = "plain")]
+            folder: PathBuf,
+            #[serde(with = "optional")]
+            file: Option<PathBuf>,
+        }
+        let odd = || PathBuf::from(OsString::from_vec(b"/srv/caf\xe9".to_vec()));
+        for file in [None, Some("/srv/plain".into()), Some(odd())] {
+            let left = Left { folder: odd(), file };
+            let json = serde_json::to_string(&left).unwrap();
+            assert_eq!(serde_json::from_str::<Left>(&json).unwrap(), left);
+        }
+    }
+
+    #[test]
     fn a_path_that_is_text_is_text_and_any_other_comes_back_as_it_was() {
         let text = JsonPath("/srv/müller \"x\"".into());
         assert_eq!(serde_json::to_string(&text).unwrap(), "\"/srv/müller \\\"x\\\"\"");

@@ -81,3 +81,18 @@ impl Message for FromServe {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn newer_counts_stand_for_older_ones_and_nothing_else_for_what_it_is_not() {
+        assert!(FromServe::Handlers(Vec::new()).supersedes(&FromServe::Handlers(Vec::new())));
+        let closed = |why: &str| FromServe::Closed { why: why.to_owned(), fault: false };
+        assert!(FromServe::Spoke.supersedes(&FromServe::Spoke) && closed("done").supersedes(&closed("done")));
+        assert!(!FromServe::Spoke.supersedes(&closed("done")) && !closed("one").supersedes(&closed("other")));
+        assert!(!FromServe::Handlers(Vec::new()).supersedes(&FromServe::Spoke));
+        assert!(ToServe::Drain.supersedes(&ToServe::Drain) && !ToServe::Replaced.supersedes(&ToServe::Drain));
+    }
+}

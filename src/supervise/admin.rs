@@ -368,3 +368,6 @@ impl<K> Client<K> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

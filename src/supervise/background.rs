@@ -299,3 +299,57 @@ fn wait_until_ready(program: &str, reader: PipeReader) -> ! {
     crate::base::logging::console::say(program, error);
     std::process::exit(1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{Permissions, set_permissions};
+    use std::os::unix::fs::PermissionsExt;
+
+    /// A place where `nobody` may read everything; `None` where the tests cannot act as that.
+    fn place() -> Option<(tempfile::TempDir, Config, Owner)> {
+        let nobody = Owner::named("nobody").ok().filter(|_| Uid::effective().is_root())?;
+        let folder = tempfile::tempdir().unwrap();
+        set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+        std::fs::write(folder.path().join("hosts.tab"), "me:d:r:h:127.0.0.1\n").unwrap();
+        let file = folder.path().join("lonnet.toml");
+        std::fs::write(&file, "id = \"me\"\nuser = \"nobody\"\n").unwrap();
+        Some((folder, Config::load(&file).unwrap(), nobody))
+    }
+
+    #[test]
+    fn a_start_is_refused_where_its_user_could_not_read_the_configuration_again() {
+        let Some((_folder, config, nobody)) = place() else { return };
+        can_read_again(&config, Some(&nobody)).unwrap();
+        for file in [&config.file, &config.hosts_file] {
+            set_permissions(file, Permissions::from_mode(0o600)).unwrap();
+            let error = can_read_again(&config, Some(&nobody)).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("read {} as nobody: ", file.display())), "{error}");
+            can_read_again(&config, None).unwrap();
+            set_permissions(file, Permissions::from_mode(0o644)).unwrap();
+        }
+    }
+
+    #[test]
+    fn whether_a_user_could_write_to_the_folders_is_told_before_anything_is_made() {
+        let Some((folder, config, nobody)) = place() else { return };
+        let could = || {
+            let _acting = nobody.act().unwrap();
+            can_make_folders(&config).map_err(|error| error.to_string())
+        };
+        let refused = could().unwrap_err();
+        assert!(refused.starts_with(&format!("write to folder {}: ", folder.path().display())), "{refused}");
+        set_permissions(folder.path(), Permissions::from_mode(0o757)).unwrap();
+        assert_eq!(could(), Ok(()));
+        // Writing alone is not enough: names are looked up in it, too.
+        set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+        make_folders(&config, Some(&nobody)).unwrap();
+        assert_eq!(could(), Ok(()));
+        set_permissions(&config.spool_dir, Permissions::from_mode(0o200)).unwrap();
+        let refused = could().unwrap_err();
+        assert!(
+            refused.starts_with(&format!("write to folder {}: ", config.spool_dir.display())),
+            "{refused}"
+        );
+    }
+}

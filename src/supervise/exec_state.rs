@@ -252,16 +252,43 @@ impl Drop for Descriptors {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    use std::os::fd::IntoRawFd;
 
     #[test]
     fn what_is_left_for_another_process_is_not_taken() {
         let pid = std::process::id();
         assert_eq!(addressed_to_us(&format!("{pid}:7")), Some(7));
         for other in
-            [format!("{}:7", pid + 1), format!("{pid}:1"), format!("{pid}:x"), "7".into(), String::new()]
+            [format!("{}:7", pid + 1), format!("{pid}:2"), format!("{pid}:x"), "7".into(), String::new()]
         {
             assert_eq!(addressed_to_us(&other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn a_number_that_no_descriptor_can_have_is_an_error() {
+        let of = |numbers: &str| {
+            parse::<u8>(format!(r#"{{"descriptors":{numbers},"legacy":7}}"#).as_bytes())
+                .map_err(|error| error.to_string())
+        };
+        assert_eq!(of("[0,3,4]"), Ok((vec![0, 3, 4], 7)));
+        assert_eq!(of("[3,-1]"), Err("read what was handed over: -1 is no descriptor".to_owned()));
+    }
+
+    #[test]
+    fn a_descriptor_that_was_left_and_is_not_taken_is_closed() {
+        let (reader, writer) = io::pipe().unwrap();
+        let (_, taken) = io::pipe().unwrap();
+        let numbers = [writer.into_raw_fd(), taken.into_raw_fd()];
+        let mut left = Descriptors(BTreeSet::from(numbers));
+        let taken = left.take(numbers[1]).unwrap();
+        assert!(left.take(numbers[1]).is_none(), "each is taken once");
+        drop(left);
+        assert!(fcntl(&taken, FcntlArg::F_GETFD).is_ok(), "it has an owner");
+        // A process that another test starts just now may hold a copy for a moment.
+        let mut end = [PollFd::new(reader.as_fd(), PollFlags::POLLIN)];
+        assert_eq!(poll(&mut end, PollTimeout::from(60_000_u16)), Ok(1), "it stayed open");
     }
 
     #[test]

@@ -140,6 +140,29 @@ mod tests {
     }
 
     #[test]
+    fn a_program_is_told_what_it_is_to_know_in_the_place_of_what_this_one_was_told() {
+        let told: Vec<(OsString, OsString)> = std::env::vars_os().take(3).collect();
+        let [(ours, _), (others, _), (kept, value)] = told.as_slice() else { panic!("{told:?}") };
+        let program = Program::new(Some("/usr/sbin/lonc".into()), vec!["--foreground".into()]).unwrap();
+        let call = program.call(ours.to_str().unwrap(), "new", &[others.to_str().unwrap()]).unwrap();
+        let of = |name: &OsString| {
+            let name = [name.as_encoded_bytes(), b"="].concat();
+            let found = call.environment.iter().filter(|both| both.as_bytes().starts_with(&name));
+            found.map(|both| OsString::from_vec(both.as_bytes()[name.len()..].to_vec())).collect::<Vec<_>>()
+        };
+        assert_eq!((of(ours), of(others), of(kept)), (vec!["new".into()], vec![], vec![value.clone()]));
+        assert_eq!(call.path.as_c_str(), c"/usr/sbin/lonc");
+        assert_eq!(call.arguments, [c"/usr/sbin/lonc".to_owned(), c"--foreground".to_owned()]);
+    }
+
+    #[test]
+    fn who_was_called_by_a_name_that_leads_elsewhere_is_found_as_the_kernel_says() {
+        let found = as_the_kernel_says().unwrap().metadata().unwrap();
+        let running = std::fs::metadata(RUNNING).unwrap();
+        assert_eq!((found.dev(), found.ino()), (running.dev(), running.ino()));
+    }
+
+    #[test]
     fn a_name_counts_as_it_was_used_where_it_leads_to_the_file_that_runs() {
         let folder = tempfile::tempdir().unwrap();
         let [old, bin, other] = ["old", "bin", "other"].map(|name| folder.path().join(name));

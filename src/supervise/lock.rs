@@ -64,26 +64,34 @@ impl PidLock {
             let mut options = OpenOptions::new();
             options.read(true).write(true).create(true).truncate(false).mode(0o644);
             let file = options.open(path).map_err(fail)?;
-            match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file(libc::F_WRLCK))) {
-                Ok(_) => {}
-                Err(Errno::EAGAIN | Errno::EACCES) => {
-                    return Err(LockError::Running { pid: pid_in(&file), path: path.to_owned() });
-                }
-                Err(errno) => return Err(fail(errno.into())),
-            }
-            // The holder before us may have removed the file between our opening and locking it.
-            let locked = file.metadata().map_err(fail)?;
-            match std::fs::metadata(path) {
-                Ok(named) if (named.dev(), named.ino()) == (locked.dev(), locked.ino()) => {
-                    blank(&file).map_err(fail)?;
-                    return Ok(PidLock::held(file, path));
-                }
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(fail(error)),
+            if let Some(lock) = PidLock::lock(file, path)? {
+                return Ok(lock);
             }
         }
         Err(fail(io::Error::other("the file is removed again and again")))
+    }
+
+    /// Locks and blanks what was opened as `path`; `None` if that leads elsewhere by now: the
+    /// holder before us may have removed the file between our opening and locking it.
+    fn lock(file: File, path: &Path) -> Result<Option<PidLock>, LockError> {
+        let fail = |cause| LockError::File { path: path.to_owned(), cause };
+        match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file(libc::F_WRLCK))) {
+            Ok(_) => {}
+            Err(Errno::EAGAIN | Errno::EACCES) => {
+                return Err(LockError::Running { pid: pid_in(&file), path: path.to_owned() });
+            }
+            Err(errno) => return Err(fail(errno.into())),
+        }
+        let locked = file.metadata().map_err(fail)?;
+        match std::fs::metadata(path) {
+            Ok(named) if (named.dev(), named.ino()) == (locked.dev(), locked.ino()) => {
+                blank(&file).map_err(fail)?;
+                Ok(Some(PidLock::held(file, path)))
+            }
+            Ok(_) => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(fail(error)),
+        }
     }
 
     /// The lock as the program before `exec` held it.
@@ -306,6 +314,30 @@ mod tests {
         std::fs::write(&path, "").unwrap();
         assert!(!lock.keep().unwrap());
         assert_eq!(running_pid(&path), Some(std::process::id()));
+    }
+
+    #[test]
+    fn a_file_that_was_removed_before_it_could_be_locked_is_no_lock() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run/lonc.pid");
+        std::fs::create_dir(folder.path().join("run")).unwrap();
+        let open = || OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+        let file = open().unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let again = file.try_clone().unwrap();
+        assert!(PidLock::lock(again, &path).unwrap().is_none(), "whoever comes next meets no lock");
+        let other = PidLock::take(&path).unwrap();
+        assert!(PidLock::lock(file, &path).unwrap().is_none(), "another holds the one that is there");
+        drop(other);
+        let lock = PidLock::lock(open().unwrap(), &path).unwrap().unwrap();
+        assert!(lock.is_in_place());
+        // What cannot be told is an error, no reason to try again and again.
+        let file = open().unwrap();
+        drop(lock);
+        std::fs::rename(folder.path().join("run"), folder.path().join("elsewhere")).unwrap();
+        std::fs::write(folder.path().join("run"), "").unwrap();
+        let error = PidLock::lock(file, &path).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("lock {}: Not a directory", path.display())), "{error}");
     }
 
     #[test]

@@ -377,12 +377,51 @@ mod tests {
         let mut places = Places::take("lonc", &config).unwrap();
         places.write_pid().unwrap();
         assert!(places.spool_lock().is_none());
+        let said = places.said.spool.clone();
+        assert!(said.starts_with(&format!("lock {}: ", in_the_way.display())), "{said}");
+        assert!(
+            said.ends_with("; until it can be had, the pid file alone keeps a second start away"),
+            "{said}"
+        );
         let mut now = Instant::now() + KEEP_PAUSE;
         assert!(places.keep(&config, now).unwrap().ours);
         std::fs::remove_dir(&in_the_way).unwrap();
         now += KEEP_PAUSE;
         assert!(places.keep(&config, now).unwrap().back.is_empty());
         assert_eq!(running_pid(&in_the_way), Some(std::process::id()));
+        let run_dir = config.run_dir.canonicalize().unwrap();
+        let text = format!("{}\nrun_dir {}\n", std::process::id(), run_dir.display());
+        assert_eq!(std::fs::read_to_string(&in_the_way).unwrap(), text, "whose it is");
+        assert_eq!(places.said.spool, "");
+    }
+
+    #[test]
+    fn whether_somebody_serves_at_a_socket_is_told_from_what_cannot_be_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lonc.sock");
+        assert_eq!(serves(&path).unwrap(), None, "nothing is there");
+        let listener = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        listener.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+        assert_eq!(serves(&path).unwrap(), None, "nobody listens");
+        listener.listen(0).unwrap();
+        assert_eq!(serves(&path).unwrap(), Some(std::process::id()));
+        // Who has connected and was not taken in fills its queue, and waits in it when gone, too.
+        assert_eq!(serves(&path).unwrap(), Some(0), "it listens, and is busy");
+        let error = serves(&path.join("below")).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotADirectory);
+    }
+
+    #[test]
+    fn a_start_where_somebody_serves_who_is_busy_does_not_guess_his_number() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = config(folder.path(), "");
+        let socket = pid_file("lonc", &config).with_extension("sock");
+        let listener = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        listener.bind(&SockAddr::unix(&socket).unwrap()).unwrap();
+        listener.listen(0).unwrap();
+        let _waits = std::os::unix::net::UnixStream::connect(&socket).unwrap();
+        let error = Places::take("lonc", &config).unwrap_err().to_string();
+        assert_eq!(error, format!("already running with pid unknown ({})", socket.display()));
     }
 
     #[test]
@@ -391,5 +430,11 @@ mod tests {
         assert!(is_same_place(&holder(7, "/run/a"), &holder(9, "/run/a")));
         assert!(!is_same_place(&holder(7, "/run/a"), &holder(7, "/run/b")));
         assert!(!is_same_place("", "") && !is_same_place("?", "?"));
+        let (parent, child) = (nix::unistd::getppid(), std::process::id());
+        let of = |run_dir: &str| child_holder("lonc", Path::new(run_dir));
+        let said = format!("lonc, process {parent} (its child {child}), run_dir /no/such/run");
+        assert_eq!(of("/no/such/run"), said);
+        assert!(is_same_place(&of("/no/such/a"), &of("/no/such/a")));
+        assert!(!is_same_place(&of("/no/such/a"), &of("/no/such/b")));
     }
 }

@@ -331,6 +331,80 @@ fn execute(program: &Program, parent: Pid, left: &File, pipe: &PipeWriter, life:
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::process::{CommandExt, ExitStatusExt};
+    use std::process::{Child, Command, Stdio};
+
+    /// One with a trial that began at `begun`, a process that does nothing; and its pipe.
+    fn trying(begun: Instant) -> (Restarts, Child, PipeWriter) {
+        // By itself it ends in time for a test to fail.
+        let mut command = Command::new("sleep");
+        let child = command.arg("30").stdout(Stdio::null()).process_group(0).spawn().unwrap();
+        let (pipe, theirs) = io::pipe().unwrap();
+        let stage = Stage::Trying(Trying { pid: child.id(), begun, pipe, end: None });
+        (Restarts { life: LIFE, stage, wanted: false, failure: None }, child, theirs)
+    }
+
+    fn is_killed(mut child: Child) -> bool {
+        child.wait().unwrap().signal() == Some(Signal::SIGKILL as i32)
+    }
+
+    fn program() -> Program {
+        Program::new(Some("/usr/sbin/lonc".into()), Vec::new()).unwrap()
+    }
+
+    const KILLED: End = End::Killed(Signal::SIGKILL);
+
+    #[test]
+    fn a_trial_that_takes_too_long_is_killed_and_said_until_a_reload_has_taken_over() {
+        let begun = Instant::now();
+        let (mut restarts, mut child, _pipe) = trying(begun);
+        let late = begun + LIFE + LIMIT;
+        assert_eq!(restarts.deadline(), Some(late));
+        assert_eq!(restarts.step(late - Duration::from_nanos(1)), None);
+        assert!(child.try_wait().unwrap().is_none(), "it still has time");
+        assert_eq!(restarts.deadline(), Some(late));
+        assert_eq!(restarts.step(late), None);
+        assert_eq!(restarts.deadline(), None, "its end is an event");
+        let pid = child.id();
+        assert!(is_killed(child));
+        assert!(!restarts.ended(&program(), pid + 1, KILLED, late), "another's");
+        assert!(restarts.ended(&program(), pid, KILLED, late));
+        assert_eq!(restarts.failure(), Some("it did not end its start within 11s"));
+        assert_eq!((restarts.step(late), restarts.deadline()), (None, None));
+        restarts.forgive();
+        assert_eq!(restarts.failure(), None);
+    }
+
+    #[test]
+    fn a_program_that_stops_ends_its_trial_and_nothing_follows() {
+        let now = Instant::now();
+        let (mut restarts, child, _pipe) = trying(now);
+        restarts.want();
+        restarts.cancel();
+        let pid = child.id();
+        assert!(is_killed(child));
+        assert!(restarts.ended(&program(), pid, KILLED, now));
+        assert_eq!((restarts.step(now), restarts.failure()), (None, None));
+        restarts.stage = Stage::Proven;
+        restarts.want();
+        restarts.cancel();
+        assert_eq!(restarts.step(now), None, "nor one that was found fit");
+        restarts.want();
+        restarts.cancel();
+        assert!(!restarts.wanted());
+        assert_eq!(restarts.step(now), None, "nor one that was asked for");
+    }
+
+    #[test]
+    fn what_a_trial_says_is_heard_to_its_last_byte() {
+        let (mut restarts, child, mut pipe) = trying(Instant::now());
+        let said = format!("{WORD} 2.0\n{PROBLEMS}{}", "x".repeat(MAX_SAID - PROBLEMS.len()));
+        pipe.write_all(said.as_bytes()).unwrap();
+        restarts.cancel();
+        assert!(is_killed(child));
+        let Stage::Trying(trying) = &mut restarts.stage else { panic!("{restarts:?}") };
+        assert_eq!(trying.said(), said, "while somebody still holds the pipe");
+    }
 
     const LIVED: Duration = Duration::from_millis(1001);
 

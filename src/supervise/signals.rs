@@ -180,3 +180,34 @@ impl AsFd for ToldToEnd {
 }
 
 source_of!([] ToldToEnd, |it| SourceFd(&it.0.as_raw_fd()));
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::signal::raise;
+
+    #[test]
+    fn a_child_hears_once_that_it_is_told_to_end() {
+        // A thread of its own: from then on it blocks both signals.
+        let ended = std::thread::spawn(|| {
+            let mut told = ToldToEnd::new().unwrap();
+            let mut heard = vec![told.take()];
+            for signal in [Number::SIGTERM, Number::SIGINT] {
+                // To this thread alone.
+                raise(signal).unwrap();
+                heard.extend([told.take(), told.take()]);
+            }
+            heard
+        });
+        assert_eq!(ended.join().unwrap(), [false, true, false, true, false]);
+    }
+
+    #[test]
+    fn a_write_beyond_the_limit_of_file_sizes_ends_no_process() {
+        ignore_file_limit();
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap().trim();
+        let ignored = u64::from_str_radix(ignored, 16).unwrap();
+        assert_ne!(ignored & (1 << (Number::SIGXFSZ as i32 - 1)), 0, "{status}");
+    }
+}

@@ -308,6 +308,32 @@ mod tests {
     }
 
     #[test]
+    fn only_what_is_known_not_to_be_ones_own_socket_is_one_that_is_missing() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = folder.path().join("run");
+        std::fs::create_dir(&run).unwrap();
+        let path = run.join("msul1");
+        let own = LocalSocket::listen(&path, 0o600).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "").unwrap();
+        assert!(!own.is_in_place(), "a file of another kind");
+        // As in a folder that may not be looked into just now.
+        std::fs::rename(&run, folder.path().join("elsewhere")).unwrap();
+        std::fs::write(&run, "").unwrap();
+        assert!(own.is_in_place());
+    }
+
+    #[test]
+    fn hidden_names_are_each_makers_own_and_known_from_all_others() {
+        let names: std::collections::BTreeSet<String> = (0..2000).map(|_| hidden_name().unwrap()).collect();
+        assert_eq!(names.len(), 2000);
+        assert!(names.iter().all(|name| is_hidden_name(name.as_ref())));
+        for name in ["lonc.sock", "abcdefghi", ".abcdefg", ".abcdefghi", ".abcdefgH", ".abc.efgh", ""] {
+            assert!(!is_hidden_name(name.as_ref()), "{name}");
+        }
+    }
+
+    #[test]
     fn a_link_in_the_place_of_a_socket_does_not_lead_its_permission_bits_elsewhere() {
         let folder = tempfile::tempdir().unwrap();
         let (path, precious) = (folder.path().join("msul1"), folder.path().join("precious"));

@@ -147,3 +147,16 @@ pub fn send(pid: u32, signal: Signal) -> bool {
     // 0 and negative numbers would mean whole groups.
     i32::try_from(pid).is_ok_and(|pid| pid > 0 && kill(Pid::from_raw(pid), signal).is_ok())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_that_means_a_group_is_sent_nothing() {
+        // One that does nothing to who has not asked for it.
+        assert!(!send(0, Signal::SIGURG), "0 means the group of this process");
+        assert!(!send(u32::MAX, Signal::SIGURG), "-1 means everybody");
+        assert!(send(std::process::id(), Signal::SIGURG));
+    }
+}

@@ -422,7 +422,24 @@ pub fn log_file(program: &str, config: &Config) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::supervise::lock::PidLock;
     use std::sync::atomic::{AtomicU32, Ordering};
+
+    #[test]
+    fn a_second_start_is_refused_while_the_first_runs() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("hosts.tab"), "me:d:library:localhost:127.0.0.1\n").unwrap();
+        let file = folder.path().join("lonnet.toml");
+        std::fs::write(&file, "id = \"me\"\n").unwrap();
+        let config = Config::load(&file).unwrap();
+        std::fs::create_dir(&config.run_dir).unwrap();
+        refuse_second("lonc", &config).unwrap();
+        let mut lock = PidLock::take(&pid_file("lonc", &config)).unwrap();
+        lock.write_pid().unwrap();
+        let error = refuse_second("lonc", &config).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("start: already running with pid {} (", std::process::id())));
+        refuse_second("lond", &config).unwrap();
+    }
 
     #[test]
     fn a_file_that_somebody_writes_just_when_a_program_takes_over_is_read_again() {

@@ -41,16 +41,21 @@ pub fn init(program: &'static str) {
 pub fn set(what: &str) {
     let area = AREA.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(area) = area.as_ref() else { return };
-    let mut title = format!("{}: {what}", area.program).into_bytes();
-    // The kernel shows the whole area while its last byte is zero, and text beyond it while it is
-    // not.
-    title.truncate(area.room - 1);
-    title.resize(area.room, 0);
+    let title = filling(area.room, format!("{}: {what}", area.program));
     // SAFETY: `start..start + room` is what the kernel made for the arguments and the environment
     // of this process, writable and mapped for its whole life; since `move_environment` nothing
     // points into it but `argv`, and who reads that as C strings finds an end within the area,
     // since its last byte is always zero.
     unsafe { std::ptr::copy_nonoverlapping(title.as_ptr(), area.start, area.room) };
+}
+
+/// `title`, cut or filled up to be as large as the room for it. The kernel shows the whole area
+/// while its last byte is zero, and text beyond it while it is not.
+fn filling(room: usize, title: String) -> Vec<u8> {
+    let mut title = title.into_bytes();
+    title.truncate(room - 1);
+    title.resize(room, 0);
+    title
 }
 
 /// Reads where the arguments start and the environment ends in a line of `/proc/<pid>/stat`; `None`
@@ -101,7 +106,18 @@ mod tests {
         assert_eq!(area_of(&numbers("1000 1010 1010 1500 0")), Some((1000, 1500)));
         assert_eq!(area_of(&numbers("1000 1010 2000 2500 0")), Some((1000, 1010)), "not one area");
         assert_eq!(area_of(&numbers("0 0 0 0 0")), None, "not ours to see");
+        assert_eq!(area_of(&numbers("0 5 5 9 0")), None, "not ours to see either");
+        assert_eq!(area_of(&numbers("1000 1001 2000 2500 0")), None, "room for the zero at the end alone");
+        assert_eq!(area_of(&numbers("1000 1002 2000 2500 0")), Some((1000, 1002)));
         assert_eq!(area_of(""), None);
         assert_eq!(area_of("7 (x"), None);
+    }
+
+    #[test]
+    fn a_title_fills_the_room_and_ends_with_a_zero_however_long_it_is() {
+        assert_eq!(filling(8, "lonc: x".into()), b"lonc: x\0");
+        assert_eq!(filling(8, "lonc: xy".into()), b"lonc: x\0");
+        assert_eq!(filling(8, "lonc".into()), b"lonc\0\0\0\0");
+        assert_eq!(filling(2, "lonc".into()), b"l\0");
     }
 }

@@ -51,8 +51,11 @@ pub struct Trial {
 impl Trial {
     /// This process's, if it is one. To be called first in `main`, and once.
     pub fn of_this_process() -> Option<Trial> {
-        let text = std::env::var(VARIABLE).ok()?;
-        let (left, pipe, life) = addressed_to_us(&text)?;
+        Trial::described_by(&std::env::var(VARIABLE).ok()?)
+    }
+
+    fn described_by(text: &str) -> Option<Trial> {
+        let (left, pipe, life) = addressed_to_us(text)?;
         // Of a leftover of the variable that has our number by chance, nothing need be open.
         let is_open = |number: RawFd| {
             // SAFETY: only looked at; the kernel says if the number is not open.
@@ -182,7 +185,7 @@ pub(super) fn value(pid: u32, left: BorrowedFd<'_>, pipe: BorrowedFd<'_>, life: 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::fd::AsFd;
+    use std::os::fd::{AsFd, IntoRawFd};
 
     #[test]
     fn what_is_meant_for_another_process_is_not_taken() {
@@ -193,9 +196,51 @@ mod tests {
         assert!(matches!(addressed_to_us(&ours), Some((_, _, found)) if found == life));
         let another = value(pid + 1, reader.as_fd(), pipe.as_fd(), life);
         for text in
-            [another, format!("{pid}:7:8"), format!("{pid}:1:8:5"), format!("{pid}:7:x:5"), String::new()]
+            [another, format!("{pid}:7:8"), format!("{pid}:2:8:5"), format!("{pid}:7:x:5"), String::new()]
         {
             assert_eq!(addressed_to_us(&text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn a_leftover_whose_descriptors_are_not_two_that_are_open_is_no_trial() {
+        let (reader, pipe) = io::pipe().unwrap();
+        let (pid, [left, pipe]) =
+            (std::process::id(), [OwnedFd::from(reader), pipe.into()].map(OwnedFd::into_raw_fd));
+        // No limit of descriptors goes that far.
+        let closed = RawFd::MAX;
+        for (left, pipe) in [(left, left), (left, closed), (closed, pipe), (closed, closed - 1)] {
+            assert!(Trial::described_by(&format!("{pid}:{left}:{pipe}:5")).is_none(), "{left}, {pipe}");
+        }
+        assert!(Trial::described_by(&format!("{pid}:{left}:{pipe}:5")).is_some());
+    }
+
+    #[test]
+    fn a_log_that_the_user_could_not_write_is_said_before_it_is_needed() {
+        let Some(nobody) = Owner::named("nobody").ok().filter(|_| nix::unistd::geteuid().is_root()) else {
+            return;
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let mode = |path: &Path, mode| {
+            std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+        };
+        mode(folder.path(), 0o755);
+        std::fs::write(folder.path().join("hosts.tab"), "me:d:r:h:127.0.0.1\n").unwrap();
+        std::fs::write(folder.path().join("lonnet.toml"), "id = \"me\"\n").unwrap();
+        let config = Config::load(&folder.path().join("lonnet.toml")).unwrap();
+        background::make_folders(&config, Some(&nobody)).unwrap();
+        let log = startup::log_file("lonc", &config);
+        let could = || {
+            let _acting = nobody.act().unwrap();
+            can_log("lonc", &config).map_err(|problems| problems.join("|"))
+        };
+        assert_eq!(could(), Ok(()), "it will be made");
+        assert!(!log.exists());
+        std::fs::write(&log, "").unwrap();
+        mode(&log, 0o644);
+        let refused = could().unwrap_err();
+        assert!(refused.starts_with(&format!("open {}: Permission denied", log.display())), "{refused}");
+        mode(&log, 0o646);
+        assert_eq!(could(), Ok(()));
     }
 }

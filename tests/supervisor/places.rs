@@ -103,6 +103,9 @@ fn a_second_start_is_refused() {
         assert!(silent.status.success() && silent.stderr.is_empty() && silent.stdout.is_empty());
     }
     wait_back(&world, "run_dir", || is_whole(&world, pid));
+    world.configure(crate::lonc::HOSTS, &format!("spool_dir = \"another\"\n{}", crate::lonc::LONC));
+    assert_eq!(world.run(&["--foreground"]).status.code(), Some(1));
+    assert!(!world.path("another").exists(), "who is refused at once changes nothing");
 }
 
 fn sockets_are_not_taken() {

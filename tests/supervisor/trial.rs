@@ -19,7 +19,9 @@ pub const TESTS: &[Test] = &[
     ("a_restart_without_the_key_is_refused_and_its_links_stay", without_the_key),
     ("a_link_that_is_switched_to_another_program_is_followed", a_switched_link),
     ("hups_during_a_trial_are_one_more_restart_and_none_is_lost", hups_during_a_trial),
+    ("a_signal_that_is_not_for_a_trial_does_not_end_it", a_signal_for_others),
     ("a_stop_ends_the_trial_too", a_stop_ends_the_trial),
+    ("what_a_configuration_is_warned_of_is_in_the_log_at_the_start_and_after_hup", warnings_are_logged),
     ("a_trial_ends_with_the_supervisor_that_is_killed", a_killed_supervisor_takes_its_trial_along),
     ("a_trial_holds_nothing_of_the_supervisor_and_changes_nothing", a_trial_holds_nothing),
 ];
@@ -255,6 +257,46 @@ fn hanging_trial(world: &mut World, pid: u32) -> u32 {
         trial.is_some()
     });
     trial.unwrap()
+}
+
+fn a_signal_for_others() {
+    let mut world = world();
+    world.through_a_link();
+    let pid = world.start();
+    world.child_of("msul1");
+    world.signal(Signal::SIGHUP);
+    let mut trial = None;
+    // Before its handlers stand a signal would end it; a moment later it waits.
+    world.wait("a trial has its signals", || {
+        let caught = |trial: &u32| {
+            let caught = u64::from_str_radix(&status_field(*trial, "SigCgt:"), 16).unwrap();
+            caught & (1 << (Signal::SIGUSR1 as i32 - 1)) != 0
+        };
+        trial = trial_of(pid).filter(caught);
+        trial.is_some()
+    });
+    for _ in 0..20 {
+        send(trial.unwrap(), Signal::SIGUSR1);
+        crate::world::pause();
+    }
+    world.wait("it takes over", || world.log().contains("started anew, "));
+    assert!(!world.log().contains(" ERROR "), "{}", world.log());
+}
+
+fn warnings_are_logged() {
+    let mut world = world();
+    world.configure(&format!("{HOSTS}msul4:d:library:d:127.0.0.4\n"), LONC);
+    world.start();
+    let warned = || {
+        let log = world.log();
+        let of_msul4 =
+            |line: &&str| line.contains(" WARN ") && line.contains("hosts.tab:5: msul4 has the address");
+        log.lines().filter(of_msul4).count()
+    };
+    assert_eq!(warned(), 1, "{}", world.log());
+    world.signal(Signal::SIGHUP);
+    world.wait("it began anew", || world.log().contains("started anew, "));
+    assert_eq!(warned(), 2, "{}", world.log());
 }
 
 fn a_stop_ends_the_trial() {
