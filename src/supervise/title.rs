@@ -67,7 +67,7 @@ fn area_of(stat: &str) -> Option<(usize, usize)> {
     let mut fields = rest.split_ascii_whitespace().skip(48 - 3).map(|field| field.parse::<usize>().ok());
     let (arg_start, arg_end, env_start, env_end) =
         (fields.next()??, fields.next()??, fields.next()??, fields.next()??);
-    let end = if env_start == arg_end && env_end > env_start { env_end } else { arg_end };
+    let end = if env_start == arg_end { env_end.max(arg_end) } else { arg_end };
     (arg_start != 0 && end > arg_start + 1).then_some((arg_start, end))
 }
 
@@ -105,6 +105,7 @@ mod tests {
         };
         assert_eq!(area_of(&numbers("1000 1010 1010 1500 0")), Some((1000, 1500)));
         assert_eq!(area_of(&numbers("1000 1010 2000 2500 0")), Some((1000, 1010)), "not one area");
+        assert_eq!(area_of(&numbers("1000 1010 1010 0 0")), Some((1000, 1010)), "no environment");
         assert_eq!(area_of(&numbers("0 0 0 0 0")), None, "not ours to see");
         assert_eq!(area_of(&numbers("0 5 5 9 0")), None, "not ours to see either");
         assert_eq!(area_of(&numbers("1000 1001 2000 2500 0")), None, "room for the zero at the end alone");

@@ -19,6 +19,7 @@ pub const TESTS: &[Test] = &[
     ("an_emptied_run_dir_is_filled_again_with_one_line", an_emptied_run_dir_is_filled_again),
     ("one_socket_that_is_removed_comes_back_and_so_does_the_pid_file_alone", one_socket_that_is_removed),
     ("a_second_start_in_an_emptied_run_dir_is_refused_by_the_lock_with_the_spool", a_second_start_is_refused),
+    ("a_start_without_the_lock_with_the_spool_says_so_once", without_the_lock_with_the_spool),
     ("a_start_takes_no_socket_from_who_serves_there_though_its_pid_file_is_gone", sockets_are_not_taken),
     ("what_another_program_has_in_run_dir_is_left_alone", what_another_has_is_left_alone),
     ("at_stop_only_what_is_ones_own_is_removed", at_stop_only_ones_own_is_removed),
@@ -106,6 +107,31 @@ fn a_second_start_is_refused() {
     world.configure(crate::lonc::HOSTS, &format!("spool_dir = \"another\"\n{}", crate::lonc::LONC));
     assert_eq!(world.run(&["--foreground"]).status.code(), Some(1));
     assert!(!world.path("another").exists(), "who is refused at once changes nothing");
+}
+
+/// There are no pins in this world; nothing is said of that.
+fn warned_in(world: &World) -> Vec<String> {
+    let warned = |line: &&str| line.contains(" WARN") && !line.contains("hosts.pins");
+    world.log().lines().filter(warned).map(str::to_owned).collect()
+}
+
+fn without_the_lock_with_the_spool() {
+    let mut world = world();
+    world.start();
+    let hidden = |name: &String| name.starts_with(".lonc.") && name.ends_with(".lock");
+    let names = fs::read_dir(world.path("delayed")).unwrap();
+    let mut names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let lock = world.path("delayed").join(names.find(hidden).unwrap());
+    world.signal(Signal::SIGTERM);
+    assert!(world.ended().success());
+    assert_eq!(warned_in(&world), [""; 0]);
+    fs::create_dir(&lock).unwrap();
+    fs::remove_file(world.path("log/lonc.log")).unwrap();
+    world.start();
+    let warned = warned_in(&world);
+    let [line] = warned.as_slice() else { panic!("{warned:?}") };
+    assert!(line.contains(&format!("WARN lock {}: ", lock.display())), "{line}");
+    assert!(line.ends_with("; until it can be had, the pid file alone keeps a second start away"), "{line}");
 }
 
 fn sockets_are_not_taken() {
