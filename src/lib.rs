@@ -20,39 +20,23 @@
 //! `lond`'s. The rooms on the right of an arrow know nothing of those on its left; siblings don't
 //! call each other. At HUP the programs of a `lonc` child pass to the next one (`lonc::handover`).
 //!
+//! Each room is a crate below `src/`; its manifest says whom it uses, and `tests/house.rs` which it
+//! may use. This package is the programs and their tests.
+//!
 //! | room | what it owns | sockets, clock, files? |
 //! | --- | --- | --- |
 //! | [`base`] | the ground: ids, pins, what names a message, lines, clock, log, durable steps and the lock on a folder; knows of no other room | log, and files through `Disk` |
 //! | [`config`] | `lonnet.toml`, `hosts.tab` and `hosts.pins` as checked values; every error says `file:line` | reads files |
 //! | [`wire`] | bytes to lines and back; the classic opening dialogue and cipher; the secure tunnel and frames; what makes both flow | none: pure; this host's key is a file |
 //! | [`net`] | sockets that do not wait: readiness, a connection's options, the way out through a tunnel | sockets |
-//! | [`spool`] | the delayed directory of one peer | files, through the `Disk` trait |
+//! | [`store`] | what must outlast a crash: `spool`, the delayed directory of one peer; `record`, the answers that `lond` remembers of one caller | files, through the `Disk` trait |
 //! | [`lonc`] | `supervisor`: children, signals, status files; `broker` and `turn` (pure), `reactor`: one link child | supervisor, reactor |
-//! | [`lond`] | `supervisor`: accepting; `serve`, `secure` and `turn` (pure but for the record that a session owns), `record`, `reactor`: one link child | supervisor, reactor; `record`, through `Disk` |
+//! | [`lond`] | `supervisor`: accepting; `serve`, `secure` and `turn` (pure but for the record that a session owns), `handler`: what a request is passed to, and what came of it; `reactor`: one link child | supervisor, reactor |
 //! | [`lonsvc`] | `supervisor`: the programs of `[service.<name>]`, by fork and exec | supervisor |
-//! | [`handler`] | what a request is passed to at `lond` (built in, a local program's socket), and what came of it: answered, not answered, not taken | sockets are the reactor's |
 //! | [`supervise`] | what all supervisors share: `daemon`, the one machine, and the `Role` that a program is to it; child table (pure), fork, locks and what else lies in folders that others may empty, signals, control sockets, titles; at HUP the trial of the next program, and the exec state: what crosses it | yes |
 //! | [`status`] | one snapshot type and its views: text, JSON, the original's `loncstatus.txt` | none |
 //! | [`owner`] | the user that the files belong to: how root acts as it and makes folders for it; what a process gives up at its start | files |
 //! | [`client`] | for Rust programs: one request, its answer; a critical message when the broker is away | yes |
 //! | [`cli`] | `lon`, a file a subcommand | yes |
 
-// What comes from outside is a value to be looked at, never a reason to panic; where a supervisor
-// is involved, indexing is denied as well.
-#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable, clippy::todo)]
-#![deny(clippy::unimplemented)]
-
-pub mod base;
-pub mod cli;
-pub mod client;
-pub mod config;
-pub mod handler;
-pub mod lonc;
-pub mod lond;
-pub mod lonsvc;
-pub mod net;
-pub mod owner;
-pub mod spool;
-pub mod status;
-pub mod supervise;
-pub mod wire;
+pub use {base, cli, client, config, lonc, lond, lonsvc, net, owner, status, store, supervise, wire};

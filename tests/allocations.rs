@@ -9,14 +9,14 @@
 use lonnet::base::disk::FaultyDisk;
 use lonnet::base::line::Outgoing;
 use lonnet::config::{Peer, fixture};
-use lonnet::handler::Reply;
 use lonnet::lonc::broker::Broker;
 use lonnet::lonc::link::Now;
 use lonnet::lonc::session::ClientId;
 use lonnet::lonc::settings::{LinkKeys, LinkSettings};
+use lonnet::lond::handler::Reply;
 use lonnet::lond::secure::{Opening, Recalled, Recorder, Secure, Settings, Unrecorded, Wanted};
 use lonnet::lond::service::{Effect, Route, Service};
-use lonnet::spool::Spool;
+use lonnet::store::spool::Spool;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::collections::BTreeSet;

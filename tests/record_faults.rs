@@ -12,7 +12,7 @@ mod faults;
 use faults::walk::{self, Broken, Step, Wrap, walk, walk_whole};
 use lonnet::base::Key;
 use lonnet::base::disk::{Disk, Fault, FaultyDisk, Keep};
-use lonnet::lond::record::{Look, Record};
+use lonnet::store::record::{Look, Record};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 

@@ -14,8 +14,8 @@ mod load;
 mod rig;
 
 use load::{Crowd, Latency, measure};
-use lonnet::spool::SpoolLimits;
-use lonnet::spool::{RealDisk, Spool, SpoolLock};
+use lonnet::store::spool::SpoolLimits;
+use lonnet::store::spool::{RealDisk, Spool, SpoolLock};
 use nix::sys::signal::Signal;
 use rig::{NEAR, Program, Result, Rig, serve_slowly};
 use std::path::{Path, PathBuf};

@@ -5,10 +5,10 @@ use super::files;
 use jiff::{SignedDuration, Timestamp};
 use lonnet::base::Sequence;
 use lonnet::base::disk::FaultyDisk;
-use lonnet::lond::record::{self, Look, Record};
-use lonnet::spool::SpoolLimits;
-use lonnet::spool::inbox_owner;
-use lonnet::spool::{Finding, Spool, Told, check, check_dropped};
+use lonnet::store::record::{self, Look, Record};
+use lonnet::store::spool::SpoolLimits;
+use lonnet::store::spool::inbox_owner;
+use lonnet::store::spool::{Finding, Spool, Told, check, check_dropped};
 use std::path::Path;
 
 const DELAYED: &str = "/delayed";

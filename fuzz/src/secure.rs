@@ -4,8 +4,8 @@ use super::pieces;
 use lonnet::base::HostId;
 use lonnet::base::Sequence;
 use lonnet::base::line::Outgoing;
-use lonnet::handler::Reply;
 use lonnet::lonc::protocol::{Heard, HeldCommands, Message, Once, Protocol, Secure as Calling, Terms};
+use lonnet::lond::handler::Reply;
 use lonnet::lond::secure::{
     Opening, Recalled, Recorded as Before, Recorder, Secure as Called, Settings, Unrecorded, Wanted,
 };

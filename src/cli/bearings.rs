@@ -13,14 +13,14 @@
 
 use super::admin::ask;
 use super::{Failure, as_service_user, complain};
-use crate::base::HostId;
-use crate::config::{Config, ConfigErrors, Salvage};
-use crate::lond::record;
-use crate::status::{Snapshot, parse};
-use crate::supervise::admin::About;
+use base::HostId;
+use config::{Config, ConfigErrors, Salvage};
+use status::{Snapshot, parse};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use store::record;
+use supervise::admin::About;
 
 /// Mistakes that are said one by one.
 const MISTAKES_SAID: usize = 5;

@@ -10,16 +10,16 @@
 mod access;
 
 use super::{Failure, print, typed};
-use crate::base::{Pin, WireKind};
-use crate::config::{Config, Problem, Service};
-use crate::status::json;
-use crate::wire::secure::{HostKey, KeyError, KeyFile};
+use base::{Pin, WireKind};
+use config::{Config, Problem, Service};
 use nix::unistd::{User, geteuid};
 use serde::Serialize;
+use status::json;
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use wire::secure::{HostKey, KeyError, KeyFile};
 
 /// The value of `user` that means to serve as root, in so many words.
 const ROOT: &str = "root";

@@ -7,7 +7,7 @@
 
 use super::bearings::Bearings;
 use super::{Asked, Failure, complain, exchange};
-use crate::client::{self, Client};
+use client::{self, Client};
 use std::io;
 
 pub(super) fn run(bearings: &Bearings, asked: &Asked) -> Result<u8, Failure> {

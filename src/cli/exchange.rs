@@ -7,8 +7,8 @@
 //! one line of output.
 
 use super::{Asked, Failure, print};
-use crate::base::line::{Line, LineReader, READ_SIZE};
-use crate::client::{Client, MAX_ANSWER};
+use base::line::{Line, LineReader, READ_SIZE};
+use client::{Client, MAX_ANSWER};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io;

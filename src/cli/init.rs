@@ -5,15 +5,15 @@
 //! no file that is there already is touched.
 
 use super::{Failure, print};
-use crate::base::disk::own::OwnFile;
-use crate::base::{HostId, Pin};
-use crate::config::Config;
-use crate::wire::secure::{HostKey, KeyError, KeyFile};
+use base::disk::own::OwnFile;
+use base::{HostId, Pin};
+use config::Config;
 use std::fs::{self, DirBuilder};
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use wire::secure::{HostKey, KeyError, KeyFile};
 
 /// Folder of this host's key, for its owner alone. The other folders are made by `lonc` and `lond`,
 /// which know which user they become.

@@ -4,10 +4,10 @@
 //! With `--make` a host that has no key yet gets one; nothing is ever overwritten.
 
 use super::{Failure, as_service_user, print, service_user};
-use crate::config::Config;
-use crate::owner::{Owner, folders};
-use crate::wire::secure::{HostKey, KeyError, KeyFile};
+use config::Config;
+use owner::{Owner, folders};
 use std::io;
+use wire::secure::{HostKey, KeyError, KeyFile};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {

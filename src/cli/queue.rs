@@ -12,12 +12,12 @@ pub(super) mod check;
 
 use super::bearings::Bearings;
 use super::{Failure, print, terminal};
-use crate::base::HostId;
-use crate::config::Config;
-use crate::spool::inbox_owner;
-use crate::spool::{self, Delayed, Listing};
-use crate::status::{Head, ago, columns, cut, one_line, set_aside};
+use base::HostId;
+use config::Config;
 use jiff::Timestamp;
+use status::{Head, ago, columns, cut, one_line, set_aside};
+use store::spool::inbox_owner;
+use store::spool::{self, Delayed, Listing};
 
 const HOSTS_HEADS: [Head; 7] = [
     Head::left("PEER"),
@@ -183,8 +183,8 @@ fn some(count: u64, what: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::Sequence;
-    use crate::spool::{InboxFile, Listed};
+    use base::Sequence;
+    use store::spool::{InboxFile, Listed};
 
     const NOW: &str = "2026-11-20T09:12:14Z";
 

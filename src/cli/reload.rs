@@ -8,8 +8,8 @@
 
 use super::admin::{ask, is_away};
 use super::{Failure, complain, print};
-use crate::config::Config;
-use crate::supervise::reload::{ERROR, RELOADED};
+use config::Config;
+use supervise::reload::{ERROR, RELOADED};
 
 pub(super) fn run(config: &Config) -> Result<u8, Failure> {
     for warning in &config.warnings {

@@ -5,7 +5,7 @@
 
 use super::bearings::Bearings;
 use super::{Asked, Failure, complain, exchange};
-use crate::client::Client;
+use client::Client;
 
 pub(super) fn run(bearings: &Bearings, asked: &Asked) -> Result<u8, Failure> {
     let (config, peer) = (&bearings.config, bearings.peer(&asked.peer)?);

@@ -19,13 +19,13 @@ mod links;
 
 use super::pin::{line, with_keys};
 use super::{Failure, print, typed};
-use crate::base::Pin;
-use crate::config::Config;
-use crate::wire::secure::{HostKey, KeyError, KeyFile, sync_folder};
+use base::Pin;
+use config::Config;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use wire::secure::{HostKey, KeyError, KeyFile, sync_folder};
 
 /// Links that `--finish` names as not up with the new key.
 const SAID: usize = 10;

@@ -9,27 +9,27 @@
 //!
 //! With `--check` the exit code tells how things are, the worst counts: 0 all well, 1 a warning, 2
 //! bad, 3 not running, 4 no permission to look. What is a warning and what is bad:
-//! [`crate::status::findings`]; mistakes in the files on disk are a warning. A `lond` that does not
+//! [`status::findings`]; mistakes in the files on disk are a warning. A `lond` that does not
 //! run counts as not running where it has ever run (it has left its file in `status_dir`).
 
 use super::admin::{MAX_ANSWER, ask, is_away, is_forbidden};
 use super::bearings::Bearings;
 use super::{Failure, as_service_user, complain, patience, print, terminal};
-use crate::config::Config;
-use crate::status::{
-    Finding, Level, LinkState, ServeSnapshot, ServicesSnapshot, Snapshot, Uptime, age, callers, findings,
-    json, one_peer, parse, service_findings, services, table,
-};
-use crate::supervise::publish::uptime;
+use config::Config;
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use nix::errno::Errno;
 use nix::poll::poll;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use status::{
+    Finding, Level, LinkState, ServeSnapshot, ServicesSnapshot, Snapshot, Uptime, age, callers, findings,
+    json, one_peer, parse, service_findings, services, table,
+};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 use std::time::{Duration, Instant};
+use supervise::publish::uptime;
 
 /// Exit codes of `--check`.
 const WARNING: u8 = 1;

@@ -9,14 +9,14 @@
 
 use super::bearings::about;
 use super::{Failure, complain, patience, print};
-use crate::config::Config;
-use crate::supervise::lock::running_pid;
-use crate::supervise::startup::pid_file;
+use config::Config;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::time::{Duration, Instant};
+use supervise::files::pid_file;
+use supervise::lock::running_pid;
 
 /// How much longer than a program says that it may take it is waited for.
 const GRACE: Duration = Duration::from_secs(5);

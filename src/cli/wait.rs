@@ -7,7 +7,7 @@
 
 use super::bearings::Bearings;
 use super::{Failure, complain, patience, queue, status};
-use crate::status::{LinkState, PeerStatus, Snapshot, ago};
+use ::status::{LinkState, PeerStatus, Snapshot, ago};
 use nix::errno::Errno;
 use nix::poll::poll;
 use std::io;

@@ -2,10 +2,10 @@
 //! ..fixture::peer("b") }`.
 
 use super::{Config, Host, Hosts, Lond, Peer, Role, Target};
-use crate::base::{HostId, Pins, WireKind};
-use crate::spool::SpoolLimits;
+use base::{HostId, Pins, WireKind};
 use std::path::Path;
 use std::time::Duration;
+use store::spool::SpoolLimits;
 
 /// How long what should happen may take.
 const PATIENCE: Duration = Duration::from_secs(20);

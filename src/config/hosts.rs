@@ -7,7 +7,7 @@
 //! read nevertheless.
 
 use super::problem::{ConfigErrors, Problem, keep};
-use crate::base::{HostId, is_plain};
+use base::{HostId, is_plain};
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;

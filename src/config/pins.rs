@@ -9,7 +9,7 @@
 
 use super::Hosts;
 use super::problem::{Problem, keep};
-use crate::base::{HostId, Pin, Pins};
+use base::{HostId, Pin, Pins};
 use std::collections::HashMap;
 use std::path::Path;
 

@@ -14,7 +14,7 @@ use super::resolve::{self, assemble, attempt, folder, peers, read_pins, report_s
 use super::section::Report;
 use super::settings::Settings;
 use super::{Config, value};
-use crate::base::HostId;
+use base::HostId;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -30,16 +30,16 @@ pub struct Whereabouts {
     /// This host.
     pub id: HostId,
     /// Folder of the sockets.
-    #[serde(with = "crate::base::json_path::plain")]
+    #[serde(with = "base::json_path::plain")]
     pub run_dir: PathBuf,
     /// The delayed directory.
-    #[serde(with = "crate::base::json_path::plain")]
+    #[serde(with = "base::json_path::plain")]
     pub spool_dir: PathBuf,
     /// Folder of the logs.
-    #[serde(with = "crate::base::json_path::plain")]
+    #[serde(with = "base::json_path::plain")]
     pub log_dir: PathBuf,
     /// Folder of the status files.
-    #[serde(with = "crate::base::json_path::plain")]
+    #[serde(with = "base::json_path::plain")]
     pub status_dir: PathBuf,
     /// User that the programs become.
     pub user: Option<String>,

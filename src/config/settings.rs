@@ -7,13 +7,13 @@ use super::section::{Placed, Report, Section};
 use super::service::{Service, read_services};
 use super::value::{self, Address};
 use super::{Allow, Handler, Lond};
-use crate::base::{HostId, WireKind};
-use crate::spool::SpoolLimits;
-use crate::wire::secure::least_window;
+use base::{HostId, WireKind};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
+use store::spool::SpoolLimits;
 use toml::de::DeTable;
+use wire::secure::least_window;
 
 pub(super) const DEFAULT_HOSTS: &str = "hosts.tab";
 const DEFAULT_PORT: u16 = 5663;

@@ -4,7 +4,7 @@
 //! the key.
 
 use super::{Allow, Restart};
-use crate::base::{HostId, WireKind};
+use base::{HostId, WireKind};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;

@@ -5,9 +5,9 @@
 use super::section::Report;
 use super::settings::{Overlay, Settings, is_large_window};
 use super::{Peer, Target};
-use crate::base::{HostId, Pins, WireKind};
-use crate::wire::secure::least_window;
+use base::{HostId, Pins, WireKind};
 use std::collections::{BTreeMap, HashMap};
+use wire::secure::least_window;
 
 /// Ids that one warning spells out.
 const MAX_NAMES: usize = 5;

@@ -27,20 +27,20 @@ pub(super) mod tests;
 use super::link::{Action, Event, Link, Now};
 use super::pending::{Entry, Owner, Pending, Purpose};
 use super::protocol::{Message, Terms};
-use super::session::{ClientId, Session};
-use super::sessions::{Hoarder, Sessions};
+use super::session::{ClientId, Hoarder, Session};
+use super::sessions::Sessions;
 use super::settings::LinkSettings;
-use crate::base::log_quota::Repeats;
-use crate::base::{HostId, WireKind};
-use crate::spool::{Disk, Spool};
-use crate::status::LinkState;
 use away::Away;
+use base::log_quota::Repeats;
+use base::{HostId, WireKind};
 use delivery::Store;
 use handing::Handing;
 use held::Held;
 use sending::answer_to;
+use status::LinkState;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
+use store::spool::{Disk, Spool};
 
 /// How long the programs wait for a dial to end before they are answered `con_lost`, when the child
 /// is new or the peer has asked to be dialled anew: long enough that a restart of either end is not
@@ -306,7 +306,7 @@ impl<D: Disk> Broker<D> {
     }
 
     /// The link's bytes to be written.
-    pub fn link_out(&mut self) -> &mut crate::base::line::Outgoing {
+    pub fn link_out(&mut self) -> &mut base::line::Outgoing {
         &mut self.link.out
     }
 

@@ -5,12 +5,12 @@
 //! becomes ready once: when the TCP connection is made and the tunnel, if there is one, is
 //! established. Every error is final; whoever gets one drops the connection.
 
-use crate::base::Pin;
-use crate::base::line::Outgoing;
-use crate::net::{Event, ReadOutcome, Registry, Stream, TcpStream, Token, tcp, write_sealed};
-use crate::wire::secure::Tunnel;
+use base::Pin;
+use base::line::Outgoing;
+use net::{Event, ReadOutcome, Registry, Stream, TcpStream, Token, tcp, write_sealed};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use wire::secure::Tunnel;
 
 /// See the module.
 pub struct Connection {

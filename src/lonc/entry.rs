@@ -13,18 +13,18 @@ use super::link::Now;
 use super::permlog::PermLog;
 use super::reactor::Reactor;
 use super::settings::{LinkKeys, LinkSettings};
-use crate::base::Pin;
-use crate::base::disk::{Guarded, RealDisk, locked_by};
-use crate::spool::{Spool, SpoolLock};
-use crate::supervise::control::Channel;
-use crate::supervise::places::{child_holder, is_same_place};
-use crate::supervise::title;
+use base::Pin;
+use base::disk::{Guarded, RealDisk, locked_by};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::error::Error;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::time::{Duration, Instant};
+use store::spool::{Spool, SpoolLock};
+use supervise::control::Channel;
+use supervise::places::{child_holder, is_same_place};
+use supervise::title;
 
 /// How much longer than `drain_timeout` the child of a `lonc` that was killed may take to end.
 const ORPHAN_GRACE: Duration = Duration::from_secs(2);
@@ -61,7 +61,7 @@ pub fn run(seed: Seed) -> ! {
 fn serve(seed: Seed) -> Result<(), Box<dyn Error>> {
     let Seed { settings, pins, listener, control, passage } = seed;
     let peer = settings.peer.clone();
-    crate::base::logging::set_host(peer.host.id.as_str());
+    base::logging::set_host(peer.host.id.as_str());
     title::set(&format!("{} starting", peer.host.id));
     let dir = settings.spool_path();
     let ourselves = child_holder("lonc", &settings.run_dir);

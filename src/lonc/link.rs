@@ -10,16 +10,16 @@
 mod tests;
 
 use super::protocol::{Classic, Heard, Message, Protocol, Secure, Terms};
-use crate::base::WireKind;
-use crate::base::clock::put_right;
-use crate::base::line::Outgoing;
-use crate::base::log_quota::Quota;
-use crate::config::Peer;
-use crate::status::LinkState;
-use crate::wire::flow::{Beat, Heartbeat};
+use base::WireKind;
+use base::clock::put_right;
+use base::line::Outgoing;
+use base::log_quota::Quota;
+use config::Peer;
 use jiff::{SignedDuration, Timestamp};
+use status::LinkState;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
+use wire::flow::{Beat, Heartbeat};
 
 /// First pause before a redial.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);

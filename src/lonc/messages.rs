@@ -1,9 +1,9 @@
 //! What `lonc`'s supervisor and a link child say to each other, over a
-//! [`crate::supervise::control::Channel`].
+//! [`supervise::control::Channel`].
 
-use crate::status::PeerStatus;
-use crate::supervise::control::Message;
 use serde::{Deserialize, Serialize};
+use status::PeerStatus;
+use supervise::control::Message;
 
 /// `lonc` to a link child.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -21,7 +21,8 @@ pub enum ToLink {
     /// Files for this peer appeared in the delayed directory: take them in.
     TakeIn,
     /// The peer's local socket is another one now, whose descriptor comes with this
-    /// ([`Channel::send_descriptor`]): programs find only that one from here on.
+    /// ([`supervise::control::Channel::send_descriptor`]): programs find only that one from here
+    /// on.
     Listen,
     /// The peer's pins are these now. A link to a key that is not among them ends; another stays.
     Pins(Vec<String>),
@@ -72,12 +73,14 @@ impl Message for FromLink {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::LinkState;
-    use crate::status::fixture::peer;
+    use base::{HostId, WireKind};
+    use status::PeerStatus;
 
     #[test]
     fn a_newer_status_stands_for_an_older_one_but_not_for_the_answer_to_a_report() {
-        let status = || Box::new(peer("msul1", LinkState::Up, "2026-11-20T08:12:14Z"));
+        let peer = HostId::new("msul1").unwrap();
+        let since = "2026-11-20T08:12:14Z".parse().unwrap();
+        let status = || Box::new(PeerStatus::starting(peer.clone(), WireKind::Classic, since));
         let said = |report| FromLink::Status { report, status: status() };
         assert!(said(None).supersedes(&said(None)) && said(Some(3)).supersedes(&said(Some(2))));
         assert!(said(Some(1)).supersedes(&said(None)) && !said(None).supersedes(&said(Some(1))));

@@ -11,8 +11,8 @@
 //! while its program still waits, and a stored message that is replayed has no program.
 
 use super::session::ClientId;
-use crate::base::Sequence;
-use crate::base::WireKind;
+use base::Sequence;
+use base::WireKind;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 

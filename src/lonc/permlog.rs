@@ -8,9 +8,9 @@
 //! message was delivered all the same, and the next line begins anew.
 
 use super::link::Now;
-use crate::base::HostId;
-use crate::base::log_quota::Repeats;
-use crate::base::logging::file;
+use base::HostId;
+use base::log_quota::Repeats;
+use base::logging::file;
 use jiff::tz::TimeZone;
 use std::io::{self, IoSlice};
 use std::path::PathBuf;

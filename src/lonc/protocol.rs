@@ -10,8 +10,8 @@ mod secure;
 pub use classic::Classic;
 pub use secure::{Secure, Terms};
 
-use crate::base::Sequence;
-use crate::base::line::Outgoing;
+use base::Sequence;
+use base::line::Outgoing;
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -45,7 +45,7 @@ pub enum Heard<'a> {
     },
     /// The handler of this command, which had not taken a critical request, is back.
     Ready {
-        /// As [`crate::base::command`] tells them apart.
+        /// As [`base::command`] tells them apart.
         command: &'a str,
     },
     /// The peer is there.

@@ -16,17 +16,17 @@ use super::handover::Passage;
 use super::link::Now;
 use super::permlog::PermLog;
 use super::turn::Turn;
-use crate::base::Pin;
-use crate::config::Peer;
-use crate::lonc::messages::{FromLink, ToLink};
-use crate::net::{Events, Interest, Poll, Token, UnixListener};
-use crate::spool::Disk;
-use crate::supervise::control::Channel;
-use crate::supervise::signals::ToldToEnd;
-use crate::wire::secure::TlsIdentity;
+use crate::messages::{FromLink, ToLink};
+use base::Pin;
+use config::Peer;
+use net::{Events, Interest, Poll, Token, UnixListener};
 use sockets::Sockets;
 use std::io::{self, ErrorKind};
 use std::time::{Duration, Instant};
+use store::spool::Disk;
+use supervise::control::Channel;
+use supervise::signals::ToldToEnd;
+use wire::secure::TlsIdentity;
 
 const LISTENER: Token = Token(0);
 const CONTROL: Token = Token(1);
@@ -131,7 +131,7 @@ impl<D: Disk> Reactor<D> {
                 ToLink::TakeIn => self.turn.broker().files_appeared(now),
                 ToLink::Listen => self.listen_on_next(now),
                 ToLink::Pins(pins) => self.repin(&pins, now),
-                ToLink::LogAnew => crate::base::logging::follow(),
+                ToLink::LogAnew => base::logging::follow(),
             }
         }
         if closed && self.supervised {

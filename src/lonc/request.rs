@@ -1,7 +1,7 @@
 //! A local program's line, taken apart: prefixes, and what is left for the peer.
 
-use crate::base::Key;
-use crate::base::line::without_return;
+use base::Key;
+use base::line::without_return;
 
 /// What a local program asks for.
 #[derive(Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@
 //! takes. What was found is used once, so that the address of a dial is no older than the pause
 //! before it.
 
-use crate::net::Waker;
+use net::Waker;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError, channel};

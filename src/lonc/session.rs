@@ -6,11 +6,22 @@
 //! never given to two programs, so an answer for a program that left finds nobody, rather than
 //! another. What all programs may hold together is bounded in [`super::sessions`].
 
-use super::sessions::Hoarder;
-use crate::base::line::{LineReader, Outgoing};
-use crate::wire::flow::InOrder;
+use base::line::{LineReader, Outgoing};
 use std::borrow::Cow;
 use std::time::Instant;
+use wire::flow::InOrder;
+
+/// Bytes of lines that are not processed which every program may have.
+pub const ALWAYS: usize = 2048;
+
+/// Why a program was given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hoarder {
+    /// It began a line, and did not end it.
+    Line,
+    /// It did not read its answers.
+    Answers,
+}
 
 /// Unanswered requests of one program; more of its lines wait in its buffer.
 const MAX_SLOTS: usize = 1024;
@@ -202,7 +213,7 @@ impl Session {
 
     /// Whether it has begun a long line and not ended it.
     pub(super) fn holds_beginning(&self) -> bool {
-        !self.has_lines && !self.closed && !self.parked && self.reader.len() >= super::sessions::ALWAYS
+        !self.has_lines && !self.closed && !self.parked && self.reader.len() >= ALWAYS
     }
 
     /// Whether it is to be told anything.

@@ -21,7 +21,7 @@
 //! Pure: the time is told once a turn, and what a program did since the last turn counts as done
 //! then. Whoever changes a session has it weighed ([`Sessions::weigh`]) afterwards.
 
-use super::session::{ClientId, Rest, Session};
+use super::session::{ALWAYS, ClientId, Hoarder, Rest, Session};
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
@@ -29,8 +29,6 @@ use std::time::{Duration, Instant};
 pub const MAX_CLIENTS: usize = 4096;
 /// Of one user.
 pub const MAX_OF_USER: usize = 3072;
-/// Bytes of lines that are not processed which every program may have.
-pub const ALWAYS: usize = 2048;
 /// Bytes of lines that are not processed, of all programs together; at this mark no more than
 /// [`ALWAYS`] is read of each, but for the one whose turn it is.
 pub const READ_SUM: usize = 8 << 20;
@@ -68,15 +66,6 @@ pub enum Admission {
     InPlaceOf(ClientId),
     /// There are too many already, and none of them is idle.
     Full,
-}
-
-/// Why a program was given up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hoarder {
-    /// It began a line, and did not end it.
-    Line,
-    /// It did not read its answers.
-    Answers,
 }
 
 /// What one user's programs have.
@@ -342,7 +331,7 @@ impl Sessions {
             let (user, held, room) = (session.user, session.reader.len(), session.room());
             if self.read + granted < READ_SUM && self.allowed(id, user, held) > 0 {
                 // As much as it may become; what is not used comes to the next turn of the loop.
-                granted += room.min(crate::base::line::READ_SIZE);
+                granted += room.min(base::line::READ_SIZE);
                 fed.push(id);
             } else {
                 self.starved.push_back(id);

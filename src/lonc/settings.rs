@@ -5,13 +5,13 @@
 //! Two things are not in it because a child that runs is told of them: which pins its peer has, and
 //! its local socket.
 
-use crate::base::{HostId, Pin, WireKind};
-use crate::config::{Config, Host, Peer};
-use crate::supervise::own_key::OwnKey;
-use crate::wire::secure::TlsIdentity;
+use base::{HostId, Pin, WireKind};
+use config::{Config, Host, Peer};
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
+use supervise::own_key::OwnKey;
+use wire::secure::TlsIdentity;
 
 /// See the head of this file.
 #[derive(Debug, Clone, PartialEq)]

@@ -5,7 +5,7 @@
 //! a child that dies or is replaced leaves its peer's socket open, and who connects meanwhile waits
 //! for the next child. A peer whose socket cannot be made is an error in the log and in the status,
 //! and tried again; the others are served. What it has in common with other supervisors is in
-//! [`crate::supervise::daemon`].
+//! [`supervise::daemon`].
 //!
 //! | file | what it owns |
 //! | --- | --- |
@@ -28,28 +28,21 @@ mod passages;
 mod reload;
 mod watch;
 
-pub use crate::supervise::daemon::GRACE;
 pub use inheritance::Own;
+pub use supervise::daemon::GRACE;
 
 use super::entry::{self, Seed};
 use super::messages::{FromLink, ToLink};
 use super::settings::Links;
-use crate::base::HostId;
-use crate::config::Config;
-use crate::net::Token;
-use crate::status::{self, LinkState};
-use crate::supervise::daemon::{self, DaemonError, Inheritance, Role};
-use crate::supervise::exec_state::Descriptors;
-use crate::supervise::limit::raise_descriptor_limit;
-use crate::supervise::own_key::OwnKey;
-use crate::supervise::startup::{self, Start};
-use crate::supervise::table::{Event, Table};
-use crate::supervise::{publish, spawn, title};
+use base::HostId;
 use board::Board;
 use children::Replace;
+use config::Config;
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use listening::Sockets;
+use net::Token;
 use passages::Passages;
+use status::{self, LinkState};
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -57,6 +50,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use supervise::daemon::{self, DaemonError, Inheritance, Role};
+use supervise::exec_state::Descriptors;
+use supervise::limit::raise_descriptor_limit;
+use supervise::own_key::OwnKey;
+use supervise::startup::{self, Start};
+use supervise::table::{Event, Table};
+use supervise::{publish, spawn, title};
 use watch::{Lookout, Watch};
 
 /// Children on their way out at a time while all are replaced: the others serve meanwhile.

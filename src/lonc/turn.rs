@@ -24,11 +24,11 @@ use super::handover::PER_MESSAGE;
 use super::link::Now;
 use super::session::ClientId;
 use super::sessions::Admission;
-use crate::base::line::READ_SIZE;
-use crate::base::log_quota::Repeats;
-use crate::spool::Disk;
+use base::line::READ_SIZE;
+use base::log_quota::Repeats;
 use std::io;
 use std::time::Instant;
+use store::spool::Disk;
 
 /// Programs accepted in one turn.
 const ACCEPT_BUDGET: usize = 256;

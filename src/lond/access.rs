@@ -5,7 +5,7 @@
 //! empty are looked up. A name that cannot be looked up in time is taken not to be the caller's:
 //! nothing fails but that.
 
-use crate::config::{Handler, Host};
+use config::{Handler, Host};
 use std::net::{IpAddr, ToSocketAddrs};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
@@ -26,7 +26,7 @@ pub fn addresses(name: &str) -> Vec<IpAddr> {
 }
 
 /// Who of `hosts` calls from `remote`, by the addresses that `lookup` finds for those whose address
-/// is empty; of several the last, as [`crate::config::Hosts::by_address`] decides. Waits until it
+/// is empty; of several the last, as [`config::Hosts::by_address`] decides. Waits until it
 /// is known or `deadline` has passed: a link child has nothing else to do before it knows whom it
 /// serves. A lookup that is still under way then is left to its thread.
 pub fn identify<'a>(
@@ -92,8 +92,8 @@ pub fn look_all_up(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::HostId;
-    use crate::config::{Allow, Role};
+    use base::HostId;
+    use config::{Allow, Role};
     use std::time::Duration;
 
     fn host(id: &str, domain: &str, role: &str, address: Option<IpAddr>) -> Host {

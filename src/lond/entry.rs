@@ -12,21 +12,20 @@ use super::ledger::Ledger;
 use super::reactor::{Accepted, Reactor, SetupError};
 use super::serve::LINGER;
 use super::settings::{Directory, ServeSettings};
-use crate::base::logging;
-use crate::base::{HostId, Pin};
-use crate::config::Host;
-use crate::lond::messages::{FromServe, ToServe};
-use crate::net::tcp;
-use crate::supervise::control::Channel;
-use crate::supervise::signals::ToldToEnd;
-use crate::supervise::title;
-use crate::wire::secure::Tunnel;
+use crate::messages::{FromServe, ToServe};
+use base::{HostId, Pin};
+use config::Host;
+use net::tcp;
 use socket2::SockRef;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Instant;
+use supervise::control::Channel;
+use supervise::signals::ToldToEnd;
+use supervise::title;
+use wire::secure::Tunnel;
 
 /// What a link child is born with.
 #[derive(Debug)]
@@ -91,7 +90,7 @@ fn serve(seed: Seed) -> Result<(), SetupError> {
         Ok(First::Other) => match find_caller(&directory, remote, caller.as_ref(), opening_deadline).cloned()
         {
             Some(caller) => {
-                knows(&ledger, &caller.id, Instant::now());
+                ledger.log_for(&caller.id, Instant::now());
                 title::set(&format!("{} opening", caller.id));
                 let accepted = Accepted::Classic(&caller);
                 Reactor::new(settings, accepted, stream, control, told, ledger, opening_deadline)?.run();
@@ -110,16 +109,6 @@ fn serve(seed: Seed) -> Result<(), SetupError> {
         Err(error) => log::warn!("wait for the first byte from {remote}: {error}; closed"),
     }
     Ok(())
-}
-
-/// It is known whom this child serves: its lines name the host from here on, and are that host's.
-pub(super) fn knows(ledger: &Ledger, caller: &HostId, now: Instant) {
-    logging::set_host(caller.as_str());
-    if ledger.may_speak(caller, now) {
-        logging::speak_again();
-    } else {
-        logging::be_silent();
-    }
 }
 
 /// The called end of a tunnel, and this host's pin.
@@ -184,10 +173,10 @@ fn say_refused(mut stream: &TcpStream) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
-    use crate::supervise::own_key::OwnKey;
-    use crate::wire::secure::{HostKey, TlsIdentity, TunnelError};
+    use config::Config;
     use std::time::Duration;
+    use supervise::own_key::OwnKey;
+    use wire::secure::{HostKey, TlsIdentity, TunnelError};
 
     #[test]
     fn a_refused_caller_reads_the_word_though_it_spoke_first() {
@@ -216,7 +205,7 @@ mod tests {
         caller.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         let (stream, remote) = listener.accept().unwrap();
         stream.set_nonblocking(true).unwrap();
-        let (ours, control) = crate::supervise::control::pair().unwrap();
+        let (ours, control) = supervise::control::pair().unwrap();
         let known = HostId::new("msua2").unwrap();
         let (key, _) = OwnKey::load_again(&config);
         let seed = Seed {

@@ -64,10 +64,10 @@ pub fn wait(stream: &TcpStream, ends: [BorrowedFd<'_>; 2], deadline: Instant) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::supervise::control;
     use std::io::{Read, Write};
     use std::net::{Shutdown, TcpListener};
     use std::time::Duration;
+    use supervise::control;
 
     fn ends() -> (TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

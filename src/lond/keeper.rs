@@ -5,14 +5,14 @@
 //! the record any more. Fails as the record does, in words for the session, which then waits and
 //! has it tried again.
 
-use crate::base::HostId;
-use crate::base::disk::{Context, Disk, FolderLock, Guarded, RealDisk, StepError, locked_by};
-use crate::lond::record::{self, Answered, Look, Record, RecordError};
-use crate::lond::secure::{Opening, Recalled, Recorded, Recorder, Unrecorded, Wanted};
-use crate::supervise::places::is_same_place;
+use crate::secure::{Opening, Recalled, Recorded, Recorder, Unrecorded, Wanted};
+use base::HostId;
+use base::disk::{Context, Disk, FolderLock, Guarded, RealDisk, StepError, locked_by};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use store::record::{self, Answered, Look, Record, RecordError};
+use supervise::places::is_same_place;
 
 /// The record of one caller, while this process has it: on a disk `D`, under a lock `L` if the disk
 /// itself has none.

@@ -10,8 +10,9 @@
 //! themselves. What `log:` was refused is counted, and told in a line a minute. Bounded: [`SLOTS`]
 //! hosts, more than a table has; any beyond share one slot.
 
-use crate::base::HostId;
-use crate::base::shared::{self, Shareable};
+use base::HostId;
+use base::logging;
+use base::shared::{self, Shareable};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,7 +25,7 @@ const TRIES: usize = 64;
 /// In which a quota comes back whole; between two lines about requests that were refused.
 const MINUTE: Duration = Duration::from_secs(60);
 /// Children of one host in a minute that speak.
-const VOICES: u64 = crate::base::log_quota::MOST_LINES;
+const VOICES: u64 = base::log_quota::MOST_LINES;
 /// What a line costs beside its text: time, program, process, host, level.
 pub const LINE: u64 = 100;
 
@@ -108,6 +109,17 @@ impl Ledger {
     /// itself.
     pub fn may_speak(&self, host: &HostId, now: Instant) -> bool {
         self.draw(&self.slot(host).voices, 1, VOICES, now)
+    }
+
+    /// This process serves `host` from here on: its lines name that host, and are written if it may
+    /// speak.
+    pub fn log_for(&self, host: &HostId, now: Instant) {
+        logging::set_host(host.as_str());
+        if self.may_speak(host, now) {
+            logging::speak_again();
+        } else {
+            logging::be_silent();
+        }
     }
 
     /// Takes `cost` of what comes back at `quota` a minute and is never more than that.

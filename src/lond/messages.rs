@@ -1,10 +1,10 @@
 //! What `lond`'s supervisor and a link child say to each other, over a
-//! [`crate::supervise::control::Channel`].
+//! [`supervise::control::Channel`].
 
-use crate::base::{HostId, WireKind};
-use crate::status::HandlerStatus;
-use crate::supervise::control::Message;
+use base::{HostId, WireKind};
 use serde::{Deserialize, Serialize};
+use status::HandlerStatus;
+use supervise::control::Message;
 
 /// `lond` to a link child.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

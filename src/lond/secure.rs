@@ -52,12 +52,10 @@ pub use requests::{HeldCommands, Unrecorded};
 
 use super::Reason;
 use super::service::{Effect, Order, Service, Verdict};
-use crate::base::command;
-use crate::base::line::Outgoing;
 use crate::handler::{Reply, Ticket};
-use crate::wire::flow::{Assembly, Control, Credit, Heartbeat, Sending};
-use crate::wire::secure::{CalledHello, FrameReader, Hello, Versions, put_go_away};
 use answer::{Answer, MAX_ANSWER_BYTES, OUT_FULL};
+use base::command;
+use base::line::Outgoing;
 use ending::GoAway;
 use ids::Ids;
 use memory::Memory;
@@ -65,6 +63,8 @@ use requests::{Critical, Request, Requests, Said};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 use untaken::{LOG, Untaken};
+use wire::flow::{Assembly, Control, Credit, Heartbeat, Sending};
+use wire::secure::{CalledHello, FrameReader, Hello, Versions, put_go_away};
 
 pub use super::serve::LINGER;
 

@@ -27,9 +27,9 @@ mod request;
 
 use super::Reason;
 use super::service::{Effect, Order, Service, Verdict, too_long_answer};
-use crate::base::line::{Line, LineReader, Outgoing};
 use crate::handler::Ticket;
 use answers::{Answers, Seal};
+use base::line::{Line, LineReader, Outgoing};
 use request::is_enciphered;
 use std::io;
 use std::time::{Duration, Instant};

@@ -4,9 +4,9 @@
 //! about it. Nothing here fails: what nobody knows is `unknown_cmd`, what the caller may not use is
 //! `refused`.
 
-use crate::base::HostId;
 use crate::handler::Ticket;
 use crate::handler::builtin::{Builtin, VERSION_ANSWER};
+use base::HostId;
 
 /// A handler of the configuration, as the caller of this link sees it. Its place in the list is its
 /// number.

@@ -5,13 +5,13 @@
 //! own caller ([`CallerSettings`]), and on no other host. So a setting that a child can see is one
 //! that is compared.
 
-use crate::base::{HostId, Pin, Pins, WireKind};
-use crate::config::{Config, Handler, Host, Hosts};
-use crate::supervise::own_key::OwnKey;
-use crate::wire::secure::Admission;
+use base::{HostId, Pin, Pins, WireKind};
+use config::{Config, Handler, Host, Hosts};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use supervise::own_key::OwnKey;
+use wire::secure::Admission;
 
 /// See the head of this file.
 #[derive(Debug, Clone, PartialEq)]

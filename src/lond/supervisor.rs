@@ -5,7 +5,7 @@
 //! addresses of the table, and the oldest that says nothing gives way to a newcomer. A child whose
 //! caller is not known in time is killed. A newer link of a caller replaces the older, whatever the
 //! wires; when a host that had no link opens one, `lonc` is sent USR1, so that it dials back. What
-//! it has in common with other supervisors is in [`crate::supervise::daemon`].
+//! it has in common with other supervisors is in [`supervise::daemon`].
 //!
 //! | file | what it owns |
 //! | --- | --- |
@@ -50,29 +50,20 @@ mod rivals;
 mod room;
 mod said;
 
-pub use crate::supervise::daemon::GRACE;
 pub use greeting::GREET_PAUSE;
 pub use inheritance::Own;
+pub use supervise::daemon::GRACE;
 
 use super::entry::{self, Seed};
 use super::ledger::Ledger;
 use super::messages::{FromServe, ToServe};
 use super::settings::{Directory, ServeSettings};
-use crate::base::HostId;
-use crate::base::log_quota::Repeats;
-use crate::config::Config;
-use crate::net::Token;
-use crate::status;
-use crate::supervise::daemon::{self, DaemonError, Ground, Inheritance, Problem, Role};
-use crate::supervise::exec_state::Descriptors;
-use crate::supervise::limit::raise_descriptor_limit;
-use crate::supervise::own_key::OwnKey;
-use crate::supervise::retry::retry;
-use crate::supervise::startup::{self, Start};
-use crate::supervise::{publish, spawn, title};
 use absent::Absent;
+use base::HostId;
+use base::log_quota::Repeats;
 use board::{Board, Seen};
 use callers::Callers;
+use config::Config;
 use greeting::Greeting;
 use hush::Hush;
 use jiff::{SignedDuration, Timestamp};
@@ -80,12 +71,21 @@ use links::{Event, Links};
 use listeners::{ListenError, Listener, addresses};
 use lobby::Lobby;
 use names::Names;
+use net::Token;
 use said::{Said, Visits};
+use status;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use supervise::daemon::{self, DaemonError, Ground, Inheritance, Problem, Role};
+use supervise::exec_state::Descriptors;
+use supervise::limit::raise_descriptor_limit;
+use supervise::own_key::OwnKey;
+use supervise::retry::retry;
+use supervise::startup::{self, Start};
+use supervise::{publish, spawn, title};
 
 /// Descriptors that the supervisor needs for each child: a control socket.
 const DESCRIPTORS_A_LINK: u64 = 1;

@@ -1,9 +1,9 @@
 //! What is known of a caller whose key is not taken: what a person looks for in the log. Pure.
 
 use super::settings::Directory;
-use crate::base::{HostId, Pin};
-use crate::wire::secure::TunnelError;
+use base::{HostId, Pin};
 use std::sync::Arc;
+use wire::secure::TunnelError;
 
 /// A caller that may have to be turned away.
 #[derive(Debug)]

@@ -18,7 +18,7 @@
 
 use super::Reason;
 use super::service::Effect;
-use crate::net::ReadOutcome;
+use net::ReadOutcome;
 use std::io;
 use std::time::Instant;
 

@@ -1,8 +1,8 @@
 //! What `lonsvc`'s supervisor and a child say to each other until the child is the service's
 //! program: that closes the socket.
 
-use crate::supervise::control::Message;
 use serde::{Deserialize, Serialize};
+use supervise::control::Message;
 
 /// `lonsvc` to a child: nothing. A program is told by signals.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

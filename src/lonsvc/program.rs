@@ -8,16 +8,14 @@
 //! executing a file, and leaves no core dumps.
 
 use super::messages::{FromProgram, ToProgram};
-use crate::config::Service;
-use crate::owner::Owner;
-use crate::supervise::control::Channel;
-use crate::supervise::signals;
+use config::Service;
 use nix::errno::Errno;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{self, Pid, getppid};
+use owner::Owner;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::ffi::CString;
@@ -27,6 +25,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use supervise::control::Channel;
+use supervise::signals;
 
 /// Exit code of a child that could not become its program; why, it has said.
 pub const NOT_EXECUTED: i32 = 127;

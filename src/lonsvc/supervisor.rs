@@ -1,6 +1,6 @@
 //! `lonsvc`'s supervisor: the program of each `[service.<name>]`, started by fork and exec, and
 //! started again with growing pauses. What it has in common with other supervisors is in
-//! [`crate::supervise::daemon`].
+//! [`supervise::daemon`].
 //!
 //! A program is told to end by TERM, and killed with all of its process group when its
 //! `drain_timeout` is over; whatever it has left of its group goes with it. A reload replaces the
@@ -24,26 +24,26 @@ mod services;
 pub use inheritance::Own;
 
 use super::messages::{FromProgram, ToProgram};
-use crate::base::clock::moved;
-use crate::base::logging;
-use crate::config::Config;
-use crate::net::Token;
-use crate::status::{self, ServicesSnapshot};
-use crate::supervise::daemon::{self, DaemonError, Inheritance, Role};
-use crate::supervise::exec_state::Descriptors;
-use crate::supervise::own_key::OwnKey;
-use crate::supervise::publish::{self, uptime};
-use crate::supervise::startup::{self, Rights, Start};
-use crate::supervise::table::{Event, Table};
-use crate::supervise::{spawn, title};
+use base::clock::moved;
+use base::logging;
+use config::Config;
 use jiff::{SignedDuration, Timestamp};
+use net::Token;
 use services::{Known, Replace};
+use status::{self, ServicesSnapshot};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use supervise::daemon::{self, DaemonError, Inheritance, Role};
+use supervise::exec_state::Descriptors;
+use supervise::own_key::OwnKey;
+use supervise::publish::{self, uptime};
+use supervise::startup::{self, Rights, Start};
+use supervise::table::{Event, Table};
+use supervise::{spawn, title};
 
 /// What one `lonsvc` leaves to the next.
 pub type Left = Inheritance<Own>;

@@ -1,10 +1,10 @@
 //! The way out through a tunnel.
 
 use super::Stream;
-use crate::base::line::Outgoing;
-use crate::wire::secure::Tunnel;
+use base::line::Outgoing;
 use mio::event::Source;
 use std::io::{self, Read, Write};
+use wire::secure::Tunnel;
 
 /// Bytes of ciphertext that may wait to be written. At the bound nothing more is enciphered.
 pub const SEALED_FULL: usize = 256 * 1024;

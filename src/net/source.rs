@@ -2,14 +2,15 @@
 
 /// `source_of!([S, R] Channel<S, R>, |it| SourceFd(&it.stream.as_raw_fd()))`: generics, the type,
 /// and what is watched for it.
+#[macro_export]
 macro_rules! source_of {
     ([$($generic:ident),*] $type:ty, |$it:ident| $inner:expr) => {
-        impl<$($generic),*> $crate::net::Source for $type {
+        impl<$($generic),*> $crate::Source for $type {
             fn register(
                 &mut self,
-                registry: &$crate::net::Registry,
-                token: $crate::net::Token,
-                interest: $crate::net::Interest,
+                registry: &$crate::Registry,
+                token: $crate::Token,
+                interest: $crate::Interest,
             ) -> std::io::Result<()> {
                 let $it = self;
                 $inner.register(registry, token, interest)
@@ -17,20 +18,18 @@ macro_rules! source_of {
 
             fn reregister(
                 &mut self,
-                registry: &$crate::net::Registry,
-                token: $crate::net::Token,
-                interest: $crate::net::Interest,
+                registry: &$crate::Registry,
+                token: $crate::Token,
+                interest: $crate::Interest,
             ) -> std::io::Result<()> {
                 let $it = self;
                 $inner.reregister(registry, token, interest)
             }
 
-            fn deregister(&mut self, registry: &$crate::net::Registry) -> std::io::Result<()> {
+            fn deregister(&mut self, registry: &$crate::Registry) -> std::io::Result<()> {
                 let $it = self;
                 $inner.deregister(registry)
             }
         }
     };
 }
-
-pub(crate) use source_of;

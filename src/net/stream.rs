@@ -4,7 +4,7 @@
 //! and only what shows that nothing is left (`WouldBlock`, a short read) clears it. Who reads or
 //! writes decides by its buffers whether it wants to; the flags say whether it would get anything.
 
-use crate::base::line::Outgoing;
+use base::line::Outgoing;
 use mio::event::{Event, Source};
 use mio::{Interest, Registry, Token};
 use std::io::{self, Read, Write};

@@ -3,7 +3,7 @@
 use super::HandlerStatus;
 use super::columns::{Head, columns};
 use super::{Uptime, ago, not_restarted, one_line};
-use crate::base::{HostId, WireKind};
+use base::{HostId, WireKind};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
@@ -197,11 +197,11 @@ fn summary(snapshot: &ServeSnapshot, now: Timestamp) -> String {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::status::{fixture, json};
+    use crate::{fixture, json};
 
     const NOW: &str = "2026-11-20T09:12:14Z";
 
-    pub(in crate::status) fn snapshot(links: Vec<CallerStatus>) -> ServeSnapshot {
+    pub(crate) fn snapshot(links: Vec<CallerStatus>) -> ServeSnapshot {
         ServeSnapshot {
             program: "lond".into(),
             version: "0.1.0".into(),
@@ -228,7 +228,7 @@ pub(super) mod tests {
         }
     }
 
-    pub(in crate::status) fn link(caller: &str, wire: WireKind) -> CallerStatus {
+    pub(crate) fn link(caller: &str, wire: WireKind) -> CallerStatus {
         CallerStatus {
             caller: HostId::new(caller).expect("an id"),
             wire,

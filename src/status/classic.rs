@@ -32,7 +32,7 @@ fn local(time: Timestamp, zone: &TimeZone) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::{LinkState, fixture};
+    use crate::{LinkState, fixture};
 
     #[test]
     fn the_file_is_as_the_original_wrote_it() {

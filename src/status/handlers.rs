@@ -4,7 +4,7 @@
 //! ended had counted stays in the sums. A HUP begins them again.
 
 use super::{ago, one_line};
-use crate::base::clock::moved;
+use base::clock::moved;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -91,7 +91,7 @@ impl HandlerStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::fixture::time;
+    use crate::fixture::time;
 
     fn status(at: &str, reachable: bool, error: Option<&str>) -> HandlerStatus {
         HandlerStatus {

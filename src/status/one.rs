@@ -78,9 +78,9 @@ pub fn one_peer(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::WireKind;
-    use crate::status::callers::tests::{link, snapshot as served};
-    use crate::status::{LinkState, fixture};
+    use crate::callers::tests::{link, snapshot as served};
+    use crate::{LinkState, fixture};
+    use base::WireKind;
 
     fn caller(id: &str) -> CallerStatus {
         CallerStatus { address: "127.0.0.2:40000".parse().expect("an address"), ..link(id, WireKind::Secure) }

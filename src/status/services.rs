@@ -1,7 +1,7 @@
 //! What `lonsvc` tells of itself, and the table of services that people see. Pure.
 
 use super::{Finding, Head, Level, Uptime, ago, columns, not_restarted, one_line};
-use crate::base::HostId;
+use base::HostId;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 

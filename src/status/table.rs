@@ -184,7 +184,7 @@ fn last_error(peer: &PeerStatus, now: Timestamp, zone: &TimeZone) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::fixture;
+    use crate::fixture;
 
     const NOW: &str = "2026-11-20T09:12:14Z";
 

@@ -128,7 +128,7 @@ fn look_at(peer: &PeerStatus, now: Timestamp, found: &mut Vec<Finding>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::fixture;
+    use crate::fixture;
 
     const NOW: &str = "2026-11-20T09:12:14Z";
 

@@ -16,10 +16,10 @@
 //! then those who have come meanwhile are.
 
 use super::sockets::{LocalSocket, Mark};
-use crate::base::line::{Line, LineReader, Outgoing};
-use crate::config::{Config, Whereabouts};
-use crate::net::{Interest, Registry, Token};
-use crate::net::{UnixListener, UnixStream};
+use base::line::{Line, LineReader, Outgoing};
+use config::{Config, Whereabouts};
+use net::{Interest, Registry, Token};
+use net::{UnixListener, UnixStream};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};

@@ -4,14 +4,14 @@
 //! [`detach`] forks; the first process waits until the second says that it serves ([`Ready::tell`])
 //! and exits 0, or prints the error that it was told ([`Ready::fail`]) and exits 1. So a taken port
 //! or pid file is seen by the command that caused it, and who sees exit code 0 may connect.
-//! [`user_to_become`] says who is to serve, [`make_run_dir`] and [`make_folders`] make what is
+//! [`user_to_become`] says who is to serve, `owner::folders` and [`make_folders`] make what is
 //! missing for that user, and [`become_user`] drops root for good.
 
-use crate::config::Config;
-use crate::owner::{self, Owner, OwnerError, confine};
+use config::Config;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::unistd::{self, AccessFlags, ForkResult, Gid, Uid, User, fork};
+use owner::{self, Owner, OwnerError, confine};
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
@@ -296,7 +296,7 @@ fn wait_until_ready(program: &str, reader: PipeReader) -> ! {
         Some((_, text)) => String::from_utf8_lossy(text).into_owned(),
         None => "start: ended before it was ready; the log may say why".to_owned(),
     };
-    crate::base::logging::console::say(program, error);
+    base::logging::console::say(program, error);
     std::process::exit(1)
 }
 

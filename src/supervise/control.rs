@@ -13,8 +13,8 @@
 //! [`MAX_RECEIVED`] bytes in one go are errors of kind `InvalidData`: the other end is broken, and
 //! the channel with it.
 
-use crate::base::line::{Line, LineReader, Outgoing};
-use crate::net::{SourceFd, source_of};
+use base::line::{Line, LineReader, Outgoing};
+use net::{SourceFd, source_of};
 use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};

@@ -5,7 +5,7 @@
 //! end.
 
 use super::control::{self, Carried, Channel, Message};
-use crate::net::{Interest, Registry, Token};
+use net::{Interest, Registry, Token};
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, HashMap};
 use std::io;

@@ -41,9 +41,9 @@ use super::retry::retry;
 use super::signals::{Signal, Signals};
 use super::startup::Start;
 use super::{reload, sockets, spawn};
-use crate::base::log_quota::Repeats;
-use crate::net::{Events, Interest, Poll, Token};
+use base::log_quota::Repeats;
 use jiff::Timestamp;
+use net::{Events, Interest, Poll, Token};
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -107,7 +107,7 @@ impl<'a, R: Role> Daemon<'a, R> {
         open: impl FnOnce(Ground<'_>) -> Result<R, Problem>,
     ) -> Result<Self, DaemonError> {
         let now = Instant::now();
-        let serves = start.legacy.is_some();
+        let serves = start.inheritance.is_some();
         let poll = retry(serves, "make a poll", Poll::new).map_err(DaemonError::Poll)?;
         let signals = retry(serves, "take signals", || {
             let mut signals = Signals::new()?;
@@ -115,7 +115,7 @@ impl<'a, R: Role> Daemon<'a, R> {
             Ok(signals)
         });
         let signals = signals.map_err(DaemonError::Signals)?;
-        let mut left = start.legacy.take();
+        let mut left = start.inheritance.take();
         let key = Self::key(start, serves)?;
         let mut tokens = Tokens::from(FIRST_FREE);
         let started = left.as_ref().and_then(|(left, _)| left.started).unwrap_or_else(Timestamp::now);
@@ -142,7 +142,7 @@ impl<'a, R: Role> Daemon<'a, R> {
             controls: Default::default(),
             key,
             tokens,
-            scratch: vec![0; crate::base::line::READ_SIZE],
+            scratch: vec![0; base::line::READ_SIZE],
             stopping: None,
             trouble: Repeats::default(),
         };
@@ -277,7 +277,7 @@ impl<'a, R: Role> Daemon<'a, R> {
     /// The log's file may have been renamed. A child opens it anew before its next line in any
     /// case; it is told, so that one with nothing to say lets go of the old one.
     fn open_log_anew(&mut self, now: Instant) {
-        crate::base::logging::open_anew();
+        base::logging::open_anew();
         self.role.follow_log(&mut self.machine, now);
     }
 
@@ -292,7 +292,7 @@ impl<'a, R: Role> Daemon<'a, R> {
             Some(Asked::About) => {
                 let within = role.longest_drain(&machine.start.config) + GRACE + LAST_WAIT;
                 let about = About::this_process(R::PROGRAM, &machine.start.config, within);
-                machine.admin.answer(token, &crate::status::json(&about));
+                machine.admin.answer(token, &status::json(&about));
             }
             Some(Asked::Reload) => {
                 let answer = self.reload(now);

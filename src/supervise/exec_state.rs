@@ -50,7 +50,9 @@ pub enum ExecStateError {
 #[derive(Serialize, Deserialize)]
 struct Envelope<T> {
     descriptors: Vec<RawFd>,
-    legacy: T,
+    /// Under the name that programs of before give it.
+    #[serde(rename = "legacy")]
+    inheritance: T,
 }
 
 /// Why the old program is still there after [`exec`].
@@ -62,12 +64,12 @@ pub struct Stayed {
     pub late: Vec<Signal>,
 }
 
-/// Starts `program` anew in this process and leaves it `legacy` and `descriptors`. Returns only
-/// when that failed, or when a signal to stop came first: then the signal mask, descriptors and all
-/// else are as before.
+/// Starts `program` anew in this process and leaves it `inheritance` and `descriptors`. Returns
+/// only when that failed, or when a signal to stop came first: then the signal mask, descriptors
+/// and all else are as before.
 pub fn exec<T: Serialize>(
     program: &Program,
-    legacy: &T,
+    inheritance: &T,
     descriptors: &[BorrowedFd<'_>],
     signals: &mut Signals,
 ) -> Stayed {
@@ -80,7 +82,7 @@ pub fn exec<T: Serialize>(
     // and starts all links anew.
     let late = signals.pending();
     let stop = late.iter().any(|signal| matches!(signal, Signal::Stop | Signal::Quit));
-    let error = (!stop).then(|| replace_image(program, legacy, descriptors));
+    let error = (!stop).then(|| replace_image(program, inheritance, descriptors));
     if let Err(cause) = signals::restore(&mask) {
         log::error!("restore the signal mask: {cause}");
     }
@@ -89,10 +91,10 @@ pub fn exec<T: Serialize>(
 
 fn replace_image<T: Serialize>(
     program: &Program,
-    legacy: &T,
+    inheritance: &T,
     descriptors: &[BorrowedFd<'_>],
 ) -> ExecStateError {
-    let error = try_exec(program, legacy, descriptors);
+    let error = try_exec(program, inheritance, descriptors);
     for fd in descriptors {
         // It was open and had the flag a moment ago; a kernel that refuses this now has refused
         // nothing before.
@@ -103,8 +105,12 @@ fn replace_image<T: Serialize>(
     error
 }
 
-fn try_exec<T: Serialize>(program: &Program, legacy: &T, descriptors: &[BorrowedFd<'_>]) -> ExecStateError {
-    let file = match describe(legacy, descriptors) {
+fn try_exec<T: Serialize>(
+    program: &Program,
+    inheritance: &T,
+    descriptors: &[BorrowedFd<'_>],
+) -> ExecStateError {
+    let file = match describe(inheritance, descriptors) {
         Ok(file) => file,
         Err(cause) => return ExecStateError::Describe(cause),
     };
@@ -129,8 +135,9 @@ fn try_exec<T: Serialize>(program: &Program, legacy: &T, descriptors: &[Borrowed
 ///
 /// # Errors
 /// When there is no room for it.
-pub(super) fn describe<T: Serialize>(legacy: &T, descriptors: &[BorrowedFd<'_>]) -> io::Result<File> {
-    let envelope = Envelope { descriptors: descriptors.iter().map(AsRawFd::as_raw_fd).collect(), legacy };
+pub(super) fn describe<T: Serialize>(inheritance: &T, descriptors: &[BorrowedFd<'_>]) -> io::Result<File> {
+    let envelope =
+        Envelope { descriptors: descriptors.iter().map(AsRawFd::as_raw_fd).collect(), inheritance };
     let mut file = File::from(memfd_create(c"lonnet-handoff", MFdFlags::MFD_CLOEXEC)?);
     let mut writer = io::BufWriter::new(&mut file);
     serde_json::to_writer(&mut writer, &envelope)?;
@@ -166,7 +173,7 @@ pub fn receive<T: DeserializeOwned>() -> Result<Option<(T, Descriptors)>, ExecSt
     // SAFETY: the descriptor is the nameless file of the program before this one, which left its
     // number to this process alone; nothing else in this program knows it.
     let file = File::from(unsafe { OwnedFd::from_raw_fd(file) });
-    let (numbers, legacy) = parse(&*read_whole(file).map_err(ExecStateError::Read)?)?;
+    let (numbers, inheritance) = parse(&*read_whole(file).map_err(ExecStateError::Read)?)?;
     let mut left = Descriptors(BTreeSet::new());
     for number in numbers {
         // SAFETY: only looked at; the kernel says if the number is not open.
@@ -174,7 +181,7 @@ pub fn receive<T: DeserializeOwned>() -> Result<Option<(T, Descriptors)>, ExecSt
         set_close_on_exec(fd, true).map_err(|errno| ExecStateError::Read(errno.into()))?;
         left.0.insert(number);
     }
-    Ok(Some((legacy, left)))
+    Ok(Some((inheritance, left)))
 }
 
 /// What the program before this one wrote. There is no other copy, and all links depend on it: a
@@ -203,7 +210,7 @@ pub fn parse<T: DeserializeOwned>(description: impl io::Read) -> Result<(Vec<Raw
             let cause = format!("{number} is no descriptor");
             Err(ExecStateError::Read(io::Error::new(io::ErrorKind::InvalidData, cause)))
         }
-        None => Ok((envelope.descriptors, envelope.legacy)),
+        None => Ok((envelope.descriptors, envelope.inheritance)),
     }
 }
 
@@ -212,7 +219,7 @@ pub fn parse<T: DeserializeOwned>(description: impl io::Read) -> Result<(Vec<Raw
 /// # Errors
 /// When this program does not understand it.
 pub(super) fn look_at<T: DeserializeOwned>(file: File) -> Result<T, ExecStateError> {
-    parse(io::BufReader::new(file)).map(|(_, legacy)| legacy)
+    parse(io::BufReader::new(file)).map(|(_, inheritance)| inheritance)
 }
 
 fn addressed_to_us(text: &str) -> Option<RawFd> {

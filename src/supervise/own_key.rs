@@ -5,10 +5,10 @@
 //! certificate of its own. A key on the disk that is another one counts from the next reload, or
 //! HUP.
 
-use crate::base::Pin;
-use crate::config::Config;
-use crate::wire::secure::{HostKey, KeyError, TlsIdentity};
+use base::Pin;
+use config::Config;
 use std::time::Duration;
+use wire::secure::{HostKey, KeyError, TlsIdentity};
 
 /// Times that a key which the system does not let us read is tried again, where links depend on it.
 const TRIES: u32 = 10;

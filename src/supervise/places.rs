@@ -15,10 +15,10 @@
 //! serves without, and tries again.
 
 use super::background;
+use super::files::pid_file;
 use super::lock::{LockError, PidLock, holder};
-use super::startup::pid_file;
-use crate::base::log_quota::Quota;
-use crate::config::Config;
+use base::log_quota::Quota;
+use config::Config;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::io;
@@ -168,7 +168,7 @@ impl Places {
             match made {
                 Ok(folder) => {
                     if folder == config.log_dir {
-                        crate::base::logging::open_anew();
+                        base::logging::open_anew();
                     }
                     back.push(folder);
                 }
@@ -316,7 +316,7 @@ fn real_path(run_dir: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::supervise::lock::running_pid;
+    use crate::lock::running_pid;
 
     fn config(folder: &Path, more: &str) -> Config {
         std::fs::write(folder.join("hosts.tab"), "me:d:r:h:127.0.0.1\n").unwrap();

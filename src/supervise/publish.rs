@@ -6,12 +6,12 @@
 //! name of its writer's own and replaced by a rename, so that nobody reads half of one, and two
 //! programs that write to one folder do not mix theirs.
 
-use crate::base::Pin;
-use crate::base::clock::{WallClock, in_words, moved};
-use crate::base::disk::own::{self, OwnFile};
-use crate::status::Uptime;
+use base::Pin;
+use base::clock::{WallClock, in_words, moved};
+use base::disk::own::{self, OwnFile};
 use jiff::{SignedDuration, Timestamp};
 use nix::time::{ClockId, clock_gettime};
+use status::Uptime;
 use std::io::{self, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};

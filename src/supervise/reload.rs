@@ -17,10 +17,12 @@
 //! old configuration stays and the answer says what to do instead.
 
 use super::background;
-use super::startup::Load;
-use crate::base::json_path::JsonPath;
-use crate::config::{Config, ConfigErrors};
+use base::json_path::JsonPath;
+use config::{Config, ConfigErrors};
 use serde::{Deserialize, Serialize};
+
+/// Reads a configuration: [`Config::load`].
+pub type Load = fn(&std::path::Path) -> Result<Config, ConfigErrors>;
 
 /// What stands before a problem in the answer to `reload`.
 pub const ERROR: &str = "error:";

@@ -182,7 +182,7 @@ impl Restarts {
             (Step::Exec, Ok(left)) => {
                 // The next program opens the file that is there then; children that go on until it
                 // has them end write there, too.
-                crate::base::logging::open_anew();
+                base::logging::open_anew();
                 let Stayed { error, late } = exec_state::exec(program, &left, descriptors, signals);
                 match error {
                     Some(error) => self.fail(program, &[error.to_string()]),
@@ -197,12 +197,12 @@ impl Restarts {
     fn try_out<T: Serialize>(
         &mut self,
         program: &Program,
-        legacy: &T,
+        inheritance: &T,
         descriptors: &[BorrowedFd<'_>],
         now: Instant,
     ) {
         log::info!("trying {}", program.path().display());
-        match begin(program, legacy, descriptors, self.life) {
+        match begin(program, inheritance, descriptors, self.life) {
             Ok((pid, pipe)) => self.stage = Stage::Trying(Trying { pid, begun: now, pipe, end: None }),
             Err(error) => self.fail(program, &[error.to_string()]),
         }
@@ -281,11 +281,11 @@ fn judge(said: &str, end: End, lived: Duration, life: Duration) -> Result<String
 
 fn begin<T: Serialize>(
     program: &Program,
-    legacy: &T,
+    inheritance: &T,
     descriptors: &[BorrowedFd<'_>],
     life: Duration,
 ) -> Result<(u32, PipeReader), BeginError> {
-    let left = exec_state::describe(legacy, descriptors).map_err(BeginError::Describe)?;
+    let left = exec_state::describe(inheritance, descriptors).map_err(BeginError::Describe)?;
     let (ours, theirs) = io::pipe().map_err(BeginError::Pipe)?;
     let keep = vec![left.as_raw_fd(), theirs.as_raw_fd()];
     let parent = Pid::this();

@@ -5,7 +5,7 @@
 //! the program was given. A signal that comes between the two waits and is not lost. (The original
 //! left the mask blocked: its second HUP never came through.)
 
-use crate::net::{SourceFd, source_of};
+use net::{SourceFd, source_of};
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal as Number, signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use signal_hook_mio::v1_0::Signals as Source;

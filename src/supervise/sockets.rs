@@ -9,7 +9,7 @@
 //! A [`LocalSocket`] knows its own file again ([`LocalSocket::is_in_place`]): what another has put
 //! in its place is never removed, and never taken for one's own.
 
-use crate::base::disk::own;
+use base::disk::own;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use serde::{Deserialize, Serialize};

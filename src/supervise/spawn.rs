@@ -9,11 +9,11 @@
 //! parent has.
 
 use super::signals;
-use crate::owner::confine;
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal, kill, killpg};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
+use owner::confine;
 use std::convert::Infallible;
 use std::fmt;
 use std::io;
@@ -61,7 +61,7 @@ fn begin_child(keep: Vec<RawFd>, entry: impl FnOnce() -> Infallible) -> ! {
         log::error!("begin child: {error}");
         std::process::exit(UNFIT);
     }
-    crate::base::logging::forget_last_line();
+    base::logging::forget_last_line();
     // What unwinding could leave half done is not looked at again: the process ends.
     let Err(_) = catch_unwind(AssertUnwindSafe(entry));
     std::process::exit(PANICKED)
@@ -71,7 +71,7 @@ fn begin_child(keep: Vec<RawFd>, entry: impl FnOnce() -> Infallible) -> ! {
 /// that own these descriptors lie in frames and fields that the child never comes back to, so none
 /// of them is used or dropped after this.
 fn close_all_but(mut keep: Vec<RawFd>) -> io::Result<()> {
-    keep.extend(crate::base::logging::descriptor());
+    keep.extend(base::logging::descriptor());
     confine::close_all_but(keep)
 }
 

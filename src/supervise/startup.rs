@@ -9,25 +9,25 @@
 
 use super::background::{self, BackgroundError, Ready};
 use super::exec_state::{self, Descriptors, ExecStateError};
+use super::files::{log_file, pid_file};
 use super::image::{ImageError, Program};
+use super::inheritance::{Common, Inherited};
 use super::lock::{LockError, running_pid};
 use super::places::Places;
-use super::reload::Ground;
+use super::reload::{Ground, Load};
 use super::restart::{self, Restarts};
 use super::signals;
 use super::title;
 use super::trial::Trial;
-use crate::base::json_path::JsonPath;
-use crate::base::logging::{self, LogError};
-use crate::base::memory;
-use crate::config::{self, Config, ConfigErrors};
-use crate::owner::{self, Acting, Owner, confine};
+use base::json_path::JsonPath;
+use base::logging::{self, LogError};
+use base::memory;
 use clap::{CommandFactory, FromArgMatches, Parser};
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use config::{self, Config, ConfigErrors};
+use owner::{self, Acting, Owner, confine};
 use std::fmt::Display;
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -93,9 +93,6 @@ pub enum StartError {
     Serve(String),
 }
 
-/// Reads a configuration: [`Config::load`].
-pub type Load = fn(&Path) -> Result<Config, ConfigErrors>;
-
 /// What a supervisor begins with.
 #[derive(Debug)]
 pub struct Start<L> {
@@ -118,7 +115,7 @@ pub struct Start<L> {
     /// Held by a program that keeps root: it has the rights of the configuration's user over files.
     pub acting: Option<Acting>,
     /// What the program before this one left.
-    pub legacy: Option<(L, Descriptors)>,
+    pub inheritance: Option<(L, Descriptors)>,
 }
 
 impl<L> Start<L> {
@@ -126,53 +123,21 @@ impl<L> Start<L> {
     pub fn admin_path(&self) -> PathBuf {
         self.config.run_dir.join(format!("{}.sock", self.program))
     }
-}
 
-/// What every program leaves to the one after it.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Common {
-    /// The descriptor of the pid file.
-    pub lock: RawFd,
-    /// That of the lock which lies with the spool, if there is one.
-    #[serde(default)]
-    pub spool_lock: Option<(RawFd, JsonPath)>,
-    /// The log, for a new program that cannot read its configuration.
-    pub log: JsonPath,
-    /// Where the program is looked for, as its operator named it.
-    #[serde(default)]
-    pub program: Option<JsonPath>,
-    /// What is as old as the process.
-    #[serde(default)]
-    pub ground: Option<Ground>,
-    /// This host's key was there.
-    #[serde(default)]
-    pub key: bool,
-    /// A HUP came that nothing has answered yet.
-    #[serde(default)]
-    pub restart: bool,
-}
-
-impl Common {
-    /// What `start` leaves. `key`: this host's key is there.
-    pub fn of<L>(start: &Start<L>, key: bool, restarts: &Restarts) -> Common {
-        let (lock, _) = start.places.descriptors();
-        let spool_lock = start.places.spool_lock();
+    /// What is left to the next program, whatever the role. `key`: this host's key is there.
+    pub fn common(&self, key: bool) -> Common {
+        let (lock, _) = self.places.descriptors();
+        let spool_lock = self.places.spool_lock();
         Common {
             lock: lock.as_raw_fd(),
             spool_lock: spool_lock.map(|(fd, path)| (fd.as_raw_fd(), JsonPath(path.to_owned()))),
-            log: JsonPath(log_file(start.program, &start.config)),
-            program: Some(JsonPath(start.image.path().to_owned())),
-            ground: Some(Ground::of(&start.config)),
+            log: JsonPath(log_file(self.program, &self.config)),
+            program: Some(JsonPath(self.image.path().to_owned())),
+            ground: Some(Ground::of(&self.config)),
             key,
-            restart: restarts.wanted(),
+            restart: self.restarts.wanted(),
         }
     }
-}
-
-/// A legacy, as far as this file is concerned.
-pub trait Legacy: DeserializeOwned {
-    /// What every legacy has.
-    fn common(&self) -> &Common;
 }
 
 /// What becomes of root where that has started the program.
@@ -186,7 +151,7 @@ pub enum Rights {
 }
 
 /// The `main` of a supervisor that gives root up: [`main_with`].
-pub fn main<L: Legacy, E: Display>(
+pub fn main<L: Inherited, E: Display>(
     program: &'static str,
     serve: impl FnOnce(&mut Start<L>) -> Result<(), E>,
 ) -> ExitCode {
@@ -195,7 +160,7 @@ pub fn main<L: Legacy, E: Display>(
 
 /// The `main` of a supervisor: starts as the arguments say and calls `serve`, which returns when it
 /// was told to stop, or an error when it cannot serve.
-pub fn main_with<L: Legacy, E: Display>(
+pub fn main_with<L: Inherited, E: Display>(
     program: &'static str,
     rights: Rights,
     serve: impl FnOnce(&mut Start<L>) -> Result<(), E>,
@@ -260,20 +225,23 @@ fn say(program: &str, error: &StartError) {
 ///
 /// # Errors
 /// The first step that failed. The pid file is left as it is then.
-pub fn begin<L: Legacy>(
+pub fn begin<L: Inherited>(
     program: &'static str,
     rights: Rights,
     arguments: &Arguments,
     load: Load,
 ) -> Result<Start<L>, StartError> {
-    let legacy = exec_state::receive::<L>()?;
-    let kept = legacy.as_ref().map(|(_, descriptors)| descriptors.numbers()).unwrap_or_default();
+    let inheritance = exec_state::receive::<L>()?;
+    let kept = inheritance.as_ref().map(|(_, descriptors)| descriptors.numbers()).unwrap_or_default();
     confine::close_all_but(kept).map_err(BackgroundError::SetUp)?;
     let file = config::settled(&arguments.config)
         .map_err(|cause| StartError::Path { path: arguments.config.clone(), cause })?;
-    let path = legacy.as_ref().and_then(|(legacy, _)| legacy.common().program.clone()).map(|left| left.0);
+    let path = inheritance
+        .as_ref()
+        .and_then(|(inheritance, _)| inheritance.common().program.clone())
+        .map(|left| left.0);
     let image = Program::new(path, arguments_anew(arguments, &file))?;
-    match legacy {
+    match inheritance {
         Some(left) => go_on(program, rights, arguments, load, &file, image, left),
         None => start_first(program, rights, arguments, load, &file, image),
     }
@@ -320,7 +288,7 @@ fn start_first<L>(
         return Err(error);
     }
     let (config, restarts) = (Arc::new(config), Restarts::new(restart::life(), false));
-    Ok(Start { program, config, load, places, ready, image, restarts, acting, legacy: None })
+    Ok(Start { program, config, load, places, ready, image, restarts, acting, inheritance: None })
 }
 
 fn refuse_second(program: &str, config: &Config) -> Result<(), StartError> {
@@ -332,19 +300,24 @@ fn refuse_second(program: &str, config: &Config) -> Result<(), StartError> {
 }
 
 /// After `exec`: the process is what it was, with a program and a configuration that may be new.
-fn go_on<L: Legacy>(
+fn go_on<L: Inherited>(
     program: &'static str,
     rights: Rights,
     arguments: &Arguments,
     load: Load,
     file: &Path,
     image: Program,
-    (legacy, mut descriptors): (L, Descriptors),
+    (inheritance, mut descriptors): (L, Descriptors),
 ) -> Result<Start<L>, StartError> {
     let (config, stumbles) = match load_anew(load, file) {
         Ok(loaded) => loaded,
         Err(errors) => {
-            logging::init(program, legacy.common().log.path(), log::LevelFilter::Info, arguments.foreground)?;
+            logging::init(
+                program,
+                inheritance.common().log.path(),
+                log::LevelFilter::Info,
+                arguments.foreground,
+            )?;
             errors.0.iter().for_each(|problem| log::error!("restart: {problem}; the links end"));
             return Err(errors.into());
         }
@@ -355,14 +328,14 @@ fn go_on<L: Legacy>(
     let folders = background::make_folders(&config, None);
     let log = log_file(program, &config);
     logging::init(program, &log, config.log_level, arguments.foreground).or_else(|_| {
-        logging::init(program, legacy.common().log.path(), config.log_level, arguments.foreground)
+        logging::init(program, inheritance.common().log.path(), config.log_level, arguments.foreground)
     })?;
     stumbles.iter().for_each(|problem| log::warn!("restart: {problem}; read again"));
     if let Err(error) = folders {
         log::error!("restart: {error}");
     }
     warn(&config);
-    let common = legacy.common();
+    let common = inheritance.common();
     let (lock, spool_lock) = (common.lock, common.spool_lock.clone());
     let mut take = |number| descriptors.take(number);
     let lock = take(lock);
@@ -373,9 +346,9 @@ fn go_on<L: Legacy>(
         log::error!("restart: {error}");
     }
     let (config, ready) = (Arc::new(config), Ready::nobody());
-    let restarts = Restarts::new(restart::life(), legacy.common().restart);
-    let legacy = Some((legacy, descriptors));
-    Ok(Start { program, config, load, places, ready, image, restarts, acting, legacy })
+    let restarts = Restarts::new(restart::life(), inheritance.common().restart);
+    let inheritance = Some((inheritance, descriptors));
+    Ok(Start { program, config, load, places, ready, image, restarts, acting, inheritance })
 }
 
 /// The trial has read these files a moment ago. Who writes one just now is given a moment: the
@@ -409,20 +382,10 @@ fn arguments_anew(arguments: &Arguments, file: &Path) -> Vec<std::ffi::OsString>
     anew
 }
 
-/// `<run_dir>/<program>.pid`.
-pub fn pid_file(program: &str, config: &Config) -> PathBuf {
-    config.run_dir.join(format!("{program}.pid"))
-}
-
-/// `<log_dir>/<program>.log`.
-pub fn log_file(program: &str, config: &Config) -> PathBuf {
-    config.log_dir.join(format!("{program}.log"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::supervise::lock::PidLock;
+    use crate::lock::PidLock;
     use std::sync::atomic::{AtomicU32, Ordering};
 
     #[test]

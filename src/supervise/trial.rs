@@ -14,15 +14,17 @@
 
 use super::background;
 use super::exec_state;
+use super::files::log_file;
+use super::inheritance::Inherited;
 use super::own_key::OwnKey;
+use super::reload::Load;
 use super::signals::{Signal, Signals};
-use super::startup::{self, Legacy, Load};
 use super::title;
-use crate::config::{Config, ConfigErrors};
-use crate::net::{Events, Interest, Poll, Token};
-use crate::owner::Owner;
+use config::{Config, ConfigErrors};
+use net::{Events, Interest, Poll, Token};
 use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::unistd::{AccessFlags, faccessat};
+use owner::Owner;
 use std::fs::File;
 use std::io::{self, PipeWriter, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -70,7 +72,7 @@ impl Trial {
     }
 
     /// Starts as far as nothing is changed; whether this program can be the next one.
-    pub fn run<L: Legacy>(self, program: &'static str, file: &Path, load: Load, foreground: bool) -> bool {
+    pub fn run<L: Inherited>(self, program: &'static str, file: &Path, load: Load, foreground: bool) -> bool {
         title::set("trial");
         let Trial { left, mut pipe, until } = self;
         let proven = prove::<L>(program, file, load, foreground, left, &mut pipe, until);
@@ -93,7 +95,7 @@ fn addressed_to_us(text: &str) -> Option<(RawFd, RawFd, Duration)> {
     (pid == std::process::id()).then_some((left, pipe, life))
 }
 
-fn prove<L: Legacy>(
+fn prove<L: Inherited>(
     program: &'static str,
     file: &Path,
     load: Load,
@@ -102,12 +104,11 @@ fn prove<L: Legacy>(
     pipe: &mut PipeWriter,
     until: Instant,
 ) -> Result<(), Vec<String>> {
-    let legacy: L = exec_state::look_at(left).map_err(one)?;
-    let common = legacy.common();
+    let inheritance: L = exec_state::look_at(left).map_err(one)?;
+    let common = inheritance.common();
     // Of the program that serves: where somebody looks, and the next one's own is not to be begun
     // yet.
-    crate::base::logging::init(program, common.log.path(), log::LevelFilter::Warn, foreground)
-        .map_err(one)?;
+    base::logging::init(program, common.log.path(), log::LevelFilter::Warn, foreground).map_err(one)?;
     let look = || {
         let config = load(file).map_err(|ConfigErrors(problems)| lines(&problems))?;
         // A program that keeps root has no more rights over files than the user, once it is the
@@ -161,7 +162,7 @@ fn wait(poll: &mut Poll, signals: &mut Signals, until: Instant) -> Result<(), St
 
 /// Whether the log could be written; it is neither made nor written to.
 fn can_log(program: &str, config: &Config) -> Result<(), Vec<String>> {
-    let file = startup::log_file(program, config);
+    let file = log_file(program, config);
     match faccessat(AT_FDCWD, &file, AccessFlags::W_OK, AtFlags::AT_EACCESS) {
         // It will be made; its folder was looked at.
         Ok(()) | Err(nix::errno::Errno::ENOENT) => Ok(()),
@@ -229,7 +230,7 @@ mod tests {
         std::fs::write(folder.path().join("lonnet.toml"), "id = \"me\"\n").unwrap();
         let config = Config::load(&folder.path().join("lonnet.toml")).unwrap();
         background::make_folders(&config, Some(&nobody)).unwrap();
-        let log = startup::log_file("lonc", &config);
+        let log = log_file("lonc", &config);
         let could = || {
             let _acting = nobody.act().unwrap();
             can_log("lonc", &config).map_err(|problems| problems.join("|"))

@@ -1,7 +1,7 @@
 //! `lon queue`.
 
 use crate::place::Place;
-use lonnet::spool::{RealDisk, Spool};
+use lonnet::store::spool::{RealDisk, Spool};
 use serde_json::{Value, json};
 use std::fs;
 
@@ -99,7 +99,7 @@ fn queue_check_reads_what_other_hosts_were_answered() {
     let place = Place::new();
     let folder = place.path("delayed/.received/other");
     fs::create_dir_all(&folder).unwrap();
-    let mut record = lonnet::lond::record::Record::open(RealDisk, &folder);
+    let mut record = lonnet::store::record::Record::open(RealDisk, &folder);
     record.begin_epoch(&"a".repeat(32)).unwrap();
     record.add(&[(1, None, b"one"), (2, None, b"two")]).unwrap();
     let said = place.run(&["queue", "check"]);

@@ -73,11 +73,25 @@ impl Source {
         functions.found
     }
 
-    /// The rooms of this crate that it names, but for what is in its `#[cfg(test)]` modules.
-    pub fn rooms_used(&self) -> BTreeSet<String> {
-        let mut rooms = BTreeSet::new();
-        walk(&self.tokens(), &mut |tokens| rooms_at(tokens, &mut rooms));
-        rooms
+    /// The crate that it belongs to, by its folder, and its module there; none of a file that is no
+    /// crate's.
+    pub fn module_path(&self) -> Option<(String, Vec<String>)> {
+        let inner = self.path.strip_prefix("src/")?.strip_suffix(".rs")?;
+        let (of, inner) = inner.split_once('/')?;
+        let mut modules: Vec<String> = inner.split('/').map(str::to_owned).collect();
+        modules.pop_if(|last| last == "lib" || last == "mod");
+        Some((of.to_owned(), modules))
+    }
+
+    /// The modules at the root of its crate that it uses, the tests in it left out. `own`: its own
+    /// module.
+    pub fn modules_used(&self, own: &[String]) -> BTreeSet<String> {
+        let mut used = BTreeSet::new();
+        walk(&self.tokens(), &mut |tokens| {
+            rooms_at(tokens, 0, &mut used);
+            rooms_at(tokens, own.len(), &mut used);
+        });
+        used
     }
 
     /// Whether it names another crate, in a path that begins with it.
@@ -85,7 +99,7 @@ impl Source {
         let mut found = false;
         walk(&self.tokens(), &mut |tokens| {
             for (place, token) in tokens.iter().enumerate() {
-                let behind_colons = place > 0 && is_punct(&tokens[place - 1], ':');
+                let behind_colons = place > 1 && (1..=2).all(|back| is_punct(&tokens[place - back], ':'));
                 found |= is_ident(token, name) && !behind_colons && is_punct_at(tokens, place + 1, ':');
             }
         });
@@ -119,13 +133,21 @@ fn is_cfg_test(token: &TokenTree) -> bool {
     matches!(token, TokenTree::Group(group) if group.stream().to_string().replace(' ', "") == "cfg(test)")
 }
 
-/// `crate::room`, `crate::{room::x, room}`.
-fn rooms_at(tokens: &[TokenTree], rooms: &mut BTreeSet<String>) {
-    for (place, token) in tokens.iter().enumerate() {
-        if !(is_ident(token, "crate") && is_punct_at(tokens, place + 1, ':')) {
+/// What stands behind so many `super::` or behind `crate::` (0): `crate::room`, `crate::{room::x,
+/// room}`.
+fn rooms_at(tokens: &[TokenTree], climbs: usize, rooms: &mut BTreeSet<String>) {
+    let (root, steps) = if climbs == 0 { ("crate", 1) } else { ("super", climbs) };
+    for place in 0..tokens.len() {
+        let begins = is_ident(&tokens[place], root)
+            && !(place > 1 && (1..=2).all(|back| is_punct(&tokens[place - back], ':')));
+        let goes_on = |step: usize| {
+            let at = place + 3 * step;
+            tokens.get(at).is_some_and(|token| is_ident(token, root)) && is_punct_at(tokens, at + 1, ':')
+        };
+        if !(begins && (0..steps).all(goes_on)) {
             continue;
         }
-        match tokens.get(place + 3) {
+        match tokens.get(place + 3 * steps) {
             Some(TokenTree::Ident(room)) => _ = rooms.insert(room.to_string()),
             Some(TokenTree::Group(group)) if group.delimiter() == Delimiter::Brace => {
                 let inner: Vec<TokenTree> = group.stream().into_iter().collect();

@@ -6,7 +6,7 @@ use crate::common::network::{Host, Network};
 use crate::common::pair::{CALLED, CALLER};
 use crate::common::program::pid_in;
 use crate::common::{preload, process, wait};
-use lonnet::spool::SpoolLock;
+use lonnet::store::spool::SpoolLock;
 use nix::sys::signal::Signal;
 use std::fs;
 use std::path::Path;

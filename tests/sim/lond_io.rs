@@ -11,7 +11,7 @@ use crate::sabotage::Sabotage;
 use crate::scenario::*;
 use crate::wiretap::Mistaken;
 use crate::world::{Event, World};
-use lonnet::handler::{Reply, Ticket};
+use lonnet::lond::handler::{Reply, Ticket};
 use lonnet::lond::secure::Recalled;
 use lonnet::lond::service::{Effect, Order};
 use lonnet::lond::turn::Io;

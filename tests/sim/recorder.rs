@@ -5,10 +5,10 @@ use crate::child::{Guard, Locks};
 use crate::disk::SimDisk;
 use crate::sabotage::Sabotage;
 use lonnet::base::disk::Disk;
-use lonnet::handler::Ticket;
+use lonnet::lond::handler::Ticket;
 use lonnet::lond::keeper::Keeper;
-use lonnet::lond::record::Record;
 use lonnet::lond::secure::{Opening, Recalled, Recorder, Unrecorded, Wanted};
+use lonnet::store::record::Record;
 use std::cell::RefCell;
 use std::rc::Rc;
 

@@ -69,7 +69,7 @@ pub struct Host {
 pub struct Job {
     pub child: usize,
     pub host: usize,
-    pub ticket: lonnet::handler::Ticket,
+    pub ticket: lonnet::lond::handler::Ticket,
     pub text: String,
     pub ordered: bool,
     pub alive: bool,

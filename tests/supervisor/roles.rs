@@ -11,9 +11,10 @@ use lonnet::lond::entry::Seed as ServeSeed;
 use lonnet::lond::messages::{FromServe, ToServe};
 use lonnet::status::{LinkState, PeerStatus};
 use lonnet::supervise::control::Channel;
+use lonnet::supervise::inheritance::{Common, Inherited};
 use lonnet::supervise::lock::PidLock;
 use lonnet::supervise::signals::{Signal, Signals};
-use lonnet::supervise::startup::{self, Arguments, Common, Legacy, Rights, Start};
+use lonnet::supervise::startup::{self, Arguments, Rights, Start};
 use lonnet::supervise::title;
 use lonnet::{lonc, lond};
 use mio::{Events, Interest, Poll, Token};
@@ -52,7 +53,7 @@ pub fn play(role: &str) -> ExitCode {
 }
 
 /// A supervisor that panics when it is to reload and a file `panic` lies beside its configuration.
-fn panicking<L: Legacy, E: Display>(
+fn panicking<L: Inherited, E: Display>(
     program: &'static str,
     serve: impl FnOnce(&mut Start<L>) -> Result<(), E>,
 ) -> ExitCode {
@@ -85,7 +86,7 @@ struct AnotherForm {
     moons: u32,
 }
 
-impl Legacy for AnotherForm {
+impl Inherited for AnotherForm {
     fn common(&self) -> &Common {
         &self.common
     }
@@ -94,7 +95,7 @@ impl Legacy for AnotherForm {
 #[derive(Deserialize)]
 struct Panics {}
 
-impl Legacy for Panics {
+impl Inherited for Panics {
     fn common(&self) -> &Common {
         panic!("on purpose, in a trial")
     }

@@ -151,7 +151,7 @@ impl<D: Disk> Disk for Guarded<D> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::disk::RealDisk;
+    use crate::disk::RealDisk;
     use std::time::{Duration, Instant};
 
     /// The lock was let go of; but a process that another test is just starting has a copy of its

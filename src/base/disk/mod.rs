@@ -16,8 +16,8 @@ mod step;
 pub use faulty::{Fault, FaultyDisk, Keep, Operation};
 pub use guarded::{Guarded, locked_by};
 pub use lock::FolderLock;
-pub(crate) use lock::LOCK;
-pub(crate) use step::Context;
+pub use lock::LOCK;
+pub use step::Context;
 pub use step::StepError;
 
 use jiff::Timestamp;

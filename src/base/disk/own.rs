@@ -274,10 +274,10 @@ mod tests {
         for name in [".new-1", &own_new(), "epoch", ".newer"] {
             fs::write(folder.path().join(name), "").unwrap();
         }
-        remove_left(&mut crate::base::disk::RealDisk, folder.path());
+        remove_left(&mut crate::disk::RealDisk, folder.path());
         let mut left = names(folder.path());
         left.sort();
         assert_eq!(left, [&own_new(), ".newer", "epoch"]);
-        remove_left(&mut crate::base::disk::RealDisk, &folder.path().join("missing"));
+        remove_left(&mut crate::disk::RealDisk, &folder.path().join("missing"));
     }
 }

@@ -29,11 +29,13 @@ impl StepError {
 }
 
 /// Gives an [`io::Error`] its verb and object.
-pub(crate) trait Context<T> {
+pub trait Context<T> {
+    /// The error as that of the step `verb` on `path`.
     fn context(self, verb: &'static str, path: &Path) -> Result<T, StepError>;
 }
 
 impl<T> Context<T> for io::Result<T> {
+    /// The error as that of the step `verb` on `path`.
     fn context(self, verb: &'static str, path: &Path) -> Result<T, StepError> {
         self.map_err(|cause| StepError { verb, path: path.to_owned(), cause: Arc::new(cause) })
     }

@@ -5,7 +5,7 @@
 //! told by whoever writes next, and a supervisor that opens the file anew need not wait for
 //! thousands of children to do it before their next lines.
 
-use crate::base::shared::{self, Shareable};
+use crate::shared::{self, Shareable};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 

@@ -206,7 +206,7 @@ mod tests {
         let (master, slave) = terminal();
         // SAFETY: the descriptor is open. It is what Ctrl-S does.
         assert_eq!(unsafe { libc::tcflow(slave.as_raw_fd(), libc::TCOOFF) }, 0);
-        let common: &Common = crate::base::shared::zeroed().unwrap();
+        let common: &Common = crate::shared::zeroed().unwrap();
         let mut place = Place::new(Console::new(slave.as_raw_fd()), &common.console);
         assert_eq!(place.out.way, Way::Plain);
         let refused = (0..1000).filter(|_| place.put(&"z".repeat(1000)).is_err()).count();
@@ -230,7 +230,7 @@ mod tests {
     #[test]
     fn what_a_full_pipe_did_not_take_is_counted_in_the_first_line_that_it_takes_again() {
         let (mut reader, writer) = std::io::pipe().unwrap();
-        let common: &Common = crate::base::shared::zeroed().unwrap();
+        let common: &Common = crate::shared::zeroed().unwrap();
         let mut place = Place::new(Console::new(writer.as_raw_fd()), &common.console);
         let put = 200;
         let taken = (0..put).filter(|_| place.put(&"y".repeat(1000)).is_ok()).count();

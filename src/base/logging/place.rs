@@ -110,7 +110,7 @@ mod tests {
     }
 
     fn place() -> Place<Fake> {
-        let common: &Common = crate::base::shared::zeroed().unwrap();
+        let common: &Common = crate::shared::zeroed().unwrap();
         Place::new(Fake { takes: Some(usize::MAX), text: Vec::new() }, &common.file)
     }
 

@@ -5,20 +5,20 @@
 //! an error: the programs would start, and fail then.
 
 use super::Found;
-use crate::config::Config;
-use crate::net::listen::could_listen;
-use crate::owner::{Owner, folders};
-use crate::supervise::lock::running_pid;
-use crate::supervise::startup::pid_file;
-use crate::wire::secure::KeyFile;
+use config::Config;
+use net::listen::could_listen;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::sys::statvfs::statvfs;
 use nix::unistd::{AccessFlags, Uid, User, faccessat};
+use owner::{Owner, folders};
 use std::fs;
 use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
+use supervise::files::pid_file;
+use supervise::lock::running_pid;
+use wire::secure::KeyFile;
 
 /// Files of one kind that are named; how many more there are is said behind them.
 const MOST_NAMED: usize = 5;

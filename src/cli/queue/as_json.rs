@@ -1,10 +1,10 @@
 //! `lon queue --json`: what waits, as one line of JSON. The names of its fields: `docs/status.md`.
 
 use super::oldest;
-use crate::spool::{InboxFile, Listed, Listing};
-use crate::status::json;
 use jiff::Timestamp;
 use serde::Serialize;
+use status::json;
+use store::spool::{InboxFile, Listed, Listing};
 
 /// All hosts, those too for which nothing waits.
 #[derive(Serialize)]

@@ -7,18 +7,18 @@
 //! line of JSON. Exit code 0 when nothing is damaged, 1 when something is, or could not be read.
 
 use super::{delayed, named};
-use crate::base::HostId;
-use crate::base::disk::StepError;
-use crate::cli::bearings::Bearings;
-use crate::cli::{Failure, print};
-use crate::config::Config;
-use crate::lond::record;
-use crate::spool::{self, Delayed, Finding, RealDisk, Tally, Told};
-use crate::status::json;
+use crate::bearings::Bearings;
+use crate::{Failure, print};
+use base::HostId;
+use base::disk::StepError;
+use config::Config;
 use jiff::Timestamp;
 use serde::Serialize;
+use status::json;
 use std::thread;
 use std::time::Duration;
+use store::record;
+use store::spool::{self, Delayed, Finding, RealDisk, Tally, Told};
 
 /// How long damage must be the same to be believed: longer than one write of a link child takes.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -26,7 +26,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Findings that are held until they are printed.
 const HELD_MOST: usize = 1000;
 
-pub(in crate::cli) fn run(bearings: &Bearings, peer: Option<&str>, as_json: bool) -> Result<u8, Failure> {
+pub(crate) fn run(bearings: &Bearings, peer: Option<&str>, as_json: bool) -> Result<u8, Failure> {
     let config = &bearings.config;
     let delayed = delayed(config)?;
     let mut round = Round { as_json, ..Round::default() };

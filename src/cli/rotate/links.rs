@@ -1,11 +1,11 @@
 //! Whether every link is up with the new key, so that nobody needs the old one: what `lon rotate
 //! --finish` asks first.
 
-use crate::base::{HostId, WireKind};
-use crate::cli::admin::is_away;
-use crate::cli::status::{LOND_FILE, status};
-use crate::config::Config;
-use crate::status::{LinkState, ServeSnapshot, Snapshot, ago};
+use crate::admin::is_away;
+use crate::status::{LOND_FILE, status};
+use base::{HostId, WireKind};
+use config::Config;
+use status::{LinkState, ServeSnapshot, Snapshot, ago};
 use std::io;
 
 /// What speaks against letting go of the old key, a line each; `pin` is the new one's.

@@ -19,13 +19,13 @@
 //! Bounded: [`MAX_HELD`] commands; one more makes everything wait. How many messages may be held,
 //! the spool says.
 
-use crate::base::Sequence;
-use crate::lonc::link::Now;
-use crate::lonc::protocol::HeldCommands;
-use crate::status::AwayStatus;
-use crate::wire::secure::MAX_HELD;
+use crate::link::Now;
+use crate::protocol::HeldCommands;
+use base::Sequence;
+use status::AwayStatus;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
+use wire::secure::MAX_HELD;
 
 /// How long all messages wait for one whose handler is away.
 pub const HOLD_AFTER: Duration = Duration::from_secs(5);

@@ -2,9 +2,9 @@
 
 use super::Broker;
 use super::sending::enqueue;
-use crate::lonc::session::ClientId;
-use crate::lonc::sessions::Admission;
-use crate::spool::Disk;
+use crate::session::ClientId;
+use crate::sessions::Admission;
+use store::spool::Disk;
 
 impl<D: Disk> Broker<D> {
     /// A program connected.

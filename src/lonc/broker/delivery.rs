@@ -4,16 +4,16 @@
 use super::away::Way;
 use super::sending::{Sender, answer_to};
 use super::{Broker, CON_DELAYED, CON_FAILED, CON_LOST, Effect};
-use crate::base::Sequence;
-use crate::base::command;
-use crate::lonc::link::{Event, Now};
-use crate::lonc::pending::{Found, Owner, Purpose};
-use crate::lonc::protocol::Heard;
-use crate::lonc::request;
-use crate::spool::inbox_owner;
-use crate::spool::{Disk, Message, Spool, StoreError};
+use crate::link::{Event, Now};
+use crate::pending::{Found, Owner, Purpose};
+use crate::protocol::Heard;
+use crate::request;
+use base::Sequence;
+use base::command;
 use std::ops::ControlFlow;
 use std::time::Duration;
+use store::spool::inbox_owner;
+use store::spool::{Disk, Message, Spool, StoreError};
 
 /// Pause after the spool could not be read, before it is tried again.
 const REPLAY_PAUSE: Duration = Duration::from_secs(5);

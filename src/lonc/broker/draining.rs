@@ -4,9 +4,9 @@
 //! Where the next child goes on with the programs see `handing`.
 
 use super::Broker;
-use crate::lonc::link::{Event, Now};
-use crate::spool::Disk;
+use crate::link::{Event, Now};
 use std::time::Instant;
+use store::spool::Disk;
 
 impl<D: Disk> Broker<D> {
     /// Takes no more requests than have been read, closes the programs' connections, and ends when

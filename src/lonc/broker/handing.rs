@@ -9,12 +9,12 @@
 
 use super::Broker;
 use super::sending::enqueue;
-use crate::lonc::link::Now;
-use crate::lonc::session::{ClientId, Rest};
-use crate::spool::Disk;
+use crate::link::Now;
+use crate::session::{ClientId, Rest};
+use store::spool::Disk;
 
 /// Bytes of requests not taken and answers not written that go to the next child with all programs
-/// together. More than [`crate::lonc::sessions`] lets there be, with the longest lines too.
+/// together. More than [`crate::sessions`] lets there be, with the longest lines too.
 const HANDED_BYTES: usize = 128 << 20;
 /// Programs that became ready one by one go together when there are so many, or when they are the
 /// last: a message for each of thousands would fill the passage.

@@ -11,12 +11,12 @@
 
 use super::Broker;
 use super::sending::{Kept, Sender, enqueue};
-use crate::lonc::link::Now;
-use crate::lonc::pending::Owner;
-use crate::lonc::request::Forward;
-use crate::spool::Disk;
+use crate::link::Now;
+use crate::pending::Owner;
+use crate::request::Forward;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
+use store::spool::Disk;
 
 /// Permits that a link has when it comes up, and the most that it can have.
 const SUPPLY: u32 = 1024;

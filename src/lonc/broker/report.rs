@@ -1,10 +1,10 @@
 //! The broker's part that tells how it is: what the supervisor, and by it a status page, is shown.
 
 use super::Broker;
-use crate::base::WireKind;
-use crate::lonc::link::Now;
-use crate::spool::Disk;
-use crate::status::{LinkState, PeerStatus};
+use crate::link::Now;
+use base::WireKind;
+use status::{LinkState, PeerStatus};
+use store::spool::Disk;
 
 impl<D: Disk> Broker<D> {
     /// Whether there is news for the supervisor since the last call.
@@ -52,7 +52,7 @@ impl<D: Disk> Broker<D> {
             last_error: last_error.map(|(text, _)| text.clone()),
             last_error_at: last_error.map(|(_, at)| at.told(now)),
             last_error_past: !draining && last_error.is_some_and(|(_, at)| self.link.is_past(*at)),
-            last_log: crate::base::logging::last_line(),
+            last_log: base::logging::last_line(),
             away: self.away.status(now, |command| self.spool.held(command)),
         }
     }

@@ -1,16 +1,16 @@
 //! The broker's steps on the way of a request to the link and of an answer to its program.
 
 use super::away::Away;
-use crate::base::Sequence;
-use crate::base::command;
-use crate::lonc::link::{Link, Now};
-use crate::lonc::pending::{Entry, Owner, Pending, Purpose};
-use crate::lonc::protocol::{Message, Once};
-use crate::lonc::request::{self, Forward};
-use crate::lonc::session::{ClientId, Session};
-use crate::lonc::sessions::Sessions;
-use crate::spool::{Disk, Spool};
+use crate::link::{Link, Now};
+use crate::pending::{Entry, Owner, Pending, Purpose};
+use crate::protocol::{Message, Once};
+use crate::request::{self, Forward};
+use crate::session::{ClientId, Session};
+use crate::sessions::Sessions;
+use base::Sequence;
+use base::command;
 use std::collections::VecDeque;
+use store::spool::{Disk, Spool};
 
 /// What became of a request that a program wants forwarded.
 pub(super) enum Kept {

@@ -5,12 +5,12 @@ use super::delivery::Store;
 use super::held::Held;
 use super::sending::{Kept, Sender};
 use super::{Broker, CON_LOST, Counters, MAX_TAKEN_BYTES};
-use crate::base::line::Line;
-use crate::lonc::link::{Event, Now};
-use crate::lonc::pending::Owner;
-use crate::lonc::request::{self, Forward, Request};
-use crate::lonc::session::ClientId;
-use crate::spool::Disk;
+use crate::link::{Event, Now};
+use crate::pending::Owner;
+use crate::request::{self, Forward, Request};
+use crate::session::ClientId;
+use base::line::Line;
+use store::spool::Disk;
 
 /// Requests of one program that are taken before it is another's turn.
 pub(super) const QUANTUM: usize = 32;

@@ -1,14 +1,14 @@
 //! The broker on a clock of the test's own, between programs and a peer that the test plays.
 
 use super::*;
-use crate::config::Peer;
-use crate::config::fixture::{self, host};
-use crate::lonc::settings::LinkKeys;
-use crate::spool::RealDisk;
-use crate::wire::classic::Cipher;
+use crate::settings::LinkKeys;
+use config::Peer;
+use config::fixture::{self, host};
 use std::collections::BTreeSet;
 use std::path::Path;
+use store::spool::RealDisk;
 use tempfile::TempDir;
+use wire::classic::Cipher;
 
 mod away;
 mod dialling;
@@ -27,12 +27,12 @@ struct Rig {
 }
 
 /// `msul1`, on the classic wire.
-pub(in crate::lonc) fn peer() -> Peer {
+pub(crate) fn peer() -> Peer {
     fixture::peer("msul1")
 }
 
 /// What a link to `peer` depends on, in `dir`.
-pub(in crate::lonc) fn settings(dir: &Path, peer: &Peer, keys: LinkKeys) -> LinkSettings {
+pub(crate) fn settings(dir: &Path, peer: &Peer, keys: LinkKeys) -> LinkSettings {
     LinkSettings {
         id: HostId::new("msua1").unwrap(),
         peer: peer.clone(),

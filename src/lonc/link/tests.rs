@@ -1,7 +1,7 @@
 //! The link on a clock of the test's own.
 
 use super::*;
-use crate::lonc::broker::tests::peer;
+use crate::broker::tests::peer;
 
 fn link(now: Now) -> Link {
     let peer = peer();

@@ -1,7 +1,7 @@
 //! What a queue of requests in flight does when answers come, do not come, and the link ends.
 
 use super::*;
-use crate::lonc::sessions::Sessions;
+use crate::sessions::Sessions;
 
 const TIMEOUT: Duration = Duration::from_secs(300);
 

@@ -1,13 +1,13 @@
 //! A conversation on the classic wire: the opening dialogue, then a line for a line.
 
 use super::{Heard, Message};
-use crate::base::HostId;
-use crate::base::line::{Line, LineReader, Outgoing};
-use crate::lonc::request;
-use crate::wire::classic::{Cipher, Opening, Progress};
+use crate::request;
+use base::HostId;
+use base::line::{Line, LineReader, Outgoing};
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
+use wire::classic::{Cipher, Opening, Progress};
 
 /// See the module.
 #[derive(Debug)]

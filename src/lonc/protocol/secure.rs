@@ -1,6 +1,6 @@
 //! A conversation on the secure wire: HELLO both ways, then frames with numbers.
 //!
-//! Owns the requests that have no answer, and what flows both ways ([`crate::wire::flow`]).
+//! Owns the requests that have no answer, and what flows both ways ([`wire::flow`]).
 //! Critical requests are *in turn*: one is sent whole before the next is begun, and they are begun
 //! before the others. Bounds: what was begun is bounded by the peer's window; what waits to be
 //! begun by [`MAX_WAITING`].
@@ -11,18 +11,18 @@
 //! on its way out. So the peer is always read, however little it reads itself.
 
 use super::{Heard, HeldCommands, Message, Once};
-use crate::base::HostId;
-use crate::base::line::Outgoing;
-use crate::base::{Key, command};
-use crate::lonc::request;
-use crate::wire::flow::{self, Assembly, Cancelled, Chunk, Control, Credit, Sending, Taken};
-use crate::wire::secure::{
-    CalledHello, CallerHello, CriticalHead, Frame, FrameError, FrameReader, Hello, MAX_BODY, NO_EPOCH,
-    Versions, put_cancel, put_critical, put_error, put_held, put_request,
-};
+use crate::request;
+use base::HostId;
+use base::line::Outgoing;
+use base::{Key, command};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use wire::flow::{self, Assembly, Cancelled, Chunk, Control, Credit, Sending, Taken};
+use wire::secure::{
+    CalledHello, CallerHello, CriticalHead, Frame, FrameError, FrameReader, Hello, MAX_BODY, NO_EPOCH,
+    Versions, put_cancel, put_critical, put_error, put_held, put_request,
+};
 
 /// Messages that wait for room in the peer's window; at this mark requests stay with their
 /// programs.

@@ -2,16 +2,16 @@
 //! becomes the link.
 
 use super::sockets::Sockets;
-use crate::base::WireKind;
-use crate::base::line::Outgoing;
-use crate::config::Target;
-use crate::lonc::connection::Connection;
-use crate::lonc::link::Now;
-use crate::lonc::race::{ADDRESSES_MOST, Addresses, Race};
-use crate::lonc::turn::Dialled;
-use crate::net::{Event, Token};
-use crate::wire::secure::Tunnel;
+use crate::connection::Connection;
+use crate::link::Now;
+use crate::race::{ADDRESSES_MOST, Addresses, Race};
+use crate::turn::Dialled;
+use base::WireKind;
+use base::line::Outgoing;
+use config::Target;
+use net::{Event, Token};
 use std::net::SocketAddr;
+use wire::secure::Tunnel;
 
 /// Of attempts to reach the peer, of which one becomes the link and keeps its token.
 pub(super) const FIRST_ATTEMPT: usize = 4;

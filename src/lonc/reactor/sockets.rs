@@ -1,4 +1,4 @@
-//! The sockets of a link child, as its [`Turn`](crate::lonc::turn::Turn) uses them.
+//! The sockets of a link child, as its [`Turn`](crate::turn::Turn) uses them.
 //!
 //! Owns the local socket, each program's stream, the stream to the peer, the control socket, and
 //! the end of the passage through which programs go to the next child; and of each, whether there
@@ -6,30 +6,30 @@
 
 use super::dialling::{ATTEMPTS, Dialling, FIRST_ATTEMPT, Linked};
 use super::{LISTENER, RESOLVER};
-use crate::base::Pin;
-use crate::base::line::{Outgoing, READ_SIZE};
-use crate::base::log_quota::Repeats;
-use crate::config::Peer;
-use crate::lonc::broker::Broker;
-use crate::lonc::handover::{Handover, Passage};
-use crate::lonc::link::Now;
-use crate::lonc::messages::{FromLink, ToLink};
-use crate::lonc::permlog::PermLog;
-use crate::lonc::resolve::Resolver;
-use crate::lonc::session::{ClientId, Rest};
-use crate::lonc::turn::{Accepted, Dialled, Io, Read};
-use crate::net::{Event, Interest, ReadOutcome, Registry, Stream, Token, UnixListener, UnixStream, Waker};
-use crate::spool::Disk;
-use crate::status::PeerStatus;
-use crate::supervise::control::Channel;
-use crate::supervise::title;
-use crate::wire::secure::TlsIdentity;
+use crate::broker::Broker;
+use crate::handover::{Handover, Passage};
+use crate::link::Now;
+use crate::messages::{FromLink, ToLink};
+use crate::permlog::PermLog;
+use crate::resolve::Resolver;
+use crate::session::{ClientId, Rest};
+use crate::turn::{Accepted, Dialled, Io, Read};
+use base::Pin;
+use base::line::{Outgoing, READ_SIZE};
+use base::log_quota::Repeats;
+use config::Peer;
+use net::{Event, Interest, ReadOutcome, Registry, Stream, Token, UnixListener, UnixStream, Waker};
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
+use status::PeerStatus;
 use std::io::{self, ErrorKind, Write as _};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use store::spool::Disk;
+use supervise::control::Channel;
+use supervise::title;
+use wire::secure::TlsIdentity;
 
 const FIRST_CLIENT: usize = FIRST_ATTEMPT + ATTEMPTS;
 /// What a program is told that comes when there are too many.

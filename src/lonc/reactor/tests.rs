@@ -1,15 +1,15 @@
 //! Reactors over real sockets, one after the other, as the children of one peer.
 
 use super::*;
-use crate::lonc::broker::tests::{peer, settings};
-use crate::lonc::settings::LinkKeys;
-use crate::spool::{RealDisk, Spool};
-use crate::supervise::control;
+use crate::broker::tests::{peer, settings};
+use crate::settings::LinkKeys;
 use std::io::{BufRead, BufReader, Write};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
 use std::path::Path;
 use std::thread::JoinHandle;
+use store::spool::{RealDisk, Spool};
+use supervise::control;
 
 /// A child without a process of its own.
 struct Child {

@@ -58,7 +58,7 @@ impl Bench {
     fn end_line(&mut self, id: ClientId) {
         let session = self.sessions.get(id).unwrap();
         session.push(b"\n");
-        assert!(matches!(session.reader.next_line(), Some(crate::base::line::Line::Whole(_))));
+        assert!(matches!(session.reader.next_line(), Some(base::line::Line::Whole(_))));
         session.has_lines = false;
         self.sessions.weigh(id);
     }
@@ -249,7 +249,7 @@ fn a_program_that_is_done_with_a_long_line_or_answer_keeps_no_room_for_it() {
     let slot = session.take_slot();
     session.answer(slot, &vec![b'x'; MAX_LINE]);
     session.answers.out.wrote(MAX_LINE);
-    assert!(session.answers_memory() <= crate::base::line::KEPT_SPARINGLY);
+    assert!(session.answers_memory() <= base::line::KEPT_SPARINGLY);
     session.answers.out.wrote(1);
     bench.sessions.weigh(id);
     bench.check();

@@ -2,16 +2,16 @@
 //!
 //! The files that show them are written when a state has changed; a mere counter is no state.
 
-use crate::base::HostId;
-use crate::base::clock::moved;
-use crate::base::logging;
-use crate::config::Config;
-use crate::status::{AwayStatus, LinkState, PeerStatus, Snapshot};
-use crate::supervise::publish::{self, uptime};
+use base::HostId;
+use base::clock::moved;
+use base::logging;
+use config::Config;
 use jiff::{SignedDuration, Timestamp};
+use status::{AwayStatus, LinkState, PeerStatus, Snapshot};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Instant;
+use supervise::publish::{self, uptime};
 
 /// The statuses, and when they are written next.
 #[derive(Debug)]
@@ -173,7 +173,7 @@ fn reason(away: &AwayStatus) -> (&str, &str, bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::fixture;
+    use status::fixture;
 
     #[test]
     fn all_times_of_a_link_but_those_on_disk_follow_a_clock_that_is_set() {

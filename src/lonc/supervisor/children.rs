@@ -2,17 +2,17 @@
 //! what is said of its end.
 
 use super::{Lonc, Machine, REPLACED_AT_ONCE};
-use crate::base::HostId;
-use crate::lonc::entry::Seed;
-use crate::lonc::messages::ToLink;
-use crate::status::LinkState;
-use crate::supervise::daemon::{GRACE, Role};
-use crate::supervise::table::{Action, Event, State};
-use crate::supervise::{spawn, title};
+use crate::entry::Seed;
+use crate::messages::ToLink;
+use base::HostId;
 use jiff::Timestamp;
+use status::LinkState;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
+use supervise::daemon::{GRACE, Role};
+use supervise::table::{Action, Event, State};
+use supervise::{spawn, title};
 
 /// A child with another configuration than the next one for its peer will have.
 #[derive(Debug)]
@@ -95,7 +95,7 @@ impl Lonc {
         keep.extend(passage.ends().map(|end| end.as_raw_fd()));
         let entry = self.entry;
         let pid = spawn::spawn(keep, move || {
-            crate::base::logging::set_host(settings.peer.host.id.as_str());
+            base::logging::set_host(settings.peer.host.id.as_str());
             title::set(&format!("{} starting", settings.peer.host.id));
             entry(Seed { settings, pins, listener, control, passage })
         })?;

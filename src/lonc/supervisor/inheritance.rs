@@ -5,16 +5,16 @@ use super::children::Replace;
 use super::passages::LeftPassage;
 use super::watch::{LeftWatch, Watch};
 use super::{GRACE, Lonc, Machine, drain_timeout};
-use crate::base::HostId;
-use crate::status::PeerStatus;
-use crate::supervise::control;
-use crate::supervise::sockets::{LocalSocket, Mark};
-use crate::supervise::table::{self, Event};
+use base::HostId;
 use serde::{Deserialize, Serialize};
+use status::PeerStatus;
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::time::Instant;
+use supervise::control;
+use supervise::sockets::{LocalSocket, Mark};
+use supervise::table::{self, Event};
 
 /// Sockets, children, and what is known of the links.
 #[derive(Debug, Serialize, Deserialize)]

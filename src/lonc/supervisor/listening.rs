@@ -6,16 +6,16 @@
 //! nothing, a child is told of its peer's new socket and goes on.
 
 use super::{Lonc, Machine};
-use crate::base::HostId;
-use crate::lonc::messages::ToLink;
-use crate::status::LinkState;
-use crate::supervise::daemon::Role;
-use crate::supervise::sockets::LocalSocket;
+use crate::messages::ToLink;
+use base::HostId;
 use jiff::Timestamp;
+use status::LinkState;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
+use supervise::daemon::Role;
+use supervise::sockets::LocalSocket;
 
 /// Pause before sockets that could not be made are tried again.
 const LISTEN_PAUSE: Duration = Duration::from_secs(2);

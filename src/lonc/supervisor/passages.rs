@@ -3,8 +3,8 @@
 //! A peer has one from its first child until it is no longer served. When the passage goes, so do
 //! the programs in it.
 
-use crate::base::HostId;
-use crate::lonc::handover::Passage;
+use crate::handover::Passage;
+use base::HostId;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;

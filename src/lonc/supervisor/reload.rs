@@ -1,6 +1,6 @@
 //! `lon reload`: the configuration is read anew, and only the links that it changes are touched.
 //!
-//! Where the settings that a child was handed over ([`crate::lonc::settings`]) are the same, the
+//! Where the settings that a child was handed over ([`crate::settings`]) are the same, the
 //! child stays, its TCP connection and its clients with it; that its peer has other pins it is
 //! told. Where they differ, the child is told to drain and the next one goes on with the same
 //! listening socket, so that no `connect` fails meanwhile. A configuration that is not sound
@@ -9,19 +9,19 @@
 
 use super::children::Replace;
 use super::{DESCRIPTORS_A_PEER, GRACE, Lonc, Machine, drain_timeout};
-use crate::base::HostId;
-use crate::config::Config;
-use crate::lonc::messages::ToLink;
-use crate::lonc::settings::Links;
-use crate::supervise::daemon::Role;
-use crate::supervise::limit::raise_descriptor_limit;
-use crate::supervise::own_key::OwnKey;
-use crate::supervise::reload;
-use crate::supervise::table::{Event, State};
-use crate::supervise::title;
+use crate::messages::ToLink;
+use crate::settings::Links;
+use base::HostId;
+use config::Config;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
+use supervise::daemon::Role;
+use supervise::limit::raise_descriptor_limit;
+use supervise::own_key::OwnKey;
+use supervise::reload;
+use supervise::table::{Event, State};
+use supervise::title;
 
 impl Lonc {
     /// Goes on with another configuration and key; what was done, in words.
@@ -126,9 +126,9 @@ impl Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::Pin;
-    use crate::wire::secure::HostKey;
+    use base::Pin;
     use std::path::Path;
+    use wire::secure::HostKey;
 
     const HOSTS: &str = "me:d:r:h:127.0.0.1\nb:d:r:h:127.0.0.2\nc:d:r:h:127.0.0.3\na.c:d:r:h:127.0.0.4\n";
 

@@ -13,13 +13,11 @@
 //! was noticed meanwhile.
 
 use super::{Lonc, Machine, WATCH};
-use crate::base::HostId;
-use crate::config::Config;
-use crate::lonc::messages::ToLink;
-use crate::net::SourceFd;
-use crate::net::{Interest, Registry, Token};
-use crate::spool::inbox_owner;
-use crate::supervise::daemon::Role;
+use crate::messages::ToLink;
+use base::HostId;
+use config::Config;
+use net::SourceFd;
+use net::{Interest, Registry, Token};
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use serde::{Deserialize, Serialize};
@@ -29,6 +27,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Instant;
+use store::spool::inbox_owner;
+use supervise::daemon::Role;
 
 /// Most reads (of up to 4 KiB of events) before other work has its turn.
 const BUDGET: usize = 64;
@@ -270,7 +270,7 @@ mod tests {
         let above = tempfile::tempdir().unwrap();
         let folder = above.path().join("delayed");
         std::fs::create_dir(&folder).unwrap();
-        let poll = crate::net::Poll::new().unwrap();
+        let poll = net::Poll::new().unwrap();
         let msul1 = || Noticed::Some([HostId::new("msul1").unwrap()].into());
         let drop_in = || std::fs::write(folder.join("1.msul1"), "ping\n").unwrap();
 
@@ -284,7 +284,7 @@ mod tests {
             Some(copy)
         };
         // A registry of its own, as the next program has.
-        let next = crate::net::Poll::new().unwrap();
+        let next = net::Poll::new().unwrap();
         let new = Watch::take_over(left, take, &folder, next.registry(), Token(0)).unwrap();
         assert_eq!(taken, Some(left.descriptor));
         assert_eq!(new.read(|_| true).unwrap().0, msul1());
@@ -301,7 +301,7 @@ mod tests {
     #[test]
     fn files_that_are_written_or_moved_in_are_noticed_for_their_peer() {
         let folder = tempfile::tempdir().unwrap();
-        let poll = crate::net::Poll::new().unwrap();
+        let poll = net::Poll::new().unwrap();
         let watch = Watch::new(folder.path(), poll.registry(), Token(0)).unwrap();
         let is_peer = |id: &str| ["msul1", "msul2", "msul3"].contains(&id);
         let noticed = || watch.read(is_peer).unwrap().0;

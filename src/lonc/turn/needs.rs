@@ -1,9 +1,9 @@
 //! What a turn of a link child needs of the world: sockets, or what the simulation has for them.
 
-use crate::base::line::Outgoing;
-use crate::lonc::link::Now;
-use crate::lonc::session::{ClientId, Rest};
-use crate::status::PeerStatus;
+use crate::link::Now;
+use crate::session::{ClientId, Rest};
+use base::line::Outgoing;
+use status::PeerStatus;
 use std::io;
 
 /// What became of an attempt to accept a program's connection.

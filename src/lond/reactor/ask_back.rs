@@ -6,9 +6,9 @@
 //! longer than [`DEADLINE`], is no answer (`con_lost`): the caller asked whether the way is open,
 //! and so far it is not.
 
-use crate::base::line::{Line, LineReader, Outgoing};
 use crate::handler::Ticket;
-use crate::net::{Event, ReadOutcome, Registry, Stream, Token, UnixStream};
+use base::line::{Line, LineReader, Outgoing};
+use net::{Event, ReadOutcome, Registry, Stream, Token, UnixStream};
 use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

@@ -5,14 +5,14 @@
 use super::log_request::log;
 use super::wire::Wire;
 use super::{Known, Sockets};
-use crate::base::Pin;
 use crate::handler::{Reply, Ticket, builtin};
-use crate::lond::messages::FromServe;
-use crate::lond::service::Effect;
-use crate::supervise::title;
+use crate::messages::FromServe;
+use crate::service::Effect;
+use base::Pin;
 use std::io;
 use std::net::Shutdown;
 use std::time::Instant;
+use supervise::title;
 
 /// Where the kernel tells the load average.
 const LOADAVG: &str = "/proc/loadavg";
@@ -41,8 +41,8 @@ impl Sockets {
                         Wire::Classic(_) => None,
                     },
                     wire: match known.pin {
-                        Some(_) => crate::base::WireKind::Secure,
-                        None => crate::base::WireKind::Classic,
+                        Some(_) => base::WireKind::Secure,
+                        None => base::WireKind::Classic,
                     },
                 };
                 if let Err(error) = self.control.send(&opened) {

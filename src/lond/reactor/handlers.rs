@@ -28,8 +28,8 @@ use super::program::Program;
 use super::room::Room;
 use crate::handler::socket::Conversation;
 use crate::handler::{Reply, Ticket};
-use crate::lond::service::Order;
-use crate::net::{Event, Registry, Token};
+use crate::service::Order;
+use net::{Event, Registry, Token};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -64,7 +64,7 @@ const ORDERED: usize = 0;
 /// A handler of the configuration, as one link uses it.
 #[derive(Debug)]
 pub struct Handler {
-    config: crate::config::Handler,
+    config: config::Handler,
     max_line: usize,
     /// Token of the first lane; the others have those after it.
     first_token: usize,
@@ -134,12 +134,7 @@ struct Relief {
 impl Handler {
     /// A handler whose connections are made when requests come. It takes [`TOKENS`] tokens from
     /// `first_token` on.
-    pub fn new(
-        config: &crate::config::Handler,
-        max_line: usize,
-        first_token: usize,
-        now: Instant,
-    ) -> Handler {
+    pub fn new(config: &config::Handler, max_line: usize, first_token: usize, now: Instant) -> Handler {
         Handler {
             lanes: vec![Lane::new(config, max_line, first_token, now)],
             config: config.clone(),
@@ -457,7 +452,7 @@ fn note_untaken(once: Option<Ticket>, ticket: Ticket, reply: Reply<'_>, away: &m
 }
 
 impl Lane {
-    fn new(config: &crate::config::Handler, max_line: usize, token: usize, now: Instant) -> Lane {
+    fn new(config: &config::Handler, max_line: usize, token: usize, now: Instant) -> Lane {
         let conversation = Conversation::new(&config.name, config.timeout, max_line, now);
         let program = Program::new(&config.name, config.socket.clone(), Token(token), conversation);
         Lane { program, used: now, asked: now, helped: false }

@@ -1,10 +1,10 @@
 //! `log:` requests: written to the log as far as the quota of their host goes and the file takes
 //! them.
 
-use crate::base::HostId;
-use crate::base::logging;
 use crate::handler::{Reply, builtin};
-use crate::lond::ledger::{Ledger, Over};
+use crate::ledger::{Ledger, Over};
+use base::HostId;
+use base::logging;
 use std::time::Instant;
 
 /// What became of a text.

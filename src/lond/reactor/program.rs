@@ -5,10 +5,10 @@
 //! parameter; the conversation answers the requests that this costs, and says whether to dial anew.
 
 use super::room::Room;
-use crate::base::log_quota::Repeats;
 use crate::handler::socket::{Conversation, Fault};
 use crate::handler::{Reply, Ticket};
-use crate::net::{Event, ReadOutcome, Registry, Stream, Token, UnixStream};
+use base::log_quota::Repeats;
+use net::{Event, ReadOutcome, Registry, Stream, Token, UnixStream};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;

@@ -7,7 +7,7 @@
 //! after the other comes to its end, or is overdue and makes room. The others are left unread,
 //! which holds their programs up, and their time stands still.
 
-use crate::net::Token;
+use net::Token;
 
 /// Bytes of answers that are begun; at this mark one connection alone is read, which may go beyond
 /// it to its `max_line`.

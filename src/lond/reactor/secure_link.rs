@@ -2,21 +2,21 @@
 //! proved who it is.
 //!
 //! Until then nothing but the tunnel exists: no handler, no record, and of the caller's bytes at
-//! most what the tunnel takes ([`crate::wire::secure::MAX_HANDSHAKE`]). A caller that is turned
+//! most what the tunnel takes ([`wire::secure::MAX_HANDSHAKE`]). A caller that is turned
 //! away gets the alert that says why; the link lingers for a moment, since closing it with bytes
 //! unread would take that back.
 
-use crate::base::line::Outgoing;
-use crate::base::{HostId, Pin};
-use crate::lond::Reason;
-use crate::lond::Suspect;
-use crate::lond::keeper::Keeper;
-use crate::lond::secure::{LINGER, Secure};
-use crate::lond::service::Effect;
-use crate::net::{SEALED_FULL, Stream, TcpStream, write_sealed};
-use crate::wire::secure::{Tunnel, TunnelError};
+use crate::Reason;
+use crate::Suspect;
+use crate::keeper::Keeper;
+use crate::secure::{LINGER, Secure};
+use crate::service::Effect;
+use base::line::Outgoing;
+use base::{HostId, Pin};
+use net::{SEALED_FULL, Stream, TcpStream, write_sealed};
 use std::io;
 use std::time::Instant;
+use wire::secure::{Tunnel, TunnelError};
 
 /// One secure link.
 #[derive(Debug)]

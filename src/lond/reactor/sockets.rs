@@ -1,4 +1,4 @@
-//! The sockets of a link child, as its [`Turn`](crate::lond::turn::Turn) uses them: the caller's
+//! The sockets of a link child, as its [`Turn`](crate::turn::Turn) uses them: the caller's
 //! and the handlers'.
 
 use super::handlers::Handler;
@@ -6,19 +6,18 @@ use super::room::Room;
 use super::secure_link::SecureLink;
 use super::wire::Wire;
 use super::{Known, Sockets, service};
-use crate::base::line::READ_SIZE;
-use crate::base::{HostId, Pin};
-use crate::lond::entry;
-use crate::lond::keeper::Keeper;
-use crate::lond::messages::FromServe;
-use crate::lond::secure::{self, Secure};
-use crate::lond::service::Effect;
-use crate::lond::turn::Io;
-use crate::net::{ReadOutcome, Stream};
-use crate::supervise::places::child_holder;
-use crate::supervise::title;
+use crate::keeper::Keeper;
+use crate::messages::FromServe;
+use crate::secure::{self, Secure};
+use crate::service::Effect;
+use crate::turn::Io;
+use base::line::READ_SIZE;
+use base::{HostId, Pin};
+use net::{ReadOutcome, Stream};
 use std::io;
 use std::time::Instant;
+use supervise::places::child_holder;
+use supervise::title;
 
 impl Io<Wire> for Sockets {
     fn read_handlers(&mut self, wire: &mut Wire, now: Instant) {
@@ -144,7 +143,7 @@ impl Sockets {
         let Some(host) = directory.hosts().get(caller) else {
             return link.refuse(format!("{caller} is not in {}", directory.hosts_file().display()), now);
         };
-        entry::knows(&self.ledger, caller, now);
+        self.ledger.log_for(caller, now);
         title::set(&format!("{caller} opening"));
         let settings = secure::Settings {
             service: service(own, host),

@@ -1,10 +1,10 @@
 //! What one link knows of its handlers, for the status: counted here, and told to the supervisor
 //! once a second at most.
 
-use crate::base::clock::WallClock;
 use crate::handler::Reply;
-use crate::status::HandlerStatus;
+use base::clock::WallClock;
 use jiff::Timestamp;
+use status::HandlerStatus;
 use std::time::{Duration, Instant};
 
 /// Least time between two reports.

@@ -6,23 +6,18 @@ mod secure;
 mod secure_rig;
 
 use super::*;
-use crate::supervise::control;
 use rig::*;
 use std::io::{BufRead, BufReader, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixListener;
+use supervise::control;
 
 #[test]
 fn a_link_is_opened_told_to_the_supervisor_and_serves_what_is_built_in() {
     let mut link = Rig::new().open();
     assert_eq!(
         link.told(),
-        [FromServe::Opened {
-            caller: id("msua1"),
-            pin: None,
-            own_pin: None,
-            wire: crate::base::WireKind::Classic
-        }]
+        [FromServe::Opened { caller: id("msua1"), pin: None, own_pin: None, wire: base::WireKind::Classic }]
     );
     assert_eq!(link.ask("ping"), "msul1");
     assert_eq!(link.ask("sethost:msul1"), "ok");
@@ -126,7 +121,7 @@ fn a_program_with_a_full_queue_is_tried_until_there_is_room() {
     socket.bind(&socket2::SockAddr::unix(rig.socket()).unwrap()).unwrap();
     socket.listen(0).unwrap();
     let mut queued = Vec::new();
-    while let Ok(connection) = crate::net::UnixStream::connect(rig.socket()) {
+    while let Ok(connection) = net::UnixStream::connect(rig.socket()) {
         queued.push(connection);
     }
     let mut link = rig.open();

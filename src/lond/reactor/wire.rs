@@ -1,13 +1,13 @@
 //! The wire of a link, as the reactor's loop sees it: one face for both.
 
 use super::secure_link::SecureLink;
-use crate::base::Pin;
+use crate::Reason;
 use crate::handler::{Reply, Ticket};
-use crate::lond::Reason;
-use crate::lond::serve::Serve;
-use crate::lond::service::Effect;
-use crate::lond::turn::Link;
-use crate::net::{Stream, TcpStream};
+use crate::serve::Serve;
+use crate::service::Effect;
+use crate::turn::Link;
+use base::Pin;
+use net::{Stream, TcpStream};
 use std::io;
 use std::time::Instant;
 

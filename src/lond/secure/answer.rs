@@ -1,8 +1,8 @@
 //! An answer on its way to the caller, and what it owes the request that it is for.
 
-use crate::base::line::Outgoing;
-use crate::wire::flow::{Chunk, Credit, Message};
-use crate::wire::secure::{put_answer, put_broken_answer};
+use base::line::Outgoing;
+use wire::flow::{Chunk, Credit, Message};
+use wire::secure::{put_answer, put_broken_answer};
 
 /// Bytes of frames that may wait to be taken. At the bound no frame of an answer is put.
 pub const OUT_FULL: usize = 256 * 1024;

@@ -2,8 +2,8 @@
 //! comes.
 
 use super::{Reason, Recorder, Secure, State};
-use crate::wire::flow::Beat;
 use std::time::Instant;
+use wire::flow::Beat;
 
 impl<R: Recorder> Secure<R> {
     /// A byte came over the link, whatever it meant.

@@ -8,10 +8,10 @@ use super::answer::Answer;
 use super::recorder::{Recalled, Recorded, Recorder, Wanted};
 use super::requests::{Critical, Meeting, Request, Said, Unrecorded};
 use super::{Reason, Secure, State};
-use crate::base::command;
 use crate::handler::{Reply, Ticket};
-use crate::wire::secure::CriticalHead;
+use base::command;
 use std::time::{Duration, Instant};
+use wire::secure::CriticalHead;
 
 /// How much longer than the drain timeout, within which an older link must have let go, critical
 /// messages wait for the record. Then the link ends with an ERROR: an answer would mean that the

@@ -9,10 +9,10 @@
 
 use super::{Reason, Recorder, Secure, State};
 use crate::handler::Ticket;
-use crate::lond::service::Effect;
-use crate::wire::flow::Assembly;
-use crate::wire::secure::put_error;
+use crate::service::Effect;
 use std::time::Instant;
+use wire::flow::Assembly;
+use wire::secure::put_error;
 
 /// In a GOAWAY: whatever the caller has sent by the time it reads this is taken.
 pub(super) const EVERYTHING: u64 = u64::MAX;

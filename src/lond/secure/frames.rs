@@ -7,16 +7,16 @@
 use super::answer::Answer;
 use super::requests::{Critical, Request};
 use super::{HeldCommands, Reason, Recorder, Secure, State};
-use crate::base::command;
 use crate::handler::Ticket;
 use crate::handler::builtin::printable;
-use crate::lond::service::{Effect, too_long_answer};
-use crate::wire::flow::{Cancelled, Sending, Taken};
-use crate::wire::secure::{
-    CallerHello, Frame, FrameError, FrameReader, HelloError, Kind, MAX_HELD, NO_EPOCH, Versions, cost,
-};
+use crate::service::{Effect, too_long_answer};
+use base::command;
 use std::collections::BTreeSet;
 use std::time::Instant;
+use wire::flow::{Cancelled, Sending, Taken};
+use wire::secure::{
+    CallerHello, Frame, FrameError, FrameReader, HelloError, Kind, MAX_HELD, NO_EPOCH, Versions, cost,
+};
 
 /// Bytes of the caller's ERROR that are shown in the log.
 const MAX_ERROR_SHOWN: usize = 512;

@@ -7,7 +7,7 @@
 //! patience.
 
 use super::recorder::{Opening, Recorder};
-use crate::base::log_quota::Repeats;
+use base::log_quota::Repeats;
 use std::time::{Duration, Instant};
 
 /// Pause before the record is opened again while an older link has it.

@@ -1,11 +1,11 @@
 //! What a session asks of the record of its caller: see [`Recorder`].
 //!
 //! The session owns its recorder. What is in the record, and how it is kept, is
-//! [`super::super::record`]'s.
+//! [`store::record`]'s.
 
 use super::requests::Unrecorded;
-use crate::base::Key;
 use crate::handler::Ticket;
+use base::Key;
 use std::collections::BTreeSet;
 use std::fmt::Debug;
 

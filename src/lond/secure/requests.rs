@@ -7,10 +7,10 @@
 //!
 //! All of it is within the window that the caller was given.
 
-use crate::base::{Key, command};
-use crate::wire::secure::CriticalHead;
+use base::{Key, command};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
+use wire::secure::CriticalHead;
 
 /// The commands whose messages the caller holds while it sends those of others.
 pub type HeldCommands = Arc<BTreeSet<Box<str>>>;

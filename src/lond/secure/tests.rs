@@ -8,14 +8,14 @@ mod requests;
 mod untaken;
 
 use super::*;
-use crate::base::HostId;
-use crate::base::Key;
-use crate::lond::service::Route;
-use crate::wire::secure::{
+use crate::service::Route;
+use base::HostId;
+use base::Key;
+use std::collections::BTreeMap;
+use wire::secure::{
     CallerHello, CriticalHead, FRAME_COST, Frame, MAX_BODY, least_window, put_cancel, put_critical,
     put_request, put_window,
 };
-use std::collections::BTreeMap;
 
 const OURS: &str = "msul1";
 const CALLER: &str = "msua1";

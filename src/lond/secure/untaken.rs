@@ -15,12 +15,12 @@
 use super::answer::OUT_FULL;
 use super::requests::{Critical, Flight};
 use super::{Recorder, Secure};
-use crate::base::line::Outgoing;
-use crate::lond::service::Service;
-use crate::wire::flow::Credit;
-use crate::wire::secure::{put_not_taken, put_ready};
+use crate::service::Service;
+use base::line::Outgoing;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use wire::flow::Credit;
+use wire::secure::{put_not_taken, put_ready};
 
 /// Stands for a handler where `log:` requests are taken, by the reactor: as far as their host's
 /// quota goes.

@@ -4,12 +4,12 @@
 //! and [`Answers::wants_from`] when no further answer; a caller that does not read thus stops
 //! everything before it costs memory.
 
-use crate::base::line::Outgoing;
 use crate::handler::Ticket;
-use crate::wire::classic::Cipher;
-use crate::wire::flow::InOrder;
+use base::line::Outgoing;
 use std::borrow::Cow;
 use std::rc::Rc;
+use wire::classic::Cipher;
+use wire::flow::InOrder;
 
 /// Requests of one link that may be without an answer sent. At the bound the caller is not read.
 pub const MAX_SLOTS: usize = 1024;

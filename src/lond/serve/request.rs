@@ -6,8 +6,8 @@
 
 use super::answers::{Seal, Source};
 use super::{Effect, Order, Reason, Serve, Service, State, Verdict, too_long_answer};
-use crate::wire::classic::{Cipher, make_buildkey};
 use std::rc::Rc;
+use wire::classic::{Cipher, make_buildkey};
 
 /// A line of the caller, by what is to be done with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

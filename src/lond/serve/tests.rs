@@ -4,11 +4,11 @@ mod requests;
 
 use super::super::service::Route;
 use super::*;
-use crate::base::HostId;
 use crate::handler::builtin::Builtin;
 use crate::handler::builtin::VERSION_ANSWER;
-use crate::wire::classic::Cipher;
+use base::HostId;
 use std::rc::Rc;
+use wire::classic::Cipher;
 
 const OURS: &str = "msul1";
 const CALLER: &str = "msua1";

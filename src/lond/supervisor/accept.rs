@@ -11,14 +11,14 @@ use super::hush::Caller;
 use super::links::{Link, Started, State};
 use super::lobby::Newcomer;
 use super::{Lond, Machine};
-use crate::base::{HostId, Pin};
-use crate::lond::entry::Seed;
-use crate::supervise::daemon::GRACE;
-use crate::supervise::{spawn, title};
+use crate::entry::Seed;
+use base::{HostId, Pin};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
+use supervise::daemon::GRACE;
+use supervise::{spawn, title};
 
 /// How long accepting rests when there are no descriptors.
 pub const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
@@ -119,9 +119,9 @@ impl Lond {
         let (settings, directory) = (self.settings.clone(), self.directory.clone());
         let pid = spawn::spawn(keep, move || {
             let name = caller.as_ref().map_or_else(|| remote.ip().to_string(), HostId::to_string);
-            crate::base::logging::set_host(&name);
+            base::logging::set_host(&name);
             if silent {
-                crate::base::logging::be_silent();
+                base::logging::be_silent();
             }
             title::set(&format!("{name} opening"));
             entry(Seed { settings, directory, stream, remote, caller, control: theirs, ledger })

@@ -7,16 +7,16 @@ use super::absent::Absent;
 use super::links::Links;
 use super::listeners::Listener;
 use super::rivals::Rivals;
-use crate::base::clock::moved;
-use crate::base::logging;
-use crate::base::{HostId, WireKind};
-use crate::config::Config;
-use crate::status::{CallerStatus, GoneCaller, NotListening, ServeSnapshot};
-use crate::supervise::publish::{self, uptime};
+use base::clock::moved;
+use base::logging;
+use base::{HostId, WireKind};
+use config::Config;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use status::{CallerStatus, GoneCaller, NotListening, ServeSnapshot};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
+use supervise::publish::{self, uptime};
 
 /// What happened since the first program under this pid started.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

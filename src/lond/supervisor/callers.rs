@@ -1,7 +1,7 @@
 //! Who calls, by the address. Pure.
 
-use crate::base::{HostId, Pin};
-use crate::config::{Config, Target};
+use base::{HostId, Pin};
+use config::{Config, Target};
 use std::collections::HashMap;
 use std::net::IpAddr;
 
@@ -26,7 +26,7 @@ pub struct Callers {
 }
 
 impl Callers {
-    /// For one configuration, with the pin that [`crate::supervise::own_key`] has of it.
+    /// For one configuration, with the pin that [`supervise::own_key`] has of it.
     pub fn new(config: &Config, key: Option<Pin>) -> Callers {
         let mut instead = HashMap::new();
         for peer in &config.peers {

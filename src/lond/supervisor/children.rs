@@ -3,11 +3,11 @@
 
 use super::links::{Action, Event, Opened, State};
 use super::{Lond, Machine};
-use crate::lond::messages::{FromServe, ToServe};
-use crate::supervise::daemon::Role;
-use crate::supervise::spawn;
+use crate::messages::{FromServe, ToServe};
 use jiff::Timestamp;
 use std::time::Instant;
+use supervise::daemon::Role;
+use supervise::spawn;
 
 impl Lond {
     pub(super) fn tell(&mut self, m: &mut Machine<'_>, pid: u32, event: Event, now: Instant) {

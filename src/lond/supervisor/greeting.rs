@@ -1,10 +1,10 @@
 //! A host that was away is back: `lonc` is sent USR1, so that it does not wait with its own
 //! dialling.
 
-use crate::config::Config;
-use crate::supervise::{lock, spawn, startup};
+use config::Config;
 use nix::sys::signal::Signal;
 use std::time::{Duration, Instant};
+use supervise::{files, lock, spawn};
 
 /// `lonc` is not signalled more often than this.
 pub const GREET_PAUSE: Duration = Duration::from_secs(1);
@@ -34,7 +34,7 @@ impl Greeting {
             return;
         }
         (self.at, self.last) = (None, Some(now));
-        let file = startup::pid_file("lonc", config);
+        let file = files::pid_file("lonc", config);
         if let Some(pid) = lock::running_pid(&file)
             && !spawn::send(pid, Signal::SIGUSR1)
         {

@@ -6,8 +6,8 @@
 //! strangers together have so many a minute. So neither a crowd of strangers nor another host keeps
 //! a line from a host, and none of them fills the log.
 
-use crate::base::log_quota::Quota;
-use crate::base::{HostId, Pin};
+use base::log_quota::Quota;
+use base::{HostId, Pin};
 use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
@@ -130,7 +130,7 @@ fn digest(why: &str) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::log_quota::MOST_LINES;
+    use base::log_quota::MOST_LINES;
 
     fn address(n: u32) -> IpAddr {
         IpAddr::from(n.to_be_bytes())

@@ -5,15 +5,15 @@ use super::board::Counts;
 use super::links::{self, Event};
 use super::listeners::{Listener, addresses};
 use super::{Lond, Machine};
-use crate::net::listen::only_v6;
-use crate::status::GoneCaller;
-use crate::supervise::control;
-use crate::supervise::exec_state::Descriptors;
+use net::listen::only_v6;
 use serde::{Deserialize, Serialize};
+use status::GoneCaller;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::Instant;
+use supervise::control;
+use supervise::exec_state::Descriptors;
 
 /// Sockets and children.
 #[derive(Debug, Serialize, Deserialize)]

@@ -16,15 +16,15 @@
 //! caller runs one.
 
 use super::door::{Guest, Origin};
-use crate::base::clock::moved;
-use crate::base::{HostId, WireKind};
-use crate::status::HandlerStatus;
-use crate::supervise::table::deadline;
+use base::clock::moved;
+use base::{HostId, WireKind};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use status::HandlerStatus;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
+use supervise::table::deadline;
 
 /// Children that one caller may have, whatever it does; at the bound the youngest of those that are
 /// ending is killed. A host whose network flaps has two or three.

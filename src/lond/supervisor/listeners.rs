@@ -2,15 +2,15 @@
 //! ([`super::absent`]).
 
 use super::{Lond, Machine};
-use crate::net::SourceFd;
-use crate::net::listen::{bind, only_v6};
-use crate::net::{Interest, Registry, Token};
-use crate::supervise::daemon::Tokens;
+use net::SourceFd;
+use net::listen::{bind, only_v6};
+use net::{Interest, Registry, Token};
 use socket2::SockRef;
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
+use supervise::daemon::Tokens;
 
 /// Connections that wait to be accepted; the system may have a lower bound.
 const BACKLOG: i32 = 1024;
@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn a_closed_socket_frees_its_port_though_another_process_still_has_a_copy() {
-        let poll = crate::net::Poll::new().unwrap();
+        let poll = net::Poll::new().unwrap();
         let everywhere = SocketAddr::from(([0, 0, 0, 0], 0));
         let first = Listener::open(everywhere, false, Token(0), poll.registry()).unwrap();
         let port = first.socket.local_addr().unwrap().port();

@@ -10,9 +10,9 @@
 
 use super::room::Way;
 use super::{Lond, Machine};
-use crate::base::HostId;
-use crate::net::SourceFd;
-use crate::net::{Interest, Token};
+use base::HostId;
+use net::SourceFd;
+use net::{Interest, Token};
 use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, TcpStream};

@@ -11,13 +11,11 @@
 
 use super::door::Origin;
 use super::{Lond, Machine};
-use crate::base::HostId;
-use crate::config::Config;
-use crate::lond::access;
-use crate::lond::messages::ToServe;
-use crate::net::{Interest, Token};
-use crate::supervise::control::{self, Channel};
-use crate::supervise::{spawn, title};
+use crate::access;
+use crate::messages::ToServe;
+use base::HostId;
+use config::Config;
+use net::{Interest, Token};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -27,6 +25,8 @@ use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
+use supervise::control::{self, Channel};
+use supervise::{spawn, title};
 
 /// No sooner than that all names are looked up again.
 pub const EVERY: Duration = Duration::from_secs(60);

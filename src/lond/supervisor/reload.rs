@@ -14,16 +14,16 @@ use super::links::{Event, Link, Opened};
 use super::listeners::{ListenError, Listener};
 use super::room::links_of;
 use super::{DESCRIPTORS_A_LINK, GRACE, Lond, Machine};
-use crate::base::{HostId, Pin, WireKind};
-use crate::config::Config;
-use crate::lond::settings::{Directory, ServeSettings};
-use crate::net::listen::only_v6;
-use crate::supervise::limit::raise_descriptor_limit;
-use crate::supervise::own_key::OwnKey;
-use crate::supervise::reload;
+use crate::settings::{Directory, ServeSettings};
+use base::{HostId, Pin, WireKind};
+use config::Config;
+use net::listen::only_v6;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
+use supervise::limit::raise_descriptor_limit;
+use supervise::own_key::OwnKey;
+use supervise::reload;
 
 impl Lond {
     /// Goes on with another configuration and key; what was done, in words.

@@ -4,7 +4,7 @@
 //! One change of address is a host that has moved. That it comes back to the one before within
 //! [`WITHIN`] is something else: a copied disk, a machine that was replaced and still runs.
 
-use crate::base::HostId;
+use base::HostId;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};

@@ -10,10 +10,10 @@ use super::hush::Caller;
 use super::links::{CHILDREN_OF_ONE, Event, Link, Links};
 use super::lobby::Newcomer;
 use super::{Lond, Machine};
-use crate::config::Config;
-use crate::supervise::daemon::Role;
-use crate::supervise::spawn;
+use config::Config;
 use std::time::Instant;
+use supervise::daemon::Role;
+use supervise::spawn;
 
 /// Children beyond two for each host and those in the opening dialogue: a few hosts may have more
 /// that are ending.

@@ -1,13 +1,13 @@
 //! What the log says of links, seldom enough that no host of the table can fill it by coming and
 //! going.
 //!
-//! For each host: the coming and going of its links up to [`crate::base::log_quota::MOST_LINES`] a
+//! For each host: the coming and going of its links up to [`base::log_quota::MOST_LINES`] a
 //! minute, what was wrong with them as [`Repeats`] has it. What was left out is counted in the next
 //! line. Of callers that are not known yet, [`super::hush::Hush`] takes care.
 
 use super::{Lond, Machine};
-use crate::base::HostId;
-use crate::base::log_quota::{Quota, Repeats};
+use base::HostId;
+use base::log_quota::{Quota, Repeats};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -53,7 +53,7 @@ const WINDOW: Duration = Duration::from_secs(60);
 
 /// Who connects how often. A child is new with each connection and remembers nothing of what it
 /// said before, so that what it says by itself is bounded here until it knows whom it serves, and
-/// after that in [`crate::lond::ledger`].
+/// after that in [`crate::ledger`].
 #[derive(Debug, Default)]
 pub struct Visits {
     begun: Option<Instant>,
@@ -129,7 +129,7 @@ impl Lond {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::log_quota::MOST_LINES;
+    use base::log_quota::MOST_LINES;
 
     #[test]
     fn one_host_that_comes_and_goes_has_so_many_lines_and_hides_no_other() {

@@ -3,13 +3,13 @@
 
 use super::services::{Known, Replace};
 use super::{Lonsvc, Machine};
-use crate::supervise::control;
-use crate::supervise::table::{self, Event};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::os::fd::{OwnedFd, RawFd};
 use std::time::{Duration, Instant};
+use supervise::control;
+use supervise::table::{self, Event};
 
 /// What is known of the services.
 #[derive(Debug, Serialize, Deserialize)]

@@ -2,21 +2,21 @@
 //! replaced; and what is known of it.
 
 use super::{Lonsvc, Machine, doing};
-use crate::config::{Config, Restart, Service};
-use crate::lonsvc::program::{self, Seed};
-use crate::status::{ServiceState, ServiceStatus};
-use crate::supervise::own_key::OwnKey;
-use crate::supervise::table::{Action, Event, State};
-use crate::supervise::{spawn, title};
+use crate::program::{self, Seed};
+use config::{Config, Restart, Service};
 use jiff::Timestamp;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
+use status::{ServiceState, ServiceStatus};
 use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use supervise::own_key::OwnKey;
+use supervise::table::{Action, Event, State};
+use supervise::{spawn, title};
 
 /// Programs on their way out at a time while all are replaced.
 const REPLACED_AT_ONCE: usize = 4;

@@ -1,7 +1,7 @@
 //! Who asks on a supervisor's socket: when he is taken in, answered, and closed.
 
 use super::*;
-use crate::net::Poll;
+use net::Poll;
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::net::UnixStream as Client;

@@ -4,7 +4,7 @@
 //! all. What is left of them then was killed, and is said.
 
 use super::{Daemon, GRACE, LAST_WAIT, Role};
-use crate::supervise::title;
+use crate::title;
 use std::time::Instant;
 
 impl<R: Role> Daemon<'_, R> {

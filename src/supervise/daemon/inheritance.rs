@@ -2,11 +2,12 @@
 //!
 //! Nothing is let go before the new program has it: one that does not pass its trial, or an `exec`
 //! that fails, leaves the old program as it was. Descriptors are numbers;
-//! [`crate::supervise::exec_state`] keeps them open.
+//! [`crate::exec_state`] keeps them open.
 
 use super::{Daemon, Machine, Role};
-use crate::supervise::sockets::Mark;
-use crate::supervise::startup::{Common, Legacy, Start};
+use crate::inheritance::{Common, Inherited};
+use crate::sockets::Mark;
+use crate::startup::Start;
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -34,14 +35,14 @@ pub struct Inheritance<T> {
     pub own: T,
 }
 
-impl<T: DeserializeOwned> Legacy for Inheritance<T> {
+impl<T: DeserializeOwned> Inherited for Inheritance<T> {
     fn common(&self) -> &Common {
         &self.common
     }
 }
 
 impl<R: Role> Daemon<'_, R> {
-    /// What a HUP asks for, step by step: see [`crate::supervise::restart`].
+    /// What a HUP asks for, step by step: see [`crate::restart`].
     pub(super) fn restart(&mut self, now: Instant) {
         while let Some(step) = self.machine.start.restarts.step(now) {
             let Daemon { role, machine } = self;
@@ -61,7 +62,7 @@ impl<R: Role> Daemon<'_, R> {
 
 fn leave<R: Role>(role: &R, machine: &Machine<'_, R>, now: Instant) -> io::Result<Inheritance<R::Own>> {
     Ok(Inheritance {
-        common: Common::of(machine.start, machine.key.pin().is_some(), &machine.start.restarts),
+        common: machine.start.common(machine.key.pin().is_some()),
         started: Some(role.board().started()),
         admin: Some(machine.admin.as_fd().as_raw_fd()),
         admin_mark: machine.admin.mark(),

@@ -2,15 +2,15 @@
 //! the program began with.
 
 use super::{Inheritance, Role};
-use crate::base::log_quota::Repeats;
-use crate::config::Config;
-use crate::net::{Poll, Registry, Token};
-use crate::supervise::admin::Admin;
-use crate::supervise::controls::{self, Controls, Ends};
-use crate::supervise::own_key::OwnKey;
-use crate::supervise::signals::Signals;
-use crate::supervise::startup::Start;
+use crate::admin::Admin;
+use crate::controls::{self, Controls, Ends};
+use crate::own_key::OwnKey;
+use crate::signals::Signals;
+use crate::startup::Start;
+use base::log_quota::Repeats;
+use config::Config;
 use jiff::Timestamp;
+use net::{Poll, Registry, Token};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;

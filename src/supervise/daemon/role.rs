@@ -1,14 +1,14 @@
 //! What a program is to the machine of all supervisors, and what follows from it.
 
 use super::Machine;
-use crate::config::Config;
-use crate::net::Token;
-use crate::supervise::control::Message;
-use crate::supervise::exec_state::Descriptors;
-use crate::supervise::own_key::OwnKey;
-use crate::supervise::publish::Board;
-use crate::supervise::spawn;
+use crate::control::Message;
+use crate::exec_state::Descriptors;
+use crate::own_key::OwnKey;
+use crate::publish::Board;
+use crate::spawn;
+use config::Config;
 use jiff::{SignedDuration, Timestamp};
+use net::Token;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt::Debug;

@@ -1,6 +1,6 @@
 //! The cipher of the classic wire: IDEA in ECB mode, `enc:<length>:<hex>`.
 
-use crate::base::HostId;
+use base::HostId;
 use idea::Idea;
 use idea::cipher::{Array, BlockCipherDecrypt, BlockCipherEncrypt, KeyInit};
 

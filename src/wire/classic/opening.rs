@@ -6,8 +6,8 @@
 //! nothing needs that, so this doesn't.
 
 use super::Cipher;
-use crate::base::HostId;
-use crate::base::line::Outgoing;
+use base::HostId;
+use base::line::Outgoing;
 use std::fmt;
 
 /// The version that we tell the other side.

@@ -9,8 +9,8 @@
 //! with it, and comes out with it, to be given back. A message that grows too long is said once;
 //! what was kept of it is dropped, and the rest is skipped as it comes.
 
-use crate::base::line::extend;
-use crate::wire::secure::{CriticalHead, FrameError, Kind, MAX_UNFINISHED, cost};
+use crate::secure::{CriticalHead, FrameError, Kind, MAX_UNFINISHED, cost};
+use base::line::extend;
 use std::borrow::Cow;
 use std::collections::HashMap;
 
@@ -203,7 +203,7 @@ impl Assembly {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::secure::MAX_BODY;
+    use crate::secure::MAX_BODY;
 
     fn head() -> CriticalHead {
         CriticalHead { sequence: 7, settled: 3, key: None }

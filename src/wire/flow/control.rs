@@ -5,8 +5,8 @@
 //! the newest is answered, what is given back adds up.
 
 use super::Credit;
-use crate::base::line::Outgoing;
-use crate::wire::secure::{put_ping, put_pong, put_window};
+use crate::secure::{put_ping, put_pong, put_window};
+use base::line::Outgoing;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -54,7 +54,7 @@ impl Control {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::secure::{Frame, FrameReader};
+    use crate::secure::{Frame, FrameReader};
 
     fn kinds(out: &mut Outgoing) -> String {
         let mut reader = FrameReader::new();

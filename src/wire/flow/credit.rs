@@ -56,8 +56,7 @@ impl Credit {
         self.left += bytes;
     }
 
-    /// What its messages hold.
-    #[cfg(test)]
+    /// Bytes of the window that messages hold which were begun and not let go of.
     pub fn held(&self) -> u64 {
         self.window - self.left - self.owed
     }
@@ -66,7 +65,7 @@ impl Credit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::secure::{least_window, message_cost};
+    use crate::secure::{least_window, message_cost};
 
     #[test]
     fn what_is_given_back_is_told_in_portions_and_never_more_than_was_taken() {

@@ -8,7 +8,7 @@
 //! Bounds are the owner's to keep: [`InOrder::slots`], [`InOrder::early_bytes`] and `out` say how
 //! it stands.
 
-use crate::base::line::Outgoing;
+use base::line::Outgoing;
 use std::borrow::Cow;
 use std::collections::VecDeque;
 

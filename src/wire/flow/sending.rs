@@ -13,8 +13,8 @@
 //! ([`Sending::waiting`], [`Sending::bytes`]), as is how many bytes of frames may wait to be
 //! written (`until` in [`Sending::fill`]).
 
-use crate::base::line::Outgoing;
-use crate::wire::secure::{MAX_BODY, cost, message_cost};
+use crate::secure::{MAX_BODY, cost, message_cost};
+use base::line::Outgoing;
 use std::collections::VecDeque;
 use std::ops::Range;
 

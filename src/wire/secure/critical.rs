@@ -10,7 +10,7 @@
 //! Fails on a head that does not fit its chunk and on a key that cannot be one.
 
 use super::frame::FrameError;
-use crate::base::Key;
+use base::Key;
 
 /// The head of a critical request; its first chunk begins with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +55,7 @@ impl CriticalHead {
     }
 
     /// Appends the head to `out`.
-    pub(in crate::wire) fn put(&self, out: &mut Vec<u8>) {
+    pub(crate) fn put(&self, out: &mut Vec<u8>) {
         let key = self.key.as_ref().map_or("", Key::as_str);
         out.extend_from_slice(&self.sequence.to_be_bytes());
         out.extend_from_slice(&self.settled.to_be_bytes());

@@ -8,7 +8,7 @@
 
 use super::MAX_BODY;
 use super::frame::put_hello;
-use crate::base::HostId;
+use base::HostId;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
@@ -269,7 +269,7 @@ fn number<T: FromStr>(text: &str) -> Result<T, ()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::secure::{Frame, FrameReader};
+    use crate::secure::{Frame, FrameReader};
 
     fn id(text: &str) -> HostId {
         HostId::new(text).unwrap()

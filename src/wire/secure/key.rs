@@ -4,8 +4,8 @@
 //! A key that its group or others may read is refused: it is no secret any more. A key never shows
 //! in an error, a log or a `Debug`. While keys change over there is a second file, see [`KeyFile`].
 
-use crate::base::Pin;
-use crate::base::disk::own::OwnFile;
+use base::Pin;
+use base::disk::own::OwnFile;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rcgen::{KeyPair, PublicKeyData, SigningKey};

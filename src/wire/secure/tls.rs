@@ -21,8 +21,8 @@ mod verify;
 
 pub use identity::{Admission, TlsIdentity};
 
-use crate::base::line::Outgoing;
-use crate::base::{HostId, Pin};
+use base::line::Outgoing;
+use base::{HostId, Pin};
 use rustls::{AlertDescription, CertificateError, Connection, ServerConnection};
 use std::io::{BufRead, Write};
 use verify::{Refusal, pin_of};

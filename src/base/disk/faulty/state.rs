@@ -1,7 +1,7 @@
 //! The two states of the model and what lies between them.
 
 use super::{BLOCK, Fault, FaultyFile, Keep, Operation};
-use crate::base::disk::{Kind, Metadata};
+use crate::disk::{Kind, Metadata};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::io;

@@ -3,8 +3,8 @@
 
 use super::secure::{Got, rig};
 use super::*;
-use crate::lonc::broker::away::{HOLD_AFTER, RETRY_FIRST};
-use crate::wire::secure::{put_broken_answer, put_not_taken, put_ready};
+use crate::broker::away::{HOLD_AFTER, RETRY_FIRST};
+use wire::secure::{put_broken_answer, put_not_taken, put_ready};
 
 const WHY: &str = "pay: connect: connection refused";
 
@@ -49,7 +49,7 @@ fn a_message_that_is_not_taken_is_stored_at_once_and_tried_again_with_pauses_tha
         rig.not_taken(&[number]);
         (pause, number) = ((2 * pause).min(Duration::from_secs(30)), number + 1);
         // Heartbeats go on meanwhile.
-        rig.put(|out| crate::wire::secure::put_pong(out, b""));
+        rig.put(|out| wire::secure::put_pong(out, b""));
     }
     rig.wait(pause.as_secs_f64());
     assert_eq!(rig.frames().last(), Some(&message(number, 1, 1, "pay:1")));
@@ -137,7 +137,7 @@ fn for_a_while_all_wait_for_it_then_others_go_past_it_and_its_own_keep_their_ord
 
 fn put_answer_all(out: &mut Vec<u8>, numbers: &[u64]) {
     for number in numbers {
-        crate::wire::secure::put_answer(out, *number, false, b"ok");
+        wire::secure::put_answer(out, *number, false, b"ok");
     }
 }
 

@@ -1,7 +1,7 @@
 //! What goes to the next child, and when.
 
 use super::*;
-use crate::lonc::session::Rest;
+use crate::session::Rest;
 
 impl Rig {
     /// Plays the reactor: who is to go now has gone, with this.

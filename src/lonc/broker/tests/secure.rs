@@ -2,7 +2,7 @@
 //! dialled anew.
 
 use super::*;
-use crate::wire::secure::{
+use wire::secure::{
     CalledHello, CallerHello, CriticalHead, Frame, FrameReader, Hello, Versions, put_answer, put_go_away,
     put_pong,
 };

@@ -1,8 +1,8 @@
 //! The conversation against a peer that the test plays, frame by frame.
 
 use super::*;
-use crate::base::Sequence;
-use crate::wire::secure::{
+use base::Sequence;
+use wire::secure::{
     Kind, least_window, message_cost, put_answer, put_go_away, put_ping, put_pong, put_window,
 };
 

@@ -1,8 +1,8 @@
 //! One handler over real sockets: who waits for whom.
 
 use super::*;
-use crate::lond::reactor::tests::rig::PATIENCE;
-use crate::net::{Events, Poll};
+use crate::reactor::tests::rig::PATIENCE;
+use net::{Events, Poll};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 
@@ -27,7 +27,7 @@ impl Bench {
         let socket = dir.path().join("echo.sock");
         let listener = UnixListener::bind(&socket).unwrap();
         let now = Instant::now();
-        let config = crate::config::Handler {
+        let config = config::Handler {
             name: "echo".to_owned(),
             socket,
             allow: Vec::new(),

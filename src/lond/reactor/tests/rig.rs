@@ -1,15 +1,15 @@
 //! A link child in a thread, and all that it is connected to.
 
 use super::super::*;
-use crate::config::{Allow, Config, fixture};
-use crate::supervise::control;
-use crate::supervise::signals::ToldToEnd;
+use config::{Allow, Config, fixture};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
+use supervise::control;
+use supervise::signals::ToldToEnd;
 use tempfile::TempDir;
 
 /// No wait of a test is longer; only a failing one comes near.
@@ -32,12 +32,12 @@ pub fn id(text: &str) -> HostId {
     HostId::new(text).unwrap()
 }
 
-pub use crate::config::fixture::host;
+pub use config::fixture::host;
 
 impl Rig {
     pub fn new() -> Rig {
         let dir = TempDir::new().unwrap();
-        let echo = crate::config::Handler {
+        let echo = config::Handler {
             name: "echo".to_owned(),
             socket: dir.path().join("echo.sock"),
             allow: vec![Allow::Everyone],

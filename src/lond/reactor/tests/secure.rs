@@ -3,11 +3,11 @@
 use super::rig::{PATIENCE, id};
 use super::secure_rig::{Link, *};
 use super::*;
-use crate::config::Hosts;
-use crate::supervise::signals::ToldToEnd;
-use crate::wire::secure::{MAX_BODY, put_ping, put_window};
+use ::wire::secure::{MAX_BODY, put_ping, put_window};
+use config::Hosts;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream as StdStream};
+use supervise::signals::ToldToEnd;
 
 fn told(link: &mut Link) -> FromServe {
     let deadline = Instant::now() + PATIENCE;
@@ -30,7 +30,7 @@ fn a_link_is_opened_by_key_told_to_the_supervisor_and_serves() {
         caller: id("msua1"),
         pin: Some(rig.caller.pin().to_string()),
         own_pin: Some(rig.ours.pin().to_string()),
-        wire: crate::base::WireKind::Secure,
+        wire: base::WireKind::Secure,
     };
     assert_eq!(told(&mut link), opened);
     assert_eq!(link.ask("ping"), "msul1");
@@ -78,7 +78,7 @@ fn a_cancelled_request_that_waits_for_a_connection_is_never_passed_on() {
     let cancelled = link.begin("echo:never");
     let kept = link.begin("echo:later");
     let mut bytes = Vec::new();
-    crate::wire::secure::put_cancel(&mut bytes, cancelled);
+    ::wire::secure::put_cancel(&mut bytes, cancelled);
     link.send(&bytes);
     assert_eq!(link.ask("ping"), "msul1");
     program.release();
@@ -339,7 +339,7 @@ fn whoever_changes_a_byte_on_the_way_ends_the_link_and_nothing_wrong_is_ever_ans
             for id in 1..=20 {
                 let mut bytes = Vec::new();
                 let text = format!("echo:{id}.{}", "x".repeat(60));
-                crate::wire::secure::put_request(&mut bytes, id, false, text.as_bytes());
+                ::wire::secure::put_request(&mut bytes, id, false, text.as_bytes());
                 link.tunnel.seal(&bytes).map_err(io::Error::other)?;
                 link.write_out()?;
                 while !link.answers.contains_key(&id) {
@@ -378,9 +378,9 @@ fn a_caller_that_says_nothing_is_waited_for_asleep() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let _silent = StdStream::connect(listener.local_addr().unwrap()).unwrap();
     let (stream, _) = listener.accept().unwrap();
-    let (_supervisor, control) = crate::supervise::control::pair().unwrap();
-    let pins = crate::base::Pins::from_pairs([(id("msua1"), rig.caller.pin())]);
-    let admission = crate::wire::secure::Admission::new(&rig.ours, pins).unwrap();
+    let (_supervisor, control) = supervise::control::pair().unwrap();
+    let pins = base::Pins::from_pairs([(id("msua1"), rig.caller.pin())]);
+    let admission = ::wire::secure::Admission::new(&rig.ours, pins).unwrap();
     let tunnel = Box::new(Tunnel::called(&admission).unwrap());
     let now = Instant::now();
     let deadline = now + Duration::from_secs(10);

@@ -2,22 +2,18 @@
 //! key.
 
 use super::rig::{PATIENCE, Rig, host, id};
-use crate::base::Key;
-use crate::base::Pins;
-use crate::base::disk::FolderLock;
-use crate::config::{Config, Hosts};
-use crate::lond::Reason;
-use crate::lond::Suspect;
-use crate::lond::ledger::Ledger;
-use crate::lond::messages::{FromServe, ToServe};
-use crate::lond::reactor::{Accepted, Reactor};
-use crate::lond::record;
-use crate::lond::settings::{Directory, ServeSettings};
-use crate::supervise::control::{self, Channel};
-use crate::supervise::own_key::OwnKey;
-use crate::supervise::signals::ToldToEnd;
-use crate::wire::flow::{Assembly, Taken};
-use crate::wire::secure::*;
+use crate::Reason;
+use crate::Suspect;
+use crate::ledger::Ledger;
+use crate::messages::{FromServe, ToServe};
+use crate::reactor::{Accepted, Reactor};
+use crate::settings::{Directory, ServeSettings};
+use ::wire::flow::{Assembly, Taken};
+use ::wire::secure::*;
+use base::Key;
+use base::Pins;
+use base::disk::FolderLock;
+use config::{Config, Hosts};
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -26,6 +22,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::Instant;
+use store::record;
+use supervise::control::{self, Channel};
+use supervise::own_key::OwnKey;
+use supervise::signals::ToldToEnd;
 
 /// Who may call, but for those with keys.
 pub fn directory(config: Config) -> Directory {

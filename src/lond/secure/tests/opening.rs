@@ -1,7 +1,7 @@
 //! HELLO, and what comes instead of it.
 
 use super::*;
-use crate::wire::secure::NO_EPOCH;
+use wire::secure::NO_EPOCH;
 
 fn altered(from: &str, to: &str) -> Vec<u8> {
     let bytes = hello(window());

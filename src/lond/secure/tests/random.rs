@@ -2,7 +2,7 @@
 //! exceeded.
 
 use super::*;
-use crate::wire::secure::message_cost;
+use wire::secure::message_cost;
 
 #[test]
 fn every_request_is_answered_once_and_windows_are_kept_whatever_the_interleaving() {

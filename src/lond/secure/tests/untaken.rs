@@ -2,7 +2,7 @@
 //! overtakes them.
 
 use super::*;
-use crate::wire::secure::put_held;
+use wire::secure::put_held;
 
 const AWAY: Reply<'static> = Reply::NotTaken("echo: connect: connection refused");
 

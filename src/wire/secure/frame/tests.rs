@@ -1,7 +1,7 @@
 //! The frame codec: golden bytes, everything in pieces, and everything broken.
 
 use super::*;
-use crate::base::Key;
+use base::Key;
 
 fn every_kind() -> Vec<u8> {
     let mut out = Vec::new();

@@ -5,7 +5,7 @@
 
 use super::super::key::{HostKey, KeyError};
 use super::verify::{CalledVerifier, CallerVerifier};
-use crate::base::{Pin, Pins};
+use base::{Pin, Pins};
 use rcgen::CertificateParams;
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;

@@ -2,8 +2,8 @@
 //! it is not installed these tests say so and pass.
 
 use super::*;
-use crate::base::Pins;
-use crate::wire::secure::{HostKey, KeyFile};
+use crate::secure::{HostKey, KeyFile};
+use base::Pins;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};

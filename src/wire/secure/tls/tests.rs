@@ -2,8 +2,8 @@
 //! can do between.
 
 use super::*;
-use crate::base::Pins;
-use crate::wire::secure::HostKey;
+use crate::secure::HostKey;
+use base::Pins;
 
 struct Host {
     id: HostId,

@@ -9,7 +9,7 @@
 //! configuration serves all connections and the message can still name both pins. The other side
 //! gets the alert certificate_unknown.
 
-use crate::base::{Pin, Pins};
+use base::{Pin, Pins};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};

@@ -1,0 +1,404 @@
+//! The conversation with a local program on a Unix socket: a line each way, answers in the order of
+//! the requests.
+//!
+//! Owns, for one program and one link: the requests that wait for an answer, and the bytes both
+//! ways. Pure: the reactor's glue makes the connection, carries the bytes and passes the time.
+//! Every request that was asked is answered exactly once, by the program or by `error:<name>:
+//! <cause>`; a fault never reaches further than that.
+//!
+//! The protocol has no ids, so an answer belongs to the oldest request on the connection, and a
+//! conversation never has more than one: its requests reach the program in their order. From this
+//! follows what a slow program gets:
+//!
+//! - Its time for a request runs from when the request was passed on or the answer before it came,
+//!   whichever is later: being asked much at once does not make a program slow.
+//! - Past `timeout` that request alone is answered `error:`. Its *late answer* is awaited for
+//!   another `timeout`, and dropped when it comes; then those behind it go on as if nothing had
+//!   been. Requests that arrive meanwhile are *held*: not passed on yet.
+//! - If the late answer does not come, the connection is given up. What was passed on behind the
+//!   overdue request is answered `error:`: it cannot be sent again, since the program may have
+//!   acted on it. What was held goes to the new connection.
+//!
+//! A program that is away (`connect` fails) costs the requests that wait, not the next one: that
+//! dials anew. So does, once, a request of which the program cannot have seen a byte when its
+//! connection ended.
+
+use super::{Reply, Ticket};
+use base::line::{Line, LineReader, Outgoing};
+use std::collections::VecDeque;
+use std::io;
+use std::time::{Duration, Instant};
+
+/// Pause before `connect` is tried again when the program's queue of connections is full. A Unix
+/// socket gives no event for room in that queue. Tried until the oldest request is overdue.
+pub const CONNECT_RETRY: Duration = Duration::from_millis(20);
+
+/// Why a connection to a program ended or could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// `connect` failed.
+    #[error("connect: {0}")]
+    Away(io::Error),
+    /// Its queue of connections stayed full.
+    #[error("connect: its queue of connections was full for {0:?}")]
+    Busy(Duration),
+    /// The connection broke.
+    #[error("connection lost: {0}")]
+    Broken(io::Error),
+    /// The program's end was closed before all that we had sent was read.
+    #[error("connection closed by the program before it had read the request")]
+    Unread,
+    /// We closed it: there was nothing to ask for a long time.
+    #[error("connection closed: nothing to ask")]
+    Idle,
+    /// The program closed it.
+    #[error("connection closed by the program")]
+    Closed,
+    /// The program sent something with no request open.
+    #[error("more answers than requests")]
+    Unasked,
+    /// The late answer did not come either.
+    #[error("stuck behind a request that was not answered within {0:?}")]
+    Stuck(Duration),
+}
+
+#[derive(Debug, Clone, Copy)]
+enum State {
+    /// No connection, and no request that needs one.
+    Away,
+    /// A connection is to be made: at `next`. Requests are held; the first has waited since
+    /// `since`.
+    Dialing { since: Instant, next: Instant },
+    /// There is a connection.
+    Up,
+    /// There is a connection whose oldest request was answered `error:`; its late answer is
+    /// awaited.
+    Late,
+}
+
+/// One link's conversation with one program.
+#[derive(Debug)]
+pub struct Conversation {
+    name: String,
+    timeout: Duration,
+    max_line: usize,
+    state: State,
+    /// Requests on the connection, oldest first, and the lengths of their lines; without the
+    /// overdue one in [`State::Late`].
+    asked: VecDeque<(Ticket, usize)>,
+    /// Their bytes that the program has not taken.
+    out: Outgoing,
+    /// Requests that no connection has seen; empty in [`State::Up`] and [`State::Away`].
+    held: VecDeque<(Ticket, Box<[u8]>)>,
+    reader: LineReader,
+    /// Requests that the last connection took nothing of were given to this one, which has answered
+    /// none yet. What it takes nothing of either is answered `error:`.
+    second_try: bool,
+    /// From here the program's time for its oldest request runs. Meaningful while one is open.
+    clock_from: Instant,
+    /// The reactor stopped reading the program at this time, since the caller does not read: its
+    /// clock stands.
+    paused: Option<Instant>,
+}
+
+impl Conversation {
+    /// A conversation with the program `name`, whose answers may have up to `max_line` bytes.
+    pub fn new(name: &str, timeout: Duration, max_line: usize, now: Instant) -> Conversation {
+        Conversation {
+            name: name.to_owned(),
+            timeout,
+            max_line,
+            state: State::Away,
+            asked: VecDeque::new(),
+            out: Outgoing::default(),
+            held: VecDeque::new(),
+            reader: LineReader::new(max_line),
+            second_try: false,
+            clock_from: now,
+            paused: None,
+        }
+    }
+
+    /// Passes a request on. Bounded by the caller: `lond` has a bounded number and size of requests
+    /// in flight.
+    pub fn ask(&mut self, ticket: Ticket, request: &[u8], now: Instant) {
+        match self.state {
+            State::Up => {
+                if self.asked.is_empty() {
+                    self.clock_from = now;
+                }
+                self.push(ticket, request);
+            }
+            State::Away => {
+                self.hold(ticket, request);
+                self.enter(State::Dialing { since: now, next: now }, "a request came");
+            }
+            State::Dialing { .. } | State::Late => self.hold(ticket, request),
+        }
+    }
+
+    /// Whether a connection is to be made now.
+    pub fn wants_dial(&self, now: Instant) -> bool {
+        match self.state {
+            State::Dialing { next, .. } => next <= now,
+            State::Away | State::Up | State::Late => false,
+        }
+    }
+
+    /// The connection was made.
+    pub fn dialed(&mut self, now: Instant) {
+        match self.state {
+            State::Dialing { .. } => {
+                self.release(now);
+                self.enter(State::Up, "connected");
+            }
+            State::Away | State::Up | State::Late => debug_assert!(false, "not dialing"),
+        }
+    }
+
+    /// `connect` found the program's queue of connections full, or this host short of what it
+    /// takes.
+    pub fn busy(&mut self, now: Instant) {
+        match self.state {
+            State::Dialing { since, .. } => {
+                self.enter(State::Dialing { since, next: now + CONNECT_RETRY }, "its queue is full");
+            }
+            State::Away | State::Up | State::Late => debug_assert!(false, "not dialing"),
+        }
+    }
+
+    /// Whether the connection has a request open.
+    pub fn is_waiting(&self) -> bool {
+        matches!(self.state, State::Late) || !self.asked.is_empty()
+    }
+
+    /// Whether no request is open or held.
+    pub fn is_free(&self) -> bool {
+        match self.state {
+            State::Away => true,
+            State::Up => self.asked.is_empty(),
+            State::Dialing { .. } | State::Late => false,
+        }
+    }
+
+    /// Forgets a request that is held; whether it was there. One that was passed on is the
+    /// program's.
+    pub fn withdraw(&mut self, ticket: Ticket) -> bool {
+        let before = self.held.len();
+        self.held.retain(|(held, _)| *held != ticket);
+        let withdrawn = self.held.len() < before;
+        if withdrawn && self.held.is_empty() && matches!(self.state, State::Dialing { .. }) {
+            self.enter(State::Away, "its request was withdrawn");
+        }
+        withdrawn
+    }
+
+    /// Bytes that wait for the program; empty unless there is a connection.
+    pub fn outgoing(&mut self) -> &mut Outgoing {
+        &mut self.out
+    }
+
+    /// Bytes of what the program has begun to say and not ended.
+    pub fn begun(&self) -> usize {
+        self.reader.memory()
+    }
+
+    /// Takes what the program sent and gives out the answers.
+    ///
+    /// # Errors
+    /// It sent more than it was asked for: the connection is to be dropped and
+    /// [`Conversation::failed`] called.
+    pub fn received(
+        &mut self,
+        bytes: &[u8],
+        now: Instant,
+        answer: &mut impl FnMut(Ticket, Reply<'_>),
+    ) -> Result<(), Fault> {
+        self.reader.push(bytes);
+        let taken = self.take_answers(now, answer);
+        // A connection that says nothing more keeps nothing of its last answer.
+        self.reader.compact();
+        taken
+    }
+
+    fn take_answers(
+        &mut self,
+        now: Instant,
+        answer: &mut impl FnMut(Ticket, Reply<'_>),
+    ) -> Result<(), Fault> {
+        loop {
+            // Anything at all without a request open is too much: the next request would get it for
+            // its answer. (What is left of a line that was too long is still the last answer's.)
+            if !self.is_waiting() {
+                let more = self.reader.next_line().is_some() || !self.reader.is_empty();
+                return if more { Err(Fault::Unasked) } else { Ok(()) };
+            }
+            let too_long;
+            let reply = match self.reader.next_line() {
+                None => return Ok(()),
+                Some(Line::Whole(line)) => Reply::Answer(line),
+                Some(Line::TooLong) => {
+                    too_long = format!("error:{}: answer longer than {} bytes", self.name, self.max_line);
+                    Reply::Broken(too_long.as_bytes())
+                }
+            };
+            match self.state {
+                State::Late => {
+                    self.release(now);
+                    self.enter(State::Up, "the late answer came");
+                }
+                State::Up => {
+                    if let Some((ticket, _)) = self.asked.pop_front() {
+                        answer(ticket, reply);
+                    }
+                }
+                State::Away | State::Dialing { .. } => debug_assert!(false, "no connection"),
+            }
+            self.second_try = false;
+            self.clock_from = now;
+        }
+    }
+
+    /// When [`Conversation::overdue`] or [`Conversation::wants_dial`] has something to do.
+    pub fn deadline(&self) -> Option<Instant> {
+        match self.state {
+            State::Away => None,
+            State::Dialing { since, next } => Some(next.min(since + self.timeout)),
+            State::Up if self.asked.is_empty() => None,
+            State::Up | State::Late => match self.paused {
+                None => Some(self.clock_from + self.timeout),
+                Some(_) => None,
+            },
+        }
+    }
+
+    /// Answers what the program took too long over.
+    ///
+    /// # Errors
+    /// It took too long for the connection as a whole: that is to be dropped and
+    /// [`Conversation::failed`] called.
+    pub fn overdue(&mut self, now: Instant, answer: &mut impl FnMut(Ticket, Reply<'_>)) -> Result<(), Fault> {
+        let over = |from: Instant| now.saturating_duration_since(from) >= self.timeout;
+        match self.state {
+            State::Away => Ok(()),
+            State::Dialing { since, .. } if over(since) => Err(Fault::Busy(self.timeout)),
+            State::Up | State::Late if self.paused.is_some() => Ok(()),
+            State::Up if over(self.clock_from) => {
+                let Some((ticket, _)) = self.asked.pop_front() else { return Ok(()) };
+                let text = format!("error:{}: no answer within {:?}", self.name, self.timeout);
+                answer(ticket, Reply::Broken(text.as_bytes()));
+                self.clock_from = now;
+                self.enter(State::Late, "no answer in time");
+                Ok(())
+            }
+            State::Late if over(self.clock_from) => Err(Fault::Stuck(2 * self.timeout)),
+            State::Dialing { .. } | State::Up | State::Late => Ok(()),
+        }
+    }
+
+    /// The connection is no more, or could not be made: says of every request that it costs what
+    /// came of it. What was held behind an overdue request dials again, and so does, once, what no
+    /// byte was sent of.
+    ///
+    /// A request is known not to be taken when no connection could be made for it, when two
+    /// connections in a row took no byte of it, and when the kernel says, by a reset, that the
+    /// program's end was closed with bytes unread: the last byte on the connection is the newline
+    /// of its last request, without which no program has a request.
+    pub fn failed(&mut self, fault: &Fault, now: Instant, answer: &mut impl FnMut(Ticket, Reply<'_>)) {
+        let mut untaken = Vec::new();
+        let next = match self.state {
+            State::Away => return,
+            State::Dialing { .. } => {
+                untaken.extend(self.held.drain(..).map(|(ticket, _)| ticket));
+                State::Away
+            }
+            State::Up | State::Late => {
+                let unsent = self.hold_unsent();
+                if matches!(fault, Fault::Unread) && unsent == 0 && self.out.is_empty() {
+                    untaken.extend(self.asked.pop_back().map(|(ticket, _)| ticket));
+                } else if self.second_try {
+                    untaken.extend(self.held.drain(..unsent).map(|(ticket, _)| ticket));
+                }
+                self.second_try = !self.second_try && unsent > 0;
+                if self.held.is_empty() { State::Away } else { State::Dialing { since: now, next: now } }
+            }
+        };
+        let taken: Vec<_> = self.asked.drain(..).map(|(ticket, _)| ticket).collect();
+        self.out.clear();
+        self.reader = LineReader::new(self.max_line);
+        self.enter(next, "the connection ended");
+        if !(taken.is_empty() && untaken.is_empty()) {
+            let why = format!("{}: {fault}", self.name);
+            let text = format!("error:{why}");
+            for ticket in taken {
+                answer(ticket, Reply::Broken(text.as_bytes()));
+            }
+            for ticket in untaken {
+                answer(ticket, Reply::NotTaken(&why));
+            }
+        }
+    }
+
+    /// Has a connection made though there is no request, to see whether the program is there.
+    pub fn probe(&mut self, now: Instant) {
+        match self.state {
+            State::Away => {
+                self.enter(State::Dialing { since: now, next: now }, "looking whether it is back");
+            }
+            State::Dialing { .. } | State::Up | State::Late => {}
+        }
+    }
+
+    /// Notes whether the reactor reads the program just now. While it does not, since the caller
+    /// does not take its answers, the program is not to blame for the time that passes.
+    pub fn pause(&mut self, paused: bool, now: Instant) {
+        match (self.paused, paused) {
+            (None, true) => self.paused = Some(now),
+            (Some(since), false) => {
+                self.clock_from += now.saturating_duration_since(since.max(self.clock_from));
+                self.paused = None;
+            }
+            (None, false) | (Some(_), true) => {}
+        }
+    }
+
+    fn push(&mut self, ticket: Ticket, request: &[u8]) {
+        self.out.push_line(request);
+        self.asked.push_back((ticket, request.len() + 1));
+    }
+
+    /// Takes back the requests of which the connection took nothing, to the front of those held;
+    /// how many there are.
+    fn hold_unsent(&mut self) -> usize {
+        let mut unsent = self.out.bytes();
+        let before = self.held.len();
+        while let Some((ticket, length)) = self.asked.pop_back_if(|(_, length)| *length <= unsent.len()) {
+            let line;
+            (unsent, line) = unsent.split_at(unsent.len() - length);
+            self.held.push_front((ticket, line[..length - 1].into()));
+        }
+        self.held.len() - before
+    }
+
+    fn hold(&mut self, ticket: Ticket, request: &[u8]) {
+        self.held.push_back((ticket, request.into()));
+    }
+
+    /// Passes on what was held.
+    fn release(&mut self, now: Instant) {
+        if self.asked.is_empty() {
+            self.clock_from = now;
+        }
+        for (ticket, request) in std::mem::take(&mut self.held) {
+            self.push(ticket, &request);
+        }
+    }
+
+    fn enter(&mut self, state: State, why: &str) {
+        log::debug!("handler {}: {:?} -> {state:?} ({why})", self.name, self.state);
+        self.state = state;
+    }
+}
+
+#[cfg(test)]
+mod tests;

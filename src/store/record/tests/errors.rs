@@ -1,0 +1,67 @@
+//! What each error of a step on a record leads to, and what none is.
+
+use super::*;
+use base::disk::own::own_new;
+
+#[test]
+fn what_cannot_be_read_is_said_by_a_check_and_not_taken_for_nothing() {
+    let disk = new_disk();
+    add(&mut begin(&disk, A), 1..3);
+    let (folder, file) = (Path::new(DIR), Path::new(DIR).join("answers"));
+    disk.refuse("open", &file, libc::EIO);
+    let mut said = Vec::new();
+    let tally = check(&mut disk.clone(), folder, &mut |finding| said.push(finding)).unwrap();
+    assert!(tally.damaged && said.len() == 1, "{said:?}");
+    disk.refuse("list", folder, libc::EIO);
+    assert!(check(&mut disk.clone(), folder, &mut |_| {}).is_err());
+    let tally = check(&mut new_disk(), folder, &mut |_| panic!("nothing is wrong")).unwrap();
+    assert_eq!(tally, RecordTally::default());
+}
+
+#[test]
+fn a_copy_of_damage_does_not_take_the_place_of_what_cannot_be_looked_at() {
+    let disk = new_disk();
+    add(&mut begin(&disk, A), 1..3);
+    let mut bytes = answers_file(&disk);
+    bytes[3] ^= 1;
+    disk.put(&Path::new(DIR).join("answers"), &bytes);
+    disk.put(&Path::new(DIR).join("damaged-1"), b"earlier");
+    let copy = Path::new(DIR).join(format!("{}1", recover::DAMAGED));
+    disk.refuse("metadata", &copy, libc::EIO);
+    let mut record = Record::open(disk.clone(), Path::new(DIR));
+    assert!(record.begin_epoch(A).is_err());
+    assert_eq!(answers_file(&disk), bytes);
+    disk.heal();
+    record.begin_epoch(A).unwrap();
+    assert_ne!(answers_file(&disk), bytes);
+}
+
+#[test]
+fn a_new_file_goes_past_what_a_crash_left_and_else_says_its_cause() {
+    let hidden = Path::new(DIR).join(own_new());
+    let disk = new_disk();
+    disk.put(&hidden, b"left over");
+    add(&mut begin(&disk, A), 1..3);
+    let disk = new_disk();
+    let mut record = Record::open(disk.clone(), Path::new(DIR));
+    disk.refuse("create", &hidden, libc::EIO);
+    let Err(RecordError::Disk(error)) = record.begin_epoch(A) else { panic!("no error") };
+    assert_eq!(error.cause.raw_os_error(), Some(libc::EIO));
+}
+
+#[test]
+fn a_large_file_with_a_short_tail_is_gone_on_with() {
+    let disk = new_disk();
+    let mut record = begin(&disk, A);
+    let text = vec![b'x'; ANSWER_MOST];
+    for sequence in 1..=12 {
+        record.add(&[(sequence, None, text.as_slice())]).unwrap();
+    }
+    let from = disk.operations().len();
+    let record = begin(&disk, A);
+    assert!(!methods(&disk, from).contains(&"create"), "nothing is written anew");
+    assert_eq!(record.look_up(12, None), Look::Answered(&text));
+    assert_eq!(record.compacted_at(0), COMPACTION_STEP);
+    assert_eq!(record.compacted_at(COMPACTION_STEP), 2 * COMPACTION_STEP);
+    assert_eq!(record.compacted_at(10 * COMPACTION_STEP), 20 * COMPACTION_STEP);
+}

@@ -1,0 +1,444 @@
+//! Files of the original's kind: `delayed/<anything>.<peer>`, one message each, its first line the
+//! request.
+//!
+//! Programs of the host drop them there; they are taken into the spool in the order of their names
+//! and then removed. A file is removed only once its message is on disk in the spool. If the
+//! machine or the process dies between the two, the message is taken in again: such a file has no
+//! identity that would tell (see `docs/spool.md`). A file that has more than its first line, or was
+//! changed meanwhile, is not removed but goes to `corrupt/`: nothing in it goes without a word.
+//!
+//! Whoever may drop files need not be somebody who may read what this process may. So a file that
+//! has another name somewhere is not opened for its content, and a symbolic link is not followed.
+//!
+//! Memory: what is read of a file is its first line; [`BATCH_BYTES`] of them and one more, and
+//! [`NAMES_MOST`] names.
+
+use super::layout::CORRUPT;
+use super::record::MAX_REQUEST;
+use super::store::Refusal;
+use super::{Context, Disk, Kind, Metadata, Spool, SpoolError, StoreError, survey};
+use base::Sequence;
+use jiff::{SignedDuration, Timestamp};
+use std::collections::{BinaryHeap, VecDeque};
+use std::ffi::OsString;
+use std::io;
+use std::path::Path;
+
+/// Files that one call takes at most; [`TakenIn::more`] says that others are there.
+pub const TAKE_IN_MOST: usize = 256;
+/// Names that are kept of one look at the folder: a folder of very many is not listed anew for each
+/// call.
+const NAMES_MOST: usize = 4096;
+/// How long a file without a newline is left to the program that may be writing it; also the pause
+/// before a file that could not be taken in should be tried again.
+pub const WRITER_PAUSE: SignedDuration = SignedDuration::from_secs(5);
+/// Bytes of requests that one store takes from files.
+const BATCH_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes of a file that are looked through at first for the end of its first line.
+const FIRST_READ: usize = 64 * 1024;
+/// How long a file that cannot be read is tried again, every [`WRITER_PAUSE`], before it goes to
+/// `corrupt/`.
+const UNREADABLE_PAUSE: SignedDuration = SignedDuration::from_secs(30);
+/// Names that are remembered because they could not be moved away. At the bound nothing more is
+/// taken in.
+const STUCK_MOST: usize = 10_000;
+
+/// What [`Spool::take_in`] did.
+#[derive(Debug, Default)]
+pub struct TakenIn {
+    /// Messages that are in the spool now.
+    pub stored: u64,
+    /// Files that went to `corrupt/`.
+    pub corrupt: u64,
+    /// More files are there: call again when other work is done.
+    pub more: bool,
+    /// Some files were left; when to call again.
+    pub retry_at: Option<Timestamp>,
+    /// Why files were left although they are whole.
+    pub refused: Option<StoreError>,
+    /// Why files were left of which nothing is known.
+    pub trouble: Option<SpoolError>,
+}
+
+impl TakenIn {
+    fn retry(&mut self, at: Timestamp) {
+        self.retry_at = Some(self.retry_at.map_or(at, |earlier| earlier.min(at)));
+    }
+}
+
+/// What a file turned out to be.
+pub(super) enum Dropped {
+    /// A message.
+    Request {
+        /// The file.
+        found: Metadata,
+        /// Its first line.
+        line: Vec<u8>,
+        /// It holds more than that.
+        more: bool,
+    },
+    /// Its maker may not be done with it until then.
+    Unfinished {
+        /// When to look again.
+        until: Timestamp,
+        /// What it waits for, in words.
+        why: &'static str,
+    },
+    /// It can never be one, and why: it goes to `corrupt/`.
+    Unusable(String),
+    /// What it is cannot be told just now.
+    Unreadable {
+        /// What the system said.
+        cause: io::Error,
+        /// It is the system that lacks something, or its disk: none behind it may overtake it.
+        holds_up: bool,
+    },
+    /// A folder, or gone.
+    NotOurs,
+}
+
+impl<D: Disk> Spool<D> {
+    /// Takes in the files of `delayed` whose name `belongs` to this peer, in the order of their
+    /// names. Hidden files are left alone.
+    pub fn take_in(&mut self, delayed: &Path, belongs: &dyn Fn(&str) -> bool, now: Timestamp) -> TakenIn {
+        let mut taken = TakenIn::default();
+        if let Err(error) = self.make_ready() {
+            taken.refused = Some(error.into());
+            taken.retry(later(now));
+            return taken;
+        }
+        self.remove_taken_in(delayed, now, &mut taken);
+        let names = match self.next_names(delayed, belongs, &mut taken) {
+            Ok(names) => names,
+            Err(cause) => {
+                taken.trouble = Err::<(), _>(cause).context("list", delayed).err();
+                taken.retry(later(now));
+                return taken;
+            }
+        };
+        self.unreadable.retain(|name, _| names.binary_search(name).is_ok());
+        let mut batch: Vec<TakenFile> = Vec::new();
+        for name in names {
+            let dropped = look_at(&mut self.disk, &delayed.join(&name), now);
+            if !matches!(dropped, Dropped::Unreadable { .. }) {
+                self.unreadable.remove(&name);
+            }
+            match dropped {
+                Dropped::Request { found, line, more } => batch.push(TakenFile { name, found, line, more }),
+                Dropped::Unfinished { until, .. } => taken.retry(until),
+                Dropped::Unusable(why) => self.move_away(delayed, name, &why, now, &mut taken),
+                Dropped::Unreadable { cause, holds_up } => {
+                    let since = *self.unreadable.entry(name.clone()).or_insert(now);
+                    if now.duration_since(since).abs() >= UNREADABLE_PAUSE && !is_shortage(&cause) {
+                        self.unreadable.remove(&name);
+                        self.move_away(delayed, name, &cause.to_string(), now, &mut taken);
+                        continue;
+                    }
+                    taken.trouble = Err::<(), _>(cause).context("take in", &delayed.join(&name)).err();
+                    taken.retry(later(now));
+                    if holds_up {
+                        taken.more = false;
+                        break;
+                    }
+                }
+                Dropped::NotOurs => {}
+            }
+            if batch.iter().map(|file| file.line.len()).sum::<usize>() >= BATCH_BYTES
+                && !self.store_files(delayed, std::mem::take(&mut batch), now, &mut taken)
+            {
+                self.listed = Listed::default();
+                return taken;
+            }
+        }
+        self.store_files(delayed, batch, now, &mut taken);
+        if taken.more && taken.stored + taken.corrupt == 0 {
+            // The first names are all of files that must be left for now: calling again at once
+            // would change nothing.
+            taken.more = false;
+            taken.retry(later(now));
+        }
+        if !taken.more {
+            // Looked at anew next time.
+            self.listed = Listed::default();
+        }
+        taken
+    }
+
+    /// The names that this call is for, in order: those of the last look at the folder come first.
+    fn next_names(
+        &mut self,
+        delayed: &Path,
+        belongs: &dyn Fn(&str) -> bool,
+        taken: &mut TakenIn,
+    ) -> io::Result<Vec<OsString>> {
+        if self.listed.names.is_empty() {
+            self.listed = self.first_names(delayed, belongs)?;
+        }
+        let Listed { names, more } = &mut self.listed;
+        let now: Vec<OsString> = names.drain(..names.len().min(TAKE_IN_MOST)).collect();
+        taken.more = *more || !names.is_empty();
+        Ok(now)
+    }
+
+    /// Files that were taken in and could not be removed are tried again, unless someone has put
+    /// another under that name.
+    fn remove_taken_in(&mut self, delayed: &Path, now: Timestamp, taken: &mut TakenIn) {
+        for (name, known) in std::mem::take(&mut self.taken_in) {
+            let path = delayed.join(&name);
+            let removed = match self.disk.metadata(&path) {
+                Ok(found) if found == known => self.disk.remove(&path),
+                Ok(_) => Ok(()),
+                Err(cause) => Err(cause),
+            };
+            match removed {
+                Ok(()) => {}
+                Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
+                Err(_) => {
+                    self.taken_in.insert(name, known);
+                    taken.retry(later(now));
+                }
+            }
+        }
+    }
+
+    /// The first names in order; memory does not grow with the folder.
+    fn first_names(&mut self, delayed: &Path, belongs: &dyn Fn(&str) -> bool) -> io::Result<Listed> {
+        let mut first = BinaryHeap::new();
+        let mut more = false;
+        let (stuck, taken_in) = (&self.stuck, &self.taken_in);
+        self.disk.list(delayed, &mut |name| {
+            let text = name.to_string_lossy();
+            if text.starts_with('.') || !belongs(&text) || stuck.contains(name) || taken_in.contains_key(name)
+            {
+                return;
+            }
+            first.push(name.to_owned());
+            if first.len() > NAMES_MOST {
+                first.pop();
+                more = true;
+            }
+        })?;
+        if self.stuck.len() + self.taken_in.len() >= STUCK_MOST {
+            return Err(io::Error::other("too many files there cannot be removed"));
+        }
+        Ok(Listed { names: first.into_sorted_vec().into(), more })
+    }
+
+    /// Stores the messages, then removes their files. Returns whether to go on.
+    fn store_files(
+        &mut self,
+        delayed: &Path,
+        batch: Vec<TakenFile>,
+        now: Timestamp,
+        taken: &mut TakenIn,
+    ) -> bool {
+        if batch.is_empty() {
+            return true;
+        }
+        let requests: Vec<(Option<Sequence>, &[u8])> =
+            batch.iter().map(|file| (None, file.line.as_slice())).collect();
+        let mut results = self.store_batch(&requests, now, Refusal::EndsBatch).into_iter();
+        let mut stored = Vec::new();
+        for file in batch {
+            match results.next() {
+                Some(Ok(_)) => stored.push(file),
+                Some(Err(error)) => taken.refused = Some(error),
+                None => {}
+            }
+        }
+        taken.stored += stored.len() as u64;
+        let mut removed = false;
+        for TakenFile { name, found, more, .. } in stored {
+            let path = delayed.join(&name);
+            let there = self.disk.metadata(&path).ok();
+            if there.is_some_and(|there| there.inode != found.inode) {
+                // Another file has taken its place: the next one.
+                taken.retry(later(now));
+                continue;
+            }
+            // What was written meanwhile would go with the file, and nobody would know.
+            if more || there.is_some_and(|there| there != found) {
+                let why = "it has more than its first line, which is in the spool; the rest is not sent";
+                self.move_away(delayed, name, why, now, taken);
+                continue;
+            }
+            match self.disk.remove(&path) {
+                Ok(()) => removed = true,
+                Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
+                Err(cause) => {
+                    log::error!(
+                        "remove {}: {cause}; it is in the spool, and would be taken in again at the next start",
+                        path.display()
+                    );
+                    self.taken_in.insert(name, found);
+                    taken.retry(later(now));
+                }
+            }
+        }
+        if removed && let Err(cause) = self.disk.sync_dir(delayed) {
+            log::warn!("sync {}: {cause}; files that were taken in may come back", delayed.display());
+        }
+        if taken.refused.is_some() {
+            taken.more = false;
+            taken.retry(later(now));
+        }
+        taken.refused.is_none()
+    }
+
+    /// Moves what cannot be a message to `corrupt/`.
+    fn move_away(&mut self, delayed: &Path, name: OsString, why: &str, now: Timestamp, taken: &mut TakenIn) {
+        let from = delayed.join(&name);
+        let folder = self.dir.join(CORRUPT);
+        let mut to = folder.join(&name);
+        if self.disk.metadata(&to).is_ok() {
+            let mut other = name.clone();
+            other.push(format!("@{}", now.as_nanosecond()));
+            to = folder.join(other);
+        }
+        let free = self.disk.metadata(&to).is_err_and(|cause| cause.kind() == io::ErrorKind::NotFound);
+        let moved = if free {
+            match self.disk.rename(&from, &to) {
+                // Someone took the folder away.
+                Err(cause) if cause.kind() == io::ErrorKind::NotFound => self
+                    .disk
+                    .make_folder(&folder)
+                    .and_then(|()| self.disk.sync_dir(&self.dir))
+                    .and_then(|()| self.disk.rename(&from, &to)),
+                moved => moved,
+            }
+        } else {
+            Err(io::Error::other("its name is taken in corrupt/"))
+        };
+        match moved {
+            Ok(()) => {
+                log::error!("take in {}: {why}; moved to {}", from.display(), to.display());
+                taken.corrupt += 1;
+                self.corrupt += 1;
+                // The new name first: a file must not be in neither place.
+                let synced = self.disk.sync_dir(&folder).and_then(|()| self.disk.sync_dir(delayed));
+                if let Err(cause) = synced {
+                    log::warn!("sync {}: {cause}; it may come back", folder.display());
+                }
+            }
+            Err(cause) => {
+                log::error!("take in {}: {why}; it stays: {cause}", from.display());
+                self.stuck.insert(name);
+            }
+        }
+    }
+}
+
+/// What a look at the folder has found.
+#[derive(Debug, Default)]
+pub(super) struct Listed {
+    /// The first names that were not looked at yet, in order.
+    names: VecDeque<OsString>,
+    /// There are others behind these.
+    more: bool,
+}
+
+/// A file that holds a message.
+struct TakenFile {
+    name: OsString,
+    found: Metadata,
+    line: Vec<u8>,
+    more: bool,
+}
+
+/// Looks at a file that was dropped in.
+pub(super) fn look_at<D: Disk>(disk: &mut D, path: &Path, now: Timestamp) -> Dropped {
+    let Looked { found, line, more } = match survey::again(path, || look(disk, path)) {
+        Ok(Some(looked)) => looked,
+        Ok(None) => return Dropped::NotOurs,
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Dropped::NotOurs,
+        // A symbolic link took its place.
+        Err(cause) if cause.raw_os_error() == Some(libc::ELOOP) => return Dropped::NotOurs,
+        Err(cause) => {
+            let holds_up = cause.kind() != io::ErrorKind::PermissionDenied;
+            return Dropped::Unreadable { cause, holds_up };
+        }
+    };
+    // A time far ahead says nothing about a writer.
+    let fresh = now.duration_since(found.modified).abs() < WRITER_PAUSE;
+    if found.links > 1 {
+        // Some make a file under another name and link it here; that name goes at once.
+        let why = "it has another name, and waits for that to go";
+        return match fresh {
+            true => Dropped::Unfinished { until: later(now), why },
+            false => Dropped::Unusable("it has another name as well, and was not read".to_owned()),
+        };
+    }
+    match line {
+        FirstLine::TooLong => Dropped::Unusable(format!("its first line is longer than {MAX_REQUEST} bytes")),
+        FirstLine::Open(_) if fresh => {
+            Dropped::Unfinished { until: later(now), why: "it has no newline yet, and waits for it" }
+        }
+        FirstLine::Whole(line) | FirstLine::Open(line) if line.is_empty() => {
+            Dropped::Unusable("it holds no request".to_owned())
+        }
+        FirstLine::Whole(line) | FirstLine::Open(line) => Dropped::Request { found, line, more },
+    }
+}
+
+/// What one look at a file finds.
+struct Looked {
+    found: Metadata,
+    line: FirstLine,
+    /// Something else than line ends follows.
+    more: bool,
+}
+
+enum FirstLine {
+    Whole(Vec<u8>),
+    /// The file ends within it.
+    Open(Vec<u8>),
+    TooLong,
+}
+
+/// Opens a plain file that has no other name, and reads its first line; `None`: it is no plain
+/// file.
+fn look<D: Disk>(disk: &mut D, path: &Path) -> io::Result<Option<Looked>> {
+    let found = disk.metadata(path)?;
+    let unread = |found| Some(Looked { found, line: FirstLine::Open(Vec::new()), more: false });
+    if found.kind != Kind::File {
+        return Ok(None);
+    }
+    if found.links > 1 {
+        return Ok(unread(found));
+    }
+    let file = disk.open(path, false)?;
+    // The name may stand for another file by now.
+    let found = disk.describe(&file)?;
+    if found.kind != Kind::File {
+        return Ok(None);
+    }
+    if found.links > 1 {
+        return Ok(unread(found));
+    }
+    let mut bytes = disk.read_at(&file, 0, FIRST_READ)?;
+    let mut end = memchr::memchr(b'\n', &bytes);
+    if end.is_none() && bytes.len() == FIRST_READ {
+        bytes = disk.read_at(&file, 0, MAX_REQUEST + 1)?;
+        end = memchr::memchr(b'\n', &bytes);
+    }
+    let Some(end) = end else {
+        let line = if bytes.len() > MAX_REQUEST { FirstLine::TooLong } else { FirstLine::Open(bytes) };
+        return Ok(Some(Looked { found, line, more: false }));
+    };
+    let blank = bytes[end..].iter().all(|byte| matches!(byte, b'\n' | b'\r'));
+    let more = !blank || found.length > bytes.len() as u64;
+    bytes.truncate(end);
+    // One file of thousands: what was read behind the line is not kept.
+    bytes.shrink_to_fit();
+    Ok(Some(Looked { found, line: FirstLine::Whole(bytes), more }))
+}
+
+/// Whether it is this process or the system that lacks something just now, and not the file.
+fn is_shortage(cause: &io::Error) -> bool {
+    let shortages = [libc::EMFILE, libc::ENFILE, libc::ENOMEM];
+    cause.raw_os_error().is_some_and(|code| shortages.contains(&code))
+}
+
+fn later(now: Timestamp) -> Timestamp {
+    now.checked_add(WRITER_PAUSE).unwrap_or(Timestamp::MAX)
+}
