@@ -173,13 +173,12 @@ fn reason(away: &AwayStatus) -> (&str, &str, bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use status::fixture;
+    use base::WireKind;
 
     #[test]
     fn all_times_of_a_link_but_those_on_disk_follow_a_clock_that_is_set() {
-        let then = "2026-11-20T08:12:14Z";
-        let noted: Timestamp = then.parse().unwrap();
-        let mut peer = fixture::peer("msul1", LinkState::Down, then);
+        let noted: Timestamp = "2026-11-20T08:12:14Z".parse().unwrap();
+        let mut peer = PeerStatus::starting(HostId::new("msul1").unwrap(), WireKind::Classic, noted);
         (peer.next_dial, peer.last_error_at, peer.oldest) = (Some(noted), Some(noted), Some(noted));
         let (handler, why) = ("pay".to_owned(), "no socket".to_owned());
         peer.away = vec![AwayStatus { handler, since: noted, why, held: None }];
