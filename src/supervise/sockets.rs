@@ -171,13 +171,8 @@ fn try_listen(path: &Path, mode: u32) -> io::Result<LocalSocket> {
         let new = path.with_file_name(hidden_name()?);
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
         socket.set_nonblocking(true)?;
-        let bound = socket.bind(&SockAddr::unix(&new)?);
-        if let Err(error) = &bound
-            && error.kind() == io::ErrorKind::AddrInUse
-        {
-            log::warn!("bind {}: {error}; another name is tried", new.display());
-        }
-        bound.map(|()| (socket, new))
+        socket.bind(&SockAddr::unix(&new)?).inspect_err(|error| say_if_taken(&new, error))?;
+        Ok((socket, new))
     })?;
     let placed = set_mode(&new, mode).and_then(|()| socket.listen(BACKLOG)).and_then(|()| {
         let mark = Mark::of(&new);
@@ -189,6 +184,12 @@ fn try_listen(path: &Path, mode: u32) -> io::Result<LocalSocket> {
             remove(&new);
             Err(error)
         }
+    }
+}
+
+fn say_if_taken(name: &Path, error: &io::Error) {
+    if error.kind() == io::ErrorKind::AddrInUse {
+        log::warn!("bind {}: {error}; another name is tried", name.display());
     }
 }
 
