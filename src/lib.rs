@@ -16,7 +16,7 @@
 //! ```
 //!
 //! Data flows one way: `reactor -> turn -> broker -> {session, pending, link -> protocol, spool} ->
-//! wire` in `lonc`'s child, and `reactor -> turn -> {serve, secure} -> service -> wire` in
+//! wire` in `lonc`'s child, and `reactor -> turn -> {classic, secure} -> service -> wire` in
 //! `lond`'s. The rooms on the right of an arrow know nothing of those on its left; siblings don't
 //! call each other. At HUP the programs of a `lonc` child pass to the next one (`lonc::handover`).
 //!
@@ -31,7 +31,7 @@
 //! | [`net`] | sockets that do not wait: readiness, a connection's options, the way out through a tunnel | sockets |
 //! | [`store`] | what must outlast a crash: `spool`, the delayed directory of one peer; `record`, the answers that `lond` remembers of one caller | files, through the `Disk` trait |
 //! | [`lonc`] | `supervisor`: children, signals, status files; `broker` and `turn` (pure), `reactor`: one link child | supervisor, reactor |
-//! | [`lond`] | `supervisor`: accepting; `serve`, `secure` and `turn` (pure but for the record that a session owns), `handler`: what a request is passed to, and what came of it; `reactor`: one link child | supervisor, reactor |
+//! | [`lond`] | `supervisor`: accepting; `classic`, `secure` and `turn` (pure but for the record that a session owns), `handler`: what a request is passed to, and what came of it; `reactor`: one link child | supervisor, reactor |
 //! | [`lonsvc`] | `supervisor`: the programs of `[service.<name>]`, by fork and exec | supervisor |
 //! | [`supervise`] | what all supervisors share: `daemon`, the one machine, and the `Role` that a program is to it; child table (pure), fork, locks and what else lies in folders that others may empty, signals, control sockets, titles; at HUP the trial of the next program, and the exec state: what crosses it | yes |
 //! | [`status`] | one snapshot type and its views: text, JSON, the original's `loncstatus.txt` | none |

@@ -4,7 +4,7 @@ use super::pieces;
 use lonnet::base::HostId;
 use lonnet::base::line::Outgoing;
 use lonnet::lonc::protocol::{Classic, Heard, Message, Protocol};
-use lonnet::lond::serve::{Serve, Settings};
+use lonnet::lond::classic::{self, Settings};
 use lonnet::lond::service::{Effect, Route, Service};
 use lonnet::wire::classic::Cipher;
 use std::ops::ControlFlow;
@@ -52,7 +52,8 @@ fn serve<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<String>, Vec<u8>) {
         max_line: MAX_LINE,
         drain_timeout: Duration::from_secs(5),
     };
-    let mut link = Serve::new(settings, fastrand::Rng::with_seed(1), now + Duration::from_secs(10));
+    let mut link =
+        classic::Classic::new(settings, fastrand::Rng::with_seed(1), now + Duration::from_secs(10));
     let (mut did, mut sent) = (Vec::new(), Vec::new());
     for piece in pieces {
         link.push(piece);

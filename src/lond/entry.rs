@@ -7,10 +7,10 @@
 
 use super::Suspect;
 use super::access;
+use super::classic::LINGER;
 use super::first_byte::{self, First};
 use super::ledger::Ledger;
 use super::reactor::{Accepted, Reactor, SetupError};
-use super::serve::LINGER;
 use super::settings::{Directory, ServeSettings};
 use crate::messages::{FromServe, ToServe};
 use base::{HostId, Pin};

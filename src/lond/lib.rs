@@ -1,13 +1,14 @@
 //! The called side: `supervisor` accepts and forks a child for each link; `entry` is where such a
 //! child begins.
 //!
-//! In a child: `first_byte` tells the wires apart, [`access`] who calls on the classic one, `serve`
-//! (classic) and `secure`, both pure, decide what every byte means and what is answered,
+//! In a child: `first_byte` tells the wires apart, [`access`] who calls on the classic one,
+//! `classic` (classic) and `secure`, both pure, decide what every byte means and what is answered,
 //! [`service`] what a request means to both, [`store::record`] remembers the answers to critical
 //! messages and [`keeper`] is a session's hold on it, [`turn`] is the order in which all that
 //! happens, [`reactor`] alone has sockets and a clock.
 
 pub mod access;
+pub mod classic;
 pub mod entry;
 mod first_byte;
 pub mod handler;
@@ -17,7 +18,6 @@ pub mod messages;
 pub mod reactor;
 mod reason;
 pub mod secure;
-pub mod serve;
 pub mod service;
 pub mod settings;
 pub mod supervisor;

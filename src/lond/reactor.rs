@@ -26,8 +26,8 @@ use self::wire::Wire;
 use super::Reason;
 use super::Suspect;
 use super::access;
+use super::classic::{self, Classic};
 use super::ledger::Ledger;
-use super::serve::{self, Serve};
 use super::service::{Route, Service};
 use super::settings::{Directory, ServeSettings};
 use super::turn::{Link, Turn};
@@ -194,12 +194,12 @@ impl Reactor {
             }
             Accepted::Classic(caller) => {
                 let seed = getrandom::u64().map_err(io::Error::other).map_err(fail("read random numbers"))?;
-                let own = serve::Settings {
+                let own = classic::Settings {
                     service: service(&settings, caller),
                     max_line: settings.max_line,
                     drain_timeout: settings.drain_timeout,
                 };
-                let serve = Serve::new(own, fastrand::Rng::with_seed(seed), opening_deadline);
+                let serve = Classic::new(own, fastrand::Rng::with_seed(seed), opening_deadline);
                 let known = Known::new(&settings, &caller.id, None, Instant::now());
                 (Wire::Classic(Box::new(serve)), Some(known), None)
             }

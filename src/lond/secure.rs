@@ -1,7 +1,7 @@
 //! What one secure link's frames mean: the opening, requests and their answers, flow control,
 //! heartbeat, the end.
 //!
-//! Without sockets and clock, as `serve` is for the classic wire; the record of critical messages
+//! Without sockets and clock, as `classic` is for the classic wire; the record of critical messages
 //! is its own, behind [`Recorder`]. The reactor pushes in what the tunnel gives out, takes
 //! [`Effect`]s out with [`Secure::step`] until there are none, carries them out, gives the answers
 //! in, has the answers to critical messages recorded ([`Secure::record`], once a turn), and sends
@@ -66,7 +66,7 @@ use untaken::{LOG, Untaken};
 use wire::flow::{Assembly, Control, Credit, Heartbeat, Sending};
 use wire::secure::{CalledHello, FrameReader, Hello, Versions, put_go_away};
 
-pub use super::serve::LINGER;
+pub use super::classic::LINGER;
 
 /// What our HELLO says that we run.
 const PROGRAM: &str = concat!("lond/", env!("CARGO_PKG_VERSION"));

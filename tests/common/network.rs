@@ -292,6 +292,14 @@ impl Host {
         });
     }
 
+    /// Waits until nothing is stored for a peer any more. While its child starts nobody has counted
+    /// yet, so that only a link that is up says so.
+    pub fn wait_delivered(&self, peer: &str) {
+        wait::until_true(&format!("all that was stored for {peer} to be delivered"), || {
+            self.status(peer).is_some_and(|status| status["state"] == "up" && status["delayed"] == 0)
+        });
+    }
+
     /// The command that starts a program of this host.
     pub fn command(&self, program: &str) -> Command {
         let path = match program {

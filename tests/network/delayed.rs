@@ -51,9 +51,7 @@ fn what_was_delayed_arrives_in_order_when_the_host_is_back_and_is_noted_in_the_p
     }
     pair.come_back();
     assert_eq!(pair.fake.wait_received("log:", 100), numbered("m", 100));
-    wait::until_true("nothing to be left in the queue", || {
-        pair.host.status("msul1").is_some_and(|status| status["delayed"] == 0)
-    });
+    pair.host.wait_delivered("msul1");
     wait::until_true("the perm log", || pair.host.log("lonnet.perm.log").lines().count() == 100);
     for (number, line) in pair.host.log("lonnet.perm.log").lines().enumerate() {
         let (epoch, rest) = line.split_once(':').expect("<epoch>:...");

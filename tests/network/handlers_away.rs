@@ -55,9 +55,7 @@ impl Away {
 
     fn wait_done(&self, count: usize) {
         wait::until_true("the messages to be done", || self.done().len() >= count);
-        wait::until_true("the spool to be empty", || {
-            self.one.status(CALLED).is_some_and(|status| status["delayed"] == 0)
-        });
+        self.one.wait_delivered(CALLED);
     }
 
     /// Waits until lond says so of a handler.
@@ -196,9 +194,7 @@ fn a_handler_that_is_away_for_long_holds_up_no_other_and_its_own_keep_their_orde
     let went_past = away.done();
     let _pay = away.program(&away.pay, |_| false);
     wait::until_true("pay's to be done", || away.done().len() >= went_past.len() + 5);
-    wait::until_true("the spool to be empty", || {
-        away.one.status(CALLED).is_some_and(|status| status["delayed"] == 0)
-    });
+    away.one.wait_delivered(CALLED);
     let of = |prefix: &str| -> Vec<String> {
         away.done().into_iter().filter(|line| line.starts_with(prefix)).collect()
     };

@@ -114,9 +114,7 @@ fn under_load(pair: &mut Pair, times: usize, mut restart: impl FnMut(&mut Pair, 
             .map(|program| program.join().expect("a program"))
             .collect::<HashMap<usize, u64>>()
     });
-    wait::until_true("nothing to be stored any more", || {
-        pair.host.status(CALLED).is_some_and(|status| status["delayed"] == 0)
-    });
+    pair.host.wait_delivered(CALLED);
     let mut received: HashMap<usize, Vec<u64>> = HashMap::new();
     for text in pair.fake.received("log:load-") {
         let (name, number) = text["log:load-".len()..].split_once('-').expect("a name and a number");

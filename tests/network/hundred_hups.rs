@@ -73,9 +73,7 @@ impl Stage {
 
     /// Nothing is stored any more.
     fn wait_delivered(&self) {
-        wait::until_true("all that was stored to be delivered", || {
-            self.one.status(CALLED).is_some_and(|status| status["delayed"] == 0)
-        });
+        self.one.wait_delivered(CALLED);
     }
 
     /// With nothing under way, and after just one request each way since a HUP.

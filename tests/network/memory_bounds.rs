@@ -328,8 +328,7 @@ fn the_longest_messages_that_are_stored_are_sent_at_once_and_one_by_one() {
     // A child of its own, so that what it holds is for sending alone.
     assert!(lonc.stop().success());
     let (lond, lonc) = (both.other.lond(), both.one.lonc());
-    let delayed = || both.one.status(CALLED).map(|status| status["delayed"].clone());
-    wait::until_true("all to be delivered", || delayed() == Some(0.into()));
+    both.one.wait_delivered(CALLED);
     assert_eq!(*lengths.lock().expect("lengths"), [LONG + "long:0 ".len(); MESSAGES]);
     let (sending, taking) = (peak(&lonc), peak(&lond));
     let most = [storing, sending, taking];

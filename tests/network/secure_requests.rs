@@ -164,9 +164,7 @@ fn a_critical_request_that_times_out_is_delayed_and_never_cancelled() {
     assert_eq!(pair.ask("critical:log:slow"), "con_delayed");
     assert_eq!(pair.ask("echo:meanwhile"), "echo:meanwhile");
     held.lock().expect("held").remove(0).answer(b"ok");
-    wait::until_true("nothing to wait in the spool", || {
-        pair.host.status(CALLED).is_some_and(|status| status["delayed"] == 0)
-    });
+    pair.host.wait_delivered(CALLED);
     assert_eq!(pair.fake.control(frames::CANCEL), []);
     assert_eq!(pair.fake.asked().iter().filter(|asked| asked.head.is_some()).count(), 1);
 }

@@ -7,9 +7,9 @@ use crate::recorder::{Notes, SimRecorder};
 use crate::wiretap::Mistaken;
 use lonnet::base::line::Outgoing;
 use lonnet::lond::Reason;
+use lonnet::lond::classic::Classic;
 use lonnet::lond::handler::{Reply, Ticket};
 use lonnet::lond::secure::Secure;
-use lonnet::lond::serve::Serve;
 use lonnet::lond::service::Effect;
 use lonnet::lond::turn::{Link, Turn};
 use std::cell::RefCell;
@@ -38,7 +38,7 @@ impl Drop for Guard {
 #[derive(Debug)]
 pub enum Wire {
     Secure(Box<Secure<SimRecorder>>),
-    Classic(Box<Serve>),
+    Classic(Box<Classic>),
 }
 
 /// What is spoken on a link, and what waits to be written: there is no tunnel here.

@@ -15,10 +15,10 @@ use crate::scenario::*;
 use crate::world::{Event, Job, World};
 use lonnet::base::line::Outgoing;
 use lonnet::lond::Reason;
+use lonnet::lond::classic::{self, Classic};
 use lonnet::lond::handler::Ticket;
 use lonnet::lond::keeper::Keeper;
 use lonnet::lond::secure::{self, Secure};
-use lonnet::lond::serve::{self, Serve};
 use lonnet::lond::service::{Route, Service};
 use lonnet::lond::turn::{Link, ORDER, Step, Turn};
 use lonnet::wire::secure::least_window;
@@ -77,9 +77,9 @@ impl World {
             };
             Wire::Secure(Box::new(Secure::new(settings, recorder, opening, now)))
         } else {
-            let settings = serve::Settings { service, max_line: MAX_LINE, drain_timeout };
+            let settings = classic::Settings { service, max_line: MAX_LINE, drain_timeout };
             let random = fastrand::Rng::with_seed(self.random.u64(..));
-            Wire::Classic(Box::new(Serve::new(settings, random, opening)))
+            Wire::Classic(Box::new(Classic::new(settings, random, opening)))
         };
         self.children.push(Some(Child {
             host,

@@ -3,7 +3,7 @@
 //! clock and a network of its own.
 //!
 //! The turn of a link child of `lonc` is the real one, `lonc::turn`, over a virtual network; so are
-//! the cores: `Broker`, `Secure`, `Serve`, `Spool`, `Record`, `Keeper`. What else reactors and
+//! the cores: `Broker`, `Secure`, `Classic`, `Spool`, `Record`, `Keeper`. What else reactors and
 //! supervisors do with sockets is done here with virtual ones. Each seed is a network, its load and
 //! its faults; a seed that fails is printed with the command that runs it again, and becomes a
 //! named test below.

@@ -128,7 +128,7 @@ impl Sockets {
     fn receive(&mut self, wire: &mut Wire, count: usize, now: Instant) {
         let bytes = &self.scratch[..count];
         match wire {
-            Wire::Classic(serve) => serve.push(bytes),
+            Wire::Classic(session) => session.push(bytes),
             Wire::Secure(link) => {
                 if let Some((caller, pin)) = link.receive(bytes, now) {
                     self.authenticated(link, &caller, pin, now);

@@ -2,8 +2,8 @@
 
 use super::secure_link::SecureLink;
 use crate::Reason;
+use crate::classic::Classic;
 use crate::handler::{Reply, Ticket};
-use crate::serve::Serve;
 use crate::service::Effect;
 use crate::turn::Link;
 use base::Pin;
@@ -15,7 +15,7 @@ use std::time::Instant;
 #[derive(Debug)]
 pub enum Wire {
     /// Lines in the clear.
-    Classic(Box<Serve>),
+    Classic(Box<Classic>),
     /// Frames in a tunnel.
     Secure(Box<SecureLink>),
 }
@@ -25,7 +25,7 @@ impl Wire {
     /// place that must be filled: there a request that was not taken is answered `error:`, too.
     pub fn answer(&mut self, ticket: Ticket, reply: Reply<'_>) {
         match self {
-            Wire::Classic(serve) => serve.answer(ticket, &reply.text()),
+            Wire::Classic(session) => session.answer(ticket, &reply.text()),
             Wire::Secure(link) => {
                 if let Some(session) = link.session() {
                     session.answer(ticket, reply);
@@ -58,7 +58,7 @@ impl Wire {
     /// What this host's own `lonc` answered to the ping; `None`: nothing.
     pub fn asked_back(&mut self, ticket: Ticket, answer: Option<&[u8]>) {
         match self {
-            Wire::Classic(serve) => serve.asked_back(ticket, answer),
+            Wire::Classic(session) => session.asked_back(ticket, answer),
             Wire::Secure(link) => {
                 if let Some(session) = link.session() {
                     session.asked_back(ticket, answer);
@@ -89,7 +89,7 @@ impl Wire {
     /// What the socket said.
     pub fn flush(&mut self, link: &mut Stream<TcpStream>, now: Instant) -> io::Result<()> {
         match self {
-            Wire::Classic(serve) => link.flush(serve.outgoing()),
+            Wire::Classic(session) => link.flush(session.outgoing()),
             Wire::Secure(secure) => secure.flush(link, now),
         }
     }
@@ -97,7 +97,7 @@ impl Wire {
     /// Ends the link.
     pub fn finish(&mut self, reason: Reason, now: Instant) {
         match self {
-            Wire::Classic(serve) => serve.finish(reason, now),
+            Wire::Classic(session) => session.finish(reason, now),
             Wire::Secure(link) => link.finish(reason, now),
         }
     }
@@ -105,7 +105,7 @@ impl Wire {
     /// Whether answers of this handler are to be taken now.
     pub fn wants_answers_from(&self, handler: usize) -> bool {
         match self {
-            Wire::Classic(serve) => serve.wants_answers_from(handler),
+            Wire::Classic(session) => session.wants_answers_from(handler),
             Wire::Secure(link) => link.wants_answers(),
         }
     }
@@ -114,49 +114,49 @@ impl Wire {
 impl Link for Wire {
     fn tick(&mut self, now: Instant) {
         match self {
-            Wire::Classic(serve) => serve.tick(now),
+            Wire::Classic(session) => session.tick(now),
             Wire::Secure(link) => link.tick(now),
         }
     }
 
     fn deadline(&self) -> Option<Instant> {
         match self {
-            Wire::Classic(serve) => serve.deadline(),
+            Wire::Classic(session) => session.deadline(),
             Wire::Secure(link) => link.deadline(),
         }
     }
 
     fn step(&mut self, now: Instant) -> Option<Effect> {
         match self {
-            Wire::Classic(serve) => serve.step(now),
+            Wire::Classic(session) => session.step(now),
             Wire::Secure(link) => link.step(now),
         }
     }
 
     fn has_work(&self) -> bool {
         match self {
-            Wire::Classic(serve) => serve.has_work(),
+            Wire::Classic(session) => session.has_work(),
             Wire::Secure(link) => link.has_work(),
         }
     }
 
     fn wants_input(&self) -> bool {
         match self {
-            Wire::Classic(serve) => serve.wants_input(),
+            Wire::Classic(session) => session.wants_input(),
             Wire::Secure(link) => link.wants_input(),
         }
     }
 
     fn end_of_input(&mut self) {
         match self {
-            Wire::Classic(serve) => serve.end_of_input(),
+            Wire::Classic(session) => session.end_of_input(),
             Wire::Secure(link) => link.end_of_input(),
         }
     }
 
     fn lost(&mut self, cause: &io::Error) {
         match self {
-            Wire::Classic(serve) => serve.lost(cause),
+            Wire::Classic(session) => session.lost(cause),
             Wire::Secure(link) => link.lost(cause),
         }
     }
@@ -192,14 +192,14 @@ impl Link for Wire {
 
     fn is_cut(&self) -> bool {
         match self {
-            Wire::Classic(serve) => serve.ended().is_some(),
+            Wire::Classic(session) => session.ended().is_some(),
             Wire::Secure(link) => link.is_cut(),
         }
     }
 
     fn ended(&self) -> Option<&Reason> {
         match self {
-            Wire::Classic(serve) => serve.ended(),
+            Wire::Classic(session) => session.ended(),
             Wire::Secure(link) => link.ended(),
         }
     }

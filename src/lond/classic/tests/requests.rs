@@ -35,7 +35,7 @@ fn each_built_in_request_has_its_answer() {
     assert_eq!(bench.exchange(b"log:a b:c\n"), "ok\n");
     assert_eq!(bench.effects(), ["log a b:c"]);
     bench.send(b"pong\n");
-    bench.serve.asked_back(bench.tickets[1], None);
+    bench.session.asked_back(bench.tickets[1], None);
     assert_eq!(bench.read(), "msul1:con_lost\n");
 }
 
@@ -56,7 +56,7 @@ fn answers_leave_in_the_order_of_the_requests_whoever_answers_first() {
     bench.send(b"echo:1\nping\npong\nother:2\nnonsense\nekey\nlog:x\n");
     assert_eq!(bench.read(), "");
     bench.answer(2, "two");
-    bench.serve.asked_back(bench.tickets[1], Some(b"msua1"));
+    bench.session.asked_back(bench.tickets[1], Some(b"msua1"));
     assert_eq!(bench.read(), "");
     bench.answer(0, "one");
     let answers = bench.read();
@@ -77,7 +77,7 @@ fn enciphered_requests_get_enciphered_answers() {
     bench.send(sealed(&cipher, "log:hush").as_bytes());
     bench.send(sealed(&cipher, "pong").as_bytes());
     assert_eq!(bench.effects(), ["ask 0 echo:in secret", "log hush", "ask back"]);
-    bench.serve.asked_back(bench.tickets[1], None);
+    bench.session.asked_back(bench.tickets[1], None);
     bench.answer(0, "caf\u{e9}");
     let expected = [sealed(&cipher, "caf\u{e9}"), sealed(&cipher, "ok"), sealed(&cipher, "msul1:con_lost")];
     assert_eq!(bench.read(), expected.concat());
@@ -90,7 +90,7 @@ fn enciphered_requests_get_enciphered_answers() {
 #[test]
 fn the_cipher_is_that_of_the_published_vectors() {
     let mut bench = Bench::open();
-    bench.serve.cipher =
+    bench.session.cipher =
         Some(Rc::new(Cipher::agree(&id("msul1"), &id("msua1"), b"41342A79EAFBE8FC990EFC7D2928")));
     bench.send(b"enc:18:6f5e9db1c3c85cd30b5859a52d41f4ac9f3b375ab2d09744\nenc:4:e9cf4008a9e0407d\n");
     assert_eq!(bench.effects(), ["log secret delayed"]);
@@ -151,7 +151,7 @@ fn a_line_that_is_too_long_is_an_error_and_the_link_goes_on() {
     assert_eq!(bench.exchange(format!("{fits}x\nping\n").as_bytes()), format!("{error}msul1\n"));
     for _ in 0..100 {
         bench.send(&[b'z'; 10_000]);
-        assert!(bench.serve.reader.is_empty(), "what is skipped is not kept");
+        assert!(bench.session.reader.is_empty(), "what is skipped is not kept");
     }
     assert_eq!(bench.read(), error, "said once");
     assert_eq!(bench.exchange(b"\nping\n"), "msul1\n");

@@ -1,10 +1,10 @@
 //! What one link's lines mean: the opening dialogue, the built-in requests, and what goes to a
 //! handler.
 //!
-//! Pure. The reactor pushes the caller's bytes in, takes [`Effect`]s out with [`Serve::step`] until
-//! there are none, carries them out, gives the handlers' answers in, and writes
-//! [`Serve::outgoing`]. Every request gets exactly one answer, in the order of the requests, unless
-//! the link ends before.
+//! Pure. The reactor pushes the caller's bytes in, takes [`Effect`]s out with [`Classic::step`]
+//! until there are none, carries them out, gives the handlers' answers in, and writes
+//! [`Classic::outgoing`]. Every request gets exactly one answer, in the order of the requests,
+//! unless the link ends before.
 //!
 //! ```text
 //!             init                 the challenge                EOF, told to end          no whole line left
@@ -86,18 +86,18 @@ impl State {
 
 /// The caller's side of one link.
 #[derive(Debug)]
-pub struct Serve {
+pub struct Classic {
     settings: Settings,
     random: fastrand::Rng,
     state: State,
-    /// When [`Serve::tick`] changes the state: before `Open` the opening's, then the drain's, then
-    /// the linger's.
+    /// When [`Classic::tick`] changes the state: before `Open` the opening's, then the drain's,
+    /// then the linger's.
     deadline: Option<Instant>,
     /// The opening dialogue was done.
     opened: bool,
     /// The caller sends nothing more.
     input_ended: bool,
-    /// [`Serve::step`] stopped with lines unread, for want of room.
+    /// [`Classic::step`] stopped with lines unread, for want of room.
     stalled: bool,
     reader: LineReader,
     /// The request being served; one allocation for all.
@@ -106,10 +106,10 @@ pub struct Serve {
     answers: Answers,
 }
 
-impl Serve {
+impl Classic {
     /// A link that was just accepted. `random` makes challenges and keys: seed it from the system.
-    pub fn new(settings: Settings, random: fastrand::Rng, opening_deadline: Instant) -> Serve {
-        Serve {
+    pub fn new(settings: Settings, random: fastrand::Rng, opening_deadline: Instant) -> Classic {
+        Classic {
             reader: LineReader::new(wire_limit(settings.max_line)),
             settings,
             random,
@@ -124,7 +124,7 @@ impl Serve {
         }
     }
 
-    /// Bytes from the caller. Call [`Serve::step`] until it returns `None` before the next.
+    /// Bytes from the caller. Call [`Classic::step`] until it returns `None` before the next.
     pub fn push(&mut self, bytes: &[u8]) {
         match self.state {
             State::Init | State::Challenged(_) | State::Open => self.reader.push(bytes),
@@ -230,7 +230,7 @@ impl Serve {
         self.enter(State::Ended(Reason::Lost(cause.to_string())));
     }
 
-    /// When [`Serve::tick`] has something to do.
+    /// When [`Classic::tick`] has something to do.
     pub fn deadline(&self) -> Option<Instant> {
         match self.state {
             State::Ended(_) => None,
@@ -257,8 +257,8 @@ impl Serve {
         self.answers.wants_from(handler)
     }
 
-    /// Whether [`Serve::step`] stopped for want of room, and there is room now, or the last answer
-    /// has gone.
+    /// Whether [`Classic::step`] stopped for want of room, and there is room now, or the last
+    /// answer has gone.
     pub fn has_work(&self) -> bool {
         match self.state {
             State::Init | State::Challenged(_) | State::Open => self.stalled && !self.answers.saturated(),
@@ -337,7 +337,7 @@ impl Serve {
     }
 }
 
-/// What [`Serve::next_line`] found.
+/// What [`Classic::next_line`] found.
 enum Next {
     Request,
     TooLong,

@@ -20,7 +20,7 @@ fn id(text: &str) -> HostId {
 
 /// A link on a virtual clock, and what the reactor was told to do.
 struct Bench {
-    serve: Serve,
+    session: Classic,
     now: Instant,
     effects: Vec<String>,
     tickets: Vec<Ticket>,
@@ -43,8 +43,8 @@ impl Bench {
             max_line,
             drain_timeout: Duration::from_secs(5),
         };
-        let serve = Serve::new(settings, fastrand::Rng::with_seed(1), now + Duration::from_secs(10));
-        Bench { serve, now, effects: Vec::new(), tickets: Vec::new() }
+        let session = Classic::new(settings, fastrand::Rng::with_seed(1), now + Duration::from_secs(10));
+        Bench { session, now, effects: Vec::new(), tickets: Vec::new() }
     }
 
     /// One whose opening dialogue is done.
@@ -58,17 +58,17 @@ impl Bench {
 
     fn wait(&mut self, seconds: f64) {
         self.now += Duration::from_secs_f64(seconds);
-        self.serve.tick(self.now);
+        self.session.tick(self.now);
         self.work();
     }
 
     fn send(&mut self, bytes: &[u8]) {
-        self.serve.push(bytes);
+        self.session.push(bytes);
         self.work();
     }
 
     fn work(&mut self) {
-        while let Some(effect) = self.serve.step(self.now) {
+        while let Some(effect) = self.session.step(self.now) {
             self.effects.push(match effect {
                 Effect::Opened => "opened".to_owned(),
                 Effect::Ask { handler, ticket, order, request } => {
@@ -86,7 +86,7 @@ impl Bench {
                 }
                 Effect::Log { ticket, text } => {
                     let said = format!("log {}", String::from_utf8_lossy(&text));
-                    self.serve.answer(ticket, b"ok");
+                    self.session.answer(ticket, b"ok");
                     said
                 }
                 Effect::Shut => "shut".to_owned(),
@@ -97,8 +97,8 @@ impl Bench {
 
     /// What the caller reads.
     fn read(&mut self) -> String {
-        let text = String::from_utf8_lossy(self.serve.outgoing().bytes()).into_owned();
-        self.serve.outgoing().clear();
+        let text = String::from_utf8_lossy(self.session.outgoing().bytes()).into_owned();
+        self.session.outgoing().clear();
         self.work();
         text
     }
@@ -113,22 +113,22 @@ impl Bench {
     }
 
     fn answer(&mut self, number: usize, answer: &str) {
-        self.serve.answer(self.tickets[number], answer.as_bytes());
+        self.session.answer(self.tickets[number], answer.as_bytes());
         self.work();
     }
 
     fn finish(&mut self, reason: Reason) {
-        self.serve.finish(reason, self.now);
+        self.session.finish(reason, self.now);
         self.work();
     }
 
     fn end_of_input(&mut self) {
-        self.serve.end_of_input();
+        self.session.end_of_input();
         self.work();
     }
 
     fn ended(&self) -> Option<String> {
-        self.serve.ended().map(Reason::to_string)
+        self.session.ended().map(Reason::to_string)
     }
 
     /// Agrees on a cipher.
@@ -159,7 +159,7 @@ fn the_opening_dialogue_goes_as_the_original_speaks_it() {
     assert!(VERSION_ANSWER.starts_with("version:"));
     bench.send(b"pong\n");
     assert_eq!(bench.effects(), ["ask back"]);
-    bench.serve.asked_back(bench.tickets[0], Some(b"msua1"));
+    bench.session.asked_back(bench.tickets[0], Some(b"msua1"));
     assert_eq!(bench.read(), "msul1:msua1\n");
     let buildkey = bench.exchange(b"ekey\n");
     let buildkey = buildkey.strip_suffix('\n').unwrap();
@@ -207,7 +207,7 @@ fn challenges_differ() {
     let mut random = fastrand::Rng::with_seed(5);
     let mut challenge = || {
         let mut bench = Bench::new();
-        bench.serve.random = random.fork();
+        bench.session.random = random.fork();
         bench.exchange(b"init\n")
     };
     assert_ne!(challenge(), challenge());
@@ -252,12 +252,12 @@ fn exit_is_answered_after_everything_before_it_and_nothing_after() {
     let mut bench = Bench::open();
     bench.send(b"echo:1\nexit\nping\n");
     assert_eq!(bench.read(), "");
-    assert!(!bench.serve.wants_input());
+    assert!(!bench.session.wants_input());
     bench.answer(0, "one");
     assert_eq!(bench.effects(), ["ask 0 echo:1"], "not shut before the answers are written");
     assert_eq!(bench.read(), "one\nbye\n");
     assert_eq!(bench.effects(), ["shut"]);
-    assert!(bench.serve.wants_input(), "lingering: what still comes is read and thrown away");
+    assert!(bench.session.wants_input(), "lingering: what still comes is read and thrown away");
     assert_eq!(bench.exchange(b"ping\n"), "");
     bench.end_of_input();
     assert_eq!(bench.ended().as_deref(), Some("the caller said exit"));
@@ -268,7 +268,7 @@ fn a_caller_that_shut_its_writing_half_gets_every_answer() {
     let mut bench = Bench::open();
     bench.send(b"echo:1\necho:2\nhalf a li");
     bench.end_of_input();
-    assert_eq!(bench.serve.deadline(), None, "the handlers' own timeouts are the bound");
+    assert_eq!(bench.session.deadline(), None, "the handlers' own timeouts are the bound");
     assert!(bench.ended().is_none());
     bench.answer(1, "two");
     bench.answer(0, "one");
@@ -292,7 +292,7 @@ fn told_to_end_it_answers_what_was_read_and_closes() {
         let mut bench = Bench::open();
         bench.send(b"echo:1\necho:2\nhalf");
         bench.finish(reason.clone());
-        assert!(!bench.serve.wants_input());
+        assert!(!bench.session.wants_input());
         bench.send(b" a line\nping\n");
         bench.answer(0, "one");
         bench.answer(1, "two");
@@ -342,37 +342,37 @@ fn with_too_much_in_flight_the_caller_is_not_read_until_there_is_room() {
     let mut bench = Bench::open();
     bench.send("echo\n".repeat(answers::MAX_SLOTS + 10).as_bytes());
     assert_eq!(bench.tickets.len(), answers::MAX_SLOTS);
-    assert!(!bench.serve.wants_input());
-    assert!(!bench.serve.has_work());
+    assert!(!bench.session.wants_input());
+    assert!(!bench.session.has_work());
     for number in 0..10 {
-        bench.serve.answer(bench.tickets[number], b"x");
+        bench.session.answer(bench.tickets[number], b"x");
     }
-    assert!(bench.serve.has_work(), "there is room for the lines that wait");
+    assert!(bench.session.has_work(), "there is room for the lines that wait");
     bench.work();
     assert_eq!(bench.tickets.len(), answers::MAX_SLOTS + 10);
-    assert!(!bench.serve.wants_input());
+    assert!(!bench.session.wants_input());
     bench.answer(10, "x");
-    assert!(bench.serve.wants_input());
-    assert!(!bench.serve.has_work());
+    assert!(bench.session.wants_input());
+    assert!(!bench.session.has_work());
 }
 
 #[test]
 fn a_caller_that_does_not_read_is_not_read_either() {
     let mut bench = Bench::open();
     let mut sent = 0;
-    while bench.serve.wants_input() {
+    while bench.session.wants_input() {
         bench.send(&b"ping\n".repeat(1000));
         sent += 1000;
         assert!(sent < 10_000_000, "no bound");
     }
-    assert!(bench.serve.outgoing().len() < 2 * answers::MAX_ANSWER_BYTES);
-    assert!(!bench.serve.wants_answers_from(0));
+    assert!(bench.session.outgoing().len() < 2 * answers::MAX_ANSWER_BYTES);
+    assert!(!bench.session.wants_answers_from(0));
     let mut answered = 0;
-    while bench.serve.has_work() || !bench.serve.outgoing().is_empty() {
+    while bench.session.has_work() || !bench.session.outgoing().is_empty() {
         answered += bench.read().lines().count();
     }
     assert_eq!(answered, sent);
-    assert!(bench.serve.wants_input());
+    assert!(bench.session.wants_input());
 }
 
 #[test]

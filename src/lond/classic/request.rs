@@ -5,7 +5,7 @@
 //! link.
 
 use super::answers::{Seal, Source};
-use super::{Effect, Order, Reason, Serve, Service, State, Verdict, too_long_answer};
+use super::{Classic, Effect, Order, Reason, Service, State, Verdict, too_long_answer};
 use std::rc::Rc;
 use wire::classic::{Cipher, make_buildkey};
 
@@ -42,7 +42,7 @@ impl Request {
     }
 }
 
-impl Serve {
+impl Classic {
     /// Takes the request in `request`.
     pub(super) fn take(&mut self) -> Option<Effect> {
         // The buffer is put back, for its allocation.
