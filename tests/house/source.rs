@@ -57,7 +57,7 @@ impl Source {
         self.text.lines().filter(|line| {
             let text = line.trim_start();
             let said = text.trim_start_matches(['/', '!']);
-            text.starts_with("//") && !said.starts_with(" |") && !said.starts_with("     ")
+            text.starts_with("//") && !said.starts_with(" |") && !said.starts_with("  ")
         })
     }
 
