@@ -35,7 +35,7 @@ pub const RETRY_FIRST: Duration = Duration::from_secs(1);
 pub const RETRY_MOST: Duration = Duration::from_secs(30);
 /// A handler that is away again so soon after it had come back has been away all the time, for
 /// those that wait for it.
-const RELAPSE: Duration = Duration::from_secs(60);
+pub const RELAPSE: Duration = Duration::from_secs(60);
 
 /// A handler that did not take a message.
 #[derive(Debug)]
@@ -98,9 +98,11 @@ impl Away {
         if relapse.is_some_and(|at| at + RELAPSE <= now.mono) {
             (absent.since, absent.pause) = (now, RETRY_FIRST);
         }
-        // Those that were sent behind it come back with it: that is no further try.
+        // Those that were sent behind it come back with it, or while it is tried again: that is no
+        // further try.
         let tried = absent.trial.is_some() && absent.trial == sequence;
-        if tried || relapse.is_some() || absent.next <= now.mono {
+        let due = absent.trial.is_none() && absent.next <= now.mono;
+        if tried || relapse.is_some() || due {
             absent.trial = None;
             absent.next = now.mono + absent.pause;
             absent.pause = (2 * absent.pause).min(RETRY_MOST);

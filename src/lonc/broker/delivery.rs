@@ -263,7 +263,6 @@ impl<D: Disk> Broker<D> {
                 }
                 (Purpose::Critical { stored: true, .. }, Some(owner)) => self.answer(owner, CON_DELAYED),
                 (Purpose::Critical { request, sequence, stored: false }, Some(owner)) => {
-                    self.stores_bytes += request.len();
                     self.stores.push(Store { owner: Some(owner), sequence, request });
                 }
                 (Purpose::Plain | Purpose::Critical { .. }, None) | (Purpose::Probe, _) => {}

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use store::spool::Disk;
 
 /// Permits that a link has when it comes up, and the most that it can have.
-const SUPPLY: u32 = 1024;
+pub(super) const SUPPLY: u32 = 1024;
 /// How long a request waits for a permit: then it is stored all the same, since the peer may be
 /// stuck.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -120,7 +120,10 @@ impl<D: Disk> Broker<D> {
                 Kept::ToStore | Kept::ToStoreAtOnce => self.gather(owner, &waiting.text),
                 // A critical request is never lost, but it may be longer than the peer takes.
                 Kept::Lost => self.answer(owner, super::CON_LOST),
-                Kept::Refused(why) => self.answer(owner, format!("error:{why}").as_bytes()),
+                Kept::Refused(why) => {
+                    self.counters.lost += 1;
+                    self.answer(owner, format!("error:{why}").as_bytes());
+                }
             }
         }
     }

@@ -14,8 +14,6 @@ use store::spool::Disk;
 
 /// Requests of one program that are taken before it is another's turn.
 pub(super) const QUANTUM: usize = 32;
-/// Bytes of critical requests gathered for one sync.
-const STORE_BATCH: usize = 4 << 20;
 
 /// What becomes of a program's request right now.
 enum Verdict {
@@ -80,9 +78,10 @@ impl<D: Disk> Taking<'_, D> {
 }
 
 impl<D: Disk> Broker<D> {
-    /// Takes the programs' lines, some of each in turn.
+    /// Takes the programs' lines, some of each in turn. What is gathered for one sync has the bound
+    /// of all that is taken, [`MAX_TAKEN_BYTES`].
     pub(super) fn serve(&mut self, now: Now) {
-        while !self.blocked(now) && self.stores_bytes < STORE_BATCH {
+        while !self.blocked(now) {
             let Some(id) = self.queue.pop_front() else { return };
             if self.serve_some(id, now) {
                 log::info!("close_connection_exit: ending");

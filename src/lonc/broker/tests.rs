@@ -14,13 +14,17 @@ mod away;
 mod dialling;
 mod ending;
 mod handing;
+mod held_back;
+mod programs;
 mod secure;
+mod sick_disk;
 mod storing;
+mod told;
 
 const BUILDKEY: &str = "41342A79EAFBE8FC990EFC7D2928";
 
-struct Rig {
-    broker: Broker<RealDisk>,
+struct Rig<D: Disk = RealDisk> {
+    broker: Broker<D>,
     now: Now,
     dir: TempDir,
     effects: Vec<Effect>,
@@ -55,12 +59,26 @@ impl Rig {
     }
 
     fn barred(peer: Peer, barred: Option<&str>) -> Rig {
+        Rig::on(|_| RealDisk, peer, barred)
+    }
+
+    /// From now on nothing can be stored.
+    fn spoil_spool(&self) {
+        let folder = self.dir.path().join("delayed");
+        std::fs::remove_dir_all(&folder).unwrap();
+        std::fs::write(folder, "in the way").unwrap();
+    }
+}
+
+impl<D: Disk> Rig<D> {
+    /// On the disk that `disk` makes of the path of the delayed directory.
+    fn on(disk: impl FnOnce(&Path) -> D, peer: Peer, barred: Option<&str>) -> Rig<D> {
         let dir = tempfile::tempdir().unwrap();
         let now = Now { mono: Instant::now(), wall: jiff::Timestamp::from_second(1_000_000_000).unwrap() };
         let keys = barred.map_or(LinkKeys::None, |why| LinkKeys::Barred(why.to_owned()));
         let settings = settings(dir.path(), &peer, keys);
         let spool_dir = dir.path().join("delayed");
-        let spool = Spool::open(RealDisk, &spool_dir.join("msul1"), peer.spool);
+        let spool = Spool::open(disk(&spool_dir), &spool_dir.join("msul1"), peer.spool);
         let mut rig = Rig { broker: Broker::new(settings, spool, 7, now), now, dir, effects: Vec::new() };
         rig.turn();
         rig

@@ -3,8 +3,9 @@
 
 use super::secure::{Got, rig};
 use super::*;
-use crate::broker::away::{HOLD_AFTER, RETRY_FIRST};
-use wire::secure::{put_broken_answer, put_not_taken, put_ready};
+use crate::broker::away::{Away, HOLD_AFTER, RELAPSE, RETRY_FIRST, Way};
+use base::Sequence;
+use wire::secure::{MAX_HELD, put_broken_answer, put_not_taken, put_ready};
 
 const WHY: &str = "pay: connect: connection refused";
 
@@ -12,7 +13,7 @@ fn message(number: u64, sequence: u64, settled: u64, text: &str) -> Got {
     Got::critical(number, sequence, settled, text)
 }
 
-impl Rig {
+impl<D: Disk> Rig<D> {
     fn not_taken(&mut self, numbers: &[u64]) {
         self.put(|out| numbers.iter().for_each(|number| put_not_taken(out, *number, WHY)));
     }
@@ -204,8 +205,88 @@ fn one_that_cannot_be_stored_is_con_failed() {
     rig.come_up_secure();
     let program = rig.program(&["critical:pay:1"]);
     rig.frames();
-    std::fs::remove_dir_all(rig.dir.path().join("delayed")).unwrap();
-    std::fs::write(rig.dir.path().join("delayed"), "in the way").unwrap();
+    rig.spoil_spool();
     rig.not_taken(&[1]);
     assert_eq!(rig.got(program), ["con_failed"]);
+}
+
+#[test]
+fn one_that_was_sent_behind_it_and_comes_back_while_it_is_tried_again_is_no_further_try() {
+    let mut rig = rig();
+    rig.come_up_secure();
+    rig.program(&["critical:pay:1", "critical:pay:2"]);
+    rig.frames();
+    rig.not_taken(&[1]);
+    rig.wait(RETRY_FIRST.as_secs_f64());
+    assert_eq!(rig.messages(), [message(3, 1, 1, "pay:1")]);
+    rig.not_taken(&[2]);
+    rig.wait(RETRY_FIRST.as_secs_f64() * 3.0);
+    assert_eq!(rig.messages(), [], "it is not known whether the first is taken");
+    rig.reply(3, "paid");
+    assert_eq!(rig.messages(), [message(4, 2, 2, "pay:2")]);
+}
+
+/// What `Away` says alone, with a time of its own.
+struct Alone {
+    away: Away,
+    now: Now,
+}
+
+impl Alone {
+    fn new() -> Alone {
+        Alone { away: Away::default(), now: Rig::new().now }
+    }
+
+    fn refused(&mut self, command: &str, sequence: u64) -> bool {
+        self.away.refused(command, Some(Sequence(sequence)), WHY.to_owned(), self.now)
+    }
+
+    fn way(&mut self, command: &str, sequence: u64) -> Way {
+        self.away.way(command, Sequence(sequence), self.now)
+    }
+
+    /// Time until something is to be done.
+    fn left(&self) -> Option<Duration> {
+        self.away.deadline(self.now).map(|at| at - self.now.mono)
+    }
+}
+
+#[test]
+fn the_handlers_that_are_away_are_bounded_and_one_that_has_long_been_back_makes_room() {
+    let mut alone = Alone::new();
+    for number in 0..MAX_HELD {
+        assert!(alone.refused(&format!("h{number}"), number as u64));
+    }
+    assert!(!alone.refused("one more", 100));
+    assert!(alone.refused("h7", 7), "one that is known");
+    alone.away.come_back("h7", alone.now);
+    alone.now.mono += RELAPSE - Duration::from_millis(1);
+    assert!(!alone.refused("one more", 100), "it may be away again");
+    alone.now.mono += Duration::from_millis(1);
+    assert!(alone.refused("one more", 100));
+    assert!(!alone.refused("another", 101));
+}
+
+#[test]
+fn a_handler_that_is_away_has_its_next_try_and_the_end_of_the_others_patience_to_come() {
+    let mut alone = Alone::new();
+    alone.refused("pay", 1);
+    assert_eq!(alone.left(), Some(RETRY_FIRST));
+    alone.now.mono += RETRY_FIRST;
+    assert_eq!(alone.left(), Some(HOLD_AFTER - RETRY_FIRST), "what is due waits for something else");
+    assert_eq!(alone.way("pay", 1), Way::Send);
+    assert_eq!(alone.left(), Some(HOLD_AFTER - RETRY_FIRST), "while it is tried");
+    assert_eq!(alone.way("log", 2), Way::Wait);
+    alone.refused("pay", 1);
+    assert_eq!(alone.left(), Some(2 * RETRY_FIRST));
+    alone.now.mono += 2 * RETRY_FIRST;
+    assert_eq!(alone.way("pay", 1), Way::Send);
+    alone.now.mono += HOLD_AFTER - 3 * RETRY_FIRST;
+    assert_eq!(alone.way("log", 2), Way::Send, "from that time on, not after it");
+    assert_eq!(alone.way("pay", 3), Way::Pass);
+    assert_eq!(alone.left(), None);
+    alone.refused("pay", 1);
+    assert_eq!(alone.left(), Some(4 * RETRY_FIRST));
+    alone.away.put_off("pay", alone.now.mono + HOLD_AFTER);
+    assert_eq!(alone.left(), Some(HOLD_AFTER));
 }

@@ -4,7 +4,7 @@
 use super::*;
 use wire::secure::{
     CalledHello, CallerHello, CriticalHead, Frame, FrameReader, Hello, Versions, put_answer, put_go_away,
-    put_pong,
+    put_not_taken, put_pong, put_ready,
 };
 
 const WINDOW: u32 = 4 << 20;
@@ -36,7 +36,7 @@ pub(super) fn rig() -> Rig {
     Rig::with(peer)
 }
 
-impl Rig {
+impl<D: Disk> Rig<D> {
     pub(super) fn come_up_secure(&mut self) {
         if !self.took(&Effect::Dial) {
             self.wait(61.0);
@@ -362,4 +362,42 @@ fn a_spool_that_begins_anew_is_never_spoken_of_in_an_old_conversation() {
     rig.come_up_secure();
     let sent = rig.frames();
     assert!(matches!(&sent[..], [Got::Critical(1, _, _, None, text)] if text == "x"), "{sent:?}");
+}
+
+#[test]
+fn a_link_on_which_anything_was_answered_is_dialled_anew_soon_and_another_after_its_pause() {
+    for (what, soon) in [("answer", true), ("pong", true), ("not taken", true), ("ready", false)] {
+        let mut rig = rig();
+        for _ in 0..6 {
+            rig.broker.link_lost("refused".to_owned(), rig.now);
+            rig.wait(61.0);
+        }
+        rig.come_up_secure();
+        rig.program(&["critical:pay:1"]);
+        rig.put(|out| match what {
+            "answer" => put_answer(out, 1, false, b"ok"),
+            "pong" => put_pong(out, b""),
+            "not taken" => put_not_taken(out, 1, "away"),
+            _ => put_ready(out, "pay"),
+        });
+        rig.broker.link_lost("reset".to_owned(), rig.now);
+        let pause = rig.broker.link.deadline().unwrap().duration_since(rig.now.mono);
+        assert_eq!(pause <= Duration::from_millis(500), soon, "{what}: {pause:?}");
+    }
+}
+
+#[test]
+fn a_long_request_is_put_on_the_link_piece_by_piece_as_it_is_written() {
+    let mut rig = rig();
+    rig.come_up_secure();
+    rig.program(&[&"x".repeat(1_000_000)]);
+    let mut written = 0;
+    while !rig.broker.link_out().bytes().is_empty() {
+        let piece = rig.broker.link_out().bytes().len();
+        assert!(piece < 500_000, "{piece}");
+        written += piece;
+        rig.broker.link_out().clear();
+        rig.broker.link_wrote();
+    }
+    assert!(written > 1_000_000, "{written}");
 }

@@ -66,7 +66,9 @@ fn what_was_in_flight_is_stored_before_what_was_gathered_after_it_in_the_turn_in
     let newer = rig.broker.client_connected();
     for text in [b"3", b"4"] {
         let slot = rig.broker.session(newer).unwrap().take_slot();
+        let before = rig.broker.taken_bytes();
         rig.broker.gather(Owner { client: newer, slot }, text);
+        assert_eq!(rig.broker.taken_bytes() - before, text.len());
     }
     rig.lose_link();
     for id in [older, newer] {
@@ -160,79 +162,29 @@ fn a_spool_that_stays_full_is_told_once_a_minute_not_once_a_request() {
 }
 
 #[test]
-fn a_flood_of_critical_requests_does_not_keep_the_backlog_of_an_outage_from_shrinking() {
-    let mut peer = peer();
-    peer.spool.messages = 100_000;
-    let mut rig = Rig::with(peer);
-    rig.lose_link();
-    let programs: Vec<ClientId> = (0..50).map(|_| rig.program(&[])).collect();
-    for round in 0..60 {
-        for &id in &programs {
-            rig.ask(id, &[&format!("critical:{round}")]);
-            assert_eq!(rig.got(id), ["con_delayed"]);
-        }
-    }
+fn files_for_this_peer_are_taken_in_when_they_appear_and_no_others() {
+    let mut rig = Rig::new();
     rig.come_up();
-    let plain = rig.program(&[]);
-    // Each program sends its next request as soon as it is answered; the peer answers 64 a round.
-    let mut asked: Vec<bool> = vec![false; programs.len()];
-    let mut backlog = Vec::new();
-    let mut longest_hold = 0;
-    for round in 0..400 {
-        rig.wait(0.01);
-        for (at, &id) in programs.iter().enumerate() {
-            if !rig.got(id).is_empty() {
-                asked[at] = false;
-            }
-            if !asked[at] {
-                asked[at] = true;
-                rig.ask(id, &["critical:flood"]);
-            }
-        }
-        longest_hold = longest_hold.max(asked.iter().filter(|waits| **waits).count());
-        rig.ask(plain, &["plain"]);
-        let sent = rig.sent();
-        assert!(sent.contains(&"plain".to_owned()), "plain requests of others pass");
-        rig.say(&vec!["ok"; sent.len()]);
-        assert_eq!(rig.got(plain), ["ok"]);
-        if round % 50 == 0 {
-            backlog.push(rig.broker.spool.waiting().messages);
-        }
-        if rig.broker.spool.is_empty() {
-            break;
-        }
-    }
-    assert!(longest_hold > 0, "the flood was held back");
-    assert!(rig.broker.spool.is_empty(), "the backlog at every 50th round: {backlog:?}");
-    rig.ask(programs[0], &["critical:direct"]);
-}
-
-#[test]
-fn a_critical_request_is_not_held_back_for_long_when_the_peer_is_stuck() {
-    let mut peer = peer();
-    peer.spool.messages = 100_000;
-    let mut rig = Rig::with(peer);
-    rig.lose_link();
-    let id = rig.program(&["critical:1"]);
-    rig.got(id);
-    rig.come_up();
-    let mut stored = 0;
-    loop {
-        rig.ask(id, &["critical:x"]);
-        if rig.got(id).is_empty() {
-            break;
-        }
-        stored += 1;
-        assert!(stored < 10_000, "the supply has an end");
-    }
-    rig.ask(id, &["behind"]);
-    rig.wait(0.9);
-    assert!(rig.got(id).is_empty());
-    rig.wait(0.2);
-    assert_eq!(rig.got(id), ["con_delayed"]);
-    assert!(rig.sent().contains(&"behind".to_owned()));
-    let held = rig.program(&["critical:y"]);
-    rig.lose_link();
+    let delayed = rig.dir.path().join("delayed");
+    std::fs::create_dir_all(&delayed).unwrap();
+    std::fs::write(delayed.join("1.msul1"), "whole\n").unwrap();
+    std::fs::write(delayed.join("1.msul2"), "another's\n").unwrap();
+    let unended = delayed.join("2.msul1");
+    std::fs::write(&unended, "perhaps being written").unwrap();
+    let file = std::fs::File::options().write(true).open(unended).unwrap();
+    file.set_modified(rig.now.wall.into()).unwrap();
     rig.turn();
-    assert_eq!(rig.got(held), ["con_delayed"], "with the link down there is nothing to wait for");
+    assert!(rig.sent().is_empty(), "nobody has said that they are there");
+    rig.broker.files_appeared(rig.now);
+    rig.wait(0.001);
+    assert_eq!(rig.sent(), ["whole"]);
+    rig.broker.status(rig.now);
+    rig.say(&["ok"]);
+    rig.broker.status(rig.now);
+    assert_eq!(rig.broker.deadline(), Some(rig.now.mono + Duration::from_secs(5)));
+    rig.wait(4.9);
+    assert!(rig.sent().is_empty());
+    rig.wait(0.1);
+    assert_eq!(rig.sent(), ["perhaps being written"]);
+    assert!(delayed.join("1.msul2").exists());
 }

@@ -1,0 +1,111 @@
+//! What the programs have of the broker together: who is taken, read, heard for, and given up.
+
+use super::*;
+use crate::session::ALWAYS;
+use crate::sessions::{Admission, MAX_OF_USER};
+
+/// An answer of which a hundred are more than a program may leave unread.
+fn big() -> String {
+    "x".repeat(50_000)
+}
+
+#[test]
+fn programs_are_counted_by_the_user_whose_they_are() {
+    let mut rig = Rig::new();
+    let ids: Vec<_> = (0..MAX_OF_USER).map(|_| rig.broker.client_connected()).collect();
+    ids.iter().for_each(|id| rig.broker.client_belongs(*id, 1000));
+    assert!(matches!(rig.broker.admit(1000), Admission::InPlaceOf(_)));
+    assert_eq!(rig.broker.admit(1001), Admission::Welcome);
+}
+
+#[test]
+fn the_program_that_may_go_is_one_that_is_owed_nothing() {
+    let mut rig = Rig::new();
+    rig.come_up();
+    assert_eq!(rig.broker.idlest_client(), None);
+    let first = rig.program(&[]);
+    rig.wait(0.1);
+    let second = rig.program(&[]);
+    assert_eq!(rig.broker.idlest_client(), Some(first));
+    rig.ask(first, &["waits"]);
+    assert_eq!(rig.broker.idlest_client(), Some(second));
+}
+
+#[test]
+fn a_program_is_read_as_far_as_there_is_room_and_again_when_there_is_some() {
+    // The first dial has not ended, so that no line is taken.
+    let mut rig = Rig::new();
+    for user in [1, 2] {
+        let id = rig.program(&[]);
+        rig.broker.client_belongs(id, user);
+        let room = rig.broker.may_read(id);
+        assert!(room > 4_000_000, "{room}");
+        rig.broker.client_sent(id, &b"line of ten\n".repeat(room / 12 + 1));
+    }
+    let [long, other] = [3, 4].map(|user| {
+        let id = rig.program(&[]);
+        rig.broker.client_belongs(id, user);
+        assert_eq!(rig.broker.may_read(id), ALWAYS);
+        rig.broker.client_sent(id, &[b'x'; ALWAYS]);
+        id
+    });
+    assert!(rig.broker.may_read(long) > ALWAYS, "one may go on to the end of its line");
+    assert_eq!(rig.broker.may_read(other), 0);
+    rig.broker.client_gone(long);
+    assert_eq!(rig.broker.take_fed(), [other]);
+}
+
+#[test]
+fn a_program_that_reads_its_answers_is_served_again() {
+    let mut rig = Rig::new();
+    rig.come_up();
+    let id = rig.program(&["big"; 100]);
+    let sent = rig.sent();
+    rig.say(&vec![&*big(); sent.len()]);
+    rig.ask(id, &["next"]);
+    assert!(rig.sent().is_empty(), "too much waits to be read");
+    assert_eq!(rig.got(id).len(), 100);
+    assert_eq!(rig.sent(), ["next"]);
+}
+
+#[test]
+fn programs_that_leave_no_room_for_the_answers_of_others_are_given_up() {
+    let mut rig = Rig::new();
+    rig.come_up();
+    assert!(rig.broker.hears());
+    let deaf = [rig.program(&["big"; 300]), rig.program(&["big"; 300])];
+    let sent = rig.sent();
+    rig.say(&vec![&*big(); sent.len()]);
+    assert!(!rig.broker.hears());
+    assert!(deaf.iter().all(|id| !rig.broker.session(*id).unwrap().finished()));
+    assert!(rig.broker.deadline().is_some_and(|at| at <= rig.now.mono + Duration::from_secs(2)));
+    rig.wait(2.0);
+    assert!(deaf.iter().all(|id| rig.broker.session(*id).unwrap().finished()));
+    assert!(rig.broker.hears());
+}
+
+#[test]
+fn no_more_requests_are_in_flight_than_may_be_though_a_turn_takes_many() {
+    let mut rig = Rig::new();
+    rig.come_up();
+    rig.program(&["one"]);
+    for _ in 0..5 {
+        rig.program(&["many"; 1000]);
+    }
+    assert_eq!(rig.broker.pending.len(), 4096);
+}
+
+#[test]
+fn a_program_that_sends_its_lines_one_by_one_has_no_more_turns_than_another() {
+    let mut rig = Rig::new();
+    rig.come_up();
+    let greedy = rig.broker.client_connected();
+    for _ in 0..200 {
+        rig.broker.client_sent(greedy, b"flood\n");
+    }
+    let modest = rig.broker.client_connected();
+    rig.broker.client_sent(modest, b"modest\n");
+    rig.turn();
+    let place = rig.sent().iter().position(|line| line == "modest");
+    assert_eq!(place, Some(serving::QUANTUM));
+}
