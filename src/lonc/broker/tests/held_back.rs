@@ -263,3 +263,16 @@ fn no_more_is_gathered_for_one_sync_than_may_be_taken() {
     rig.turn();
     assert_eq!(rig.broker.spool.waiting().messages, 60);
 }
+
+#[test]
+fn what_is_held_back_and_found_too_long_for_the_peer_is_lost() {
+    let mut rig = secure::rig();
+    rig.come_up_secure();
+    let id = rig.program(&[]);
+    let slot = rig.broker.session(id).unwrap().take_slot();
+    let owner = Owner { client: id, slot };
+    rig.broker.held.hold(owner, &vec![b'x'; MIB + 1], rig.now);
+    rig.turn();
+    assert!(rig.got(id)[0].starts_with("error:"));
+    assert_eq!(rig.broker.status(rig.now).lost, 1);
+}
