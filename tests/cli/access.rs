@@ -1,8 +1,10 @@
 //! `lon check` looks with the rights of the user who serves.
 
 use crate::place::{Place, Said};
+use nix::sys::socket::Shutdown;
 use nix::unistd::{User, geteuid};
 use std::fs::{self, Permissions};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
@@ -160,6 +162,9 @@ fn check_tries_the_addresses_that_are_listened_on_and_serves_nobody_there() {
     let port = taken.local_addr().unwrap().port();
     let said = listen(&format!("\"127.0.0.1:{port}\""));
     assert_error(&place, &said, &format!("lond.listen: 127.0.0.1:{port}: another program listens there"));
+    // At once: a process that another test is just starting has a copy of the descriptor for a
+    // moment, and closing this one alone would leave the port taken for as long.
+    nix::sys::socket::shutdown(taken.as_raw_fd(), Shutdown::Both).unwrap();
     drop(taken);
     let said = listen(&format!("\"0.0.0.0:{port}\", \"[::]:{port}\""));
     assert!(said.code == 0 && !said.out.contains("listen"), "both are served: {said:?}");

@@ -261,7 +261,9 @@ fn a_caller_that_is_gone_without_a_word_is_found_by_the_heartbeat() {
     rig.rig.config.lond.heartbeat = Duration::from_millis(50);
     rig.rig.config.lond.heartbeat_missed = 2;
     let mut link = rig.open();
-    link.until(|link| link.saw.iter().filter(|frame| *frame == "PING").count() >= 3);
+    // One PING, and no more: this thread may be so slow that it is read only when the link was
+    // given up. That answers keep a link is tried on a clock of the tests' own.
+    link.until(|link| link.saw.iter().any(|frame| frame == "PING"));
     // From here on it neither reads nor writes.
     assert_eq!(link.child.join().unwrap(), Reason::Silent(Duration::from_millis(150)));
 }
