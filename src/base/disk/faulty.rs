@@ -21,7 +21,7 @@ mod state;
 
 use super::{Disk, Kind, Metadata};
 use jiff::Timestamp;
-use state::{Change, Inode, Node, State, dead, errno, parent};
+use state::{Change, Node, State, dead, errno, parent};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io;
@@ -106,6 +106,12 @@ impl FaultyDisk {
         self.lock().faults.insert(operation, fault);
     }
 
+    /// Right before the operation with this number someone else puts another file in the place of
+    /// this one.
+    pub fn replace_before(&self, operation: usize, path: &Path, bytes: &[u8]) {
+        self.lock().replacements.insert(operation, (path.to_owned(), bytes.to_vec()));
+    }
+
     /// Each call of this method on this path fails with this error number, until
     /// [`FaultyDisk::heal`].
     pub fn refuse(&self, method: &'static str, path: &Path, errno: i32) {
@@ -148,6 +154,7 @@ impl FaultyDisk {
             operations: Vec::new(),
             faults: BTreeMap::new(),
             refused: BTreeMap::new(),
+            replacements: BTreeMap::new(),
             failing: None,
             ..*state
         };
@@ -166,14 +173,7 @@ impl FaultyDisk {
 
     /// Someone else puts a file there, whole and durable, and its folders.
     pub fn put(&self, path: &Path, bytes: &[u8]) {
-        let mut state = self.lock();
-        let inode = state.add_inode();
-        let modified = state.now;
-        state.put_folders(parent(path));
-        state.inodes[inode] =
-            Inode { seen: bytes.to_vec(), durable: bytes.to_vec(), modified, pending: Vec::new() };
-        state.seen.insert(path.to_owned(), Node::File(inode));
-        state.durable.insert(path.to_owned(), Node::File(inode));
+        self.lock().put(path, bytes);
     }
 
     /// Someone else gives a file that is there another name, durably.
@@ -223,6 +223,9 @@ impl FaultyDisk {
             return Err(dead());
         }
         let number = state.operations.len();
+        if let Some((path, bytes)) = state.replacements.remove(&number) {
+            state.put(&path, &bytes);
+        }
         let (writes, bytes) = (operation.method == "write_at", operation.bytes);
         let syncs = operation.method == "sync_data";
         let refused = state.refused.get(&(operation.method, operation.path.clone())).copied();

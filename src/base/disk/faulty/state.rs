@@ -61,6 +61,8 @@ pub(super) struct State {
     pub(super) faults: BTreeMap<usize, Fault>,
     /// By method and path: what each such call fails with.
     pub(super) refused: BTreeMap<(&'static str, PathBuf), i32>,
+    /// By number of operation: what someone else puts in which place right before it.
+    pub(super) replacements: BTreeMap<usize, (PathBuf, Vec<u8>)>,
     /// What every change fails with, since a [`Fault::FailFrom`].
     pub(super) failing: Option<i32>,
     pub(super) dead: bool,
@@ -94,6 +96,16 @@ impl State {
     pub(super) fn add_inode(&mut self) -> usize {
         self.inodes.push(Inode { modified: self.now, ..Inode::default() });
         self.inodes.len() - 1
+    }
+
+    /// Someone else puts a file there, whole and durable, and its folders.
+    pub(super) fn put(&mut self, path: &Path, bytes: &[u8]) {
+        let inode = self.add_inode();
+        self.put_folders(path.parent().unwrap_or(Path::new("/")));
+        let (seen, durable, modified) = (bytes.to_vec(), bytes.to_vec(), self.now);
+        self.inodes[inode] = Inode { seen, durable, modified, pending: Vec::new() };
+        self.seen.insert(path.to_owned(), Node::File(inode));
+        self.durable.insert(path.to_owned(), Node::File(inode));
     }
 
     /// What there is to know of a file.

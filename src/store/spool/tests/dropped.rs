@@ -164,6 +164,36 @@ fn a_file_that_takes_the_place_of_one_that_could_not_be_removed_is_not_removed_u
 }
 
 #[test]
+fn a_file_that_is_replaced_while_it_is_taken_in_is_not_removed_unread_and_its_successor_is_next() {
+    let setting = || {
+        let disk = new_disk();
+        let spool = open(&disk);
+        put(&disk, "1.msul1", b"first\n");
+        (spool, disk)
+    };
+    let (mut spool, disk) = setting();
+    let from = disk.operations().len();
+    take_in(&mut spool, now());
+    let removal = from + methods(&disk, from).iter().rposition(|method| *method == "remove").unwrap();
+    let mut both = 0;
+    // Between the last look and the removal nobody can know.
+    for moment in from..removal {
+        let (mut spool, disk) = setting();
+        disk.replace_before(moment, Path::new("/delayed/1.msul1"), b"second, and longer\n");
+        let taken = take_in(&mut spool, now());
+        assert_eq!((taken.stored, taken.corrupt), (1, 0), "replaced before operation {moment}");
+        let left = there(&disk, "1.msul1");
+        assert_eq!(taken.retry_at.is_some(), left, "what is left is asked for again");
+        assert_eq!(take_in(&mut spool, now() + WRITER_PAUSE).stored, u64::from(left));
+        assert!(!there(&disk, "1.msul1"));
+        let all = replay(&mut spool, true);
+        assert_eq!(all.last().map(String::as_str), Some("second, and longer"), "{moment}");
+        both += usize::from(all == ["first", "second, and longer"]);
+    }
+    assert!(both > 2, "{both} of {} moments were behind the first look", removal - from);
+}
+
+#[test]
 fn a_missing_delayed_directory_is_tried_again_later() {
     let disk = new_disk();
     let mut spool = open(&disk);
