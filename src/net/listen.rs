@@ -1,11 +1,13 @@
-//! An address to listen on: how it is bound, and whether it could be.
+//! An address to listen on: how it is bound, and whether it could be; whether somebody waits there.
 //!
 //! `[::]` takes IPv4 callers too, unless an IPv4 address of its port stands beside it; on a machine
 //! without IPv6 it is `0.0.0.0`.
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::AsFd;
 
 /// Whether `address` is `[::]` beside an IPv4 address of the same port among `all`, `0.0.0.0` say:
 /// the kernel gives IPv4 callers to one of them only, so that `[::]` is then for IPv6 alone.
@@ -51,6 +53,14 @@ fn bind_as_it_is(address: SocketAddr, only_v6: bool) -> io::Result<Socket> {
     }
     socket.bind(&address.into())?;
     Ok(socket)
+}
+
+/// Whether somebody waits to be accepted. The kernel says that no descriptor can be had before it
+/// looks whether there is anybody to have it.
+pub fn somebody_waits(listener: impl AsFd) -> bool {
+    let mut looked = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+    // Where it cannot be known, it is tried again.
+    poll(&mut looked, PollTimeout::ZERO).map_or(true, |ready| ready > 0)
 }
 
 #[cfg(test)]

@@ -67,6 +67,48 @@ pub fn has_open(pid: u32, file: &Path) -> bool {
     })
 }
 
+/// The limit of open files that a process has while it can open none.
+pub struct FilesLimit {
+    pid: u32,
+    before: libc::rlimit,
+}
+
+/// From here on this process can open no file and no socket more than it has.
+pub fn open_no_more_files(pid: u32) -> FilesLimit {
+    lower_limit(pid, 0)
+}
+
+/// From here on this process can open one file or socket more than it has.
+pub fn open_one_more_file(pid: u32) -> FilesLimit {
+    lower_limit(pid, 1)
+}
+
+fn lower_limit(pid: u32, more: u64) -> FilesLimit {
+    let free = |number: &u64| !Path::new(&format!("/proc/{pid}/fd/{number}")).exists();
+    let lowest = (0..).find(free).expect("a number that is free");
+    let before = limit_files(pid, None);
+    limit_files(pid, Some(libc::rlimit { rlim_cur: lowest + more, ..before }));
+    FilesLimit { pid, before }
+}
+
+impl FilesLimit {
+    /// It can open files again.
+    pub fn lift(self) {
+        limit_files(self.pid, Some(self.before));
+    }
+}
+
+/// What the limit of open files of a process was; sets another if one is given.
+fn limit_files(pid: u32, to: Option<libc::rlimit>) -> libc::rlimit {
+    let mut before = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    let to = to.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    let pid = libc::pid_t::try_from(pid).expect("a pid");
+    // SAFETY: both addresses are of limits that live through the call, or null.
+    let done = unsafe { libc::prlimit(pid, libc::RLIMIT_NOFILE, to, &raw mut before) };
+    assert_eq!(done, 0, "set the limit of open files: {}", std::io::Error::last_os_error());
+    before
+}
+
 /// Descriptors that a process has open.
 pub fn descriptors(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)

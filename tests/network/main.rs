@@ -16,6 +16,7 @@ mod crashes;
 mod delayed;
 mod delayed_trouble;
 mod dropped_in;
+mod few_descriptors;
 mod full_disks;
 mod handlers;
 mod handlers_away;

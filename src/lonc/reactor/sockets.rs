@@ -18,6 +18,7 @@ use base::Pin;
 use base::line::{Outgoing, READ_SIZE};
 use base::log_quota::Repeats;
 use config::Peer;
+use net::listen::somebody_waits;
 use net::{Event, Interest, ReadOutcome, Registry, Stream, Token, UnixListener, UnixStream, Waker};
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
@@ -218,6 +219,10 @@ impl Io for Sockets {
             }
             Err(error) => match (error.kind(), error.raw_os_error()) {
                 (ErrorKind::WouldBlock, _) => {
+                    self.accept_ready = false;
+                    return Accepted::Nobody;
+                }
+                (_, Some(libc::EMFILE)) if !somebody_waits(&self.listener) => {
                     self.accept_ready = false;
                     return Accepted::Nobody;
                 }
