@@ -16,7 +16,7 @@ const HANDSHAKE: u8 = 0x16;
 
 /// What came first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum First {
+pub(crate) enum First {
     /// TLS.
     Tls,
     /// Anything else.
@@ -33,7 +33,7 @@ pub enum First {
 ///
 /// # Errors
 /// What `poll` or `recv` said.
-pub fn wait(stream: &TcpStream, ends: [BorrowedFd<'_>; 2], deadline: Instant) -> io::Result<First> {
+pub(crate) fn wait(stream: &TcpStream, ends: [BorrowedFd<'_>; 2], deadline: Instant) -> io::Result<First> {
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {

@@ -29,14 +29,14 @@ use supervise::control::Channel;
 use supervise::signals;
 
 /// Exit code of a child that could not become its program; why, it has said.
-pub const NOT_EXECUTED: i32 = 127;
+pub(crate) const NOT_EXECUTED: i32 = 127;
 /// What files have that the program makes, unless it says otherwise.
 const UMASK: Mode = Mode::S_IWGRP.union(Mode::S_IWOTH);
 /// Permission bits of its log.
 const LOG_MODE: u32 = 0o640;
 
 /// What a child is born with.
-pub struct Seed {
+pub(crate) struct Seed {
     /// What it is to become.
     pub service: Service,
     /// Where the configuration is.
@@ -53,12 +53,12 @@ pub struct Seed {
 ///
 /// # Errors
 /// What the system said.
-pub fn open_log(path: &Path) -> io::Result<File> {
+pub(crate) fn open_log(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).mode(LOG_MODE).custom_flags(libc::O_NOFOLLOW).open(path)
 }
 
 /// Becomes the program; ends if that cannot be.
-pub fn run(seed: Seed) -> Infallible {
+pub(crate) fn run(seed: Seed) -> Infallible {
     let Seed { service, config, control, log, parent } = seed;
     let Err(Step { step, cause }) = become_program(&service, &config, &log, parent);
     let why = format!("{step}: {cause}");

@@ -4,7 +4,7 @@
 const GAP: &str = "  ";
 
 /// Characters that are shown of a cell of the last column, however narrow the lines are to be.
-pub const LEAST_CELL: usize = 24;
+pub(crate) const LEAST_CELL: usize = 24;
 
 /// The head of a column.
 #[derive(Debug, Clone, Copy)]

@@ -18,10 +18,10 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 /// How long a link may take to come up before that is bad, when no attempt has failed.
-pub const FIRST_DIAL: SignedDuration = SignedDuration::from_secs(30);
+pub(crate) const FIRST_DIAL: SignedDuration = SignedDuration::from_secs(30);
 
 /// How long a message may wait for a host whose link is up.
-pub const WAITS_LONG: SignedDuration = SignedDuration::from_mins(5);
+pub(crate) const WAITS_LONG: SignedDuration = SignedDuration::from_mins(5);
 
 /// How bad something is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
 /// See the module. Zero is how it begins.
 #[derive(Debug)]
-pub struct Common {
+pub(super) struct Common {
     generation: AtomicU64,
     /// What was left out of the file.
     pub file: LeftOut,
@@ -30,26 +30,26 @@ impl Common {
     }
 
     /// What this process shares with those that it forks.
-    pub fn get() -> &'static Common {
+    pub(super) fn get() -> &'static Common {
         static ALONE: Common = Common::alone();
         static SHARED: OnceLock<&'static Common> = OnceLock::new();
         SHARED.get_or_init(|| shared::zeroed().unwrap_or(&ALONE))
     }
 
     /// How often the file was to be opened anew.
-    pub fn generation(&self) -> u64 {
+    pub(super) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
 
     /// The file is to be opened anew, by every process.
-    pub fn open_anew(&self) {
+    pub(super) fn open_anew(&self) {
         self.generation.fetch_add(1, Ordering::AcqRel);
     }
 }
 
 /// Lines that could not be written and were not told of yet.
 #[derive(Debug)]
-pub struct LeftOut {
+pub(super) struct LeftOut {
     lines: AtomicU64,
     /// Why the last of them could not, as the system numbers it; 0: it could in part.
     cause: AtomicI32,
@@ -61,13 +61,13 @@ impl LeftOut {
     }
 
     /// So many more, for this reason.
-    pub fn add(&self, lines: u64, cause: i32) {
+    pub(super) fn add(&self, lines: u64, cause: i32) {
         self.cause.store(cause, Ordering::Relaxed);
         self.lines.fetch_add(lines, Ordering::Relaxed);
     }
 
     /// How many there are, and why: whoever asks has to tell of them, or to put them back.
-    pub fn take(&self) -> (u64, i32) {
+    pub(super) fn take(&self) -> (u64, i32) {
         (self.lines.swap(0, Ordering::Relaxed), self.cause.load(Ordering::Relaxed))
     }
 }

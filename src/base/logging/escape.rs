@@ -9,7 +9,7 @@ pub fn steers(c: char) -> bool {
 }
 
 /// Passes text on with the characters escaped that steer (`\n` as `\` and `n`).
-pub struct Escaping<'a>(pub &'a mut String);
+pub(super) struct Escaping<'a>(pub &'a mut String);
 
 impl Write for Escaping<'_> {
     fn write_str(&mut self, text: &str) -> std::fmt::Result {

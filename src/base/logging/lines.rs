@@ -27,13 +27,13 @@ thread_local! {
 
 /// What became in the file of the line that this thread wrote last; see [`Place::put`]. Asked for
 /// once.
-pub fn outcome() -> Result<(), i32> {
+pub(super) fn outcome() -> Result<(), i32> {
     OUTCOME.replace(Ok(()))
 }
 
 /// See the module.
 #[derive(Debug)]
-pub struct Lines {
+pub(super) struct Lines {
     program: &'static str,
     file: Place<LogFile>,
     console: Option<Place<Console>>,
@@ -46,7 +46,7 @@ impl Lines {
     ///
     /// # Errors
     /// When the file cannot be opened.
-    pub fn open(program: &'static str, file: &Path, also_stderr: bool) -> io::Result<Lines> {
+    pub(super) fn open(program: &'static str, file: &Path, also_stderr: bool) -> io::Result<Lines> {
         let common = Common::get();
         let console = also_stderr.then(|| Place::new(Console::stderr(), &common.console));
         let file = Place::new(LogFile::open(file)?, &common.file);
@@ -54,7 +54,7 @@ impl Lines {
     }
 
     /// The file as it is now.
-    pub fn file(&self) -> &LogFile {
+    pub(super) fn file(&self) -> &LogFile {
         &self.file.out
     }
 

@@ -8,7 +8,7 @@ use super::common::LeftOut;
 use std::io;
 
 /// What takes bytes, as far as it does so at once.
-pub trait Out {
+pub(super) trait Out {
     /// Longest line that it takes as one piece, with its end.
     const LONGEST: usize;
 
@@ -24,7 +24,7 @@ const CUT: &str = " [...]";
 
 /// See the module.
 #[derive(Debug)]
-pub struct Place<O> {
+pub(super) struct Place<O> {
     /// Where it goes.
     pub out: O,
     left_out: &'static LeftOut,
@@ -34,7 +34,7 @@ pub struct Place<O> {
 
 impl<O: Out> Place<O> {
     /// Nothing was written yet.
-    pub fn new(out: O, left_out: &'static LeftOut) -> Place<O> {
+    pub(super) fn new(out: O, left_out: &'static LeftOut) -> Place<O> {
         Place { out, left_out, torn: false }
     }
 
@@ -42,7 +42,7 @@ impl<O: Out> Place<O> {
     ///
     /// # Errors
     /// It was left out; the cause as the system numbers it, 0 if a part was written.
-    pub fn put(&mut self, line: &str) -> Result<(), i32> {
+    pub(super) fn put(&mut self, line: &str) -> Result<(), i32> {
         let (missing, cause) = self.left_out.take();
         let text = whole(line, self.torn, missing, cause, O::LONGEST);
         let written = self.out.write_once(text.as_bytes());
@@ -63,7 +63,7 @@ impl<O: Out> Place<O> {
 }
 
 /// Why a line was left out.
-pub fn words(cause: i32) -> String {
+pub(super) fn words(cause: i32) -> String {
     match cause {
         0 => "only a part could be written".to_owned(),
         code => io::Error::from_raw_os_error(code).to_string(),

@@ -28,14 +28,14 @@ use std::time::{Duration, Instant};
 use wire::secure::MAX_HELD;
 
 /// How long all messages wait for one whose handler is away.
-pub const HOLD_AFTER: Duration = Duration::from_secs(5);
+pub(super) const HOLD_AFTER: Duration = Duration::from_secs(5);
 /// Pause before the first of a handler's messages is tried again; it doubles ...
-pub const RETRY_FIRST: Duration = Duration::from_secs(1);
+pub(super) const RETRY_FIRST: Duration = Duration::from_secs(1);
 /// ... up to this.
-pub const RETRY_MOST: Duration = Duration::from_secs(30);
+pub(super) const RETRY_MOST: Duration = Duration::from_secs(30);
 /// A handler that is away again so soon after it had come back has been away all the time, for
 /// those that wait for it.
-pub const RELAPSE: Duration = Duration::from_secs(60);
+pub(super) const RELAPSE: Duration = Duration::from_secs(60);
 
 /// A handler that did not take a message.
 #[derive(Debug)]
@@ -77,7 +77,13 @@ pub(super) struct Away {
 impl Away {
     /// The handler did not take this message. `false`: more handlers are away than can be kept
     /// apart, so that everything must wait.
-    pub fn refused(&mut self, command: &str, sequence: Option<Sequence>, why: String, now: Now) -> bool {
+    pub(super) fn refused(
+        &mut self,
+        command: &str,
+        sequence: Option<Sequence>,
+        why: String,
+        now: Now,
+    ) -> bool {
         if !self.absent.contains_key(command) {
             self.absent.retain(|_, absent| absent.back.is_none_or(|at| at + RELAPSE > now.mono));
             if self.absent.len() >= MAX_HELD {
@@ -111,14 +117,14 @@ impl Away {
     }
 
     /// The peer says that the handler is back: its first message is tried now.
-    pub fn back(&mut self, command: &str, now: Now) {
+    pub(super) fn back(&mut self, command: &str, now: Now) {
         if let Some(absent) = self.absent.get_mut(command) {
             (absent.next, absent.pause) = (now.mono, RETRY_FIRST);
         }
     }
 
     /// There is a new link: all are tried.
-    pub fn link_up(&mut self, now: Now) {
+    pub(super) fn link_up(&mut self, now: Now) {
         for absent in self.absent.values_mut() {
             (absent.next, absent.pause, absent.trial) = (now.mono, RETRY_FIRST, None);
         }
@@ -126,7 +132,7 @@ impl Away {
 
     /// This message was answered. Whether that says of a handler that it is back: then what is held
     /// of this command is to be released.
-    pub fn answered(&mut self, command: &str, sequence: Sequence, now: Now) -> bool {
+    pub(super) fn answered(&mut self, command: &str, sequence: Sequence, now: Now) -> bool {
         let Some(absent) = self.absent.get_mut(command).filter(|absent| absent.trial == Some(sequence))
         else {
             return false;
@@ -137,7 +143,7 @@ impl Away {
     }
 
     /// Nothing of this command is held any more, or waits for a try.
-    pub fn come_back(&mut self, command: &str, now: Now) {
+    pub(super) fn come_back(&mut self, command: &str, now: Now) {
         if let Some(absent) = self.absent.get_mut(command) {
             absent.back = Some(now.mono);
             absent.passed = false;
@@ -146,21 +152,21 @@ impl Away {
     }
 
     /// The first message of a handler that is away is being tried.
-    pub fn tries(&mut self, command: &str, sequence: Sequence) {
+    pub(super) fn tries(&mut self, command: &str, sequence: Sequence) {
         if let Some(absent) = self.absent.get_mut(command) {
             absent.trial = Some(sequence);
         }
     }
 
     /// Reading the first message failed: it is tried again then.
-    pub fn put_off(&mut self, command: &str, until: Instant) {
+    pub(super) fn put_off(&mut self, command: &str, until: Instant) {
         if let Some(absent) = self.absent.get_mut(command) {
             absent.next = until;
         }
     }
 
     /// What is to become of the next stored message of this command.
-    pub fn way(&mut self, command: &str, sequence: Sequence, now: Now) -> Way {
+    pub(super) fn way(&mut self, command: &str, sequence: Sequence, now: Now) -> Way {
         let waits = |absent: &Absent| {
             absent.trial.is_some() && !absent.passed && absent.since.mono + HOLD_AFTER > now.mono
         };
@@ -182,18 +188,18 @@ impl Away {
     }
 
     /// Whether a new message of this command must be stored behind those that wait.
-    pub fn blocks(&self, command: &str) -> bool {
+    pub(super) fn blocks(&self, command: &str) -> bool {
         self.absent.get(command).is_some_and(|absent| absent.back.is_none())
     }
 
     /// The commands whose first message that is held is to be tried now.
-    pub fn due(&self, now: Now) -> Vec<Box<str>> {
+    pub(super) fn due(&self, now: Now) -> Vec<Box<str>> {
         let due = |absent: &Absent| absent.passed && absent.trial.is_none() && absent.next <= now.mono;
         self.absent.iter().filter(|(_, absent)| due(absent)).map(|(command, _)| command.clone()).collect()
     }
 
     /// When [`Away::way`] or [`Away::due`] will say something else.
-    pub fn deadline(&self, now: Now) -> Option<Instant> {
+    pub(super) fn deadline(&self, now: Now) -> Option<Instant> {
         let away = self.absent.values().filter(|absent| absent.back.is_none());
         let times = away.flat_map(|absent| {
             let next = absent.trial.is_none().then_some(absent.next);
@@ -205,12 +211,12 @@ impl Away {
     }
 
     /// The commands whose messages others go past.
-    pub fn held(&self) -> &HeldCommands {
+    pub(super) fn held(&self) -> &HeldCommands {
         &self.held
     }
 
     /// What there is to tell; `waiting` says how many messages of a command are held.
-    pub fn status(&self, now: Now, waiting: impl Fn(&str) -> u64) -> Vec<AwayStatus> {
+    pub(super) fn status(&self, now: Now, waiting: impl Fn(&str) -> u64) -> Vec<AwayStatus> {
         let away = self.absent.iter().filter(|(_, absent)| absent.back.is_none());
         away.map(|(command, absent)| AwayStatus {
             handler: command.to_string(),

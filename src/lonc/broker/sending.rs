@@ -33,7 +33,13 @@ pub(super) struct Sender<'a, D: Disk> {
 impl<D: Disk> Sender<'_, D> {
     /// Sends a request if it may be sent; says otherwise what is to become of it. `stores_empty`:
     /// none is about to be stored.
-    pub fn forward(&mut self, forward: Forward<'_>, owner: Owner, stores_empty: bool, now: Now) -> Kept {
+    pub(super) fn forward(
+        &mut self,
+        forward: Forward<'_>,
+        owner: Owner,
+        stores_empty: bool,
+        now: Now,
+    ) -> Kept {
         let Sender { link, pending, spool, away } = self;
         if !link.is_up() {
             return if forward.critical { Kept::ToStore } else { Kept::Lost };
@@ -71,7 +77,7 @@ impl<D: Disk> Sender<'_, D> {
     }
 
     /// Puts a critical request on a link that is up; it is a `stored` one, or a program's.
-    pub fn critical(
+    pub(super) fn critical(
         &mut self,
         owner: Option<Owner>,
         request: Box<[u8]>,

@@ -15,7 +15,7 @@ use supervise::publish::{self, uptime};
 
 /// The statuses, and when they are written next.
 #[derive(Debug)]
-pub struct Board {
+pub(super) struct Board {
     common: publish::Board,
     spool_dir: PathBuf,
     id: HostId,
@@ -26,7 +26,7 @@ pub struct Board {
 
 impl Board {
     /// A board with all peers of `config`, none of them served since `started`.
-    pub fn new(config: &Config, started: Timestamp, now: Instant) -> Board {
+    pub(super) fn new(config: &Config, started: Timestamp, now: Instant) -> Board {
         let peers: Vec<PeerStatus> = config
             .peers
             .iter()
@@ -43,7 +43,7 @@ impl Board {
     }
 
     /// Goes on with another configuration: what is known of peers that stay is kept.
-    pub fn reconfigure(&mut self, config: &Config) {
+    pub(super) fn reconfigure(&mut self, config: &Config) {
         let Board { peers, places, spool_dir, id, common: _ } =
             Board::new(config, Timestamp::now(), Instant::now());
         let before = std::mem::replace(&mut self.peers, peers);
@@ -54,7 +54,7 @@ impl Board {
     }
 
     /// Puts right the times that were noted before the machine's clock was set.
-    pub fn clock_was_set(&mut self, step: SignedDuration) {
+    pub(super) fn clock_was_set(&mut self, step: SignedDuration) {
         for status in &mut self.peers {
             status.since = moved(status.since, step);
             status.next_dial = status.next_dial.map(|at| moved(at, step));
@@ -66,23 +66,23 @@ impl Board {
     }
 
     /// What every supervisor tells.
-    pub fn common(&self) -> &publish::Board {
+    pub(super) fn common(&self) -> &publish::Board {
         &self.common
     }
 
     /// The same, to tell more.
-    pub fn common_mut(&mut self) -> &mut publish::Board {
+    pub(super) fn common_mut(&mut self) -> &mut publish::Board {
         &mut self.common
     }
 
     /// The statuses.
-    pub fn peers(&self) -> &[PeerStatus] {
+    pub(super) fn peers(&self) -> &[PeerStatus] {
         &self.peers
     }
 
     /// Notes what a child said of its link. One that has had no error yet does not make the last
     /// one forgotten: that may be why it had to be started.
-    pub fn note(&mut self, mut status: PeerStatus) {
+    pub(super) fn note(&mut self, mut status: PeerStatus) {
         let Some(old) = self.places.get(&status.peer).and_then(|place| self.peers.get_mut(*place)) else {
             return;
         };
@@ -97,13 +97,13 @@ impl Board {
     }
 
     /// What went wrong last with the link to `peer`.
-    pub fn last_error(&self, peer: &HostId) -> Option<&String> {
+    pub(super) fn last_error(&self, peer: &HostId) -> Option<&String> {
         self.places.get(peer).and_then(|place| self.peers.get(*place))?.last_error.as_ref()
     }
 
     /// Notes that no child serves `peer`, and why if something went wrong. What waits in its spool
     /// still does.
-    pub fn unserved(
+    pub(super) fn unserved(
         &mut self,
         peer: &HostId,
         state: LinkState,
@@ -122,7 +122,7 @@ impl Board {
     }
 
     /// Notes that `pid` was started for `peer`.
-    pub fn starting(&mut self, peer: &HostId, pid: u32) {
+    pub(super) fn starting(&mut self, peer: &HostId, pid: u32) {
         let Some(status) = self.places.get(peer).and_then(|place| self.peers.get_mut(*place)) else { return };
         status.pid = pid;
         "starting".clone_into(&mut status.doing);
@@ -130,7 +130,7 @@ impl Board {
     }
 
     /// All that is known, at this moment.
-    pub fn snapshot(&self, now: Timestamp) -> Snapshot {
+    pub(super) fn snapshot(&self, now: Timestamp) -> Snapshot {
         Snapshot {
             program: "lonc".to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),

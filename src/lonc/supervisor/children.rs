@@ -16,7 +16,7 @@ use supervise::{spawn, title};
 
 /// A child with another configuration than the next one for its peer will have.
 #[derive(Debug)]
-pub struct Replace {
+pub(super) struct Replace {
     /// Whom it serves.
     pub peer: HostId,
     /// Its process.

@@ -22,7 +22,7 @@ const LISTEN_PAUSE: Duration = Duration::from_secs(2);
 
 /// See the head of this file.
 #[derive(Debug, Default)]
-pub struct Sockets {
+pub(super) struct Sockets {
     /// Those that are there.
     pub listeners: BTreeMap<HostId, LocalSocket>,
     /// Some peer has no socket: when it is tried again.
@@ -33,7 +33,7 @@ pub struct Sockets {
 
 impl Sockets {
     /// No peer has one any more.
-    pub fn remove_all(&mut self) {
+    pub(super) fn remove_all(&mut self) {
         self.again = None;
         std::mem::take(&mut self.listeners).values().for_each(LocalSocket::remove);
     }

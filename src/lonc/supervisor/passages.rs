@@ -13,7 +13,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 /// See the head of this file.
 #[derive(Debug, Default)]
-pub struct Passages(BTreeMap<HostId, Passage>);
+pub(super) struct Passages(BTreeMap<HostId, Passage>);
 
 /// A passage as it crosses `exec`.
 #[derive(Debug, Serialize, Deserialize)]
@@ -27,7 +27,7 @@ impl Passages {
     ///
     /// # Errors
     /// When there are no descriptors.
-    pub fn for_child(&mut self, peer: &HostId) -> io::Result<Passage> {
+    pub(super) fn for_child(&mut self, peer: &HostId) -> io::Result<Passage> {
         match self.0.entry(peer.clone()) {
             Entry::Occupied(passage) => passage.get().try_clone(),
             Entry::Vacant(place) => place.insert(Passage::new()?).try_clone(),
@@ -35,22 +35,22 @@ impl Passages {
     }
 
     /// Whether the child of `peer` has one: a child that an older program started may not.
-    pub fn has(&self, peer: &HostId) -> bool {
+    pub(super) fn has(&self, peer: &HostId) -> bool {
         self.0.contains_key(peer)
     }
 
     /// No child of `peer` follows: who is in its passage sees an end.
-    pub fn close(&mut self, peer: &HostId) {
+    pub(super) fn close(&mut self, peer: &HostId) {
         self.0.remove(peer);
     }
 
     /// No child follows any.
-    pub fn close_all(&mut self) {
+    pub(super) fn close_all(&mut self) {
         self.0.clear();
     }
 
     /// What the next program must know.
-    pub fn leave(&self) -> Vec<LeftPassage> {
+    pub(super) fn leave(&self) -> Vec<LeftPassage> {
         let left = |(peer, passage): (&HostId, &Passage)| LeftPassage {
             peer: peer.clone(),
             ends: passage.ends().map(|end| end.as_raw_fd()),
@@ -59,12 +59,12 @@ impl Passages {
     }
 
     /// The descriptors.
-    pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+    pub(super) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.0.values().flat_map(Passage::ends)
     }
 
     /// Takes over those of the program before `exec` whose peers are `served`; the others go.
-    pub fn adopt(
+    pub(super) fn adopt(
         &mut self,
         left: Vec<LeftPassage>,
         mut take: impl FnMut(RawFd) -> Option<OwnedFd>,

@@ -39,7 +39,7 @@ const LOOKED_AT: usize = 10_000;
 
 /// The watched delayed directory.
 #[derive(Debug)]
-pub struct Watch {
+pub(super) struct Watch {
     inotify: Inotify,
     folder: Identity,
 }
@@ -60,7 +60,7 @@ pub struct LeftWatch {
 
 /// Who has files waiting.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Noticed {
+pub(super) enum Noticed {
     /// These.
     Some(BTreeSet<HostId>),
     /// Perhaps anyone.
@@ -72,7 +72,7 @@ impl Watch {
     ///
     /// # Errors
     /// When the folder is away, or the system has no more watches.
-    pub fn new(folder: &Path, registry: &Registry, token: Token) -> io::Result<Watch> {
+    pub(super) fn new(folder: &Path, registry: &Registry, token: Token) -> io::Result<Watch> {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
         let identity = Identity::of(folder)?;
         let what = AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_ONLYDIR;
@@ -85,7 +85,7 @@ impl Watch {
     ///
     /// # Errors
     /// As [`Watch::new`].
-    pub fn take_over(
+    pub(super) fn take_over(
         left: LeftWatch,
         take: impl FnOnce(RawFd) -> Option<OwnedFd>,
         folder: &Path,
@@ -109,17 +109,17 @@ impl Watch {
     }
 
     /// Whether `folder` is what is watched.
-    pub fn is_of(&self, folder: &Path) -> bool {
+    pub(super) fn is_of(&self, folder: &Path) -> bool {
         Identity::of(folder).is_ok_and(|identity| identity == self.folder)
     }
 
     /// What the next program needs; the descriptor is to stay open.
-    pub fn leave(&self) -> LeftWatch {
+    pub(super) fn leave(&self) -> LeftWatch {
         LeftWatch { descriptor: self.as_fd().as_raw_fd(), folder: self.folder }
     }
 
     /// The descriptor.
-    pub fn as_fd(&self) -> BorrowedFd<'_> {
+    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
         self.inotify.as_fd()
     }
 
@@ -127,7 +127,7 @@ impl Watch {
     ///
     /// # Errors
     /// What `read` said; the watch is of no more use then.
-    pub fn read(&self, is_peer: impl Fn(&str) -> bool) -> io::Result<(Noticed, bool)> {
+    pub(super) fn read(&self, is_peer: impl Fn(&str) -> bool) -> io::Result<(Noticed, bool)> {
         let mut peers = BTreeSet::new();
         for _ in 0..BUDGET {
             let events = match self.inotify.read_events() {
@@ -172,7 +172,7 @@ fn look_into(folder: &Path, is_peer: impl Fn(&str) -> bool) -> io::Result<Notice
 
 /// How files that are dropped in are noticed just now.
 #[derive(Debug, Default)]
-pub struct Lookout {
+pub(super) struct Lookout {
     /// `None` where the system has no watch for us: [`Lonc::keep_watch`] tries again.
     pub watch: Option<Watch>,
     /// Why there was none the last time, if it was said.

@@ -12,20 +12,20 @@ use wire::classic::Cipher;
 use wire::flow::InOrder;
 
 /// Requests of one link that may be without an answer sent. At the bound the caller is not read.
-pub const MAX_SLOTS: usize = 1024;
+pub(super) const MAX_SLOTS: usize = 1024;
 
 /// Bytes of requests that handlers may have before them, for one link. At the bound the caller is
 /// not read; the request that reaches it is still taken.
-pub const MAX_ASKED_BYTES: usize = 4 * 1024 * 1024;
+pub(super) const MAX_ASKED_BYTES: usize = 4 * 1024 * 1024;
 
 /// Bytes of answers that wait for the caller, and as many again that wait for an older answer. At
 /// either bound the caller is not read. At the first no handler is read either; at the second only
 /// the one that owes the oldest answer. The answers that one read brings still come on top.
-pub const MAX_ANSWER_BYTES: usize = 1024 * 1024;
+pub(super) const MAX_ANSWER_BYTES: usize = 1024 * 1024;
 
 /// Who owes an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
+pub(super) enum Source {
     /// The handler with this number.
     Handler(usize),
     /// The reactor.
@@ -33,7 +33,7 @@ pub enum Source {
 }
 
 /// The cipher that an answer is to be enciphered with, if its request was.
-pub type Seal = Option<Rc<Cipher>>;
+pub(super) type Seal = Option<Rc<Cipher>>;
 
 /// What is known of a request until it is answered.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ struct Owed {
 
 /// The answers of one link.
 #[derive(Debug)]
-pub struct Answers {
+pub(super) struct Answers {
     lines: InOrder<Owed>,
     /// Sum of the bytes of requests that have no answer.
     asked_bytes: usize,
@@ -60,18 +60,18 @@ impl Default for Answers {
 
 impl Answers {
     /// The answer to the newest request, known at once.
-    pub fn give(&mut self, answer: &[u8], seal: Seal) {
+    pub(super) fn give(&mut self, answer: &[u8], seal: Seal) {
         self.lines.give(sealed(answer, seal.as_deref()));
     }
 
     /// A slot for the newest request, of so many bytes, which `from` will answer.
-    pub fn owe(&mut self, from: Source, bytes: usize, seal: Seal) -> Ticket {
+    pub(super) fn owe(&mut self, from: Source, bytes: usize, seal: Seal) -> Ticket {
         self.asked_bytes += bytes;
         Ticket(self.lines.owe(Owed { seal, from, bytes }))
     }
 
     /// The answer that was owed.
-    pub fn answer(&mut self, ticket: Ticket, answer: &[u8]) {
+    pub(super) fn answer(&mut self, ticket: Ticket, answer: &[u8]) {
         let asked_bytes = &mut self.asked_bytes;
         self.lines.answer(ticket.0, |owed| {
             *asked_bytes -= owed.bytes;
@@ -80,22 +80,22 @@ impl Answers {
     }
 
     /// Bytes that wait for the caller.
-    pub fn out(&mut self) -> &mut Outgoing {
+    pub(super) fn out(&mut self) -> &mut Outgoing {
         &mut self.lines.out
     }
 
     /// Whether every answer was sent.
-    pub fn all_sent(&self) -> bool {
+    pub(super) fn all_sent(&self) -> bool {
         self.lines.is_empty()
     }
 
     /// Requests whose answers were not sent whole.
-    pub fn unanswered(&self) -> usize {
+    pub(super) fn unanswered(&self) -> usize {
         self.lines.slots()
     }
 
     /// Whether no further request is to be taken for now.
-    pub fn saturated(&self) -> bool {
+    pub(super) fn saturated(&self) -> bool {
         self.lines.slots() >= MAX_SLOTS
             || self.asked_bytes >= MAX_ASKED_BYTES
             || self.lines.early_bytes() >= MAX_ANSWER_BYTES
@@ -103,7 +103,7 @@ impl Answers {
     }
 
     /// Whether answers of this handler are to be taken now.
-    pub fn wants_from(&self, handler: usize) -> bool {
+    pub(super) fn wants_from(&self, handler: usize) -> bool {
         let owes_oldest = self.lines.oldest().is_some_and(|owed| owed.from == Source::Handler(handler));
         self.lines.out.len() < MAX_ANSWER_BYTES
             && (owes_oldest || self.lines.early_bytes() < MAX_ANSWER_BYTES)

@@ -11,7 +11,7 @@ use wire::classic::{Cipher, make_buildkey};
 
 /// A line of the caller, by what is to be done with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Request {
+pub(super) enum Request {
     /// Nothing: no request, and no answer.
     Blank,
     /// `init`: opens the dialogue; later it is as good as any unknown word.
@@ -23,13 +23,13 @@ pub enum Request {
 }
 
 /// Whether `line` is to be deciphered.
-pub fn is_enciphered(line: &[u8]) -> bool {
+pub(super) fn is_enciphered(line: &[u8]) -> bool {
     line.starts_with(b"enc:")
 }
 
 impl Request {
     /// The kind of `line`.
-    pub fn parse(line: &[u8]) -> Request {
+    pub(super) fn parse(line: &[u8]) -> Request {
         if line.is_empty() {
             Request::Blank
         } else if line == b"init" {

@@ -14,14 +14,14 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// How long the ping may take.
-pub const DEADLINE: Duration = Duration::from_secs(2);
+pub(super) const DEADLINE: Duration = Duration::from_secs(2);
 
 /// Longest answer that is passed on; it should be a host id.
 const MAX_ANSWER: usize = 1024;
 
 /// The ping that is under way, if one is.
 #[derive(Debug)]
-pub struct AskBack {
+pub(super) struct AskBack {
     path: PathBuf,
     token: Token,
     /// Requests that wait for the answer; at most as many as a link may have open.
@@ -39,29 +39,29 @@ struct Ping {
 
 impl AskBack {
     /// Asks through the local socket at `path`.
-    pub fn new(path: PathBuf, token: Token) -> AskBack {
+    pub(super) fn new(path: PathBuf, token: Token) -> AskBack {
         AskBack { path, token, waiting: Vec::new(), ping: None }
     }
 
     /// A request for the answer.
-    pub fn ask(&mut self, ticket: Ticket) {
+    pub(super) fn ask(&mut self, ticket: Ticket) {
         self.waiting.push(ticket);
     }
 
     /// Takes note of an event.
-    pub fn note(&mut self, event: &Event) {
+    pub(super) fn note(&mut self, event: &Event) {
         if let Some(ping) = &mut self.ping {
             ping.connection.note(event);
         }
     }
 
     /// When something is due.
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(super) fn deadline(&self) -> Option<Instant> {
         self.ping.as_ref().map(|ping| ping.deadline)
     }
 
     /// Does what can be done; gives the answer, or that there is none, to all that wait.
-    pub fn work(
+    pub(super) fn work(
         &mut self,
         registry: &Registry,
         scratch: &mut [u8],

@@ -35,35 +35,35 @@ use std::time::{Duration, Instant};
 
 /// Connections of one link to one handler over which requests go in no order. At the bound requests
 /// wait.
-pub const POOL: usize = 16;
+pub(super) const POOL: usize = 16;
 
 /// How long such a connection is kept without a request.
-pub const IDLE: Duration = Duration::from_secs(30);
+pub(super) const IDLE: Duration = Duration::from_secs(30);
 
 /// How long a connection that the program does not read may wait beside one that is idle; and how
 /// long one is kept idle for a program that serves one at a time.
-pub const STARVED: Duration = Duration::from_millis(100);
+pub(super) const STARVED: Duration = Duration::from_millis(100);
 
 /// How long such a connection may wait beside others that are busy; then those get nothing new
 /// until it was served.
-pub const PASSED_OVER: Duration = Duration::from_secs(1);
+pub(super) const PASSED_OVER: Duration = Duration::from_secs(1);
 
 /// Pause before a connection is tried to a program that could not be given a critical message; it
 /// doubles ...
-pub const WATCH_FIRST: Duration = Duration::from_millis(100);
+pub(super) const WATCH_FIRST: Duration = Duration::from_millis(100);
 
 /// ... up to this.
-pub const WATCH_MOST: Duration = Duration::from_secs(1);
+pub(super) const WATCH_MOST: Duration = Duration::from_secs(1);
 
 /// Tokens that a handler takes.
-pub const TOKENS: usize = POOL + 1;
+pub(super) const TOKENS: usize = POOL + 1;
 
 /// Place of the connection for requests whose order counts; the pool has those after it.
 const ORDERED: usize = 0;
 
 /// A handler of the configuration, as one link uses it.
 #[derive(Debug)]
-pub struct Handler {
+pub(super) struct Handler {
     config: config::Handler,
     max_line: usize,
     /// Token of the first lane; the others have those after it.
@@ -134,7 +134,12 @@ struct Relief {
 impl Handler {
     /// A handler whose connections are made when requests come. It takes [`TOKENS`] tokens from
     /// `first_token` on.
-    pub fn new(config: &config::Handler, max_line: usize, first_token: usize, now: Instant) -> Handler {
+    pub(super) fn new(
+        config: &config::Handler,
+        max_line: usize,
+        first_token: usize,
+        now: Instant,
+    ) -> Handler {
         Handler {
             lanes: vec![Lane::new(config, max_line, first_token, now)],
             config: config.clone(),
@@ -153,14 +158,14 @@ impl Handler {
 
     /// Takes note of an event for the connection with this number, which is its token less the
     /// first.
-    pub fn note(&mut self, number: usize, event: &Event) {
+    pub(super) fn note(&mut self, number: usize, event: &Event) {
         if let Some(lane) = self.lanes.get_mut(number) {
             lane.program.note(event);
         }
     }
 
     /// Passes a request on, now or in [`Handler::write`].
-    pub fn ask(&mut self, ticket: Ticket, order: Order, request: &[u8], now: Instant) {
+    pub(super) fn ask(&mut self, ticket: Ticket, order: Order, request: &[u8], now: Instant) {
         match (order, self.habit) {
             (Order::Kept, _) => self.lanes[ORDERED].ask(ticket, request, now),
             (Order::Once, _) => self.critical.push_back(Waiting { ticket, request: request.into() }),
@@ -177,7 +182,7 @@ impl Handler {
     }
 
     /// Forgets a request that was not passed on yet; whether it was there.
-    pub fn withdraw(&mut self, ticket: Ticket) -> bool {
+    pub(super) fn withdraw(&mut self, ticket: Ticket) -> bool {
         let before = self.waiting.len() + self.critical.len();
         self.waiting.retain(|waiting| waiting.ticket != ticket);
         self.critical.retain(|waiting| waiting.ticket != ticket);
@@ -186,7 +191,7 @@ impl Handler {
     }
 
     /// When something is due.
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(super) fn deadline(&self) -> Option<Instant> {
         let programs = self.lanes.iter().filter_map(|lane| lane.program.deadline());
         let closes = self.lanes.iter().filter_map(|lane| lane.closes(self.habit));
         let watch = self.watch.map(|watch| watch.next);
@@ -194,20 +199,20 @@ impl Handler {
     }
 
     /// Whether there is something to read, if answers are `wanted`, or to pass on.
-    pub fn has_work(&self, wanted: bool, room: &Room, now: Instant) -> bool {
+    pub(super) fn has_work(&self, wanted: bool, room: &Room, now: Instant) -> bool {
         self.lanes.iter().any(|lane| lane.program.has_work(wanted, room))
             || (!self.critical.is_empty() && self.ordered_place().is_some())
             || (!self.waiting.is_empty() && self.idle_place(now).is_some())
     }
 
     /// The connections, and how much of an answer each has begun.
-    pub fn begun(&self) -> impl Iterator<Item = (Token, usize)> {
+    pub(super) fn begun(&self) -> impl Iterator<Item = (Token, usize)> {
         self.lanes.iter().map(|lane| lane.program.begun())
     }
 
     /// First part of a turn: reads answers, if they are `wanted` and there is room, and says which
     /// requests are overdue.
-    pub fn read(
+    pub(super) fn read(
         &mut self,
         wanted: bool,
         room: &mut Room,
@@ -264,25 +269,25 @@ impl Handler {
 
     /// Whether a connection to the program could be made when that was tried last; `None`: it was
     /// not tried.
-    pub fn reachable(&self) -> Option<bool> {
+    pub(super) fn reachable(&self) -> Option<bool> {
         let tried = self.lanes.iter().filter_map(|lane| lane.program.tried());
         tried.max_by_key(|(at, _)| *at).map(|(_, made)| made)
     }
 
     /// Whether a program that could not be given a critical message has come back since the last
     /// call.
-    pub fn take_back(&mut self) -> bool {
+    pub(super) fn take_back(&mut self) -> bool {
         std::mem::take(&mut self.back)
     }
 
     /// Whether there is an answer to a critical message that could not be recorded: then no other
     /// is passed on.
-    pub fn hold_critical(&mut self, hold: bool) {
+    pub(super) fn hold_critical(&mut self, hold: bool) {
         self.holds_critical = hold;
     }
 
     /// Last part of a turn: passes on what waited, dials where need be, and writes requests.
-    pub fn write(
+    pub(super) fn write(
         &mut self,
         registry: &Registry,
         scratch: &mut [u8],
@@ -310,7 +315,7 @@ impl Handler {
 
     /// End of a turn: whether the connections will be read in the next one. While they are not, the
     /// program's time stands still.
-    pub fn pause(&mut self, wanted: bool, room: &Room, now: Instant) {
+    pub(super) fn pause(&mut self, wanted: bool, room: &Room, now: Instant) {
         for lane in &mut self.lanes {
             lane.program.pause(wanted, room, now);
         }

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 /// What became of a text.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Logged {
+pub(super) enum Logged {
     /// It is in the log.
     Written,
     /// It is not, but may be later: why.
@@ -20,7 +20,7 @@ pub enum Logged {
 
 impl Logged {
     /// What is said to the request.
-    pub fn reply(&self) -> Reply<'_> {
+    pub(super) fn reply(&self) -> Reply<'_> {
         match self {
             Logged::Written => Reply::Answer(b"ok"),
             Logged::Later(why) => Reply::NotTaken(why),
@@ -31,7 +31,7 @@ impl Logged {
 }
 
 /// Writes what `caller`, which has this `quota`, wants logged.
-pub fn log(ledger: &Ledger, caller: &HostId, quota: u64, text: &[u8], now: Instant) -> Logged {
+pub(super) fn log(ledger: &Ledger, caller: &HostId, quota: u64, text: &[u8], now: Instant) -> Logged {
     // As it will stand there, which may be several times as long.
     let text = logging::escaped(builtin::printable(text));
     let over = |what| format!("log: {what} of {quota} bytes a minute (log_quota); not written");

@@ -19,7 +19,7 @@ const READ_BUDGET: usize = 4;
 
 /// One connection to a handler, or the place for one.
 #[derive(Debug)]
-pub struct Program {
+pub(super) struct Program {
     name: String,
     path: PathBuf,
     token: Token,
@@ -36,7 +36,7 @@ pub struct Program {
 
 impl Program {
     /// A place whose connection is made when the first request comes.
-    pub fn new(name: &str, path: PathBuf, token: Token, conversation: Conversation) -> Program {
+    pub(super) fn new(name: &str, path: PathBuf, token: Token, conversation: Conversation) -> Program {
         Program {
             name: name.to_owned(),
             path,
@@ -51,55 +51,55 @@ impl Program {
     }
 
     /// Takes note of an event.
-    pub fn note(&mut self, event: &Event) {
+    pub(super) fn note(&mut self, event: &Event) {
         if let Some(connection) = &mut self.connection {
             connection.note(event);
         }
     }
 
     /// Passes a request on.
-    pub fn ask(&mut self, ticket: Ticket, request: &[u8], now: Instant) {
+    pub(super) fn ask(&mut self, ticket: Ticket, request: &[u8], now: Instant) {
         self.conversation.ask(ticket, request, now);
     }
 
     /// Forgets a request that was not passed on yet; whether it was there.
-    pub fn withdraw(&mut self, ticket: Ticket) -> bool {
+    pub(super) fn withdraw(&mut self, ticket: Ticket) -> bool {
         self.conversation.withdraw(ticket)
     }
 
     /// Has a connection made, if there is none, to see whether the program is there.
-    pub fn probe(&mut self, now: Instant) {
+    pub(super) fn probe(&mut self, now: Instant) {
         self.conversation.probe(now);
     }
 
     /// Whether no request is open: neither waiting nor one whose late answer is still awaited.
-    pub fn is_free(&self) -> bool {
+    pub(super) fn is_free(&self) -> bool {
         self.conversation.is_free()
     }
 
     /// Whether there is a connection.
-    pub fn is_connected(&self) -> bool {
+    pub(super) fn is_connected(&self) -> bool {
         self.connection.is_some()
     }
 
     /// When the connection that there is, or was last, was made.
-    pub fn dialed(&self) -> Option<Instant> {
+    pub(super) fn dialed(&self) -> Option<Instant> {
         self.dialed
     }
 
     /// When a connection was tried last, and whether it could be made.
-    pub fn tried(&self) -> Option<(Instant, bool)> {
+    pub(super) fn tried(&self) -> Option<(Instant, bool)> {
         self.tried
     }
 
     /// Whether the program is known to have read something on this connection, and so to serve it.
-    pub fn was_read(&self) -> bool {
+    pub(super) fn was_read(&self) -> bool {
         self.was_read
     }
 
     /// Looks whether the program has read all that it was sent. What was sent must be one request,
     /// and all of it: a program may read as it likes what comes later.
-    pub fn look_whether_read(&mut self) {
+    pub(super) fn look_whether_read(&mut self) {
         if let Some(connection) = &self.connection
             && self.conversation.outgoing().is_empty()
         {
@@ -108,34 +108,34 @@ impl Program {
     }
 
     /// Closes the connection, on which no request is open.
-    pub fn close(&mut self, now: Instant) {
+    pub(super) fn close(&mut self, now: Instant) {
         debug_assert!(self.is_free());
         self.drop_connection(&Fault::Idle, now, &mut |_, _| {});
     }
 
     /// When something is due.
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(super) fn deadline(&self) -> Option<Instant> {
         self.conversation.deadline()
     }
 
     /// The connection, and how much of an answer it has begun.
-    pub fn begun(&self) -> (Token, usize) {
+    pub(super) fn begun(&self) -> (Token, usize) {
         (self.token, self.conversation.begun())
     }
 
     /// Whether the program is to be read, if answers are `wanted`, and may have something.
-    pub fn has_work(&self, wanted: bool, room: &Room) -> bool {
+    pub(super) fn has_work(&self, wanted: bool, room: &Room) -> bool {
         wanted && room.may_read(self.token) && self.is_readable()
     }
 
     /// Whether the program may have said something that was not read.
-    pub fn is_readable(&self) -> bool {
+    pub(super) fn is_readable(&self) -> bool {
         self.connection.as_ref().is_some_and(Stream::readable)
     }
 
     /// First half of a turn: reads answers, if they are `wanted` and there is room, and says which
     /// requests are overdue. Whether the program has said anything.
-    pub fn read(
+    pub(super) fn read(
         &mut self,
         wanted: bool,
         room: &mut Room,
@@ -161,7 +161,7 @@ impl Program {
     }
 
     /// Second half of a turn: dials if need be, and writes requests.
-    pub fn write(
+    pub(super) fn write(
         &mut self,
         registry: &Registry,
         scratch: &mut [u8],
@@ -184,7 +184,7 @@ impl Program {
 
     /// End of a turn: whether the program will be read in the next one. While it is not, its time
     /// stands still.
-    pub fn pause(&mut self, wanted: bool, room: &Room, now: Instant) {
+    pub(super) fn pause(&mut self, wanted: bool, room: &Room, now: Instant) {
         self.conversation.pause(!(wanted && room.may_read(self.token)), now);
     }
 

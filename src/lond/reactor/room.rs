@@ -11,18 +11,18 @@ use net::Token;
 
 /// Bytes of answers that are begun; at this mark one connection alone is read, which may go beyond
 /// it to its `max_line`.
-pub const BEGUN_MOST: usize = 8 << 20;
+pub(super) const BEGUN_MOST: usize = 8 << 20;
 
 /// See the module. Made anew for each part of a turn.
 #[derive(Debug)]
-pub struct Room {
+pub(super) struct Room {
     left: usize,
     longest: Option<(Token, usize)>,
 }
 
 impl Room {
     /// What is left beside what these connections have begun.
-    pub fn beside(begun: impl Iterator<Item = (Token, usize)>) -> Room {
+    pub(super) fn beside(begun: impl Iterator<Item = (Token, usize)>) -> Room {
         let mut room = Room { left: BEGUN_MOST, longest: None };
         for (token, bytes) in begun {
             room.left = room.left.saturating_sub(bytes);
@@ -34,12 +34,12 @@ impl Room {
     }
 
     /// Whether this connection may be read.
-    pub fn may_read(&self, token: Token) -> bool {
+    pub(super) fn may_read(&self, token: Token) -> bool {
         self.left > 0 || self.longest.is_some_and(|(longest, _)| longest == token)
     }
 
     /// What a connection has begun was this long, and is that long now.
-    pub fn took(&mut self, before: usize, after: usize) {
+    pub(super) fn took(&mut self, before: usize, after: usize) {
         self.left = (self.left + before).saturating_sub(after);
     }
 }

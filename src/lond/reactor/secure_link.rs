@@ -20,7 +20,7 @@ use wire::secure::{Tunnel, TunnelError};
 
 /// One secure link.
 #[derive(Debug)]
-pub struct SecureLink {
+pub(super) struct SecureLink {
     tunnel: Tunnel,
     /// What is known of the caller if its key is not taken.
     suspect: Suspect,
@@ -45,24 +45,24 @@ enum Stage {
 
 impl SecureLink {
     /// A link on which the caller begins to prove who it is.
-    pub fn new(tunnel: Tunnel, suspect: Suspect, opening_deadline: Instant) -> SecureLink {
+    pub(super) fn new(tunnel: Tunnel, suspect: Suspect, opening_deadline: Instant) -> SecureLink {
         let stage = Stage::Handshake(opening_deadline);
         SecureLink { tunnel, suspect, refused_key: None, stage, plain: Vec::new() }
     }
 
     /// The key of a caller that was turned away for it.
-    pub fn refused_key(&self) -> Option<Pin> {
+    pub(super) fn refused_key(&self) -> Option<Pin> {
         self.refused_key
     }
 
     /// The pin of the key that the caller is shown.
-    pub fn own_pin(&self) -> Pin {
+    pub(super) fn own_pin(&self) -> Pin {
         self.tunnel.own_pin()
     }
 
     /// Takes what was read. When the caller has just proved who it is: who, and by which key; then
     /// [`SecureLink::open`] or [`SecureLink::refuse`] must follow.
-    pub fn receive(&mut self, ciphertext: &[u8], now: Instant) -> Option<(HostId, Pin)> {
+    pub(super) fn receive(&mut self, ciphertext: &[u8], now: Instant) -> Option<(HostId, Pin)> {
         match &mut self.stage {
             Stage::Handshake(_) => match self.tunnel.feed(ciphertext, &mut self.plain) {
                 Ok(()) => return self.tunnel.peer().cloned(),
@@ -90,20 +90,20 @@ impl SecureLink {
     }
 
     /// The caller is known: from here on there is a session.
-    pub fn open(&mut self, mut session: Secure<Keeper>, now: Instant) {
+    pub(super) fn open(&mut self, mut session: Secure<Keeper>, now: Instant) {
         session.push(&self.plain, now);
         self.plain.clear();
         self.stage = Stage::Session(Box::new(session));
     }
 
     /// Turns the caller away.
-    pub fn refuse(&mut self, why: String, now: Instant) {
+    pub(super) fn refuse(&mut self, why: String, now: Instant) {
         self.tunnel.close();
         self.stage = Stage::Refused { reason: Reason::Refused(why.into()), until: now + LINGER, shut: false };
     }
 
     /// The session, once there is one.
-    pub fn session(&mut self) -> Option<&mut Secure<Keeper>> {
+    pub(super) fn session(&mut self) -> Option<&mut Secure<Keeper>> {
         match &mut self.stage {
             Stage::Session(session) => Some(session),
             Stage::Handshake(_) | Stage::Refused { .. } | Stage::Ended(_) => None,
@@ -111,7 +111,7 @@ impl SecureLink {
     }
 
     /// Whether the caller keeps a critical message that this handler did not take.
-    pub fn awaits(&self, handler: usize) -> bool {
+    pub(super) fn awaits(&self, handler: usize) -> bool {
         match &self.stage {
             Stage::Session(session) => session.awaits(handler),
             Stage::Handshake(_) | Stage::Refused { .. } | Stage::Ended(_) => false,
@@ -119,7 +119,7 @@ impl SecureLink {
     }
 
     /// Whether an answer to a critical message is still to be recorded.
-    pub fn has_unrecorded(&self) -> bool {
+    pub(super) fn has_unrecorded(&self) -> bool {
         match &self.stage {
             Stage::Session(session) => session.has_unrecorded(),
             Stage::Handshake(_) | Stage::Refused { .. } | Stage::Ended(_) => false,
@@ -127,7 +127,7 @@ impl SecureLink {
     }
 
     /// The next thing to do.
-    pub fn step(&mut self, now: Instant) -> Option<Effect> {
+    pub(super) fn step(&mut self, now: Instant) -> Option<Effect> {
         let written = self.tunnel.out().is_empty();
         match &mut self.stage {
             Stage::Session(session) => session.step(now, written),
@@ -140,7 +140,7 @@ impl SecureLink {
     }
 
     /// Says that nothing more will be said.
-    pub fn close(&mut self) {
+    pub(super) fn close(&mut self) {
         self.tunnel.close();
     }
 
@@ -148,7 +148,7 @@ impl SecureLink {
     ///
     /// # Errors
     /// What the socket said.
-    pub fn flush(&mut self, link: &mut Stream<TcpStream>, now: Instant) -> io::Result<()> {
+    pub(super) fn flush(&mut self, link: &mut Stream<TcpStream>, now: Instant) -> io::Result<()> {
         let mut nothing = Outgoing::default();
         loop {
             // Before it is asked whether there is room: see `write_sealed`.
@@ -177,7 +177,7 @@ impl SecureLink {
     }
 
     /// The caller sends nothing more.
-    pub fn end_of_input(&mut self) {
+    pub(super) fn end_of_input(&mut self) {
         match &mut self.stage {
             Stage::Handshake(_) => self.stage = Stage::Ended(Reason::CallerClosed),
             Stage::Session(session) => session.end_of_input(),
@@ -187,7 +187,7 @@ impl SecureLink {
     }
 
     /// The connection broke.
-    pub fn lost(&mut self, cause: &io::Error) {
+    pub(super) fn lost(&mut self, cause: &io::Error) {
         match &mut self.stage {
             Stage::Handshake(_) => self.stage = Stage::Ended(Reason::Lost(cause.to_string())),
             Stage::Session(session) => session.lost(cause.to_string()),
@@ -197,7 +197,7 @@ impl SecureLink {
     }
 
     /// Ends the link.
-    pub fn finish(&mut self, reason: Reason, now: Instant) {
+    pub(super) fn finish(&mut self, reason: Reason, now: Instant) {
         match &mut self.stage {
             Stage::Handshake(_) => self.stage = Stage::Ended(reason),
             Stage::Session(session) => session.finish(reason, now),
@@ -206,7 +206,7 @@ impl SecureLink {
     }
 
     /// Does what is due.
-    pub fn tick(&mut self, now: Instant) {
+    pub(super) fn tick(&mut self, now: Instant) {
         match &mut self.stage {
             Stage::Handshake(deadline) if *deadline <= now => {
                 self.stage = Stage::Ended(Reason::OpeningTimeout);
@@ -220,7 +220,7 @@ impl SecureLink {
     }
 
     /// When [`SecureLink::tick`] has something to do.
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(super) fn deadline(&self) -> Option<Instant> {
         match &self.stage {
             Stage::Handshake(deadline) => Some(*deadline),
             Stage::Session(session) => session.deadline(),
@@ -230,7 +230,7 @@ impl SecureLink {
     }
 
     /// Whether the caller is to be read now.
-    pub fn wants_input(&self) -> bool {
+    pub(super) fn wants_input(&self) -> bool {
         match &self.stage {
             Stage::Handshake(_) | Stage::Refused { .. } => true,
             Stage::Session(session) => session.wants_input(),
@@ -239,7 +239,7 @@ impl SecureLink {
     }
 
     /// Whether answers of handlers are to be taken now.
-    pub fn wants_answers(&self) -> bool {
+    pub(super) fn wants_answers(&self) -> bool {
         match &self.stage {
             Stage::Session(session) => session.wants_answers(),
             Stage::Handshake(_) | Stage::Refused { .. } | Stage::Ended(_) => true,
@@ -247,7 +247,7 @@ impl SecureLink {
     }
 
     /// Whether [`SecureLink::step`] has something to do.
-    pub fn has_work(&self) -> bool {
+    pub(super) fn has_work(&self) -> bool {
         let written = !self.tunnel.wants_write();
         match &self.stage {
             Stage::Session(session) => session.has_work(written),
@@ -257,7 +257,7 @@ impl SecureLink {
     }
 
     /// Whether there is nobody at the other end any more, though work may be left.
-    pub fn is_cut(&self) -> bool {
+    pub(super) fn is_cut(&self) -> bool {
         match &self.stage {
             Stage::Session(session) => session.is_cut(),
             Stage::Handshake(_) | Stage::Refused { .. } => false,
@@ -266,7 +266,7 @@ impl SecureLink {
     }
 
     /// Why the link ended, once it has.
-    pub fn ended(&self) -> Option<&Reason> {
+    pub(super) fn ended(&self) -> Option<&Reason> {
         match &self.stage {
             Stage::Session(session) => session.ended(),
             Stage::Ended(reason) => Some(reason),

@@ -14,7 +14,7 @@ const MAX_ERROR: usize = 300;
 
 /// See the module.
 #[derive(Debug)]
-pub struct Tally {
+pub(super) struct Tally {
     handlers: Vec<HandlerStatus>,
     changed: bool,
     /// The times that were noted are of this clock.
@@ -25,24 +25,24 @@ pub struct Tally {
 
 impl Tally {
     /// Of handlers with these names.
-    pub fn new<'a>(names: impl Iterator<Item = &'a str>, now: Instant) -> Tally {
+    pub(super) fn new<'a>(names: impl Iterator<Item = &'a str>, now: Instant) -> Tally {
         let handler = |name: &str| HandlerStatus { name: name.to_owned(), ..HandlerStatus::default() };
         let clock = WallClock::new(now, Timestamp::now());
         Tally { handlers: names.map(handler).collect(), changed: false, clock, next: now }
     }
 
     /// It was asked.
-    pub fn asked(&mut self, number: usize) {
+    pub(super) fn asked(&mut self, number: usize) {
         self.of(number, |handler| handler.in_flight += 1);
     }
 
     /// A request was taken back from it.
-    pub fn withdrawn(&mut self, number: usize) {
+    pub(super) fn withdrawn(&mut self, number: usize) {
         self.of(number, |handler| handler.in_flight = handler.in_flight.saturating_sub(1));
     }
 
     /// This came of a request.
-    pub fn replied(&mut self, number: usize, reply: &Reply<'_>) {
+    pub(super) fn replied(&mut self, number: usize, reply: &Reply<'_>) {
         let error = match reply {
             Reply::Answer(_) => None,
             Reply::Broken(_) | Reply::NotTaken(_) => {
@@ -64,7 +64,7 @@ impl Tally {
 
     /// Whether a connection to it could be made when that was tried last, and whether the caller
     /// waits for it.
-    pub fn stands(&mut self, number: usize, tried: Option<bool>, waits: bool) {
+    pub(super) fn stands(&mut self, number: usize, tried: Option<bool>, waits: bool) {
         let differs = self.handlers.get(number).is_some_and(|handler| {
             (tried.is_some() && handler.reachable != tried) || handler.waiting != u64::from(waits)
         });
@@ -80,7 +80,7 @@ impl Tally {
     }
 
     /// What is to be told now, if there is news.
-    pub fn report(&mut self, now: Instant) -> Option<Vec<HandlerStatus>> {
+    pub(super) fn report(&mut self, now: Instant) -> Option<Vec<HandlerStatus>> {
         if self.deadline()? > now {
             return None;
         }
@@ -90,12 +90,12 @@ impl Tally {
     }
 
     /// When [`Tally::report`] has something.
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(super) fn deadline(&self) -> Option<Instant> {
         self.changed.then_some(self.next)
     }
 
     /// What is to be told at the end, if that was not told before.
-    pub fn last(mut self) -> Option<Vec<HandlerStatus>> {
+    pub(super) fn last(mut self) -> Option<Vec<HandlerStatus>> {
         self.wall();
         self.changed.then_some(self.handlers)
     }

@@ -1,7 +1,7 @@
 //! The loop over real sockets: a caller, a supervisor's end of the control socket, and local
 //! programs as threads.
 
-pub mod rig;
+pub(super) mod rig;
 mod secure;
 mod secure_rig;
 

@@ -13,7 +13,7 @@ use std::time::Instant;
 
 /// What is spoken on the link.
 #[derive(Debug)]
-pub enum Wire {
+pub(super) enum Wire {
     /// Lines in the clear.
     Classic(Box<Classic>),
     /// Frames in a tunnel.
@@ -23,7 +23,7 @@ pub enum Wire {
 impl Wire {
     /// What came of a request. On the classic wire nobody knows what is critical, and each has its
     /// place that must be filled: there a request that was not taken is answered `error:`, too.
-    pub fn answer(&mut self, ticket: Ticket, reply: Reply<'_>) {
+    pub(super) fn answer(&mut self, ticket: Ticket, reply: Reply<'_>) {
         match self {
             Wire::Classic(session) => session.answer(ticket, &reply.text()),
             Wire::Secure(link) => {
@@ -35,7 +35,7 @@ impl Wire {
     }
 
     /// Whether the caller keeps a critical message that this handler did not take.
-    pub fn awaits(&self, handler: usize) -> bool {
+    pub(super) fn awaits(&self, handler: usize) -> bool {
         match self {
             Wire::Classic(_) => false,
             Wire::Secure(link) => link.awaits(handler),
@@ -43,7 +43,7 @@ impl Wire {
     }
 
     /// A handler that had not taken a critical message is back.
-    pub fn handler_back(&mut self, handler: usize) {
+    pub(super) fn handler_back(&mut self, handler: usize) {
         match self {
             // There every message was answered.
             Wire::Classic(_) => {}
@@ -56,7 +56,7 @@ impl Wire {
     }
 
     /// What this host's own `lonc` answered to the ping; `None`: nothing.
-    pub fn asked_back(&mut self, ticket: Ticket, answer: Option<&[u8]>) {
+    pub(super) fn asked_back(&mut self, ticket: Ticket, answer: Option<&[u8]>) {
         match self {
             Wire::Classic(session) => session.asked_back(ticket, answer),
             Wire::Secure(link) => {
@@ -68,7 +68,7 @@ impl Wire {
     }
 
     /// The key of a caller that was turned away for it.
-    pub fn refused_key(&self) -> Option<Pin> {
+    pub(super) fn refused_key(&self) -> Option<Pin> {
         match self {
             Wire::Classic(_) => None,
             Wire::Secure(link) => link.refused_key(),
@@ -76,7 +76,7 @@ impl Wire {
     }
 
     /// Says that nothing more will be said, where the wire has words for it.
-    pub fn close(&mut self) {
+    pub(super) fn close(&mut self) {
         match self {
             Wire::Classic(_) => {}
             Wire::Secure(link) => link.close(),
@@ -87,7 +87,7 @@ impl Wire {
     ///
     /// # Errors
     /// What the socket said.
-    pub fn flush(&mut self, link: &mut Stream<TcpStream>, now: Instant) -> io::Result<()> {
+    pub(super) fn flush(&mut self, link: &mut Stream<TcpStream>, now: Instant) -> io::Result<()> {
         match self {
             Wire::Classic(session) => link.flush(session.outgoing()),
             Wire::Secure(secure) => secure.flush(link, now),
@@ -95,7 +95,7 @@ impl Wire {
     }
 
     /// Ends the link.
-    pub fn finish(&mut self, reason: Reason, now: Instant) {
+    pub(super) fn finish(&mut self, reason: Reason, now: Instant) {
         match self {
             Wire::Classic(session) => session.finish(reason, now),
             Wire::Secure(link) => link.finish(reason, now),
@@ -103,7 +103,7 @@ impl Wire {
     }
 
     /// Whether answers of this handler are to be taken now.
-    pub fn wants_answers_from(&self, handler: usize) -> bool {
+    pub(super) fn wants_answers_from(&self, handler: usize) -> bool {
         match self {
             Wire::Classic(session) => session.wants_answers_from(handler),
             Wire::Secure(link) => link.wants_answers(),

@@ -5,15 +5,15 @@ use wire::flow::{Chunk, Credit, Message};
 use wire::secure::{put_answer, put_broken_answer};
 
 /// Bytes of frames that may wait to be taken. At the bound no frame of an answer is put.
-pub const OUT_FULL: usize = 256 * 1024;
+pub(super) const OUT_FULL: usize = 256 * 1024;
 
 /// Bytes of answers that may wait to be sent. At the bound no handler is read and no request is
 /// taken; the answers that one read of each handler brings still come on top.
-pub const MAX_ANSWER_BYTES: usize = 1024 * 1024;
+pub(super) const MAX_ANSWER_BYTES: usize = 1024 * 1024;
 
 /// See the module.
 #[derive(Debug)]
-pub struct Answer {
+pub(super) struct Answer {
     /// The request's id.
     pub id: u64,
     /// What the request cost of the window, to be given back when the answer begins to leave.
@@ -40,7 +40,7 @@ impl Message for Answer {
 
 impl Answer {
     /// What a caller gets that takes answers of up to `max_line` bytes.
-    pub fn within(mut self, max_line: usize) -> Answer {
+    pub(super) fn within(mut self, max_line: usize) -> Answer {
         if self.text.len() > max_line {
             let mut text = format!("error:answer longer than {max_line} bytes").into_bytes();
             text.truncate(max_line);
@@ -50,7 +50,7 @@ impl Answer {
     }
 
     /// Puts a frame of it; whether the link says GOAWAY now.
-    pub fn put(&mut self, chunk: &Chunk, credit: &mut Credit, out: &mut Outgoing) -> bool {
+    pub(super) fn put(&mut self, chunk: &Chunk, credit: &mut Credit, out: &mut Outgoing) -> bool {
         if chunk.is_first() {
             credit.give_back(self.cost);
         }

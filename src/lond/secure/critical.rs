@@ -16,14 +16,14 @@ use wire::secure::CriticalHead;
 /// How much longer than the drain timeout, within which an older link must have let go, critical
 /// messages wait for the record. Then the link ends with an ERROR: an answer would mean that the
 /// message was delivered, and so its caller keeps it and dials anew.
-pub const RECORD_PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const RECORD_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What an answer says that never came.
 const NO_ANSWER: &[u8] = b"error:the link ended before the handler answered; it is not known what was done";
 
 impl Critical {
     /// One that nobody follows.
-    pub fn alone(head: CriticalHead, command: &str) -> Critical {
+    pub(super) fn alone(head: CriticalHead, command: &str) -> Critical {
         let CriticalHead { sequence, settled, key } = head;
         Critical { sequence, key, settled, command: command.into(), followers: Vec::new() }
     }

@@ -23,7 +23,7 @@ const MAX_ERROR_SHOWN: usize = 512;
 
 /// What the caller must not do.
 #[derive(Debug, thiserror::Error)]
-pub enum Violation {
+pub(super) enum Violation {
     /// Bytes that are no frame, or chunks that are no message.
     #[error(transparent)]
     Frame(#[from] FrameError),

@@ -8,11 +8,11 @@
 use std::collections::BTreeSet;
 
 /// Ids skipped at once, and remembered as unused.
-pub const MAX_SKIPPED: usize = 8192;
+pub(super) const MAX_SKIPPED: usize = 8192;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub struct Ids {
+pub(super) struct Ids {
     highest: u64,
     /// Below `highest` and not used.
     skipped: BTreeSet<u64>,
@@ -20,7 +20,7 @@ pub struct Ids {
 
 impl Ids {
     /// Takes an id for a new request; `false` if it was used, or cannot be the next.
-    pub fn begin(&mut self, id: u64) -> bool {
+    pub(super) fn begin(&mut self, id: u64) -> bool {
         if id <= self.highest {
             return self.skipped.remove(&id);
         }
@@ -37,12 +37,12 @@ impl Ids {
     }
 
     /// Whether a request with this id has come.
-    pub fn has_begun(&self, id: u64) -> bool {
+    pub(super) fn has_begun(&self, id: u64) -> bool {
         (1..=self.highest).contains(&id) && !self.skipped.contains(&id)
     }
 
     /// The highest that came.
-    pub fn highest(&self) -> u64 {
+    pub(super) fn highest(&self) -> u64 {
         self.highest
     }
 }

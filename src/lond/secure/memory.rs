@@ -11,10 +11,10 @@ use base::log_quota::Repeats;
 use std::time::{Duration, Instant};
 
 /// Pause before the record is opened again while an older link has it.
-pub const BUSY_RETRY: Duration = Duration::from_millis(20);
+pub(super) const BUSY_RETRY: Duration = Duration::from_millis(20);
 
 /// Pause before it is tried again after a failure.
-pub const BROKEN_RETRY: Duration = Duration::from_secs(1);
+pub(super) const BROKEN_RETRY: Duration = Duration::from_secs(1);
 
 /// The record cannot be used just now.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ struct NoRoom {
 
 /// See the module.
 #[derive(Debug)]
-pub struct Memory<R> {
+pub(super) struct Memory<R> {
     /// The record.
     pub recorder: R,
     waits: Option<Waiting>,
@@ -53,13 +53,13 @@ pub struct Memory<R> {
 
 impl<R: Recorder> Memory<R> {
     /// With a record that is not open yet.
-    pub fn new(recorder: R) -> Memory<R> {
+    pub(super) fn new(recorder: R) -> Memory<R> {
         Memory { recorder, waits: None, no_room: None, repeats: Repeats::default() }
     }
 
     /// Opens the record for this epoch, or tries so again; its mark. None is told where it could
     /// not be opened, or 0, which is always true. `needed`: a message waits for it.
-    pub fn open(&mut self, epoch: &str, needed: bool, now: Instant) -> u64 {
+    pub(super) fn open(&mut self, epoch: &str, needed: bool, now: Instant) -> u64 {
         match self.recorder.open(epoch) {
             Opening::Open(mark) => {
                 self.waits = None;
@@ -75,7 +75,7 @@ impl<R: Recorder> Memory<R> {
     }
 
     /// The record cannot be used.
-    pub fn failed(&mut self, cause: &str, needed: bool, now: Instant) {
+    pub(super) fn failed(&mut self, cause: &str, needed: bool, now: Instant) {
         self.say(cause, now);
         self.wait(cause, now + BROKEN_RETRY, needed, now);
     }
@@ -92,34 +92,34 @@ impl<R: Recorder> Memory<R> {
     }
 
     /// Whether the record can be used.
-    pub fn is_usable(&self) -> bool {
+    pub(super) fn is_usable(&self) -> bool {
         self.waits.is_none() && self.recorder.is_open()
     }
 
     /// When it is to be opened again, if it cannot.
-    pub fn retry(&self) -> Option<Instant> {
+    pub(super) fn retry(&self) -> Option<Instant> {
         self.waits.as_ref().map(|waiting| waiting.retry)
     }
 
     /// Whether messages may be looked up now.
-    pub fn takes(&self) -> bool {
+    pub(super) fn takes(&self) -> bool {
         self.is_usable() && self.no_room.as_ref().is_none_or(|no_room| no_room.retry.is_none())
     }
 
     /// When the message that there was no room for is tried again.
-    pub fn room_retry(&self) -> Option<Instant> {
+    pub(super) fn room_retry(&self) -> Option<Instant> {
         self.no_room.as_ref().filter(|_| self.is_usable())?.retry
     }
 
     /// Has it tried again now.
-    pub fn try_room_again(&mut self) {
+    pub(super) fn try_room_again(&mut self) {
         if let Some(no_room) = &mut self.no_room {
             no_room.retry = None;
         }
     }
 
     /// There is no room for the answer to the next message.
-    pub fn wait_for_room(&mut self, cause: &str, now: Instant) {
+    pub(super) fn wait_for_room(&mut self, cause: &str, now: Instant) {
         self.say(cause, now);
         let since = self.no_room.as_ref().and_then(|no_room| no_room.since).unwrap_or(now);
         let (why, retry) = (cause.to_owned(), Some(now + BROKEN_RETRY));
@@ -127,27 +127,27 @@ impl<R: Recorder> Memory<R> {
     }
 
     /// The next message is to be run when an earlier one is answered.
-    pub fn wait_for_an_earlier_one(&mut self, cause: &str, now: Instant) {
+    pub(super) fn wait_for_an_earlier_one(&mut self, cause: &str, now: Instant) {
         self.say(cause, now);
         let (why, retry) = (cause.to_owned(), Some(now + BROKEN_RETRY));
         self.no_room = Some(NoRoom { why, since: None, retry });
     }
 
     /// It may have been that one.
-    pub fn another_is_recorded(&mut self) {
+    pub(super) fn another_is_recorded(&mut self) {
         if self.no_room.as_ref().is_some_and(|no_room| no_room.since.is_none()) {
             self.try_room_again();
         }
     }
 
     /// Room is no matter any more.
-    pub fn has_room(&mut self) {
+    pub(super) fn has_room(&mut self) {
         self.no_room = None;
     }
 
     /// What messages wait for, and since when: `needed` as in [`Memory::open`], `untaken`: some are
     /// still to be looked up.
-    pub fn waits_for(&self, needed: bool, untaken: bool) -> Option<(&str, Instant)> {
+    pub(super) fn waits_for(&self, needed: bool, untaken: bool) -> Option<(&str, Instant)> {
         match (&self.waits, &self.no_room) {
             (Some(Waiting { why, since: Some(since), .. }), _) if needed => Some((why, *since)),
             (None, Some(NoRoom { why, since: Some(since), .. })) if untaken => Some((why, *since)),

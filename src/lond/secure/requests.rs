@@ -17,7 +17,7 @@ pub type HeldCommands = Arc<BTreeSet<Box<str>>>;
 
 /// A request that is whole.
 #[derive(Debug)]
-pub struct Request {
+pub(super) struct Request {
     /// Its id, which is also its ticket.
     pub id: u64,
     /// What it cost of the window.
@@ -32,7 +32,7 @@ pub struct Request {
 
 /// A request that is being run.
 #[derive(Debug)]
-pub struct Flight {
+pub(super) struct Flight {
     /// What it cost of the window.
     pub cost: usize,
     /// The handler that has it; `None`: the reactor.
@@ -45,7 +45,7 @@ pub struct Flight {
 
 /// A critical message that is being run.
 #[derive(Debug)]
-pub struct Critical {
+pub(super) struct Critical {
     /// Its sequence.
     pub sequence: u64,
     /// Its client's key.
@@ -60,7 +60,7 @@ pub struct Critical {
 
 /// What is said to a request, and whether it stands for the answer of a handler that gave none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Said<'a> {
+pub(super) struct Said<'a> {
     /// Its text.
     pub text: &'a [u8],
     /// It does.
@@ -69,7 +69,7 @@ pub struct Said<'a> {
 
 /// A critical message that came while the same was being run.
 #[derive(Debug)]
-pub struct Follower {
+pub(super) struct Follower {
     /// The request's id.
     pub id: u64,
     /// What it cost of the window.
@@ -112,7 +112,7 @@ enum Stage {
 
 /// What is to be done with a critical message that was not looked up yet.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Meeting {
+pub(super) enum Meeting {
     /// The same is not being run.
     Alone,
     /// The same is being run: this one follows it.
@@ -123,7 +123,7 @@ pub enum Meeting {
 
 /// The requests of one link.
 #[derive(Debug, Default)]
-pub struct Requests {
+pub(super) struct Requests {
     /// Plain ones that were not taken yet.
     pub plain: VecDeque<Request>,
     /// Critical ones that were not taken yet, in the order of their sequences.
@@ -140,7 +140,7 @@ pub struct Requests {
 
 impl Requests {
     /// Sets a request under way.
-    pub fn start(&mut self, id: u64, cost: usize, handler: Option<usize>, critical: Option<Critical>) {
+    pub(super) fn start(&mut self, id: u64, cost: usize, handler: Option<usize>, critical: Option<Critical>) {
         if let Some(Critical { sequence, key, .. }) = &critical {
             self.sequences.insert(*sequence, Stage::Running(id));
             if let Some(key) = key {
@@ -153,7 +153,7 @@ impl Requests {
 
     /// Whether the message at the front of `critical` is the same as one that is under way; then it
     /// is taken from there if it can follow.
-    pub fn meet(&mut self) -> Meeting {
+    pub(super) fn meet(&mut self) -> Meeting {
         let Some(head) = self.critical.front().and_then(|request| request.head.as_ref()) else {
             return Meeting::Alone;
         };
@@ -177,19 +177,19 @@ impl Requests {
     }
 
     /// A request that is being run.
-    pub fn flight(&mut self, id: u64) -> Option<&mut Flight> {
+    pub(super) fn flight(&mut self, id: u64) -> Option<&mut Flight> {
         self.flights.get_mut(&id)
     }
 
     /// Takes a request that was being run out; it is for the caller to answer it.
-    pub fn land(&mut self, id: u64) -> Option<Flight> {
+    pub(super) fn land(&mut self, id: u64) -> Option<Flight> {
         let flight = self.flights.remove(&id)?;
         self.critical_flights -= usize::from(flight.critical.is_some());
         Some(flight)
     }
 
     /// A critical message was not run after all, and may be run again.
-    pub fn forget(&mut self, critical: &Critical) {
+    pub(super) fn forget(&mut self, critical: &Critical) {
         self.sequences.remove(&critical.sequence);
         for follower in &critical.followers {
             self.sequences.remove(&follower.sequence);
@@ -200,7 +200,7 @@ impl Requests {
     }
 
     /// The answer to a critical message, to be recorded; those that follow share it.
-    pub fn answered(&mut self, id: u64, cost: usize, critical: Critical, said: Said<'_>, last: bool) {
+    pub(super) fn answered(&mut self, id: u64, cost: usize, critical: Critical, said: Said<'_>, last: bool) {
         let Critical { sequence, key, command, followers, .. } = critical;
         let Said { text, broken } = said;
         self.sequences.insert(sequence, Stage::Answered);
@@ -239,12 +239,12 @@ impl Requests {
     }
 
     /// The answers that must be recorded before they may be sent.
-    pub fn unrecorded(&self) -> impl Iterator<Item = &Unrecorded> {
+    pub(super) fn unrecorded(&self) -> impl Iterator<Item = &Unrecorded> {
         self.unrecorded.iter().filter(|answer| !answer.same)
     }
 
     /// They were recorded, or never will be: takes them out.
-    pub fn take_unrecorded(&mut self) -> Vec<Unrecorded> {
+    pub(super) fn take_unrecorded(&mut self) -> Vec<Unrecorded> {
         for answer in &self.unrecorded {
             self.sequences.remove(&answer.sequence);
             if let Some(key) = &answer.key {
@@ -256,37 +256,37 @@ impl Requests {
     }
 
     /// Bytes of the answers that are to be recorded.
-    pub fn unrecorded_bytes(&self) -> usize {
+    pub(super) fn unrecorded_bytes(&self) -> usize {
         self.unrecorded_bytes
     }
 
     /// Whether a critical message is being run or its answer to be recorded.
-    pub fn has_critical(&self) -> bool {
+    pub(super) fn has_critical(&self) -> bool {
         self.critical_open() > 0
     }
 
     /// Whether there is one with a lower sequence than this.
-    pub fn has_critical_before(&self, sequence: u64) -> bool {
+    pub(super) fn has_critical_before(&self, sequence: u64) -> bool {
         self.sequences.first_key_value().is_some_and(|(first, _)| *first < sequence)
     }
 
     /// How many there are of both.
-    pub fn critical_open(&self) -> usize {
+    pub(super) fn critical_open(&self) -> usize {
         self.critical_flights + self.unrecorded.len()
     }
 
     /// Whether there is an answer to be recorded.
-    pub fn has_unrecorded(&self) -> bool {
+    pub(super) fn has_unrecorded(&self) -> bool {
         !self.unrecorded.is_empty()
     }
 
     /// Ids of the requests that are being run.
-    pub fn flying(&self) -> impl Iterator<Item = (u64, &Flight)> {
+    pub(super) fn flying(&self) -> impl Iterator<Item = (u64, &Flight)> {
         self.flights.iter().map(|(id, flight)| (*id, flight))
     }
 
     /// How many requests are still to be answered.
-    pub fn open(&self) -> usize {
+    pub(super) fn open(&self) -> usize {
         let flying = self.flights.values().filter(|flight| !flight.cancelled);
         let waited_for: usize =
             flying.map(|flight| 1 + flight.critical.as_ref().map_or(0, |c| c.followers.len())).sum();

@@ -56,7 +56,7 @@ pub(super) struct Untaken {
 impl Untaken {
     /// Why a message for this handler is not to be passed on, if it is not: one before it is
     /// awaited.
-    pub fn must_wait(&mut self, handler: usize, critical: &Critical) -> Option<Arc<str>> {
+    pub(super) fn must_wait(&mut self, handler: usize, critical: &Critical) -> Option<Arc<str>> {
         let awaited = self.awaited.get(&handler)?;
         if critical.sequence > awaited.sequence && critical.settled <= awaited.sequence {
             return Some(Arc::clone(&awaited.why));
@@ -66,22 +66,22 @@ impl Untaken {
     }
 
     /// The caller is to hear that this request was not taken.
-    pub fn push(&mut self, id: u64, cost: usize, why: Arc<str>) {
+    pub(super) fn push(&mut self, id: u64, cost: usize, why: Arc<str>) {
         self.notes.push_back(Note { id, cost, why });
     }
 
     /// How many requests the caller is still to hear that of.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.notes.len()
     }
 
     /// Nobody is there to hear it.
-    pub fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.notes.clear();
     }
 
     /// Encodes what there is room for.
-    pub fn fill(&mut self, out: &mut Outgoing, credit: &mut Credit, service: &Service) {
+    pub(super) fn fill(&mut self, out: &mut Outgoing, credit: &mut Credit, service: &Service) {
         while out.len() < OUT_FULL
             && let Some(Note { id, cost, why }) = self.notes.pop_front()
         {

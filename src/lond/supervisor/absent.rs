@@ -10,13 +10,13 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 /// Pause before an address is tried for the second time.
-pub const FIRST_PAUSE: Duration = Duration::from_secs(1);
+pub(super) const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// Longest pause between two tries.
-pub const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
 /// See the module.
 #[derive(Debug, Default)]
-pub struct Absent {
+pub(super) struct Absent {
     /// Bounded by what the configuration names.
     addresses: Vec<Missing>,
     next: Option<Instant>,
@@ -25,7 +25,7 @@ pub struct Absent {
 
 /// One of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Missing {
+pub(super) struct Missing {
     /// As the configuration has it.
     pub address: SocketAddr,
     /// What the system said last.
@@ -34,7 +34,7 @@ pub struct Missing {
 
 impl Absent {
     /// An address could not be listened on; whether that is news.
-    pub fn note(&mut self, address: SocketAddr, why: String, now: Instant) -> bool {
+    pub(super) fn note(&mut self, address: SocketAddr, why: String, now: Instant) -> bool {
         if self.next.is_none() {
             self.pause = FIRST_PAUSE;
             self.next = Some(now + self.pause);
@@ -49,7 +49,7 @@ impl Absent {
     }
 
     /// What is to be tried now; the next pause begins.
-    pub fn due(&mut self, now: Instant) -> Vec<SocketAddr> {
+    pub(super) fn due(&mut self, now: Instant) -> Vec<SocketAddr> {
         if self.next.is_none_or(|at| at > now) {
             return Vec::new();
         }
@@ -59,7 +59,7 @@ impl Absent {
     }
 
     /// Keeps those that `stays` says are still missing.
-    pub fn retain(&mut self, stays: impl Fn(SocketAddr) -> bool) {
+    pub(super) fn retain(&mut self, stays: impl Fn(SocketAddr) -> bool) {
         self.addresses.retain(|missing| stays(missing.address));
         if self.addresses.is_empty() {
             self.next = None;
@@ -67,12 +67,12 @@ impl Absent {
     }
 
     /// When [`Absent::due`] has something.
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(super) fn deadline(&self) -> Option<Instant> {
         self.next
     }
 
     /// All of them.
-    pub fn iter(&self) -> impl Iterator<Item = &Missing> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Missing> {
         self.addresses.iter()
     }
 }

@@ -21,7 +21,7 @@ use supervise::daemon::GRACE;
 use supervise::{spawn, title};
 
 /// How long accepting rests when there are no descriptors.
-pub const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+pub(super) const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 /// What `accept` says then, and when there is no memory.
 const SHORTAGES: [i32; 4] = [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS];
 /// Connections taken from one socket before other work has its turn.

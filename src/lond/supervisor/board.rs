@@ -34,7 +34,7 @@ pub struct Counts {
 
 /// What there is to tell of.
 #[derive(Debug, Clone, Copy)]
-pub struct Seen<'a> {
+pub(super) struct Seen<'a> {
     /// What is listened on.
     pub listeners: &'a [Listener],
     /// What is to be listened on and cannot be.
@@ -45,7 +45,7 @@ pub struct Seen<'a> {
 
 /// See the head of this file.
 #[derive(Debug)]
-pub struct Board {
+pub(super) struct Board {
     /// Counted by those who do it.
     pub counts: Counts,
     /// Whose links come from two addresses in turns: told by those who see it.
@@ -58,7 +58,7 @@ pub struct Board {
 
 impl Board {
     /// Nothing has happened yet.
-    pub fn new(started: Timestamp, now: Instant) -> Board {
+    pub(super) fn new(started: Timestamp, now: Instant) -> Board {
         Board {
             counts: Counts::default(),
             rivals: Rivals::default(),
@@ -68,17 +68,17 @@ impl Board {
     }
 
     /// What every supervisor tells.
-    pub fn common(&self) -> &publish::Board {
+    pub(super) fn common(&self) -> &publish::Board {
         &self.common
     }
 
     /// The same, to tell more.
-    pub fn common_mut(&mut self) -> &mut publish::Board {
+    pub(super) fn common_mut(&mut self) -> &mut publish::Board {
         &mut self.common
     }
 
     /// Puts right the times that were noted before the machine's clock was set.
-    pub fn clock_was_set(&mut self, links: &mut Links, step: SignedDuration) {
+    pub(super) fn clock_was_set(&mut self, links: &mut Links, step: SignedDuration) {
         for seen in self.seen.values_mut() {
             seen.last = moved(seen.last, step);
         }
@@ -86,28 +86,28 @@ impl Board {
     }
 
     /// Has the file written: a link has opened or closed.
-    pub fn changed(&mut self) {
+    pub(super) fn changed(&mut self) {
         self.common.changed();
     }
 
     /// Notes that `caller` has a link.
-    pub fn saw(&mut self, caller: &HostId, wire: WireKind, last: Timestamp) {
+    pub(super) fn saw(&mut self, caller: &HostId, wire: WireKind, last: Timestamp) {
         self.seen.insert(caller.clone(), GoneCaller { caller: caller.clone(), wire, last });
         self.common.changed();
     }
 
     /// Who has had a link, for the program that follows.
-    pub fn seen(&self) -> Vec<GoneCaller> {
+    pub(super) fn seen(&self) -> Vec<GoneCaller> {
         self.seen.values().cloned().collect()
     }
 
     /// Forgets hosts that are not in the table.
-    pub fn forget_strangers(&mut self, config: &Config) {
+    pub(super) fn forget_strangers(&mut self, config: &Config) {
         self.seen.retain(|caller, _| config.hosts.get(caller).is_some());
     }
 
     /// All that is known, at this moment.
-    pub fn snapshot(&self, config: &Config, seen: Seen<'_>) -> ServeSnapshot {
+    pub(super) fn snapshot(&self, config: &Config, seen: Seen<'_>) -> ServeSnapshot {
         let Seen { listeners, absent, links } = seen;
         let now = Instant::now();
         let caller = |(pid, link): (u32, &super::links::Link)| {

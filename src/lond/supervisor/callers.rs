@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 /// What an address tells.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Caller {
+pub(super) enum Caller {
     /// It is this host's.
     Known(HostId),
     /// Only a host without an address in the table can be meant.
@@ -18,7 +18,7 @@ pub enum Caller {
 
 /// Knows whose address is whose, and who may be let in to a child.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Callers {
+pub(super) struct Callers {
     /// Whether the secure wire can serve anyone: some other host has a pin, and this one a key.
     secure: bool,
     /// Addresses that `[host.X] address` gives in place of the table's.
@@ -27,7 +27,7 @@ pub struct Callers {
 
 impl Callers {
     /// For one configuration, with the pin that [`supervise::own_key`] has of it.
-    pub fn new(config: &Config, key: Option<Pin>) -> Callers {
+    pub(super) fn new(config: &Config, key: Option<Pin>) -> Callers {
         let mut instead = HashMap::new();
         for peer in &config.peers {
             if let Target::Address(address) = &peer.target {
@@ -41,7 +41,7 @@ impl Callers {
     }
 
     /// Whom the address tells, if a child is to find out more; else why not.
-    pub fn admit(&self, config: &Config, address: IpAddr) -> Result<Option<HostId>, &'static str> {
+    pub(super) fn admit(&self, config: &Config, address: IpAddr) -> Result<Option<HostId>, &'static str> {
         match self.of(config, address) {
             Caller::Known(id) if self.secure || config.lond.classic => Ok(Some(id)),
             Caller::Unaddressed if self.secure || config.lond.classic => Ok(None),
@@ -54,7 +54,7 @@ impl Callers {
     }
 
     /// The host that `address` is of.
-    pub fn host_at(&self, config: &Config, address: IpAddr) -> Option<HostId> {
+    pub(super) fn host_at(&self, config: &Config, address: IpAddr) -> Option<HostId> {
         match self.of(config, address) {
             Caller::Known(id) => Some(id),
             Caller::Unaddressed | Caller::Stranger => None,
@@ -62,7 +62,7 @@ impl Callers {
     }
 
     /// Whose `address` is. The configuration's own word comes before the table's.
-    pub fn of(&self, config: &Config, address: IpAddr) -> Caller {
+    pub(super) fn of(&self, config: &Config, address: IpAddr) -> Caller {
         let address = address.to_canonical();
         let known =
             self.instead.get(&address).or_else(|| config.hosts.by_address(address).map(|host| &host.id));

@@ -25,10 +25,10 @@ use std::time::{Duration, Instant};
 
 /// Older than that, a connection that has said nothing gives way to a newcomer. A caller speaks
 /// first, on both wires.
-pub const SILENT_FOR: Duration = Duration::from_secs(1);
+pub(super) const SILENT_FOR: Duration = Duration::from_secs(1);
 /// Older than that, one gives way that has spoken and is not known yet: a handshake takes two round
 /// trips.
-pub const SPEAKS_FOR: Duration = Duration::from_secs(3);
+pub(super) const SPEAKS_FOR: Duration = Duration::from_secs(3);
 /// One origin among strangers may have this part of their room, ...
 const PART_OF_ONE: usize = 4;
 /// ... and so much of a small one.
@@ -36,11 +36,11 @@ const LEAST_OF_ONE: usize = 2;
 
 /// Where a connection comes from, as far as bounds go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Origin(IpAddr);
+pub(super) struct Origin(IpAddr);
 
 impl Origin {
     /// Of an address.
-    pub fn of(address: IpAddr) -> Origin {
+    pub(super) fn of(address: IpAddr) -> Origin {
         Origin(match address.to_canonical() {
             IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
             address @ IpAddr::V4(_) => address,
@@ -50,7 +50,7 @@ impl Origin {
 
 /// How many may be in the opening dialogue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Bounds {
+pub(super) struct Bounds {
     /// In all: `max_opening`.
     pub all: usize,
     /// Of these, from addresses that are no host's.
@@ -61,7 +61,7 @@ pub struct Bounds {
 
 impl Bounds {
     /// With `max_opening` in all.
-    pub fn new(max_opening: usize) -> Bounds {
+    pub(super) fn new(max_opening: usize) -> Bounds {
         let strangers = max_opening.div_ceil(2);
         Bounds {
             all: max_opening,
@@ -73,7 +73,7 @@ impl Bounds {
 
 /// One whose caller is not known yet.
 #[derive(Debug, Clone, Copy)]
-pub struct Guest {
+pub(super) struct Guest {
     /// Its child.
     pub pid: u32,
     /// Where it comes from.
@@ -90,7 +90,7 @@ pub struct Guest {
 
 /// A newcomer.
 #[derive(Debug, Clone, Copy)]
-pub struct Asks {
+pub(super) struct Asks {
     /// Where it comes from.
     pub origin: Origin,
     /// Whether the address is a host's.
@@ -101,7 +101,7 @@ pub struct Asks {
 
 /// What becomes of a newcomer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub(super) enum Verdict {
     /// There is room.
     Welcome,
     /// It is let in, and this child is killed.
@@ -111,7 +111,7 @@ pub enum Verdict {
 }
 
 /// Judges a newcomer. `guests`: all that are in the opening dialogue now.
-pub fn judge(bounds: Bounds, guests: &[Guest], asks: Asks, now: Instant) -> Verdict {
+pub(super) fn judge(bounds: Bounds, guests: &[Guest], asks: Asks, now: Instant) -> Verdict {
     let Asks { origin, familiar, speaks } = asks;
     let mut counts: HashMap<Origin, usize> = HashMap::new();
     for guest in guests {
@@ -162,7 +162,7 @@ pub fn judge(bounds: Bounds, guests: &[Guest], asks: Asks, now: Instant) -> Verd
 }
 
 /// The first stranger that gives way where there is no room for any child more.
-pub fn oldest_stranger(guests: &[Guest]) -> Option<u32> {
+pub(super) fn oldest_stranger(guests: &[Guest]) -> Option<u32> {
     let strangers = guests.iter().filter(|guest| !guest.familiar && !guest.leaves);
     strangers.min_by_key(|guest| (!guest.silent, guest.since)).map(|guest| guest.pid)
 }

@@ -11,7 +11,7 @@ pub const GREET_PAUSE: Duration = Duration::from_secs(1);
 
 /// See the head of this file.
 #[derive(Debug, Default)]
-pub struct Greeting {
+pub(super) struct Greeting {
     /// `lonc` is to be signalled then.
     at: Option<Instant>,
     last: Option<Instant>,
@@ -19,17 +19,17 @@ pub struct Greeting {
 
 impl Greeting {
     /// A host is back.
-    pub fn want(&mut self, now: Instant) {
+    pub(super) fn want(&mut self, now: Instant) {
         self.at = Some(self.last.map_or(now, |last| (last + GREET_PAUSE).max(now)));
     }
 
     /// When [`Greeting::greet_if_due`] has something to do.
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(super) fn deadline(&self) -> Option<Instant> {
         self.at
     }
 
     /// Signals `lonc`, if it is time and it runs.
-    pub fn greet_if_due(&mut self, config: &Config, now: Instant) {
+    pub(super) fn greet_if_due(&mut self, config: &Config, now: Instant) {
         if self.at.is_none_or(|at| at > now) {
             return;
         }

@@ -21,14 +21,14 @@ const MOST_CALLERS: usize = 4096;
 const MOST_HOSTS: usize = 10_000;
 
 /// How long a caller whose refusal was said is not named again.
-pub const NAMED_AGAIN: Duration = Duration::from_secs(3600);
+pub(super) const NAMED_AGAIN: Duration = Duration::from_secs(3600);
 
 /// How long that is where it is this host that cannot serve.
-pub const SHORTAGE_AGAIN: Duration = Duration::from_secs(60);
+pub(super) const SHORTAGE_AGAIN: Duration = Duration::from_secs(60);
 
 /// Who is turned away, and why.
 #[derive(Debug, Clone, Copy)]
-pub struct Caller<'a> {
+pub(super) struct Caller<'a> {
     /// Where it calls from.
     pub address: IpAddr,
     /// The key that it showed.
@@ -39,7 +39,7 @@ pub struct Caller<'a> {
 
 impl<'a> Caller<'a> {
     /// One that showed no key.
-    pub fn at(address: IpAddr, host: Option<&'a HostId>) -> Caller<'a> {
+    pub(super) fn at(address: IpAddr, host: Option<&'a HostId>) -> Caller<'a> {
         Caller { address, key: None, host }
     }
 }
@@ -71,7 +71,7 @@ impl Named {
 
 /// See the module.
 #[derive(Debug)]
-pub struct Hush {
+pub(super) struct Hush {
     again: Duration,
     strangers: Named,
     hosts: Named,
@@ -82,14 +82,20 @@ pub struct Hush {
 
 impl Hush {
     /// Names a caller again after this time.
-    pub fn new(again: Duration) -> Hush {
+    pub(super) fn new(again: Duration) -> Hush {
         let (strangers, hosts, stranger_lines) = Default::default();
         Hush { again, strangers, hosts, stranger_lines, host_lines: HashMap::new() }
     }
 
     /// What to log of a caller who was turned away for this reason (figures in it make no
     /// difference), if anything: `text`, with how often it came since it was logged last.
-    pub fn line(&mut self, caller: &Caller<'_>, why: &str, text: &str, now: Instant) -> Option<String> {
+    pub(super) fn line(
+        &mut self,
+        caller: &Caller<'_>,
+        why: &str,
+        text: &str,
+        now: Instant,
+    ) -> Option<String> {
         let name = (caller.address.to_canonical(), caller.key, digest(why));
         let named = if caller.host.is_some() { &mut self.hosts } else { &mut self.strangers };
         let mut text = text.to_owned();
@@ -116,7 +122,7 @@ impl Hush {
     }
 
     /// What is known of callers has changed: each is named anew.
-    pub fn forget(&mut self) {
+    pub(super) fn forget(&mut self) {
         *self = Hush::new(self.again);
     }
 }

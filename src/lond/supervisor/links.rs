@@ -28,7 +28,7 @@ use supervise::table::deadline;
 
 /// Children that one caller may have, whatever it does; at the bound the youngest of those that are
 /// ending is killed. A host whose network flaps has two or three.
-pub const CHILDREN_OF_ONE: usize = 8;
+pub(super) const CHILDREN_OF_ONE: usize = 8;
 
 /// Where one child stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +61,7 @@ impl State {
 
 /// What can happen to one child.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
+pub(super) enum Event {
     /// It says that its caller has sent something.
     Spoke,
     /// It says that this caller has finished the opening dialogue.
@@ -91,7 +91,7 @@ pub enum Event {
 
 /// What the supervisor is to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
+pub(super) enum Action {
     /// A host that had no link has one: `lonc` may want to dial it.
     Greet(HostId),
     /// This older child of the same caller is to be told [`Event::Replace`].
@@ -106,7 +106,7 @@ pub enum Action {
 
 /// One child.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Link {
+pub(super) struct Link {
     /// Where it stands.
     pub state: State,
     /// Where the connection comes from.
@@ -127,14 +127,14 @@ pub struct Link {
 
 impl Link {
     /// Who calls from where, if the child has said who it is.
-    pub fn known(&self) -> Option<(HostId, IpAddr)> {
+    pub(super) fn known(&self) -> Option<(HostId, IpAddr)> {
         self.opened.as_ref().and_then(|_| self.caller.clone()).map(|caller| (caller, self.remote.ip()))
     }
 }
 
 /// What is known of a link from its opening on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Opened {
+pub(super) struct Opened {
     /// What is spoken.
     pub wire: WireKind,
     /// The pin that the caller's key matched.
@@ -148,7 +148,7 @@ pub struct Opened {
 
 /// All children that were not reaped.
 #[derive(Debug, Default)]
-pub struct Links {
+pub(super) struct Links {
     links: BTreeMap<u32, Link>,
     /// The newest open link of each caller.
     newest: HashMap<HostId, u32>,
@@ -163,7 +163,7 @@ pub struct Links {
 
 /// A connection for which a child was started.
 #[derive(Debug, Clone)]
-pub struct Started {
+pub(super) struct Started {
     /// Where it comes from.
     pub remote: SocketAddr,
     /// Who calls, by the address.
@@ -176,7 +176,7 @@ pub struct Started {
 
 impl Links {
     /// A child was started.
-    pub fn started(&mut self, pid: u32, started: Started, now: Instant) {
+    pub(super) fn started(&mut self, pid: u32, started: Started, now: Instant) {
         let Started { remote, caller, familiar, deadline } = started;
         let state = State::Opening { deadline };
         let (opened, silent, handlers) = (None, true, Vec::new());
@@ -184,7 +184,7 @@ impl Links {
     }
 
     /// Takes over a child of the program before `exec`.
-    pub fn adopt(&mut self, left: &Carried, now: Instant) {
+    pub(super) fn adopt(&mut self, left: &Carried, now: Instant) {
         let state = left.state(now);
         if let (State::Open, Some(caller)) = (state, &left.caller) {
             self.newest.insert(caller.clone(), left.pid);
@@ -196,7 +196,7 @@ impl Links {
     }
 
     /// What crosses `exec`.
-    pub fn leave(&self, now: Instant) -> Vec<Carried> {
+    pub(super) fn leave(&self, now: Instant) -> Vec<Carried> {
         let carried = |(pid, link): (&u32, &Link)| Carried {
             pid: *pid,
             remote: link.remote,
@@ -219,7 +219,7 @@ impl Links {
 
     /// Tells what happened to a child; returns what to do. Nothing happens for one that is not
     /// known.
-    pub fn tell(&mut self, pid: u32, event: Event) -> Option<Action> {
+    pub(super) fn tell(&mut self, pid: u32, event: Event) -> Option<Action> {
         let state = self.links.get(&pid)?.state;
         match (state, event) {
             (State::Opening { .. } | State::Ending { .. } | State::Open | State::Killed, Event::Spoke) => {
@@ -265,7 +265,7 @@ impl Links {
     }
 
     /// The next child whose deadline has passed: it is to be killed.
-    pub fn overdue(&mut self, now: Instant) -> Option<(u32, Action)> {
+    pub(super) fn overdue(&mut self, now: Instant) -> Option<(u32, Action)> {
         let (at, pid) = *self.timers.first()?;
         if at > now {
             return None;
@@ -274,23 +274,23 @@ impl Links {
     }
 
     /// When [`Links::overdue`] has the next.
-    pub fn next_deadline(&self) -> Option<Instant> {
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.timers.first().map(|(at, _)| *at)
     }
 
     /// How many processes there are whose callers have not finished the opening dialogue, and may
     /// never do so.
-    pub fn unopened(&self) -> usize {
+    pub(super) fn unopened(&self) -> usize {
         self.unopened.len()
     }
 
     /// The processes of these connections.
-    pub fn unopened_pids(&self) -> Vec<u32> {
+    pub(super) fn unopened_pids(&self) -> Vec<u32> {
         self.unopened.iter().copied().collect()
     }
 
     /// The same, as the door wants to know them.
-    pub fn guests(&self) -> Vec<Guest> {
+    pub(super) fn guests(&self) -> Vec<Guest> {
         let guest = |pid: &u32| {
             let link = self.links.get(pid)?;
             Some(Guest {
@@ -307,7 +307,7 @@ impl Links {
 
     /// A child of `caller` that is to be killed, because it has more than [`CHILDREN_OF_ONE`]: the
     /// youngest of those that are ending.
-    pub fn beyond(&self, caller: &HostId) -> Option<u32> {
+    pub(super) fn beyond(&self, caller: &HostId) -> Option<u32> {
         let own = |link: &&(u32, &Link)| link.1.opened.is_some() && link.1.caller.as_ref() == Some(caller);
         let living = |link: &&(u32, &Link)| link.1.state != State::Killed;
         let all: Vec<(u32, &Link)> = self.iter().collect();
@@ -317,7 +317,7 @@ impl Links {
 
     /// Where there is room for no more children at all: one that is ending of the caller that has
     /// most of these, if that has several.
-    pub fn spare(&self) -> Option<u32> {
+    pub(super) fn spare(&self) -> Option<u32> {
         let ending = || self.iter().filter(|(_, link)| matches!(link.state, State::Ending { .. }));
         let mut counts: HashMap<&HostId, usize> = HashMap::new();
         for caller in ending().filter_map(|(_, link)| link.caller.as_ref()) {
@@ -329,32 +329,32 @@ impl Links {
     }
 
     /// All children that were not reaped.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.links.len()
     }
 
     /// How many hosts have an open link.
-    pub fn open(&self) -> usize {
+    pub(super) fn open(&self) -> usize {
         self.newest.len()
     }
 
     /// Whether there is none, not even one to be reaped.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.links.is_empty()
     }
 
     /// The link that this child serves.
-    pub fn get(&self, pid: u32) -> Option<&Link> {
+    pub(super) fn get(&self, pid: u32) -> Option<&Link> {
         self.links.get(&pid)
     }
 
     /// All, by pid.
-    pub fn iter(&self) -> impl Iterator<Item = (u32, &Link)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Link)> {
         self.links.iter().map(|(pid, link)| (*pid, link))
     }
 
     /// Puts right the times that were noted before the machine's clock was set.
-    pub fn clock_was_set(&mut self, step: SignedDuration) {
+    pub(super) fn clock_was_set(&mut self, step: SignedDuration) {
         for opened in self.links.values_mut().filter_map(|link| link.opened.as_mut()) {
             opened.since = moved(opened.since, step);
         }
@@ -374,7 +374,7 @@ impl Links {
     }
 
     /// A child says how the handlers do; whether that is news.
-    pub fn handlers(&mut self, pid: u32, handlers: Vec<HandlerStatus>) -> bool {
+    pub(super) fn handlers(&mut self, pid: u32, handlers: Vec<HandlerStatus>) -> bool {
         let Some(link) = self.links.get_mut(&pid) else { return false };
         let before = std::mem::replace(&mut link.handlers, handlers);
         let none = HandlerStatus::default();
@@ -382,7 +382,7 @@ impl Links {
     }
 
     /// How this handler does, as far as all children know.
-    pub fn handler(&self, name: &str) -> HandlerStatus {
+    pub(super) fn handler(&self, name: &str) -> HandlerStatus {
         let mut all = HandlerStatus { name: name.to_owned(), ..HandlerStatus::default() };
         let told = self.links.values().flat_map(|link| &link.handlers).filter(|handler| handler.name == name);
         told.chain(self.ended.get(name)).for_each(|handler| all.add(handler));

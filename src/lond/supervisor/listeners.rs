@@ -18,7 +18,7 @@ const BACKLOG: i32 = 1024;
 /// Why a socket could not be made.
 #[derive(Debug, thiserror::Error)]
 #[error("listen on {address}: {cause}")]
-pub struct ListenError {
+pub(super) struct ListenError {
     address: SocketAddr,
     /// What the system said.
     pub cause: io::Error,
@@ -26,7 +26,7 @@ pub struct ListenError {
 
 /// One listening socket.
 #[derive(Debug)]
-pub struct Listener {
+pub(super) struct Listener {
     /// The address as the configuration has it.
     pub address: SocketAddr,
     /// The socket; non-blocking.
@@ -45,7 +45,7 @@ impl Listener {
     ///
     /// # Errors
     /// When the address is not this machine's, or taken.
-    pub fn open(
+    pub(super) fn open(
         address: SocketAddr,
         only_v6: bool,
         token: Token,
@@ -65,7 +65,7 @@ impl Listener {
     ///
     /// # Errors
     /// When it cannot be registered.
-    pub fn adopt(
+    pub(super) fn adopt(
         address: SocketAddr,
         fd: OwnedFd,
         token: Token,
@@ -92,7 +92,7 @@ impl Listener {
 impl Listener {
     /// Ends listening at once: closing alone would leave the port taken for as long as a child that
     /// was forked a moment ago has its copy of the descriptor.
-    pub fn close(self) {
+    pub(super) fn close(self) {
         if let Err(error) = SockRef::from(&self.socket).shutdown(Shutdown::Both) {
             log::debug!("shut down the socket of {}: {error}", self.address);
         }
@@ -111,7 +111,7 @@ impl AsFd for Listener {
 /// None can be had. Who starts a program sees at once that it serves nobody; who has it started
 /// again and again need not.
 #[expect(clippy::type_complexity, reason = "a named struct would be taken apart at once by the only caller")]
-pub fn open_all(
+pub(super) fn open_all(
     wanted: &[SocketAddr],
     registry: &Registry,
     tokens: &mut Tokens,
@@ -133,7 +133,7 @@ pub fn open_all(
 }
 
 /// Their addresses, for a line.
-pub fn addresses(listeners: &[Listener]) -> String {
+pub(super) fn addresses(listeners: &[Listener]) -> String {
     listeners.iter().map(|listener| listener.address.to_string()).collect::<Vec<_>>().join(", ")
 }
 

@@ -20,13 +20,13 @@ use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 /// How long a connection waits for room.
-pub const WAITS: Duration = Duration::from_millis(250);
+pub(super) const WAITS: Duration = Duration::from_millis(250);
 /// Connections that wait; beyond them the one that waits longest is closed.
-pub const WAITING_MOST: usize = 128;
+pub(super) const WAITING_MOST: usize = 128;
 
 /// A connection that has no child yet.
 #[derive(Debug)]
-pub struct Newcomer {
+pub(super) struct Newcomer {
     /// The connection; non-blocking.
     pub stream: TcpStream,
     /// Where it comes from.
@@ -48,16 +48,16 @@ struct Waiting {
 
 /// Those that wait, oldest first.
 #[derive(Debug, Default)]
-pub struct Lobby(VecDeque<Waiting>);
+pub(super) struct Lobby(VecDeque<Waiting>);
 
 impl Lobby {
     /// When the next of them has waited long enough.
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(super) fn deadline(&self) -> Option<Instant> {
         self.0.front().map(|waiting| waiting.until)
     }
 
     /// Closes all of them.
-    pub fn close(&mut self) {
+    pub(super) fn close(&mut self) {
         self.0.clear();
     }
 }

@@ -29,7 +29,7 @@ use supervise::control::{self, Channel};
 use supervise::{spawn, title};
 
 /// No sooner than that all names are looked up again.
-pub const EVERY: Duration = Duration::from_secs(60);
+pub(super) const EVERY: Duration = Duration::from_secs(60);
 /// How long the child takes for all names; those that it has not found by then are left out.
 const LOOK_UPS_TAKE: Duration = Duration::from_secs(30);
 /// Addresses that are kept of a name; those beyond are left out.
@@ -37,7 +37,7 @@ const ADDRESSES_OF_ONE: usize = 16;
 
 /// What the child says: these are the addresses of this host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Found {
+pub(super) struct Found {
     host: HostId,
     addresses: Vec<IpAddr>,
 }
@@ -45,7 +45,7 @@ pub struct Found {
 /// What is known of hosts' addresses beside the table. Bounded by the table: one origin for each
 /// host that had a link, and [`ADDRESSES_OF_ONE`] for each that is known by name.
 #[derive(Debug, Default)]
-pub struct Names {
+pub(super) struct Names {
     /// Where the last link of each host came from.
     called_from: HashMap<HostId, Origin>,
     found: HashMap<HostId, Vec<Origin>>,
@@ -65,12 +65,12 @@ struct Looking {
 
 impl Names {
     /// Whether a host may be meant by this address, as far as is known beside the table.
-    pub fn know(&self, address: IpAddr) -> bool {
+    pub(super) fn know(&self, address: IpAddr) -> bool {
         self.origins.contains_key(&Origin::of(address))
     }
 
     /// A host has a link from this address.
-    pub fn called(&mut self, host: &HostId, from: IpAddr) {
+    pub(super) fn called(&mut self, host: &HostId, from: IpAddr) {
         let origin = Origin::of(from);
         *self.origins.entry(origin).or_default() += 1;
         let before = self.called_from.insert(host.clone(), origin);
@@ -79,7 +79,7 @@ impl Names {
 
     /// Another configuration: hosts that are gone are forgotten, and names may be looked up at
     /// once.
-    pub fn retain(&mut self, config: &Config) {
+    pub(super) fn retain(&mut self, config: &Config) {
         let called = self.called_from.extract_if(|host, _| config.hosts.get(host).is_none());
         let called: Vec<Origin> = called.map(|(_, origin)| origin).collect();
         let by_name = |host: &HostId| config.hosts.get(host).is_some_and(|host| host.address.is_none());
@@ -101,7 +101,7 @@ impl Names {
     }
 
     /// The child that looks names up, while there is one.
-    pub fn pid(&self) -> Option<u32> {
+    pub(super) fn pid(&self) -> Option<u32> {
         self.looking.as_ref().map(|looking| looking.pid)
     }
 

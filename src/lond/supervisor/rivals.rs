@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 /// How long after a change of address the next one belongs to it; so long a host stays under
 /// suspicion after the last.
-pub const WITHIN: Duration = Duration::from_secs(600);
+pub(super) const WITHIN: Duration = Duration::from_secs(600);
 
 /// Changes of address that make a suspicion: there and back.
 const CHANGES: u32 = 2;
@@ -30,12 +30,12 @@ struct Rivalry {
 
 /// See the module.
 #[derive(Debug, Default)]
-pub struct Rivals(HashMap<HostId, Rivalry>);
+pub(super) struct Rivals(HashMap<HostId, Rivalry>);
 
 impl Rivals {
     /// A link of `host` from the address `new` has taken the place of one from `old`; whether this
     /// is suspicious by now.
-    pub fn replaced(&mut self, host: &HostId, old: IpAddr, new: IpAddr, now: Instant) -> bool {
+    pub(super) fn replaced(&mut self, host: &HostId, old: IpAddr, new: IpAddr, now: Instant) -> bool {
         let (old, new) = (old.to_canonical(), new.to_canonical());
         if old == new {
             return false;
@@ -50,7 +50,7 @@ impl Rivals {
     }
 
     /// From where beside `here`, where a link of it comes from, `host` calls by suspicion.
-    pub fn of(&self, host: &HostId, here: IpAddr, now: Instant) -> Option<IpAddr> {
+    pub(super) fn of(&self, host: &HostId, here: IpAddr, now: Instant) -> Option<IpAddr> {
         let rivalry = self.0.get(host)?;
         let suspicious = rivalry.changes >= CHANGES && now.saturating_duration_since(rivalry.at) < WITHIN;
         rivalry.places.into_iter().find(|place| suspicious && *place != here.to_canonical())

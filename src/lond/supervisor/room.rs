@@ -17,11 +17,11 @@ use supervise::spawn;
 
 /// Children beyond two for each host and those in the opening dialogue: a few hosts may have more
 /// that are ending.
-pub const CHILDREN_TO_SPARE: usize = 64;
+pub(super) const CHILDREN_TO_SPARE: usize = 64;
 
 /// Whether a newcomer can be let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Way {
+pub(super) enum Way {
     /// It can.
     Free,
     /// Too many are there whose callers are not known yet.
@@ -140,6 +140,6 @@ impl Lond {
 }
 
 /// Children that this configuration may come to need at a time.
-pub fn links_of(config: &Config) -> usize {
+pub(super) fn links_of(config: &Config) -> usize {
     2 * config.hosts.len() + config.lond.max_opening + CHILDREN_TO_SPARE
 }

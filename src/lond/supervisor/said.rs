@@ -18,7 +18,7 @@ const HOSTS_MOST: usize = 10_000;
 
 /// What was said of late of each host.
 #[derive(Debug, Default)]
-pub struct Said(HashMap<HostId, Talk>);
+pub(super) struct Said(HashMap<HostId, Talk>);
 
 #[derive(Debug, Default)]
 struct Talk {
@@ -28,12 +28,12 @@ struct Talk {
 
 impl Said {
     /// A link of this host comes or goes: what to log, if anything.
-    pub fn life(&mut self, host: &HostId, text: &str, now: Instant) -> Option<String> {
+    pub(super) fn life(&mut self, host: &HostId, text: &str, now: Instant) -> Option<String> {
         self.of(host).life.line(text, now)
     }
 
     /// Something was wrong with a link of this host: what to log, if anything.
-    pub fn fault(&mut self, host: &HostId, text: &str, now: Instant) -> Option<String> {
+    pub(super) fn fault(&mut self, host: &HostId, text: &str, now: Instant) -> Option<String> {
         self.of(host).faults.line(text, now)
     }
 
@@ -55,14 +55,14 @@ const WINDOW: Duration = Duration::from_secs(60);
 /// said before, so that what it says by itself is bounded here until it knows whom it serves, and
 /// after that in [`crate::ledger`].
 #[derive(Debug, Default)]
-pub struct Visits {
+pub(super) struct Visits {
     begun: Option<Instant>,
     seen: HashMap<IpAddr, Quota>,
 }
 
 impl Visits {
     /// Counts a connection; whether its child is to be silent.
-    pub fn silent(&mut self, address: IpAddr, now: Instant) -> bool {
+    pub(super) fn silent(&mut self, address: IpAddr, now: Instant) -> bool {
         if self.begun.is_none_or(|begun| now.saturating_duration_since(begun) >= WINDOW) {
             self.begun = Some(now);
             self.seen.clear();

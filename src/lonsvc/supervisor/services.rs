@@ -23,7 +23,7 @@ const REPLACED_AT_ONCE: usize = 4;
 
 /// What is known of one service.
 #[derive(Debug)]
-pub struct Known {
+pub(super) struct Known {
     /// As the next start will have it.
     pub service: Service,
     /// Since when its program stands where it does.
@@ -40,20 +40,20 @@ pub struct Known {
 
 impl Known {
     /// Of a service whose program was not started yet.
-    pub fn new(service: Service) -> Known {
+    pub(super) fn new(service: Service) -> Known {
         let since = Timestamp::now();
         Known { service, since, starts: 0, last_error: None, over: false, stopped: false }
     }
 
     /// The supervisor ends.
-    pub fn stop(&mut self, now: Timestamp) {
+    pub(super) fn stop(&mut self, now: Timestamp) {
         (self.stopped, self.since) = (true, now);
     }
 }
 
 /// A program that is to be replaced.
 #[derive(Debug)]
-pub struct Replace {
+pub(super) struct Replace {
     /// Whose it is.
     pub name: String,
     /// Its process.

@@ -32,7 +32,7 @@ pub const NOT_KEPT: &[u8] = b"error:answered before; the answer was too long to 
 
 /// An answer that is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
+pub(super) struct Answer {
     /// Its text.
     pub text: Arc<[u8]>,
     /// It stands for one that the handler, which had got the message, did not give.
@@ -41,7 +41,7 @@ pub struct Answer {
 
 /// See the module.
 #[derive(Debug, Default)]
-pub struct Kept {
+pub(super) struct Kept {
     /// The caller's epoch; none as long as nothing is known of it.
     epoch: Option<String>,
     /// All sequences below are settled, but for what `held` says.
@@ -65,47 +65,47 @@ pub struct Kept {
 
 impl Kept {
     /// The caller's epoch.
-    pub fn epoch(&self) -> Option<&str> {
+    pub(super) fn epoch(&self) -> Option<&str> {
         self.epoch.as_deref()
     }
 
     /// All sequences of this command's messages below are settled.
-    pub fn floor_of(&self, command: &str) -> u64 {
+    pub(super) fn floor_of(&self, command: &str) -> u64 {
         self.held.get(command).copied().unwrap_or(self.floor)
     }
 
     /// The least floor of all commands'.
-    pub fn least_floor(&self) -> u64 {
+    pub(super) fn least_floor(&self) -> u64 {
         self.held.values().copied().fold(self.floor, u64::min)
     }
 
     /// Adds the line that says what is settled.
-    pub fn append_floor(&self, out: &mut Vec<u8>) {
+    pub(super) fn append_floor(&self, out: &mut Vec<u8>) {
         line::append_floor(out, self.epoch().unwrap_or_default(), self.floor, &self.held);
     }
 
     /// The answer to a sequence.
-    pub fn answer(&self, sequence: u64) -> Option<&Answer> {
+    pub(super) fn answer(&self, sequence: u64) -> Option<&Answer> {
         self.answers.get(&sequence).map(|(_, answer)| answer)
     }
 
     /// The answer to the first message with a client key.
-    pub fn answer_to_key(&self, key: &Key) -> Option<&Answer> {
+    pub(super) fn answer_to_key(&self, key: &Key) -> Option<&Answer> {
         self.keys.get(key)
     }
 
     /// How many more answers may be kept, of `most` in all.
-    pub fn room(&self, most: usize) -> usize {
+    pub(super) fn room(&self, most: usize) -> usize {
         most.saturating_sub(self.answers.len())
     }
 
     /// How many more bytes of answers may be kept.
-    pub fn room_bytes(&self) -> usize {
+    pub(super) fn room_bytes(&self) -> usize {
         ANSWERS_BYTES_MOST.saturating_sub(self.answer_bytes)
     }
 
     /// The caller is in this epoch. If that is a new one, nothing is known of its sequences.
-    pub fn begin(&mut self, epoch: &str) {
+    pub(super) fn begin(&mut self, epoch: &str) {
         if self.epoch() != Some(epoch) {
             self.epoch = Some(epoch.to_owned());
             self.floor = 0;
@@ -119,7 +119,7 @@ impl Kept {
     /// What a message of this command says to be settled: all sequences below, but for those of
     /// commands that the caller holds. If its own is one of these, what it says is about that
     /// alone.
-    pub fn settle(&mut self, command: &str, below: u64, held: &BTreeSet<Box<str>>) {
+    pub(super) fn settle(&mut self, command: &str, below: u64, held: &BTreeSet<Box<str>>) {
         for name in held {
             if !self.held.contains_key(name) {
                 self.held.insert(name.clone(), self.floor);
@@ -155,7 +155,7 @@ impl Kept {
     }
 
     /// Takes in what a line says. The lines of a record, in order, restore it.
-    pub fn take(&mut self, line: Line) {
+    pub(super) fn take(&mut self, line: Line) {
         match line {
             Line::Floor { epoch, floor, held } => {
                 self.begin(&epoch);
@@ -174,7 +174,7 @@ impl Kept {
 
     /// Keeps an answer; the first one to a sequence or key stays. Bounds on answers are the
     /// caller's to keep: while a record is read, those are here that a later line drops.
-    pub fn insert(&mut self, sequence: u64, key: Option<Key>, command: &str, answer: Answer) {
+    pub(super) fn insert(&mut self, sequence: u64, key: Option<Key>, command: &str, answer: Answer) {
         if let Some(key) = key {
             self.insert_key(key, answer.clone());
         }
@@ -206,7 +206,11 @@ impl Kept {
     ///
     /// # Errors
     /// The first of `write`; nothing more is given to it then.
-    pub fn each_piece<E>(&self, more: &[u8], mut write: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+    pub(super) fn each_piece<E>(
+        &self,
+        more: &[u8],
+        mut write: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
         let Some(epoch) = &self.epoch else { return Ok(()) };
         let mut piece = Vec::new();
         self.append_floor(&mut piece);
@@ -236,7 +240,7 @@ impl Kept {
     }
 
     /// How many bytes [`Kept::each_piece`] gives without `more`. Takes no longer the more there is.
-    pub fn length(&self) -> u64 {
+    pub(super) fn length(&self) -> u64 {
         if self.epoch.is_none() {
             return 0;
         }

@@ -24,7 +24,7 @@ const BROKEN: &[u8] = b"\\!";
 
 /// What a line says.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Line {
+pub(super) enum Line {
     /// The epoch is this one, and all sequences below are settled; but of some commands only those
     /// below another.
     Floor { epoch: String, floor: u64, held: BTreeMap<Box<str>, u64> },
@@ -36,12 +36,12 @@ pub enum Line {
 }
 
 /// Whether `text` can be an epoch.
-pub fn is_epoch(text: &str) -> bool {
+pub(super) fn is_epoch(text: &str) -> bool {
     text.len() == EPOCH_DIGITS && text.bytes().all(|digit| digit.is_ascii_hexdigit())
 }
 
 /// Adds a [`Line::Floor`].
-pub fn append_floor(out: &mut Vec<u8>, epoch: &str, floor: u64, held: &BTreeMap<Box<str>, u64>) {
+pub(super) fn append_floor(out: &mut Vec<u8>, epoch: &str, floor: u64, held: &BTreeMap<Box<str>, u64>) {
     append(out, |out| {
         out.extend_from_slice(format!("floor {epoch} {floor:020}").as_bytes());
         for (command, floor) in held {
@@ -51,7 +51,7 @@ pub fn append_floor(out: &mut Vec<u8>, epoch: &str, floor: u64, held: &BTreeMap<
 }
 
 /// Adds a [`Line::Answer`].
-pub fn append_answer(out: &mut Vec<u8>, epoch: &str, answered: &Answered<'_>) {
+pub(super) fn append_answer(out: &mut Vec<u8>, epoch: &str, answered: &Answered<'_>) {
     let Answered { sequence, key, command, broken, text } = answered;
     append(out, |out| {
         out.extend_from_slice(format!("answer {epoch} {sequence:020} ").as_bytes());
@@ -66,7 +66,7 @@ pub fn append_answer(out: &mut Vec<u8>, epoch: &str, answered: &Answered<'_>) {
 }
 
 /// Adds a [`Line::Key`].
-pub fn append_key(out: &mut Vec<u8>, key: &Key, broken: bool, answer: &[u8]) {
+pub(super) fn append_key(out: &mut Vec<u8>, key: &Key, broken: bool, answer: &[u8]) {
     append(out, |out| {
         out.extend_from_slice(b"key ");
         out.extend_from_slice(key.as_bytes());
@@ -76,21 +76,21 @@ pub fn append_key(out: &mut Vec<u8>, key: &Key, broken: bool, answer: &[u8]) {
 }
 
 /// Bytes of the line that says what is settled.
-pub fn floor_length(held: &BTreeMap<Box<str>, u64>) -> u64 {
+pub(super) fn floor_length(held: &BTreeMap<Box<str>, u64>) -> u64 {
     let before = CRC_LENGTH + "floor ".len() + EPOCH_DIGITS + 1 + SEQUENCE_DIGITS;
     let held: usize = held.keys().map(|command| 1 + SEQUENCE_DIGITS + 1 + command.len()).sum();
     (before + held + 1) as u64
 }
 
 /// Bytes of the line of an answer without a client key.
-pub fn answer_length(command: &str, broken: bool, answer: &[u8]) -> u64 {
+pub(super) fn answer_length(command: &str, broken: bool, answer: &[u8]) -> u64 {
     let before = CRC_LENGTH + "answer ".len() + EPOCH_DIGITS + 1 + SEQUENCE_DIGITS + 1 + NO_KEY.len() + 1;
     let command = if command.is_empty() { 0 } else { 1 + command.len() };
     (before + command + text_length(broken, answer) + 1) as u64
 }
 
 /// Bytes of the line of a client key.
-pub fn key_length(key: &Key, broken: bool, answer: &[u8]) -> u64 {
+pub(super) fn key_length(key: &Key, broken: bool, answer: &[u8]) -> u64 {
     (CRC_LENGTH + "key ".len() + key.as_bytes().len() + 1 + text_length(broken, answer) + 1) as u64
 }
 
@@ -101,7 +101,7 @@ fn text_length(broken: bool, answer: &[u8]) -> usize {
 }
 
 /// What a line without its newline says; `None` if it cannot be proven.
-pub fn parse(line: &[u8]) -> Option<Line> {
+pub(super) fn parse(line: &[u8]) -> Option<Line> {
     let (crc, text) = line.split_at_checked(9)?;
     if crc != crc_text(text) {
         return None;

@@ -25,7 +25,7 @@ const DAMAGED_MOST: u32 = 100;
 
 /// What the file was like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Loaded {
+pub(super) enum Loaded {
     /// Every byte of it is a line's: it may be gone on with.
     Whole(Tail),
     /// Not there, or without its tail: a new one is needed.
@@ -41,7 +41,7 @@ pub enum Loaded {
 /// line, and the next is made only when the one before it was synced; so all that may not be
 /// durable lies here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Tail {
+pub(super) struct Tail {
     /// Offset of that line.
     pub begins: u64,
     /// Bytes of the file.

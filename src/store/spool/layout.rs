@@ -5,21 +5,21 @@
 use base::Sequence;
 
 /// File with the spool's epoch and reservation.
-pub const EPOCH: &str = "epoch";
+pub(super) const EPOCH: &str = "epoch";
 /// File of zeros that becomes the next segment.
-pub const SPARE: &str = "spare";
+pub(super) const SPARE: &str = "spare";
 /// Folder of refused messages.
-pub const FAILED: &str = "failed";
+pub(super) const FAILED: &str = "failed";
 /// Folder of what could not be read.
-pub const CORRUPT: &str = "corrupt";
+pub(super) const CORRUPT: &str = "corrupt";
 
 /// Name of the segment whose first message may have this sequence: `<20 digits>.seg`.
-pub fn segment_name(name: Sequence) -> String {
+pub(super) fn segment_name(name: Sequence) -> String {
     format!("{name}.seg")
 }
 
 /// The sequence in a segment's file name; `None` if it is not one.
-pub fn parse_segment_name(text: &str) -> Option<Sequence> {
+pub(super) fn parse_segment_name(text: &str) -> Option<Sequence> {
     Sequence::from_digits(text.strip_suffix(".seg")?.as_bytes())
 }
 

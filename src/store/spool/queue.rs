@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Messages and the bytes of their requests.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Load {
+pub(super) struct Load {
     /// How many.
     pub messages: u64,
     /// Bytes of their requests.
@@ -24,7 +24,7 @@ pub struct Load {
 
 impl Load {
     /// Adds a message.
-    pub fn add(&mut self, length: u64) {
+    pub(super) fn add(&mut self, length: u64) {
         self.messages += 1;
         self.bytes += length;
     }
@@ -38,7 +38,7 @@ impl Load {
 
 /// What is known of one segment file.
 #[derive(Debug, Clone)]
-pub struct Segment {
+pub(super) struct Segment {
     /// Lower bound of its sequences; names the file.
     pub name: Sequence,
     /// Bytes of the file.
@@ -58,7 +58,7 @@ pub struct Segment {
 
 impl Segment {
     /// A segment without messages.
-    pub fn empty(name: Sequence, size: u64) -> Segment {
+    pub(super) fn empty(name: Sequence, size: u64) -> Segment {
         let (waiting, unread) = (Load::default(), Load::default());
         Segment { name, size, end: 0, waiting, unread, pinned: false, unknown: false }
     }
@@ -70,7 +70,7 @@ impl Segment {
 
 /// Where a message that was read lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Located {
+pub(super) struct Located {
     /// Name of its segment.
     pub segment: Sequence,
     /// Where its line begins.
@@ -83,7 +83,7 @@ pub struct Located {
 
 /// Where reading goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cursor {
+pub(super) struct Cursor {
     /// Name of the segment that is being read.
     pub segment: Sequence,
     /// Where its next line begins.
@@ -98,7 +98,7 @@ pub struct Cursor {
 
 /// The bookkeeping of one spool.
 #[derive(Debug)]
-pub struct Queue {
+pub(super) struct Queue {
     /// By name, rising.
     segments: VecDeque<Segment>,
     /// Sent and not settled. Every key is below those that the cursor has not passed; disjoint from
@@ -139,7 +139,7 @@ pub struct Queue {
 impl Queue {
     /// A queue of these segments, by name, rising; `next` is the first sequence that was certainly
     /// never used.
-    pub fn new(segments: VecDeque<Segment>, next: Sequence) -> Queue {
+    pub(super) fn new(segments: VecDeque<Segment>, next: Sequence) -> Queue {
         debug_assert!(segments.iter().zip(segments.iter().skip(1)).all(|(a, b)| a.name < b.name));
         let mut queue = Queue {
             sent: BTreeMap::new(),
@@ -169,17 +169,17 @@ impl Queue {
     }
 
     /// What waits: all that was not settled.
-    pub fn waiting(&self) -> Load {
+    pub(super) fn waiting(&self) -> Load {
         self.waiting
     }
 
     /// Whether a message waits that was not sent, or may.
-    pub fn has_unsent(&self) -> bool {
+    pub(super) fn has_unsent(&self) -> bool {
         !self.unsent.is_empty() || self.unread.messages > 0 || !self.unknown.is_empty()
     }
 
     /// When the oldest message was stored, as far as one is located.
-    pub fn oldest(&self) -> Option<Timestamp> {
+    pub(super) fn oldest(&self) -> Option<Timestamp> {
         let first =
             |map: &BTreeMap<Sequence, Located>| map.iter().next().map(|(key, at)| (*key, at.stored_at));
         let held = self.held.first().map(|(key, at)| (key, at.stored_at));
@@ -189,53 +189,53 @@ impl Queue {
     }
 
     /// Whether messages wait and none of them is located: the cursor should be moved on.
-    pub fn wants_locating(&self) -> bool {
+    pub(super) fn wants_locating(&self) -> bool {
         let ahead = self.unread.messages > 0 || !self.unknown.is_empty();
         self.sent.is_empty() && self.unsent.is_empty() && ahead
     }
 
     /// Messages whose place is held in memory.
     #[cfg(test)]
-    pub fn located(&self) -> usize {
+    pub(super) fn located(&self) -> usize {
         self.sent.len() + self.unsent.len() + self.held.len()
     }
 
     /// Bytes of the segment files.
-    pub fn disk_bytes(&self) -> u64 {
+    pub(super) fn disk_bytes(&self) -> u64 {
         self.disk_bytes
     }
 
     /// The sequence that the next message gets.
-    pub fn next_sequence(&self) -> Sequence {
+    pub(super) fn next_sequence(&self) -> Sequence {
         self.next
     }
 
     /// Gives out a sequence. It is used up, whatever becomes of the message.
-    pub fn take_sequence(&mut self) -> Sequence {
+    pub(super) fn take_sequence(&mut self) -> Sequence {
         let taken = self.next;
         self.next = taken.next();
         taken
     }
 
     /// Sequences below this may be in use.
-    pub fn skip_to(&mut self, sequence: Sequence) {
+    pub(super) fn skip_to(&mut self, sequence: Sequence) {
         self.next = self.next.max(sequence);
     }
 
     /// The least sequence that may be stored.
-    pub fn floor(&self) -> Sequence {
+    pub(super) fn floor(&self) -> Sequence {
         self.floor
     }
 
     /// A message with this sequence is put into the last segment, whatever comes of it.
-    pub fn place(&mut self, sequence: Sequence) {
+    pub(super) fn place(&mut self, sequence: Sequence) {
         debug_assert!((self.floor..self.next).contains(&sequence));
         self.floor = sequence.next();
     }
 
     /// Below this nothing waits but what is held: the least message that was not settled, else the
     /// next sequence. Lower where it is not known which messages wait.
-    pub fn settled_below(&self) -> Sequence {
+    pub(super) fn settled_below(&self) -> Sequence {
         let located = [self.sent.keys().next(), self.unsent.keys().next()].into_iter().flatten().copied();
         let unread = (self.unread.messages > 0).then_some(self.least);
         let hidden = [self.unknown.first(), self.passed_over.first()].into_iter().flatten().copied();
@@ -243,25 +243,25 @@ impl Queue {
     }
 
     /// The last segment: the one that is appended to, if any is.
-    pub fn last(&self) -> Option<&Segment> {
+    pub(super) fn last(&self) -> Option<&Segment> {
         self.segments.back()
     }
 
     /// The name for the next segment, if `first` shall be the first that it holds. It may come out
     /// higher.
-    pub fn next_name(&self, first: Sequence) -> Sequence {
+    pub(super) fn next_name(&self, first: Sequence) -> Sequence {
         self.seal.filter(|seal| *seal >= self.least_name).unwrap_or(first).max(self.least_name)
     }
 
     /// A name was tried and may be taken now: it is not used again.
-    pub fn burn_name(&mut self, name: Sequence) {
+    pub(super) fn burn_name(&mut self, name: Sequence) {
         self.seal = None;
         self.least_name = self.least_name.max(name.next());
         self.next = self.next.max(name.next());
     }
 
     /// A new segment was made under [`Queue::next_name`].
-    pub fn add_segment(&mut self, name: Sequence, size: u64) {
+    pub(super) fn add_segment(&mut self, name: Sequence, size: u64) {
         debug_assert!(self.last().is_none_or(|last| last.name < name));
         if self.segments.is_empty() {
             (self.reading, self.offset, self.least) = (0, 0, name);
@@ -275,7 +275,7 @@ impl Queue {
     }
 
     /// The last segment, still empty, was given its full size.
-    pub fn resize_last(&mut self, size: u64) {
+    pub(super) fn resize_last(&mut self, size: u64) {
         if let Some(last) = self.segments.back_mut() {
             self.disk_bytes = self.disk_bytes - last.size + size;
             last.size = size;
@@ -283,7 +283,7 @@ impl Queue {
     }
 
     /// Messages were appended to the last segment and are on disk.
-    pub fn appended(&mut self, line_bytes: u64, load: Load) {
+    pub(super) fn appended(&mut self, line_bytes: u64, load: Load) {
         let Some(last) = self.segments.back_mut() else { return };
         last.end += line_bytes;
         for sum in [&mut last.waiting, &mut last.unread, &mut self.waiting, &mut self.unread] {
@@ -293,12 +293,12 @@ impl Queue {
     }
 
     /// A store into the last segment failed; `first` is the first sequence that was refused.
-    pub fn close_after_failure(&mut self, first: Sequence) {
+    pub(super) fn close_after_failure(&mut self, first: Sequence) {
         self.seal = Some(first);
     }
 
     /// Where reading goes on; `None` when there is no segment.
-    pub fn cursor(&self) -> Option<Cursor> {
+    pub(super) fn cursor(&self) -> Option<Cursor> {
         let segment = self.segments.get(self.reading)?;
         let bound = self.segments.get(self.reading + 1).map_or(self.next, |next| next.name);
         let (offset, least) = (self.offset, self.least);
@@ -306,13 +306,13 @@ impl Queue {
     }
 
     /// The cursor passed bytes without a message that waits.
-    pub fn pass(&mut self, bytes: u64, least: Sequence) {
+    pub(super) fn pass(&mut self, bytes: u64, least: Sequence) {
         self.offset += bytes;
         self.least = least;
     }
 
     /// The cursor passed a message that waits.
-    pub fn locate(&mut self, sequence: Sequence, located: Located, line_bytes: u64) {
+    pub(super) fn locate(&mut self, sequence: Sequence, located: Located, line_bytes: u64) {
         let one = Load { messages: 1, bytes: located.length };
         if let Some(segment) = self.segments.get_mut(self.reading) {
             segment.unread.take(one);
@@ -323,13 +323,13 @@ impl Queue {
     }
 
     /// Messages of the segment that is being read which the cursor has not passed.
-    pub fn unread_here(&self) -> u64 {
+    pub(super) fn unread_here(&self) -> u64 {
         self.segments.get(self.reading).map_or(0, |segment| segment.unread.messages)
     }
 
     /// The segment was read to its end. What of it was counted as unread was lost to damage
     /// meanwhile. Goes on to the next segment and returns whether there is one.
-    pub fn end_segment(&mut self) -> bool {
+    pub(super) fn end_segment(&mut self) -> bool {
         if let Some(segment) = self.segments.get_mut(self.reading) {
             let lost = std::mem::take(&mut segment.unread);
             segment.waiting.take(lost);
@@ -346,38 +346,38 @@ impl Queue {
     }
 
     /// The segment's damage could not be copied: it stays.
-    pub fn pin(&mut self, name: Sequence) {
+    pub(super) fn pin(&mut self, name: Sequence) {
         if let Some(segment) = self.find(name) {
             segment.pinned = true;
         }
     }
 
     /// The first message that was located and not sent.
-    pub fn first_unsent(&self) -> Option<(Sequence, Located)> {
+    pub(super) fn first_unsent(&self) -> Option<(Sequence, Located)> {
         self.unsent.first_key_value().map(|(sequence, located)| (*sequence, *located))
     }
 
     /// An unsent message is sent now.
-    pub fn mark_sent(&mut self, sequence: Sequence) {
+    pub(super) fn mark_sent(&mut self, sequence: Sequence) {
         if let Some(located) = self.unsent.remove(&sequence) {
             self.sent.insert(sequence, located);
         }
     }
 
     /// A message that was sent and not settled is unsent again.
-    pub fn unsend(&mut self, sequence: Sequence) {
+    pub(super) fn unsend(&mut self, sequence: Sequence) {
         if let Some(located) = self.sent.remove(&sequence) {
             self.unsent.insert(sequence, located);
         }
     }
 
     /// All that was sent and not settled is unsent again.
-    pub fn rewind(&mut self) {
+    pub(super) fn rewind(&mut self) {
         self.unsent.append(&mut self.sent);
     }
 
     /// The message is done; where it lay. `None` if it does not wait.
-    pub fn settle(&mut self, sequence: Sequence) -> Option<Located> {
+    pub(super) fn settle(&mut self, sequence: Sequence) -> Option<Located> {
         let located = self.take_located(sequence)?;
         let one = Load { messages: 1, bytes: located.length };
         if let Some(segment) = self.find(located.segment) {
@@ -400,14 +400,14 @@ impl Queue {
 
     /// A segment that nothing waits in and that may go: never the last, which is appended to, and
     /// never from behind one that still waits, since its name bounds that one.
-    pub fn removable(&self) -> Option<Sequence> {
+    pub(super) fn removable(&self) -> Option<Sequence> {
         let before_last = self.segments.len().saturating_sub(1);
         let first = self.segments.iter().take(before_last).find(|segment| !segment.pinned)?;
         first.finished().then_some(first.name)
     }
 
     /// The segment's file is gone.
-    pub fn removed(&mut self, name: Sequence) {
+    pub(super) fn removed(&mut self, name: Sequence) {
         let Some(index) = self.segments.iter().position(|segment| segment.name == name) else { return };
         self.unknown.remove(&name);
         self.passed_over.remove(&name);

@@ -9,11 +9,11 @@ use jiff::Timestamp;
 use std::ops::Range;
 
 /// Bytes before the request.
-pub const HEADER: usize = 71;
+pub(super) const HEADER: usize = 71;
 /// Shortest line with its newline: an empty request.
-pub const SHORTEST_LINE: u64 = HEADER as u64 + 1;
+pub(super) const SHORTEST_LINE: u64 = HEADER as u64 + 1;
 /// Where the progress mark stands in the line. The CRC does not cover it.
-pub const MARK_AT: usize = 21;
+pub(super) const MARK_AT: usize = 21;
 /// Longest request that a record may hold: 16 MiB. A longer one is refused
 /// ([`super::StoreError::TooLong`]); a file dropped in whose first line is longer goes to
 /// `corrupt/`.
@@ -21,9 +21,9 @@ pub const MAX_REQUEST: usize = 16 * 1024 * 1024;
 
 /// The mark of a message that waits. Any byte but [`ANSWERED`] counts as this: a repeat is better
 /// than a loss.
-pub const WAITS: u8 = b'-';
+pub(super) const WAITS: u8 = b'-';
 /// The mark of a message that was answered.
-pub const ANSWERED: u8 = b'+';
+pub(super) const ANSWERED: u8 = b'+';
 
 const SEQUENCE: Range<usize> = 0..20;
 const TIME: Range<usize> = 23..50;
@@ -51,12 +51,12 @@ impl Record<'_> {
 }
 
 /// Bytes that the line of a request takes, its newline counted.
-pub fn line_len(request: &[u8]) -> u64 {
+pub(super) fn line_len(request: &[u8]) -> u64 {
     SHORTEST_LINE + request.len() as u64
 }
 
 /// Adds the line of one waiting message to `out`.
-pub fn append_line(out: &mut Vec<u8>, sequence: Sequence, stored_at: Timestamp, request: &[u8]) {
+pub(super) fn append_line(out: &mut Vec<u8>, sequence: Sequence, stored_at: Timestamp, request: &[u8]) {
     let start = out.len();
     let waits = WAITS as char;
     let head = format!("{sequence} {waits} {} {:010} 00000000 ", time_text(stored_at), request.len());
@@ -70,7 +70,7 @@ pub fn append_line(out: &mut Vec<u8>, sequence: Sequence, stored_at: Timestamp, 
 
 /// The record that `bytes` begin with, if they begin with a whole one. The newline is not looked
 /// at: a line that lost nothing but its end is still proven by its CRC.
-pub fn parse(bytes: &[u8]) -> Option<Record<'_>> {
+pub(super) fn parse(bytes: &[u8]) -> Option<Record<'_>> {
     let head = bytes.get(..HEADER)?;
     let sequence = Sequence::from_digits(&head[SEQUENCE])?;
     let length = usize::try_from(decimal(&head[LENGTH])?).ok()?;

@@ -14,7 +14,7 @@ use base::Sequence;
 
 /// Calls of [`Spool::next_unsent`] in a row that may fail before what they failed at is passed
 /// over.
-pub const READ_PATIENCE: u32 = 6;
+pub(super) const READ_PATIENCE: u32 = 6;
 /// Messages whose places are held in memory and that were not sent: at this mark nothing is read
 /// again, so that a whole spool that was passed over does not come into memory at once. One segment
 /// may go beyond it.

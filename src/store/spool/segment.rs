@@ -13,11 +13,11 @@ use base::Sequence;
 pub const SEGMENT_BYTES: u64 = 1024 * 1024;
 /// Largest segment file that is read: one record of the longest kind, with room. A larger one is
 /// not ours; it is reported and left alone.
-pub const MAX_SEGMENT_BYTES: u64 = record::MAX_REQUEST as u64 + SEGMENT_BYTES;
+pub(super) const MAX_SEGMENT_BYTES: u64 = record::MAX_REQUEST as u64 + SEGMENT_BYTES;
 
 /// One thing found in a segment.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Found<'a> {
+pub(super) enum Found<'a> {
     /// A message.
     Record(Record<'a>),
     /// Bytes that no record of this segment can be proven in.
@@ -26,7 +26,7 @@ pub enum Found<'a> {
 
 /// Reads a segment's bytes from the front.
 #[derive(Debug)]
-pub struct Scan<'a> {
+pub(super) struct Scan<'a> {
     bytes: &'a [u8],
     at: usize,
     least: Sequence,
@@ -37,17 +37,17 @@ impl<'a> Scan<'a> {
     /// A reader of `bytes`, which begin where a line does. Sequences that do not rise from `least`
     /// are damage, and so are those from `bound` on: they belong to a later segment. (A store that
     /// failed here may have left such a line behind; it was refused.)
-    pub fn new(bytes: &'a [u8], least: Sequence, bound: Sequence) -> Scan<'a> {
+    pub(super) fn new(bytes: &'a [u8], least: Sequence, bound: Sequence) -> Scan<'a> {
         Scan { bytes, at: 0, least, bound }
     }
 
     /// Bytes passed so far, newlines of records counted.
-    pub fn at(&self) -> usize {
+    pub(super) fn at(&self) -> usize {
         self.at
     }
 
     /// The least sequence that may come next.
-    pub fn least(&self) -> Sequence {
+    pub(super) fn least(&self) -> Sequence {
         self.least
     }
 
@@ -100,7 +100,7 @@ impl<'a> Iterator for Scan<'a> {
 
 /// Most messages that `bytes` of damage can have held. Their sequences lie below the reservation;
 /// if that was lost with the epoch, the names of new segments must at least not fall among them.
-pub fn most_records(bytes: u64) -> u64 {
+pub(super) fn most_records(bytes: u64) -> u64 {
     bytes / SHORTEST_LINE + 1
 }
 

@@ -14,11 +14,11 @@ use std::io;
 use std::path::Path;
 
 /// How often a read is tried before what it was for is passed over.
-pub const READ_TRIES: usize = 2;
+pub(super) const READ_TRIES: usize = 2;
 
 /// The names in a spool's folder, by what they are.
 #[derive(Debug, Default)]
-pub struct Names {
+pub(super) struct Names {
     /// Segments, rising.
     pub segments: Vec<Sequence>,
     /// What has a segment's name and is no plain file. It never was a segment, and must not bound
@@ -29,7 +29,7 @@ pub struct Names {
 }
 
 /// Lists the folder; one that is not there holds nothing.
-pub fn names<D: Disk>(disk: &mut D, dir: &Path) -> Result<Names, SpoolError> {
+pub(super) fn names<D: Disk>(disk: &mut D, dir: &Path) -> Result<Names, SpoolError> {
     let mut names = Names::default();
     let mut found = Vec::new();
     let listed = disk.list(dir, &mut |name| match name.to_str() {
@@ -54,7 +54,7 @@ pub fn names<D: Disk>(disk: &mut D, dir: &Path) -> Result<Names, SpoolError> {
 }
 
 /// The bound of each segment's sequences: the next one's name.
-pub fn bound(segments: &[Sequence], index: usize) -> Sequence {
+pub(super) fn bound(segments: &[Sequence], index: usize) -> Sequence {
     segments.get(index + 1).copied().unwrap_or(Sequence(u64::MAX))
 }
 
@@ -62,7 +62,11 @@ pub fn bound(segments: &[Sequence], index: usize) -> Sequence {
 ///
 /// # Errors
 /// It cannot be read, or is too large to be a segment.
-pub fn read_segment<D: Disk>(disk: &mut D, path: &Path, size: &mut u64) -> Result<Vec<u8>, SpoolError> {
+pub(super) fn read_segment<D: Disk>(
+    disk: &mut D,
+    path: &Path,
+    size: &mut u64,
+) -> Result<Vec<u8>, SpoolError> {
     let found = again(path, || disk.metadata(path)).context("read", path)?;
     *size = found.length;
     if found.length > MAX_SEGMENT_BYTES {
@@ -75,7 +79,7 @@ pub fn read_segment<D: Disk>(disk: &mut D, path: &Path, size: &mut u64) -> Resul
 ///
 /// # Errors
 /// What the system said.
-pub fn read_file<D: Disk>(disk: &mut D, path: &Path, most: usize) -> io::Result<Vec<u8>> {
+pub(super) fn read_file<D: Disk>(disk: &mut D, path: &Path, most: usize) -> io::Result<Vec<u8>> {
     again(path, || {
         let file = disk.open(path, false)?;
         disk.read_at(&file, 0, most)
@@ -83,7 +87,7 @@ pub fn read_file<D: Disk>(disk: &mut D, path: &Path, most: usize) -> io::Result<
 }
 
 /// How many files a subfolder has, hidden ones not counted; a folder that is not there has none.
-pub fn count<D: Disk>(disk: &mut D, folder: &Path) -> Result<u64, SpoolError> {
+pub(super) fn count<D: Disk>(disk: &mut D, folder: &Path) -> Result<u64, SpoolError> {
     let mut count = 0;
     let hidden = |name: &std::ffi::OsStr| name.as_encoded_bytes().starts_with(b".");
     match disk.list(folder, &mut |name| count += u64::from(!hidden(name))) {

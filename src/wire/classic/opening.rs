@@ -11,7 +11,7 @@ use base::line::Outgoing;
 use std::fmt;
 
 /// The version that we tell the other side.
-pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Longest challenge or buildkey accepted; the original's have some 30 characters.
 const MAX_TOKEN: usize = 256;

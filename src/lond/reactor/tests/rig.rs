@@ -13,29 +13,29 @@ use supervise::signals::ToldToEnd;
 use tempfile::TempDir;
 
 /// No wait of a test is longer; only a failing one comes near.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A link child in a thread, and what it is connected to.
-pub struct Rig {
+pub(crate) struct Rig {
     pub dir: TempDir,
     pub config: Config,
 }
 
-pub struct Running {
+pub(crate) struct Running {
     pub caller: TcpStream,
     pub answers: BufReader<TcpStream>,
     pub supervisor: Channel<ToServe, FromServe>,
     pub child: JoinHandle<Reason>,
 }
 
-pub fn id(text: &str) -> HostId {
+pub(crate) fn id(text: &str) -> HostId {
     HostId::new(text).unwrap()
 }
 
-pub use config::fixture::host;
+pub(crate) use config::fixture::host;
 
 impl Rig {
-    pub fn new() -> Rig {
+    pub(crate) fn new() -> Rig {
         let dir = TempDir::new().unwrap();
         let echo = config::Handler {
             name: "echo".to_owned(),
@@ -48,17 +48,17 @@ impl Rig {
         Rig { dir, config }
     }
 
-    pub fn handler_timeout(mut self, timeout: Duration) -> Rig {
+    pub(crate) fn handler_timeout(mut self, timeout: Duration) -> Rig {
         self.config.handlers[0].timeout = timeout;
         self
     }
 
-    pub fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.dir.path().join("echo.sock")
     }
 
     /// A link on which nothing was said yet.
-    pub fn start(&self) -> Running {
+    pub(crate) fn start(&self) -> Running {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let caller = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         caller.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -86,7 +86,7 @@ impl Rig {
     }
 
     /// A link whose opening dialogue is done.
-    pub fn open(&self) -> Running {
+    pub(crate) fn open(&self) -> Running {
         let mut running = self.start();
         running.send(b"init\n");
         let challenge = running.answer();
@@ -97,30 +97,30 @@ impl Rig {
 }
 
 impl Running {
-    pub fn send(&mut self, bytes: &[u8]) {
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
         self.caller.write_all(bytes).unwrap();
     }
 
-    pub fn answer(&mut self) -> String {
+    pub(crate) fn answer(&mut self) -> String {
         let mut line = String::new();
         self.answers.read_line(&mut line).unwrap();
         line.strip_suffix('\n').unwrap_or_else(|| panic!("cut off after {line:?}")).to_owned()
     }
 
-    pub fn ask(&mut self, request: &str) -> String {
+    pub(crate) fn ask(&mut self, request: &str) -> String {
         self.send(format!("{request}\n").as_bytes());
         self.answer()
     }
 
     /// All that still comes, up to the end.
-    pub fn rest(&mut self) -> String {
+    pub(crate) fn rest(&mut self) -> String {
         let mut text = String::new();
         self.answers.read_to_string(&mut text).unwrap();
         text
     }
 
     /// What the child told its supervisor; waits for it.
-    pub fn told(&mut self) -> Vec<FromServe> {
+    pub(crate) fn told(&mut self) -> Vec<FromServe> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let received = self.supervisor.receive(&mut [0; 1024]).unwrap();
@@ -133,14 +133,14 @@ impl Running {
     }
 
     /// Closes the link and returns why the child thinks it ended.
-    pub fn end(self) -> Reason {
+    pub(crate) fn end(self) -> Reason {
         drop((self.caller, self.answers));
         self.child.join().unwrap()
     }
 }
 
 /// What a local program does with a request.
-pub enum Act {
+pub(crate) enum Act {
     Say(String),
     /// Waits for the test.
     Wait(String),
@@ -148,7 +148,7 @@ pub enum Act {
 }
 
 /// A local program that serves one connection after another until the test ends it.
-pub struct LocalProgram {
+pub(crate) struct LocalProgram {
     pub requests: mpsc::Receiver<String>,
     pub gate: mpsc::Sender<()>,
     /// `None` once the program is to end.
@@ -158,7 +158,7 @@ pub struct LocalProgram {
 }
 
 impl LocalProgram {
-    pub fn start(path: PathBuf, act: impl Fn(&str) -> Act + Send + 'static) -> LocalProgram {
+    pub(crate) fn start(path: PathBuf, act: impl Fn(&str) -> Act + Send + 'static) -> LocalProgram {
         let listener = UnixListener::bind(&path).unwrap();
         let (seen, requests) = mpsc::channel();
         let (gate, opened) = mpsc::channel();
@@ -177,22 +177,22 @@ impl LocalProgram {
         LocalProgram { requests, gate, connections, thread: Some(thread), path }
     }
 
-    pub fn echo(path: PathBuf) -> LocalProgram {
+    pub(crate) fn echo(path: PathBuf) -> LocalProgram {
         LocalProgram::start(path, |request| Act::Say(request.strip_prefix("echo:").unwrap_or("?").to_owned()))
     }
 
     /// Waits until the program was asked `request`.
-    pub fn saw(&self, request: &str) {
+    pub(crate) fn saw(&self, request: &str) {
         while self.requests.recv_timeout(PATIENCE).expect("the request comes") != request {}
     }
 
-    pub fn release(&self) {
+    pub(crate) fn release(&self) {
         self.gate.send(()).unwrap();
     }
 }
 
 /// One connection to its end; the program does nothing else meanwhile.
-pub fn serve_connection(
+pub(crate) fn serve_connection(
     connection: UnixStream,
     act: &impl Fn(&str) -> Act,
     seen: &mpsc::Sender<String>,
@@ -242,7 +242,7 @@ impl Drop for LocalProgram {
     }
 }
 
-pub fn slow_or_echo(request: &str) -> Act {
+pub(crate) fn slow_or_echo(request: &str) -> Act {
     match request.strip_prefix("echo:").unwrap_or("?") {
         "slow" => Act::Wait("slow".to_owned()),
         "die" => Act::Close,

@@ -28,22 +28,22 @@ use supervise::own_key::OwnKey;
 use supervise::signals::ToldToEnd;
 
 /// Who may call, but for those with keys.
-pub fn directory(config: Config) -> Directory {
+pub(super) fn directory(config: Config) -> Directory {
     let (none, _) = OwnKey::load_again(&config);
     Directory::new(config.into(), &none)
 }
 
-pub const EPOCH: &str = "000102030405060708090a0b0c0d0e0f";
+pub(super) const EPOCH: &str = "000102030405060708090a0b0c0d0e0f";
 
 /// Keys of both ends, and what the called side is set up with.
-pub struct SecureRig {
+pub(super) struct SecureRig {
     pub rig: Rig,
     pub ours: TlsIdentity,
     pub caller: TlsIdentity,
 }
 
 /// A caller's end of a link.
-pub struct Link {
+pub(super) struct Link {
     pub socket: TcpStream,
     pub tunnel: Tunnel,
     pub supervisor: Channel<ToServe, FromServe>,
@@ -59,13 +59,13 @@ pub struct Link {
     pub generous: bool,
 }
 
-pub fn identity() -> TlsIdentity {
+pub(super) fn identity() -> TlsIdentity {
     let dir = tempfile::tempdir().unwrap();
     TlsIdentity::new(&HostKey::make(dir.path()).unwrap()).unwrap()
 }
 
 impl SecureRig {
-    pub fn new() -> SecureRig {
+    pub(super) fn new() -> SecureRig {
         let mut rig = Rig::new();
         rig.config.hosts = Hosts::parse(
             &rig.config.hosts_file,
@@ -76,11 +76,11 @@ impl SecureRig {
     }
 
     /// A connection whose caller said nothing yet.
-    pub fn connect(&self) -> Link {
+    pub(super) fn connect(&self) -> Link {
         self.connect_as(&self.caller)
     }
 
-    pub fn connect_as(&self, caller: &TlsIdentity) -> Link {
+    pub(super) fn connect_as(&self, caller: &TlsIdentity) -> Link {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (stream, _) = listener.accept().unwrap();
@@ -88,7 +88,7 @@ impl SecureRig {
     }
 
     /// A link between two sockets, the caller's and ours.
-    pub fn connect_over(&self, caller: &TlsIdentity, socket: TcpStream, stream: TcpStream) -> Link {
+    pub(super) fn connect_over(&self, caller: &TlsIdentity, socket: TcpStream, stream: TcpStream) -> Link {
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         socket.set_nodelay(true).unwrap();
         let (ours, theirs) = control::pair().unwrap();
@@ -128,7 +128,7 @@ impl SecureRig {
     }
 
     /// A link whose opening is done.
-    pub fn open(&self) -> Link {
+    pub(super) fn open(&self) -> Link {
         let mut link = self.connect();
         link.shake_hands();
         link.say_hello();
@@ -136,14 +136,14 @@ impl SecureRig {
     }
 
     /// Where the record of the caller is.
-    pub fn record_is_free(&self) -> bool {
+    pub(super) fn record_is_free(&self) -> bool {
         let dir = record::folder(&self.rig.config.spool_dir, &host("msua1").id);
         FolderLock::try_acquire(&dir).unwrap().is_some()
     }
 }
 
 impl Link {
-    pub fn shake_hands(&mut self) {
+    pub(super) fn shake_hands(&mut self) {
         while !self.tunnel.established() {
             self.write_out().unwrap();
             self.read_once().unwrap();
@@ -151,25 +151,25 @@ impl Link {
         self.write_out().unwrap();
     }
 
-    pub fn say_hello(&mut self) {
+    pub(super) fn say_hello(&mut self) {
         self.send(&hello());
         self.until(|link| link.saw.iter().any(|frame| frame.starts_with("HELLO")));
     }
 
     /// Sends frames.
-    pub fn send(&mut self, frames: &[u8]) {
+    pub(super) fn send(&mut self, frames: &[u8]) {
         self.tunnel.seal(frames).unwrap();
         self.write_out().unwrap();
     }
 
-    pub fn write_out(&mut self) -> io::Result<()> {
+    pub(super) fn write_out(&mut self) -> io::Result<()> {
         let bytes = self.tunnel.out().bytes().to_vec();
         self.tunnel.out().clear();
         self.socket.write_all(&bytes)
     }
 
     /// Reads once and takes the frames; how many bytes there were.
-    pub fn read_once(&mut self) -> io::Result<usize> {
+    pub(super) fn read_once(&mut self) -> io::Result<usize> {
         let mut buffer = vec![0; 64 * 1024];
         let count = self.socket.read(&mut buffer)?;
         self.tunnel.feed(&buffer[..count], &mut self.plain).map_err(io::Error::other)?;
@@ -219,7 +219,7 @@ impl Link {
     }
 
     /// Reads until it is so; a deadline is in each read.
-    pub fn until(&mut self, so: impl Fn(&Link) -> bool) {
+    pub(super) fn until(&mut self, so: impl Fn(&Link) -> bool) {
         let deadline = Instant::now() + PATIENCE;
         while !so(self) {
             let count = self.read_once().unwrap_or_else(|error| panic!("{error}, saw {:?}", self.saw));
@@ -229,12 +229,12 @@ impl Link {
     }
 
     /// Reads to the end; all that was seen.
-    pub fn rest(&mut self) -> String {
+    pub(super) fn rest(&mut self) -> String {
         while self.read_once().is_ok_and(|count| count > 0) {}
         std::mem::take(&mut self.saw).join(", ")
     }
 
-    pub fn begin(&mut self, request: &str) -> u64 {
+    pub(super) fn begin(&mut self, request: &str) -> u64 {
         let id = self.next_id;
         self.next_id += 1;
         let mut bytes = Vec::new();
@@ -246,7 +246,7 @@ impl Link {
         id
     }
 
-    pub fn begin_critical(&mut self, sequence: u64, key: Option<&str>, request: &str) -> u64 {
+    pub(super) fn begin_critical(&mut self, sequence: u64, key: Option<&str>, request: &str) -> u64 {
         let id = self.next_id;
         self.next_id += 1;
         let key = key.map(|key| Key::new(key.as_bytes()).unwrap());
@@ -257,28 +257,28 @@ impl Link {
         id
     }
 
-    pub fn answer(&mut self, id: u64) -> String {
+    pub(super) fn answer(&mut self, id: u64) -> String {
         self.until(|link| link.answers.contains_key(&id));
         self.answers[&id].clone()
     }
 
-    pub fn ask(&mut self, request: &str) -> String {
+    pub(super) fn ask(&mut self, request: &str) -> String {
         let id = self.begin(request);
         self.answer(id)
     }
 
-    pub fn critical(&mut self, sequence: u64, request: &str) -> String {
+    pub(super) fn critical(&mut self, sequence: u64, request: &str) -> String {
         let id = self.begin_critical(sequence, None, request);
         self.answer(id)
     }
 
     /// Waits for the end of the child, which the test has brought about.
-    pub fn reason(self) -> Reason {
+    pub(super) fn reason(self) -> Reason {
         self.child.join().unwrap()
     }
 }
 
-pub fn hello() -> Vec<u8> {
+pub(super) fn hello() -> Vec<u8> {
     let hello = Hello {
         versions: Versions::OURS,
         id: id("msua1"),
@@ -293,14 +293,14 @@ pub fn hello() -> Vec<u8> {
 
 /// A local program that serves each connection in a thread of its own. `echo:slow...` waits for the
 /// test.
-pub struct Program {
+pub(super) struct Program {
     pub shared: Arc<Shared>,
     path: PathBuf,
     thread: Option<JoinHandle<()>>,
 }
 
 #[derive(Default)]
-pub struct Shared {
+pub(super) struct Shared {
     state: Mutex<ProgramState>,
     changed: Condvar,
 }
@@ -314,7 +314,7 @@ struct ProgramState {
 }
 
 impl Program {
-    pub fn start(path: PathBuf) -> Program {
+    pub(super) fn start(path: PathBuf) -> Program {
         let listener = UnixListener::bind(&path).unwrap();
         let shared = Arc::new(Shared::default());
         let ours = Arc::clone(&shared);
@@ -337,7 +337,7 @@ impl Program {
     }
 
     /// Waits until the program was asked `request`.
-    pub fn saw(&self, request: &str) {
+    pub(super) fn saw(&self, request: &str) {
         let state = self.shared.state.lock().unwrap();
         let waited = self
             .shared
@@ -347,15 +347,15 @@ impl Program {
         assert!(!waited.1.timed_out(), "{request} was not asked");
     }
 
-    pub fn runs(&self, request: &str) -> usize {
+    pub(super) fn runs(&self, request: &str) -> usize {
         self.shared.state.lock().unwrap().runs.get(request).copied().unwrap_or(0)
     }
 
-    pub fn connections(&self) -> usize {
+    pub(super) fn connections(&self) -> usize {
         self.shared.state.lock().unwrap().connections.len()
     }
 
-    pub fn release(&self) {
+    pub(super) fn release(&self) {
         self.shared.state.lock().unwrap().released = true;
         self.shared.changed.notify_all();
     }

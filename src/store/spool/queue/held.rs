@@ -22,34 +22,34 @@ pub(super) struct Held {
 
 impl Held {
     #[cfg(test)]
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.count
     }
 
-    pub fn first(&self) -> Option<(Sequence, Located)> {
+    pub(super) fn first(&self) -> Option<(Sequence, Located)> {
         let firsts = self.by_command.values().filter_map(|messages| messages.first_key_value());
         firsts.min_by_key(|(sequence, _)| **sequence).map(|(sequence, located)| (*sequence, *located))
     }
 
-    pub fn contains(&self, sequence: Sequence) -> bool {
+    pub(super) fn contains(&self, sequence: Sequence) -> bool {
         self.by_command.values().any(|messages| messages.contains_key(&sequence))
     }
 
-    pub fn remove(&mut self, sequence: Sequence) -> Option<Located> {
+    pub(super) fn remove(&mut self, sequence: Sequence) -> Option<Located> {
         let located = self.by_command.values_mut().find_map(|messages| messages.remove(&sequence))?;
         self.count -= 1;
         self.by_command.retain(|_, messages| !messages.is_empty());
         Some(located)
     }
 
-    pub fn values(&self) -> impl Iterator<Item = &Located> {
+    pub(super) fn values(&self) -> impl Iterator<Item = &Located> {
         self.by_command.values().flat_map(BTreeMap::values)
     }
 }
 
 impl Queue {
     /// Keeps an unsent message of this command back; `false`: as many are as may be.
-    pub fn hold(&mut self, sequence: Sequence, command: &str) -> bool {
+    pub(crate) fn hold(&mut self, sequence: Sequence, command: &str) -> bool {
         if self.held.count >= HELD_MOST {
             return false;
         }
@@ -65,7 +65,7 @@ impl Queue {
     }
 
     /// The messages of this command are unsent again.
-    pub fn release(&mut self, command: &str) {
+    pub(crate) fn release(&mut self, command: &str) {
         if let Some(messages) = self.held.by_command.remove(command) {
             self.held.count -= messages.len();
             self.unsent.extend(messages);
@@ -73,23 +73,23 @@ impl Queue {
     }
 
     /// The first message of this command that is held.
-    pub fn first_held(&self, command: &str) -> Option<(Sequence, Located)> {
+    pub(crate) fn first_held(&self, command: &str) -> Option<(Sequence, Located)> {
         let (sequence, located) = self.held.by_command.get(command)?.first_key_value()?;
         Some((*sequence, *located))
     }
 
     /// How many messages are held: of this command; of all.
-    pub fn held(&self, command: &str) -> u64 {
+    pub(crate) fn held(&self, command: &str) -> u64 {
         self.held.by_command.get(command).map_or(0, |messages| messages.len() as u64)
     }
 
     /// Whether all that waits is held.
-    pub fn only_held(&self) -> bool {
+    pub(crate) fn only_held(&self) -> bool {
         self.waiting.messages == self.held.count as u64 && self.unknown.is_empty()
     }
 
     /// [`Queue::settled_below`], for messages of a command that is held.
-    pub fn settled_below_of(&self, command: &str) -> Sequence {
+    pub(crate) fn settled_below_of(&self, command: &str) -> Sequence {
         let below = self.settled_below();
         self.first_held(command).map_or(below, |(first, _)| first.min(below))
     }
@@ -97,7 +97,7 @@ impl Queue {
     /// A segment that nothing waits in and that stands between others, since one before it has
     /// messages that are held; and whether its file may go altogether. One behind a hollow one may:
     /// that bounds the one before it.
-    pub fn hollow(&self) -> Option<(Sequence, bool)> {
+    pub(crate) fn hollow(&self) -> Option<(Sequence, bool)> {
         if self.held.count == 0 {
             return None;
         }
@@ -112,7 +112,7 @@ impl Queue {
     }
 
     /// The segment's file has no bytes any more.
-    pub fn hollowed(&mut self, name: Sequence) {
+    pub(crate) fn hollowed(&mut self, name: Sequence) {
         let Some(segment) = self.find(name) else { return };
         let size = std::mem::take(&mut segment.size);
         segment.end = 0;

@@ -11,17 +11,17 @@ use base::Sequence;
 
 impl Queue {
     /// Whether there is a segment of which nothing is known yet.
-    pub fn has_unknown(&self) -> bool {
+    pub(crate) fn has_unknown(&self) -> bool {
         !self.unknown.is_empty()
     }
 
     /// Whether the segment whose turn it is, is unknown.
-    pub fn is_unknown_here(&self) -> bool {
+    pub(crate) fn is_unknown_here(&self) -> bool {
         self.segments.get(self.reading).is_some_and(|segment| segment.unknown)
     }
 
     /// The segment whose turn it is could be read after all.
-    pub fn known_here(&mut self, found: Segment) {
+    pub(crate) fn known_here(&mut self, found: Segment) {
         let Some(segment) = self.segments.get_mut(self.reading) else { return };
         debug_assert!(segment.unknown && segment.name == found.name);
         self.unknown.remove(&found.name);
@@ -35,7 +35,7 @@ impl Queue {
 
     /// The segment whose turn it is cannot be read: what is left of it is passed over. Goes on to
     /// the next segment.
-    pub fn skip_segment(&mut self) {
+    pub(crate) fn skip_segment(&mut self) {
         if let Some(segment) = self.segments.get_mut(self.reading) {
             self.unread.take(std::mem::take(&mut segment.unread));
             segment.pinned = true;
@@ -48,7 +48,7 @@ impl Queue {
     }
 
     /// The message cannot be read: it is passed over.
-    pub fn skip(&mut self, sequence: Sequence) {
+    pub(crate) fn skip(&mut self, sequence: Sequence) {
         if let Some(located) = self.take_located(sequence) {
             self.pin(located.segment);
             self.passed_over.insert(located.segment);
@@ -56,26 +56,26 @@ impl Queue {
     }
 
     /// The first segment of those passed over, and the first sequence that belongs behind it.
-    pub fn passed_over(&self) -> Option<(Sequence, Sequence)> {
+    pub(crate) fn passed_over(&self) -> Option<(Sequence, Sequence)> {
         let name = *self.passed_over.first()?;
         let next = self.segments.iter().find(|segment| segment.name > name);
         Some((name, next.map_or(self.next, |next| next.name)))
     }
 
     /// Messages that are located and not sent.
-    pub fn unsent_located(&self) -> usize {
+    pub(crate) fn unsent_located(&self) -> usize {
         self.unsent.len()
     }
 
     /// Whether the cursor has passed this place and no message there is located.
-    pub fn may_restore(&self, segment: Sequence, offset: u64, sequence: Sequence) -> bool {
+    pub(crate) fn may_restore(&self, segment: Sequence, offset: u64, sequence: Sequence) -> bool {
         let ahead = self.cursor().is_some_and(|at| at.segment == segment && at.offset <= offset);
         !ahead && !self.is_located(sequence)
     }
 
     /// A segment that was passed over could be read: these of its messages are unsent again.
     /// `keep`: it must stay on disk all the same.
-    pub fn restore(&mut self, name: Sequence, messages: Vec<(Sequence, Located)>, keep: bool) {
+    pub(crate) fn restore(&mut self, name: Sequence, messages: Vec<(Sequence, Located)>, keep: bool) {
         self.passed_over.remove(&name);
         self.unsent.extend(messages);
         let mut waiting = Load::default();
