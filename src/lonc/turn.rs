@@ -239,15 +239,18 @@ impl<D: Disk> Turn<D> {
     /// Takes one more program, within the bounds on all and on each user.
     fn admit(&mut self, io: &mut impl Io, user: u32, now: Now) {
         let more = format!("too many programs are connected, user {user} is one more");
-        let text = match self.broker.admit(user) {
-            Admission::Welcome => None,
-            Admission::InPlaceOf(idle) => {
-                self.close(io, idle);
-                Some(format!("{more}: the one that was idle for longest is closed"))
-            }
-            Admission::Full => {
-                io.turn_away();
-                return self.warn(&format!("{more}, and none is idle: it is turned away"), now);
+        let text = loop {
+            match self.broker.admit(user) {
+                Admission::Welcome => break None,
+                Admission::InPlaceOf(idle) if self.is_idle(io, idle) => {
+                    self.close(io, idle);
+                    break Some(format!("{more}: the one that was idle for longest is closed"));
+                }
+                Admission::InPlaceOf(_) => {}
+                Admission::Full => {
+                    io.turn_away();
+                    return self.warn(&format!("{more}, and none is idle: it is turned away"), now);
+                }
             }
         };
         if let Some(text) = text {
@@ -271,8 +274,13 @@ impl<D: Disk> Turn<D> {
 
     /// Closes the program that was idle for longest; whether there is one.
     fn make_room(&mut self, io: &mut impl Io, want: &io::Error, now: Now) -> bool {
-        let Some(idle) = self.broker.idlest_client() else { return false };
-        self.close(io, idle);
+        loop {
+            let Some(idle) = self.broker.idlest_client() else { return false };
+            if self.is_idle(io, idle) {
+                self.close(io, idle);
+                break;
+            }
+        }
         let text = format!(
             "accept a program's connection: {want}; the program that was idle for longest is closed for the one that comes"
         );
@@ -280,6 +288,15 @@ impl<D: Disk> Turn<D> {
             log::error!("{line}");
         }
         true
+    }
+
+    /// Whether a program that the broker takes for idle is. What it has sent meanwhile, or before
+    /// it was let in, is read first: a request that lies in the socket would be lost with its
+    /// connection.
+    fn is_idle(&mut self, io: &mut impl Io, id: ClientId) -> bool {
+        self.read_program(io, id);
+        self.program_is_ready(io, id);
+        self.broker.session(id).is_none_or(|session| session.is_idle())
     }
 
     fn read_programs(&mut self, io: &mut impl Io) {

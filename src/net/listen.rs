@@ -55,12 +55,15 @@ fn bind_as_it_is(address: SocketAddr, only_v6: bool) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Whether somebody waits to be accepted. The kernel says that no descriptor can be had before it
-/// looks whether there is anybody to have it.
-pub fn somebody_waits(listener: impl AsFd) -> bool {
+/// Whether `error`, of an `accept`, says only that no descriptor could be had for nobody: the kernel
+/// finds that out before it looks whether anybody waits to be accepted.
+pub fn nobody_waits(error: &io::Error, listener: impl AsFd) -> bool {
+    if !matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) {
+        return false;
+    }
     let mut looked = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
-    // Where it cannot be known, it is tried again.
-    poll(&mut looked, PollTimeout::ZERO).map_or(true, |ready| ready > 0)
+    // Where it cannot be known, somebody may.
+    poll(&mut looked, PollTimeout::ZERO) == Ok(0)
 }
 
 #[cfg(test)]

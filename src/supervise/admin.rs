@@ -18,7 +18,7 @@
 use super::sockets::{LocalSocket, Mark};
 use base::line::{Line, LineReader, Outgoing};
 use config::{Config, Whereabouts};
-use net::listen::somebody_waits;
+use net::listen::nobody_waits;
 use net::{Interest, Registry, Token};
 use net::{UnixListener, UnixStream};
 use serde::{Deserialize, Serialize};
@@ -173,7 +173,7 @@ impl<K: Ord> Admin<K> {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 // Its client was gone again; the next one may be there.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
-                Err(_) if !somebody_waits(self.socket.listener()) => return,
+                Err(error) if nobody_waits(&error, self.socket.listener()) => return,
                 Err(error) => {
                     log::error!("accept on {}: {error}; clients wait", self.socket.path().display());
                     self.accept_again = Some(now + ACCEPT_PAUSE);

@@ -55,3 +55,22 @@ pub mod title;
 pub mod trial;
 
 pub use startup::Start;
+
+/// A program that a test starts has copies of all descriptors for a moment, until it calls `exec`: a
+/// lock that was let go of is still held then, and a socket that was closed still open.
+#[cfg(test)]
+mod still {
+    use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+    static STARTS: RwLock<()> = RwLock::new(());
+
+    /// No test starts a program as long as it is kept.
+    pub(crate) fn no_program_starts() -> RwLockReadGuard<'static, ()> {
+        STARTS.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// To be kept while one is started.
+    pub(crate) fn a_program_starts() -> RwLockWriteGuard<'static, ()> {
+        STARTS.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}

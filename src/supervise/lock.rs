@@ -230,6 +230,7 @@ mod tests {
 
     #[test]
     fn a_lock_is_held_once_and_told_by_its_pid() {
+        let _still = crate::still::no_program_starts();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lonc.pid");
         assert_eq!(running_pid(&path), None);
@@ -246,6 +247,7 @@ mod tests {
 
     #[test]
     fn a_stale_pid_file_stops_nobody() {
+        let _still = crate::still::no_program_starts();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lonc.pid");
         // Of a process that is gone, of one that is someone else's, of no process, and nonsense.
@@ -273,6 +275,7 @@ mod tests {
 
     #[test]
     fn the_lock_lives_as_long_as_a_copy_of_its_descriptor() {
+        let _still = crate::still::no_program_starts();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lonc.pid");
         let mut lock = PidLock::take(&path).unwrap();
@@ -288,6 +291,7 @@ mod tests {
 
     #[test]
     fn a_lock_whose_file_went_away_is_had_again_and_anothers_is_left_alone() {
+        let _still = crate::still::no_program_starts();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lonc.pid");
         let mut lock = PidLock::take(&path).unwrap().with_note("of /run/lonnet");
@@ -318,6 +322,7 @@ mod tests {
 
     #[test]
     fn a_file_that_was_removed_before_it_could_be_locked_is_no_lock() {
+        let _still = crate::still::no_program_starts();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("run/lonc.pid");
         std::fs::create_dir(folder.path().join("run")).unwrap();
@@ -342,6 +347,7 @@ mod tests {
 
     #[test]
     fn a_folder_in_the_place_of_the_pid_file_is_an_error_that_names_it() {
+        let _still = crate::still::no_program_starts();
         let folder = tempfile::tempdir().unwrap();
         let error = PidLock::take(folder.path()).unwrap_err().to_string();
         assert!(error.starts_with(&format!("lock {}: ", folder.path().display())), "{error}");

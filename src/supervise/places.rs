@@ -333,6 +333,7 @@ mod tests {
 
     #[test]
     fn the_lock_follows_the_spool_and_two_run_dirs_with_one_spool_have_one_each() {
+        let _still = crate::still::no_program_starts();
         let folder = tempfile::tempdir().unwrap();
         let (first, second) = (config(folder.path(), ""), config(folder.path(), "run_dir = \"run2\"\n"));
         let mut places = Places::take("lonc", &first).unwrap();
@@ -370,6 +371,7 @@ mod tests {
 
     #[test]
     fn a_spool_that_cannot_be_locked_is_no_hindrance_and_is_locked_once_it_can_be() {
+        let _still = crate::still::no_program_starts();
         let folder = tempfile::tempdir().unwrap();
         let config = config(folder.path(), "");
         let in_the_way = spool_lock("lonc", &config);
@@ -397,6 +399,7 @@ mod tests {
 
     #[test]
     fn whether_somebody_serves_at_a_socket_is_told_from_what_cannot_be_told() {
+        let _still = crate::still::no_program_starts();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lonc.sock");
         assert_eq!(serves(&path).unwrap(), None, "nothing is there");
@@ -413,6 +416,7 @@ mod tests {
 
     #[test]
     fn a_start_where_somebody_serves_who_is_busy_does_not_guess_his_number() {
+        let _still = crate::still::no_program_starts();
         let folder = tempfile::tempdir().unwrap();
         let config = config(folder.path(), "");
         let socket = pid_file("lonc", &config).with_extension("sock");
@@ -426,6 +430,7 @@ mod tests {
 
     #[test]
     fn who_holds_a_lock_is_known_to_be_of_this_place_or_of_another() {
+        let _still = crate::still::no_program_starts();
         let holder = |pid, run_dir| format!("lonc, process {pid} (its child {}), run_dir {run_dir}", pid + 1);
         assert!(is_same_place(&holder(7, "/run/a"), &holder(9, "/run/a")));
         assert!(!is_same_place(&holder(7, "/run/a"), &holder(7, "/run/b")));

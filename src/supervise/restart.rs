@@ -337,6 +337,7 @@ mod tests {
     /// One with a trial that began at `begun`, a process that does nothing; and its pipe.
     fn trying(begun: Instant) -> (Restarts, Child, PipeWriter) {
         // By itself it ends in time for a test to fail.
+        let _still = crate::still::a_program_starts();
         let mut command = Command::new("sleep");
         let child = command.arg("30").stdout(Stdio::null()).process_group(0).spawn().unwrap();
         let (pipe, theirs) = io::pipe().unwrap();

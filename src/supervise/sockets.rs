@@ -251,6 +251,7 @@ mod tests {
 
     #[test]
     fn a_socket_that_was_left_behind_gives_way_and_a_connect_never_fails_meanwhile() {
+        let _still = crate::still::no_program_starts();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("msul1");
         drop(LocalSocket::listen(&path, 0o660).unwrap());
@@ -267,6 +268,7 @@ mod tests {
 
     #[test]
     fn many_who_make_sockets_in_one_folder_at_once_each_have_their_own() {
+        let _still = crate::still::no_program_starts();
         let folder = tempfile::tempdir().unwrap();
         std::thread::scope(|scope| {
             for maker in 0..4 {
@@ -287,6 +289,7 @@ mod tests {
 
     #[test]
     fn a_socket_of_another_in_its_place_is_told_from_ones_own_and_not_removed() {
+        let _still = crate::still::no_program_starts();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("msul1");
         let own = LocalSocket::listen(&path, 0o600).unwrap();
@@ -310,6 +313,7 @@ mod tests {
 
     #[test]
     fn only_what_is_known_not_to_be_ones_own_socket_is_one_that_is_missing() {
+        let _still = crate::still::no_program_starts();
         let folder = tempfile::tempdir().unwrap();
         let run = folder.path().join("run");
         std::fs::create_dir(&run).unwrap();
@@ -326,6 +330,7 @@ mod tests {
 
     #[test]
     fn hidden_names_are_each_makers_own_and_known_from_all_others() {
+        let _still = crate::still::no_program_starts();
         let names: std::collections::BTreeSet<String> = (0..2000).map(|_| hidden_name().unwrap()).collect();
         assert_eq!(names.len(), 2000);
         assert!(names.iter().all(|name| is_hidden_name(name.as_ref())));
@@ -336,6 +341,7 @@ mod tests {
 
     #[test]
     fn a_link_in_the_place_of_a_socket_does_not_lead_its_permission_bits_elsewhere() {
+        let _still = crate::still::no_program_starts();
         let folder = tempfile::tempdir().unwrap();
         let (path, precious) = (folder.path().join("msul1"), folder.path().join("precious"));
         std::fs::write(&precious, "").unwrap();
@@ -352,6 +358,7 @@ mod tests {
 
     #[test]
     fn what_a_killed_process_left_is_swept_away_and_what_is_at_work_is_not() {
+        let _still = crate::still::no_program_starts();
         let folder = tempfile::tempdir().unwrap();
         let hidden = |n: usize| folder.path().join(hidden_name().unwrap() + &"x".repeat(n));
         let (old, new, foreign) = (hidden(0), hidden(0), hidden(1));
@@ -371,6 +378,7 @@ mod tests {
 
     #[test]
     fn what_is_not_a_socket_stays_and_is_an_error() {
+        let _still = crate::still::no_program_starts();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("msul1");
         std::fs::write(&path, "precious").unwrap();
@@ -385,6 +393,7 @@ mod tests {
 
     #[test]
     fn a_path_that_is_too_long_for_a_socket_is_an_error() {
+        let _still = crate::still::no_program_starts();
         let folder = tempfile::tempdir().unwrap();
         let deep = folder.path().join("d".repeat(120));
         std::fs::create_dir(&deep).unwrap();

@@ -66,6 +66,12 @@ fn where_no_more_files_can_be_open_and_no_program_is_idle_the_next_one_waits() {
         programs.last_mut().expect("one").send(b"echo:held\n");
         said() == 1
     });
+    // When the first have their answers and are idle, each of these takes the place of one: never
+    // that of another whose request was not even read.
+    for _ in 0..5 {
+        programs.push(pair.host.connect(CALLED));
+        programs.last_mut().expect("one").send(b"echo:held\n");
+    }
     gate.open();
     for program in &mut programs {
         assert_eq!(program.answer(), "echo:held");

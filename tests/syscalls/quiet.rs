@@ -10,7 +10,7 @@ struct Quiet {
     _why: &'static str,
 }
 
-const QUIET: [Quiet; 12] = [
+const QUIET: [Quiet; 13] = [
     Quiet {
         applies: |_, object| {
             ["/proc/", "/sys/", "/usr/share/", "/etc/", "/dev/"].iter().any(|at| object.starts_with(at))
@@ -65,6 +65,10 @@ const QUIET: [Quiet; 12] = [
             matches!((fault.call(), fault.error), ("send", libc::ENOBUFS) | ("recv", libc::ENOMEM))
         },
         _why: "the socket that wakes a supervisor at a signal, which hears signals without it as well",
+    },
+    Quiet {
+        applies: |fault, _| fault.call() == "accept" && matches!(fault.error, libc::EMFILE | libc::ENFILE),
+        _why: "most calls of accept find nobody; whoever does wait is taken in, or said to wait (tests/network/few_descriptors)",
     },
 ];
 

@@ -18,7 +18,7 @@ use base::Pin;
 use base::line::{Outgoing, READ_SIZE};
 use base::log_quota::Repeats;
 use config::Peer;
-use net::listen::somebody_waits;
+use net::listen::nobody_waits;
 use net::{Event, Interest, ReadOutcome, Registry, Stream, Token, UnixListener, UnixStream, Waker};
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
@@ -222,7 +222,7 @@ impl Io for Sockets {
                     self.accept_ready = false;
                     return Accepted::Nobody;
                 }
-                (_, Some(libc::EMFILE)) if !somebody_waits(&self.listener) => {
+                _ if nobody_waits(&error, &self.listener) => {
                     self.accept_ready = false;
                     return Accepted::Nobody;
                 }

@@ -61,6 +61,7 @@ fn told(client: &mut Client) -> Option<String> {
 
 #[test]
 fn each_status_waits_for_reports_of_its_own_number() {
+    let _still = crate::still::no_program_starts();
     let (mut place, now) = (Place::new(), Instant::now());
     let (mut first, _, asked) = place.ask("status\n", &[1, 2], now);
     assert_eq!(asked, Some(Asked::Status(1)));
@@ -79,6 +80,7 @@ fn each_status_waits_for_reports_of_its_own_number() {
 
 #[test]
 fn who_is_not_done_in_time_is_answered_or_closed_just_then() {
+    let _still = crate::still::no_program_starts();
     let (mut place, now) = (Place::new(), Instant::now());
     assert_eq!(place.admin.deadline(), None);
     let (mut silent, token, asked) = place.ask("stat", &[], now);
@@ -99,6 +101,7 @@ fn who_is_not_done_in_time_is_answered_or_closed_just_then() {
 
 #[test]
 fn who_could_not_be_taken_in_is_taken_in_after_a_pause() {
+    let _still = crate::still::no_program_starts();
     let (mut place, now) = (Place::new(), Instant::now());
     // A socket that does not listen: accepting fails at once.
     let (dumb, _other) = Client::pair().unwrap();
@@ -122,6 +125,7 @@ fn who_could_not_be_taken_in_is_taken_in_after_a_pause() {
 
 #[test]
 fn a_client_that_cannot_be_read_is_gone() {
+    let _still = crate::still::no_program_starts();
     let (mut place, now) = (Place::new(), Instant::now());
     let (_client, token, _) = place.ask("stat", &[], now);
     let unreadable = File::options().write(true).open("/dev/null").unwrap();
@@ -133,6 +137,7 @@ fn a_client_that_cannot_be_read_is_gone() {
 
 #[test]
 fn a_socket_is_known_again_by_the_program_that_it_was_left_to() {
+    let _still = crate::still::no_program_starts();
     let place = Place::new();
     let path = place.folder.path().join("lonc.sock");
     let copy = || Some((place.admin.as_fd().try_clone_to_owned().unwrap(), place.admin.mark()));

@@ -47,6 +47,7 @@ fn status(report: Option<u64>, doing: &str) -> Said {
 
 #[test]
 fn messages_arrive_in_order_and_the_end_is_told_once_they_have() {
+    let _still = crate::still::no_program_starts();
     let (mut supervisor, mut child) = ends();
     let mut scratch = [0; 7];
     let sent = [Told::Probe, Told::Report(7), Told::TakeIn, Told::Drain];
@@ -62,6 +63,7 @@ fn messages_arrive_in_order_and_the_end_is_told_once_they_have() {
 
 #[test]
 fn a_status_that_waits_gives_way_to_a_newer_one_but_an_answer_to_a_report_does_not() {
+    let _still = crate::still::no_program_starts();
     let (mut supervisor, mut child) = ends();
     let long = "x".repeat(1000);
     for number in 0..10_000 {
@@ -84,6 +86,7 @@ fn a_status_that_waits_gives_way_to_a_newer_one_but_an_answer_to_a_report_does_n
 
 #[test]
 fn a_descriptor_comes_with_its_message_and_none_is_kept_for_an_end_that_does_not_read() {
+    let _still = crate::still::no_program_starts();
     let (mut supervisor, mut child) = ends();
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     supervisor.send(&Told::Probe).unwrap();
@@ -120,6 +123,7 @@ fn a_descriptor_comes_with_its_message_and_none_is_kept_for_an_end_that_does_not
 
 #[test]
 fn an_end_that_never_reads_is_an_error_at_the_bound_not_memory_without_end() {
+    let _still = crate::still::no_program_starts();
     let (ours, _theirs) = pair().unwrap();
     let mut channel: Channel<Said, Told> = Channel::from_fd(ours).unwrap();
     let opened = |n: usize| Said::Opened(format!("{n:0>64}"));
@@ -130,6 +134,7 @@ fn an_end_that_never_reads_is_an_error_at_the_bound_not_memory_without_end() {
 
 #[test]
 fn a_malformed_or_endless_line_is_an_error_value() {
+    let _still = crate::still::no_program_starts();
     for bytes in [b"{\n".to_vec(), b"\"no-such\"\n".to_vec(), b"\xff\n".to_vec(), vec![b'x'; MAX_LINE + 1]] {
         let (ours, theirs) = pair().unwrap();
         let mut channel: Channel<Told, Said> = Channel::from_fd(ours).unwrap();
@@ -141,6 +146,7 @@ fn a_malformed_or_endless_line_is_an_error_value() {
 
 #[test]
 fn a_channel_goes_on_in_another_program_where_it_stopped() {
+    let _still = crate::still::no_program_starts();
     let (mut supervisor, mut child) = ends();
     let mut scratch = [0; 4096];
     // The supervisor has half a line of the child, and waits with lines of its own.
@@ -162,6 +168,7 @@ fn a_channel_goes_on_in_another_program_where_it_stopped() {
 
 #[test]
 fn what_waits_is_to_be_written_whether_it_was_begun_or_not() {
+    let _still = crate::still::no_program_starts();
     let (mut supervisor, _child) = ends();
     assert!(!supervisor.wants_write());
     supervisor.waiting.push_back(Told::Probe);
@@ -174,6 +181,7 @@ fn what_waits_is_to_be_written_whether_it_was_begun_or_not() {
 
 #[test]
 fn the_longest_message_comes_through_and_one_that_is_longer_is_not_sent() {
+    let _still = crate::still::no_program_starts();
     let (mut supervisor, mut child) = ends();
     let quotes = encode(&Said::Opened(String::new())).unwrap().len();
     let opened = |length: usize| Said::Opened("x".repeat(length - quotes));
@@ -188,6 +196,7 @@ fn the_longest_message_comes_through_and_one_that_is_longer_is_not_sent() {
 
 #[test]
 fn an_end_that_writes_faster_than_it_is_read_is_broken() {
+    let _still = crate::still::no_program_starts();
     let most = 3 * b"\"probe\"\n".len();
     for (sent, is_flood) in [(3, false), (4, true)] {
         let (mut supervisor, mut child) = ends();
@@ -201,6 +210,7 @@ fn an_end_that_writes_faster_than_it_is_read_is_broken() {
 
 #[test]
 fn an_end_that_goes_with_something_unread_is_gone_all_the_same() {
+    let _still = crate::still::no_program_starts();
     let (mut supervisor, mut child) = ends();
     child.send(&status(None, "last")).unwrap();
     supervisor.send(&Told::Probe).unwrap();
@@ -217,6 +227,7 @@ fn an_end_that_goes_with_something_unread_is_gone_all_the_same() {
 
 #[test]
 fn what_else_the_system_says_is_an_error_and_no_end() {
+    let _still = crate::still::no_program_starts();
     let no_socket = OwnedFd::from(File::options().read(true).write(true).open("/dev/null").unwrap());
     let mut channel: Channel<Told, Said> = Channel::from_fd(no_socket).unwrap();
     for error in [channel.send(&Told::Probe).unwrap_err(), channel.receive(&mut [0; 16]).unwrap_err()] {
