@@ -8,11 +8,12 @@ use super::keys::Key;
 use super::local::Local;
 use super::program::Program;
 use super::{process, wait};
+use lonnet::net::listen::could_listen;
 use nix::sys::signal::Signal;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use tempfile::TempDir;
@@ -162,7 +163,9 @@ fn free_address() -> SocketAddr {
     loop {
         let ip = Ipv4Addr::new(127, fastrand::u8(1..255), fastrand::u8(..), fastrand::u8(1..255));
         let address = SocketAddr::new(IpAddr::V4(ip), fastrand::u16(PORTS));
-        if TcpListener::bind(address).is_ok() {
+        // Not listened on for that: a program that another test is just starting would have a copy of the socket for a
+        // moment, and the port would be taken for as long.
+        if could_listen(address, &[]).is_ok() {
             return address;
         }
     }

@@ -174,7 +174,8 @@ impl SecureLond {
     pub fn listen(&mut self) {
         assert!(self.running.is_none(), "it listens already");
         self.inner.stopping.store(false, Ordering::SeqCst);
-        let listener = TcpListener::bind(self.address).expect("listen as a lond");
+        // A program that another test is just starting may have a copy of the listener of before.
+        let listener = wait::until("the address to be free", || TcpListener::bind(self.address).ok());
         let (accepting, inner) = (listener.try_clone().expect("clone a listener"), self.inner.clone());
         let thread = std::thread::spawn(move || accept(&accepting, &inner));
         self.running = Some((listener, thread));
