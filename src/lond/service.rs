@@ -55,7 +55,7 @@ pub enum Effect {
     Opened,
     /// Pass the request to a handler and give its answer.
     Ask {
-        /// Its number.
+        /// The place of the handler in the settings of `lond`.
         handler: usize,
         /// For the answer.
         ticket: Ticket,

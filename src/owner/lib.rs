@@ -31,7 +31,7 @@ const SETGROUPS: libc::c_long = libc::SYS_setgroups32;
 /// Who the user is, to the system.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Owner {
-    /// Its name.
+    /// The login name, as in `user = ...`.
     pub name: String,
     /// Its id.
     pub uid: Uid,

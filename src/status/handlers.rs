@@ -29,7 +29,7 @@ pub struct HandlerStatus {
     pub waiting: u64,
     /// What went wrong last.
     pub last_error: Option<String>,
-    /// When.
+    /// When `last_error` came about.
     pub last_error_at: Option<Timestamp>,
 }
 

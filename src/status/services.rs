@@ -59,7 +59,7 @@ pub struct ServiceStatus {
     pub next_start: Option<Timestamp>,
     /// What went wrong last.
     pub last_error: Option<String>,
-    /// When.
+    /// When `last_error` came about.
     pub last_error_at: Option<Timestamp>,
 }
 

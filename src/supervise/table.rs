@@ -35,7 +35,7 @@ pub const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 pub enum State {
     /// No process; one is to be started at this time.
     Waiting {
-        /// When.
+        /// When the next process is started.
         start_at: Instant,
     },
     /// The child serves.

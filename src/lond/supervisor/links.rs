@@ -35,14 +35,14 @@ pub(super) const CHILDREN_OF_ONE: usize = 8;
 pub enum State {
     /// The opening dialogue is under way; killed at the deadline.
     Opening {
-        /// When.
+        /// When the child is killed if it has not opened its link.
         deadline: Instant,
     },
     /// The caller is known, requests are answered.
     Open,
     /// It was told to end, or has let go of its control socket; killed at the deadline.
     Ending {
-        /// When.
+        /// When the child is killed if it has not ended.
         deadline: Instant,
     },
     /// It was killed and is not reaped yet.

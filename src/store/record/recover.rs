@@ -32,7 +32,7 @@ pub(super) enum Loaded {
     Unfit,
     /// There are bytes that cannot be read; the file was not copied yet.
     Damaged {
-        /// How many.
+        /// The number of bytes that cannot be read.
         bytes: u64,
     },
 }

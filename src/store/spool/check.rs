@@ -32,7 +32,7 @@ pub struct Finding {
     pub path: PathBuf,
     /// The line, counted from 1; `None` where the whole file is meant.
     pub line: Option<u64>,
-    /// What.
+    /// What is wrong there, as the end of a line of `lon queue check`.
     pub what: String,
     /// Whether a start would set something aside, or pass it over; otherwise nothing is hindered.
     pub damage: bool,

@@ -31,7 +31,7 @@ pub const FULL_BYTES: usize = MAX_REQUEST;
 /// A message that waits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
-    /// Its number.
+    /// The sequence under which the peer knows the message.
     pub sequence: Sequence,
     /// When it was stored.
     pub stored_at: Timestamp,

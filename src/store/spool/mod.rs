@@ -93,7 +93,7 @@ pub struct SpoolLimits {
 /// A stored message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
-    /// Its number.
+    /// The sequence under which the peer knows the message.
     pub sequence: Sequence,
     /// When it was stored.
     pub stored_at: Timestamp,

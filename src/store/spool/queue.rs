@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 /// Messages and the bytes of their requests.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Load {
-    /// How many.
+    /// The number of messages.
     pub messages: u64,
     /// Bytes of their requests.
     pub bytes: u64,

@@ -33,7 +33,7 @@ const CRC: Range<usize> = 62..70;
 /// A line that was proven whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Record<'a> {
-    /// Its number.
+    /// The sequence under which the peer knows the message.
     pub sequence: Sequence,
     /// When it was stored.
     pub stored_at: Timestamp,
