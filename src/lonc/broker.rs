@@ -17,6 +17,7 @@ mod clients;
 mod delivery;
 mod draining;
 mod handing;
+mod hearing;
 mod held;
 mod report;
 mod sending;

@@ -6,6 +6,7 @@
 //! each time somewhere between half of that and the whole, so that a thousand hosts don't dial a
 //! returning one at once.
 
+mod shown;
 #[cfg(test)]
 mod tests;
 
@@ -15,8 +16,7 @@ use base::clock::put_right;
 use base::line::Outgoing;
 use base::log_quota::Quota;
 use config::Peer;
-use jiff::{SignedDuration, Timestamp};
-use status::LinkState;
+use jiff::Timestamp;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 use wire::flow::{Beat, Heartbeat};
@@ -182,21 +182,12 @@ impl Link {
     /// about here.
     pub fn on(&mut self, event: Event, now: Now) -> Option<Action> {
         match (&self.state, event) {
-            (State::Down { .. }, Event::Due | Event::DialNow) => {
-                if matches!(self.state, State::Down { until } if until > now.mono) {
-                    self.failures = 0;
-                }
-                self.dialled = Some(now.mono);
-                let until = now.mono + self.connect_timeout;
-                self.enter(State::Connecting { until, reached: false }, None, now);
-                Some(Action::Dial)
+            (State::Down { until }, Event::Due | Event::DialNow) => self.dial(*until, now),
+            (State::Connecting { reached: false, .. }, Event::Due) => {
+                self.fail(&format!("no connection within {:?}", self.connect_timeout), now)
             }
-            (State::Connecting { reached, .. }, Event::Due) => {
-                let why = match reached {
-                    false => format!("no connection within {:?}", self.connect_timeout),
-                    true => format!("TCP is there, no TLS answer within {:?}", self.opening_timeout),
-                };
-                self.fail(&why, now)
+            (State::Connecting { reached: true, .. }, Event::Due) => {
+                self.fail(&format!("TCP is there, no TLS answer within {:?}", self.opening_timeout), now)
             }
             (State::Connecting { reached: true, .. }, Event::Reached) => None,
             (State::Connecting { reached: false, .. }, Event::Reached) => {
@@ -258,6 +249,18 @@ impl Link {
                 | Event::Stop,
             ) => None,
         }
+    }
+
+    /// Dials, at `due` or before it, as somebody wants: who wants that has reason to hope, and what
+    /// failed before is forgotten.
+    fn dial(&mut self, due: Instant, now: Now) -> Option<Action> {
+        if due > now.mono {
+            self.failures = 0;
+        }
+        self.dialled = Some(now.mono);
+        let until = now.mono + self.connect_timeout;
+        self.enter(State::Connecting { until, reached: false }, None, now);
+        Some(Action::Dial)
     }
 
     /// A new connection, a new conversation.
@@ -486,79 +489,5 @@ impl Link {
     /// The last sign of life.
     pub fn last_heard(&self) -> Instant {
         self.heart.last_heard()
-    }
-
-    /// The wire that is spoken.
-    pub fn wire(&self) -> WireKind {
-        self.wire
-    }
-
-    /// How many attempts have come to an end, well or not.
-    pub fn attempts_ended(&self) -> u64 {
-        self.attempts_ended
-    }
-
-    /// When [`Event::Due`] is due.
-    pub fn deadline(&self) -> Option<Instant> {
-        match self.state {
-            State::Down { until } | State::Connecting { until, .. } | State::Opening { until } => Some(until),
-            State::Up { .. } => [self.beat_at(), self.probe].into_iter().flatten().min(),
-            State::Shut => None,
-        }
-    }
-
-    /// The state's name.
-    pub fn state(&self) -> LinkState {
-        match self.state {
-            State::Down { .. } | State::Shut => LinkState::Down,
-            State::Connecting { .. } => LinkState::Connecting,
-            State::Opening { .. } => LinkState::Opening,
-            State::Up { .. } => LinkState::Up,
-        }
-    }
-
-    /// What it does, in words.
-    pub fn doing(&self, now: Now) -> String {
-        match &self.state {
-            State::Down { until } => {
-                let pause = until.saturating_duration_since(now.mono);
-                format!("down, next dial in {:.1} s", pause.as_secs_f64())
-            }
-            State::Connecting { reached: false, .. } => "connecting".to_owned(),
-            State::Connecting { reached: true, .. } => "connecting: TCP is there, waiting for TLS".to_owned(),
-            State::Opening { .. } => {
-                let waits_for = self.protocol.as_ref().map(Protocol::waits_for).unwrap_or_default();
-                format!("opening: waiting for {waits_for}")
-            }
-            State::Up { .. } => "up".to_owned(),
-            State::Shut => "down, not dialling".to_owned(),
-        }
-    }
-
-    /// When the next dial is due, where it waits for one.
-    pub fn next_dial(&self, now: Now) -> Option<Timestamp> {
-        let State::Down { until } = self.state else { return None };
-        let pause = SignedDuration::try_from(until.saturating_duration_since(now.mono)).ok()?;
-        now.wall.checked_add(pause).ok()
-    }
-
-    /// Whether what went wrong at `at` is past: the link came up after it.
-    pub fn is_past(&self, at: Now) -> bool {
-        self.is_up() && at.mono <= self.since.mono
-    }
-
-    /// Since when the link is up, or is not.
-    pub fn since(&self) -> Now {
-        self.since
-    }
-
-    /// The last thing that went wrong, and when.
-    pub fn last_error(&self) -> Option<&(String, Now)> {
-        self.last_error.as_ref()
-    }
-
-    /// Whether the state changed since the last call.
-    pub fn take_changed(&mut self) -> bool {
-        std::mem::take(&mut self.changed)
     }
 }

@@ -55,8 +55,8 @@ fn bind_as_it_is(address: SocketAddr, only_v6: bool) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Whether `error`, of an `accept`, says only that no descriptor could be had for nobody: the kernel
-/// finds that out before it looks whether anybody waits to be accepted.
+/// Whether `error`, of an `accept`, says only that no descriptor could be had for nobody: the
+/// kernel finds that out before it looks whether anybody waits to be accepted.
 pub fn nobody_waits(error: &io::Error, listener: impl AsFd) -> bool {
     if !matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) {
         return false;

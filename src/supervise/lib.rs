@@ -56,8 +56,8 @@ pub mod trial;
 
 pub use startup::Start;
 
-/// A program that a test starts has copies of all descriptors for a moment, until it calls `exec`: a
-/// lock that was let go of is still held then, and a socket that was closed still open.
+/// A program that a test starts has copies of all descriptors for a moment, until it calls `exec`:
+/// a lock that was let go of is still held then, and a socket that was closed still open.
 #[cfg(test)]
 mod still {
     use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};

@@ -163,8 +163,8 @@ fn free_address() -> SocketAddr {
     loop {
         let ip = Ipv4Addr::new(127, fastrand::u8(1..255), fastrand::u8(..), fastrand::u8(1..255));
         let address = SocketAddr::new(IpAddr::V4(ip), fastrand::u16(PORTS));
-        // Not listened on for that: a program that another test is just starting would have a copy of the socket for a
-        // moment, and the port would be taken for as long.
+        // Not listened on for that: a program that another test is just starting would have a copy
+        // of the socket for a moment, and the port would be taken for as long.
         if could_listen(address, &[]).is_ok() {
             return address;
         }

@@ -138,7 +138,8 @@ pub fn settings(address: SocketAddr, more: &str) -> String {
 }
 
 pub fn free_port(ip: &str) -> u16 {
-    // Not listened on: a process that is just being started would have a copy, and the port be taken for as long.
+    // Not listened on: a process that is just being started would have a copy, and the port be
+    // taken for as long.
     let socket = lonnet::net::listen::bind(SocketAddr::new(ip.parse().unwrap(), 0), false).unwrap();
     socket.local_addr().unwrap().as_socket().unwrap().port()
 }

@@ -2,15 +2,13 @@
 //! replay.
 
 use super::away::Way;
-use super::sending::{Sender, answer_to};
+use super::sending::Sender;
 use super::{Broker, CON_DELAYED, CON_FAILED, CON_LOST, Effect};
-use crate::link::{Event, Now};
+use crate::link::Now;
 use crate::pending::{Found, Owner, Purpose};
-use crate::protocol::Heard;
 use crate::request;
 use base::Sequence;
 use base::command;
-use std::ops::ControlFlow;
 use std::time::Duration;
 use store::spool::inbox_owner;
 use store::spool::{Disk, Message, Spool, StoreError};
@@ -40,112 +38,9 @@ pub(super) struct Store {
 }
 
 impl<D: Disk> Broker<D> {
-    /// Takes what the peer has said: answers go to those whose they are.
-    pub(super) fn hear(&mut self, now: Now) {
-        loop {
-            let (mut opened, mut progressed, mut ponged, mut answered) = (false, false, false, false);
-            let mut oddity = None;
-            let mut leaving = None;
-            let mut closed = Vec::new();
-            let (mut not_taken, mut ready) = (Vec::new(), Vec::new());
-            let mut unknown = false;
-            let Broker { link, pending, sessions, queue, touched, counters, .. } = self;
-            let heard = link.hear(|heard| {
-                match heard {
-                    Heard::Progress { odd } => {
-                        progressed = true;
-                        oddity = odd;
-                    }
-                    Heard::Opened => {
-                        opened = true;
-                        return ControlFlow::Break(());
-                    }
-                    Heard::Answer { number, text, broken } => {
-                        let entry = match number.map(|number| pending.answered(number)) {
-                            None => pending.answered_first(now.mono),
-                            Some(Found::Entry(entry)) => Some(entry),
-                            Some(Found::Late) => return ControlFlow::Continue(()),
-                            Some(Found::Unknown) => None,
-                        };
-                        let Some(entry) = entry else {
-                            unknown = true;
-                            return ControlFlow::Break(());
-                        };
-                        answered = true;
-                        if let Some(owner) = entry.owner {
-                            counters.done += 1;
-                            answer_to(owner, &text, sessions, queue, touched);
-                        }
-                        if let Purpose::Critical { request, sequence: Some(sequence), stored: true } =
-                            entry.purpose
-                        {
-                            closed.push((sequence, request, Outcome::of(entry.owner, &text, broken)));
-                        }
-                    }
-                    Heard::NotTaken { number, why } => not_taken.push((number, why)),
-                    Heard::Ready { command } => ready.push(command.to_owned()),
-                    Heard::Pong => ponged = true,
-                    Heard::Leaving { not_run } => leaving = Some(not_run),
-                }
-                ControlFlow::Continue(())
-            });
-            if answered || ponged || !not_taken.is_empty() {
-                self.link.answered();
-            }
-            for (sequence, request, outcome) in closed {
-                self.close_stored(sequence, request, outcome, now);
-            }
-            self.take_back(not_taken, now);
-            for command in ready {
-                self.away.back(&command, now);
-            }
-            if ponged {
-                self.link.ponged();
-            }
-            if let Some(odd) = oddity {
-                self.link.say(log::Level::Warn, &format!("opening: {odd}; going on"), now);
-            }
-            if let Some(not_run) = leaving {
-                self.leave(not_run, now);
-            }
-            if let Err(why) = heard {
-                self.link_event(Event::Lost(why), now);
-            } else if unknown {
-                self.link_event(Event::Lost("the peer sent an answer to no request".into()), now);
-            } else if opened {
-                self.take_in_at = Some(now.mono);
-                self.held.supply();
-                self.away.link_up(now);
-                self.link_event(Event::Opened, now);
-                continue;
-            } else if progressed {
-                self.link.progressed(now);
-            }
-            return;
-        }
-    }
-
-    /// The peer takes no more requests: what it will still answer is waited for, what it will not
-    /// is settled here.
-    fn leave(&mut self, not_run: Vec<u64>, now: Now) {
-        self.link.say(log::Level::Info, "the peer takes no more requests on this connection", now);
-        self.leaving = true;
-        self.insure(now);
-        for entry in self.pending.take_each(not_run) {
-            let Some(owner) = entry.owner else { continue };
-            let answer = match entry.purpose {
-                Purpose::Plain | Purpose::Probe => CON_LOST,
-                Purpose::Critical { stored: true, .. } => CON_DELAYED,
-                Purpose::Critical { stored: false, .. } => CON_FAILED,
-            };
-            self.counters.lost += u64::from(answer != CON_DELAYED);
-            self.answer(owner, answer);
-        }
-    }
-
     /// The peer's handlers did not take these: they are kept, and tried again. All that is in
     /// flight is stored first, since whatever is stored next comes behind it.
-    fn take_back(&mut self, not_taken: Vec<(u64, String)>, now: Now) {
+    pub(super) fn take_back(&mut self, not_taken: Vec<(u64, String)>, now: Now) {
         if not_taken.is_empty() {
             return;
         }
@@ -181,7 +76,13 @@ impl<D: Disk> Broker<D> {
     }
 
     /// A stored message was answered.
-    fn close_stored(&mut self, sequence: Sequence, request: Box<[u8]>, outcome: Outcome, now: Now) {
+    pub(super) fn close_stored(
+        &mut self,
+        sequence: Sequence,
+        request: Box<[u8]>,
+        outcome: Outcome,
+        now: Now,
+    ) {
         let command = command(request::payload(&request).bytes);
         if self.away.answered(command, sequence, now) {
             let held = self.spool.held(command);
@@ -236,7 +137,7 @@ impl<D: Disk> Broker<D> {
     }
 
     /// Stores every critical request in flight, so that whatever is stored next comes behind them.
-    fn insure(&mut self, now: Now) {
+    pub(super) fn insure(&mut self, now: Now) {
         let mut problem = None;
         let spool = &mut self.spool;
         let last = self.pending.insure(|requests| {
@@ -473,7 +374,7 @@ impl<D: Disk> Broker<D> {
 }
 
 /// What an answer means for a stored message.
-enum Outcome {
+pub(super) enum Outcome {
     /// Its program was still waiting and has got the answer, whatever it is.
     ToItsProgram,
     Delivered,
@@ -484,7 +385,7 @@ enum Outcome {
 impl Outcome {
     /// `broken`: the handler had got the message and gave no answer. Then nobody knows what was
     /// done, and it is for a person to look.
-    fn of(owner: Option<Owner>, answer: &[u8], broken: bool) -> Outcome {
+    pub(super) fn of(owner: Option<Owner>, answer: &[u8], broken: bool) -> Outcome {
         match (owner, answer) {
             (Some(_), _) => Outcome::ToItsProgram,
             (None, b"refused" | b"unknown_cmd" | b"") => Outcome::Rejected(answer.to_vec()),

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::broker::tests::peer;
+use status::LinkState;
 
 fn link(now: Now) -> Link {
     let peer = peer();

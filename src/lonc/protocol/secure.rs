@@ -20,8 +20,8 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use wire::flow::{self, Assembly, Cancelled, Chunk, Control, Credit, Sending, Taken};
 use wire::secure::{
-    CalledHello, CallerHello, CriticalHead, Frame, FrameError, FrameReader, Hello, MAX_BODY, NO_EPOCH,
-    Versions, put_cancel, put_critical, put_error, put_held, put_request,
+    CalledHello, CallerHello, CriticalHead, Frame, FrameReader, Hello, MAX_BODY, NO_EPOCH, Versions,
+    put_cancel, put_critical, put_error, put_held, put_request,
 };
 
 /// Messages that wait for room in the peer's window; at this mark requests stay with their
@@ -187,35 +187,24 @@ impl Secure {
             let told = match frame {
                 Frame::Error(text) => return Err(format!("the peer says: {}", shown(text))),
                 Frame::Hello(_) if self.open => return fault(out, "a second HELLO".to_owned()),
-                Frame::Hello(body) => {
-                    let hello = match CalledHello::parse(body) {
-                        Ok(hello) => hello.hello,
-                        Err(error) => return fault(out, error.to_string()),
-                    };
-                    if hello.id != self.called {
-                        return fault(out, format!("{} answered in place of {}", hello.id, self.called));
+                Frame::Hello(body) => match hello_of(&self.called, body) {
+                    Ok(hello) => {
+                        self.open = true;
+                        self.sending = Sending::new(hello.window);
+                        self.peer_max_line = hello.max_line as usize;
+                        tell(Heard::Opened)
                     }
-                    self.open = true;
-                    self.sending = Sending::new(hello.window);
-                    self.peer_max_line = hello.max_line as usize;
-                    tell(Heard::Opened)
-                }
+                    Err(why) => return fault(out, why),
+                },
                 _ if !self.open => return fault(out, "a frame before HELLO".to_owned()),
                 Frame::Answer { id, more, broken, body } => {
-                    if id == 0 || id > self.begun.last_id {
-                        return fault(out, "an answer to no request".to_owned());
-                    }
-                    if !self.credit.take(frame.cost()) {
-                        return fault(out, "an answer beyond the window".to_owned());
-                    }
-                    match take_chunk(&mut self.begun, &mut self.assembly, (id, more, body), frame.cost()) {
-                        Ok((text, given_back)) => {
-                            self.credit.give_back(given_back);
-                            text.map_or(ControlFlow::Continue(()), |(number, text)| {
-                                tell(Heard::Answer { number: Some(number), text: one_line(text), broken })
-                            })
+                    let (begun, assembly) = (&mut self.begun, &mut self.assembly);
+                    match take_chunk(begun, assembly, &mut self.credit, (id, more, body), frame.cost()) {
+                        Ok(None) => ControlFlow::Continue(()),
+                        Ok(Some((number, text))) => {
+                            tell(Heard::Answer { number: Some(number), text: one_line(text), broken })
                         }
-                        Err(error) => return fault(out, error.to_string()),
+                        Err(why) => return fault(out, why),
                     }
                 }
                 Frame::Ping(body) => {
@@ -331,6 +320,18 @@ impl Secure {
 /// A whole answer, and the number of the request that it is for.
 type Answer<'a> = (u64, Cow<'a, [u8]>);
 
+/// The HELLO of the host that was called.
+///
+/// # Errors
+/// It cannot be read, or is another host's.
+fn hello_of(called: &HostId, body: &[u8]) -> Result<Hello, String> {
+    let hello = CalledHello::parse(body).map_err(|error| error.to_string())?.hello;
+    if hello.id != *called {
+        return Err(format!("{} answered in place of {called}", hello.id));
+    }
+    Ok(hello)
+}
+
 /// Takes a chunk of an answer; what it made whole, and what is kept no longer of our window. One to
 /// a request that waits for none (it was cancelled, or answered before) is dropped as it comes: no
 /// chunk of it is kept.
@@ -340,11 +341,21 @@ type Answer<'a> = (u64, Cow<'a, [u8]>);
 fn take_chunk<'a>(
     begun: &mut Begun,
     assembly: &mut Assembly,
+    credit: &mut Credit,
     (id, more, body): (u64, bool, &'a [u8]),
     cost: usize,
-) -> Result<(Option<Answer<'a>>, usize), FrameError> {
-    let Some(number) = begun.numbers.get(&id).copied() else { return Ok((None, cost)) };
-    Ok(match assembly.answer(id, more, body)? {
+) -> Result<Option<Answer<'a>>, String> {
+    if id == 0 || id > begun.last_id {
+        return Err("an answer to no request".to_owned());
+    }
+    if !credit.take(cost) {
+        return Err("an answer beyond the window".to_owned());
+    }
+    let Some(number) = begun.numbers.get(&id).copied() else {
+        credit.give_back(cost);
+        return Ok(None);
+    };
+    let (answer, given_back) = match assembly.answer(id, more, body).map_err(|error| error.to_string())? {
         Taken::Whole { text, cost, .. } => {
             begun.numbers.remove(&id);
             (Some((number, text)), cost)
@@ -357,7 +368,9 @@ fn take_chunk<'a>(
         }
         Taken::Unfinished => (None, 0),
         Taken::Skipped { cost } => (None, cost),
-    })
+    };
+    credit.give_back(given_back);
+    Ok(answer)
 }
 
 /// Tells the peer what is held, if that is not what it was told last. What a critical request says
