@@ -1,6 +1,7 @@
 //! The frame codec: golden bytes, everything in pieces, and everything broken.
 
 use super::*;
+use crate::secure::CriticalHead;
 use base::Key;
 
 fn every_kind() -> Vec<u8> {
