@@ -7,6 +7,7 @@ use lonnet::lonc::messages::{FromLink, ToLink};
 use lonnet::lond::messages::{FromServe, ToServe};
 use lonnet::supervise::admin::{Admin, Asked};
 use lonnet::supervise::control::{self, Carried, Channel, Message};
+use lonnet::supervise::daemon::Inheritance;
 use lonnet::supervise::exec_state;
 use lonnet::{lonc, lond};
 use mio::{Poll, Token};
@@ -170,19 +171,19 @@ fn ask<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> String {
 /// descriptors can be some, and no time in it breaks a clock.
 pub fn handoff(bytes: &[u8]) {
     let now = Instant::now();
-    if let Some(left) = legacy::<lonc::supervisor::Left>(bytes) {
+    if let Some(left) = inheritance::<Inheritance<lonc::supervisor::Own>>(bytes) {
         for child in &left.own.children {
             let _ = child.state.state(now);
         }
     }
-    if let Some(left) = legacy::<lond::supervisor::Left>(bytes) {
+    if let Some(left) = inheritance::<Inheritance<lond::supervisor::Own>>(bytes) {
         for (link, _) in &left.own.children {
             let _ = link.state(now);
         }
     }
 }
 
-fn legacy<T: DeserializeOwned + Serialize>(bytes: &[u8]) -> Option<T> {
+fn inheritance<T: DeserializeOwned + Serialize>(bytes: &[u8]) -> Option<T> {
     let (numbers, left) = exec_state::parse::<T>(bytes).ok()?;
     assert!(numbers.iter().all(|number| *number >= 0));
     let text = format!(

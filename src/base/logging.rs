@@ -13,7 +13,7 @@
 //!
 //! No line is waited for, on whatever it is written to: one that cannot be written at once is left
 //! out, and the next one tells how many were and why, whichever process writes it. The file is
-//! opened anew when the supervisor wants it ([`open_anew`]), by each process before its next line.
+//! opened again when the supervisor wants it ([`open_anew`]), by each process before its next line.
 //! [`init`] fails if the file cannot be opened.
 //!
 //! | file | what it owns |
@@ -104,14 +104,14 @@ pub fn init(
     Ok(())
 }
 
-/// Has the file opened anew, here at once and by every child before its next line.
+/// Has the file opened again, here at once and by every child before its next line.
 pub fn open_anew() {
     Common::get().open_anew();
     follow();
 }
 
-/// Opens the file anew if that is wanted and was not done in this process: so that one with nothing
-/// to say lets go of a file that was renamed.
+/// Opens the file again if that is wanted and was not done in this process: so that one with
+/// nothing to say lets go of a file that was renamed.
 pub fn follow() {
     log::logger().flush();
 }
@@ -258,7 +258,7 @@ mod tests {
         let last = last_line();
         assert!(last.len() <= LAST_LINE);
 
-        // The file is renamed; where it cannot be opened anew, the old one goes on and says so.
+        // The file is renamed; where it cannot be opened again, the old one goes on and says so.
         let renamed = folder.path().join("lonc.log.1");
         std::fs::rename(&file, &renamed).unwrap();
         std::fs::create_dir(&file).unwrap();

@@ -77,7 +77,8 @@ enum Command {
     Critical(Asked),
     /// Say what a line of the log means, and what to do.
     Explain(explain::Arguments),
-    /// Have the running programs read their configuration anew; links that it does not change stay.
+    /// Have the running programs read their configuration again; links that it does not change
+    /// stay.
     Reload,
     /// Show what the links do; with a host: all about its link.
     Status(status::Arguments),

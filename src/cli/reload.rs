@@ -1,4 +1,4 @@
-//! `lon reload`: has the running `lonc`, `lond` and `lonsvc` read their configuration anew; links
+//! `lon reload`: has the running `lonc`, `lond` and `lonsvc` read their configuration again; links
 //! and services that it does not change stay.
 //!
 //! Exit code 0 when every one that runs has taken it over; 1 when one has not, and then each

@@ -74,9 +74,6 @@ const WATCH: Token = Token(daemon::FIRST_OF_ROLE);
 /// Where a child begins: [`entry::run`].
 pub type Entry = fn(Seed) -> !;
 
-/// What one `lonc` leaves to the next.
-pub type Left = Inheritance<Own>;
-
 type Machine<'a> = daemon::Machine<'a, Lonc>;
 
 /// The program `lonc`.
@@ -88,7 +85,7 @@ pub fn main() -> ExitCode {
 ///
 /// # Errors
 /// As [`daemon::serve`].
-pub fn serve(start: &mut Start<Left>, entry: Entry) -> Result<(), DaemonError> {
+pub fn serve(start: &mut Start<Inheritance<Own>>, entry: Entry) -> Result<(), DaemonError> {
     daemon::serve(start, |ground| {
         raise_descriptor_limit(ground.config.peers.len(), DESCRIPTORS_A_PEER);
         Ok(Lonc {

@@ -1,9 +1,9 @@
 //! What each host has had written to the log of late, over all its links.
 //!
 //! A child of `lond` is new with each link and remembers nothing, so a bound that it kept by itself
-//! would begin anew with each call. The ledger lies in memory that the supervisor makes and all its
-//! children share: whichever of them serves a host finds what the others had written for it. It
-//! begins anew with the program (a HUP, a start).
+//! would begin again with each call. The ledger lies in memory that the supervisor makes and all
+//! its children share: whichever of them serves a host finds what the others had written for it. It
+//! begins again with the program (a HUP, a start).
 //!
 //! Each host has [`Ledger::take`]: so many bytes of `log:` requests at once, which come back evenly
 //! within a minute; and [`Ledger::may_speak`]: so many children a minute that say something by

@@ -14,7 +14,7 @@ pub enum ToServe {
     Drain,
     /// A newer link from the same host is open: answer what is there (bounded), close, exit 0.
     Replaced,
-    /// Open the log anew: its file may have been renamed.
+    /// Open the log again: its file may have been renamed.
     LogAnew,
 }
 

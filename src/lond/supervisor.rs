@@ -12,7 +12,7 @@
 //! | `children` | what is done with each child, as `links` says |
 //! | `accept` | who is let in to a child |
 //! | `callers` | whose address is whose: pure |
-//! | `hush` | how often callers who are turned away are named: pure |
+//! | `refusal_quota` | how often callers who are turned away are named: pure |
 //! | `rivals` | hosts whose key two machines have: pure |
 //! | `room` | who gives way to a newcomer; how many children there may be |
 //! | `lobby` | connections that there is no room for, and that may yet say something |
@@ -39,16 +39,16 @@ mod callers;
 mod children;
 mod door;
 mod greeting;
-mod hush;
 mod inheritance;
 mod links;
 mod listeners;
 mod lobby;
+mod log_quota;
 mod names;
+mod refusal_quota;
 mod reload;
 mod rivals;
 mod room;
-mod said;
 
 pub use greeting::GREET_PAUSE;
 pub use inheritance::Own;
@@ -65,14 +65,14 @@ use board::{Board, Seen};
 use callers::Callers;
 use config::Config;
 use greeting::Greeting;
-use hush::Hush;
 use jiff::{SignedDuration, Timestamp};
 use links::{Event, Links};
 use listeners::{ListenError, Listener, addresses};
 use lobby::Lobby;
+use log_quota::{HostQuotas, Visits};
 use names::Names;
 use net::Token;
-use said::{Said, Visits};
+use refusal_quota::RefusalQuota;
 use status;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -92,9 +92,6 @@ const DESCRIPTORS_A_LINK: u64 = 1;
 
 /// Where a child begins: [`entry::run`].
 pub type Entry = fn(Seed) -> !;
-
-/// What one `lond` leaves to the next.
-pub type Left = Inheritance<Own>;
 
 type Machine<'a> = daemon::Machine<'a, Lond>;
 
@@ -118,7 +115,7 @@ enum LondError {
 ///
 /// # Errors
 /// As said at the head of this file, and as [`daemon::serve`].
-pub fn serve(start: &mut Start<Left>, entry: Entry) -> Result<(), DaemonError> {
+pub fn serve(start: &mut Start<Inheritance<Own>>, entry: Entry) -> Result<(), DaemonError> {
     daemon::serve(start, |ground| Lond::open(ground, entry).map_err(Problem::from))
 }
 
@@ -154,11 +151,11 @@ struct Lond {
 struct Voice {
     /// Of callers who are turned away, of those beyond `max_opening`, and of links that cannot be
     /// started.
-    refused: Hush,
-    crowd: Hush,
-    failures: Hush,
+    refused: RefusalQuota,
+    crowd: RefusalQuota,
+    failures: RefusalQuota,
     /// Of links whose callers are known.
-    said: Said,
+    hosts: HostQuotas,
     visits: Visits,
     /// Of descriptors that cannot be had.
     shortages: Repeats,
@@ -167,10 +164,10 @@ struct Voice {
 impl Default for Voice {
     fn default() -> Voice {
         Voice {
-            refused: Hush::new(hush::NAMED_AGAIN),
-            crowd: Hush::new(hush::SHORTAGE_AGAIN),
-            failures: Hush::new(hush::SHORTAGE_AGAIN),
-            said: Said::default(),
+            refused: RefusalQuota::new(refusal_quota::NAMED_AGAIN),
+            crowd: RefusalQuota::new(refusal_quota::SHORTAGE_AGAIN),
+            failures: RefusalQuota::new(refusal_quota::SHORTAGE_AGAIN),
+            hosts: HostQuotas::default(),
             visits: Visits::default(),
             shortages: Repeats::default(),
         }

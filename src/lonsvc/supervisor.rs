@@ -45,9 +45,6 @@ use supervise::startup::{self, Rights, Start};
 use supervise::table::{Event, Table};
 use supervise::{spawn, title};
 
-/// What one `lonsvc` leaves to the next.
-pub type Left = Inheritance<Own>;
-
 type Machine<'a> = daemon::Machine<'a, Lonsvc>;
 
 /// The program `lonsvc`.
@@ -59,7 +56,7 @@ pub fn main() -> ExitCode {
 ///
 /// # Errors
 /// As [`daemon::serve`].
-pub fn serve(start: &mut Start<Left>) -> Result<(), DaemonError> {
+pub fn serve(start: &mut Start<Inheritance<Own>>) -> Result<(), DaemonError> {
     daemon::serve(start, |ground| {
         Ok(Lonsvc {
             board: publish::Board::new(ground.started, &doing(ground.config), ground.now),

@@ -190,7 +190,7 @@ pub struct Uptime {
 }
 
 impl Uptime {
-    /// How long ago this was at `now`; `None` when the machine was started anew since.
+    /// How long ago this was at `now`; `None` when the machine was started again since.
     pub fn age(&self, now: &Uptime) -> Option<Duration> {
         (self.boot == now.boot).then(|| Duration::from_secs(now.seconds.saturating_sub(self.seconds)))
     }

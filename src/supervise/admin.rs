@@ -110,7 +110,7 @@ pub enum Asked {
     Status(u64),
     /// Say what this program goes by, by [`Admin::answer`].
     About,
-    /// Read the configuration anew, then [`Admin::answer`].
+    /// Read the configuration again, then [`Admin::answer`].
     Reload,
 }
 
@@ -138,7 +138,7 @@ impl<K: Ord> Admin<K> {
         self.socket.is_in_place()
     }
 
-    /// Makes the socket anew: its file is gone, or is another's. Who is connected stays so.
+    /// Makes the socket again: its file is gone, or is another's. Who is connected stays so.
     ///
     /// # Errors
     /// As [`Admin::new`]; all is as it was then.

@@ -235,7 +235,7 @@ pub fn can_make_folders(config: &Config) -> Result<(), BackgroundError> {
 pub struct Ready(Option<PipeWriter>);
 
 impl Ready {
-    /// Nobody waits: the program runs in the foreground, or anew after `exec`.
+    /// Nobody waits: the program runs in the foreground, or again after `exec`.
     pub fn nobody() -> Ready {
         Ready(None)
     }

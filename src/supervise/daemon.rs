@@ -175,7 +175,7 @@ impl<'a, R: Role> Daemon<'a, R> {
             sockets::sweep(&config.run_dir);
             sweep(&config.status_dir, R::FILES);
         }
-        // A descriptor that was tried is gone; then the socket is made anew.
+        // A descriptor that was tried is gone; then the socket is made again.
         let path = start.admin_path();
         let admin = retry(serves, "open the status socket", || {
             Admin::new(&path, left.take(), poll.registry(), ADMIN)
@@ -274,7 +274,7 @@ impl<'a, R: Role> Daemon<'a, R> {
         }
     }
 
-    /// The log's file may have been renamed. A child opens it anew before its next line in any
+    /// The log's file may have been renamed. A child opens it again before its next line in any
     /// case; it is told, so that one with nothing to say lets go of the old one.
     fn open_log_anew(&mut self, now: Instant) {
         base::logging::open_anew();

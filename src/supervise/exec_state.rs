@@ -1,4 +1,4 @@
-//! What crosses `exec` at HUP: the program begins anew under its own pid and keeps its sockets and
+//! What crosses `exec` at HUP: the program begins again under its own pid and keeps its sockets and
 //! children.
 //!
 //! The old program describes what it leaves ([`exec`]) as JSON in a nameless file; the number of
@@ -64,7 +64,7 @@ pub struct Stayed {
     pub late: Vec<Signal>,
 }
 
-/// Starts `program` anew in this process and leaves it `inheritance` and `descriptors`. Returns
+/// Starts `program` again in this process and leaves it `inheritance` and `descriptors`. Returns
 /// only when that failed, or when a signal to stop came first: then the signal mask, descriptors
 /// and all else are as before.
 pub fn exec<T: Serialize>(
@@ -79,7 +79,7 @@ pub fn exec<T: Serialize>(
     };
     // From here on signals wait for the new program; those that the handlers took before would die
     // with the old one. CHLD, USR1 and HUP need no answer if `exec` succeeds: the new program reaps
-    // and starts all links anew.
+    // and starts all links again.
     let late = signals.pending();
     let stop = late.iter().any(|signal| matches!(signal, Signal::Stop | Signal::Quit));
     let error = (!stop).then(|| replace_image(program, inheritance, descriptors));

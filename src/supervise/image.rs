@@ -4,7 +4,7 @@
 //! another version is followed, and a file that is replaced is found in its place. The kernel knows
 //! the file that runs but not how it came to be chosen, so the name (`argv[0]`) is taken where it
 //! leads to that very file, and the file's own path where it does not: a caller may put there what
-//! it likes. Who is started anew is told the path by the program before it.
+//! it likes. Who is started again is told the path by the program before it.
 
 use nix::unistd::execve;
 use std::ffi::{CString, NulError, OsStr, OsString};
@@ -24,7 +24,7 @@ const RUNNING: &str = "/proc/self/exe";
 #[error("find this program: {0}")]
 pub struct ImageError(io::Error);
 
-/// How this program is to be started anew.
+/// How this program is to be started again.
 #[derive(Debug, Clone)]
 pub struct Program {
     path: PathBuf,

@@ -14,7 +14,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// Times that [`PidLock::take`] opens the file anew when another process removed it meanwhile.
+/// Times that [`PidLock::take`] opens the file again when another process removed it meanwhile.
 const ATTEMPTS: usize = 100;
 
 /// Bytes of a pid file that are looked at: its first line.
@@ -124,7 +124,7 @@ impl PidLock {
         }
     }
 
-    /// Takes it anew if its file is gone, or another has come to stand in its place; whether it
+    /// Takes it again if its file is gone, or another has come to stand in its place; whether it
     /// did. What is missing of the number is written.
     ///
     /// # Errors

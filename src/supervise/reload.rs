@@ -1,4 +1,4 @@
-//! What HUP and `lon reload` read anew, and what neither can change.
+//! What HUP and `lon reload` read again, and what neither can change.
 //!
 //! A reload goes on in the same process: after it everything runs as the configuration says, or
 //! nothing was changed. Both supervisors compare what was with what is read, touch only what

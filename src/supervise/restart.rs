@@ -126,8 +126,8 @@ impl Restarts {
         self.failure.as_deref()
     }
 
-    /// The files were read anew and taken over, without a restart: why the last one came to nothing
-    /// is no news any more.
+    /// The files were read again and taken over, without a restart: why the last one came to
+    /// nothing is no news any more.
     pub fn forgive(&mut self) {
         self.failure = None;
     }

@@ -2,7 +2,7 @@
 //! count as failed.
 //!
 //! What lacks for a moment (descriptors, memory) is back a moment later. At a first start a person
-//! looks, and an error at once is better; but a supervisor that has just begun anew under its own
+//! looks, and an error at once is better; but a supervisor that has just begun again under its own
 //! pid would take all its links down with it. The children go on meanwhile.
 
 use std::fmt::Display;

@@ -23,7 +23,7 @@ pub enum Signal {
     Stop,
     /// QUIT: end now.
     Quit,
-    /// HUP: start anew. Comes last, and is carried out when the others are answered: `exec` would
+    /// HUP: start again. Comes last, and is carried out when the others are answered: `exec` would
     /// forget them.
     Restart,
 }

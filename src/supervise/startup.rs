@@ -4,7 +4,7 @@
 //! is told to who started the program, as `lonc: verb object: cause`, with exit code 1 (2 for wrong
 //! arguments), also when it turns up only once the program is in the background. After an `exec` at
 //! HUP the process is a daemon already and has its lock: then only configuration and log are begun
-//! anew, and what the trial before it has seen to ([`super::trial`]) is no reason to end any more,
+//! again, and what the trial before it has seen to ([`super::trial`]) is no reason to end any more,
 //! where there is another way.
 
 use super::background::{self, BackgroundError, Ready};
@@ -108,7 +108,7 @@ pub struct Start<L> {
     pub places: Places,
     /// Who waits for the program to serve.
     pub ready: Ready,
-    /// How to start anew at HUP.
+    /// How to start again at HUP.
     pub image: Program,
     /// How HUP is answered.
     pub restarts: Restarts,

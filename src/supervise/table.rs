@@ -3,7 +3,7 @@
 //! The supervisor tells what happened and when; the table answers what to do ([`Action`]). It never
 //! lets two children run for one key, and knows the key of every pid until that pid was reaped.
 //!
-//! A child that ends is started anew: at once the first time, then with pauses that double from
+//! A child that ends is started again: at once the first time, then with pauses that double from
 //! [`FIRST_PAUSE`] to [`LONGEST_PAUSE`] while it keeps ending within [`YOUNG`] of its start,
 //! however it ended: one that exits 0 in a loop would spin as well as one that crashes. A child
 //! that was told to end is followed by the next at once.

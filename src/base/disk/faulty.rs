@@ -142,7 +142,7 @@ impl FaultyDisk {
         self.lock().restart(keep);
     }
 
-    /// A disk in the same state that goes its own way; its operations are counted anew and nothing
+    /// A disk in the same state that goes its own way; its operations are counted again and nothing
     /// is planned.
     pub fn fork(&self) -> FaultyDisk {
         let state = self.lock();

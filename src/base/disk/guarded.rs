@@ -5,10 +5,10 @@
 //! files there refuses, and goes on when the lock is to be had; another process that has the folder
 //! meanwhile is never met, and is named.
 //!
-//! A lock keeps nobody away once its file was removed. Then it is taken anew; and where the folder
+//! A lock keeps nobody away once its file was removed. Then it is taken again; and where the folder
 //! itself was removed, or another stands in its place, each step fails with `NotFound` until the
 //! folder is listed or made: what was known of it is void, and who keeps files there is to begin
-//! anew.
+//! again.
 
 use super::lock::Standing;
 use super::{Disk, FolderLock, Metadata};
@@ -63,7 +63,7 @@ impl<D: Disk> Guarded<D> {
         }
     }
 
-    /// As [`Guarded::locked`], for a step by which who keeps files there begins anew if it is in
+    /// As [`Guarded::locked`], for a step by which who keeps files there begins again if it is in
     /// `folder`.
     fn locked_anew(&mut self, folder: &Path) -> io::Result<&mut D> {
         if folder == self.folder {

@@ -15,7 +15,7 @@ pub const LOCK: &str = "lock";
 /// Bytes of that file that are looked at: who has the lock.
 const HOLDER_MOST: u64 = 1024;
 
-/// Times that the file is opened anew when another process removed it meanwhile.
+/// Times that the file is opened again when another process removed it meanwhile.
 const ATTEMPTS: usize = 100;
 
 /// The right to use one folder; given back when dropped, by closing the file, which cannot fail as

@@ -1,8 +1,8 @@
-//! What all processes of a program know of their log: whether its file is to be opened anew, and
+//! What all processes of a program know of their log: whether its file is to be opened again, and
 //! how many lines could not be written.
 //!
 //! It lies in memory that they share, since children come and go: what a child had to leave out is
-//! told by whoever writes next, and a supervisor that opens the file anew need not wait for
+//! told by whoever writes next, and a supervisor that opens the file again need not wait for
 //! thousands of children to do it before their next lines.
 
 use crate::shared::{self, Shareable};
@@ -36,12 +36,12 @@ impl Common {
         SHARED.get_or_init(|| shared::zeroed().unwrap_or(&ALONE))
     }
 
-    /// How often the file was to be opened anew.
+    /// How often the file was to be opened again.
     pub(super) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// The file is to be opened anew, by every process.
+    /// The file is to be opened again, by every process.
     pub(super) fn open_anew(&self) {
         self.generation.fetch_add(1, Ordering::AcqRel);
     }

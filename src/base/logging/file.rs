@@ -1,8 +1,8 @@
-//! The log file: opened for appending, and anew when it is to be, so that it may be renamed at any
+//! The log file: opened for appending, and again when it is to be, so that it may be renamed at any
 //! time.
 //!
-//! Opening anew keeps the number of the descriptor. If it fails, lines go on into the file that was
-//! open, the first of them says why, and it is tried again, once a second at most, before later
+//! Opening again keeps the number of the descriptor. If it fails, lines go on into the file that
+//! was open, the first of them says why, and it is tried again, once a second at most, before later
 //! lines.
 
 use super::common::Common;
@@ -18,9 +18,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Permission bits of a log file that is made anew.
+/// Permission bits of a log file that is made again.
 const MODE: u32 = 0o640;
-/// Pause between two tries to open it anew.
+/// Pause between two tries to open it again.
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// Opens a file to append lines to. One that is a pipe or a terminal is not waited for either, then
@@ -61,7 +61,7 @@ pub struct LogFile {
     file: OwnedFd,
     /// The generation that it was opened in.
     generation: u64,
-    /// It could not be opened anew: it is tried again then.
+    /// It could not be opened again: it is tried again then.
     again: Option<Instant>,
 }
 
@@ -80,7 +80,7 @@ impl LogFile {
         self.file.as_raw_fd()
     }
 
-    /// Opens the file anew if that is wanted and was not done; what to say if it cannot be, once.
+    /// Opens the file again if that is wanted and was not done; what to say if it cannot be, once.
     pub fn follow(&mut self, now: Instant) -> Option<String> {
         let wanted = Common::get().generation();
         if wanted == self.generation || self.again.is_some_and(|at| now < at) {

@@ -58,7 +58,7 @@ impl Lines {
         &self.file.out
     }
 
-    /// Opens the file anew if that is wanted.
+    /// Opens the file again if that is wanted.
     fn follow(&mut self) {
         if let Some(problem) = self.file.out.follow(Instant::now()) {
             self.put(&format!("ERROR {problem}"));
@@ -96,7 +96,7 @@ impl Write for Lines {
         Ok(bytes.len())
     }
 
-    /// Nothing waits to be written; the file is opened anew if that is wanted.
+    /// Nothing waits to be written; the file is opened again if that is wanted.
     fn flush(&mut self) -> io::Result<()> {
         self.follow();
         Ok(())

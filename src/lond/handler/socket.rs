@@ -20,7 +20,7 @@
 //!   acted on it. What was held goes to the new connection.
 //!
 //! A program that is away (`connect` fails) costs the requests that wait, not the next one: that
-//! dials anew. So does, once, a request of which the program cannot have seen a byte when its
+//! dials again. So does, once, a request of which the program cannot have seen a byte when its
 //! connection ended.
 
 use super::{Reply, Ticket};

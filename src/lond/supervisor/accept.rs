@@ -7,9 +7,9 @@
 //! [`FORKS_A_TURN`]); links that are open are processes of their own. Where the secure wire can
 //! serve nobody, an address that is no host's is refused without a child.
 
-use super::hush::Caller;
 use super::links::{Link, Started, State};
 use super::lobby::Newcomer;
+use super::refusal_quota::Caller;
 use super::{Lond, Machine};
 use crate::entry::Seed;
 use base::{HostId, Pin};
@@ -174,7 +174,7 @@ impl Lond {
         let name = self.name(pid);
         match (&link.opened, &link.caller) {
             (Some(_), Some(host)) => {
-                if let Some(line) = self.voice.said.fault(host, &text, now) {
+                if let Some(line) = self.voice.hosts.fault(host, &text, now) {
                     log::warn!("{name}: {line}");
                 }
             }
@@ -196,7 +196,7 @@ impl Lond {
             spawn::End::Exited(_) | spawn::End::Killed(_) => {
                 let text = format!("child {pid} {end}");
                 let line = match self.links.get(pid) {
-                    Some(Link { caller: Some(host), .. }) => self.voice.said.fault(host, &text, now),
+                    Some(Link { caller: Some(host), .. }) => self.voice.hosts.fault(host, &text, now),
                     // Whoever makes children of unknown callers die has an address.
                     Some(link) => {
                         self.voice.failures.line(&Caller::at(link.remote.ip(), None), &text, &text, now)

@@ -8,7 +8,7 @@
 //!     +-- deadline, Kill ------------------> Killed ---- Exited ------> gone
 //! ```
 //!
-//! A link child is not started anew: the caller dials again.
+//! A link child is not started again: the caller dials again.
 //!
 //! One caller has [`CHILDREN_OF_ONE`] at most: the newest, and those that are ending. Beyond that
 //! the youngest of those that are ending is killed. The oldest is not, because it may have a
@@ -253,7 +253,7 @@ impl Links {
                 self.keep_handlers(handlers);
                 None
             }
-            // Said a second time, or too late.
+            // HostQuotas a second time, or too late.
             (State::Open | State::Ending { .. } | State::Killed, Event::Opened(..)) => None,
             (State::Open, Event::Due) => None,
             (

@@ -3,7 +3,7 @@
 //!
 //! A look-up blocks, and the supervisor has one thread. So a child of its own looks all names up,
 //! says what it finds, and ends. That is done only when the door is crowded, once in [`EVERY`] at
-//! most; with nobody at the door nothing runs. What was found stays until it is found anew. A host
+//! most; with nobody at the door nothing runs. What was found stays until it is found again. A host
 //! that had a link is known by where that came from, too.
 //!
 //! What is known here decides who waits at the door and who need not, and nothing else: who a
@@ -187,7 +187,7 @@ fn look_up(config: &Config, control: OwnedFd) -> Infallible {
             said = say(&mut to, &Found { host: host.id.clone(), addresses });
         }
     }
-    // Whoever does not read any more has ended, or began anew.
+    // Whoever does not read any more has ended, or began again.
     std::process::exit(0)
 }
 

@@ -1,4 +1,4 @@
-//! `lon reload`: the configuration is read anew, and only the links that it changes are ended.
+//! `lon reload`: the configuration is read again, and only the links that it changes are ended.
 //!
 //! Where what a link child was handed over ([`ServeSettings`], and what it has of its own caller)
 //! is the same, it stays and learns nothing; where it is not, or where its caller would not be let
@@ -113,7 +113,7 @@ impl Lond {
         let added = opened.len();
         self.listeners.extend(opened);
         // From here on the addresses that could not be had are what is missing, and the pauses
-        // begin anew.
+        // begin again.
         self.absent.retain(|_| false);
         for (address, error) in failed {
             self.miss(address, &error, now);

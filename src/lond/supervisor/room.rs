@@ -6,9 +6,9 @@
 //! of the table takes a stranger's place; if there is neither, the newcomer is closed.
 
 use super::door::{self, Asks, Bounds, Origin, Verdict};
-use super::hush::Caller;
 use super::links::{CHILDREN_OF_ONE, Event, Link, Links};
 use super::lobby::Newcomer;
+use super::refusal_quota::Caller;
 use super::{Lond, Machine};
 use config::Config;
 use std::time::Instant;
@@ -123,7 +123,7 @@ impl Lond {
     fn cut_off(&mut self, pid: u32, why: &str, now: Instant) {
         self.board.counts.killed += 1;
         if let Some(caller) = self.links.get(pid).and_then(|link| link.caller.as_ref())
-            && let Some(line) = self.voice.said.fault(caller, &format!("{why}; killing child {pid}"), now)
+            && let Some(line) = self.voice.hosts.fault(caller, &format!("{why}; killing child {pid}"), now)
         {
             log::warn!("{caller}: {line}");
         }

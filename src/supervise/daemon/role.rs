@@ -82,7 +82,7 @@ pub trait Role: Sized {
     }
     /// How the log names a child's control socket.
     fn control_name(&self, key: &Self::Key) -> String;
-    /// Has every child open the log anew.
+    /// Has every child open the log again.
     fn follow_log(&mut self, machine: &mut Machine<'_, Self>, now: Instant);
     /// Asks a child for a report with this number, where [`Role::REPORTS`].
     fn ask_report(

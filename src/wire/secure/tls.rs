@@ -4,7 +4,7 @@
 //! Both ends show a certificate and both look at nothing in it but the key: its [`Pin`] must be one
 //! of those expected (caller) or some host's (called), and the handshake must be signed by it.
 //! Names and dates don't count; there is no authority. No resumption and no early data: each link
-//! authenticates anew.
+//! authenticates again.
 //!
 //! - [`Tunnel::feed`] takes what was read from the socket, [`Tunnel::seal`] what is to be sent;
 //!   what is to be written to the socket gathers in [`Tunnel::out`]. After an error that holds the

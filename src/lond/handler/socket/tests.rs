@@ -260,7 +260,7 @@ fn what_a_connection_took_nothing_of_is_given_to_the_next_one_and_to_no_third() 
     let both = [2, 3].map(|ticket| (ticket, "not taken: echo: connection lost: out of memory"));
     assert_eq!(bench.answers()[1..], both);
     assert!(!bench.conversation.wants_dial(bench.now));
-    // A connection that has answered begins anew.
+    // A connection that has answered begins again.
     bench.ask("x");
     bench.conversation.dialed(bench.now);
     bench.written();

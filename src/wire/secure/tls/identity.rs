@@ -1,6 +1,6 @@
 //! What this host shows to others: a certificate made in memory around its key; and whom it takes.
 //!
-//! The certificate is made anew at each start, is never stored, and nobody looks at anything in it
+//! The certificate is made again at each start, is never stored, and nobody looks at anything in it
 //! but the key.
 
 use super::super::key::{HostKey, KeyError};

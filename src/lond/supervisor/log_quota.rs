@@ -3,7 +3,7 @@
 //!
 //! For each host: the coming and going of its links up to [`base::log_quota::MOST_LINES`] a
 //! minute, what was wrong with them as [`Repeats`] has it. What was left out is counted in the next
-//! line. Of callers that are not known yet, [`super::hush::Hush`] takes care.
+//! line. Of callers that are not known yet, [`super::refusal_quota::RefusalQuota`] takes care.
 
 use super::{Lond, Machine};
 use base::HostId;
@@ -18,7 +18,7 @@ const HOSTS_MOST: usize = 10_000;
 
 /// What was said of late of each host.
 #[derive(Debug, Default)]
-pub(super) struct Said(HashMap<HostId, Talk>);
+pub(super) struct HostQuotas(HashMap<HostId, Talk>);
 
 #[derive(Debug, Default)]
 struct Talk {
@@ -26,7 +26,7 @@ struct Talk {
     faults: Repeats,
 }
 
-impl Said {
+impl HostQuotas {
     /// A link of this host comes or goes: what to log, if anything.
     pub(super) fn life(&mut self, host: &HostId, text: &str, now: Instant) -> Option<String> {
         self.of(host).life.line(text, now)
@@ -79,7 +79,7 @@ impl Lond {
     /// A link came or went.
     pub(super) fn say_life(&mut self, pid: u32, text: &str, now: Instant) {
         let line = match self.links.get(pid).and_then(|link| link.caller.as_ref()) {
-            Some(host) => self.voice.said.life(host, text, now).map(|line| format!("{host}: {line}")),
+            Some(host) => self.voice.hosts.life(host, text, now).map(|line| format!("{host}: {line}")),
             None => Some(format!("{}: {text}", self.name(pid))),
         };
         if let Some(line) = line {
@@ -101,7 +101,7 @@ impl Lond {
                 before.ip(),
                 remote.ip()
             );
-            if let Some(line) = self.voice.said.fault(&host, &text, now) {
+            if let Some(line) = self.voice.hosts.fault(&host, &text, now) {
                 log::error!("{host}: {line}");
             }
         }
@@ -113,7 +113,7 @@ impl Lond {
         let text = format!("link closed: {why}");
         match (&link.caller, &link.opened, fault) {
             (Some(host), Some(_), true) => {
-                if let Some(line) = self.voice.said.fault(host, &text, now) {
+                if let Some(line) = self.voice.hosts.fault(host, &text, now) {
                     log::warn!("{host}: {line}");
                 }
             }
@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn one_host_that_comes_and_goes_has_so_many_lines_and_hides_no_other() {
-        let (now, mut said) = (Instant::now(), Said::default());
+        let (now, mut said) = (Instant::now(), HostQuotas::default());
         let host = |text: &str| HostId::new(text).unwrap();
         let (mut life, mut faults) = (0, 0);
         for pid in 0..1000 {

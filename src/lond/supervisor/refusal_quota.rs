@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 /// strangers and those that have to do with a host each for themselves.
 const MOST_CALLERS: usize = 4096;
 
-/// Hosts whose lines are counted: more than a table has; beyond them all counts begin anew.
+/// Hosts whose lines are counted: more than a table has; beyond them all counts begin again.
 const MOST_HOSTS: usize = 10_000;
 
 /// How long a caller whose refusal was said is not named again.
@@ -71,7 +71,7 @@ impl Named {
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Hush {
+pub(super) struct RefusalQuota {
     again: Duration,
     strangers: Named,
     hosts: Named,
@@ -80,11 +80,11 @@ pub(super) struct Hush {
     host_lines: HashMap<HostId, Quota>,
 }
 
-impl Hush {
+impl RefusalQuota {
     /// Names a caller again after this time.
-    pub(super) fn new(again: Duration) -> Hush {
+    pub(super) fn new(again: Duration) -> RefusalQuota {
         let (strangers, hosts, stranger_lines) = Default::default();
-        Hush { again, strangers, hosts, stranger_lines, host_lines: HashMap::new() }
+        RefusalQuota { again, strangers, hosts, stranger_lines, host_lines: HashMap::new() }
     }
 
     /// What to log of a caller who was turned away for this reason (figures in it make no
@@ -121,9 +121,9 @@ impl Hush {
         Some(line)
     }
 
-    /// What is known of callers has changed: each is named anew.
+    /// What is known of callers has changed: each is named again.
     pub(super) fn forget(&mut self) {
-        *self = Hush::new(self.again);
+        *self = RefusalQuota::new(self.again);
     }
 }
 
@@ -146,17 +146,17 @@ mod tests {
         HostId::new(text).unwrap()
     }
 
-    fn hush() -> Hush {
-        Hush::new(NAMED_AGAIN)
+    fn quota() -> RefusalQuota {
+        RefusalQuota::new(NAMED_AGAIN)
     }
 
     #[test]
     fn a_caller_is_named_once_for_each_address_and_key_and_reason() {
-        let (now, mut hush) = (Instant::now(), hush());
+        let (now, mut quota) = (Instant::now(), quota());
         let id = host("a");
         let (x, y) = (Pin::of(b"x"), Pin::of(b"y"));
         let mut said = |n, key, why: &str, at| {
-            hush.line(&Caller { address: address(n), key, host: Some(&id) }, why, "refused", at)
+            quota.line(&Caller { address: address(n), key, host: Some(&id) }, why, "refused", at)
         };
         for (n, key, why) in
             [(1, Some(x), "p"), (1, Some(y), "p"), (2, Some(x), "p"), (1, None, "p"), (1, Some(x), "q")]
@@ -174,9 +174,9 @@ mod tests {
 
     #[test]
     fn neither_strangers_nor_another_host_keep_a_line_from_a_host() {
-        let (now, mut hush) = (Instant::now(), hush());
+        let (now, mut quota) = (Instant::now(), quota());
         let strangers =
-            (0..100_000).filter(|n| hush.line(&Caller::at(address(*n), None), "x", "x", now).is_some());
+            (0..100_000).filter(|n| quota.line(&Caller::at(address(*n), None), "x", "x", now).is_some());
         assert_eq!(strangers.count() as u64, MOST_LINES);
         let (noisy, quiet) = (host("noisy"), host("quiet"));
         let keys = (0..1000_u32).map(|n| Caller {
@@ -184,33 +184,36 @@ mod tests {
             key: Some(Pin::of(&n.to_be_bytes())),
             host: Some(&noisy),
         });
-        let lines = keys.filter(|caller| hush.line(caller, "x", "x", now).is_some()).count();
+        let lines = keys.filter(|caller| quota.line(caller, "x", "x", now).is_some()).count();
         assert_eq!(lines as u64, MOST_LINES);
         for n in 0..200 {
             let other = host(&format!("h{n}"));
-            assert!(hush.line(&Caller::at(address(n), Some(&other)), "x", "x", now).is_some());
+            assert!(quota.line(&Caller::at(address(n), Some(&other)), "x", "x", now).is_some());
         }
-        assert_eq!(hush.line(&Caller::at(address(999), Some(&quiet)), "x", "x", now).as_deref(), Some("x"));
+        assert_eq!(quota.line(&Caller::at(address(999), Some(&quiet)), "x", "x", now).as_deref(), Some("x"));
         let later = now + Duration::from_secs(60);
-        let line = hush.line(&Caller::at(address(200_000), None), "x", "x", later).unwrap();
+        let line = quota.line(&Caller::at(address(200_000), None), "x", "x", later).unwrap();
         let unsaid = 100_000 - MOST_LINES;
         assert_eq!(line, format!("x (and {unsaid} lines like this were not logged)"), "said or counted");
     }
 
     #[test]
     fn only_so_many_callers_are_kept_in_mind_and_after_a_reload_none() {
-        let (mut now, mut hush) = (Instant::now(), hush());
+        let (mut now, mut quota) = (Instant::now(), quota());
         for n in 0..3 * MOST_CALLERS as u32 {
             if n % MOST_LINES as u32 == 0 {
                 now += Duration::from_secs(60);
             }
-            hush.again = Duration::MAX;
-            assert!(hush.line(&Caller::at(address(n), None), "x", "x", now).is_some());
+            quota.again = Duration::MAX;
+            assert!(quota.line(&Caller::at(address(n), None), "x", "x", now).is_some());
         }
-        assert_eq!((hush.strangers.callers.len(), hush.strangers.order.len()), (MOST_CALLERS, MOST_CALLERS));
+        assert_eq!(
+            (quota.strangers.callers.len(), quota.strangers.order.len()),
+            (MOST_CALLERS, MOST_CALLERS)
+        );
         let last = Caller::at(address(3 * MOST_CALLERS as u32 - 1), None);
-        assert_eq!(hush.line(&last, "x", "x", now), None);
-        hush.forget();
-        assert_eq!(hush.line(&last, "x", "x", now).as_deref(), Some("x"));
+        assert_eq!(quota.line(&last, "x", "x", now), None);
+        quota.forget();
+        assert_eq!(quota.line(&last, "x", "x", now).as_deref(), Some("x"));
     }
 }
