@@ -11,8 +11,8 @@ pub fn is_plain(bytes: &[u8]) -> bool {
 }
 
 /// What the programs, and the services that they start, make for themselves in `run_dir`.
-const OWN_NAMES: [&str; 7] =
-    ["lonc.pid", "lond.pid", "lonsvc.pid", "lonc.sock", "lond.sock", "lonsvc.sock", "service"];
+const OWN_NAMES: [&str; 8] =
+    ["lonc.pid", "lond.pid", "lonsvc.pid", "lonc.sock", "lond.sock", "lonsvc.sock", "service", "handler"];
 
 /// Id of a host. It becomes a file name, a part of the cipher key and a word of the wire: 1 to 64
 /// of `A-Z a-z 0-9 . _ -`, no leading dot, and not a name that `run_dir` has other use for.

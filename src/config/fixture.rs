@@ -75,6 +75,7 @@ pub fn config(dir: &Path, id: &str) -> Config {
             drain_timeout: PATIENCE,
         },
         handlers: Vec::new(),
+        handler_files: Vec::new(),
         services: Vec::new(),
         warnings: Vec::new(),
     }

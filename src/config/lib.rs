@@ -10,7 +10,9 @@
 //! | `salvage` | what the tools can go by while a file has mistakes: what is right in it, and what a running program goes by |
 //! | `warnings` | what is no error and yet hardly meant: warnings that name hosts |
 //! | `settings` | `lonnet.toml`, each key by itself: its name, type and default |
+//! | `handler` | `[handler.<name>]`, in `handlers.d` too |
 //! | `service` | `[service.<name>]` |
+//! | `source` | the bytes of a file, as text and as TOML |
 //! | `section` | the keys of one table with their lines; what nobody asked for is unknown |
 //! | `value` | one value to one checked type |
 //! | `hosts` | `hosts.tab` |
@@ -23,6 +25,7 @@
 #![deny(clippy::indexing_slicing, clippy::string_slice)]
 
 pub mod fixture;
+mod handler;
 mod hosts;
 mod pins;
 mod place;
@@ -32,16 +35,18 @@ mod salvage;
 mod section;
 mod service;
 mod settings;
+mod source;
 mod value;
 mod warnings;
 
+pub use handler::{Form, Handler, Program, Run};
 pub use hosts::{Host, Hosts, Role};
 pub use pins::PinFile;
 pub use place::settled;
 pub use problem::{ConfigErrors, Problem};
-pub use resolve::{MAX_FILE, Source};
 pub use salvage::{PeerAbout, Salvage, Whereabouts};
 pub use service::{Restart, Service};
+pub use source::{MAX_FILE, Source};
 
 use base::{HostId, Pins, WireKind};
 use std::net::{IpAddr, SocketAddr};
@@ -86,6 +91,8 @@ pub struct Config {
     pub lond: Lond,
     /// What `lond` passes requests to, by request name; names are unique.
     pub handlers: Vec<Handler>,
+    /// The files of `handlers.d` beside [`Config::file`].
+    pub handler_files: Vec<PathBuf>,
     /// What `lonsvc` starts; names are unique.
     pub services: Vec<Service>,
     /// What is no error and yet hardly meant, for `lon check` and the log.
@@ -172,20 +179,6 @@ pub struct Lond {
     /// Bytes that the `log:` requests of one host may add to the log at once, over all its links;
     /// they come back evenly within a minute (default 4 MiB).
     pub log_quota: u64,
-}
-
-/// One `[handler.<name>]` table: serves the requests `<name>` and `<name>:...`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Handler {
-    /// Request name.
-    pub name: String,
-    /// Unix socket of the program: a line each way, answers in the order of the requests. It gets
-    /// the whole request line.
-    pub socket: PathBuf,
-    /// Who may use it (default: every host of the table).
-    pub allow: Vec<Allow>,
-    /// How long the program may take over one request (default 60 s).
-    pub timeout: Duration,
 }
 
 /// One entry of a handler's `allow` list.

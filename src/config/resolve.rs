@@ -3,32 +3,27 @@
 //! Lays `[host.<id>]` over `[lonc]` for each line of `hosts.tab`. Nothing is written anywhere; a
 //! problem in one file or section does not keep those of the others from being found.
 
+use super::handler::{self, HandlerSettings};
 use super::hosts::Table;
 use super::place;
 use super::problem::{ConfigErrors, MAX_PROBLEMS, Problem};
 use super::section::Report;
-use super::settings::{DEFAULT_HOSTS, HandlerSettings, Overlay, Settings};
+use super::settings::{DEFAULT_HOSTS, Overlay, Settings};
+use super::source::{Source, attempt, bounded, read, report_syntax, text_of};
 use super::value::{self, MAX_SOCKET_PATH};
 use super::warnings;
-use super::{Allow, Config, Handler, Host, HostId, Hosts, Peer, PinFile, Pins, Service, Target};
+use super::{Allow, Config, Host, HostId, Hosts, Peer, PinFile, Pins, Service, Target};
 use nix::sys::statvfs::statvfs;
 use std::collections::{BTreeSet, HashMap};
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
-
-/// Longest file that is read: 5,000 hosts are half a megabyte; beyond this it is not one of ours.
-pub const MAX_FILE: u64 = 16 * 1024 * 1024;
 
 /// The longest name that `lonc` gives a socket of its own in `run_dir`; and that of `lonsvc`.
 const OWN_SOCKET: &str = "lonc.sock";
 const SERVICES_SOCKET: &str = "lonsvc.sock";
-
-/// Where the files come from.
-pub type Source<'a> = &'a dyn Fn(&Path) -> io::Result<Vec<u8>>;
 
 impl Config {
     /// Reads and checks `file`, and the table and the pins that it names.
@@ -59,10 +54,7 @@ impl Config {
 
 fn load(file: &Path, source: Source<'_>) -> Result<Config, Vec<Problem>> {
     let bytes = read(file, source).map_err(|problem| vec![problem])?;
-    let text = str::from_utf8(&bytes).map_err(|error| {
-        let line = 1 + memchr::memchr_iter(b'\n', bytes.split_at(error.valid_up_to()).0).count();
-        vec![Problem::at(file, line, "the line is not UTF-8 text")]
-    })?;
+    let text = text_of(file, &bytes).map_err(|problem| vec![problem])?;
     let mut report = Report::new(file, text);
     // Where the syntax is broken, the parser gives what it could read of the rest: that may tell
     // where hosts.tab is.
@@ -76,36 +68,28 @@ fn load(file: &Path, source: Source<'_>) -> Result<Config, Vec<Problem>> {
         }
         return Err(report.problems);
     }
-    let settings = Settings::read(document, &mut report);
-    let table = Table::parse_file(&folder(file).join(&settings.hosts), source);
+    let mut settings = Settings::read(document, file, &mut report);
+    let files = handler::files(folder(file)).unwrap_or_else(|problem| {
+        report.problems.push(problem);
+        Vec::new()
+    });
+    handler::read_folder(&files, source, &mut settings.handlers, &mut report);
+    settings.handler_files = files;
+    let hosts_file = folder(file).join(&settings.hosts);
     let pins_file = folder(file).join(&settings.pins);
+    let table = Table::parse_file(&hosts_file, source);
     let pins = read_pins(&pins_file, source, table.as_ref().ok());
     let config = resolve(settings, file, table, pins, &mut report);
-    report.problems.sort_by_key(|problem| (problem.file != file, problem.file == pins_file, problem.line));
+    let others = [file, &hosts_file, &pins_file];
+    let place_of = |path: &Path| match others.iter().position(|other| *other == path) {
+        Some(0) => (0, PathBuf::new()),
+        Some(place) => (1 + place, PathBuf::new()),
+        None => (1, path.to_owned()),
+    };
+    report.problems.sort_by_key(|problem| (place_of(&problem.file), problem.line));
     match config {
         Some(config) if report.problems.is_empty() => Ok(config),
         Some(_) | None => Err(report.problems),
-    }
-}
-
-/// The whole file, unless it is too long for one of ours.
-pub(super) fn read(file: &Path, source: Source<'_>) -> Result<Vec<u8>, Problem> {
-    bounded(file, source(file))
-}
-
-pub(super) fn attempt(file: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(file)?.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
-fn bounded(file: &Path, read: io::Result<Vec<u8>>) -> Result<Vec<u8>, Problem> {
-    match read {
-        Ok(bytes) if bytes.len() as u64 > MAX_FILE => {
-            Err(Problem::of(file, format!("is longer than {} MiB: not a file of this kind", MAX_FILE >> 20)))
-        }
-        Ok(bytes) => Ok(bytes),
-        Err(error) => Err(Problem::of(file, format!("cannot be read: {error}"))),
     }
 }
 
@@ -125,19 +109,6 @@ impl Table {
     pub(super) fn parse_file(file: &Path, source: Source<'_>) -> Result<Table, Problem> {
         Ok(Table::parse(file, &read(file, source)?))
     }
-}
-
-/// Reports one problem a line, since what follows an error in the same line is mostly its echo.
-/// Returns the lines.
-pub(super) fn report_syntax(report: &mut Report, errors: &[toml::de::Error]) -> BTreeSet<usize> {
-    let mut lines = BTreeSet::new();
-    for error in errors {
-        let line = error.span().map_or(1, |span| report.line_of(span.start));
-        if lines.insert(line) {
-            report.problem(Some(line), error.message().replace('\n', ", "));
-        }
-    }
-    lines
 }
 
 /// Where `hosts.tab` is, if a file with broken syntax still tells.
@@ -218,6 +189,7 @@ pub(super) fn assemble(
     warnings: Vec<Problem>,
 ) -> Config {
     let base = folder(file);
+    let run_dir = place::within(base, &settings.run_dir);
     Config {
         id,
         hosts,
@@ -225,7 +197,7 @@ pub(super) fn assemble(
         pins,
         pins_file: base.join(&settings.pins),
         key_dir: place::within(base, &settings.key_dir),
-        run_dir: place::within(base, &settings.run_dir),
+        run_dir: run_dir.clone(),
         spool_dir: place::within(base, &settings.spool_dir),
         log_dir: place::within(base, &settings.log_dir),
         status_dir: place::within(base, &settings.status_dir),
@@ -233,11 +205,8 @@ pub(super) fn assemble(
         log_level: settings.log_level,
         peers,
         lond: settings.lond,
-        handlers: settings
-            .handlers
-            .into_iter()
-            .map(|own| Handler { socket: place::within(base, &own.handler.socket), ..own.handler })
-            .collect(),
+        handlers: settings.handlers.into_iter().map(|own| own.settled(base, &run_dir)).collect(),
+        handler_files: settings.handler_files.iter().map(|file| place::within(base, file)).collect(),
         services: settings
             .services
             .into_iter()
@@ -258,24 +227,26 @@ fn check_socket_lengths(settings: &Settings, base: &Path, table: Option<&Table>,
     let run_dir = place::within(base, &settings.run_dir);
     let own = if settings.services.is_empty() { OWN_SOCKET } else { SERVICES_SOCKET };
     let ids = table.into_iter().flat_map(|table| table.hosts.ids()).map(HostId::as_str);
-    if let Some(longest) = ids.chain([own]).max_by_key(|name| name.len()) {
-        check_socket_length(&run_dir.join(longest), "run_dir", settings.run_dir_line, report);
+    if let Some(longest) = ids.chain([own]).max_by_key(|name| name.len())
+        && let Some(what) = check_socket_length(&run_dir.join(longest), "run_dir")
+    {
+        report.problem(settings.run_dir_line, what);
     }
     for own in &settings.handlers {
         let about = format!("handler.{}: socket", own.handler.name);
-        check_socket_length(&place::within(base, &own.handler.socket), &about, Some(own.socket_line), report);
+        let length = check_socket_length(&own.socket(base, &run_dir), &about);
+        report.problems.extend(length.map(|what| Problem::at(&own.file, own.socket_line, what)));
     }
 }
 
-fn check_socket_length(path: &Path, about: &str, line: Option<usize>, report: &mut Report) {
+fn check_socket_length(path: &Path, about: &str) -> Option<String> {
     let length = path.as_os_str().as_bytes().len();
-    if length > MAX_SOCKET_PATH {
-        let what = format!(
+    (length > MAX_SOCKET_PATH).then(|| {
+        format!(
             "{about}: {} is longer than the {MAX_SOCKET_PATH} bytes that a Unix socket's path may have",
             path.display()
-        );
-        report.problem(line, what);
-    }
+        )
+    })
 }
 
 /// Every id that `lonnet.toml` names has a line in the table.
@@ -294,17 +265,17 @@ fn check_ids(settings: &Settings, table: &Table, report: &mut Report) {
             report.warning(Some(host.line), what);
         }
     }
-    for HandlerSettings { handler, allow_line, .. } in &settings.handlers {
+    for HandlerSettings { handler, file, allow_line, .. } in &settings.handlers {
+        let problem = |what| Problem { file: file.clone(), line: *allow_line, what };
         if handler.allow.is_empty() {
-            report.warning(
-                *allow_line,
-                format!("handler.{}: allow: is empty: nobody may use it", handler.name),
-            );
+            let what = format!("handler.{}: allow: is empty: nobody may use it", handler.name);
+            report.warnings.push(problem(what));
         }
         for entry in &handler.allow {
             match entry {
                 Allow::Host(id) if !known(id) => {
-                    report.problem(*allow_line, format!("handler.{}: allow: {}", handler.name, stranger(id)));
+                    let what = format!("handler.{}: allow: {}", handler.name, stranger(id));
+                    report.problems.push(problem(what));
                 }
                 Allow::Everyone | Allow::Host(_) | Allow::Role(_) | Allow::Domain(_) => {}
             }

@@ -10,9 +10,10 @@
 //! program says counts before all that.
 
 use super::hosts::Table;
-use super::resolve::{self, assemble, attempt, folder, peers, read_pins, report_syntax, size_of_disk};
+use super::resolve::{assemble, folder, peers, read_pins, size_of_disk};
 use super::section::Report;
 use super::settings::Settings;
+use super::source::{self, attempt, report_syntax};
 use super::{Config, value};
 use base::HostId;
 use serde::{Deserialize, Serialize};
@@ -93,14 +94,14 @@ impl Config {
     /// what a program that runs has `told`. What is wrong, [`Config::load`] says.
     pub fn salvage(file: &Path, told: Option<&Whereabouts>) -> Salvage {
         let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
-        let bytes = resolve::read(&file, &attempt).ok();
+        let bytes = source::read(&file, &attempt).ok();
         let text = String::from_utf8_lossy(bytes.as_deref().unwrap_or_default());
         let mut report = Report::new(&file, &text);
         let (document, errors) = DeTable::parse_recoverable(&text);
         let document = document.get_ref();
         let mut broken = report_syntax(&mut report, &errors);
         broken.extend(lines_with(&text, char::REPLACEMENT_CHARACTER));
-        let settings = Settings::read(document, &mut report);
+        let settings = Settings::read(document, &file, &mut report);
         let doubtful = if told.is_some() {
             BTreeSet::new()
         } else {

@@ -3,13 +3,14 @@
 //! [`Settings::read`] goes on after a problem, so that all are reported at once. What only
 //! `hosts.tab` can tell is checked in `resolve`.
 
+use super::Lond;
+use super::handler::{HandlerSettings, read_handlers};
 use super::section::{Placed, Report, Section};
 use super::service::{Service, read_services};
 use super::value::{self, Address};
-use super::{Allow, Handler, Lond};
 use base::{HostId, WireKind};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use store::spool::SpoolLimits;
 use toml::de::DeTable;
@@ -37,7 +38,6 @@ const DEFAULT_WINDOW: usize = 4 * 1024 * 1024;
 /// shortest requests costs a child several times as much, and it is to hold 64 MiB at most.
 const USUAL_WINDOW: usize = 6 * 1024 * 1024;
 const DEFAULT_LOG_QUOTA: u64 = 4 << 20;
-const DEFAULT_HANDLER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The file as it stands: defaults filled in, relative paths still relative.
 #[derive(Debug)]
@@ -64,6 +64,8 @@ pub(super) struct Settings {
     pub host: Vec<(Placed<HostId>, Overlay)>,
     pub lond: Lond,
     pub handlers: Vec<HandlerSettings>,
+    /// The files of `handlers.d`.
+    pub handler_files: Vec<PathBuf>,
     pub services: Vec<Service>,
     /// The top of the file has a key that there is not: one of the others may have been meant.
     pub unknown_key: bool,
@@ -91,17 +93,9 @@ pub(super) struct Overlay {
     pub spool_keep_free: Option<u64>,
 }
 
-/// A handler, and the lines that `resolve` may have to name.
-#[derive(Debug)]
-pub(super) struct HandlerSettings {
-    pub handler: Handler,
-    pub socket_line: usize,
-    pub allow_line: Option<usize>,
-}
-
 impl Settings {
     /// Takes every key; what is wrong or unknown goes to the report.
-    pub(super) fn read(document: &DeTable<'_>, report: &mut Report) -> Settings {
+    pub(super) fn read(document: &DeTable<'_>, file: &Path, report: &mut Report) -> Settings {
         let mut top = Section::top(document, report);
         let path = |top: &mut Section<'_>, report: &mut Report, key: &str, default: &str| {
             top.take(report, key, value::path).unwrap_or_else(|| PathBuf::from(default))
@@ -126,7 +120,7 @@ impl Settings {
         lonc.finish(report);
         let host = read_hosts(top.table(report, "host"), report);
         let lond = read_lond(top.table(report, "lond"), lonc_keys.port(), report);
-        let handlers = read_handlers(top.table(report, "handler"), report);
+        let handlers = read_handlers(top.table(report, "handler"), file, Path::new(""), report);
         let services = read_services(top.table(report, "service"), report);
         let unknown_key = top.has_more();
         top.finish(report);
@@ -148,6 +142,7 @@ impl Settings {
             host,
             lond,
             handlers,
+            handler_files: Vec::new(),
             services,
             unknown_key,
         }
@@ -339,44 +334,4 @@ fn port_is_open(address: &Address) -> bool {
 /// The load that keeps every processor busy.
 fn processors() -> f64 {
     std::thread::available_parallelism().map_or(1.0, |count| count.get() as f64)
-}
-
-fn read_handlers(tables: Section<'_>, report: &mut Report) -> Vec<HandlerSettings> {
-    tables
-        .tables(report)
-        .into_iter()
-        .filter_map(|(name, section)| read_handler(name, section, report))
-        .collect()
-}
-
-fn read_handler(name: &str, mut section: Section<'_>, report: &mut Report) -> Option<HandlerSettings> {
-    if let Err(what) = value::handler_name(name) {
-        report.problem(section.line, section.about_all(&what));
-    }
-    let ways: Vec<&str> = ["socket", "exec", "worker"].into_iter().filter(|way| section.has(way)).collect();
-    match ways.as_slice() {
-        [] => report.problem(section.line, section.about_all("none of socket, exec, worker is there")),
-        [_] => {}
-        several => {
-            let what = format!("{} are there: want one of them", several.join(" and "));
-            report.problem(section.line, section.about_all(&what));
-        }
-    }
-    section.take(report, "exec", value::unserved_way);
-    section.take(report, "worker", value::unserved_way);
-    let socket = section.take_placed(report, "socket", value::path);
-    let allow = section.take_placed(report, "allow", value::allow);
-    let timeout = section.take(report, "timeout", value::duration).unwrap_or(DEFAULT_HANDLER_TIMEOUT);
-    section.finish(report);
-    let socket = socket?;
-    Some(HandlerSettings {
-        socket_line: socket.line,
-        allow_line: allow.as_ref().map(|allow| allow.line),
-        handler: Handler {
-            name: name.to_owned(),
-            socket: socket.value,
-            allow: allow.map_or_else(|| vec![Allow::Everyone], |allow| allow.value),
-            timeout,
-        },
-    })
 }

@@ -3,7 +3,7 @@
 //! Each function here says what it wants and what it got, as the end of a sentence that begins with
 //! the key.
 
-use super::{Allow, Restart};
+use super::{Allow, Form, Restart};
 use base::{HostId, WireKind};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -322,9 +322,27 @@ pub(super) fn service_name(name: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// A way to pass requests on that the interface has and this version has not.
-pub(super) fn unserved_way(_: &DeValue<'_>) -> Result<(), String> {
-    Err("this version passes requests to sockets only".into())
+/// What a handler's program is told and says.
+pub(super) fn form(value: &DeValue<'_>) -> Result<Form, String> {
+    match string(value, "a word")? {
+        "line" => Ok(Form::Line),
+        "tagged" => Ok(Form::Tagged),
+        other => Err(format!("want \"line\" or \"tagged\", not {other:?}")),
+    }
+}
+
+/// A whole number from 1 to `most`.
+pub(super) fn from_one_to(value: &DeValue<'_>, most: usize) -> Result<usize, String> {
+    let number = integer(value, "a number")?;
+    match usize::try_from(number) {
+        Ok(number) if (1..=most).contains(&number) => Ok(number),
+        Ok(_) | Err(_) => Err(format!("want 1 to {most}, not {number}")),
+    }
+}
+
+/// Whether a name may stand in a path.
+pub(super) fn is_file_name(name: &str) -> bool {
+    base::is_plain(name.as_bytes()) && !name.starts_with('.') && !name.is_empty()
 }
 
 /// Whether a handler can have this name.

@@ -121,6 +121,9 @@ mod tests {
         let handler = |allow: Vec<Allow>| Handler {
             name: "echo".to_owned(),
             socket: "/nowhere".into(),
+            program: None,
+            form: config::Form::Line,
+            window: 1,
             allow,
             timeout: Duration::from_secs(1),
         };

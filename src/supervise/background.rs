@@ -134,9 +134,10 @@ pub fn can_read_again(config: &Config, owner: Option<&Owner>) -> Result<(), Back
 pub fn unreadable(config: &Config, owner: &Owner) -> Result<Option<(PathBuf, io::Error)>, BackgroundError> {
     let _acting = owner.act().map_err(BackgroundError::SetUp)?;
     let files = [&config.file, &config.hosts_file, &config.pins_file];
+    let files = files.into_iter().chain(&config.handler_files);
     // A pipe, whose other end is not there, is not waited for; without pins a network may do.
     let open = |path: &Path| OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
-    Ok(files.into_iter().find_map(|path| {
+    Ok(files.into_iter().find_map(|path: &PathBuf| {
         let cause = open(path).err().filter(|error| error.kind() != io::ErrorKind::NotFound)?;
         Some((path.clone(), cause))
     }))

@@ -6,6 +6,7 @@
 
 mod files;
 mod folder;
+mod handlers;
 mod hosts;
 mod mistakes;
 mod samples;

@@ -30,6 +30,9 @@ impl Bench {
         let config = config::Handler {
             name: "echo".to_owned(),
             socket,
+            program: None,
+            form: config::Form::Line,
+            window: 1,
             allow: Vec::new(),
             timeout: Duration::from_secs(60),
         };

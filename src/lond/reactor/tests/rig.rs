@@ -40,6 +40,9 @@ impl Rig {
         let echo = config::Handler {
             name: "echo".to_owned(),
             socket: dir.path().join("echo.sock"),
+            program: None,
+            form: config::Form::Line,
+            window: 1,
             allow: vec![Allow::Everyone],
             timeout: PATIENCE,
         };

@@ -1,0 +1,307 @@
+//! `[handler.<name>]`: what `lond` passes requests to, in `lonnet.toml` and in the files of
+//! `handlers.d` beside it, one a package.
+
+use super::problem::Problem;
+use super::section::{Report, Section};
+use super::source::{Source, read, report_syntax, text_of};
+use super::value;
+use super::{Allow, place};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use toml::de::DeTable;
+
+/// The folder beside `lonnet.toml` whose `*.toml` hold handlers too.
+const FOLDER: &str = "handlers.d";
+/// Where in `run_dir` the sockets of handlers are whose programs `lond` itself runs.
+pub(super) const SOCKETS: &str = "handler";
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
+const DEFAULT_RUNNING: usize = 16;
+const DEFAULT_WAITING: usize = 1024;
+/// Most critical messages of one host that a handler may have at once: all of them are read again
+/// when it breaks.
+const MAX_WINDOW: usize = 4096;
+/// Most processes that one handler may have.
+const MAX_PROCESSES: usize = 1024;
+/// Most requests that may wait for one handler.
+const MAX_WAITING: usize = 1_000_000;
+
+const BAD_NAME: &str =
+    "a handler whose program lond runs has a socket of its name: want a-z A-Z 0-9 . _ - in it";
+
+/// One `[handler.<name>]` table: serves the requests `<name>` and `<name>:...`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Handler {
+    /// Request name.
+    pub name: String,
+    /// Unix socket that requests are passed to: the program's own, or, where `lond` runs the
+    /// program, that of the process which does so.
+    pub socket: PathBuf,
+    /// What `lond` runs; `None`: the program is there by itself.
+    pub program: Option<Program>,
+    /// What the program is told and says.
+    pub form: Form,
+    /// Critical messages of one host that it may have at once (default 1).
+    pub window: usize,
+    /// Who may use it (default: every host of the table).
+    pub allow: Vec<Allow>,
+    /// How long the program may take over one request (default 60 s).
+    pub timeout: Duration,
+}
+
+/// What a program is told and says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// A line each way, answers in the order of the requests.
+    Line,
+    /// Each line begins with a tag, requests with who asks as well; answers in any order.
+    Tagged,
+}
+
+/// A program that `lond` runs for a handler.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Program {
+    /// Its file.
+    pub file: PathBuf,
+    /// Its arguments.
+    pub arguments: Vec<String>,
+    /// How it is run.
+    pub run: Run,
+    /// Requests that may wait until it can take them (default 1024).
+    pub waiting: usize,
+}
+
+/// How a program is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Run {
+    /// A process a request; at most this many at once (default 16).
+    Each(usize),
+    /// This many processes are kept running (default 1).
+    Kept(usize),
+}
+
+impl Handler {
+    /// What goes over its socket: a process of `lond`'s own is told who asks, whatever its program
+    /// is told.
+    pub fn socket_form(&self) -> Form {
+        match self.program {
+            Some(_) => Form::Tagged,
+            None => self.form,
+        }
+    }
+}
+
+/// A handler, and where that may have to be named.
+#[derive(Debug)]
+pub(super) struct HandlerSettings {
+    pub handler: Handler,
+    /// The file that it stands in.
+    pub file: PathBuf,
+    /// Line of its socket, or of its program.
+    pub socket_line: usize,
+    pub allow_line: Option<usize>,
+}
+
+impl HandlerSettings {
+    /// The handler with its paths made absolute.
+    pub(super) fn settled(self, base: &Path, run_dir: &Path) -> Handler {
+        let socket = self.socket(base, run_dir);
+        let program = self
+            .handler
+            .program
+            .map(|program| Program { file: place::within(base, &program.file), ..program });
+        Handler { socket, program, ..self.handler }
+    }
+
+    /// Where its socket is.
+    pub(super) fn socket(&self, base: &Path, run_dir: &Path) -> PathBuf {
+        match self.handler.program {
+            Some(_) => run_dir.join(SOCKETS).join(&self.handler.name),
+            None => place::within(base, &self.handler.socket),
+        }
+    }
+}
+
+/// The handlers of one file; the folder of the file is where their relative paths begin, as seen
+/// from the folder of `lonnet.toml`: `below`.
+pub(super) fn read_handlers(
+    tables: Section<'_>,
+    file: &Path,
+    below: &Path,
+    report: &mut Report,
+) -> Vec<HandlerSettings> {
+    let tables = tables.tables(report).into_iter();
+    tables.filter_map(|(name, section)| read_handler(name, section, file, below, report)).collect()
+}
+
+/// The files of `handlers.d` beside `lonnet.toml`, in the order of their names, and what cannot be
+/// read of that.
+///
+/// # Errors
+/// The folder cannot be read. That it is not there is no error.
+pub(super) fn files(folder: &Path) -> Result<Vec<PathBuf>, Problem> {
+    let folder = folder.join(FOLDER);
+    let listed = std::fs::read_dir(&folder).and_then(|entries| {
+        entries.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<Vec<_>>>()
+    });
+    let mut files = match listed {
+        Ok(files) => files,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(Problem::of(&folder, format!("cannot be read: {error}"))),
+    };
+    let is_one = |path: &PathBuf| {
+        let hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
+        !hidden && path.extension().is_some_and(|extension| extension == "toml")
+    };
+    files.retain(is_one);
+    files.sort();
+    Ok(files)
+}
+
+/// The handlers of all files of `handlers.d`, behind those that there are already.
+pub(super) fn read_folder(
+    files: &[PathBuf],
+    source: Source<'_>,
+    handlers: &mut Vec<HandlerSettings>,
+    report: &mut Report,
+) {
+    for file in files {
+        let mut own = match read_file(file, source) {
+            Ok((own, mut of_file)) => {
+                report.problems.append(&mut of_file.problems);
+                report.warnings.append(&mut of_file.warnings);
+                own
+            }
+            Err(problem) => {
+                report.problems.push(problem);
+                continue;
+            }
+        };
+        own.retain(|new| match handlers.iter().find(|one| one.handler.name == new.handler.name) {
+            None => true,
+            Some(first) => {
+                let what = format!("handler.{}: is in {} already", new.handler.name, first.file.display());
+                report.problems.push(Problem::at(&new.file, new.socket_line, what));
+                false
+            }
+        });
+        handlers.append(&mut own);
+    }
+}
+
+fn read_file(file: &Path, source: Source<'_>) -> Result<(Vec<HandlerSettings>, Report), Problem> {
+    let bytes = read(file, source)?;
+    let text = text_of(file, &bytes)?;
+    let mut report = Report::new(file, text);
+    let (document, errors) = DeTable::parse_recoverable(text);
+    if !errors.is_empty() {
+        report_syntax(&mut report, &errors);
+        return Ok((Vec::new(), report));
+    }
+    let mut top = Section::top(document.get_ref(), &report);
+    let handlers = read_handlers(top.table(&mut report, "handler"), file, Path::new(FOLDER), &mut report);
+    top.finish(&mut report);
+    Ok((handlers, report))
+}
+
+fn read_handler(
+    name: &str,
+    mut section: Section<'_>,
+    file: &Path,
+    below: &Path,
+    report: &mut Report,
+) -> Option<HandlerSettings> {
+    if let Err(what) = value::handler_name(name) {
+        report.problem(section.line, section.about_all(&what));
+    }
+    let ways: Vec<&str> = ["socket", "exec", "worker"].into_iter().filter(|way| section.has(way)).collect();
+    match ways.as_slice() {
+        [] => report.problem(section.line, section.about_all("none of socket, exec, worker is there")),
+        [_] => {}
+        several => {
+            let what = format!("{} are there: want one of them", several.join(" and "));
+            report.problem(section.line, section.about_all(&what));
+        }
+    }
+    let socket = section.take_placed(report, "socket", value::path);
+    let exec = section.take_placed(report, "exec", value::command);
+    let worker = section.take_placed(report, "worker", value::command);
+    let form = form(&mut section, exec.is_some(), report);
+    let window = window(&mut section, exec.is_none() && form == Form::Line, report);
+    let bounds = Bounds::take(&mut section, exec.is_some(), worker.is_some(), report);
+    let allow = section.take_placed(report, "allow", value::allow);
+    let timeout = section.take(report, "timeout", value::duration).unwrap_or(DEFAULT_TIMEOUT);
+    let line = section.line;
+    let name_problem = section.about_all(BAD_NAME);
+    section.finish(report);
+    let command = |command: (PathBuf, Vec<String>), run| {
+        let (file, arguments) = command;
+        Program { file: below.join(file), arguments, run, waiting: bounds.waiting }
+    };
+    let (socket_line, socket, program) = match (socket, exec, worker) {
+        (Some(socket), _, _) => (socket.line, below.join(socket.value), None),
+        (None, Some(exec), _) => {
+            (exec.line, PathBuf::new(), Some(command(exec.value, Run::Each(bounds.running))))
+        }
+        (None, None, Some(worker)) => {
+            (worker.line, PathBuf::new(), Some(command(worker.value, Run::Kept(bounds.workers))))
+        }
+        (None, None, None) => return None,
+    };
+    if program.is_some() && !value::is_file_name(name) {
+        report.problem(line, name_problem);
+    }
+    let (name, allow_line) = (name.to_owned(), allow.as_ref().map(|allow| allow.line));
+    let allow = allow.map_or_else(|| vec![Allow::Everyone], |allow| allow.value);
+    let handler = Handler { name, socket, program, form, window, allow, timeout };
+    Some(HandlerSettings { handler, file: file.to_owned(), socket_line, allow_line })
+}
+
+fn form(section: &mut Section<'_>, exec: bool, report: &mut Report) -> Form {
+    let form = section.take_placed(report, "format", value::form);
+    if let Some(form) = &form
+        && exec
+    {
+        let what = section.about("format", "a process a request (exec) gets the request alone");
+        report.problem(Some(form.line), what);
+    }
+    form.map_or(Form::Line, |form| form.value)
+}
+
+fn window(section: &mut Section<'_>, in_order: bool, report: &mut Report) -> usize {
+    let window = section.take_placed(report, "window", |value| value::from_one_to(value, MAX_WINDOW));
+    if let Some(window) = &window
+        && window.value > 1
+        && in_order
+    {
+        let what = "only a handler with format = \"tagged\", or exec, can have several at once";
+        report.problem(Some(window.line), section.about("window", what));
+    }
+    window.map_or(1, |window| window.value)
+}
+
+/// How many processes and requests there may be.
+struct Bounds {
+    running: usize,
+    workers: usize,
+    waiting: usize,
+}
+
+impl Bounds {
+    fn take(section: &mut Section<'_>, exec: bool, worker: bool, report: &mut Report) -> Bounds {
+        let mut take = |key: &str, fits: bool, whose: &str, most: usize, default: usize| {
+            let taken = section.take_placed(report, key, |value| value::from_one_to(value, most));
+            if let Some(taken) = &taken
+                && !fits
+            {
+                report.problem(Some(taken.line), section.about(key, &format!("is for {whose} alone")));
+            }
+            taken.map_or(default, |taken| taken.value)
+        };
+        Bounds {
+            running: take("running", exec, "exec", MAX_PROCESSES, DEFAULT_RUNNING),
+            workers: take("workers", worker, "worker", MAX_PROCESSES, 1),
+            waiting: take("waiting", exec || worker, "exec and worker", MAX_WAITING, DEFAULT_WAITING),
+        }
+    }
+}
