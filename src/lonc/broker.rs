@@ -12,46 +12,44 @@
 //! before anything newer can be. So the order of sequences in the spool is the order in which the
 //! requests were taken.
 
+mod agenda;
 mod away;
 mod clients;
 mod delivery;
 mod draining;
+mod ending;
+mod grace;
 mod handing;
 mod hearing;
 mod held;
+mod programs;
 mod report;
 mod sending;
 mod serving;
+mod stores;
 #[cfg(test)]
 pub(super) mod tests;
 
 use super::link::{Action, Event, Link, Now};
-use super::pending::{Entry, Owner, Pending, Purpose};
+use super::pending::{Entry, Pending, Purpose};
 use super::protocol::{Message, Terms};
-use super::session::{ClientId, Hoarder, Session};
-use super::sessions::Sessions;
+use super::session::Hoarder;
 use super::settings::LinkSettings;
+use agenda::Agenda;
 use away::Away;
-use base::log_quota::Repeats;
-use base::{HostId, WireKind};
-use delivery::Store;
-use handing::Handing;
+use ending::Ending;
+use grace::Grace;
 use held::Held;
-use sending::answer_to;
+use programs::Programs;
+use report::Report;
 use status::LinkState;
-use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use store::spool::{Disk, Spool};
+use stores::Stores;
 
-/// How long the programs wait for a dial to end before they are answered `con_lost`, when the child
-/// is new or the peer has asked to be dialled anew: long enough that a restart of either end is not
-/// seen by them.
-const DIAL_GRACE: Duration = Duration::from_secs(1);
 /// Bytes of requests that were taken and are not answered, wherever they are; at this mark no more
 /// are taken. One may go beyond it.
 const MAX_TAKEN_BYTES: usize = 4 << 20;
-/// Least time between two reports of counters that changed while the state did not.
-const REPORT_EVERY: Duration = Duration::from_millis(250);
 
 const CON_LOST: &[u8] = b"con_lost";
 const CON_DELAYED: &[u8] = b"con_delayed";
@@ -71,68 +69,33 @@ pub enum Effect {
     },
 }
 
-/// How long programs wait for a dial.
-#[derive(Debug, Clone, Copy)]
-struct Grace {
-    until: Instant,
-    /// It is over when more dials than these have ended.
-    attempts: u64,
-}
-
-/// What is told about the broker.
-#[derive(Debug, Default, Clone, Copy)]
-struct Counters {
-    done: u64,
-    lost: u64,
-}
-
 /// See the module.
 pub struct Broker<D: Disk> {
-    peer: HostId,
-    wire: WireKind,
     settings: LinkSettings,
-    sessions: Sessions,
-    /// Programs whose lines wait to be served, in turn.
-    queue: VecDeque<ClientId>,
-    /// Programs whose answers grew, or that may be finished.
-    touched: Vec<ClientId>,
+    /// The local programs, and whose turn it is.
+    programs: Programs,
     link: Link,
+    /// What was sent on the link and is not answered.
     pending: Pending,
     spool: Spool<D>,
     /// Critical requests gathered for the next sync.
-    stores: Vec<Store>,
-    stores_bytes: usize,
+    stores: Stores,
     /// Critical requests that wait so that the backlog can shrink.
     held: Held,
     /// Handlers at the peer that are away.
     away: Away,
-    /// Programs wait for a dial to end.
-    grace: Option<Grace>,
+    /// How long programs wait for a dial.
+    grace: Grace,
     /// The peer takes no more requests on this connection.
     leaving: bool,
-    /// When the delayed directory is to be looked at again, or the spool to be read again after an
-    /// error.
-    take_in_at: Option<Instant>,
-    replay_at: Option<Instant>,
-    /// When what was passed over in the spool is to be tried again.
-    reread_at: Option<Instant>,
-    drain_timeout: Duration,
-    /// No new requests; by then everything is over.
-    draining: Option<Instant>,
-    /// The programs go to the next child.
-    handing: Option<Handing>,
-    /// The time of `draining` has passed: what a program has not read by now it will not get.
-    forced: bool,
-    counters: Counters,
-    spool_error: Option<(String, Now)>,
-    spool_repeats: Repeats,
-    /// For what is said of programs.
-    client_repeats: Repeats,
+    /// When to look for files, and at the spool, again.
+    agenda: Agenda,
+    /// Whether the child ends, and how.
+    ending: Ending,
+    /// What there is to tell.
+    report: Report,
+    /// What the reactor is to do, in order.
     effects: Vec<Effect>,
-    /// The state changed in a way that the supervisor is to hear of at once.
-    changed: bool,
-    reported: (u64, u64, u64),
-    reported_at: Instant,
     /// When the last turn was.
     turned_at: Now,
 }
@@ -150,35 +113,19 @@ impl<D: Disk> Broker<D> {
             max_line: u32::try_from(peer.max_line).unwrap_or(u32::MAX),
         };
         Broker {
-            peer: peer.host.id.clone(),
-            wire: peer.wire,
-            sessions: Sessions::new(peer.max_line, now.mono),
-            queue: VecDeque::new(),
-            touched: Vec::new(),
+            programs: Programs::new(peer.max_line, now.mono),
             link: Link::new(peer, terms, settings.keys.barred(), seed, now),
             pending: Pending::new(peer.request_timeout, peer.wire),
             spool,
-            stores: Vec::new(),
-            stores_bytes: 0,
+            stores: Stores::default(),
             held: Held::new(),
             away: Away::default(),
-            grace: Some(Grace { until: now.mono + DIAL_GRACE, attempts: 0 }),
+            grace: Grace::begun(0, now.mono),
             leaving: false,
-            take_in_at: Some(now.mono),
-            replay_at: None,
-            reread_at: None,
-            drain_timeout: peer.drain_timeout,
-            draining: None,
-            handing: None,
-            forced: false,
-            counters: Counters::default(),
-            spool_error: None,
-            spool_repeats: Repeats::default(),
-            client_repeats: Repeats::default(),
+            agenda: Agenda::new(now.mono),
+            ending: Ending::Not,
+            report: Report::new(now.mono),
             effects: Vec::new(),
-            changed: true,
-            reported: (0, 0, 0),
-            reported_at: now.mono,
             turned_at: now,
             settings,
         }
@@ -188,7 +135,7 @@ impl<D: Disk> Broker<D> {
 
     /// Whether the peer is to be heard: there is room for its answers.
     pub fn hears(&self) -> bool {
-        self.sessions.hears()
+        self.programs.sessions().hears()
     }
 
     /// Whether a connection to the peer is wanted and not made.
@@ -239,9 +186,9 @@ impl<D: Disk> Broker<D> {
         }
     }
 
-    /// The peer has gone in order, and is dialled anew at once; programs wait for that.
+    /// The peer has gone in order, and is dialled again at once; programs wait for that.
     fn left(&mut self, now: Now) {
-        self.grace = Some(Grace { until: now.mono + DIAL_GRACE, attempts: self.link.attempts_ended() });
+        self.grace = Grace::begun(self.link.attempts_ended(), now.mono);
         self.link_event(Event::Left, now);
     }
 
@@ -258,7 +205,7 @@ impl<D: Disk> Broker<D> {
 
     /// Files for this peer have appeared in the delayed directory.
     pub fn files_appeared(&mut self, now: Now) {
-        self.take_in_at = Some(now.mono);
+        self.agenda.look_for_files(now.mono);
     }
 
     // What the reactor does then.
@@ -278,32 +225,20 @@ impl<D: Disk> Broker<D> {
             self.commit(now);
             self.see_epoch(now);
             self.replay(now);
-            if self.queue.is_empty() || self.blocked(now) {
+            if self.programs.none_waits() || self.blocked(now) {
                 break;
             }
         }
         self.end_drain(now);
-        let waiting = self.spool.waiting();
-        let counts = (waiting.messages, waiting.failed, waiting.corrupt);
-        self.changed |= self.link.take_changed();
-        if counts != self.reported && now.mono >= self.reported_at + REPORT_EVERY {
-            self.changed = true;
+        if self.link.take_changed() {
+            self.report.changes();
         }
+        self.report.end_turn(&self.spool.waiting(), now.mono);
     }
 
     /// What is to be done, in order.
     pub fn take_effects(&mut self) -> Vec<Effect> {
         std::mem::take(&mut self.effects)
-    }
-
-    /// The programs that may have something to be written, or may be finished. Some may be gone.
-    pub fn take_touched(&mut self) -> Vec<ClientId> {
-        std::mem::take(&mut self.touched)
-    }
-
-    /// A program's session.
-    pub fn session(&mut self, id: ClientId) -> Option<&mut Session> {
-        self.sessions.get(id)
     }
 
     /// The link's bytes to be written.
@@ -313,38 +248,33 @@ impl<D: Disk> Broker<D> {
 
     /// Whether new programs are welcome.
     pub fn accepts(&self) -> bool {
-        self.draining.is_none()
+        !self.ending.has_begun()
     }
 
     /// Whether the child is to end now, once what can be written has been written.
     pub fn over(&self) -> bool {
-        self.draining.is_some()
+        self.ending.has_begun()
             && self.pending.is_empty()
-            && self.queue.is_empty()
+            && self.programs.none_waits()
             && self.held.is_empty()
             && self.stores.is_empty()
-            && (self.sessions.is_empty() || self.forced)
+            && (self.programs.sessions().is_empty() || self.ending.is_forced())
     }
 
     /// When [`Broker::turn`] is to be called at the latest.
     pub fn deadline(&self) -> Option<Instant> {
-        let waiting = self.spool.waiting();
-        let report = ((waiting.messages, waiting.failed, waiting.corrupt) != self.reported)
-            .then(|| self.reported_at + REPORT_EVERY);
         [
             self.link.deadline(),
             self.pending.next_overdue(),
             self.pending.dead_at(self.link.last_heard()),
-            self.grace.map(|grace| grace.until),
+            self.grace.deadline(),
             // Files are left to the next child.
-            self.take_in_at.filter(|_| self.draining.is_none()),
-            self.replay_at,
-            self.reread_at,
+            self.agenda.deadline(!self.ending.has_begun()),
             self.held.deadline(),
             self.link.is_up().then(|| self.away.deadline(self.turned_at)).flatten(),
-            self.sessions.deadline(),
-            self.draining.filter(|_| !self.forced),
-            report,
+            self.programs.sessions().deadline(),
+            self.ending.deadline(),
+            self.report.deadline(&self.spool.waiting()),
         ]
         .into_iter()
         .flatten()
@@ -358,10 +288,7 @@ impl<D: Disk> Broker<D> {
         if self.link.deadline().is_some_and(|at| at <= now.mono) {
             self.link_event(Event::Due, now);
         }
-        let ended = self.link.attempts_ended();
-        if self.grace.is_some_and(|grace| grace.until <= now.mono || ended > grace.attempts) {
-            self.grace = None;
-        }
+        self.grace.keep_time(self.link.attempts_ended(), now.mono);
         self.expire(now);
         if self.pending.dead_at(self.link.last_heard()).is_some_and(|at| at <= now.mono) {
             self.link_event(Event::Lost("the peer has stopped answering".into()), now);
@@ -369,30 +296,28 @@ impl<D: Disk> Broker<D> {
         if self.leaving && self.pending.is_empty() {
             self.left(now);
         }
-        if !self.forced && self.draining.is_some_and(|deadline| deadline <= now.mono) {
-            self.forced = true;
+        if self.ending.keep_time(now.mono) {
             self.link_event(Event::Stop, now);
         }
     }
 
     /// Programs that keep others waiting go.
     fn give_up_hoarders(&mut self, now: Now) {
-        for (id, user, why) in self.sessions.keep_time(now.mono) {
-            self.touched.push(id);
+        for (_, user, why) in self.programs.keep_time(now.mono) {
             let what = match why {
                 Hoarder::Line => "began a long line and did not end it, while others waited for room",
                 Hoarder::Answers => "does not read its answers, and there is no room for those of others",
             };
             let text = format!("a program of user {user} {what}: its connection is closed");
-            if let Some(line) = self.client_repeats.line(&text, now.mono) {
+            if let Some(line) = self.report.client_line(&text, now) {
                 log::warn!("{line}");
             }
         }
     }
 
-    /// The spool's folder was taken away and made anew: its sequences begin anew too, under another
-    /// epoch. What was sent in this conversation is known to the peer under the old one, so the
-    /// next message needs a new conversation.
+    /// The spool's folder was taken away and made anew: its sequences begin at the first again,
+    /// under another epoch. What was sent in this conversation is known to the peer under the old
+    /// one, so the next message needs a new conversation.
     fn see_epoch(&mut self, now: Now) {
         if self.link.is_up() && self.link.knows_repeats() && self.link.epoch() != self.spool.epoch() {
             self.link_event(Event::Lost("the spool has begun anew".into()), now);
@@ -419,8 +344,7 @@ impl<D: Disk> Broker<D> {
 
     /// Whether serving must wait for the link or the clock.
     fn blocked(&self, now: Now) -> bool {
-        let waits = self.grace.is_some_and(|grace| grace.until > now.mono);
-        waits
+        self.grace.holds(now.mono)
             || self.taken_bytes() >= MAX_TAKEN_BYTES
             || (self.link.is_up() && (self.leaving || self.pending.full() || self.link.clogged()))
     }
@@ -428,11 +352,6 @@ impl<D: Disk> Broker<D> {
     /// Bytes of the requests that were taken and are not answered: on the link, held back, about to
     /// be stored.
     fn taken_bytes(&self) -> usize {
-        self.pending.bytes() + self.stores_bytes + self.held.bytes()
-    }
-
-    /// Fills a program's slot, if the program is still there.
-    fn answer(&mut self, owner: Owner, answer: &[u8]) {
-        answer_to(owner, answer, &mut self.sessions, &mut self.queue, &mut self.touched);
+        self.pending.bytes() + self.stores.bytes() + self.held.bytes()
     }
 }

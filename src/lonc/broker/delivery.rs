@@ -1,8 +1,10 @@
 //! The broker's part that sees to it that a critical message arrives: answers, deadlines, storing,
 //! replay.
 
+use super::agenda::{REPLAY_PAUSE, REREAD_PAUSE};
 use super::away::Way;
 use super::sending::Sender;
+use super::stores::{Store, store_all};
 use super::{Broker, CON_DELAYED, CON_FAILED, CON_LOST, Effect};
 use crate::link::Now;
 use crate::pending::{Found, Owner, Purpose};
@@ -10,32 +12,14 @@ use crate::request;
 use base::Sequence;
 use base::command;
 use std::time::Duration;
-use store::spool::inbox_owner;
-use store::spool::{Disk, Message, Spool, StoreError};
+use store::spool::{Disk, Message, inbox_owner};
 
-/// Pause after the spool could not be read, before it is tried again.
-const REPLAY_PAUSE: Duration = Duration::from_secs(5);
-
-/// Pause before what could not be read of the spool, and was passed over, is tried again.
-const REREAD_PAUSE: Duration = Duration::from_secs(30);
-
-/// The same after a part of it could be read.
+/// Pause before the next part is tried, after one that had been passed over could be read.
 const REREAD_NEXT: Duration = Duration::from_millis(100);
 
 /// Least pause before the delayed directory is looked at again for files that could not be taken
 /// in.
 const LEAST_RETRY: Duration = Duration::from_millis(100);
-
-/// A critical request that is to be stored at the next sync.
-#[derive(Debug)]
-pub(super) struct Store {
-    /// Who is to be told.
-    pub owner: Option<Owner>,
-    /// Its place, if it was sent under one.
-    pub sequence: Option<Sequence>,
-    /// In the form in which it is stored.
-    pub request: Box<[u8]>,
-}
 
 impl<D: Disk> Broker<D> {
     /// The peer's handlers did not take these: they are kept, and tried again. All that is in
@@ -50,27 +34,29 @@ impl<D: Disk> Broker<D> {
             let Purpose::Critical { request, sequence, stored } = entry.purpose else {
                 // No peer of ours says that of what is not critical; nobody keeps it, so it is
                 // lost.
-                self.counters.lost += 1;
+                self.report.one_lost();
                 if let Some(owner) = entry.owner {
-                    self.answer(owner, CON_LOST);
+                    self.programs.answer(owner, CON_LOST);
                 }
                 continue;
             };
             let command = command(request::payload(&request).bytes);
             let text = format!("the handler of {command:?} did not take a message: {why}; it is kept");
-            if let Some(line) = self.spool_repeats.line(&text, now.mono) {
+            if let Some(line) = self.report.spool_line(&text, now) {
                 log::warn!("{line}");
-                self.changed = true;
+                self.report.changes();
             }
             if let Some(sequence) = sequence.filter(|_| stored) {
                 self.spool.unsend(sequence);
             }
             if !self.away.refused(command, sequence, why, now) {
-                self.pause_replay(now);
+                self.agenda.pause_replay(now.mono);
             }
             if let Some(owner) = entry.owner {
-                self.counters.lost += u64::from(!stored);
-                self.answer(owner, if stored { CON_DELAYED } else { CON_FAILED });
+                if !stored {
+                    self.report.one_lost();
+                }
+                self.programs.answer(owner, if stored { CON_DELAYED } else { CON_FAILED });
             }
         }
     }
@@ -88,27 +74,27 @@ impl<D: Disk> Broker<D> {
             let held = self.spool.held(command);
             log::info!("the handler of {command:?} takes messages again; {held} that were held back follow");
             self.spool.release(command);
-            self.changed = true;
+            self.report.changes();
         }
         self.held.earn();
         match outcome {
             Outcome::ToItsProgram => self.spool.settle(sequence),
             Outcome::Delivered => {
-                self.counters.done += 1;
+                self.report.one_done();
                 self.spool.settle(sequence);
                 self.effects.push(Effect::Delivered { request: request.into_vec() });
             }
             Outcome::Rejected(answer) => {
                 let text = format!("message {sequence} was rejected by the peer: moved to failed/");
-                if let Some(line) = self.spool_repeats.line(&text, now.mono) {
+                if let Some(line) = self.report.spool_line(&text, now) {
                     log::warn!("{line}");
                 }
                 // If that fails it stays where it is, and the peer is asked again in a while:
                 // nothing is kept in memory that a sick disk would make grow.
                 if let Err(error) = self.spool.set_aside(sequence, &request, &answer, now.wall) {
-                    self.note_spool_error(&error, now);
+                    self.report.spool_error(&error, now);
                     self.spool.unsend(sequence);
-                    self.pause_replay(now);
+                    self.agenda.pause_replay(now.mono);
                 }
             }
         }
@@ -130,9 +116,9 @@ impl<D: Disk> Broker<D> {
                 Some(false) => CON_FAILED,
             };
             if overdue.critical != Some(true) {
-                self.counters.lost += 1;
+                self.report.one_lost();
             }
-            self.answer(overdue.owner, answer);
+            self.programs.answer(overdue.owner, answer);
         }
     }
 
@@ -148,28 +134,30 @@ impl<D: Disk> Broker<D> {
             self.spool.sent_through(last);
         }
         if let Some(error) = problem {
-            self.note_spool_error(&error, now);
+            self.report.spool_error(&error, now);
         }
     }
 
     /// The link is gone: what was in flight gets no answer from it.
     pub(super) fn give_up_pending(&mut self, now: Now) {
-        // What was gathered in this turn is newer than what was in flight.
-        let gathered = std::mem::take(&mut self.stores);
+        let mut older = Vec::new();
         for entry in self.pending.take_all() {
             match (entry.purpose, entry.owner) {
                 (Purpose::Plain, Some(owner)) => {
-                    self.counters.lost += 1;
-                    self.answer(owner, CON_LOST);
+                    self.report.one_lost();
+                    self.programs.answer(owner, CON_LOST);
                 }
-                (Purpose::Critical { stored: true, .. }, Some(owner)) => self.answer(owner, CON_DELAYED),
+                (Purpose::Critical { stored: true, .. }, Some(owner)) => {
+                    self.programs.answer(owner, CON_DELAYED)
+                }
                 (Purpose::Critical { request, sequence, stored: false }, Some(owner)) => {
-                    self.stores.push(Store { owner: Some(owner), sequence, request });
+                    older.push(Store { owner: Some(owner), sequence, request });
                 }
                 (Purpose::Plain | Purpose::Critical { .. }, None) | (Purpose::Probe, _) => {}
             }
         }
-        self.stores.extend(gathered);
+        // What was gathered in this turn is newer than what was in flight.
+        self.stores.push_before(older);
         self.spool.rewind();
         self.commit(now);
     }
@@ -179,8 +167,7 @@ impl<D: Disk> Broker<D> {
         if self.link.is_up() {
             self.held.spend();
         }
-        self.stores_bytes += text.len();
-        self.stores.push(Store { owner: Some(owner), sequence: None, request: text.into() });
+        self.stores.push(owner, text);
     }
 
     /// Stores what was gathered: one sync for all. What is in flight is older: where it could not
@@ -192,17 +179,15 @@ impl<D: Disk> Broker<D> {
         }
         self.insure(now);
         if self.pending.has_unstored() {
-            self.stores_bytes = 0;
-            for store in std::mem::take(&mut self.stores) {
-                self.counters.lost += 1;
+            for store in self.stores.take() {
+                self.report.one_lost();
                 if let Some(owner) = store.owner {
-                    self.answer(owner, CON_FAILED);
+                    self.programs.answer(owner, CON_FAILED);
                 }
             }
             return;
         }
-        let stores = std::mem::take(&mut self.stores);
-        self.stores_bytes = 0;
+        let stores = self.stores.take();
         let requests: Vec<_> = stores.iter().map(|store| (store.sequence, &*store.request)).collect();
         let results = store_all(&mut self.spool, &requests, now);
         debug_assert_eq!(results.len(), stores.len());
@@ -211,44 +196,39 @@ impl<D: Disk> Broker<D> {
             let answer = match result {
                 Ok(_) => CON_DELAYED,
                 Err(error) => {
-                    self.counters.lost += 1;
+                    self.report.one_lost();
                     problem = Some(error);
                     CON_FAILED
                 }
             };
             if let Some(owner) = store.owner {
-                self.answer(owner, answer);
+                self.programs.answer(owner, answer);
             }
         }
         if let Some(error) = problem {
-            self.note_spool_error(&error, now);
+            self.report.spool_error(&error, now);
         }
     }
 
     /// Tries again to read what could not be read of the spool and was passed over.
     pub(super) fn reread(&mut self, now: Now) {
-        if !self.spool.passes_over() {
-            self.reread_at = None;
-        } else if self.reread_at.is_some_and(|at| at <= now.mono) {
-            let pause = match self.spool.reread() {
-                Ok(true) => REREAD_NEXT,
-                Ok(false) => REREAD_PAUSE,
-                Err(error) => {
-                    self.note_spool_error(&error, now);
-                    REREAD_PAUSE
-                }
-            };
-            self.reread_at = Some(now.mono + pause);
-        } else if self.reread_at.is_none() {
-            self.reread_at = Some(now.mono + REREAD_PAUSE);
+        if !self.agenda.rereads(self.spool.passes_over(), now.mono) {
+            return;
         }
+        let pause = match self.spool.reread() {
+            Ok(true) => REREAD_NEXT,
+            Ok(false) => REREAD_PAUSE,
+            Err(error) => {
+                self.report.spool_error(&error, now);
+                REREAD_PAUSE
+            }
+        };
+        self.agenda.reread_at(now.mono + pause);
     }
 
     /// Sends what is stored, oldest first, a bounded number at a time.
     pub(super) fn replay(&mut self, now: Now) {
-        if self.replay_at.is_some_and(|at| at <= now.mono) {
-            self.replay_at = None;
-        }
+        self.agenda.end_pause(now.mono);
         self.try_held(now);
         while self.may_replay() && self.spool.has_unsent() {
             match self.spool.next_unsent() {
@@ -268,8 +248,8 @@ impl<D: Disk> Broker<D> {
                 }
                 Ok(None) => break,
                 Err(error) => {
-                    self.note_spool_error(&error, now);
-                    self.pause_replay(now);
+                    self.report.spool_error(&error, now);
+                    self.agenda.pause_replay(now.mono);
                     return;
                 }
             }
@@ -279,9 +259,9 @@ impl<D: Disk> Broker<D> {
     }
 
     fn may_replay(&self) -> bool {
-        self.draining.is_none()
+        !self.ending.has_begun()
             && !self.leaving
-            && self.replay_at.is_none()
+            && !self.agenda.replay_is_paused()
             && self.link.is_up()
             && self.pending.replay_room()
             && !self.link.clogged()
@@ -306,7 +286,7 @@ impl<D: Disk> Broker<D> {
                     self.away.come_back(&command, now);
                 }
                 Err(error) => {
-                    self.note_spool_error(&error, now);
+                    self.report.spool_error(&error, now);
                     self.away.put_off(&command, now.mono + REPLAY_PAUSE);
                 }
             }
@@ -325,51 +305,34 @@ impl<D: Disk> Broker<D> {
         Sender { link, pending, spool, away }.critical(None, text, Some(message.sequence), true, now);
     }
 
-    /// The spool's disk is in trouble. Looking for files then finds out whether it can be used, if
-    /// nothing else asks.
-    fn pause_replay(&mut self, now: Now) {
-        let at = now.mono + REPLAY_PAUSE;
-        self.replay_at = Some(at);
-        self.take_in_at = Some(self.take_in_at.map_or(at, |earlier| earlier.min(at)));
-    }
-
     /// Takes in the files that local programs dropped into the delayed directory.
     pub(super) fn take_in(&mut self, now: Now) {
-        if self.draining.is_some() || self.take_in_at.is_none_or(|at| at > now.mono) {
+        if self.ending.has_begun() || !self.agenda.takes_files(now.mono) {
             return;
         }
-        self.take_in_at = None;
         self.insure(now);
         let settings = &self.settings;
-        let belongs = |name: &str| inbox_owner(name, |id| settings.may_own(id)) == Some(self.peer.as_str());
+        let belongs =
+            |name: &str| inbox_owner(name, |id| settings.may_own(id)) == Some(settings.peer.host.id.as_str());
         let taken = self.spool.take_in(&settings.spool_dir, &belongs, now.wall);
         if taken.stored > 0 {
             let text = format!("took {} messages in from files in the delayed directory", taken.stored);
-            if let Some(line) = self.spool_repeats.line(&text, now.mono) {
+            if let Some(line) = self.report.spool_line(&text, now) {
                 log::info!("{line}");
             }
         }
         if taken.more {
-            self.take_in_at = Some(now.mono);
+            self.agenda.look_for_files(now.mono);
         } else if let Some(at) = taken.retry_at {
             let pause = Duration::try_from(at.duration_since(now.wall)).unwrap_or_default();
-            self.take_in_at = Some(now.mono + pause.max(LEAST_RETRY));
+            self.agenda.look_for_files(now.mono + pause.max(LEAST_RETRY));
         }
         if let Some(error) = taken.refused {
-            self.note_spool_error(&error, now);
+            self.report.spool_error(&error, now);
         }
         if let Some(error) = taken.trouble {
-            self.note_spool_error(&error, now);
+            self.report.spool_error(&error, now);
         }
-    }
-
-    fn note_spool_error(&mut self, error: &dyn std::error::Error, now: Now) {
-        let text = error.to_string();
-        if let Some(line) = self.spool_repeats.line(&text, now.mono) {
-            log::error!("{line}");
-            self.changed = true;
-        }
-        self.spool_error = Some((text, now));
     }
 }
 
@@ -393,24 +356,4 @@ impl Outcome {
             (None, _) => Outcome::Delivered,
         }
     }
-}
-
-/// Stores requests in their order: those that were sent under a sequence keep it, and the others
-/// are newer. (Only where the disk could give no sequence is one that was sent without the elder,
-/// and then it loses its place in the order.)
-fn store_all<D: Disk>(
-    spool: &mut Spool<D>,
-    requests: &[(Option<Sequence>, &[u8])],
-    now: Now,
-) -> Vec<Result<Sequence, StoreError>> {
-    let sent: Vec<_> = requests.iter().filter_map(|(sequence, text)| Some(((*sequence)?, *text))).collect();
-    let new: Vec<_> =
-        requests.iter().filter(|(sequence, _)| sequence.is_none()).map(|(_, text)| *text).collect();
-    let mut sent = if sent.is_empty() { Vec::new() } else { spool.store_at(&sent, now.wall) }.into_iter();
-    let mut new = if new.is_empty() { Vec::new() } else { spool.store(&new, now.wall) }.into_iter();
-    let next = |(sequence, _): &(Option<Sequence>, &[u8])| match sequence {
-        Some(_) => sent.next(),
-        None => new.next(),
-    };
-    requests.iter().filter_map(next).collect()
 }

@@ -4,6 +4,7 @@
 //! Where the next child goes on with the programs see `handing`.
 
 use super::Broker;
+use super::ending::{Ending, Limit};
 use crate::link::{Event, Now};
 use std::time::Instant;
 use store::spool::Disk;
@@ -12,15 +13,15 @@ impl<D: Disk> Broker<D> {
     /// Takes no more requests than have been read, closes the programs' connections, and ends when
     /// these are answered or `drain_timeout` is over.
     pub fn drain(&mut self, now: Now) {
-        self.drain_by(now.mono + self.drain_timeout);
+        self.drain_by(now.mono + self.settings.peer.drain_timeout);
     }
 
     pub(super) fn drain_by(&mut self, deadline: Instant) {
-        if self.draining.is_none() {
-            self.draining = Some(deadline);
-            self.changed = true;
-            self.grace = None;
-            for id in self.sessions.ids() {
+        if !self.ending.has_begun() {
+            self.ending = Ending::Draining(Limit::By(deadline));
+            self.report.changes();
+            self.grace.end();
+            for id in self.clients() {
                 self.client_closed_input(id);
             }
         }
@@ -29,7 +30,10 @@ impl<D: Disk> Broker<D> {
     /// Ends the link once nothing is under way any more.
     pub(super) fn end_drain(&mut self, now: Now) {
         // Stored messages in flight are waited for too, so that they need not be sent again.
-        if self.draining.is_some() && self.pending.is_empty() && self.queue.is_empty() && self.held.is_empty()
+        if self.ending.has_begun()
+            && self.pending.is_empty()
+            && self.programs.none_waits()
+            && self.held.is_empty()
         {
             self.link_event(Event::Stop, now);
         }

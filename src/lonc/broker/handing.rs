@@ -8,9 +8,10 @@
 //! one that the reactor could not hand over ([`Broker::client_stays`]).
 
 use super::Broker;
-use super::sending::enqueue;
+use super::ending::{Ending, Limit};
 use crate::link::Now;
 use crate::session::{ClientId, Rest};
+use crate::sessions::Sessions;
 use store::spool::Disk;
 
 /// Bytes of requests not taken and answers not written that go to the next child with all programs
@@ -29,72 +30,61 @@ pub(super) struct Handing {
     begun: bool,
 }
 
-impl<D: Disk> Broker<D> {
-    /// Takes no more requests, and leaves the programs to the next child; ends when the requests
-    /// that were taken are answered or `drain_timeout` is over.
-    pub fn hand_over(&mut self, now: Now) {
-        if self.draining.is_some() {
-            return;
-        }
-        self.draining = Some(now.mono + self.drain_timeout);
-        self.changed = true;
-        self.grace = None;
-        let mut room = HANDED_BYTES;
-        for id in self.sessions.ids() {
-            let Some(session) = self.sessions.get(id) else { continue };
-            match room.checked_sub(session.reader.len()) {
-                Some(left) => {
-                    room = left;
-                    session.park();
-                }
-                None => self.client_closed_input(id),
-            }
-        }
-        let sessions = &mut self.sessions;
-        self.queue.retain(|&id| sessions.get(id).is_some_and(|session| session.queued));
-        self.handing = Some(Handing { room, begun: false });
-    }
-
-    /// A program that the child before this one had.
-    pub fn client_handed(&mut self, rest: Rest<'_>) -> ClientId {
-        let id = self.sessions.resume(rest);
-        if let Some(session) = self.sessions.get(id) {
-            enqueue(&mut self.queue, id, session);
-        }
-        self.touched.push(id);
-        id
-    }
-
-    /// The programs that are to be handed over now. Each is to be forgotten then, or told to stay.
-    pub fn take_going(&mut self) -> Vec<ClientId> {
-        let Some(handing) = &mut self.handing else { return Vec::new() };
-        let mut room = handing.room;
+impl Handing {
+    /// Those that go now; all that are ready if the end is `forced`.
+    fn going(&mut self, sessions: &Sessions, forced: bool) -> Vec<ClientId> {
+        let mut room = self.room;
         let fits = |id: &ClientId| {
-            let ready = self.sessions.peek(*id).filter(|session| session.ready_to_go());
+            let ready = sessions.peek(*id).filter(|session| session.ready_to_go());
             let left = ready.and_then(|session| room.checked_sub(session.answers.out.len()));
             room = left.unwrap_or(room);
             left.is_some()
         };
-        let going: Vec<_> = self.sessions.ids().into_iter().filter(fits).collect();
-        let last = going.len() == self.sessions.len() || self.forced;
-        if handing.begun && !last && going.len() < GATHERED {
+        let going: Vec<_> = sessions.ids().into_iter().filter(fits).collect();
+        let last = going.len() == sessions.len() || forced;
+        if self.begun && !last && going.len() < GATHERED {
             return Vec::new();
         }
-        *handing = Handing { room, begun: true };
+        *self = Handing { room, begun: true };
         going
+    }
+}
+
+impl<D: Disk> Broker<D> {
+    /// Takes no more requests, and leaves the programs to the next child; ends when the requests
+    /// that were taken are answered or `drain_timeout` is over.
+    pub fn hand_over(&mut self, now: Now) {
+        if self.ending.has_begun() {
+            return;
+        }
+        self.report.changes();
+        self.grace.end();
+        let limit = Limit::By(now.mono + self.settings.peer.drain_timeout);
+        let room = self.programs.park(HANDED_BYTES);
+        self.ending = Ending::Handing(limit, Handing { room, begun: false });
+    }
+
+    /// A program that the child before this one had.
+    pub fn client_handed(&mut self, rest: Rest<'_>) -> ClientId {
+        self.programs.resume(rest)
+    }
+
+    /// The programs that are to be handed over now. Each is to be forgotten then, or told to stay.
+    pub fn take_going(&mut self) -> Vec<ClientId> {
+        let forced = self.ending.is_forced();
+        match &mut self.ending {
+            Ending::Handing(_, handing) => handing.going(self.programs.sessions(), forced),
+            Ending::Not | Ending::Draining(_) => Vec::new(),
+        }
     }
 
     /// What the next child must have of a program.
     pub fn rest(&self, id: ClientId) -> Option<Rest<'_>> {
-        Some(self.sessions.peek(id)?.rest())
+        Some(self.programs.sessions().peek(id)?.rest())
     }
 
     /// A program could not be handed over: what was read of it is served here.
     pub fn client_stays(&mut self, id: ClientId) {
-        if let Some(session) = self.sessions.get(id) {
-            session.unpark();
-            enqueue(&mut self.queue, id, session);
-            self.touched.push(id);
-        }
+        self.programs.unpark(id);
     }
 }

@@ -2,7 +2,6 @@
 //! itself.
 
 use super::delivery::Outcome;
-use super::sending::answer_to;
 use super::{Broker, CON_DELAYED, CON_FAILED, CON_LOST};
 use crate::link::{Event, Now};
 use crate::pending::{Found, Purpose};
@@ -53,7 +52,7 @@ impl<D: Disk> Broker<D> {
     /// Reads on until the link is open or there is no more; what that is about goes into `told`,
     /// answers to their programs.
     fn listen(&mut self, told: &mut Told, now: Now) -> Result<(), String> {
-        let Broker { link, pending, sessions, queue, touched, counters, .. } = self;
+        let Broker { link, pending, programs, report, .. } = self;
         link.hear(|heard| {
             match heard {
                 Heard::Progress { odd } => {
@@ -77,8 +76,8 @@ impl<D: Disk> Broker<D> {
                     };
                     told.answered = true;
                     if let Some(owner) = entry.owner {
-                        counters.done += 1;
-                        answer_to(owner, &text, sessions, queue, touched);
+                        report.one_done();
+                        programs.answer(owner, &text);
                     }
                     if let Purpose::Critical { request, sequence: Some(sequence), stored: true } =
                         entry.purpose
@@ -121,7 +120,7 @@ impl<D: Disk> Broker<D> {
         } else if told.unknown {
             self.link_event(Event::Lost("the peer sent an answer to no request".into()), now);
         } else if told.opened {
-            self.take_in_at = Some(now.mono);
+            self.agenda.look_for_files(now.mono);
             self.held.supply();
             self.away.link_up(now);
             self.link_event(Event::Opened, now);
@@ -143,8 +142,10 @@ impl<D: Disk> Broker<D> {
                 Purpose::Critical { stored: true, .. } => CON_DELAYED,
                 Purpose::Critical { stored: false, .. } => CON_FAILED,
             };
-            self.counters.lost += u64::from(answer != CON_DELAYED);
-            self.answer(owner, answer);
+            if answer != CON_DELAYED {
+                self.report.one_lost();
+            }
+            self.programs.answer(owner, answer);
         }
     }
 }

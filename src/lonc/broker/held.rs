@@ -10,7 +10,7 @@
 //! replayed, and the flood gets the peer's pace.
 
 use super::Broker;
-use super::sending::{Kept, Sender, enqueue};
+use super::sending::{Kept, Sender};
 use crate::link::Now;
 use crate::pending::Owner;
 use crate::request::Forward;
@@ -102,16 +102,13 @@ impl<D: Disk> Broker<D> {
     pub(super) fn release_held(&mut self, now: Now) {
         loop {
             let backlog = self.spool.has_backlog() || !self.stores.is_empty();
-            let free = !self.link.is_up() || self.draining.is_some() || !backlog;
+            let free = !self.link.is_up() || self.ending.has_begun() || !backlog;
             if self.link.is_up() && !backlog && (self.pending.full() || self.link.clogged() || self.leaving) {
                 return;
             }
             let Some(waiting) = self.held.take(free, now) else { return };
             let owner = waiting.owner;
-            if let Some(session) = self.sessions.get(owner.client) {
-                session.holding = false;
-                enqueue(&mut self.queue, owner.client, session);
-            }
+            self.programs.go_on(owner.client);
             let forward = Forward { critical: true, text: &waiting.text };
             let stores_empty = self.stores.is_empty();
             let Broker { link, pending, spool, away, .. } = self;
@@ -119,10 +116,10 @@ impl<D: Disk> Broker<D> {
                 Kept::Sent => {}
                 Kept::ToStore | Kept::ToStoreAtOnce => self.gather(owner, &waiting.text),
                 // A critical request is never lost, but it may be longer than the peer takes.
-                Kept::Lost => self.answer(owner, super::CON_LOST),
+                Kept::Lost => self.programs.answer(owner, super::CON_LOST),
                 Kept::Refused(why) => {
-                    self.counters.lost += 1;
-                    self.answer(owner, format!("error:{why}").as_bytes());
+                    self.report.one_lost();
+                    self.programs.answer(owner, format!("error:{why}").as_bytes());
                 }
             }
         }

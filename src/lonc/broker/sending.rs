@@ -5,11 +5,8 @@ use crate::link::{Link, Now};
 use crate::pending::{Entry, Owner, Pending, Purpose};
 use crate::protocol::{Message, Once};
 use crate::request::{self, Forward};
-use crate::session::{ClientId, Session};
-use crate::sessions::Sessions;
 use base::Sequence;
 use base::command;
-use std::collections::VecDeque;
 use store::spool::{Disk, Spool};
 
 /// What became of a request that a program wants forwarded.
@@ -103,30 +100,5 @@ impl<D: Disk> Sender<'_, D> {
         link.send(Message { number, text: &request, once });
         let purpose = Purpose::Critical { request, sequence, stored };
         pending.push(Entry { owner, purpose, size }, now.mono);
-    }
-}
-
-/// Fills a program's slot, if the program is still there.
-pub(super) fn answer_to(
-    owner: Owner,
-    answer: &[u8],
-    sessions: &mut Sessions,
-    queue: &mut VecDeque<ClientId>,
-    touched: &mut Vec<ClientId>,
-) {
-    if let Some(session) = sessions.get(owner.client).filter(|session| session.takes_answers()) {
-        session.answer(owner.slot, answer);
-        enqueue(queue, owner.client, session);
-        touched.push(owner.client);
-        sessions.weigh(owner.client);
-    }
-}
-
-/// Puts a program in the queue of those to be served, if there is something to serve and it does
-/// not stand there.
-pub(super) fn enqueue(queue: &mut VecDeque<ClientId>, id: ClientId, session: &mut Session) {
-    if !session.queued && session.can_serve() {
-        session.queued = true;
-        queue.push_back(id);
     }
 }

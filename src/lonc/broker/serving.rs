@@ -1,10 +1,11 @@
 //! The broker's part that takes the programs' lines: which program is served when, and what becomes
 //! of each of its requests.
 
-use super::delivery::Store;
 use super::held::Held;
+use super::report::Report;
 use super::sending::{Kept, Sender};
-use super::{Broker, CON_LOST, Counters, MAX_TAKEN_BYTES};
+use super::stores::Stores;
+use super::{Broker, CON_LOST, MAX_TAKEN_BYTES};
 use crate::link::{Event, Now};
 use crate::pending::Owner;
 use crate::request::{self, Forward, Request};
@@ -26,10 +27,9 @@ enum Verdict {
 /// What a request is taken with.
 struct Taking<'a, D: Disk> {
     sender: Sender<'a, D>,
-    stores: &'a mut Vec<Store>,
-    stores_bytes: &'a mut usize,
+    stores: &'a mut Stores,
     held: &'a mut Held,
-    counters: &'a mut Counters,
+    report: &'a mut Report,
     /// What would have to wait may.
     may_hold: bool,
 }
@@ -38,7 +38,7 @@ impl<D: Disk> Taking<'_, D> {
     /// Whether there is room for one more request.
     fn has_room(&self) -> bool {
         let Sender { link, pending, .. } = &self.sender;
-        let taken = pending.bytes() + *self.stores_bytes + self.held.bytes();
+        let taken = pending.bytes() + self.stores.bytes() + self.held.bytes();
         taken < MAX_TAKEN_BYTES && !(link.is_up() && pending.full())
     }
 
@@ -50,7 +50,7 @@ impl<D: Disk> Taking<'_, D> {
         match kept {
             Kept::Sent => Verdict::Wait,
             Kept::Lost => {
-                self.counters.lost += 1;
+                self.report.one_lost();
                 Verdict::Answer(CON_LOST.to_vec())
             }
             Kept::Refused(why) => self.refuse(&why),
@@ -63,16 +63,14 @@ impl<D: Disk> Taking<'_, D> {
                 if is_up && matches!(kept, Kept::ToStore) {
                     self.held.spend();
                 }
-                *self.stores_bytes += forward.text.len();
-                let request = forward.text.into();
-                self.stores.push(Store { owner: Some(owner), sequence: None, request });
+                self.stores.push(owner, forward.text);
                 Verdict::Wait
             }
         }
     }
 
     fn refuse(&mut self, why: &str) -> Verdict {
-        self.counters.lost += 1;
+        self.report.one_lost();
         Verdict::Answer(format!("error:{why}").into_bytes())
     }
 }
@@ -82,7 +80,7 @@ impl<D: Disk> Broker<D> {
     /// of all that is taken, [`MAX_TAKEN_BYTES`].
     pub(super) fn serve(&mut self, now: Now) {
         while !self.blocked(now) {
-            let Some(id) = self.queue.pop_front() else { return };
+            let Some(id) = self.programs.next() else { return };
             if self.serve_some(id, now) {
                 log::info!("close_connection_exit: ending");
                 self.drain_by(now.mono);
@@ -93,14 +91,11 @@ impl<D: Disk> Broker<D> {
 
     /// Takes some lines of one program; whether one of them asks this process to end.
     fn serve_some(&mut self, id: ClientId, now: Now) -> bool {
-        let may_hold = self.draining.is_none();
-        let Broker {
-            sessions, link, pending, spool, stores, stores_bytes, counters, queue, held, away, ..
-        } = self;
-        let Some(session) = sessions.get(id) else { return false };
+        let may_hold = !self.ending.has_begun();
+        let Broker { programs, link, pending, spool, stores, report, held, away, .. } = self;
+        let Some(session) = programs.serve(id) else { return false };
         let sender = Sender { link, pending, spool, away };
-        let mut taking = Taking { sender, stores, stores_bytes, held, counters, may_hold };
-        session.queued = false;
+        let mut taking = Taking { sender, stores, held, report, may_hold };
         let mut exit = false;
         for _ in 0..QUANTUM {
             if !session.can_serve() || !taking.has_room() {
@@ -134,12 +129,7 @@ impl<D: Disk> Broker<D> {
                 session.answer(slot, &answer);
             }
         }
-        if session.can_serve() {
-            session.queued = true;
-            queue.push_back(id);
-        }
-        self.touched.push(id);
-        self.sessions.weigh(id);
+        programs.served(id);
         exit
     }
 }

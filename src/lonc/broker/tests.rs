@@ -1,11 +1,15 @@
 //! The broker on a clock of the test's own, between programs and a peer that the test plays.
 
 use super::*;
+use crate::pending::Owner;
+use crate::session::ClientId;
 use crate::settings::LinkKeys;
+use base::{HostId, WireKind};
 use config::Peer;
 use config::fixture::{self, host};
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::Duration;
 use store::spool::RealDisk;
 use tempfile::TempDir;
 use wire::classic::Cipher;

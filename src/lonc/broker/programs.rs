@@ -1,0 +1,179 @@
+//! The programs as the broker has them: their sessions, whose turn it is to be served, and to whom
+//! something is to be written.
+//!
+//! A program stands in the queue once, while there is something of it to serve; it is *touched*
+//! when its answers grew or it may be finished. Whoever changes a session here has it weighed, as
+//! [`crate::sessions`] wants it.
+
+use crate::pending::Owner;
+use crate::session::{ClientId, Hoarder, Rest, Session};
+use crate::sessions::Sessions;
+use std::collections::VecDeque;
+use std::time::Instant;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Programs {
+    sessions: Sessions,
+    /// Programs whose lines wait to be served, in turn.
+    queue: VecDeque<ClientId>,
+    /// Programs whose answers grew, or that may be finished.
+    touched: Vec<ClientId>,
+}
+
+impl Programs {
+    /// None yet; lines of up to `max_line` bytes.
+    pub(super) fn new(max_line: usize, now: Instant) -> Programs {
+        Programs { sessions: Sessions::new(max_line, now), queue: VecDeque::new(), touched: Vec::new() }
+    }
+
+    /// Their sessions, for what concerns neither the queue nor what is to be written.
+    pub(super) fn sessions(&self) -> &Sessions {
+        &self.sessions
+    }
+
+    /// The same, to be changed.
+    pub(super) fn sessions_mut(&mut self) -> &mut Sessions {
+        &mut self.sessions
+    }
+
+    // What they do.
+
+    /// One sent something.
+    pub(super) fn sent(&mut self, id: ClientId, bytes: &[u8]) {
+        if let Some(session) = self.sessions.get(id) {
+            session.push(bytes);
+            self.did_something(id);
+        }
+    }
+
+    /// One has taken some of its answers, so there may be room for more of its requests.
+    pub(super) fn read(&mut self, id: ClientId) {
+        if self.sessions.peek(id).is_some() {
+            self.did_something(id);
+        }
+    }
+
+    fn did_something(&mut self, id: ClientId) {
+        self.enqueue(id);
+        self.sessions.was_active(id);
+        self.sessions.weigh(id);
+    }
+
+    /// Nothing more is read of one; it still gets its answers.
+    pub(super) fn close_input(&mut self, id: ClientId) {
+        if let Some(session) = self.sessions.get(id) {
+            session.close_input();
+            self.touched.push(id);
+        }
+    }
+
+    // Whose turn it is.
+
+    /// Puts one in the queue, if there is something of it to serve and it does not stand there.
+    fn enqueue(&mut self, id: ClientId) {
+        if let Some(session) = self.sessions.get(id)
+            && !session.queued
+            && session.can_serve()
+        {
+            session.queued = true;
+            self.queue.push_back(id);
+        }
+    }
+
+    /// Whether nothing of anybody waits to be served.
+    pub(super) fn none_waits(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Takes the next one out of the queue.
+    pub(super) fn next(&mut self) -> Option<ClientId> {
+        self.queue.pop_front()
+    }
+
+    /// The session of one whose turn it is, if it is still there. [`Programs::served`] ends its
+    /// turn.
+    pub(super) fn serve(&mut self, id: ClientId) -> Option<&mut Session> {
+        let session = self.sessions.get(id)?;
+        session.queued = false;
+        Some(session)
+    }
+
+    /// The turn of one is over: it may have got answers, and stands behind all others if there is
+    /// more of it.
+    pub(super) fn served(&mut self, id: ClientId) {
+        self.enqueue(id);
+        self.touched.push(id);
+        self.sessions.weigh(id);
+    }
+
+    /// A request of one is held back no longer, nor are the later ones.
+    pub(super) fn go_on(&mut self, id: ClientId) {
+        if let Some(session) = self.sessions.get(id) {
+            session.holding = false;
+            self.enqueue(id);
+        }
+    }
+
+    // What they are to get.
+
+    /// Fills the slot of one that is still there.
+    pub(super) fn answer(&mut self, owner: Owner, answer: &[u8]) {
+        let id = owner.client;
+        if let Some(session) = self.sessions.get(id).filter(|session| session.takes_answers()) {
+            session.answer(owner.slot, answer);
+            self.enqueue(id);
+            self.touched.push(id);
+            self.sessions.weigh(id);
+        }
+    }
+
+    /// Those to whom something may be to be written. Some may be gone.
+    pub(super) fn take_touched(&mut self) -> Vec<ClientId> {
+        std::mem::take(&mut self.touched)
+    }
+
+    /// Gives up those who keep others waiting: see [`Sessions::keep_time`].
+    pub(super) fn keep_time(&mut self, now: Instant) -> Vec<(ClientId, u32, Hoarder)> {
+        let given_up = self.sessions.keep_time(now);
+        self.touched.extend(given_up.iter().map(|(id, ..)| *id));
+        given_up
+    }
+
+    // From one child to the next.
+
+    /// One that the child before this one had.
+    pub(super) fn resume(&mut self, rest: Rest<'_>) -> ClientId {
+        let id = self.sessions.resume(rest);
+        self.enqueue(id);
+        self.touched.push(id);
+        id
+    }
+
+    /// Serves and reads them no more: they wait to go to the next child. Those whose lines don't
+    /// fit in `room` are closed instead; what is left of it.
+    pub(super) fn park(&mut self, mut room: usize) -> usize {
+        for id in self.sessions.ids() {
+            let Some(session) = self.sessions.get(id) else { continue };
+            match room.checked_sub(session.reader.len()) {
+                Some(left) => {
+                    room = left;
+                    session.park();
+                }
+                None => self.close_input(id),
+            }
+        }
+        let sessions = &mut self.sessions;
+        self.queue.retain(|&id| sessions.get(id).is_some_and(|session| session.queued));
+        room
+    }
+
+    /// One could not go after all: what was read of it is served here.
+    pub(super) fn unpark(&mut self, id: ClientId) {
+        if let Some(session) = self.sessions.get(id) {
+            session.unpark();
+            self.enqueue(id);
+            self.touched.push(id);
+        }
+    }
+}
