@@ -4,12 +4,14 @@
 //! | --- | --- |
 //! | `builtin` | the requests that `lond` itself knows: their names and the text of their answers |
 //! | `socket` | requests passed to a local program through its Unix socket |
+//! | `tag` | the lines of the `tagged` form |
 //!
 //! Everything here is pure: bytes and the time come in, answers go out. The sockets are the
 //! reactor's.
 
 pub mod builtin;
 pub mod socket;
+pub mod tag;
 
 use std::borrow::Cow;
 
