@@ -38,11 +38,14 @@
 
 mod answer;
 mod beating;
+mod course;
 mod critical;
 mod ending;
 mod frames;
 mod ids;
+mod input;
 mod memory;
+mod output;
 mod recorder;
 mod requests;
 mod untaken;
@@ -53,18 +56,20 @@ pub use requests::{HeldCommands, Unrecorded};
 use super::Reason;
 use super::service::{Effect, Order, Service, Verdict};
 use crate::handler::{Reply, Ticket};
-use answer::{Answer, MAX_ANSWER_BYTES, OUT_FULL};
+use answer::{Answer, MAX_ANSWER_BYTES};
 use base::command;
 use base::line::Outgoing;
-use ending::GoAway;
-use ids::Ids;
+use beating::Pulse;
+use course::{Course, State};
+use input::Input;
 use memory::Memory;
+use output::Output;
 use requests::{Critical, Request, Requests, Said};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 use untaken::{LOG, Untaken};
-use wire::flow::{Assembly, Control, Credit, Heartbeat, Sending};
-use wire::secure::{CalledHello, FrameReader, Hello, Versions, put_go_away};
+use wire::flow::Credit;
+use wire::secure::{CalledHello, Hello, Versions};
 
 pub use super::classic::LINGER;
 
@@ -88,79 +93,24 @@ pub struct Settings {
     pub drain_timeout: Duration,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum State {
-    /// The caller's HELLO is to come.
-    Hello,
-    /// Requests are answered.
-    Open,
-    /// No new request is taken; those that were are still answered.
-    Draining(Reason),
-    /// What was encoded still goes out.
-    Leaving(Reason),
-    /// All is said; what still comes is thrown away.
-    Lingering(Reason),
-    /// There is no link any more; critical messages that are being run are waited for.
-    Settling(Reason),
-    /// The process can go.
-    Ended(Reason),
-}
-
-impl State {
-    fn name(&self) -> &'static str {
-        match self {
-            State::Hello => "waiting for HELLO",
-            State::Open => "open",
-            State::Draining(_) => "draining",
-            State::Leaving(_) => "leaving",
-            State::Lingering(_) => "lingering",
-            State::Settling(_) => "settling",
-            State::Ended(_) => "ended",
-        }
-    }
-}
-
 /// The called side of one secure link.
 #[derive(Debug)]
 pub struct Secure<R: Recorder> {
     settings: Settings,
-    state: State,
-    /// When [`Secure::tick`] changes the state: the opening's, the drain's or the linger's end.
-    deadline: Option<Instant>,
-    /// By when the link was told to end, if it was.
-    drain_deadline: Option<Instant>,
-    /// Of the caller's spool, as its HELLO says.
-    epoch: String,
-    /// Our HELLO was said; before it nothing else is.
-    greeted: bool,
-    /// The caller sends nothing more.
-    input_ended: bool,
-    reader: FrameReader,
-    assembly: Assembly,
-    /// Which request ids have come.
-    ids: Ids,
+    /// Where the session stands.
+    course: Course,
+    /// What comes from the caller.
+    input: Input,
+    /// The window that the caller was given.
     credit: Credit,
-    /// Frames that wait to be taken.
-    out: Outgoing,
-    sending: Sending<Answer>,
-    /// Longest answer that the caller takes.
-    caller_max_line: usize,
-    control: Control,
-    heartbeat: Heartbeat,
-    /// PINGs of ours so far.
-    pings: u64,
-    /// The caller is to send no more requests: see [`GoAway`].
-    go_away: Option<GoAway>,
+    /// What goes to the caller.
+    output: Output,
+    pulse: Pulse,
     requests: Requests,
-    /// The commands that the caller holds now.
-    held: HeldCommands,
     untaken: Untaken,
     memory: Memory<R>,
-    /// Whose turn it is.
-    critical_next: bool,
+    /// What the reactor is to do, in order.
     todo: VecDeque<Effect>,
-    /// At the end of settling, what is still being run is recorded as an error.
-    giving_up: bool,
 }
 
 impl<R: Recorder> Secure<R> {
@@ -168,30 +118,15 @@ impl<R: Recorder> Secure<R> {
     /// yet.
     pub fn new(settings: Settings, recorder: R, opening_deadline: Instant, now: Instant) -> Secure<R> {
         Secure {
-            state: State::Hello,
-            deadline: Some(opening_deadline),
-            drain_deadline: None,
-            epoch: String::new(),
-            greeted: false,
-            input_ended: false,
-            reader: FrameReader::new(),
-            assembly: Assembly::new(settings.max_line),
-            ids: Ids::default(),
+            course: Course::new(opening_deadline),
+            input: Input::new(settings.max_line),
             credit: Credit::new(settings.window),
-            out: Outgoing::default(),
-            sending: Sending::new(0),
-            caller_max_line: 0,
-            control: Control::default(),
-            heartbeat: Heartbeat::new(settings.heartbeat, settings.heartbeat_missed, now),
-            pings: 0,
-            go_away: None,
+            output: Output::new(),
+            pulse: Pulse::new(settings.heartbeat, settings.heartbeat_missed, now),
             requests: Requests::default(),
-            held: HeldCommands::default(),
             untaken: Untaken::default(),
             memory: Memory::new(recorder),
-            critical_next: false,
             todo: VecDeque::new(),
-            giving_up: false,
             settings,
         }
     }
@@ -205,7 +140,7 @@ impl<R: Recorder> Secure<R> {
 
     /// Does the next thing that can be done; whether there was any.
     fn advance(&mut self, now: Instant, written: bool) -> bool {
-        match &self.state {
+        match self.course.state() {
             State::Hello | State::Lingering(_) | State::Ended(_) => false,
             State::Open | State::Draining(_) => {
                 if self.wants_record(now) {
@@ -222,13 +157,13 @@ impl<R: Recorder> Secure<R> {
                 }
                 false
             }
-            State::Leaving(reason) if written && self.out.is_empty() => {
+            State::Leaving(reason) if written && self.output.is_empty() => {
                 let reason = reason.clone();
-                if self.input_ended {
+                if self.input.has_ended() {
                     self.break_off(reason);
                 } else {
                     self.todo.push_back(Effect::Shut);
-                    self.deadline = Some(now + LINGER);
+                    self.course.lasts_until(now + LINGER);
                     self.enter(State::Lingering(reason));
                 }
                 true
@@ -243,8 +178,8 @@ impl<R: Recorder> Secure<R> {
                 self.enter(State::Ended(reason));
                 true
             }
-            State::Settling(_) if self.giving_up => {
-                self.giving_up = false;
+            State::Settling(_) if self.course.gives_up() => {
+                self.course.gave_up();
                 self.give_up();
                 true
             }
@@ -261,11 +196,7 @@ impl<R: Recorder> Secure<R> {
 
     /// Takes a request, plain and critical ones in turn; whether there was one.
     fn take(&mut self, now: Instant) -> bool {
-        self.critical_next = !self.critical_next;
-        if (self.critical_next || self.requests.plain.is_empty())
-            && self.memory.takes()
-            && self.take_critical(now)
-        {
+        if self.requests.critical_is_next() && self.memory.takes() && self.take_critical(now) {
             return true;
         }
         let request = self.requests.plain.pop_front();
@@ -275,7 +206,7 @@ impl<R: Recorder> Secure<R> {
     }
 
     fn is_full(&self) -> bool {
-        self.sending.bytes() >= MAX_ANSWER_BYTES || self.requests.unrecorded_bytes() >= MAX_ANSWER_BYTES
+        self.output.is_full() || self.requests.unrecorded_bytes() >= MAX_ANSWER_BYTES
     }
 
     /// Runs a request: answers it, or says who is to.
@@ -371,56 +302,44 @@ impl<R: Recorder> Secure<R> {
         if self.is_gone() {
             self.credit.give_back(answer.cost);
         } else {
-            self.sending.push(answer.within(self.caller_max_line));
+            self.output.push(answer);
         }
     }
 
     /// Encodes what there is room for.
     pub fn fill(&mut self, now: Instant) {
-        if !self.greeted || self.is_gone() {
+        if !self.output.has_greeted() || self.is_gone() {
             return;
         }
         self.fill_control();
-        let (credit, mut last) = (&mut self.credit, false);
-        self.sending
-            .fill(&mut self.out, OUT_FULL, |answer, chunk, out| last |= answer.put(chunk, credit, out));
-        if last {
+        if self.output.fill_answers(&mut self.credit) {
             self.finish(Reason::Exit, now);
         }
         self.fill_control();
     }
 
-    /// Encodes what is no answer. Each of these waits in a place of its own, so none can pile up.
     fn fill_control(&mut self) {
-        if self.out.len() >= OUT_FULL {
-            return;
-        }
-        self.control.put(&mut self.credit, &mut self.out);
-        self.untaken.fill(&mut self.out, &mut self.credit, &self.settings.service);
-        if let Some(GoAway { last, told: told @ false }) = &mut self.go_away {
-            *told = true;
-            put_go_away(self.out.tail(), *last);
-        }
+        self.output.fill_control(&mut self.credit, &mut self.untaken, &self.settings.service);
     }
 
     /// The frames that wait to go through the tunnel.
     pub fn outgoing(&mut self) -> &mut Outgoing {
-        &mut self.out
+        self.output.frames()
     }
 
     /// When [`Secure::tick`] or [`Secure::beat`] has something to do.
     pub fn deadline(&self) -> Option<Instant> {
-        let beats = matches!(self.state, State::Open | State::Draining(_)) && !self.input_ended;
-        let beat = beats.then(|| self.heartbeat.deadline());
-        let ended = matches!(self.state, State::Ended(_));
-        let deadlines = [self.deadline, beat, self.record_deadline(), self.room_deadline()];
+        let beats = matches!(self.course.state(), State::Open | State::Draining(_));
+        let beat = (beats && !self.input.has_ended()).then(|| self.pulse.deadline());
+        let ended = self.ended().is_some();
+        let deadlines = [self.course.deadline(), beat, self.record_deadline(), self.room_deadline()];
         deadlines.into_iter().flatten().min().filter(|_| !ended)
     }
 
     /// Whether the caller is to be read now.
     pub fn wants_input(&self) -> bool {
-        match self.state {
-            State::Hello | State::Open | State::Draining(_) => !self.input_ended,
+        match self.course.state() {
+            State::Hello | State::Open | State::Draining(_) => !self.input.has_ended(),
             State::Leaving(_) | State::Settling(_) | State::Ended(_) => false,
             State::Lingering(_) => true,
         }
@@ -435,20 +354,19 @@ impl<R: Recorder> Secure<R> {
     /// Whether [`Secure::step`] has something to do.
     pub fn has_work(&self, written: bool) -> bool {
         !self.todo.is_empty()
-            || match self.state {
+            || match self.course.state() {
                 State::Open | State::Draining(_) => self.can_take() || self.drained().is_some(),
-                State::Leaving(_) => written && self.out.is_empty(),
-                State::Settling(_) => self.giving_up || !self.requests.has_critical(),
+                State::Leaving(_) => written && self.output.is_empty(),
+                State::Settling(_) => self.course.gives_up() || !self.requests.has_critical(),
                 State::Hello | State::Lingering(_) | State::Ended(_) => false,
             }
     }
 
     /// Says our HELLO; `mark`: the record's.
     fn greet(&mut self, mark: u64) {
-        if self.greeted || self.is_gone() {
+        if self.output.has_greeted() || self.is_gone() {
             return;
         }
-        self.greeted = true;
         let hello = Hello {
             versions: Versions::OURS,
             id: self.settings.service.id.clone(),
@@ -456,20 +374,11 @@ impl<R: Recorder> Secure<R> {
             max_line: u32::try_from(self.settings.max_line).unwrap_or(u32::MAX),
             program: PROGRAM.to_owned(),
         };
-        CalledHello { hello, mark }.put(self.out.tail());
+        self.output.greet(&CalledHello { hello, mark });
     }
 
     fn enter(&mut self, state: State) {
-        let (caller, from, to) = (&self.settings.service.caller, self.state.name(), state.name());
-        match &state {
-            State::Hello | State::Open => log::debug!("link of {caller}: {from} -> {to}"),
-            State::Draining(reason)
-            | State::Leaving(reason)
-            | State::Lingering(reason)
-            | State::Settling(reason)
-            | State::Ended(reason) => log::debug!("link of {caller}: {from} -> {to} ({reason})"),
-        }
-        self.state = state;
+        self.course.enter(state, &self.settings.service.caller);
     }
 }
 

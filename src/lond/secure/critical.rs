@@ -5,9 +5,10 @@
 //! same caller still has it, critical messages wait here, and nothing else does.
 
 use super::answer::Answer;
+use super::course::State;
 use super::recorder::{Recalled, Recorded, Recorder, Wanted};
 use super::requests::{Critical, Meeting, Request, Said, Unrecorded};
-use super::{Reason, Secure, State};
+use super::{Reason, Secure};
 use crate::handler::{Reply, Ticket};
 use base::command;
 use std::time::{Duration, Instant};
@@ -34,7 +35,7 @@ impl<R: Recorder> Secure<R> {
     /// still to be said.
     pub(super) fn open_record(&mut self, now: Instant) {
         let needed = self.needs_record();
-        let mark = self.memory.open(&self.epoch, needed, now);
+        let mark = self.memory.open(needed, now);
         self.greet(mark);
     }
 
@@ -46,13 +47,14 @@ impl<R: Recorder> Secure<R> {
     /// Whether the record is to be opened now: when the caller has said which epoch it is in, and
     /// again after a while.
     pub(super) fn wants_record(&self, now: Instant) -> bool {
-        let first = matches!(self.state, State::Open | State::Draining(_)) && !self.greeted;
+        let first =
+            matches!(self.course.state(), State::Open | State::Draining(_)) && !self.output.has_greeted();
         first || self.record_deadline().is_some_and(|retry| retry <= now)
     }
 
     /// When it is to be opened again.
     pub(super) fn record_deadline(&self) -> Option<Instant> {
-        match &self.state {
+        match self.course.state() {
             State::Open | State::Draining(_) | State::Settling(_) => {
                 self.memory.retry().filter(|_| self.needs_record())
             }
@@ -62,7 +64,7 @@ impl<R: Recorder> Secure<R> {
 
     /// When the message that there was no room for is tried again.
     pub(super) fn room_deadline(&self) -> Option<Instant> {
-        match &self.state {
+        match self.course.state() {
             State::Open | State::Draining(_) if !self.requests.critical.is_empty() => {
                 self.memory.room_retry()
             }
@@ -92,7 +94,7 @@ impl<R: Recorder> Secure<R> {
             return;
         }
         let why = why.to_owned();
-        match &self.state {
+        match self.course.state() {
             State::Open | State::Draining(_) => self.fail(&why, Reason::Record(why.clone()), now),
             // Those that may not be run are their caller's again.
             State::Settling(_) if self.memory.is_usable() => {}

@@ -5,18 +5,17 @@
 //! that says what was wrong.
 
 use super::answer::Answer;
+use super::course::State;
 use super::requests::{Critical, Request};
-use super::{HeldCommands, Reason, Recorder, Secure, State};
+use super::{Reason, Recorder, Secure};
 use crate::handler::Ticket;
 use crate::handler::builtin::printable;
 use crate::service::{Effect, too_long_answer};
 use base::command;
 use std::collections::BTreeSet;
 use std::time::Instant;
-use wire::flow::{Cancelled, Sending, Taken};
-use wire::secure::{
-    CallerHello, Frame, FrameError, FrameReader, HelloError, Kind, MAX_HELD, NO_EPOCH, Versions, cost,
-};
+use wire::flow::Taken;
+use wire::secure::{CallerHello, Frame, FrameError, FrameReader, HelloError, Kind, MAX_HELD, Versions, cost};
 
 /// Bytes of the caller's ERROR that are shown in the log.
 const MAX_ERROR_SHOWN: usize = 512;
@@ -70,16 +69,15 @@ pub(super) enum Violation {
 impl<R: Recorder> Secure<R> {
     /// Plaintext from the caller. Call [`Secure::step`] until it returns `None` before the next.
     pub fn push(&mut self, bytes: &[u8], now: Instant) {
-        match &self.state {
-            State::Hello | State::Open | State::Draining(_) => self.reader.push(bytes),
+        match self.course.state() {
+            State::Hello | State::Open | State::Draining(_) => self.input.push(bytes),
             State::Leaving(_) | State::Lingering(_) | State::Settling(_) | State::Ended(_) => return,
         }
-        // Frames borrow the reader; it is put back.
-        let mut reader = std::mem::take(&mut self.reader);
+        let mut reader = self.input.take_reader();
         while let Some(frame) = reader.next_frame() {
             let taken = frame.map_err(Violation::from).and_then(|frame| self.frame(frame, now));
             if let Err(violation) = taken {
-                let reason = match self.state {
+                let reason = match self.course.state() {
                     State::Hello => Reason::Refused(self.refusal(&violation).into()),
                     State::Open
                     | State::Draining(_)
@@ -95,7 +93,7 @@ impl<R: Recorder> Secure<R> {
                 break;
             }
         }
-        self.reader = reader;
+        self.input.put_back(reader);
     }
 
     /// What the log says of a caller whose key is known and who is turned away.
@@ -108,7 +106,7 @@ impl<R: Recorder> Secure<R> {
     }
 
     fn frame(&mut self, frame: Frame<'_>, now: Instant) -> Result<(), Violation> {
-        match (&self.state, frame) {
+        match (self.course.state(), frame) {
             (State::Hello, Frame::Hello(body)) => self.hello(body),
             (State::Hello | State::Open | State::Draining(_), Frame::Error(text)) => {
                 let shown = &text[..text.len().min(MAX_ERROR_SHOWN)];
@@ -127,7 +125,7 @@ impl<R: Recorder> Secure<R> {
                 Ok(())
             }
             (State::Open | State::Draining(_), Frame::Held(body)) => {
-                self.held = HeldCommands::new(held(body).ok_or(Violation::Held)?);
+                self.input.holds(held(body).ok_or(Violation::Held)?);
                 Ok(())
             }
             (State::Open | State::Draining(_), Frame::Hello(_)) => Err(Violation::Misplaced(Kind::Hello)),
@@ -140,7 +138,7 @@ impl<R: Recorder> Secure<R> {
             (State::Open | State::Draining(_), Frame::Request { id, more, body }) => {
                 self.chunk(id, more, body, false)
             }
-            (State::Open | State::Draining(_), Frame::Critical { .. }) if self.epoch == NO_EPOCH => {
+            (State::Open | State::Draining(_), Frame::Critical { .. }) if !self.memory.has_epoch() => {
                 Err(Violation::Misplaced(Kind::Critical))
             }
             (State::Open | State::Draining(_), Frame::Critical { id, more, body }) => {
@@ -148,13 +146,13 @@ impl<R: Recorder> Secure<R> {
             }
             (State::Open | State::Draining(_), Frame::Cancel { id }) => self.cancel(id),
             (State::Open | State::Draining(_), Frame::Ping(token)) => {
-                self.control.pinged(token);
+                self.output.pinged(token);
                 Ok(())
             }
             // That it came is what counts.
             (State::Open | State::Draining(_), Frame::Pong(_)) => Ok(()),
             (State::Open | State::Draining(_), Frame::Window(bytes)) => {
-                if self.sending.widen(bytes) {
+                if self.output.widen(bytes) {
                     Ok(())
                 } else {
                     Err(Violation::TooWide)
@@ -183,13 +181,12 @@ impl<R: Recorder> Secure<R> {
             return Err(Violation::WrongHost { ours: service.id.to_string(), meant: to.to_string() });
         }
         log::debug!("link of {}: it runs {}", service.caller, hello.program);
-        self.epoch = epoch;
-        self.sending = Sending::new(hello.window);
-        self.caller_max_line = usize::try_from(hello.max_line).unwrap_or(usize::MAX);
-        self.deadline = None;
+        self.memory.set_epoch(epoch);
+        self.output.caller_takes(hello.window, hello.max_line);
+        self.course.has_time();
         self.todo.push_back(Effect::Opened);
         self.enter(State::Open);
-        if self.epoch == NO_EPOCH {
+        if !self.memory.has_epoch() {
             // Not the beginning of another epoch: what is known of the last one is still needed.
             self.greet(0);
         }
@@ -203,26 +200,21 @@ impl<R: Recorder> Secure<R> {
         if !self.credit.take(chunk_cost) {
             return Err(Violation::Window);
         }
-        if !self.assembly.has_begun(id) {
-            if self.go_away.is_some_and(|away| id > away.last) {
+        if self.input.begins(id) {
+            if self.output.goes_away().is_some_and(|away| id > away.last) {
                 // It will hear, or has heard, that this is not run.
                 self.credit.give_back(chunk_cost);
                 return Ok(());
             }
-            if !self.ids.begin(id) {
+            if !self.input.begin(id) {
                 return Err(Violation::Id(id));
             }
         }
-        let taken = if critical {
-            self.assembly.critical(id, more, body)?
-        } else {
-            self.assembly.request(id, more, body)?
-        };
-        match taken {
+        match self.input.chunk(id, more, body, critical)? {
             Taken::Unfinished => {}
             Taken::Whole { head, text, cost } => {
                 let queue = if critical { &mut self.requests.critical } else { &mut self.requests.plain };
-                queue.push_back(Request { id, cost, head, held: self.held.clone(), text: text.into() });
+                queue.push_back(Request { id, cost, head, held: self.input.held(), text: text.into() });
             }
             Taken::TooLong { cost, .. } => {
                 let text = too_long_answer(self.settings.max_line).into();
@@ -235,14 +227,14 @@ impl<R: Recorder> Secure<R> {
     }
 
     fn cancel(&mut self, id: u64) -> Result<(), Violation> {
-        if !self.ids.has_begun(id) {
+        if !self.input.has_come(id) {
             // After GOAWAY what is above its id may be cancelled as well as sent: neither is taken.
-            return if self.go_away.is_some() { Ok(()) } else { Err(Violation::Cancel(id)) };
+            return if self.output.goes_away().is_some() { Ok(()) } else { Err(Violation::Cancel(id)) };
         }
-        if self.assembly.kept_kind(id) == Some(Kind::Critical) {
+        if self.input.is_unfinished_critical(id) {
             return Err(Violation::Cancel(id));
         }
-        self.credit.give_back(self.assembly.forget(id).unwrap_or(0));
+        self.credit.give_back(self.input.forget(id));
         if let Some(at) = self.requests.plain.iter().position(|request| request.id == id) {
             let cost = self.requests.plain.remove(at).map_or(0, |request| request.cost);
             self.credit.give_back(cost);
@@ -257,10 +249,8 @@ impl<R: Recorder> Secure<R> {
                     self.todo.extend(handler.map(|handler| Effect::Withdraw { handler, ticket: Ticket(id) }));
                 }
             }
-        } else if let Cancelled::Dropped(answer) =
-            self.sending.cancel(|answer| answer.id == id && answer.cancellable)
-        {
-            self.credit.give_back(answer.cost);
+        } else if let Some(cost) = self.output.cancel(id) {
+            self.credit.give_back(cost);
         }
         Ok(())
     }

@@ -9,6 +9,7 @@
 use super::recorder::{Opening, Recorder};
 use base::log_quota::Repeats;
 use std::time::{Duration, Instant};
+use wire::secure::NO_EPOCH;
 
 /// Pause before the record is opened again while an older link has it.
 pub(super) const BUSY_RETRY: Duration = Duration::from_millis(20);
@@ -45,6 +46,8 @@ struct NoRoom {
 pub(super) struct Memory<R> {
     /// The record.
     pub recorder: R,
+    /// Of the caller's spool, as its HELLO says; of none before that.
+    epoch: String,
     waits: Option<Waiting>,
     no_room: Option<NoRoom>,
     /// What is wrong is said once a minute.
@@ -54,13 +57,23 @@ pub(super) struct Memory<R> {
 impl<R: Recorder> Memory<R> {
     /// With a record that is not open yet.
     pub(super) fn new(recorder: R) -> Memory<R> {
-        Memory { recorder, waits: None, no_room: None, repeats: Repeats::default() }
+        Memory { recorder, epoch: String::new(), waits: None, no_room: None, repeats: Repeats::default() }
     }
 
-    /// Opens the record for this epoch, or tries so again; its mark. None is told where it could
-    /// not be opened, or 0, which is always true. `needed`: a message waits for it.
-    pub(super) fn open(&mut self, epoch: &str, needed: bool, now: Instant) -> u64 {
-        match self.recorder.open(epoch) {
+    /// The caller's spool is in this epoch.
+    pub(super) fn set_epoch(&mut self, epoch: String) {
+        self.epoch = epoch;
+    }
+
+    /// Whether the caller has a spool, and so may send critical messages.
+    pub(super) fn has_epoch(&self) -> bool {
+        self.epoch != NO_EPOCH
+    }
+
+    /// Opens the record for the caller's epoch, or tries so again; its mark. None is told where it
+    /// could not be opened, or 0, which is always true. `needed`: a message waits for it.
+    pub(super) fn open(&mut self, needed: bool, now: Instant) -> u64 {
+        match self.recorder.open(&self.epoch) {
             Opening::Open(mark) => {
                 self.waits = None;
                 return mark;

@@ -128,6 +128,8 @@ pub(super) struct Requests {
     pub plain: VecDeque<Request>,
     /// Critical ones that were not taken yet, in the order of their sequences.
     pub critical: VecDeque<Request>,
+    /// A critical one is taken before a plain one, this time.
+    critical_next: bool,
     flights: HashMap<u64, Flight>,
     /// How many of them are critical.
     critical_flights: usize,
@@ -139,6 +141,13 @@ pub(super) struct Requests {
 }
 
 impl Requests {
+    /// Whether a critical request is to be taken before a plain one: in turn, or where no plain one
+    /// waits. To be asked once for each that is taken.
+    pub(super) fn critical_is_next(&mut self) -> bool {
+        self.critical_next = !self.critical_next;
+        self.critical_next || self.plain.is_empty()
+    }
+
     /// Sets a request under way.
     pub(super) fn start(&mut self, id: u64, cost: usize, handler: Option<usize>, critical: Option<Critical>) {
         if let Some(Critical { sequence, key, .. }) = &critical {

@@ -13,8 +13,8 @@ use base::HostId;
 use base::Key;
 use std::collections::BTreeMap;
 use wire::secure::{
-    CallerHello, CriticalHead, FRAME_COST, Frame, MAX_BODY, least_window, put_cancel, put_critical,
-    put_request, put_window,
+    CallerHello, CriticalHead, FRAME_COST, Frame, FrameReader, MAX_BODY, least_window, put_cancel,
+    put_critical, put_request, put_window,
 };
 
 const OURS: &str = "msul1";
@@ -257,7 +257,7 @@ impl Bench {
             }
             self.session.record(self.now);
             self.session.fill(self.now);
-            if !self.session.has_work(self.session.out.is_empty()) {
+            if !self.session.has_work(self.session.output.is_empty()) {
                 return;
             }
         }

@@ -125,7 +125,7 @@ fn while_an_older_link_has_the_record_critical_messages_wait_and_nothing_else_do
     assert_eq!(bench.effects()[1], "ask in order 0 echo:critical");
     bench.answer(1, b"done");
     assert_eq!(bench.read(), "ANSWER 1 done", "HELLO is said once");
-    assert_eq!(bench.session.deadline(), Some(bench.session.heartbeat.deadline()));
+    assert_eq!(bench.session.deadline(), Some(bench.session.pulse.deadline()));
 }
 
 #[test]
@@ -165,7 +165,7 @@ fn what_there_is_no_room_for_waits_and_what_is_being_run_is_answered() {
     assert_eq!(bench.effects(), ["ask in order 0 echo:y"]);
     bench.answer(1, b"done");
     assert_eq!(bench.read(), "ANSWER 2 done");
-    assert_eq!(bench.session.deadline(), Some(bench.session.heartbeat.deadline()));
+    assert_eq!(bench.session.deadline(), Some(bench.session.pulse.deadline()));
 }
 
 #[test]
@@ -205,7 +205,7 @@ fn while_a_message_is_run_for_long_those_behind_it_wait_at_the_bound_and_the_lin
     assert_eq!(bench.effects(), ["ask in order 2 other:next"], "at once");
     bench.answer(2, b"and this");
     assert_eq!(bench.read(), "ANSWER 3 and this");
-    assert_eq!(bench.session.deadline(), Some(bench.session.heartbeat.deadline()));
+    assert_eq!(bench.session.deadline(), Some(bench.session.pulse.deadline()));
 }
 
 #[test]
