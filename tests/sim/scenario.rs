@@ -122,52 +122,23 @@ pub struct Scenario {
     pub record_step: u64,
 }
 
-impl Scenario {
-    pub fn of(random: &mut fastrand::Rng, sabotage: Sabotage) -> Scenario {
-        let weather = match random.u32(..10) {
+impl Weather {
+    fn of(random: &mut fastrand::Rng) -> Weather {
+        match random.u32(..10) {
             0 => Weather::Calm,
             1 | 2 => Weather::Gentle,
             _ => Weather::Rough,
-        };
+        }
+    }
+}
+
+impl Scenario {
+    pub fn of(random: &mut fastrand::Rng, sabotage: Sabotage) -> Scenario {
+        let weather = Weather::of(random);
         let rough = weather == Weather::Rough;
         let hosts = if random.u32(..10) < 7 { 2 } else { 3 };
-        let mut links = Vec::new();
-        let secure_percent = if sabotage == Sabotage::AnswerTwice { 0 } else { 75 };
-        for caller in 0..hosts {
-            for called in 0..hosts {
-                if caller != called && (links.is_empty() || random.u32(..10) < 4) {
-                    links.push((caller, called, random.u32(..100) < secure_percent));
-                }
-            }
-        }
-        let mut troubles: Vec<(Time, Trouble)> = Vec::new();
-        let count = match weather {
-            Weather::Calm => 0,
-            Weather::Gentle => random.usize(1..7),
-            Weather::Rough => random.usize(1..12),
-        };
-        let mut gentle_at = 0;
-        for _ in 0..count {
-            // What happens in order has time to: one thing after the other.
-            gentle_at += random.u64(3 * SECOND / 2..4 * SECOND);
-            let at = if rough { random.u64(..FAULTS_END * 9 / 10) } else { gentle_at.min(FAULTS_END) };
-            let trouble = match weather {
-                Weather::Rough => Self::trouble(random, hosts, links.len()),
-                Weather::Calm | Weather::Gentle => Self::gentle_trouble(random, hosts, links.len()),
-            };
-            troubles.push((at, trouble));
-        }
-        if sabotage == Sabotage::FailedSyncSwallowed {
-            // A sync must fail while something is stored, and the machine die before it is sent.
-            let at = random.u64(2 * SECOND..8 * SECOND);
-            troubles.push((SECOND, Trouble::ListenerDown(links[0].1, 20 * SECOND)));
-            troubles.push((at, Trouble::DiskSick(links[0].0, SECOND, libc::EIO)));
-            troubles.push((at + SECOND + SECOND / 10, Trouble::MachineDies(links[0].0)));
-        }
-        if sabotage == Sabotage::PatienceWithoutEnd {
-            // Messages come while there is no room for long enough.
-            troubles.push((SECOND, Trouble::DiskFull(links[0].1, 12 * SECOND)));
-        }
+        let links = Self::links(random, hosts, sabotage);
+        let troubles = Self::troubles(random, weather, hosts, &links, sabotage);
         let long_percent = match random.u32(..20) {
             0..=3 => 6,
             4 if weather != Weather::Gentle => 60,
@@ -221,6 +192,62 @@ impl Scenario {
             record_step: random.u64(200..4000),
             links,
         }
+    }
+
+    /// One at least.
+    fn links(random: &mut fastrand::Rng, hosts: usize, sabotage: Sabotage) -> Vec<(usize, usize, bool)> {
+        let mut links = Vec::new();
+        let secure_percent = if sabotage == Sabotage::AnswerTwice { 0 } else { 75 };
+        for caller in 0..hosts {
+            for called in 0..hosts {
+                if caller != called && (links.is_empty() || random.u32(..10) < 4) {
+                    links.push((caller, called, random.u32(..100) < secure_percent));
+                }
+            }
+        }
+        links
+    }
+
+    /// Those of the weather, and those without which the sabotage could not show.
+    fn troubles(
+        random: &mut fastrand::Rng,
+        weather: Weather,
+        hosts: usize,
+        links: &[(usize, usize, bool)],
+        sabotage: Sabotage,
+    ) -> Vec<(Time, Trouble)> {
+        let count = match weather {
+            Weather::Calm => 0,
+            Weather::Gentle => random.usize(1..7),
+            Weather::Rough => random.usize(1..12),
+        };
+        let mut troubles: Vec<(Time, Trouble)> = Vec::new();
+        let mut gentle_at = 0;
+        for _ in 0..count {
+            // What happens in order has time to: one thing after the other.
+            gentle_at += random.u64(3 * SECOND / 2..4 * SECOND);
+            let at = match weather {
+                Weather::Rough => random.u64(..FAULTS_END * 9 / 10),
+                Weather::Calm | Weather::Gentle => gentle_at.min(FAULTS_END),
+            };
+            let trouble = match weather {
+                Weather::Rough => Self::trouble(random, hosts, links.len()),
+                Weather::Calm | Weather::Gentle => Self::gentle_trouble(random, hosts, links.len()),
+            };
+            troubles.push((at, trouble));
+        }
+        if sabotage == Sabotage::FailedSyncSwallowed {
+            // A sync must fail while something is stored, and the machine die before it is sent.
+            let at = random.u64(2 * SECOND..8 * SECOND);
+            troubles.push((SECOND, Trouble::ListenerDown(links[0].1, 20 * SECOND)));
+            troubles.push((at, Trouble::DiskSick(links[0].0, SECOND, libc::EIO)));
+            troubles.push((at + SECOND + SECOND / 10, Trouble::MachineDies(links[0].0)));
+        }
+        if sabotage == Sabotage::PatienceWithoutEnd {
+            // Messages come while there is no room for long enough.
+            troubles.push((SECOND, Trouble::DiskFull(links[0].1, 12 * SECOND)));
+        }
+        troubles
     }
 
     /// Whether every message that waits or is answered stays known: no process dies in the middle

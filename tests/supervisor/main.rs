@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, reason = "a test program: what fails, fails the test")]
 
 mod lonc;
+mod lonc_start;
 mod lond;
 mod lond_door;
 mod places;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
     let chosen = |name: &str| filters.is_empty() || filters.iter().any(|filter| matches(name, filter));
     let all = [
         lonc::TESTS,
+        lonc_start::TESTS,
         lond::TESTS,
         lond_door::TESTS,
         places::TESTS,
