@@ -315,6 +315,20 @@ mod tests {
     }
 
     #[test]
+    fn the_longest_line_counts_and_a_longer_one_is_damage_whatever_it_says() {
+        let key = base::Key::new(b"K").unwrap();
+        let without = line::key_length(&key, false, b"") as usize - 1;
+        for (beyond, good) in [(0, 3), (1, 2), (2, 2), (9, 2)] {
+            let mut long = Vec::new();
+            line::append_key(&mut long, &key, false, &vec![b'x'; LINE_MOST + beyond - without]);
+            assert_eq!(long.len(), LINE_MOST + beyond + 1);
+            let found = found(&[floor(1), long.clone(), floor(2)].concat());
+            assert_eq!(found.good, good, "{beyond}");
+            assert_eq!(found.damaged, (good == 2).then_some((long.len() as u64, 2)), "{beyond}");
+        }
+    }
+
+    #[test]
     fn what_is_no_plain_file_or_too_large_is_no_record() {
         let mut disk = FaultyDisk::new(&[Path::new("/folder")]);
         let error = read(&mut disk, Path::new("/folder")).err().unwrap();

@@ -1,6 +1,7 @@
 //! The record as its caller sees it, on the disk model and on the real disk.
 
 mod errors;
+mod room;
 
 use super::*;
 use base::disk::{Fault, FaultyDisk, FolderLock, Keep, RealDisk};

@@ -1,4 +1,4 @@
-//! What each error of a step on a record leads to, and what none is.
+//! What each error of a step on a record leads to, and what none is; which files are gone on with.
 
 use super::*;
 use base::disk::own::own_new;
@@ -47,6 +47,8 @@ fn a_new_file_goes_past_what_a_crash_left_and_else_says_its_cause() {
     disk.refuse("create", &hidden, libc::EIO);
     let Err(RecordError::Disk(error)) = record.begin_epoch(A) else { panic!("no error") };
     assert_eq!(error.cause.raw_os_error(), Some(libc::EIO));
+    let tried = disk.operations().into_iter().filter(|one| one.method == "create" && one.path == hidden);
+    assert_eq!(tried.count(), 1, "nothing was in its way");
 }
 
 #[test]
@@ -64,4 +66,38 @@ fn a_large_file_with_a_short_tail_is_gone_on_with() {
     assert_eq!(record.compacted_at(0), COMPACTION_STEP);
     assert_eq!(record.compacted_at(COMPACTION_STEP), 2 * COMPACTION_STEP);
     assert_eq!(record.compacted_at(10 * COMPACTION_STEP), 20 * COMPACTION_STEP);
+}
+
+#[test]
+fn a_file_that_has_grown_to_twice_what_it_must_hold_is_not_gone_on_with() {
+    for (beyond, anew) in [(0, false), (1, true)] {
+        let disk = new_disk();
+        let mut record = begin(&disk, A);
+        add(&mut record, 1..40);
+        record.settled(40);
+        add(&mut record, 40..41);
+        let (length, holds) = (answers_file(&disk).len() as u64, record.kept.length());
+        assert!(length > 2 * holds);
+        let step = length - holds + 1 - beyond;
+        let from = disk.operations().len();
+        Record::open_with_step(disk.clone(), Path::new(DIR), step).begin_epoch(A).unwrap();
+        assert_eq!(methods(&disk, from).contains(&"create"), anew, "{beyond}");
+    }
+}
+
+#[test]
+fn a_file_that_someone_else_writes_to_is_not_gone_on_with() {
+    let disk = new_disk();
+    add(&mut begin(&disk, A), 1..3);
+    let path = Path::new(DIR).join("answers");
+    let (whole, from) = (answers_file(&disk), disk.operations().len());
+    let other = disk.fork();
+    let other_from = other.operations().len();
+    begin(&other, A);
+    // Opened, read once more, and written to.
+    let open = methods(&other, other_from).iter().rposition(|method| *method == "open").unwrap();
+    disk.replace_before(from + open, &path, &[&whole[..], b"another's"].concat());
+    let record = begin(&disk, A);
+    assert_eq!(record.look_up(2, None), Look::Answered(b"answer 2"));
+    assert!(!answers_file(&disk).ends_with(b"another's"));
 }
