@@ -325,7 +325,8 @@ type Answer<'a> = (u64, Cow<'a, [u8]>);
 /// # Errors
 /// It cannot be read, or is another host's.
 fn hello_of(called: &HostId, body: &[u8]) -> Result<Hello, String> {
-    let hello = CalledHello::parse(body).map_err(|error| error.to_string())?.hello;
+    // A replay begins at what our own spool has, whatever the peer's mark is.
+    let CalledHello { hello, mark: _ } = CalledHello::parse(body).map_err(|error| error.to_string())?;
     if hello.id != *called {
         return Err(format!("{} answered in place of {called}", hello.id));
     }

@@ -108,7 +108,9 @@ pub struct CallerHello {
 pub struct CalledHello {
     /// What both ends say.
     pub hello: Hello,
-    /// Its high-water mark for this caller and epoch; 0: none.
+    /// Every sequence of this caller and epoch up to this one is settled, as its record says; 0:
+    /// none is known to be. A caller needs it for nothing: its own spool says what is settled, and
+    /// a repeat of what is gets an answer that says so.
     pub mark: u64,
 }
 
