@@ -14,12 +14,15 @@
 mod ask_back;
 mod effects;
 mod handlers;
+mod lanes;
 mod log_request;
 mod program;
 mod room;
 mod secure_link;
 mod sockets;
+mod tagged;
 mod tally;
+mod watch;
 mod wire;
 
 use self::wire::Wire;
@@ -144,7 +147,7 @@ impl Known {
             caller: caller.clone(),
             pin,
             handlers: handlers
-                .map(|(handler, token)| Handler::new(handler, settings.max_line, token, now))
+                .map(|(handler, token)| Handler::new(handler, caller, settings.max_line, token, now))
                 .collect(),
             tally: Tally::new(settings.handlers.iter().map(|handler| &*handler.name), now),
             ask_back: AskBack::new(settings.run_dir.join(caller.as_str()), ASK_BACK),

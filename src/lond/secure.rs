@@ -54,7 +54,7 @@ pub use recorder::{Opening, Recalled, Recorded, Recorder, Wanted};
 pub use requests::{HeldCommands, Unrecorded};
 
 use super::Reason;
-use super::service::{Effect, Order, Service, Verdict};
+use super::service::{Effect, MessageName, Order, Service, Verdict};
 use crate::handler::{Reply, Ticket};
 use answer::{Answer, MAX_ANSWER_BYTES};
 use base::command;
@@ -243,8 +243,13 @@ impl<R: Recorder> Secure<R> {
                     return self.untaken.push(id, cost, why);
                 }
                 let order = if critical.is_some() { Order::Once } else { Order::Free };
+                let name = critical.as_ref().map(|critical| {
+                    let Critical { sequence, key, .. } = critical;
+                    let (epoch, key) = (self.memory.epoch(), key.clone());
+                    MessageName { epoch, sequence: *sequence, key }
+                });
                 let request = text.into_vec();
-                self.todo.push_back(Effect::Ask { handler, ticket: Ticket(id), order, request });
+                self.todo.push_back(Effect::Ask { handler, ticket: Ticket(id), order, name, request });
                 return self.requests.start(id, cost, Some(handler), critical);
             }
         };

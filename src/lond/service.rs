@@ -6,7 +6,8 @@
 
 use crate::handler::Ticket;
 use crate::handler::builtin::{Builtin, VERSION_ANSWER};
-use base::HostId;
+use base::{HostId, Key};
+use std::sync::Arc;
 
 /// A handler of the configuration, as the caller of this link sees it. Its place in the list is its
 /// number.
@@ -61,6 +62,8 @@ pub enum Effect {
         ticket: Ticket,
         /// How it is to be passed on.
         order: Order,
+        /// What a critical message is known by.
+        name: Option<MessageName>,
         /// The whole request.
         request: Vec<u8>,
     },
@@ -85,6 +88,25 @@ pub enum Effect {
     },
     /// Everything is said: shut the writing half.
     Shut,
+}
+
+/// What a critical message is known by for as long as there is a record of it: the same when it
+/// comes again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MessageName {
+    /// The epoch of its caller's spool.
+    pub epoch: Arc<str>,
+    /// Its sequence in that.
+    pub sequence: u64,
+    /// The key that its client has given it.
+    pub key: Option<Key>,
+}
+
+impl MessageName {
+    /// As a handler is told it: `<epoch>/<sequence>`.
+    pub fn id(&self) -> String {
+        format!("{}/{}", self.epoch, self.sequence)
+    }
 }
 
 /// How a request is passed to its handler.

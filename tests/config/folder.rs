@@ -104,6 +104,8 @@ log_quota = "64KiB"
 socket = "app.sock"
 allow = ["*", "msul1", "role:library", "domain:msu"]
 timeout = "10s"
+format = "tagged"
+window = 3
 
 [service.jobs]
 command = ["bin/jobs", "-v"]

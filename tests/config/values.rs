@@ -107,6 +107,7 @@ fn every_key_is_taken() {
     let handler = &config.handlers[0];
     assert_eq!((handler.name.as_str(), &handler.socket), ("echo", &folder.path("app.sock")));
     assert_eq!(handler.timeout, Duration::from_secs(10));
+    assert_eq!((handler.form, handler.window), (lonnet::config::Form::Tagged, 3));
     assert_eq!(
         handler.allow,
         [

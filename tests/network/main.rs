@@ -45,6 +45,7 @@ mod secure_slow;
 mod soak;
 mod starting;
 mod stopping;
+mod tagged;
 mod timeouts;
 mod told_to_end;
 mod two_hosts;

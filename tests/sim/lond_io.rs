@@ -163,7 +163,7 @@ impl ChildIo<'_> {
         let number = self.number;
         match effect {
             Effect::Opened => return self.link_opened(),
-            Effect::Ask { handler, ticket, order, request } => {
+            Effect::Ask { handler, ticket, order, request, .. } => {
                 let text = text_of(&request);
                 if let (Some(sequence), Some(message)) =
                     (self.child.sequences.get(&ticket), message_of(&text))

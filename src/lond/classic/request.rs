@@ -138,7 +138,8 @@ impl Classic {
             }
             Verdict::Ask(handler) => {
                 let ticket = self.answers.owe(Source::Handler(handler), request.len(), seal);
-                return Some(Effect::Ask { handler, ticket, order: Order::Kept, request: request.to_vec() });
+                let (order, request) = (Order::Kept, request.to_vec());
+                return Some(Effect::Ask { handler, ticket, order, name: None, request });
             }
         }
         None

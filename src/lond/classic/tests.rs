@@ -71,7 +71,7 @@ impl Bench {
         while let Some(effect) = self.session.step(self.now) {
             self.effects.push(match effect {
                 Effect::Opened => "opened".to_owned(),
-                Effect::Ask { handler, ticket, order, request } => {
+                Effect::Ask { handler, ticket, order, request, .. } => {
                     assert_eq!(order, Order::Kept);
                     self.tickets.push(ticket);
                     format!("ask {handler} {}", String::from_utf8_lossy(&request))

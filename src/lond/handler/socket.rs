@@ -23,44 +23,10 @@
 //! dials again. So does, once, a request of which the program cannot have seen a byte when its
 //! connection ended.
 
-use super::{Reply, Ticket};
+use super::{CONNECT_RETRY, Fault, Reply, Talk, Ticket};
 use base::line::{Line, LineReader, Outgoing};
 use std::collections::VecDeque;
-use std::io;
 use std::time::{Duration, Instant};
-
-/// Pause before `connect` is tried again when the program's queue of connections is full. A Unix
-/// socket gives no event for room in that queue. Tried until the oldest request is overdue.
-pub const CONNECT_RETRY: Duration = Duration::from_millis(20);
-
-/// Why a connection to a program ended or could not be made.
-#[derive(Debug, thiserror::Error)]
-pub enum Fault {
-    /// `connect` failed.
-    #[error("connect: {0}")]
-    Away(io::Error),
-    /// Its queue of connections stayed full.
-    #[error("connect: its queue of connections was full for {0:?}")]
-    Busy(Duration),
-    /// The connection broke.
-    #[error("connection lost: {0}")]
-    Broken(io::Error),
-    /// The program's end was closed before all that we had sent was read.
-    #[error("connection closed by the program before it had read the request")]
-    Unread,
-    /// We closed it: there was nothing to ask for a long time.
-    #[error("connection closed: nothing to ask")]
-    Idle,
-    /// The program closed it.
-    #[error("connection closed by the program")]
-    Closed,
-    /// The program sent something with no request open.
-    #[error("more answers than requests")]
-    Unasked,
-    /// The late answer did not come either.
-    #[error("stuck behind a request that was not answered within {0:?}")]
-    Stuck(Duration),
-}
 
 #[derive(Debug, Clone, Copy)]
 enum State {
@@ -119,108 +85,6 @@ impl Conversation {
         }
     }
 
-    /// Passes a request on. Bounded by the caller: `lond` has a bounded number and size of requests
-    /// in flight.
-    pub fn ask(&mut self, ticket: Ticket, request: &[u8], now: Instant) {
-        match self.state {
-            State::Up => {
-                if self.asked.is_empty() {
-                    self.clock_from = now;
-                }
-                self.push(ticket, request);
-            }
-            State::Away => {
-                self.hold(ticket, request);
-                self.enter(State::Dialing { since: now, next: now }, "a request came");
-            }
-            State::Dialing { .. } | State::Late => self.hold(ticket, request),
-        }
-    }
-
-    /// Whether a connection is to be made now.
-    pub fn wants_dial(&self, now: Instant) -> bool {
-        match self.state {
-            State::Dialing { next, .. } => next <= now,
-            State::Away | State::Up | State::Late => false,
-        }
-    }
-
-    /// The connection was made.
-    pub fn dialed(&mut self, now: Instant) {
-        match self.state {
-            State::Dialing { .. } => {
-                self.release(now);
-                self.enter(State::Up, "connected");
-            }
-            State::Away | State::Up | State::Late => debug_assert!(false, "not dialing"),
-        }
-    }
-
-    /// `connect` found the program's queue of connections full, or this host short of what it
-    /// takes.
-    pub fn busy(&mut self, now: Instant) {
-        match self.state {
-            State::Dialing { since, .. } => {
-                self.enter(State::Dialing { since, next: now + CONNECT_RETRY }, "its queue is full");
-            }
-            State::Away | State::Up | State::Late => debug_assert!(false, "not dialing"),
-        }
-    }
-
-    /// Whether the connection has a request open.
-    pub fn is_waiting(&self) -> bool {
-        matches!(self.state, State::Late) || !self.asked.is_empty()
-    }
-
-    /// Whether no request is open or held.
-    pub fn is_free(&self) -> bool {
-        match self.state {
-            State::Away => true,
-            State::Up => self.asked.is_empty(),
-            State::Dialing { .. } | State::Late => false,
-        }
-    }
-
-    /// Forgets a request that is held; whether it was there. One that was passed on is the
-    /// program's.
-    pub fn withdraw(&mut self, ticket: Ticket) -> bool {
-        let before = self.held.len();
-        self.held.retain(|(held, _)| *held != ticket);
-        let withdrawn = self.held.len() < before;
-        if withdrawn && self.held.is_empty() && matches!(self.state, State::Dialing { .. }) {
-            self.enter(State::Away, "its request was withdrawn");
-        }
-        withdrawn
-    }
-
-    /// Bytes that wait for the program; empty unless there is a connection.
-    pub fn outgoing(&mut self) -> &mut Outgoing {
-        &mut self.out
-    }
-
-    /// Bytes of what the program has begun to say and not ended.
-    pub fn begun(&self) -> usize {
-        self.reader.memory()
-    }
-
-    /// Takes what the program sent and gives out the answers.
-    ///
-    /// # Errors
-    /// It sent more than it was asked for: the connection is to be dropped and
-    /// [`Conversation::failed`] called.
-    pub fn received(
-        &mut self,
-        bytes: &[u8],
-        now: Instant,
-        answer: &mut impl FnMut(Ticket, Reply<'_>),
-    ) -> Result<(), Fault> {
-        self.reader.push(bytes);
-        let taken = self.take_answers(now, answer);
-        // A connection that says nothing more keeps nothing of its last answer.
-        self.reader.compact();
-        taken
-    }
-
     fn take_answers(
         &mut self,
         now: Instant,
@@ -259,109 +123,6 @@ impl Conversation {
         }
     }
 
-    /// When [`Conversation::overdue`] or [`Conversation::wants_dial`] has something to do.
-    pub fn deadline(&self) -> Option<Instant> {
-        match self.state {
-            State::Away => None,
-            State::Dialing { since, next } => Some(next.min(since + self.timeout)),
-            State::Up if self.asked.is_empty() => None,
-            State::Up | State::Late => match self.paused {
-                None => Some(self.clock_from + self.timeout),
-                Some(_) => None,
-            },
-        }
-    }
-
-    /// Answers what the program took too long over.
-    ///
-    /// # Errors
-    /// It took too long for the connection as a whole: that is to be dropped and
-    /// [`Conversation::failed`] called.
-    pub fn overdue(&mut self, now: Instant, answer: &mut impl FnMut(Ticket, Reply<'_>)) -> Result<(), Fault> {
-        let over = |from: Instant| now.saturating_duration_since(from) >= self.timeout;
-        match self.state {
-            State::Away => Ok(()),
-            State::Dialing { since, .. } if over(since) => Err(Fault::Busy(self.timeout)),
-            State::Up | State::Late if self.paused.is_some() => Ok(()),
-            State::Up if over(self.clock_from) => {
-                let Some((ticket, _)) = self.asked.pop_front() else { return Ok(()) };
-                let text = format!("error:{}: no answer within {:?}", self.name, self.timeout);
-                answer(ticket, Reply::Broken(text.as_bytes()));
-                self.clock_from = now;
-                self.enter(State::Late, "no answer in time");
-                Ok(())
-            }
-            State::Late if over(self.clock_from) => Err(Fault::Stuck(2 * self.timeout)),
-            State::Dialing { .. } | State::Up | State::Late => Ok(()),
-        }
-    }
-
-    /// The connection is no more, or could not be made: says of every request that it costs what
-    /// came of it. What was held behind an overdue request dials again, and so does, once, what no
-    /// byte was sent of.
-    ///
-    /// A request is known not to be taken when no connection could be made for it, when two
-    /// connections in a row took no byte of it, and when the kernel says, by a reset, that the
-    /// program's end was closed with bytes unread: the last byte on the connection is the newline
-    /// of its last request, without which no program has a request.
-    pub fn failed(&mut self, fault: &Fault, now: Instant, answer: &mut impl FnMut(Ticket, Reply<'_>)) {
-        let mut untaken = Vec::new();
-        let next = match self.state {
-            State::Away => return,
-            State::Dialing { .. } => {
-                untaken.extend(self.held.drain(..).map(|(ticket, _)| ticket));
-                State::Away
-            }
-            State::Up | State::Late => {
-                let unsent = self.hold_unsent();
-                if matches!(fault, Fault::Unread) && unsent == 0 && self.out.is_empty() {
-                    untaken.extend(self.asked.pop_back().map(|(ticket, _)| ticket));
-                } else if self.second_try {
-                    untaken.extend(self.held.drain(..unsent).map(|(ticket, _)| ticket));
-                }
-                self.second_try = !self.second_try && unsent > 0;
-                if self.held.is_empty() { State::Away } else { State::Dialing { since: now, next: now } }
-            }
-        };
-        let taken: Vec<_> = self.asked.drain(..).map(|(ticket, _)| ticket).collect();
-        self.out.clear();
-        self.reader = LineReader::new(self.max_line);
-        self.enter(next, "the connection ended");
-        if !(taken.is_empty() && untaken.is_empty()) {
-            let why = format!("{}: {fault}", self.name);
-            let text = format!("error:{why}");
-            for ticket in taken {
-                answer(ticket, Reply::Broken(text.as_bytes()));
-            }
-            for ticket in untaken {
-                answer(ticket, Reply::NotTaken(&why));
-            }
-        }
-    }
-
-    /// Has a connection made though there is no request, to see whether the program is there.
-    pub fn probe(&mut self, now: Instant) {
-        match self.state {
-            State::Away => {
-                self.enter(State::Dialing { since: now, next: now }, "looking whether it is back");
-            }
-            State::Dialing { .. } | State::Up | State::Late => {}
-        }
-    }
-
-    /// Notes whether the reactor reads the program just now. While it does not, since the caller
-    /// does not take its answers, the program is not to blame for the time that passes.
-    pub fn pause(&mut self, paused: bool, now: Instant) {
-        match (self.paused, paused) {
-            (None, true) => self.paused = Some(now),
-            (Some(since), false) => {
-                self.clock_from += now.saturating_duration_since(since.max(self.clock_from));
-                self.paused = None;
-            }
-            (None, false) | (Some(_), true) => {}
-        }
-    }
-
     fn push(&mut self, ticket: Ticket, request: &[u8]) {
         self.out.push_line(request);
         self.asked.push_back((ticket, request.len() + 1));
@@ -397,6 +158,179 @@ impl Conversation {
     fn enter(&mut self, state: State, why: &str) {
         log::debug!("handler {}: {:?} -> {state:?} ({why})", self.name, self.state);
         self.state = state;
+    }
+}
+
+impl Talk for Conversation {
+    fn ask(&mut self, ticket: Ticket, request: &[u8], now: Instant) {
+        match self.state {
+            State::Up => {
+                if self.asked.is_empty() {
+                    self.clock_from = now;
+                }
+                self.push(ticket, request);
+            }
+            State::Away => {
+                self.hold(ticket, request);
+                self.enter(State::Dialing { since: now, next: now }, "a request came");
+            }
+            State::Dialing { .. } | State::Late => self.hold(ticket, request),
+        }
+    }
+
+    fn wants_dial(&self, now: Instant) -> bool {
+        match self.state {
+            State::Dialing { next, .. } => next <= now,
+            State::Away | State::Up | State::Late => false,
+        }
+    }
+
+    fn dialed(&mut self, now: Instant) {
+        match self.state {
+            State::Dialing { .. } => {
+                self.release(now);
+                self.enter(State::Up, "connected");
+            }
+            State::Away | State::Up | State::Late => debug_assert!(false, "not dialing"),
+        }
+    }
+
+    fn busy(&mut self, now: Instant) {
+        match self.state {
+            State::Dialing { since, .. } => {
+                self.enter(State::Dialing { since, next: now + CONNECT_RETRY }, "its queue is full");
+            }
+            State::Away | State::Up | State::Late => debug_assert!(false, "not dialing"),
+        }
+    }
+
+    fn is_waiting(&self) -> bool {
+        matches!(self.state, State::Late) || !self.asked.is_empty()
+    }
+
+    fn is_free(&self) -> bool {
+        match self.state {
+            State::Away => true,
+            State::Up => self.asked.is_empty(),
+            State::Dialing { .. } | State::Late => false,
+        }
+    }
+
+    fn withdraw(&mut self, ticket: Ticket) -> bool {
+        let before = self.held.len();
+        self.held.retain(|(held, _)| *held != ticket);
+        let withdrawn = self.held.len() < before;
+        if withdrawn && self.held.is_empty() && matches!(self.state, State::Dialing { .. }) {
+            self.enter(State::Away, "its request was withdrawn");
+        }
+        withdrawn
+    }
+
+    fn outgoing(&mut self) -> &mut Outgoing {
+        &mut self.out
+    }
+
+    fn begun(&self) -> usize {
+        self.reader.memory()
+    }
+
+    fn received(
+        &mut self,
+        bytes: &[u8],
+        now: Instant,
+        answer: &mut impl FnMut(Ticket, Reply<'_>),
+    ) -> Result<(), Fault> {
+        self.reader.push(bytes);
+        let taken = self.take_answers(now, answer);
+        // A connection that says nothing more keeps nothing of its last answer.
+        self.reader.compact();
+        taken
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        match self.state {
+            State::Away => None,
+            State::Dialing { since, next } => Some(next.min(since + self.timeout)),
+            State::Up if self.asked.is_empty() => None,
+            State::Up | State::Late => match self.paused {
+                None => Some(self.clock_from + self.timeout),
+                Some(_) => None,
+            },
+        }
+    }
+
+    fn overdue(&mut self, now: Instant, answer: &mut impl FnMut(Ticket, Reply<'_>)) -> Result<(), Fault> {
+        let over = |from: Instant| now.saturating_duration_since(from) >= self.timeout;
+        match self.state {
+            State::Away => Ok(()),
+            State::Dialing { since, .. } if over(since) => Err(Fault::Busy(self.timeout)),
+            State::Up | State::Late if self.paused.is_some() => Ok(()),
+            State::Up if over(self.clock_from) => {
+                let Some((ticket, _)) = self.asked.pop_front() else { return Ok(()) };
+                let text = format!("error:{}: no answer within {:?}", self.name, self.timeout);
+                answer(ticket, Reply::Broken(text.as_bytes()));
+                self.clock_from = now;
+                self.enter(State::Late, "no answer in time");
+                Ok(())
+            }
+            State::Late if over(self.clock_from) => Err(Fault::Stuck(2 * self.timeout)),
+            State::Dialing { .. } | State::Up | State::Late => Ok(()),
+        }
+    }
+
+    fn failed(&mut self, fault: &Fault, now: Instant, answer: &mut impl FnMut(Ticket, Reply<'_>)) {
+        let mut untaken = Vec::new();
+        let next = match self.state {
+            State::Away => return,
+            State::Dialing { .. } => {
+                untaken.extend(self.held.drain(..).map(|(ticket, _)| ticket));
+                State::Away
+            }
+            State::Up | State::Late => {
+                let unsent = self.hold_unsent();
+                if matches!(fault, Fault::Unread) && unsent == 0 && self.out.is_empty() {
+                    untaken.extend(self.asked.pop_back().map(|(ticket, _)| ticket));
+                } else if self.second_try {
+                    untaken.extend(self.held.drain(..unsent).map(|(ticket, _)| ticket));
+                }
+                self.second_try = !self.second_try && unsent > 0;
+                if self.held.is_empty() { State::Away } else { State::Dialing { since: now, next: now } }
+            }
+        };
+        let taken: Vec<_> = self.asked.drain(..).map(|(ticket, _)| ticket).collect();
+        self.out.clear();
+        self.reader = LineReader::new(self.max_line);
+        self.enter(next, "the connection ended");
+        if !(taken.is_empty() && untaken.is_empty()) {
+            let why = format!("{}: {fault}", self.name);
+            let text = format!("error:{why}");
+            for ticket in taken {
+                answer(ticket, Reply::Broken(text.as_bytes()));
+            }
+            for ticket in untaken {
+                answer(ticket, Reply::NotTaken(&why));
+            }
+        }
+    }
+
+    fn probe(&mut self, now: Instant) {
+        match self.state {
+            State::Away => {
+                self.enter(State::Dialing { since: now, next: now }, "looking whether it is back");
+            }
+            State::Dialing { .. } | State::Up | State::Late => {}
+        }
+    }
+
+    fn pause(&mut self, paused: bool, now: Instant) {
+        match (self.paused, paused) {
+            (None, true) => self.paused = Some(now),
+            (Some(since), false) => {
+                self.clock_from += now.saturating_duration_since(since.max(self.clock_from));
+                self.paused = None;
+            }
+            (None, false) | (Some(_), true) => {}
+        }
     }
 }
 

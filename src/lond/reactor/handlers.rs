@@ -1,217 +1,95 @@
-//! One handler and all connections to it that this link has.
-//!
-//! A request comes to a handler in one of three ways. On the classic wire ([`Order::Kept`]) all go
-//! one after the other over one connection. Critical messages ([`Order::Once`]) have a connection
-//! to themselves too, and each is passed on only when the one before it was answered and
-//! [`Handler::ask`]'s caller has recorded that: whenever this process dies, it is one message at
-//! most that was run and is not in the record. Others ([`Order::Free`]) have a connection each
-//! while they are being answered: an idle one, else a new one, up to [`POOL`]; beyond that they
-//! wait here for the first connection that is done. None is ever passed on behind another that is
-//! unanswered, since that one may take a minute, and nobody can know before.
-//!
-//! A program may serve one connection until its end before it comes to the next. That is noticed by
-//! a connection from which it has read *nothing* for [`STARVED`] while another is idle: then the
-//! idle one is closed, oldest first. When the program came to the other connection after that, it
-//! gets its requests one at a time over one connection for the rest of the link, and that is closed
-//! as soon as it is idle, so that other links come to it as well. A program that was seen to answer
-//! on a connection while an older one was open is never treated so: it has merely too few workers.
-//!
-//! A critical message that the program could not be given is not answered: its caller keeps it
-//! ([`Reply::NotTaken`]), and those that wait here behind it go back with it, so that none
-//! overtakes it. From then on the program is *watched*: a connection to it is tried, in pauses that
-//! grow to [`WATCH_MOST`], until there is one; then the caller is told ([`Handler::take_back`]).
-//!
-//! Bounded: [`POOL`] connections and one; the requests that wait here are within the link's
-//! flow-control window. A connection that had nothing to do for [`IDLE`] is closed.
+//! A handler of the configuration, as one link uses it: over [`Lanes`] where answers come in the
+//! order of the requests, over one connection ([`Tagged`]) where they say what they belong to.
 
-use super::program::Program;
+use super::lanes::{self, Lanes};
 use super::room::Room;
-use crate::handler::socket::Conversation;
+use super::tagged::Tagged;
 use crate::handler::{Reply, Ticket};
-use crate::service::Order;
+use crate::service::{MessageName, Order};
+use base::HostId;
+use config::Form;
 use net::{Event, Registry, Token};
-use std::collections::VecDeque;
-use std::time::{Duration, Instant};
-
-/// Connections of one link to one handler over which requests go in no order. At the bound requests
-/// wait.
-pub(super) const POOL: usize = 16;
-
-/// How long such a connection is kept without a request.
-pub(super) const IDLE: Duration = Duration::from_secs(30);
-
-/// How long a connection that the program does not read may wait beside one that is idle; and how
-/// long one is kept idle for a program that serves one at a time.
-pub(super) const STARVED: Duration = Duration::from_millis(100);
-
-/// How long such a connection may wait beside others that are busy; then those get nothing new
-/// until it was served.
-pub(super) const PASSED_OVER: Duration = Duration::from_secs(1);
-
-/// Pause before a connection is tried to a program that could not be given a critical message; it
-/// doubles ...
-pub(super) const WATCH_FIRST: Duration = Duration::from_millis(100);
-
-/// ... up to this.
-pub(super) const WATCH_MOST: Duration = Duration::from_secs(1);
+use std::time::Instant;
 
 /// Tokens that a handler takes.
-pub(super) const TOKENS: usize = POOL + 1;
+pub(super) const TOKENS: usize = lanes::TOKENS;
 
-/// Place of the connection for requests whose order counts; the pool has those after it.
-const ORDERED: usize = 0;
-
-/// A handler of the configuration, as one link uses it.
+/// See the module. What the functions do is said at those of [`Lanes`].
 #[derive(Debug)]
-pub(super) struct Handler {
-    config: config::Handler,
-    max_line: usize,
-    /// Token of the first lane; the others have those after it.
-    first_token: usize,
-    /// [`ORDERED`], and at most [`POOL`] more; a place whose connection was closed is used again.
-    lanes: Vec<Lane>,
-    habit: Habit,
-    /// Critical messages that wait for those before them.
-    critical: VecDeque<Waiting>,
-    /// The one that was passed on last.
-    once: Option<Ticket>,
-    /// An answer to one is not recorded.
-    holds_critical: bool,
-    /// The program is away, and a caller waits for it.
-    watch: Option<Watch>,
-    /// It was, and is back.
-    back: bool,
-    /// Other requests that wait for a connection.
-    waiting: VecDeque<Waiting>,
-    /// When a connection was last closed for the sake of another.
-    relieved: Instant,
-}
-
-/// When it is tried again whether a program is back.
-#[derive(Debug, Clone, Copy)]
-struct Watch {
-    next: Instant,
-    /// The pause after that.
-    pause: Duration,
-}
-
-/// What is known of how the program serves its connections.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Habit {
-    /// Nothing.
-    Unknown,
-    /// It has answered on a connection while an older one was open.
-    Beside,
-    /// It comes to a connection when the one before it was closed.
-    OneByOne,
-}
-
-#[derive(Debug)]
-struct Waiting {
-    ticket: Ticket,
-    request: Box<[u8]>,
-}
-
-#[derive(Debug)]
-struct Lane {
-    program: Program,
-    /// When it was last busy.
-    used: Instant,
-    /// When its open request came.
-    asked: Instant,
-    /// Another was closed so that the program may come to this one.
-    helped: bool,
-}
-
-/// A connection that starves, and the idle one whose end may help it.
-#[derive(Debug)]
-struct Relief {
-    starved: usize,
-    idle: usize,
-    due: Instant,
+pub(super) enum Handler {
+    Lanes(Box<Lanes>),
+    Tagged(Box<Tagged>),
 }
 
 impl Handler {
-    /// A handler whose connections are made when requests come. It takes [`TOKENS`] tokens from
-    /// `first_token` on.
+    /// A handler whose connections are made when requests of `caller` come. It takes [`TOKENS`]
+    /// tokens from `first_token` on.
     pub(super) fn new(
         config: &config::Handler,
+        caller: &HostId,
         max_line: usize,
         first_token: usize,
         now: Instant,
     ) -> Handler {
-        Handler {
-            lanes: vec![Lane::new(config, max_line, first_token, now)],
-            config: config.clone(),
-            max_line,
-            first_token,
-            habit: Habit::Unknown,
-            critical: VecDeque::new(),
-            once: None,
-            holds_critical: false,
-            watch: None,
-            back: false,
-            waiting: VecDeque::new(),
-            relieved: now,
+        match config.socket_form() {
+            Form::Line => Handler::Lanes(Lanes::new(config, max_line, first_token, now).into()),
+            Form::Tagged => Handler::Tagged(Tagged::new(config, caller, max_line, first_token, now).into()),
         }
     }
 
     /// Takes note of an event for the connection with this number, which is its token less the
     /// first.
     pub(super) fn note(&mut self, number: usize, event: &Event) {
-        if let Some(lane) = self.lanes.get_mut(number) {
-            lane.program.note(event);
+        match self {
+            Handler::Lanes(lanes) => lanes.note(number, event),
+            Handler::Tagged(tagged) => tagged.note(event),
         }
     }
 
-    /// Passes a request on, now or in [`Handler::write`].
-    pub(super) fn ask(&mut self, ticket: Ticket, order: Order, request: &[u8], now: Instant) {
-        match (order, self.habit) {
-            (Order::Kept, _) => self.lanes[ORDERED].ask(ticket, request, now),
-            (Order::Once, _) => self.critical.push_back(Waiting { ticket, request: request.into() }),
-            (Order::Free, Habit::Unknown | Habit::Beside) if self.waiting.is_empty() => {
-                match self.free_place(now) {
-                    Some(at) => self.lanes[at].ask(ticket, request, now),
-                    None => self.waiting.push_back(Waiting { ticket, request: request.into() }),
-                }
-            }
-            (Order::Free, Habit::Unknown | Habit::Beside | Habit::OneByOne) => {
-                self.waiting.push_back(Waiting { ticket, request: request.into() });
-            }
+    /// Passes a request on, now or in [`Handler::write`]; `name`: of a critical message.
+    pub(super) fn ask(
+        &mut self,
+        ticket: Ticket,
+        order: Order,
+        name: Option<&MessageName>,
+        request: &[u8],
+        now: Instant,
+    ) {
+        match self {
+            Handler::Lanes(lanes) => lanes.ask(ticket, order, request, now),
+            Handler::Tagged(tagged) => tagged.ask(ticket, order, name, request, now),
         }
     }
 
-    /// Forgets a request that was not passed on yet; whether it was there.
     pub(super) fn withdraw(&mut self, ticket: Ticket) -> bool {
-        let before = self.waiting.len() + self.critical.len();
-        self.waiting.retain(|waiting| waiting.ticket != ticket);
-        self.critical.retain(|waiting| waiting.ticket != ticket);
-        self.waiting.len() + self.critical.len() < before
-            || self.lanes.iter_mut().any(|lane| lane.program.withdraw(ticket))
+        match self {
+            Handler::Lanes(lanes) => lanes.withdraw(ticket),
+            Handler::Tagged(tagged) => tagged.withdraw(ticket),
+        }
     }
 
-    /// When something is due.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let programs = self.lanes.iter().filter_map(|lane| lane.program.deadline());
-        let closes = self.lanes.iter().filter_map(|lane| lane.closes(self.habit));
-        let watch = self.watch.map(|watch| watch.next);
-        programs.chain(closes).chain(self.relief().map(|relief| relief.due)).chain(watch).min()
+        match self {
+            Handler::Lanes(lanes) => lanes.deadline(),
+            Handler::Tagged(tagged) => tagged.deadline(),
+        }
     }
 
-    /// Whether there is something to read, if answers are `wanted`, or to pass on.
     pub(super) fn has_work(&self, wanted: bool, room: &Room, now: Instant) -> bool {
-        self.lanes.iter().any(|lane| lane.program.has_work(wanted, room))
-            || (!self.critical.is_empty() && self.ordered_place().is_some())
-            || (!self.waiting.is_empty() && self.idle_place(now).is_some())
+        match self {
+            Handler::Lanes(lanes) => lanes.has_work(wanted, room, now),
+            Handler::Tagged(tagged) => tagged.has_work(wanted, room),
+        }
     }
 
-    /// The connections, and how much of an answer each has begun.
     pub(super) fn begun(&self) -> impl Iterator<Item = (Token, usize)> {
-        self.lanes.iter().map(|lane| lane.program.begun())
+        let (lanes, tagged) = match self {
+            Handler::Lanes(lanes) => (Some(lanes.begun()), None),
+            Handler::Tagged(tagged) => (None, Some(tagged.begun())),
+        };
+        lanes.into_iter().flatten().chain(tagged)
     }
 
-    /// First part of a turn: reads answers, if they are `wanted` and there is room, and says which
-    /// requests are overdue.
     pub(super) fn read(
         &mut self,
         wanted: bool,
@@ -220,73 +98,12 @@ impl Handler {
         now: Instant,
         answer: &mut impl FnMut(Ticket, Reply<'_>),
     ) {
-        let mut heard = Vec::new();
-        let mut away = None;
-        let once = self.once;
-        let mut told = |ticket, reply: Reply<'_>| {
-            note_untaken(once, ticket, reply, &mut away);
-            answer(ticket, reply);
-        };
-        for (at, lane) in self.lanes.iter_mut().enumerate() {
-            let was_free = lane.program.is_free();
-            if lane.program.read(wanted, room, scratch, now, &mut told) {
-                heard.push(at);
-            }
-            if !was_free {
-                lane.used = now;
-            } else if lane.closes(self.habit).is_some_and(|at| at <= now) {
-                lane.program.close(now);
-            }
-        }
-        self.give_back(away, now, answer);
-        for at in heard {
-            self.learn(at, now);
-        }
-        self.relieve(now);
-    }
-
-    /// A critical message could not be passed on, for this reason: those behind it must not
-    /// overtake it, and go back too.
-    fn give_back(&mut self, away: Option<String>, now: Instant, answer: &mut impl FnMut(Ticket, Reply<'_>)) {
-        let Some(why) = away else { return };
-        self.once = None;
-        for Waiting { ticket, .. } in self.critical.drain(..) {
-            answer(ticket, Reply::NotTaken(&why));
-        }
-        self.back = false;
-        self.watch.get_or_insert(Watch { next: now + WATCH_FIRST, pause: 2 * WATCH_FIRST });
-    }
-
-    /// Tries whether a program that is watched is back, if it is time.
-    fn look_whether_back(&mut self, now: Instant) {
-        if let Some(watch) = &mut self.watch
-            && watch.next <= now
-        {
-            *watch = Watch { next: now + watch.pause, pause: (2 * watch.pause).min(WATCH_MOST) };
-            self.lanes[ORDERED].program.probe(now);
+        match self {
+            Handler::Lanes(lanes) => lanes.read(wanted, room, scratch, now, answer),
+            Handler::Tagged(tagged) => tagged.read(wanted, room, scratch, now, answer),
         }
     }
 
-    /// Whether a connection to the program could be made when that was tried last; `None`: it was
-    /// not tried.
-    pub(super) fn reachable(&self) -> Option<bool> {
-        let tried = self.lanes.iter().filter_map(|lane| lane.program.tried());
-        tried.max_by_key(|(at, _)| *at).map(|(_, made)| made)
-    }
-
-    /// Whether a program that could not be given a critical message has come back since the last
-    /// call.
-    pub(super) fn take_back(&mut self) -> bool {
-        std::mem::take(&mut self.back)
-    }
-
-    /// Whether there is an answer to a critical message that could not be recorded: then no other
-    /// is passed on.
-    pub(super) fn hold_critical(&mut self, hold: bool) {
-        self.holds_critical = hold;
-    }
-
-    /// Last part of a turn: passes on what waited, dials where need be, and writes requests.
     pub(super) fn write(
         &mut self,
         registry: &Registry,
@@ -294,197 +111,37 @@ impl Handler {
         now: Instant,
         answer: &mut impl FnMut(Ticket, Reply<'_>),
     ) {
-        self.look_whether_back(now);
-        self.pass_on(now);
-        let mut away = None;
-        let once = self.once;
-        let mut told = |ticket, reply: Reply<'_>| {
-            note_untaken(once, ticket, reply, &mut away);
-            answer(ticket, reply);
-        };
-        let mut connected = false;
-        for lane in &mut self.lanes {
-            lane.program.write(registry, scratch, now, &mut told);
-            connected |= lane.program.dialed().is_some_and(|at| at == now) && lane.program.is_connected();
-        }
-        self.give_back(away, now, answer);
-        if connected && self.watch.take().is_some() {
-            self.back = true;
+        match self {
+            Handler::Lanes(lanes) => lanes.write(registry, scratch, now, answer),
+            Handler::Tagged(tagged) => tagged.write(registry, scratch, now, answer),
         }
     }
 
-    /// End of a turn: whether the connections will be read in the next one. While they are not, the
-    /// program's time stands still.
+    pub(super) fn reachable(&self) -> Option<bool> {
+        match self {
+            Handler::Lanes(lanes) => lanes.reachable(),
+            Handler::Tagged(tagged) => tagged.reachable(),
+        }
+    }
+
+    pub(super) fn take_back(&mut self) -> bool {
+        match self {
+            Handler::Lanes(lanes) => lanes.take_back(),
+            Handler::Tagged(tagged) => tagged.take_back(),
+        }
+    }
+
+    pub(super) fn hold_critical(&mut self, hold: bool) {
+        match self {
+            Handler::Lanes(lanes) => lanes.hold_critical(hold),
+            Handler::Tagged(tagged) => tagged.hold_critical(hold),
+        }
+    }
+
     pub(super) fn pause(&mut self, wanted: bool, room: &Room, now: Instant) {
-        for lane in &mut self.lanes {
-            lane.program.pause(wanted, room, now);
+        match self {
+            Handler::Lanes(lanes) => lanes.pause(wanted, room, now),
+            Handler::Tagged(tagged) => tagged.pause(wanted, room, now),
         }
-    }
-
-    /// Passes on what can be. Where both kinds wait for one connection, the older goes first.
-    fn pass_on(&mut self, now: Instant) {
-        loop {
-            let critical = self.critical.front().map(|waiting| waiting.ticket);
-            let critical = critical.and_then(|ticket| Some((ticket, self.ordered_place()?)));
-            let free = self.waiting.front().map(|waiting| waiting.ticket);
-            let free = free.and_then(|ticket| Some((ticket, self.free_place(now)?)));
-            let (from, at) = match (critical, free) {
-                (Some((first, at)), Some((second, _))) if first < second => (&mut self.critical, at),
-                (_, Some((_, at))) => (&mut self.waiting, at),
-                (Some((_, at)), None) => (&mut self.critical, at),
-                (None, None) => return,
-            };
-            let is_critical = critical
-                .is_some_and(|(first, _)| from.front().is_some_and(|waiting| waiting.ticket == first));
-            if let Some(Waiting { ticket, request }) = from.pop_front() {
-                if is_critical {
-                    self.once = Some(ticket);
-                }
-                self.lanes[at].ask(ticket, &request, now);
-            }
-        }
-    }
-
-    /// The place for the next critical message, if it may be passed on.
-    fn ordered_place(&self) -> Option<usize> {
-        match self.habit {
-            _ if self.holds_critical => None,
-            Habit::Unknown | Habit::Beside => self.lanes[ORDERED].program.is_free().then_some(ORDERED),
-            Habit::OneByOne => self.only_place(),
-        }
-    }
-
-    /// The place for the next other request: one that is idle, else a new one.
-    fn free_place(&mut self, now: Instant) -> Option<usize> {
-        let best = self.idle_place(now);
-        let may_grow = match self.habit {
-            Habit::Unknown | Habit::Beside => self.lanes.len() <= POOL && !self.passes_over(now),
-            Habit::OneByOne => false,
-        };
-        if best.is_none() && may_grow {
-            let token = self.first_token + self.lanes.len();
-            self.lanes.push(Lane::new(&self.config, self.max_line, token, now));
-            return Some(self.lanes.len() - 1);
-        }
-        best
-    }
-
-    /// Of the idle connections of the pool the one that was used last, so that the others grow old.
-    fn idle_place(&self, now: Instant) -> Option<usize> {
-        match self.habit {
-            Habit::OneByOne => self.only_place(),
-            Habit::Unknown | Habit::Beside if self.passes_over(now) => None,
-            Habit::Unknown | Habit::Beside => {
-                let pool = self.lanes.iter().enumerate().skip(ORDERED + 1);
-                let free = pool.filter(|(_, lane)| lane.program.is_free());
-                free.max_by_key(|(_, lane)| (lane.program.is_connected(), lane.used)).map(|(at, _)| at)
-            }
-        }
-    }
-
-    /// For a program that serves one at a time: a place, once nothing is open on any.
-    fn only_place(&self) -> Option<usize> {
-        if self.lanes.iter().any(|lane| !lane.program.is_free()) {
-            return None;
-        }
-        Some(self.lanes.iter().position(|lane| lane.program.is_connected()).unwrap_or(ORDERED))
-    }
-
-    /// Whether the program is busy on others while it has long not come to one.
-    fn passes_over(&self, now: Instant) -> bool {
-        self.lanes.iter().any(|lane| lane.is_starved() && lane.asked + PASSED_OVER <= now)
-    }
-
-    /// What an answer on this connection tells of the program.
-    fn learn(&mut self, at: usize, now: Instant) {
-        let lane = &mut self.lanes[at];
-        let (helped, dialed) = (std::mem::take(&mut lane.helped), (lane.program.dialed(), at));
-        if self.habit != Habit::Unknown {
-            return;
-        }
-        // One that has something to read may be at its end.
-        let beside_older = self.lanes.iter().enumerate().any(|(other, lane)| {
-            let open = lane.program.is_connected() && !lane.program.is_readable();
-            open && (lane.program.dialed(), other) < dialed
-        });
-        if beside_older {
-            self.habit = Habit::Beside;
-        } else if helped || self.passes_over(now) {
-            log::info!("handler {}: serves one connection at a time, and so gets one", self.config.name);
-            self.habit = Habit::OneByOne;
-        }
-    }
-
-    /// Closes an idle connection for the sake of one that starves.
-    fn relieve(&mut self, now: Instant) {
-        // Asked of the kernel only now, since it seldom comes to this.
-        for lane in &mut self.lanes {
-            if lane.is_starved() && lane.asked + STARVED <= now {
-                lane.program.look_whether_read();
-            }
-        }
-        if let Some(Relief { starved, idle, due }) = self.relief()
-            && due <= now
-        {
-            self.lanes[idle].program.close(now);
-            self.lanes[starved].helped = true;
-            self.relieved = now;
-        }
-    }
-
-    /// Which connection starves, and what is to be closed for it, and when.
-    fn relief(&self) -> Option<Relief> {
-        let lanes = || self.lanes.iter().enumerate();
-        let (starved, waits) =
-            lanes().filter(|(_, lane)| lane.is_starved()).min_by_key(|(_, lane)| lane.asked)?;
-        let (idle, rests) = lanes()
-            .filter(|(_, lane)| lane.program.is_free() && lane.program.is_connected())
-            .min_by_key(|(at, lane)| (lane.program.dialed(), *at))?;
-        let due = match self.habit {
-            Habit::OneByOne => rests.used,
-            Habit::Unknown | Habit::Beside => waits.asked.max(rests.used).max(self.relieved) + STARVED,
-        };
-        Some(Relief { starved, idle, due })
     }
 }
-
-/// Notes why the critical message that was passed on last was not taken, if it is that.
-fn note_untaken(once: Option<Ticket>, ticket: Ticket, reply: Reply<'_>, away: &mut Option<String>) {
-    match reply {
-        Reply::NotTaken(why) if once == Some(ticket) => *away = Some(why.to_owned()),
-        Reply::NotTaken(_) | Reply::Answer(_) | Reply::Broken(_) => {}
-    }
-}
-
-impl Lane {
-    fn new(config: &config::Handler, max_line: usize, token: usize, now: Instant) -> Lane {
-        let conversation = Conversation::new(&config.name, config.timeout, max_line, now);
-        let program = Program::new(&config.name, config.socket.clone(), Token(token), conversation);
-        Lane { program, used: now, asked: now, helped: false }
-    }
-
-    fn ask(&mut self, ticket: Ticket, request: &[u8], now: Instant) {
-        if self.program.is_free() {
-            (self.asked, self.helped) = (now, false);
-        }
-        self.used = now;
-        self.program.ask(ticket, request, now);
-    }
-
-    /// Whether a request is open of which the program, as far as is known, has read nothing.
-    fn is_starved(&self) -> bool {
-        !self.program.is_free() && !self.program.was_read()
-    }
-
-    /// When its connection is closed if nothing comes.
-    fn closes(&self, habit: Habit) -> Option<Instant> {
-        let idle = match habit {
-            Habit::Unknown | Habit::Beside => IDLE,
-            Habit::OneByOne => STARVED,
-        };
-        (self.program.is_free() && self.program.is_connected()).then(|| self.used + idle)
-    }
-}
-
-#[cfg(test)]
-mod tests;

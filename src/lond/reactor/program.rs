@@ -1,12 +1,11 @@
 //! The reactor's hold on one connection to a handler: carries bytes between a local program's
-//! socket and the [`Conversation`] that decides what they mean.
+//! socket and the [`Talk`] that decides what they mean.
 //!
 //! Owns the connection. Whatever ends it ends in `drop_connection`, with the fault as its
 //! parameter; the conversation answers the requests that this costs, and says whether to dial anew.
 
 use super::room::Room;
-use crate::handler::socket::{Conversation, Fault};
-use crate::handler::{Reply, Ticket};
+use crate::handler::{Fault, Reply, Talk, Ticket};
 use base::log_quota::Repeats;
 use net::{Event, ReadOutcome, Registry, Stream, Token, UnixStream};
 use std::io;
@@ -19,11 +18,11 @@ const READ_BUDGET: usize = 4;
 
 /// One connection to a handler, or the place for one.
 #[derive(Debug)]
-pub(super) struct Program {
+pub(super) struct Program<C> {
     name: String,
     path: PathBuf,
     token: Token,
-    conversation: Conversation,
+    conversation: C,
     connection: Option<Stream<UnixStream>>,
     /// When the connection was made.
     dialed: Option<Instant>,
@@ -34,9 +33,9 @@ pub(super) struct Program {
     repeats: Repeats,
 }
 
-impl Program {
+impl<C: Talk> Program<C> {
     /// A place whose connection is made when the first request comes.
-    pub(super) fn new(name: &str, path: PathBuf, token: Token, conversation: Conversation) -> Program {
+    pub(super) fn new(name: &str, path: PathBuf, token: Token, conversation: C) -> Program<C> {
         Program {
             name: name.to_owned(),
             path,
@@ -259,6 +258,7 @@ impl Program {
             | Fault::Unread
             | Fault::Closed
             | Fault::Unasked
+            | Fault::Malformed(_)
             | Fault::Stuck(_) => {
                 let text = format!("handler {} ({}): {fault}", self.name, self.path.display());
                 if let Some(line) = self.repeats.line(&text, now) {

@@ -8,6 +8,7 @@
 
 use super::recorder::{Opening, Recorder};
 use base::log_quota::Repeats;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use wire::secure::NO_EPOCH;
 
@@ -47,7 +48,7 @@ pub(super) struct Memory<R> {
     /// The record.
     pub recorder: R,
     /// Of the caller's spool, as its HELLO says; of none before that.
-    epoch: String,
+    epoch: Arc<str>,
     waits: Option<Waiting>,
     no_room: Option<NoRoom>,
     /// What is wrong is said once a minute.
@@ -57,17 +58,22 @@ pub(super) struct Memory<R> {
 impl<R: Recorder> Memory<R> {
     /// With a record that is not open yet.
     pub(super) fn new(recorder: R) -> Memory<R> {
-        Memory { recorder, epoch: String::new(), waits: None, no_room: None, repeats: Repeats::default() }
+        Memory { recorder, epoch: "".into(), waits: None, no_room: None, repeats: Repeats::default() }
     }
 
     /// The caller's spool is in this epoch.
     pub(super) fn set_epoch(&mut self, epoch: String) {
-        self.epoch = epoch;
+        self.epoch = epoch.into();
+    }
+
+    /// The epoch of the caller's spool.
+    pub(super) fn epoch(&self) -> Arc<str> {
+        Arc::clone(&self.epoch)
     }
 
     /// Whether the caller has a spool, and so may send critical messages.
     pub(super) fn has_epoch(&self) -> bool {
-        self.epoch != NO_EPOCH
+        *self.epoch != *NO_EPOCH
     }
 
     /// Opens the record for the caller's epoch, or tries so again; its mark. None is told where it

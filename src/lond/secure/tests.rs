@@ -221,7 +221,7 @@ impl Bench {
                 let Some(effect) = effect else { break };
                 let said = match effect {
                     Effect::Opened => "opened".to_owned(),
-                    Effect::Ask { handler, ticket, order, request } => {
+                    Effect::Ask { handler, ticket, order, request, .. } => {
                         self.asked.push(ticket);
                         let way = if order == Order::Once { "ask in order" } else { "ask" };
                         format!(

@@ -59,7 +59,7 @@ fn a_request_that_takes_a_minute_delays_no_other() {
         }
     }
     assert!(slow.iter().all(|id| !link.answers.contains_key(id)));
-    assert!(program.connections() <= handlers::POOL);
+    assert!(program.connections() <= lanes::POOL);
     program.release();
     for (number, id) in slow.into_iter().enumerate() {
         assert_eq!(link.answer(id), format!("slow{number}"));
@@ -71,7 +71,7 @@ fn a_cancelled_request_that_waits_for_a_connection_is_never_passed_on() {
     let rig = SecureRig::new();
     let program = Program::start(rig.rig.socket());
     let mut link = rig.open();
-    for number in 0..handlers::POOL {
+    for number in 0..lanes::POOL {
         link.begin(&format!("echo:slow{number}"));
         program.saw(&format!("echo:slow{number}"));
     }

@@ -13,7 +13,7 @@ fn room() -> Room {
 }
 
 struct Bench {
-    handler: Handler,
+    handler: Lanes,
     listener: UnixListener,
     poll: Poll,
     now: Instant,
@@ -36,7 +36,7 @@ impl Bench {
             allow: Vec::new(),
             timeout: Duration::from_secs(60),
         };
-        let handler = Handler::new(&config, 1000, 100, now);
+        let handler = Lanes::new(&config, 1000, 100, now);
         Bench { handler, listener, poll: Poll::new().unwrap(), now, answers: Vec::new(), _dir: dir }
     }
 
