@@ -2,7 +2,7 @@
 //!
 //! A text is found where it is written: in `log::...!`; in `#[error("...")]`; in what the
 //! configuration finds wrong; and, where a function logs a text as a whole
-//! (`log::warn!("{line}")`), in the `format!` of that function. Tests are passed over. What stands
+//! (`log::warn!("{line}")`), in the `format!` of that function; in what is answered for a handler. Tests are passed over. What stands
 //! for something else is `{}` in a text; one with fewer than two words beside that is none.
 
 use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
@@ -99,6 +99,8 @@ impl Texts {
             "debug" if is(of, "log") => "debug",
             "log" if is(of, "log") => "info",
             "format" | "format_args" if self.file.starts_with("src/config/") => "configuration",
+            // What is answered for a handler stands in the log as well.
+            "format" if self.file.starts_with("src/lond/handler/") => "warn",
             "format" | "format_args" if carries => "warn",
             _ => return,
         };
