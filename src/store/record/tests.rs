@@ -113,7 +113,7 @@ fn nothing_is_said_before_an_epoch_was_begun() {
     let mut record = Record::open(disk.clone(), Path::new(DIR));
     assert_eq!(record.look_up(1, None), Look::NotReady);
     assert!(matches!(record.add(&[(2, None, b"")]), Err(RecordError::NotReady)));
-    assert!(matches!(record.may_run(0, false), Err(RecordError::NotReady)));
+    assert!(matches!(record.may_run(0, false), Err(RecordError::NotReady)) && !record.is_ready());
     for wrong in ["", "x", &A[1..], "gggggggggggggggggggggggggggggggg"] {
         assert!(matches!(record.begin_epoch(wrong), Err(RecordError::BadEpoch)));
     }
@@ -124,7 +124,7 @@ fn nothing_is_said_before_an_epoch_was_begun() {
     assert_eq!(record.look_up(1, None), Look::NotReady);
     disk.heal();
     record.begin_epoch(A).unwrap();
-    assert!(record.trouble().is_none());
+    assert!(record.trouble().is_none() && record.is_ready());
     assert_eq!(record.look_up(1, None), Look::Answered(b"answer 1"));
 }
 

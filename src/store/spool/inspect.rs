@@ -277,6 +277,9 @@ mod tests {
         spool.set_aside(Sequence(2), b"two", b"refused", at(1)).unwrap();
         drop_in_file(delayed, &peer(), b"dropped", at(5), 7).unwrap();
         fs::write(delayed.join("1.msul2"), "for another").unwrap();
+        for number in 0..2 {
+            fs::write(delayed.join(format!("msul1/corrupt/{number}")), "damaged").unwrap();
+        }
         let peer = peer();
         let known = |id: &str| (id == "msul1").then_some(&peer);
         fs::create_dir(delayed.join("gone")).unwrap();
@@ -287,7 +290,7 @@ mod tests {
         assert_eq!(full.messages[0].request, long);
         let listing = inspect(delayed, &peer, &found.files[&peer], false).unwrap();
         let waits = &listing.messages[0];
-        assert_eq!((listing.waiting, listing.bytes, listing.failed, listing.corrupt), (1, 1000, 1, 0));
+        assert_eq!((listing.waiting, listing.bytes, listing.failed, listing.corrupt), (1, 1000, 1, 2));
         assert_eq!((waits.sequence, waits.length, waits.stored_at), (Sequence(3), 1000, at(1_700_000_000)));
         assert_eq!(waits.request, long[..PREVIEW_BYTES]);
         let [file] = &listing.inbox[..] else { panic!("{:?}", listing.inbox) };
@@ -381,6 +384,11 @@ mod tests {
         std::os::unix::fs::chown(folder.path(), Some(65534), Some(65534)).unwrap();
         let known = fs::metadata(drop_in_file(folder.path(), &peer(), b"x", at(1), 1).unwrap()).unwrap();
         assert_eq!((known.uid(), known.gid(), known.permissions().mode() & 0o777), (65534, 65534, 0o640));
+        // In a folder of root's own it is what root makes it, whatever the folder's group.
+        std::os::unix::fs::chown(folder.path(), Some(0), Some(65534)).unwrap();
+        let known = fs::metadata(drop_in_file(folder.path(), &peer(), b"x", at(1), 1).unwrap()).unwrap();
+        let made = fs::metadata(tempfile::NamedTempFile::new().unwrap().path()).unwrap();
+        assert_eq!((known.uid(), known.gid()), (0, made.gid()));
     }
 
     #[test]

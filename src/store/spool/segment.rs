@@ -70,8 +70,8 @@ impl<'a> Scan<'a> {
                 return at;
             }
         }
-        let used = self.bytes.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1);
-        used.max(start + 1)
+        // Something but zeros is here, or the scan would have ended.
+        self.bytes.iter().rposition(|byte| *byte != 0).map_or(self.bytes.len(), |last| last + 1)
     }
 }
 

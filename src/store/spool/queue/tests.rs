@@ -261,3 +261,19 @@ fn a_segment_whose_damage_could_not_be_copied_stays_when_it_is_done_with() {
     queue.pin(Sequence(1));
     assert_eq!(queue.removable(), None);
 }
+
+#[test]
+fn a_segment_of_which_nothing_is_known_bounds_the_one_before_it_and_does_not_stand_for_a_hollow_one() {
+    let mut queue = one_in_each(5);
+    locate(&mut queue);
+    queue.hold(Sequence(1), "pay");
+    queue.end_segment();
+    // It could not be read, nor its size be asked for.
+    let second = queue.find(Sequence(2)).unwrap();
+    (second.size, second.unknown) = (0, true);
+    queue.skip_segment();
+    locate(&mut queue);
+    queue.settle(Sequence(3));
+    queue.end_segment();
+    assert_eq!(queue.hollow(), Some((Sequence(3), false)));
+}

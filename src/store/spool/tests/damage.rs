@@ -260,3 +260,29 @@ fn a_segment_that_is_passed_over_unseen_is_counted_when_it_can_be_read_again() {
     assert_eq!(replay(&mut spool, true), texts[..5]);
     assert!(spool.is_empty());
 }
+
+#[test]
+fn a_segment_that_could_be_read_again_stays_if_damage_in_it_cannot_be_copied() {
+    for copied in [true, false] {
+        let disk = new_disk();
+        let texts = fifteen(&disk);
+        let path = segments(&disk).into_keys().next().unwrap();
+        let mut bytes = disk.files()[&path].clone();
+        disk.put(&path, &vec![0; segment::MAX_SEGMENT_BYTES as usize + 1]);
+        let mut spool = open(&disk);
+        for _ in 0..reread::READ_PATIENCE {
+            spool.next_unsent().unwrap_err();
+        }
+        assert_eq!(replay(&mut spool, true), texts[5..]);
+        // The first of its five messages.
+        bytes[80] ^= 1;
+        disk.put(&path, &bytes);
+        if !copied {
+            let new = Path::new(DIR).join("corrupt").join(base::disk::own::own_new());
+            disk.put(&new.join("in the way"), b"");
+        }
+        assert!(spool.reread().unwrap());
+        assert_eq!(replay(&mut spool, true), texts[1..5]);
+        assert_eq!(disk.files().contains_key(&path), !copied);
+    }
+}

@@ -146,6 +146,26 @@ fn a_file_that_cannot_be_removed_is_stored_once() {
     assert!(taken.retry_at.is_some());
     assert_eq!(take_in(&mut spool, now()).stored, 0);
     assert!(!there(&disk, "1.msul1"), "its removal is tried again");
+    // As long as it cannot be removed.
+    put(&disk, "2.msul1", b"once\n");
+    disk.refuse("remove", Path::new("/delayed/2.msul1"), libc::EACCES);
+    assert_eq!(take_in(&mut spool, now()).stored, 1);
+    let taken = take_in(&mut spool, now());
+    assert_eq!((taken.stored, taken.retry_at.is_some()), (0, true));
+    assert!(there(&disk, "2.msul1"));
+}
+
+#[test]
+fn files_of_more_bytes_than_one_store_takes_are_taken_in_by_one_call() {
+    let disk = new_disk();
+    let mut spool = open(&disk);
+    let line = [vec![b'x'; 1_500_000], b"\n".to_vec()].concat();
+    for number in 0..5 {
+        put(&disk, &format!("{number}.msul1"), &line);
+    }
+    let taken = take_in(&mut spool, now());
+    assert_eq!((taken.stored, taken.more), (5, false));
+    assert_eq!(replay(&mut spool, true).len(), 5);
 }
 
 #[test]
@@ -357,6 +377,8 @@ fn what_cannot_be_moved_away_stays_and_no_other_way_is_tried() {
     assert_eq!(take_in(&mut spool, now()).corrupt, 0);
     assert!(there(&disk, "1.msul1"));
     assert_eq!(methods(&disk, from).iter().filter(|method| **method == "rename").count(), 1);
+    take_in(&mut spool, now());
+    assert_eq!(methods(&disk, from).iter().filter(|method| **method == "rename").count(), 1, "nor once more");
 }
 
 #[test]

@@ -287,3 +287,65 @@ fn a_segment_of_nothing_but_damage_stays_until_that_is_copied() {
     drop(open(&disk));
     assert!(!disk.files().contains_key(&first));
 }
+
+/// Three segments, each with a message.
+fn one_in_each_of_three() -> (FaultyDisk, Spool<FaultyDisk>, Vec<PathBuf>) {
+    let disk = new_disk();
+    let mut spool = open(&disk);
+    store_well(&mut spool, &["a".repeat(900).as_str(), &"b".repeat(900), &"c".repeat(900)]);
+    let paths: Vec<_> = segments(&disk).into_keys().collect();
+    assert_eq!(paths.len(), 3);
+    (disk, spool, paths)
+}
+
+#[test]
+fn a_segment_that_someone_removed_is_found_out_when_its_turn_comes_and_not_waited_for() {
+    let (disk, mut spool, paths) = one_in_each_of_three();
+    disk.take_away(&paths[1]);
+    assert_eq!(spool.next_unsent().unwrap().unwrap().sequence, Sequence(1));
+    assert!(spool.next_unsent().unwrap_err().is_missing());
+    assert_eq!(spool.waiting().messages, 2, "what waited in it is lost");
+    let first: Vec<_> = replay(&mut spool, true).iter().map(|text| text[..1].to_owned()).collect();
+    assert_eq!(first, ["a", "c"], "what was sent and not settled is unsent again");
+}
+
+#[test]
+fn a_segment_that_was_wiped_out_before_its_turn_is_passed_to_its_end() {
+    let (disk, mut spool, paths) = one_in_each_of_three();
+    disk.put(&paths[1], &[0; SEGMENT as usize]);
+    let first: Vec<_> = replay(&mut spool, true).iter().map(|text| text[..1].to_owned()).collect();
+    assert_eq!(first, ["a", "c"]);
+    assert!(spool.is_empty());
+}
+
+#[test]
+fn the_name_of_a_segment_that_could_not_be_made_is_taken_again_if_nothing_bears_it() {
+    for (code, again) in [(libc::EIO, false), (libc::ENOENT, true)] {
+        let disk = new_disk();
+        let mut spool = open(&disk);
+        let name = path(&layout::segment_name(Sequence(1)));
+        disk.refuse("write_at", &name, libc::ENOSPC);
+        disk.refuse("remove", &name, code);
+        assert!(store(&mut spool, &["refused"])[0].is_err());
+        disk.heal();
+        if again {
+            disk.take_away(&name);
+        }
+        store_well(&mut spool, &["stored"]);
+        assert_eq!(done(&disk, "create", &name), 1 + usize::from(again), "{code}");
+        assert_eq!(replay(&mut open(&disk), false), ["stored"]);
+    }
+}
+
+#[test]
+fn a_folder_that_another_process_has_is_told_from_one_in_trouble() {
+    for (code, anothers) in [(libc::EBUSY, true), (libc::EIO, false)] {
+        let disk = new_disk();
+        disk.refuse("list", &path(""), code);
+        let mut spool = open(&disk);
+        assert_eq!((spool.trouble().is_some(), spool.is_anothers()), (true, anothers));
+        disk.heal();
+        store_well(&mut spool, &["stored"]);
+        assert!(!spool.is_anothers());
+    }
+}
