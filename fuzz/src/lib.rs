@@ -8,6 +8,7 @@ mod classic;
 mod disk;
 mod local;
 mod secure;
+mod tagged;
 mod texts;
 mod within;
 
@@ -36,6 +37,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("serve_secure", secure::serve_secure),
     ("spool", disk::spool),
     ("status", texts::status),
+    ("tagged", tagged::tagged),
 ];
 
 /// Runs one target; panics if there is none of that name.
