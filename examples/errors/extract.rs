@@ -1,9 +1,10 @@
 //! The texts of all lines that can be logged, and of all errors, as the source has them.
 //!
 //! A text is found where it is written: in `log::...!`; in `#[error("...")]`; in what the
-//! configuration finds wrong; and, where a function logs a text as a whole
-//! (`log::warn!("{line}")`), in the `format!` of that function; in what is answered for a handler. Tests are passed over. What stands
-//! for something else is `{}` in a text; one with fewer than two words beside that is none.
+//! configuration finds wrong; in what is answered for a handler; and, where a function logs a text
+//! as a whole (`log::warn!("{line}")`), in the `format!` of that function. Tests are passed over.
+//! What stands for something else is `{}` in a text; one with fewer than two words beside that is
+//! none.
 
 use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
 use std::collections::{BTreeMap, BTreeSet};
