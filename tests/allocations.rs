@@ -116,9 +116,14 @@ impl Rig {
         broker.turn(now);
         broker.take_effects();
         broker.link_connected(now);
-        let routes = vec![Route { name: "echo".to_owned(), allowed: true }];
+        let routes = vec![Route::open("echo")];
         let settings = Settings {
-            service: Service { id: fixture::host("called").id, caller: fixture::host("caller").id, routes },
+            service: Service {
+                id: fixture::host("called").id,
+                caller: fixture::host("caller").id,
+                routes,
+                barred: Vec::new(),
+            },
             max_line: 1 << 20,
             window: 4 << 20,
             heartbeat: Duration::from_secs(15),

@@ -77,7 +77,10 @@ impl Rig {
             self.ip(id)
         ));
         text.push_str(&format!("[lond]\nlisten = [\"{}:{PORT}\"]\n", self.ip(id)));
-        text.push_str(&format!("[handler.slow]\nsocket = \"{}\"\n", self.path("slow.sock").display()));
+        text.push_str(&format!(
+            "[handler.slow]\nsocket = \"{}\"\nallow = [\"*\"]\n",
+            self.path("slow.sock").display()
+        ));
         let mut builder = fs::DirBuilder::new();
         builder.recursive(true).mode(0o700).create(self.path(id).join("keys"))?;
         fs::write(self.path(id).join("lonnet.toml"), text)?;

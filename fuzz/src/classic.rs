@@ -45,10 +45,9 @@ pub fn serve_classic(bytes: &[u8]) {
 /// What a link did, and what it sent.
 fn serve<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<String>, Vec<u8>) {
     let now = Instant::now();
-    let routes =
-        vec![Route { name: "echo".into(), allowed: true }, Route { name: "closed".into(), allowed: false }];
+    let (routes, barred) = (vec![Route::open("echo"), Route::barred("closed")], vec!["version".to_owned()]);
     let settings = Settings {
-        service: Service { id: id("msul1"), caller: id("msua1"), routes },
+        service: Service { id: id("msul1"), caller: id("msua1"), routes, barred },
         max_line: MAX_LINE,
         drain_timeout: Duration::from_secs(5),
     };
@@ -75,7 +74,7 @@ fn serve<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<String>, Vec<u8>) {
                 Effect::AskBack(ticket) => link.asked_back(ticket, Some(b"msua1")),
                 Effect::Load(ticket) => link.answer(ticket, b"12"),
                 Effect::Log { ticket, .. } => link.answer(ticket, b"ok"),
-                Effect::Opened | Effect::Shut => {}
+                Effect::Opened | Effect::Refused(_) | Effect::Shut => {}
                 Effect::Withdraw { .. } => {
                     panic!("{effect:?} is of the other wire")
                 }

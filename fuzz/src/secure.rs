@@ -282,10 +282,9 @@ impl Recorder for Recorded {
 fn serve<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (BTreeSet<String>, Vec<u8>) {
     let now = Instant::now();
     let id = |text: &str| HostId::new(text).expect("an id");
-    let routes =
-        vec![Route { name: "echo".into(), allowed: true }, Route { name: "closed".into(), allowed: false }];
+    let (routes, barred) = (vec![Route::open("echo"), Route::barred("closed")], vec!["version".to_owned()]);
     let settings = Settings {
-        service: Service { id: id("msul1"), caller: id("msua1"), routes },
+        service: Service { id: id("msul1"), caller: id("msua1"), routes, barred },
         max_line: 1000,
         window: 1 << 20,
         heartbeat: Duration::from_secs(15),
@@ -334,7 +333,7 @@ fn serve<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (BTreeSet<String>, Vec<u
                         if over { Reply::NotTaken("log: over the quota") } else { Reply::Answer(b"ok") },
                     );
                 }
-                Effect::Opened | Effect::Shut => {}
+                Effect::Opened | Effect::Refused(_) | Effect::Shut => {}
             }
             session.record(now);
         }

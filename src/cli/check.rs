@@ -5,9 +5,10 @@
 //! with that user's rights (`access`) at whether the programs could use them, at sockets of
 //! handlers, free space, listening addresses. All goes to standard output, a line each, warnings
 //! marked `warning: `; with `--json` as one line of JSON, `errors` and `warnings`. Exit code 0 when
-//! nothing is an error, else 1.
+//! nothing is an error, else 1. `--who HOST` tells what that host may ask instead (`who`).
 
 mod access;
+mod who;
 
 use super::{Failure, print, typed};
 use base::{Pin, WireKind};
@@ -29,6 +30,9 @@ pub(super) struct Arguments {
     /// As one line of JSON.
     #[arg(long)]
     json: bool,
+    /// Say what this host may ask here, and by which entry, and check nothing else.
+    #[arg(long, value_name = "HOST")]
+    who: Option<String>,
 }
 
 /// What `--json` prints.
@@ -55,6 +59,9 @@ impl Told {
 }
 
 pub(super) fn run(file: &Path, arguments: &Arguments) -> Result<u8, Failure> {
+    if let Some(host) = &arguments.who {
+        return who::run(file, host, arguments.json);
+    }
     let mut found = match Config::load(file) {
         Ok(config) => {
             let mut found = Found { problems: Vec::new(), warnings: config.warnings.clone() };

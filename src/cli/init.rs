@@ -200,7 +200,7 @@ listen = ["{listen}"]
 
 # [handler.echo]        # requests `echo` and `echo:...` go to a program of yours: a line each way, in order
 # socket = "/run/echo.sock"
-# allow = ["*"]         # or ids, "role:library", "domain:local"
+# allow = ["*"]         # ids, "role:library", "domain:local"; without this key nobody may ask it
 # timeout = "60s"
 "#
     )

@@ -1,7 +1,7 @@
 //! Settings for tests and simulations, which change what matters to them: `Peer { max_line: 40,
 //! ..fixture::peer("b") }`.
 
-use super::{Config, Host, Hosts, Lond, Peer, Role, Target};
+use super::{Access, Builtin, Config, Form, Handler, Host, Hosts, Lond, Peer, Role, Target};
 use base::{HostId, Pins, WireKind};
 use std::path::Path;
 use std::time::Duration;
@@ -43,6 +43,19 @@ pub fn peer(id: &str) -> Peer {
     }
 }
 
+/// A handler behind a socket where nobody listens.
+pub fn handler(name: &str, access: Access) -> Handler {
+    Handler {
+        name: name.to_owned(),
+        socket: "/nowhere".into(),
+        program: None,
+        form: Form::Line,
+        window: 1,
+        access,
+        timeout: PATIENCE,
+    }
+}
+
 /// The configuration of the host `id`, which knows no other and has no handlers, with all its files
 /// in `dir`.
 pub fn config(dir: &Path, id: &str) -> Config {
@@ -76,6 +89,7 @@ pub fn config(dir: &Path, id: &str) -> Config {
         },
         handlers: Vec::new(),
         handler_files: Vec::new(),
+        builtins: Builtin::all(),
         services: Vec::new(),
         warnings: Vec::new(),
     }

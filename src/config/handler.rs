@@ -1,11 +1,12 @@
 //! `[handler.<name>]`: what `lond` passes requests to, in `lonnet.toml` and in the files of
 //! `handlers.d` beside it, one a package.
 
+use super::access::Access;
+use super::place;
 use super::problem::Problem;
 use super::section::{Report, Section};
 use super::source::{Source, read, report_syntax, text_of};
 use super::value;
-use super::{Allow, place};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -43,8 +44,8 @@ pub struct Handler {
     pub form: Form,
     /// Critical messages of one host that it may have at once (default 1).
     pub window: usize,
-    /// Who may use it (default: every host of the table).
-    pub allow: Vec<Allow>,
+    /// Who may ask it (default: nobody).
+    pub access: Access,
     /// How long the program may take over one request (default 60 s).
     pub timeout: Duration,
 }
@@ -99,7 +100,6 @@ pub(super) struct HandlerSettings {
     pub file: PathBuf,
     /// Line of its socket, or of its program.
     pub socket_line: usize,
-    pub allow_line: Option<usize>,
 }
 
 impl HandlerSettings {
@@ -229,7 +229,7 @@ fn read_handler(
     let form = form(&mut section, exec.is_some(), report);
     let window = window(&mut section, exec.is_none() && form == Form::Line, report);
     let bounds = Bounds::take(&mut section, exec.is_some(), worker.is_some(), report);
-    let allow = section.take_placed(report, "allow", value::allow);
+    let access = Access::of_handler(&mut section, report);
     let timeout = section.take(report, "timeout", value::duration).unwrap_or(DEFAULT_TIMEOUT);
     let line = section.line;
     let name_problem = section.about_all(BAD_NAME);
@@ -251,10 +251,8 @@ fn read_handler(
     if program.is_some() && !value::is_file_name(name) {
         report.problem(line, name_problem);
     }
-    let (name, allow_line) = (name.to_owned(), allow.as_ref().map(|allow| allow.line));
-    let allow = allow.map_or_else(|| vec![Allow::Everyone], |allow| allow.value);
-    let handler = Handler { name, socket, program, form, window, allow, timeout };
-    Some(HandlerSettings { handler, file: file.to_owned(), socket_line, allow_line })
+    let handler = Handler { name: name.to_owned(), socket, program, form, window, access, timeout };
+    Some(HandlerSettings { handler, file: file.to_owned(), socket_line })
 }
 
 fn form(section: &mut Section<'_>, exec: bool, report: &mut Report) -> Form {

@@ -13,6 +13,7 @@
 //! | `handler` | `[handler.<name>]`, in `handlers.d` too |
 //! | `service` | `[service.<name>]` |
 //! | `source` | the bytes of a file, as text and as TOML |
+//! | `access` | who of the other hosts may ask what |
 //! | `section` | the keys of one table with their lines; what nobody asked for is unknown |
 //! | `value` | one value to one checked type |
 //! | `hosts` | `hosts.tab` |
@@ -24,6 +25,7 @@
 // A supervisor runs this: nothing here may panic, whatever comes from outside.
 #![deny(clippy::indexing_slicing, clippy::string_slice)]
 
+mod access;
 pub mod fixture;
 mod handler;
 mod hosts;
@@ -39,6 +41,7 @@ mod source;
 mod value;
 mod warnings;
 
+pub use access::{Access, BUILTINS, Builtin, Entries, Judgement, Place, Who};
 pub use handler::{Form, Handler, Program, Run};
 pub use hosts::{Host, Hosts, Role};
 pub use pins::PinFile;
@@ -93,6 +96,8 @@ pub struct Config {
     pub handlers: Vec<Handler>,
     /// The files of `handlers.d` beside [`Config::file`].
     pub handler_files: Vec<PathBuf>,
+    /// What `lond` answers itself, and to whom: all of [`BUILTINS`], in that order.
+    pub builtins: Vec<Builtin>,
     /// What `lonsvc` starts; names are unique.
     pub services: Vec<Service>,
     /// What is no error and yet hardly meant, for `lon check` and the log.
@@ -179,31 +184,6 @@ pub struct Lond {
     /// Bytes that the `log:` requests of one host may add to the log at once, over all its links;
     /// they come back evenly within a minute (default 4 MiB).
     pub log_quota: u64,
-}
-
-/// One entry of a handler's `allow` list.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Allow {
-    /// `"*"`: every host of the table.
-    Everyone,
-    /// `"msul1"`: one host.
-    Host(HostId),
-    /// `"role:library"`.
-    Role(String),
-    /// `"domain:msu"`.
-    Domain(String),
-}
-
-impl Allow {
-    /// Whether this entry covers `host`.
-    pub fn covers(&self, host: &Host) -> bool {
-        match self {
-            Allow::Everyone => true,
-            Allow::Host(id) => *id == host.id,
-            Allow::Role(role) => *role == host.role.0,
-            Allow::Domain(domain) => *domain == host.domain,
-        }
-    }
 }
 
 impl Config {

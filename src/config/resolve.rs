@@ -12,7 +12,7 @@ use super::settings::{DEFAULT_HOSTS, Overlay, Settings};
 use super::source::{Source, attempt, bounded, read, report_syntax, text_of};
 use super::value::{self, MAX_SOCKET_PATH};
 use super::warnings;
-use super::{Allow, Config, Host, HostId, Hosts, Peer, PinFile, Pins, Service, Target};
+use super::{Builtin, Config, Host, HostId, Hosts, Peer, PinFile, Pins, Service, Target};
 use nix::sys::statvfs::statvfs;
 use std::collections::{BTreeSet, HashMap};
 use std::io;
@@ -207,6 +207,7 @@ pub(super) fn assemble(
         lond: settings.lond,
         handlers: settings.handlers.into_iter().map(|own| own.settled(base, &run_dir)).collect(),
         handler_files: settings.handler_files.iter().map(|file| place::within(base, file)).collect(),
+        builtins: settings.builtins,
         services: settings
             .services
             .into_iter()
@@ -265,21 +266,11 @@ fn check_ids(settings: &Settings, table: &Table, report: &mut Report) {
             report.warning(Some(host.line), what);
         }
     }
-    for HandlerSettings { handler, file, allow_line, .. } in &settings.handlers {
-        let problem = |what| Problem { file: file.clone(), line: *allow_line, what };
-        if handler.allow.is_empty() {
-            let what = format!("handler.{}: allow: is empty: nobody may use it", handler.name);
-            report.warnings.push(problem(what));
-        }
-        for entry in &handler.allow {
-            match entry {
-                Allow::Host(id) if !known(id) => {
-                    let what = format!("handler.{}: allow: {}", handler.name, stranger(id));
-                    report.problems.push(problem(what));
-                }
-                Allow::Everyone | Allow::Host(_) | Allow::Role(_) | Allow::Domain(_) => {}
-            }
-        }
+    for HandlerSettings { handler, .. } in &settings.handlers {
+        handler.access.check(&format!("handler.{}", handler.name), &settings.hosts, table, report);
+    }
+    for Builtin { name, access } in &settings.builtins {
+        access.check(&format!("builtin.{name}"), &settings.hosts, table, report);
     }
 }
 

@@ -28,6 +28,11 @@ impl Report {
         Report { file: file.to_owned(), line_starts, problems: Vec::new(), warnings: Vec::new() }
     }
 
+    /// The file that it is on.
+    pub(super) fn file(&self) -> &Path {
+        &self.file
+    }
+
     /// The line in which the byte at `offset` stands.
     pub(super) fn line_of(&self, offset: usize) -> usize {
         self.line_starts.partition_point(|&start| start <= offset) + 1
@@ -141,6 +146,11 @@ impl<'a> Section<'a> {
     /// A sentence about the table.
     pub(super) fn about_all(&self, what: &str) -> String {
         format!("{}: {what}", self.name)
+    }
+
+    /// What it is about, in words: `handler echo`.
+    pub(super) fn spoken(&self) -> String {
+        self.name.replacen('.', " ", 1)
     }
 
     /// Whether there is something that nobody has asked for.

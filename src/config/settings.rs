@@ -4,6 +4,7 @@
 //! `hosts.tab` can tell is checked in `resolve`.
 
 use super::Lond;
+use super::access::{Builtin, read_builtins};
 use super::handler::{HandlerSettings, read_handlers};
 use super::section::{Placed, Report, Section};
 use super::service::{Service, read_services};
@@ -66,6 +67,7 @@ pub(super) struct Settings {
     pub handlers: Vec<HandlerSettings>,
     /// The files of `handlers.d`.
     pub handler_files: Vec<PathBuf>,
+    pub builtins: Vec<Builtin>,
     pub services: Vec<Service>,
     /// The top of the file has a key that there is not: one of the others may have been meant.
     pub unknown_key: bool,
@@ -121,6 +123,7 @@ impl Settings {
         let host = read_hosts(top.table(report, "host"), report);
         let lond = read_lond(top.table(report, "lond"), lonc_keys.port(), report);
         let handlers = read_handlers(top.table(report, "handler"), file, Path::new(""), report);
+        let builtins = read_builtins(top.table(report, "builtin"), report);
         let services = read_services(top.table(report, "service"), report);
         let unknown_key = top.has_more();
         top.finish(report);
@@ -143,6 +146,7 @@ impl Settings {
             lond,
             handlers,
             handler_files: Vec::new(),
+            builtins,
             services,
             unknown_key,
         }

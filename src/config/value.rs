@@ -3,7 +3,7 @@
 //! Each function here says what it wants and what it got, as the end of a sentence that begins with
 //! the key.
 
-use super::{Allow, Form, Restart};
+use super::{Form, Restart, Who};
 use base::{HostId, WireKind};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -264,16 +264,24 @@ pub(super) fn load(value: &DeValue<'_>) -> Result<f64, String> {
     if number.is_finite() && number > 0.0 { Ok(number) } else { Err("want a number above 0".into()) }
 }
 
-/// Who may use a handler.
-pub(super) fn allow(value: &DeValue<'_>) -> Result<Vec<Allow>, String> {
+/// Yes or no.
+pub(super) fn flag(value: &DeValue<'_>) -> Result<bool, String> {
+    match value {
+        DeValue::Boolean(flag) => Ok(*flag),
+        other => Err(wrong_type("true or false", other)),
+    }
+}
+
+/// Hosts that may ask, or may not.
+pub(super) fn hosts(value: &DeValue<'_>) -> Result<Vec<Who>, String> {
     let mut entries = Vec::new();
     for entry in array(value, "a list like [\"*\"]")? {
         let text = string(entry.get_ref(), "text in the list")?;
         entries.push(match text.split_once(':') {
-            None if text == "*" => Allow::Everyone,
-            None => Allow::Host(HostId::new(text)?),
-            Some(("role", role)) if !role.is_empty() => Allow::Role(role.to_owned()),
-            Some(("domain", domain)) if !domain.is_empty() => Allow::Domain(domain.to_owned()),
+            None if text == "*" => Who::Everyone,
+            None => Who::Host(HostId::new(text)?),
+            Some(("role", role)) if !role.is_empty() => Who::Role(role.to_owned()),
+            Some(("domain", domain)) if !domain.is_empty() => Who::Domain(domain.to_owned()),
             Some(_) => {
                 return Err(format!("want \"*\", a host id, \"role:...\" or \"domain:...\", not {text:?}"));
             }

@@ -1,11 +1,13 @@
-//! Who calls, and what a caller may use.
+//! Who calls, and what a caller may ask.
 //!
 //! The classic wire knows a caller by its address alone. Where the table gives the address, the
 //! supervisor has found the caller before it forked; here the names of the hosts whose address is
 //! empty are looked up. A name that cannot be looked up in time is taken not to be the caller's:
 //! nothing fails but that.
 
-use config::{Handler, Host};
+use crate::settings::ServeSettings;
+use config::{Access, Host, Judgement};
+use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, ToSocketAddrs};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
@@ -15,9 +17,42 @@ use std::time::Instant;
 /// of the others.
 const LOOKUP_THREADS: usize = 8;
 
-/// Whether `caller` may use `handler`.
-pub fn allowed(handler: &Handler, caller: &Host) -> bool {
-    handler.allow.iter().any(|entry| entry.covers(caller))
+/// Whether one caller may ask one handler.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Right {
+    /// It may.
+    Full,
+    /// It may where the request did not cross the network in the clear.
+    Private,
+    /// It may not.
+    Nothing,
+}
+
+/// What one caller may ask. It crosses the control socket of a link child when a reload changes it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rights {
+    /// Of each handler, in the order of the settings.
+    pub handlers: Vec<Right>,
+    /// The built-in requests that it may not ask for.
+    pub barred: Vec<String>,
+}
+
+impl Rights {
+    /// What `settings` say of `caller`.
+    pub fn of(settings: &ServeSettings, caller: &Host) -> Rights {
+        let handlers = settings.handlers.iter().map(|handler| right(&handler.access, caller)).collect();
+        let barred = settings.builtins.iter().filter(|own| right(&own.access, caller) == Right::Nothing);
+        Rights { handlers, barred: barred.map(|own| own.name.to_owned()).collect() }
+    }
+}
+
+fn right(access: &Access, caller: &Host) -> Right {
+    match access.judge(caller) {
+        Judgement::Allowed(_) if access.private_only => Right::Private,
+        Judgement::Allowed(_) => Right::Full,
+        Judgement::Denied(_) | Judgement::NotAllowed | Judgement::Nobody => Right::Nothing,
+    }
 }
 
 /// The addresses of a host name, as the system finds them.
@@ -93,7 +128,7 @@ pub fn look_all_up(
 mod tests {
     use super::*;
     use base::HostId;
-    use config::{Allow, Role};
+    use config::{Entries, Role, Who, fixture};
     use std::time::Duration;
 
     fn host(id: &str, domain: &str, role: &str, address: Option<IpAddr>) -> Host {
@@ -116,27 +151,38 @@ mod tests {
     }
 
     #[test]
-    fn a_handler_is_open_to_whom_its_allow_list_covers() {
-        let caller = host("msul1", "msu", "library", None);
-        let handler = |allow: Vec<Allow>| Handler {
-            name: "echo".to_owned(),
-            socket: "/nowhere".into(),
-            program: None,
-            form: config::Form::Line,
-            window: 1,
-            allow,
-            timeout: Duration::from_secs(1),
+    fn the_rights_of_a_caller_are_in_the_order_of_the_handlers() {
+        let entries = |who: &str| match who {
+            "" => None,
+            "*" => Some(Entries { entries: vec![Who::Everyone], place: None }),
+            id => Some(Entries { entries: vec![Who::Host(HostId::new(id).unwrap())], place: None }),
         };
-        for (allow, expected) in [
-            (vec![], false),
-            (vec![Allow::Everyone], true),
-            (vec![Allow::Host(HostId::new("msul2").unwrap())], false),
-            (vec![Allow::Host(HostId::new("msul2").unwrap()), Allow::Role("library".into())], true),
-            (vec![Allow::Role("access".into())], false),
-            (vec![Allow::Domain("msu".into())], true),
-        ] {
-            assert_eq!(allowed(&handler(allow.clone()), &caller), expected, "{allow:?}");
-        }
+        let access = |allow, deny, private_only| Access {
+            allow: entries(allow),
+            deny: entries(deny).unwrap_or_default(),
+            private_only,
+        };
+        let folder = std::path::Path::new("/nowhere");
+        let mut config = fixture::config(folder, "here");
+        config.handlers = [
+            access("*", "", false),
+            access("", "", false),
+            access("msul1", "", true),
+            access("*", "msul1", true),
+            access("msul2", "", false),
+        ]
+        .map(|access| fixture::handler("x", access))
+        .into();
+        config.builtins.iter_mut().find(|own| own.name == "load").unwrap().access.deny =
+            entries("msul1").unwrap();
+        let settings = ServeSettings::of(&config);
+        let rights = Rights::of(&settings, &host("msul1", "msu", "library", None));
+        let (full, private, nothing) = (Right::Full, Right::Private, Right::Nothing);
+        assert_eq!(rights.handlers, [full, nothing, private, nothing, nothing]);
+        assert_eq!(rights.barred, ["load"]);
+        let other = Rights::of(&settings, &host("msul2", "msu", "library", None));
+        assert_eq!(other.handlers, [full, nothing, nothing, private, full]);
+        assert!(other.barred.is_empty());
     }
 
     #[test]

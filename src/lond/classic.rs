@@ -26,6 +26,7 @@ mod answers;
 mod request;
 
 use super::Reason;
+use super::access::Rights;
 use super::service::{Effect, Order, Service, Verdict, too_long_answer};
 use crate::handler::Ticket;
 use answers::{Answers, Seal};
@@ -176,6 +177,11 @@ impl Classic {
     /// The answer to a request.
     pub fn answer(&mut self, ticket: Ticket, answer: &[u8]) {
         self.answers.answer(ticket, answer);
+    }
+
+    /// The configuration was read again, with other rights of this caller.
+    pub fn change_rights(&mut self, rights: Rights) {
+        self.settings.service.change(rights);
     }
 
     /// What this host's own `lonc` answered to the ping; `None`: nothing.

@@ -7,8 +7,9 @@
 //!
 //! Each host has [`Ledger::take`]: so many bytes of `log:` requests at once, which come back evenly
 //! within a minute; and [`Ledger::may_speak`]: so many children a minute that say something by
-//! themselves. What `log:` was refused is counted, and told in a line a minute. Bounded: [`SLOTS`]
-//! hosts, more than a table has; any beyond share one slot.
+//! themselves; and [`Ledger::may_say_barred`]: so many lines a minute about what it may not ask.
+//! What `log:` was refused is counted, and told in a line a minute. Bounded: [`SLOTS`] hosts, more
+//! than a table has; any beyond share one slot.
 
 use base::HostId;
 use base::logging;
@@ -42,6 +43,10 @@ struct Slot {
     refused: AtomicU64,
     /// The next line about these comes then at the earliest.
     tell: AtomicU64,
+    /// When its quota of lines about requests that it may not ask will be whole again.
+    barred: AtomicU64,
+    /// Such requests that no line told of.
+    unsaid: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -103,6 +108,17 @@ impl Ledger {
         let next = now.saturating_add(micros(MINUTE));
         slot.tell.compare_exchange(tell, next, Ordering::Relaxed, Ordering::Relaxed).ok()?;
         Some(slot.refused.swap(0, Ordering::Relaxed)).filter(|refused| *refused > 0)
+    }
+
+    /// The host asked what it may not: whether that is to be said, and of how many such requests no
+    /// line told before.
+    pub fn may_say_barred(&self, host: &HostId, now: Instant) -> Option<u64> {
+        let slot = self.slot(host);
+        if self.draw(&slot.barred, 1, VOICES, now) {
+            return Some(slot.unsaid.swap(0, Ordering::Relaxed));
+        }
+        slot.unsaid.fetch_add(1, Ordering::Relaxed);
+        None
     }
 
     /// Whether a child that has just come to know that it serves this host may say anything by
@@ -182,6 +198,17 @@ mod tests {
         assert_eq!(takes(&b, start + Duration::from_secs(3)), 60);
         assert_eq!(takes(&a, start + Duration::from_secs(3600)), 60, "no more is saved up");
         assert_eq!(ledger.take(&a, 60_000, 60_000, start + 2 * Duration::from_secs(3600)), Err(Over::Ever));
+    }
+
+    #[test]
+    fn what_a_host_may_not_ask_is_said_so_often_and_then_counted() {
+        let ledger = Ledger::new().unwrap();
+        let (a, b, start) = (host("a"), host("b"), ledger.begun);
+        let said: Vec<u64> = (0..1000).filter_map(|_| ledger.may_say_barred(&a, start)).collect();
+        assert_eq!(said, [0; VOICES as usize]);
+        assert_eq!(ledger.may_say_barred(&b, start), Some(0), "another host has its own");
+        assert_eq!(ledger.may_say_barred(&a, start + MINUTE), Some(1000 - VOICES));
+        assert_eq!(ledger.may_say_barred(&a, start + MINUTE), Some(0));
     }
 
     #[test]

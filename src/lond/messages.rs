@@ -1,6 +1,7 @@
 //! What `lond`'s supervisor and a link child say to each other, over a
 //! [`supervise::control::Channel`].
 
+use crate::access::Rights;
 use base::{HostId, WireKind};
 use serde::{Deserialize, Serialize};
 use status::HandlerStatus;
@@ -16,6 +17,8 @@ pub enum ToServe {
     Replaced,
     /// Open the log again: its file may have been renamed.
     LogAnew,
+    /// The configuration was read again: this is what the caller may ask from here on.
+    Rights(Rights),
 }
 
 /// A link child to `lond`.
@@ -62,7 +65,12 @@ pub enum FromServe {
 
 impl Message for ToServe {
     fn supersedes(&self, earlier: &Self) -> bool {
-        self == earlier
+        match (self, earlier) {
+            (ToServe::Rights(_), ToServe::Rights(_)) => true,
+            (ToServe::Rights(_) | ToServe::Drain | ToServe::Replaced | ToServe::LogAnew, _) => {
+                self == earlier
+            }
+        }
     }
 }
 
@@ -93,6 +101,9 @@ mod tests {
         assert!(FromServe::Spoke.supersedes(&FromServe::Spoke) && closed("done").supersedes(&closed("done")));
         assert!(!FromServe::Spoke.supersedes(&closed("done")) && !closed("one").supersedes(&closed("other")));
         assert!(!FromServe::Handlers(Vec::new()).supersedes(&FromServe::Spoke));
+        let rights =
+            |barred: &str| ToServe::Rights(Rights { barred: vec![barred.into()], ..Rights::default() });
+        assert!(rights("ping").supersedes(&rights("log")) && !rights("ping").supersedes(&ToServe::Drain));
         assert!(ToServe::Drain.supersedes(&ToServe::Drain) && !ToServe::Replaced.supersedes(&ToServe::Drain));
     }
 }

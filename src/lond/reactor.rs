@@ -17,6 +17,7 @@ mod handlers;
 mod lanes;
 mod log_request;
 mod program;
+mod refusals;
 mod room;
 mod secure_link;
 mod sockets;
@@ -28,7 +29,7 @@ mod wire;
 use self::wire::Wire;
 use super::Reason;
 use super::Suspect;
-use super::access;
+use super::access::Rights;
 use super::classic::{self, Classic};
 use super::ledger::Ledger;
 use super::service::{Route, Service};
@@ -157,11 +158,10 @@ impl Known {
 
 /// What `caller` is served with.
 fn service(settings: &ServeSettings, caller: &Host) -> Service {
-    let routes = settings
-        .handlers
-        .iter()
-        .map(|handler| Route { name: handler.name.clone(), allowed: access::allowed(handler, caller) });
-    Service { id: settings.id.clone(), caller: caller.id.clone(), routes: routes.collect() }
+    let Rights { handlers, barred } = Rights::of(settings, caller);
+    let routes = settings.handlers.iter().zip(handlers);
+    let routes = routes.map(|(handler, right)| Route { name: handler.name.clone(), right }).collect();
+    Service { id: settings.id.clone(), caller: caller.id.clone(), routes, barred }
 }
 
 impl Reactor {
@@ -294,6 +294,7 @@ impl Reactor {
                         ToServe::Drain => self.turn.link().finish(Reason::Drained, now),
                         ToServe::Replaced => self.turn.link().finish(Reason::Replaced, now),
                         ToServe::LogAnew => logging::follow(),
+                        ToServe::Rights(rights) => self.turn.link().change_rights(rights),
                     }
                 }
                 received.closed

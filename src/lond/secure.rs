@@ -54,6 +54,7 @@ pub use recorder::{Opening, Recalled, Recorded, Recorder, Wanted};
 pub use requests::{HeldCommands, Unrecorded};
 
 use super::Reason;
+use super::access::Rights;
 use super::service::{Effect, MessageName, Order, Service, Verdict};
 use crate::handler::{Reply, Ticket};
 use answer::{Answer, MAX_ANSWER_BYTES};
@@ -213,9 +214,13 @@ impl<R: Recorder> Secure<R> {
     fn run(&mut self, request: Request) {
         let Request { id, cost, head, text, .. } = request;
         let critical = head.map(|head| Critical::alone(head, command(&text)));
-        let verdict = self.settings.service.decide(&text);
+        let verdict = self.settings.service.decide(&text, true);
         let (answer, last): (&[u8], bool) = match verdict {
             Verdict::Answer(answer) => (answer, false),
+            Verdict::Refused(barred) => {
+                self.todo.push_back(Effect::Refused(barred));
+                (b"refused", false)
+            }
             Verdict::Exit => (b"bye", true),
             // This wire has no cipher of its own.
             Verdict::AgreeCipher => (b"unknown_cmd", false),
@@ -286,6 +291,11 @@ impl<R: Recorder> Secure<R> {
                 self.send(Answer { id, cost, cancellable: true, last: false, broken, text });
             }
         }
+    }
+
+    /// The configuration was read again, with other rights of this caller.
+    pub fn change_rights(&mut self, rights: Rights) {
+        self.settings.service.change(rights);
     }
 
     /// What this host's own `lonc` answered to the ping; `None`: nothing.

@@ -4,6 +4,7 @@
 //! about it. Nothing here fails: what nobody knows is `unknown_cmd`, what the caller may not use is
 //! `refused`.
 
+use crate::access::{Right, Rights};
 use crate::handler::Ticket;
 use crate::handler::builtin::{Builtin, VERSION_ANSWER};
 use base::{HostId, Key};
@@ -15,8 +16,20 @@ use std::sync::Arc;
 pub struct Route {
     /// Request name.
     pub name: String,
-    /// Whether this caller may use it.
-    pub allowed: bool,
+    /// Whether this caller may ask it.
+    pub right: Right,
+}
+
+impl Route {
+    /// To a handler that this caller may ask.
+    pub fn open(name: &str) -> Route {
+        Route { name: name.to_owned(), right: Right::Full }
+    }
+
+    /// To one that it may not.
+    pub fn barred(name: &str) -> Route {
+        Route { name: name.to_owned(), right: Right::Nothing }
+    }
 }
 
 /// What one caller is served with.
@@ -28,6 +41,17 @@ pub struct Service {
     pub caller: HostId,
     /// The handlers.
     pub routes: Vec<Route>,
+    /// The built-in requests that the caller may not ask for.
+    pub barred: Vec<String>,
+}
+
+/// What the caller may not ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Barred {
+    /// The handler with this number.
+    Handler(usize),
+    /// The built-in request of this name.
+    Builtin(&'static str),
 }
 
 /// What a request means.
@@ -47,6 +71,8 @@ pub enum Verdict<'a> {
     Load,
     /// The handler with this number is to be asked.
     Ask(usize),
+    /// `refused` is the answer: the caller may not ask this.
+    Refused(Barred),
 }
 
 /// What the reactor is to do.
@@ -86,6 +112,8 @@ pub enum Effect {
         /// What to append.
         text: Vec<u8>,
     },
+    /// The caller was refused this, and has its answer: count it, and say so.
+    Refused(Barred),
     /// Everything is said: shut the writing half.
     Shut,
 }
@@ -121,11 +149,14 @@ pub enum Order {
 }
 
 impl Service {
-    /// What `request` means.
-    pub fn decide<'a>(&'a self, request: &'a [u8]) -> Verdict<'a> {
+    /// What `request` means. `private`: it did not cross the network in the clear.
+    pub fn decide<'a>(&'a self, request: &'a [u8], private: bool) -> Verdict<'a> {
         let Some(builtin) = Builtin::parse(request) else {
-            return self.route(request);
+            return self.route(request, private);
         };
+        if let Some(name) = builtin.name().filter(|name| self.barred.iter().any(|barred| barred == name)) {
+            return Verdict::Refused(Barred::Builtin(name));
+        }
         let id = self.id.as_str().as_bytes();
         match builtin {
             Builtin::Ping => Verdict::Answer(id),
@@ -140,13 +171,23 @@ impl Service {
     }
 
     /// A request that is not built in: a handler's, or nobody's.
-    fn route(&self, request: &[u8]) -> Verdict<'static> {
+    fn route(&self, request: &[u8], private: bool) -> Verdict<'static> {
         let name = memchr::memchr(b':', request).map_or(request, |colon| &request[..colon]);
-        match self.routes.iter().position(|route| route.name.as_bytes() == name) {
+        let found = self.routes.iter().enumerate().find(|(_, route)| route.name.as_bytes() == name);
+        match found.map(|(at, route)| (at, route.right)) {
             None => Verdict::Answer(b"unknown_cmd"),
-            Some(at) if !self.routes[at].allowed => Verdict::Answer(b"refused"),
-            Some(at) => Verdict::Ask(at),
+            Some((at, Right::Full)) => Verdict::Ask(at),
+            Some((at, Right::Private)) if private => Verdict::Ask(at),
+            Some((at, Right::Private | Right::Nothing)) => Verdict::Refused(Barred::Handler(at)),
         }
+    }
+
+    /// The configuration was read again: the same handlers, and other rights of this caller.
+    pub fn change(&mut self, rights: Rights) {
+        for (route, right) in self.routes.iter_mut().zip(rights.handlers) {
+            route.right = right;
+        }
+        self.barred = rights.barred;
     }
 
     /// The answer to `pong`, from what this host's own `lonc` answered to the ping; `None`:
@@ -159,4 +200,45 @@ impl Service {
 /// The answer to a request that is longer than it may be.
 pub fn too_long_answer(max_line: usize) -> Vec<u8> {
     format!("error:request longer than {max_line} bytes").into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_caller_is_refused_what_its_rights_are_not() {
+        let host = |text: &str| HostId::new(text).unwrap_or_else(|_| HostId::unknown());
+        let private = Route { name: "private".into(), right: Right::Private };
+        let routes = vec![Route::open("open"), private, Route::barred("barred")];
+        let barred = vec!["load".to_owned(), "version".to_owned(), "log".to_owned()];
+        let mut service = Service { id: host("called"), caller: host("caller"), routes, barred };
+        let (handler, builtin) =
+            (|at| Verdict::Refused(Barred::Handler(at)), |name| Verdict::Refused(Barred::Builtin(name)));
+        for (request, in_clear, enciphered) in [
+            ("open:x", Verdict::Ask(0), Verdict::Ask(0)),
+            ("private", handler(1), Verdict::Ask(1)),
+            ("barred:x:y", handler(2), handler(2)),
+            ("nobody's", Verdict::Answer(b"unknown_cmd"), Verdict::Answer(b"unknown_cmd")),
+            ("ping", Verdict::Answer(b"called"), Verdict::Answer(b"called")),
+            ("load", builtin("load"), builtin("load")),
+            ("version:1", builtin("version"), builtin("version")),
+            ("log:a text", builtin("log"), builtin("log")),
+            ("sethost:called", Verdict::Answer(b"ok"), Verdict::Answer(b"ok")),
+            ("exit", Verdict::Exit, Verdict::Exit),
+        ] {
+            assert_eq!(service.decide(request.as_bytes(), false), in_clear, "{request}");
+            assert_eq!(service.decide(request.as_bytes(), true), enciphered, "{request}, private");
+        }
+        let handlers = vec![Right::Nothing, Right::Nothing, Right::Full];
+        service.change(Rights { handlers, barred: vec!["exit".to_owned()] });
+        for (request, verdict) in [
+            ("open", handler(0)),
+            ("barred", Verdict::Ask(2)),
+            ("load", Verdict::Load),
+            ("exit", builtin("exit")),
+        ] {
+            assert_eq!(service.decide(request.as_bytes(), true), verdict, "{request}, after a change");
+        }
+    }
 }

@@ -1,12 +1,12 @@
 //! What a link child of `lond` depends on, and who may call: both handed over at the fork.
 //!
 //! [`ServeSettings`] are the same for every link: a reload ends all of them where these are no
-//! longer equal. A [`Directory`] is what callers are found in; a link depends on what it has of its
-//! own caller ([`CallerSettings`]), and on no other host. So a setting that a child can see is one
-//! that is compared.
+//! longer equal in more than in who may ask what; that the children are told. A [`Directory`] is
+//! what callers are found in; a link depends on what it has of its own caller ([`CallerSettings`]),
+//! and on no other host. So a setting that a child can see is one that is compared.
 
 use base::{HostId, Pin, Pins, WireKind};
-use config::{Config, Handler, Host, Hosts};
+use config::{Access, Builtin, Config, Handler, Host, Hosts};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +26,8 @@ pub struct ServeSettings {
     pub log_level: log::LevelFilter,
     /// What requests are passed to.
     pub handlers: Vec<Handler>,
+    /// What is answered without one, and to whom.
+    pub builtins: Vec<Builtin>,
     /// How long the opening dialogue may take in all.
     pub opening_timeout: Duration,
     /// Longest request or answer line in bytes.
@@ -54,6 +56,7 @@ impl ServeSettings {
             spool_dir: config.spool_dir.clone(),
             log_level: config.log_level,
             handlers: config.handlers.clone(),
+            builtins: config.builtins.clone(),
             opening_timeout: lond.opening_timeout,
             max_line: lond.max_line,
             heartbeat: lond.heartbeat,
@@ -63,6 +66,27 @@ impl ServeSettings {
             drain_timeout: lond.drain_timeout,
             log_quota: lond.log_quota,
         }
+    }
+}
+
+impl ServeSettings {
+    /// Whether `next` differs in more than in who may ask what, which a child can be told.
+    pub fn differ_beyond_access(&self, next: &ServeSettings) -> bool {
+        let mut same = self.clone();
+        same.builtins.clone_from(&next.builtins);
+        for (own, its) in same.handlers.iter_mut().zip(&next.handlers) {
+            own.access.clone_from(&its.access);
+        }
+        same != *next
+    }
+
+    /// Whether someone may ask what that host might not, or the other way round.
+    pub fn differ_in_access(&self, next: &ServeSettings) -> bool {
+        let access = |settings: &ServeSettings| -> Vec<Access> {
+            let handlers = settings.handlers.iter().map(|handler| handler.access.without_places());
+            handlers.chain(settings.builtins.iter().map(|own| own.access.without_places())).collect()
+        };
+        access(self) != access(next)
     }
 }
 

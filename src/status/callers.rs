@@ -6,6 +6,7 @@ use super::{Uptime, ago, not_restarted, one_line};
 use base::{HostId, WireKind};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 const HEADS: [Head; 5] =
@@ -94,6 +95,9 @@ pub struct ServeSnapshot {
     /// How each handler of the configuration does, in its order.
     #[serde(default)]
     pub handlers: Vec<HandlerStatus>,
+    /// The built-in requests that callers were refused: the name, and how often.
+    #[serde(default)]
+    pub refused_builtins: BTreeMap<String, u64>,
     /// Every link that was opened and has not ended, by caller; an older one of the same caller is
     /// on its way out.
     pub links: Vec<CallerStatus>,
@@ -125,6 +129,9 @@ pub fn callers(snapshot: &ServeSnapshot, now: Timestamp) -> String {
     text.push_str(&not_restarted(snapshot.not_restarted.as_deref()));
     for handler in &snapshot.handlers {
         text.push_str(&handler.line(now));
+    }
+    for (name, refused) in &snapshot.refused_builtins {
+        text.push_str(&format!("built-in {name}: {refused} refused\n"));
     }
     if snapshot.links.is_empty() {
         return text;
@@ -217,6 +224,7 @@ pub(super) mod tests {
             listen: vec!["127.0.0.3:5663".parse().expect("an address")],
             not_listening: Vec::new(),
             handlers: Vec::new(),
+            refused_builtins: BTreeMap::new(),
             links,
             gone: vec![],
             opening: 0,

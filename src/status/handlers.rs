@@ -25,6 +25,9 @@ pub struct HandlerStatus {
     pub done: u64,
     /// Requests that it did not take, or took and did not answer.
     pub errors: u64,
+    /// Requests of callers that may not ask it; they did not reach it.
+    #[serde(default)]
+    pub refused: u64,
     /// Callers that keep critical messages which it did not take.
     pub waiting: u64,
     /// What went wrong last.
@@ -45,6 +48,7 @@ impl HandlerStatus {
         self.in_flight += other.in_flight;
         self.done += other.done;
         self.errors += other.errors;
+        self.refused += other.refused;
         self.waiting += other.waiting;
     }
 
@@ -76,6 +80,9 @@ impl HandlerStatus {
             "handler {}: {reachable}, {} in flight, {} answered, {} errors",
             self.name, self.in_flight, self.done, self.errors
         );
+        if self.refused > 0 {
+            line.push_str(&format!(", {} refused", self.refused));
+        }
         match self.waiting {
             0 => {}
             1 => line.push_str("; messages of 1 host wait for it"),
@@ -101,6 +108,7 @@ mod tests {
             in_flight: 1,
             done: 10,
             errors: 2,
+            refused: 1,
             waiting: u64::from(!reachable),
             last_error: error.map(str::to_owned),
             last_error_at: error.map(|_| time(at)),
@@ -117,7 +125,7 @@ mod tests {
         all.add(&status("2026-11-20T09:12:05Z", false, None).ended());
         assert_eq!(
             all.line(now),
-            "handler pay: not reachable, 2 in flight, 30 answered, 6 errors; messages of 1 host wait for it; last error 4 s ago: \
+            "handler pay: not reachable, 2 in flight, 30 answered, 6 errors, 3 refused; messages of 1 host wait for it; last error 4 s ago: \
              pay: connect: refused\n"
         );
     }

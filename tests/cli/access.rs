@@ -123,7 +123,11 @@ fn check_sees_a_handler_that_the_user_cannot_connect_to_without_connecting() {
     let socket = place.path("app.sock");
     let listener = UnixListener::bind(&socket).unwrap();
     listener.set_nonblocking(true).unwrap();
-    fs::write(place.path("lonnet.toml"), format!("{TOML}[handler.app]\nsocket = \"app.sock\"\n")).unwrap();
+    fs::write(
+        place.path("lonnet.toml"),
+        format!("{TOML}[handler.app]\nsocket = \"app.sock\"\nallow = [\"*\"]\n"),
+    )
+    .unwrap();
     mode(&socket, 0o755);
     let what = "handler.app: socket: PLACE/app.sock: nobody cannot connect to it";
     assert_error(&place, &place.run(&["check"]), what);

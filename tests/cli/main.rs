@@ -12,6 +12,7 @@ mod reloading;
 mod setting_up;
 mod status;
 mod views;
+mod who;
 
 #[path = "../common/skip.rs"]
 mod skip;

@@ -163,7 +163,7 @@ fn check_says_all_that_is_wrong_or_hardly_meant_and_touches_nothing() {
     assert_eq!(said.out, format!("{file}: no errors\n"));
     assert_eq!(listing(place.0.path()), before);
 
-    let more = "[handler.app]\nsocket = \"app.sock\"\n[handler.file]\nsocket = \"hosts.tab\"\n";
+    let more = "[handler.app]\nsocket = \"app.sock\"\nallow = [\"*\"]\n[handler.file]\nsocket = \"hosts.tab\"\nallow = [\"*\"]\n";
     let toml = TOML
         .replace("\"root\"", "\"nobody-of-that-name\"")
         .replace("[lonc]", "log_dir = \"hosts.tab/log\"\n[lonc]");

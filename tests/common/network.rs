@@ -202,6 +202,7 @@ impl Host {
     pub fn handler(&mut self, name: &str) -> PathBuf {
         let socket = self.dir.join(format!("{name}.program"));
         self.set(&format!("handler.{name}"), "socket", &quoted(&socket.to_string_lossy()));
+        self.set(&format!("handler.{name}"), "allow", "[\"*\"]");
         socket
     }
 

@@ -102,10 +102,16 @@ log_quota = "64KiB"
 
 [handler.echo]
 socket = "app.sock"
-allow = ["*", "msul1", "role:library", "domain:msu"]
+allow = ["msul1", "role:library", "domain:msu"]
+deny = ["msua1"]
+private_only = true
 timeout = "10s"
 format = "tagged"
 window = 3
+
+[builtin.log]
+allow = ["msul1"]
+deny = ["role:access"]
 
 [service.jobs]
 command = ["bin/jobs", "-v"]

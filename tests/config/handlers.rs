@@ -6,7 +6,8 @@ use std::fs;
 
 /// A folder with these files in its `handlers.d`.
 fn with_files(files: &[(&str, &str)]) -> Folder {
-    let folder = Folder::new("id = \"msua1\"\n[handler.echo]\nsocket = \"echo.sock\"\n", HOSTS);
+    let folder =
+        Folder::new("id = \"msua1\"\n[handler.echo]\nsocket = \"echo.sock\"\nallow = [\"*\"]\n", HOSTS);
     fs::create_dir(folder.path("handlers.d")).expect("the folder is made");
     for (name, text) in files {
         fs::write(folder.path("handlers.d").join(name), text).expect("a file is written");

@@ -196,6 +196,29 @@ fn each_mistake_about_a_handler_is_reported_with_its_line() {
 }
 
 #[test]
+fn each_mistake_in_who_may_ask_is_reported_with_its_line() {
+    for (toml, said) in [
+        (
+            "[handler.x]\nsocket = \"x\"\nallow = [\"*\"]\ndeny = [\"msul1\", \"msul9\"]",
+            "5: handler.x: deny: \"msul9\" has no line in hosts.tab",
+        ),
+        (
+            "[handler.x]\nsocket = \"x\"\nallow = [\"*\"]\nprivate_only = \"yes\"",
+            "5: handler.x: private_only: want true or false, not text",
+        ),
+        ("[builtin.log]\nallow = [\"msul9\"]", "3: builtin.log: allow: \"msul9\" has no line in hosts.tab"),
+        ("[builtin.log]\nprivate_only = true", "3: builtin.log: private_only: unknown key"),
+        (
+            "[builtin.sethost]\nallow = [\"*\"]",
+            "2: builtin.sethost: no request of this name can have rules: want one of ping, pong, version, load, log, exit",
+        ),
+    ] {
+        let folder = Folder::new(&format!("id = \"msua1\"\n{toml}\n"), HOSTS);
+        assert_eq!(folder.problems(), [format!("lonnet.toml:{said}")], "for {toml:?}");
+    }
+}
+
+#[test]
 fn every_built_in_name_is_refused_to_handlers() {
     for name in ["ping", "pong", "version", "load", "log", "exit", "init", "sethost", "ekey", "enc"] {
         let folder = Folder::new(&format!("id = \"msua1\"\n[handler.{name}]\nsocket = \"x\"\n"), HOSTS);
@@ -335,6 +358,23 @@ fn what_is_hardly_meant_is_a_warning() {
         ("listen = [\"127.0.0.1:0\"]", "6: lond: listen: the port 0 is another one at each start"),
         ("[host.msua1]", "6: host.msua1: is this host itself: lonc makes no link to it"),
         ("[handler.x]\nsocket = \"x\"\nallow = []", "8: handler.x: allow: is empty: nobody may use it"),
+        ("[handler.x]\nsocket = \"x\"", "6: handler x is for nobody: no `allow`"),
+        (
+            "[handler.x]\nsocket = \"x\"\nallow = [\"*\", \"msul1\"]",
+            "8: handler.x: allow: \"*\" covers every host: the other entries change nothing",
+        ),
+        (
+            "[handler.x]\nsocket = \"x\"\nallow = [\"role:libary\"]",
+            "8: handler.x: allow: \"role:libary\" covers no host of hosts.tab",
+        ),
+        (
+            "[builtin.load]\ndeny = [\"domain:x\"]",
+            "7: builtin.load: deny: \"domain:x\" covers no host of hosts.tab",
+        ),
+        (
+            "[builtin.load]\ndeny = [\"*\"]",
+            "7: builtin.load: deny: \"*\" denies it to everyone: nobody may use it",
+        ),
         (
             "[host.msul1]\nbind = \"::1\"",
             "7: bind is an address of the other family than msul1: no link can be made",

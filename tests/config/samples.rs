@@ -2,7 +2,7 @@
 
 use crate::folder::{EVERY_KEY, Folder, HOSTS};
 use lonnet::base::HostId;
-use lonnet::config::Config;
+use lonnet::config::{Config, Handler};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -68,8 +68,16 @@ fn the_sample_says_of_each_key_what_holds_when_it_is_left_out() {
     spelled.lond.full_load = shipped.lond.full_load;
     assert_eq!(spelled.lond, shipped.lond);
     let handler = &spelled.handlers[0];
-    let least = format!("id = \"msua1\"\n[handler.{}]\nsocket = {:?}\n", handler.name, handler.socket);
-    assert_eq!(*handler, Folder::new(&least, HOSTS).load().handlers[0]);
+    let least = format!(
+        "id = \"msua1\"\n[handler.{}]\nsocket = {:?}\nallow = [\"*\"]\n",
+        handler.name, handler.socket
+    );
+    let least = Folder::new(&least, HOSTS).load().handlers[0].clone();
+    assert_eq!(handler.access.without_places(), least.access.without_places());
+    assert_eq!(*handler, Handler { access: handler.access.clone(), ..least });
+    for (spelled, shipped) in spelled.builtins.iter().zip(&shipped.builtins) {
+        assert_eq!(spelled.access.without_places(), shipped.access.without_places(), "{}", shipped.name);
+    }
 }
 
 #[test]
@@ -79,7 +87,7 @@ fn the_sample_has_every_key_that_there_is() {
         let mut keys = BTreeSet::new();
         for (key, value) in &table {
             match value {
-                toml::Value::Table(section) if key == "handler" || key == "service" => {
+                toml::Value::Table(section) if matches!(key.as_str(), "handler" | "builtin" | "service") => {
                     let first = section.values().next().unwrap().as_table().unwrap();
                     keys.extend(first.keys().map(|inner| format!("{key}.*.{inner}")));
                 }

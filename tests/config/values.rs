@@ -2,7 +2,7 @@
 
 use crate::folder::{EVERY_KEY, Folder, HOSTS, id};
 use lonnet::base::{Pin, WireKind};
-use lonnet::config::{Allow, Restart, Service, Target};
+use lonnet::config::{Access, Entries, Restart, Service, Target, Who};
 use std::path::Path;
 use std::time::Duration;
 
@@ -108,15 +108,18 @@ fn every_key_is_taken() {
     assert_eq!((handler.name.as_str(), &handler.socket), ("echo", &folder.path("app.sock")));
     assert_eq!(handler.timeout, Duration::from_secs(10));
     assert_eq!((handler.form, handler.window), (lonnet::config::Form::Tagged, 3));
-    assert_eq!(
-        handler.allow,
-        [
-            Allow::Everyone,
-            Allow::Host(id("msul1")),
-            Allow::Role("library".into()),
-            Allow::Domain("msu".into())
-        ]
-    );
+    let list = |entries: Vec<Who>| Entries { entries, place: None };
+    let allow = vec![Who::Host(id("msul1")), Who::Role("library".into()), Who::Domain("msu".into())];
+    let access =
+        Access { allow: Some(list(allow)), deny: list(vec![Who::Host(id("msua1"))]), private_only: true };
+    assert_eq!(handler.access.without_places(), access);
+    let builtin = config.builtins.iter().find(|builtin| builtin.name == "log").unwrap();
+    let (allow, deny) = (vec![Who::Host(id("msul1"))], vec![Who::Role("access".into())]);
+    let access = Access { allow: Some(list(allow)), deny: list(deny), private_only: false };
+    assert_eq!(builtin.access.without_places(), access);
+    let others = config.builtins.iter().filter(|builtin| builtin.name != "log");
+    assert!(others.clone().all(|builtin| builtin.access == Access::everyone()));
+    assert_eq!(others.count(), 5);
     assert!(config.warnings.is_empty(), "{:?}", config.warnings);
 }
 

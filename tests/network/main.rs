@@ -18,6 +18,7 @@ mod delayed_trouble;
 mod dropped_in;
 mod few_descriptors;
 mod full_disks;
+mod handler_rules;
 mod handlers;
 mod handlers_away;
 mod handover;

@@ -53,7 +53,8 @@ impl World {
         let service = Service {
             id: id_of(host),
             caller: id_of(caller),
-            routes: HANDLERS.map(|name| Route { name: name.to_owned(), allowed: true }).to_vec(),
+            routes: HANDLERS.map(Route::open).to_vec(),
+            barred: Vec::new(),
         };
         let opening = now + Duration::from_micros(OPENING_TIMEOUT);
         let drain_timeout = Duration::from_micros(DRAIN_TIMEOUT);

@@ -199,6 +199,9 @@ impl ChildIo<'_> {
                     session.withdrawn(ticket);
                 }
             }
+            Effect::Refused(barred) => {
+                return Err(format!("{barred:?} is refused, and everybody may ask all"));
+            }
             Effect::AskBack(ticket) | Effect::Load(ticket) => link.answer(ticket, Reply::Answer(b"0")),
             Effect::Log { ticket, text } => {
                 let text = text_of(&text);

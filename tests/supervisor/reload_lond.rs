@@ -102,11 +102,14 @@ fn a_handler_that_changes_ends_every_link() {
     let limits = "max_opening = 7\n";
     called.configure(limits);
     assert_eq!(called.reload(), "reloaded: 0 links ended, 2 kept", "what the supervisor alone knows");
-    called.configure(&format!("{limits}[handler.echo]\nsocket = \"echo.sock\"\n"));
+    called.configure(&format!("{limits}[handler.echo]\nsocket = \"echo.sock\"\nallow = [\"*\"]\n"));
     assert_eq!(called.reload(), "reloaded: 2 links ended, 0 kept");
     assert_eq!((rest(&secure).as_str(), rest(&classic).as_str()), ("drained", "drained"));
     let (again, _) = called.open_secure(2);
-    called.configure(&format!("{limits}[handler.echo]\nsocket = \"echo.sock\"\nallow = [\"h2\"]\n"));
+    let rules = "allow = [\"h2\"]\nprivate_only = true\n[builtin.log]\ndeny = [\"h2\"]\n";
+    called.configure(&format!("{limits}[handler.echo]\nsocket = \"echo.sock\"\n{rules}"));
+    assert_eq!(called.reload(), "reloaded: 0 links ended, 1 kept", "a link learns what its caller may ask");
+    called.configure(&format!("{limits}[handler.echo]\nsocket = \"other.sock\"\n{rules}"));
     assert_eq!(called.reload(), "reloaded: 1 link ended, 0 kept");
     assert_eq!(rest(&again), "drained");
 }

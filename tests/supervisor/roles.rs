@@ -210,6 +210,7 @@ fn serve(seed: ServeSeed) -> ! {
                     lonnet::base::logging::follow();
                     continue;
                 }
+                ToServe::Rights(_) => continue,
                 ToServe::Drain | ToServe::Replaced if stays => continue,
                 ToServe::Drain => "drained",
                 ToServe::Replaced => "replaced",

@@ -114,8 +114,12 @@ impl Classic {
 
     /// A request that is one, and whether its answer is to be enciphered.
     fn serve(&mut self, request: &[u8], seal: Seal) -> Option<Effect> {
-        match self.settings.service.decide(request) {
+        match self.settings.service.decide(request, seal.is_some()) {
             Verdict::Answer(answer) => self.answers.give(answer, seal),
+            Verdict::Refused(barred) => {
+                self.answers.give(b"refused", seal);
+                return Some(Effect::Refused(barred));
+            }
             Verdict::AgreeCipher => {
                 let buildkey = make_buildkey(&mut self.random);
                 self.answers.give(buildkey.as_bytes(), seal);

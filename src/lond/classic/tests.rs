@@ -33,12 +33,12 @@ impl Bench {
 
     fn with_lines_up_to(max_line: usize) -> Bench {
         let now = Instant::now();
-        let route = |name: &str, allowed| Route { name: name.to_owned(), allowed };
         let settings = Settings {
             service: Service {
                 id: id(OURS),
                 caller: id(CALLER),
-                routes: vec![route("echo", true), route("secret", false), route("other", true)],
+                routes: vec![Route::open("echo"), Route::barred("secret"), Route::open("other")],
+                barred: Vec::new(),
             },
             max_line,
             drain_timeout: Duration::from_secs(5),
@@ -89,6 +89,7 @@ impl Bench {
                     self.session.answer(ticket, b"ok");
                     said
                 }
+                Effect::Refused(barred) => format!("refused {barred:?}"),
                 Effect::Shut => "shut".to_owned(),
                 Effect::Withdraw { .. } => panic!("not on this wire"),
             });

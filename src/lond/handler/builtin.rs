@@ -58,6 +58,22 @@ impl<'a> Builtin<'a> {
     }
 }
 
+impl Builtin<'_> {
+    /// The name under which the configuration has rules for it; `None`: a word of the wire's
+    /// opening, which is for every caller.
+    pub fn name(&self) -> Option<&'static str> {
+        match self {
+            Builtin::SetHost(_) | Builtin::Ekey => None,
+            Builtin::Version => Some("version"),
+            Builtin::Pong => Some("pong"),
+            Builtin::Ping => Some("ping"),
+            Builtin::Load => Some("load"),
+            Builtin::Log(_) => Some("log"),
+            Builtin::Exit => Some("exit"),
+        }
+    }
+}
+
 /// The answer to `load`: a whole number of percent. `loadavg` is the text of `/proc/loadavg`, whose
 /// first word is the average of the last minute.
 pub fn load_answer(loadavg: &str, full_load: f64) -> String {

@@ -3,6 +3,7 @@
 //! Fails where the link's socket does; whatever else goes wrong is told to whom it concerns.
 
 use super::log_request::log;
+use super::refusals::say_refused;
 use super::wire::Wire;
 use super::{Known, Sockets};
 use crate::handler::{Reply, Ticket, builtin};
@@ -68,13 +69,18 @@ impl Sockets {
                 let logged = log(&self.ledger, &known.caller, quota, &text, now);
                 wire.answer(ticket, logged.reply());
             }
+            (Effect::Refused(barred), Some(known)) => {
+                known.tally.refused(barred);
+                say_refused(&self.ledger, &self.settings, &known.caller, barred, now);
+            }
             (
                 Effect::Opened
                 | Effect::Ask { .. }
                 | Effect::Withdraw { .. }
                 | Effect::AskBack(_)
                 | Effect::Load(_)
-                | Effect::Log { .. },
+                | Effect::Log { .. }
+                | Effect::Refused(_),
                 None,
             ) => debug_assert!(false, "an effect before the caller is known"),
         }

@@ -2,6 +2,7 @@
 //! once a second at most.
 
 use crate::handler::Reply;
+use crate::service::Barred;
 use base::clock::WallClock;
 use jiff::Timestamp;
 use status::HandlerStatus;
@@ -34,6 +35,22 @@ impl Tally {
     /// It was asked.
     pub(super) fn asked(&mut self, number: usize) {
         self.of(number, |handler| handler.in_flight += 1);
+    }
+
+    /// The caller asked what it may not. Built-in requests are told of behind the handlers, once
+    /// there is something to tell.
+    pub(super) fn refused(&mut self, barred: Barred) {
+        let number = match barred {
+            Barred::Handler(number) => number,
+            Barred::Builtin(name) => {
+                let found = self.handlers.iter().position(|handler| handler.name == name);
+                found.unwrap_or_else(|| {
+                    self.handlers.push(HandlerStatus { name: name.to_owned(), ..HandlerStatus::default() });
+                    self.handlers.len() - 1
+                })
+            }
+        };
+        self.of(number, |handler| handler.refused += 1);
     }
 
     /// A request was taken back from it.

@@ -2,6 +2,7 @@
 
 use super::secure_link::SecureLink;
 use crate::Reason;
+use crate::access::Rights;
 use crate::classic::Classic;
 use crate::handler::{Reply, Ticket};
 use crate::service::Effect;
@@ -39,6 +40,18 @@ impl Wire {
         match self {
             Wire::Classic(_) => false,
             Wire::Secure(link) => link.awaits(handler),
+        }
+    }
+
+    /// The configuration was read again, with other rights of this caller.
+    pub(super) fn change_rights(&mut self, rights: Rights) {
+        match self {
+            Wire::Classic(session) => session.change_rights(rights),
+            Wire::Secure(link) => {
+                if let Some(session) = link.session() {
+                    session.change_rights(rights);
+                }
+            }
         }
     }
 

@@ -112,7 +112,7 @@ impl<R: Recorder> Secure<R> {
                 | Effect::Log { ticket, .. }
                 | Effect::AskBack(ticket)
                 | Effect::Load(ticket) => self.withdrawn(ticket),
-                Effect::Opened | Effect::Withdraw { .. } | Effect::Shut => {}
+                Effect::Opened | Effect::Withdraw { .. } | Effect::Refused(_) | Effect::Shut => {}
             }
         }
     }

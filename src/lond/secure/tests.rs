@@ -8,6 +8,7 @@ mod requests;
 mod untaken;
 
 use super::*;
+use crate::access::Right;
 use crate::service::Route;
 use base::HostId;
 use base::Key;
@@ -142,12 +143,12 @@ impl Bench {
     /// A link on which nothing was said yet.
     fn new() -> Bench {
         let now = Instant::now();
-        let route = |name: &str, allowed| Route { name: name.to_owned(), allowed };
         let settings = Settings {
             service: Service {
                 id: id(OURS),
                 caller: id(CALLER),
-                routes: vec![route("echo", true), route("secret", false), route("other", true)],
+                routes: vec![Route::open("echo"), Route::barred("secret"), Route::open("other")],
+                barred: Vec::new(),
             },
             max_line: MAX_LINE,
             window: window(),
@@ -251,6 +252,7 @@ impl Bench {
                         self.session.answer(ticket, reply);
                         said
                     }
+                    Effect::Refused(barred) => format!("refused {barred:?}"),
                     Effect::Shut => "shut".to_owned(),
                 };
                 self.effects.push(said);

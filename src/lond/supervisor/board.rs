@@ -10,7 +10,7 @@ use super::rivals::Rivals;
 use base::clock::moved;
 use base::logging;
 use base::{HostId, WireKind};
-use config::Config;
+use config::{BUILTINS, Config};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use status::{CallerStatus, GoneCaller, NotListening, ServeSnapshot};
@@ -146,6 +146,11 @@ impl Board {
                 .map(|missing| NotListening { address: missing.address, why: missing.why.clone() })
                 .collect(),
             handlers: config.handlers.iter().map(|handler| links.handler(&handler.name)).collect(),
+            refused_builtins: BUILTINS
+                .map(|name| (name.to_owned(), links.handler(name).refused))
+                .into_iter()
+                .filter(|(_, refused)| *refused > 0)
+                .collect(),
             links: callers,
             gone,
             opening: links.unopened(),

@@ -1,12 +1,13 @@
 //! `lon reload`: the configuration is read again, and only the links that it changes are ended.
 //!
 //! Where what a link child was handed over ([`ServeSettings`], and what it has of its own caller)
-//! is the same, it stays and learns nothing; where it is not, or where its caller would not be let
-//! in any more (its pin is gone, its host, its address), it is told to drain, and the caller dials
-//! again if it may. Children whose callers are not known yet end if anything has changed of who may
-//! call, so that none of them lets in whom the new configuration does not. A configuration that is
-//! not sound changes nothing, and neither does one of which no address can be listened on; where
-//! one can be, the others are said and tried again.
+//! is the same, it stays, and learns what its caller may ask if that is another matter now; where
+//! it is not, or where its caller would not be let in any more (its pin is gone, its host, its
+//! address), it is told to drain, and the caller dials again if it may. Children whose callers are
+//! not known yet end if anything has changed of who may call, so that none of them lets in whom the
+//! new configuration does not. A configuration that is not sound changes nothing, and neither does
+//! one of which no address can be listened on; where one can be, the others are said and tried
+//! again.
 
 use super::absent::Missing;
 use super::callers::{Caller, Callers};
@@ -14,6 +15,8 @@ use super::links::{Event, Link, Opened};
 use super::listeners::{ListenError, Listener};
 use super::room::links_of;
 use super::{DESCRIPTORS_A_LINK, GRACE, Lond, Machine};
+use crate::access::Rights;
+use crate::messages::ToServe;
 use crate::settings::{Directory, ServeSettings};
 use base::{HostId, Pin, WireKind};
 use config::Config;
@@ -21,6 +24,7 @@ use net::listen::only_v6;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
+use supervise::daemon::Role;
 use supervise::limit::raise_descriptor_limit;
 use supervise::own_key::OwnKey;
 use supervise::reload;
@@ -49,8 +53,12 @@ impl Lond {
             self.tell(m, pid, Event::Drain { deadline: now + drain + GRACE }, now);
         }
         let kept = self.links.open();
+        let rights_differ = self.settings.differ_in_access(&next.settings);
         m.take_over(config, key);
         self.take_over(m, next);
+        if rights_differ {
+            self.tell_rights(m, now);
+        }
         let mut done = format!("{} ended, {kept} kept", reload::links(open - kept));
         if added + removed > 0 {
             done.push_str(&format!("; addresses: {added} added, {removed} removed"));
@@ -59,6 +67,18 @@ impl Lond {
             done.push_str(&format!("; not listening on {address} yet: {why}"));
         }
         Ok(done)
+    }
+
+    /// Tells each open link what its caller may ask from here on.
+    fn tell_rights(&mut self, m: &mut Machine<'_>, now: Instant) {
+        let rights = |(pid, link): (u32, &Link)| {
+            let caller = self.directory.hosts().get(link.caller.as_ref()?)?;
+            link.opened.is_some().then(|| (pid, Rights::of(&self.settings, caller)))
+        };
+        let rights: Vec<(u32, Rights)> = self.links.iter().filter_map(rights).collect();
+        for (pid, rights) in rights {
+            self.send(m, &pid, &ToServe::Rights(rights), now);
+        }
     }
 
     fn ground<'a>(&'a self, config: &'a Config) -> Ground<'a> {
@@ -170,8 +190,10 @@ struct Change<'a> {
 
 impl<'a> Change<'a> {
     fn between(old: Ground<'a>, new: Ground<'a>) -> Change<'a> {
-        let all = old.settings != new.settings;
-        let admission = old.directory != new.directory || old.callers != new.callers;
+        let all = old.settings.differ_beyond_access(new.settings);
+        let admission = old.directory != new.directory
+            || old.callers != new.callers
+            || old.settings.differ_in_access(new.settings);
         Change { old, new, all, admission }
     }
 

@@ -33,7 +33,7 @@ impl Bench {
             program: None,
             form: config::Form::Line,
             window: 1,
-            allow: Vec::new(),
+            access: config::Access::everyone(),
             timeout: Duration::from_secs(60),
         };
         let handler = Lanes::new(&config, 1000, 100, now);

@@ -28,7 +28,7 @@ impl Bench {
             program: None,
             form: Form::Tagged,
             window,
-            allow: Vec::new(),
+            access: config::Access::everyone(),
             timeout: Duration::from_secs(60),
         };
         let handler = Tagged::new(&config, &HostId::new("msua1").unwrap(), 1000, 100, now);

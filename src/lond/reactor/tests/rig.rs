@@ -1,7 +1,7 @@
 //! A link child in a thread, and all that it is connected to.
 
 use super::super::*;
-use config::{Allow, Config, fixture};
+use config::{Access, Config, fixture};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -43,7 +43,7 @@ impl Rig {
             program: None,
             form: config::Form::Line,
             window: 1,
-            allow: vec![Allow::Everyone],
+            access: Access::everyone(),
             timeout: PATIENCE,
         };
         let run_dir = dir.path().to_owned();

@@ -54,6 +54,21 @@ fn what_is_built_in_is_recorded_too_and_log_and_exit_happen_once() {
 }
 
 #[test]
+fn refused_is_recorded_as_an_answer_and_a_right_that_comes_later_does_not_change_it() {
+    let mut bench = Bench::open();
+    bench.critical(1, 1, None, "secret:x");
+    assert_eq!(bench.read(), "ANSWER 1 refused");
+    assert_eq!(bench.session.memory.recorder.answers[&1].0, b"refused");
+    assert_eq!(bench.effects(), ["refused Handler(1)"]);
+    let handlers = vec![Right::Full; 3];
+    bench.session.change_rights(Rights { handlers, ..Rights::default() });
+    bench.critical(2, 1, None, "secret:x");
+    assert_eq!(bench.read(), "ANSWER 2 refused", "the same message");
+    bench.critical(3, 2, None, "secret:x");
+    assert_eq!(bench.effects(), ["ask in order 1 secret:x"], "another one");
+}
+
+#[test]
 fn the_same_message_or_key_in_flight_waits_for_the_first_ones_answer() {
     let mut bench = Bench::open();
     bench.critical(1, 10, key("K"), "echo:x");

@@ -24,7 +24,7 @@ fn built_in_requests_and_handlers_are_routed_as_on_the_classic_wire() {
         bench.request(id, request.as_bytes());
         assert_eq!(bench.read(), format!("ANSWER {id} {answer}"), "{request}");
     }
-    assert_eq!(bench.effects(), ["log hello"]);
+    assert_eq!(bench.effects(), ["log hello", "refused Handler(1)"]);
     bench.request(20, b"pong");
     bench.request(21, b"load");
     bench.request(22, b"other:\n\x00");
