@@ -238,6 +238,8 @@ mod tests {
         );
         assert!(assembly.has_begun(1) && assembly.has_begun(2) && !assembly.has_begun(3));
         assert_eq!(assembly.unfinished(), 2);
+        let kinds = [1, 2, 3].map(|id| assembly.kept_kind(id));
+        assert_eq!(kinds, [Some(Kind::Critical), Some(Kind::Request), None]);
         assert_eq!(assembly.critical(1, true, b"bb"), Ok(Taken::Unfinished));
         let whole = Taken::Whole { head: None, text: b"xx"[..].into(), cost: 64 + 2 + 64 };
         assert_eq!(assembly.request(2, false, b""), Ok(whole));
@@ -288,7 +290,7 @@ mod tests {
             said += usize::from(matches!(taken, Taken::TooLong { head: None, more: true, .. }));
         }
         assert_eq!(said, 1);
-        assert!(assembly.unfinished[&1].kept.is_none());
+        assert!(assembly.unfinished[&1].kept.is_none() && assembly.kept_kind(1).is_none());
         assert_eq!(assembly.request(1, false, b"end"), Ok(Taken::Skipped { cost: 64 + 3 }));
         assert_eq!((assembly.forget(1), assembly.kept(), assembly.unfinished()), (None, 0, 0));
     }

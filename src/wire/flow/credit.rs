@@ -74,7 +74,7 @@ mod tests {
         assert!(!credit.take(101), "beyond the window");
         assert!(credit.take(100), "a refused frame took nothing");
         credit.give_back(249);
-        assert_eq!(credit.due(), None);
+        assert_eq!((credit.due(), credit.held()), (None, 751), "what is not told is held no longer");
         credit.give_back(1);
         let due = credit.due().unwrap();
         assert_eq!(due.get(), 250);

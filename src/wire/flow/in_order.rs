@@ -161,8 +161,12 @@ mod tests {
         assert!(!answers.is_empty());
         answers.out.clear();
         assert!(answers.is_empty());
-        answers.owe('c');
+        let forgotten = answers.owe('c');
         answers.forget();
         assert!(answers.is_empty());
+        assert!(answers.owe('d') > forgotten, "an answer that comes late is to another request");
+        let mut answers = InOrder::new(Outgoing::default());
+        answers.give(b"at once"[..].into());
+        assert_eq!(answers.owe('b'), 1, "each request has a number");
     }
 }

@@ -347,6 +347,46 @@ mod tests {
     }
 
     #[test]
+    fn what_passes_the_queues_takes_its_part_of_the_window_and_waits_its_turn() {
+        let mut sending = Sending::<Text>::new(2 * cost(1) as u32);
+        assert!(sending.pass(1, false) && sending.pass(1, true) && !sending.pass(1, false));
+        // One in turn is under way, and none waits.
+        let mut sending = Sending::new(u32::MAX);
+        sending.push(in_turn(1, 2 * MAX_BODY));
+        assert!(!sending.is_empty());
+        assert_eq!(names(&put(&mut sending, 1)), [1]);
+        assert!(!sending.pass(1, true) && sending.pass(1, false));
+        // One in turn waits, and none is under way.
+        let mut sending = Sending::new(cost(1) as u32);
+        sending.push(in_turn(1, 2));
+        assert!(!sending.pass(1, true) && sending.pass(1, false));
+    }
+
+    #[test]
+    fn no_more_is_put_once_as_many_bytes_wait_as_may_and_a_message_begins_with_its_first_chunk() {
+        let mut sending = Sending::new(u32::MAX);
+        sending.push(text(1, MAX_BODY + 1));
+        let first = put(&mut sending, cost(MAX_BODY));
+        let rest = put(&mut sending, usize::MAX);
+        assert_eq!((names(&first), names(&rest)), (vec![1], vec![1]));
+        assert!(first[0].1.is_first() && !rest[0].1.is_first());
+    }
+
+    #[test]
+    fn what_is_dropped_gives_back_its_part_of_the_window_that_was_not_sent() {
+        let mut sending = Sending::new(message_cost(2 * MAX_BODY) as u32);
+        sending.push(in_turn(1, 2 * MAX_BODY));
+        for message in [text(2, 1), in_turn(3, 1)] {
+            sending.push(message);
+        }
+        assert_eq!(names(&put(&mut sending, 1)), [1]);
+        sending.clear();
+        assert_eq!((sending.len(), sending.bytes(), sending.unsent().count()), (0, 0, 0));
+        assert!(put(&mut sending, usize::MAX).is_empty());
+        assert!(sending.pass(MAX_BODY, true) && !sending.pass(0, true));
+    }
+
+    #[test]
     fn what_is_cancelled_gives_its_part_of_the_window_back_unless_it_is_under_way() {
         let room = message_cost(2 * MAX_BODY) as u32;
         let mut sending = Sending::new(room);

@@ -353,6 +353,8 @@ mod tests {
             assert_ne!(text, CALLER, "{from:?}");
             assert_eq!(CallerHello::parse(text.as_bytes()).as_ref(), Err(error), "{from:?} -> {to:?}");
         }
+        let least = CALLER.replace("4194304", "2162688");
+        assert_eq!(CallerHello::parse(least.as_bytes()).unwrap().hello.window, 2_162_688);
         let longest = format!("{CALLER}x={}\n", "x".repeat(MAX_HELLO - CALLER.len() - 3));
         assert!(longest.len() == MAX_HELLO && CallerHello::parse(longest.as_bytes()).is_ok());
         let long = format!("{longest}\n");

@@ -136,6 +136,18 @@ fn grow(disk: &Roomy, record: &mut Record<Roomy>, sequence: u64, by: u64) {
 }
 
 #[test]
+fn the_room_for_one_holds_the_longest_answer_and_not_much_more() {
+    let text = vec![b'\\'; ANSWER_MOST];
+    let key = key(&"k".repeat(64));
+    let command = "c".repeat(64);
+    let (mut longest, kept) = (Vec::new(), Kept::default());
+    kept.append_floor(&mut longest);
+    let (key, command, text) = (Some(&key), command.as_str(), text.as_slice());
+    line::append_answer(&mut longest, A, &Answered { sequence: 1, key, command, broken: true, text });
+    assert!((longest.len() as u64..longest.len() as u64 + 1024).contains(&ONE), "{}", longest.len());
+}
+
+#[test]
 fn room_is_set_aside_for_what_is_run_and_only_when_it_is_used_up_for_more() {
     let disk = Roomy::new();
     let mut record = disk.begin(COMPACTION_STEP);
@@ -247,6 +259,19 @@ fn what_is_being_run_keeps_its_room_when_the_file_is_written_anew() {
     assert_eq!(disk.asked(), [(disk.length(), until - end)]);
     record.may_run(1, false).unwrap();
     assert_eq!(disk.asked(), [], "what is left is enough");
+}
+
+#[test]
+fn a_file_is_written_anew_when_it_has_grown_by_as_much_as_it_may_and_not_before() {
+    for (less, created) in [(1, 1), (0, 2)] {
+        let disk = Roomy::new();
+        let mut record = disk.begin(2000);
+        let begun = disk.length();
+        answer(&mut record, 1, 0);
+        let line = disk.length() - begun;
+        answer(&mut record, 2, 2000 - 2 * line - less);
+        assert_eq!(disk.created(), created);
+    }
 }
 
 #[test]

@@ -127,6 +127,16 @@ fn unknown_high_kinds_and_unknown_flags_are_ignored() {
         bytes.extend(header(kind, 0xff, 3, 5));
         bytes.extend_from_slice(b"any");
     }
+    // Nor need more be wrong with it than its id, or its length.
+    for (kind, length, id) in [
+        (Kind::NotTaken, 3, 0),
+        (Kind::Ready, 3, 5),
+        (Kind::Held, 3, 5),
+        (Kind::Ready, MAX_NOTE as u16 + 1, 0),
+    ] {
+        bytes.extend(header(kind as u8, 0, length, id));
+        bytes.extend(std::iter::repeat_n(b'y', length.into()));
+    }
     bytes.extend(header(Kind::Request as u8, 0xfe, 1, 5));
     bytes.push(b'x');
     for size in [1, 7, bytes.len()] {

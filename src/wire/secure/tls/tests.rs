@@ -28,6 +28,14 @@ fn answer(called: &Host, known: &[&Host]) -> Tunnel {
     Tunnel::called(&Admission::new(&called.identity, pins(known)).unwrap()).unwrap()
 }
 
+#[test]
+fn an_identity_is_the_same_as_another_of_its_key_and_as_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = HostKey::make(dir.path()).unwrap();
+    let [first, again] = [(); 2].map(|()| TlsIdentity::new(&key).unwrap());
+    assert!(first == again && first != host("msul1").identity);
+}
+
 /// Two ends, and what came out at each.
 struct Pair {
     caller: Tunnel,
