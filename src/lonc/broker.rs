@@ -29,6 +29,7 @@ mod serving;
 mod stores;
 #[cfg(test)]
 pub(super) mod tests;
+mod turns;
 
 use super::link::{Action, Event, Link, Now};
 use super::pending::{Entry, Pending, Purpose};

@@ -1,14 +1,14 @@
 //! The programs as the broker has them: their sessions, whose turn it is to be served, and to whom
 //! something is to be written.
 //!
-//! A program stands in the queue once, while there is something of it to serve; it is *touched*
+//! A program waits for its turn once, while there is something of it to serve; it is *touched*
 //! when its answers grew or it may be finished. Whoever changes a session here has it weighed, as
 //! [`crate::sessions`] wants it.
 
+use super::turns::Turns;
 use crate::pending::Owner;
 use crate::session::{ClientId, Hoarder, Rest, Session};
 use crate::sessions::Sessions;
-use std::collections::VecDeque;
 use std::time::Instant;
 
 /// See the module.
@@ -16,7 +16,7 @@ use std::time::Instant;
 pub(super) struct Programs {
     sessions: Sessions,
     /// Programs whose lines wait to be served, in turn.
-    queue: VecDeque<ClientId>,
+    turns: Turns<ClientId>,
     /// Programs whose answers grew, or that may be finished.
     touched: Vec<ClientId>,
 }
@@ -24,10 +24,10 @@ pub(super) struct Programs {
 impl Programs {
     /// None yet; lines of up to `max_line` bytes.
     pub(super) fn new(max_line: usize, now: Instant) -> Programs {
-        Programs { sessions: Sessions::new(max_line, now), queue: VecDeque::new(), touched: Vec::new() }
+        Programs { sessions: Sessions::new(max_line, now), turns: Turns::default(), touched: Vec::new() }
     }
 
-    /// Their sessions, for what concerns neither the queue nor what is to be written.
+    /// Their sessions, for what concerns neither turns nor what is to be written.
     pub(super) fn sessions(&self) -> &Sessions {
         &self.sessions
     }
@@ -70,25 +70,25 @@ impl Programs {
 
     // Whose turn it is.
 
-    /// Puts one in the queue, if there is something of it to serve and it does not stand there.
+    /// Has one wait for its turn, if there is something of it to serve and it does not wait yet.
     fn enqueue(&mut self, id: ClientId) {
         if let Some(session) = self.sessions.get(id)
             && !session.queued
             && session.can_serve()
         {
             session.queued = true;
-            self.queue.push_back(id);
+            self.turns.push(session.user, id);
         }
     }
 
     /// Whether nothing of anybody waits to be served.
     pub(super) fn none_waits(&self) -> bool {
-        self.queue.is_empty()
+        self.turns.is_empty()
     }
 
-    /// Takes the next one out of the queue.
+    /// The next one, whose turn it is.
     pub(super) fn next(&mut self) -> Option<ClientId> {
-        self.queue.pop_front()
+        self.turns.pop()
     }
 
     /// The session of one whose turn it is, if it is still there. [`Programs::served`] ends its
@@ -99,8 +99,8 @@ impl Programs {
         Some(session)
     }
 
-    /// The turn of one is over: it may have got answers, and stands behind all others if there is
-    /// more of it.
+    /// The turn of one is over: it may have got answers, and waits behind its user's others if there
+    /// is more of it.
     pub(super) fn served(&mut self, id: ClientId) {
         self.enqueue(id);
         self.touched.push(id);
@@ -164,7 +164,7 @@ impl Programs {
             }
         }
         let sessions = &mut self.sessions;
-        self.queue.retain(|&id| sessions.get(id).is_some_and(|session| session.queued));
+        self.turns.retain(|id| sessions.get(id).is_some_and(|session| session.queued));
         room
     }
 

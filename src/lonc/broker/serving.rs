@@ -13,8 +13,11 @@ use crate::session::ClientId;
 use base::line::Line;
 use store::spool::Disk;
 
-/// Requests of one program that are taken before it is another's turn.
+/// Requests of one program that are taken before it is another's turn ...
 pub(super) const QUANTUM: usize = 32;
+
+/// ... and bytes of them, beyond which no further one is.
+pub(super) const QUANTUM_BYTES: usize = 64 * 1024;
 
 /// What becomes of a program's request right now.
 enum Verdict {
@@ -96,9 +99,9 @@ impl<D: Disk> Broker<D> {
         let Some(session) = programs.serve(id) else { return false };
         let sender = Sender { link, pending, spool, away };
         let mut taking = Taking { sender, stores, held, report, may_hold };
-        let mut exit = false;
+        let (mut exit, mut bytes) = (false, 0);
         for _ in 0..QUANTUM {
-            if !session.can_serve() || !taking.has_room() {
+            if !session.can_serve() || !taking.has_room() || bytes > QUANTUM_BYTES {
                 break;
             }
             let request = match session.reader.next_line() {
@@ -107,7 +110,10 @@ impl<D: Disk> Broker<D> {
                     break;
                 }
                 Some(Line::TooLong) => Request::Bad("line too long"),
-                Some(Line::Whole(line)) => request::parse(line),
+                Some(Line::Whole(line)) => {
+                    bytes += line.len();
+                    request::parse(line)
+                }
             };
             if matches!(request, Request::Blank) {
                 continue;

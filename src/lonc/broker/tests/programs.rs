@@ -109,3 +109,36 @@ fn a_program_that_sends_its_lines_one_by_one_has_no_more_turns_than_another() {
     let place = rig.sent().iter().position(|line| line == "modest");
     assert_eq!(place, Some(serving::QUANTUM));
 }
+
+#[test]
+fn a_user_with_many_programs_has_no_more_turns_than_one_with_a_single_one() {
+    let mut rig = Rig::new();
+    rig.come_up();
+    for _ in 0..20 {
+        let greedy = rig.broker.client_connected();
+        rig.broker.client_belongs(greedy, 1000);
+        rig.broker.client_sent(greedy, &b"flood\n".repeat(100));
+    }
+    for user in 1001..1011 {
+        let polite = rig.broker.client_connected();
+        rig.broker.client_belongs(polite, user);
+        rig.broker.client_sent(polite, b"polite\n");
+    }
+    rig.turn();
+    let sent = rig.sent();
+    assert_eq!(sent.iter().rposition(|line| line == "polite"), Some(serving::QUANTUM + 9));
+}
+
+#[test]
+fn a_program_with_long_lines_has_no_longer_turns_than_one_with_short_ones() {
+    let mut rig = Rig::new();
+    rig.come_up();
+    let long = "x".repeat(serving::QUANTUM_BYTES / 2);
+    let greedy = rig.broker.client_connected();
+    rig.broker.client_sent(greedy, format!("{long}\n").repeat(10).as_bytes());
+    let modest = rig.broker.client_connected();
+    rig.broker.client_sent(modest, b"modest\n");
+    rig.turn();
+    let place = rig.sent().iter().position(|line| line == "modest");
+    assert_eq!(place, Some(3));
+}
