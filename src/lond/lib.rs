@@ -6,6 +6,8 @@
 //! [`service`] what a request means to both, [`store::record`] remembers the answers to critical
 //! messages and [`keeper`] is a session's hold on it, [`turn`] is the order in which all that
 //! happens, [`reactor`] alone has sockets and a clock.
+//!
+//! [`pool`] is another child of the supervisor's: it runs the program of one handler.
 
 pub mod access;
 pub mod classic;
@@ -15,6 +17,7 @@ pub mod handler;
 pub mod keeper;
 pub mod ledger;
 pub mod messages;
+pub mod pool;
 pub mod reactor;
 mod reason;
 pub mod secure;

@@ -1,4 +1,5 @@
-//! What `lond`'s supervisor and a link child say to each other, over a
+//! What `lond`'s supervisor and its children (one for a link, or one that runs a handler's program)
+//! say to each other, over a
 //! [`supervise::control::Channel`].
 
 use crate::access::Rights;
@@ -19,12 +20,17 @@ pub enum ToServe {
     LogAnew,
     /// The configuration was read again: this is what the caller may ask from here on.
     Rights(Rights),
+    /// To a process that runs a handler's program: the handler's socket is another one now; its
+    /// descriptor comes with this.
+    Listen,
 }
 
 /// A link child to `lond`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FromServe {
+    /// How the program does that this process runs, and what waits for it.
+    Pool(HandlerStatus),
     /// How the handlers do, as this link knows it: all that it has counted so far.
     Handlers(Vec<HandlerStatus>),
     /// The caller has sent something. Who says nothing at all gives way first where there is a
@@ -67,9 +73,10 @@ impl Message for ToServe {
     fn supersedes(&self, earlier: &Self) -> bool {
         match (self, earlier) {
             (ToServe::Rights(_), ToServe::Rights(_)) => true,
-            (ToServe::Rights(_) | ToServe::Drain | ToServe::Replaced | ToServe::LogAnew, _) => {
-                self == earlier
-            }
+            (
+                ToServe::Rights(_) | ToServe::Drain | ToServe::Replaced | ToServe::LogAnew | ToServe::Listen,
+                _,
+            ) => self == earlier,
         }
     }
 }
@@ -78,8 +85,10 @@ impl Message for FromServe {
     fn supersedes(&self, earlier: &Self) -> bool {
         match (self, earlier) {
             (FromServe::Handlers(_), FromServe::Handlers(_)) => true,
+            (FromServe::Pool(_), FromServe::Pool(_)) => true,
             (
                 FromServe::Handlers(_)
+                | FromServe::Pool(_)
                 | FromServe::Spoke
                 | FromServe::Opened { .. }
                 | FromServe::Closed { .. }
@@ -104,6 +113,8 @@ mod tests {
         let rights =
             |barred: &str| ToServe::Rights(Rights { barred: vec![barred.into()], ..Rights::default() });
         assert!(rights("ping").supersedes(&rights("log")) && !rights("ping").supersedes(&ToServe::Drain));
+        let pool = || FromServe::Pool(HandlerStatus::default());
+        assert!(pool().supersedes(&pool()) && !pool().supersedes(&FromServe::Spoke));
         assert!(ToServe::Drain.supersedes(&ToServe::Drain) && !ToServe::Replaced.supersedes(&ToServe::Drain));
     }
 }

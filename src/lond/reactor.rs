@@ -295,6 +295,8 @@ impl Reactor {
                         ToServe::Replaced => self.turn.link().finish(Reason::Replaced, now),
                         ToServe::LogAnew => logging::follow(),
                         ToServe::Rights(rights) => self.turn.link().change_rights(rights),
+                        // Not for a link.
+                        ToServe::Listen => {}
                     }
                 }
                 received.closed

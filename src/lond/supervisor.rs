@@ -22,6 +22,7 @@
 //! | `listeners` | the TCP sockets |
 //! | `absent` | addresses that cannot be listened on for now: pure |
 //! | `greeting` | USR1 for `lonc` |
+//! | `pools` | the processes that run handlers' programs |
 //! | `board` | counts, status |
 //! | `reload` | another configuration, in the same process |
 //! | `inheritance` | HUP: another program, under the same pid |
@@ -45,6 +46,7 @@ mod listeners;
 mod lobby;
 mod log_quota;
 mod names;
+mod pools;
 mod refusal_quota;
 mod reload;
 mod rivals;
@@ -72,10 +74,12 @@ use lobby::Lobby;
 use log_quota::{HostQuotas, Visits};
 use names::Names;
 use net::Token;
+use pools::Pools;
 use refusal_quota::RefusalQuota;
 use status;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -85,7 +89,7 @@ use supervise::limit::raise_descriptor_limit;
 use supervise::own_key::OwnKey;
 use supervise::retry::retry;
 use supervise::startup::{self, Start};
-use supervise::{publish, spawn, title};
+use supervise::{publish, spawn, strays, table, title};
 
 /// Descriptors that the supervisor needs for each child: a control socket.
 const DESCRIPTORS_A_LINK: u64 = 1;
@@ -106,6 +110,9 @@ enum LondError {
     /// There is no memory to share with children.
     #[error("share memory with children: {0}")]
     Memory(io::Error),
+    /// Processes that programs leave behind would be nobody's.
+    #[error("take in what programs leave behind: {0}")]
+    Strays(io::Error),
     /// An address cannot be listened on.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -130,6 +137,8 @@ struct Lond {
     /// What is to be listened on and cannot be.
     absent: Absent,
     links: Links,
+    /// Who runs the programs of handlers.
+    pools: Pools,
     /// Connections that there is no room for, and that may yet say something.
     lobby: Lobby,
     names: Names,
@@ -189,6 +198,7 @@ impl Lond {
             listeners,
             absent: Absent::default(),
             links: Links::default(),
+            pools: Pools::default(),
             lobby: Lobby::default(),
             names: Names::default(),
             descriptors: raise_descriptor_limit(room::links_of(config), DESCRIPTORS_A_LINK),
@@ -203,6 +213,8 @@ impl Lond {
         for (address, error) in missing {
             lond.miss(address, &error, now);
         }
+        // What the programs of handlers leave behind when who runs them is killed.
+        strays::take_in().map_err(LondError::Strays)?;
         Ok(lond)
     }
 }
@@ -230,12 +242,14 @@ impl Role for Lond {
             Some((left, descriptors)) => self.adopt(m, left, descriptors, now),
             None => log::info!("started, listening on {}", addresses(&self.listeners)),
         }
+        self.want_pools(m, now);
     }
 
     fn turn(&mut self, m: &mut Machine<'_>, now: Instant) {
         while let Some((pid, action)) = self.links.overdue(now) {
             self.act(m, pid, action, now);
         }
+        self.turn_pools(m, now);
         if self.accept_again.is_none_or(|at| at <= now) {
             self.accept_again = None;
             self.accept(m, now);
@@ -256,6 +270,7 @@ impl Role for Lond {
         };
         let deadlines = [
             self.links.next_deadline(),
+            self.pools.deadline(),
             accept,
             self.greeting.deadline(),
             self.absent.deadline(),
@@ -272,8 +287,9 @@ impl Role for Lond {
         }
     }
 
-    fn probe(&mut self, _m: &mut Machine<'_>, _now: Instant) {
+    fn probe(&mut self, m: &mut Machine<'_>, now: Instant) {
         self.say_links();
+        self.hurry_pools(m, now);
     }
 
     fn heard(&mut self, m: &mut Machine<'_>, pid: &u32, message: FromServe, now: Instant) {
@@ -282,18 +298,27 @@ impl Role for Lond {
 
     fn lost(&mut self, m: &mut Machine<'_>, pid: &u32, now: Instant) {
         let deadline = self.drain_deadline(now);
-        self.tell(m, *pid, Event::Lost { deadline }, now);
+        match self.pools.name_of(*pid).cloned() {
+            Some(name) => self.tell_pool(m, &name, table::Event::Lost { deadline }, now),
+            None => self.tell(m, *pid, Event::Lost { deadline }, now),
+        }
     }
 
     fn kill(&mut self, m: &mut Machine<'_>, pid: &u32, now: Instant) {
-        self.tell(m, *pid, Event::Kill, now);
+        match self.pools.name_of(*pid).cloned() {
+            Some(name) => self.tell_pool(m, &name, table::Event::Kill, now),
+            None => self.tell(m, *pid, Event::Kill, now),
+        }
     }
 
     fn key_of(&self, pid: u32) -> Option<u32> {
-        self.links.get(pid).map(|_| pid)
+        (self.links.get(pid).is_some() || self.pools.name_of(pid).is_some()).then_some(pid)
     }
 
     fn ended(&mut self, m: &mut Machine<'_>, pid: &u32, _: u32, end: spawn::End, now: Instant) {
+        if let Some(name) = self.pools.name_of(*pid).cloned() {
+            return self.pool_ended(m, &name, *pid, end, now);
+        }
         self.say_ended(*pid, end, now);
         if self.links.get(*pid).is_some_and(|link| link.opened.is_some()) {
             self.board.changed();
@@ -302,15 +327,26 @@ impl Role for Lond {
     }
 
     fn ended_beside(&mut self, m: &mut Machine<'_>, pid: u32) -> bool {
-        self.names_ended(m, pid)
+        if self.names_ended(m, pid) {
+            return true;
+        }
+        if self.key_of(pid).is_none() {
+            // What a program has left behind may have children in its turn.
+            strays::kill(|_| false);
+        }
+        false
     }
 
     fn control_name(&self, pid: &u32) -> String {
-        format!("{}: control socket of child {pid}", self.name(*pid))
+        match self.pools.name_of(*pid) {
+            Some(name) => format!("handler {name}: control socket of process {pid}"),
+            None => format!("{}: control socket of child {pid}", self.name(*pid)),
+        }
     }
 
     fn follow_log(&mut self, m: &mut Machine<'_>, now: Instant) {
-        self.pids().iter().for_each(|pid| self.send(m, pid, &ToServe::LogAnew, now));
+        let pids = self.pids().into_iter().chain(self.pools.pids());
+        pids.collect::<Vec<_>>().iter().for_each(|pid| self.send(m, pid, &ToServe::LogAnew, now));
     }
 
     fn reload(
@@ -321,6 +357,10 @@ impl Role for Lond {
         now: Instant,
     ) -> Result<String, Vec<String>> {
         self.change(m, config, key, now)
+    }
+
+    fn keep(&mut self, m: &mut Machine<'_>, back: &mut Vec<PathBuf>, now: Instant) {
+        self.keep_pools(m, back, now);
     }
 
     fn clock_was_set(&mut self, step: SignedDuration) {
@@ -340,7 +380,7 @@ impl Role for Lond {
     }
 
     fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
-        self.listeners.iter().map(AsFd::as_fd).collect()
+        self.listeners.iter().map(AsFd::as_fd).chain(self.pools.descriptors()).collect()
     }
 
     fn longest_drain(&self, config: &Config) -> Duration {
@@ -357,9 +397,11 @@ impl Role for Lond {
         for pid in self.pids() {
             self.tell(m, pid, Event::Drain { deadline }, now);
         }
+        self.pools.end_by(deadline);
     }
 
-    fn kill_all(&mut self, _m: &mut Machine<'_>, _now: Instant) {
+    fn kill_all(&mut self, _m: &mut Machine<'_>, now: Instant) {
+        self.pools.kill_all(now);
         for pid in self.pids() {
             if self.links.tell(pid, Event::Kill).is_some() {
                 spawn::kill_now(pid);
@@ -368,10 +410,11 @@ impl Role for Lond {
     }
 
     fn is_empty(&self) -> bool {
-        self.links.is_empty()
+        self.links.is_empty() && self.pools.is_empty()
     }
 
     fn stopped(&mut self, _config: &Config) {
+        self.pools.remove_sockets();
         if let Some(pid) = self.names.pid() {
             spawn::kill_now(pid);
         }
@@ -384,7 +427,7 @@ impl Role for Lond {
 impl Lond {
     /// What there is to tell of.
     fn seen(&self) -> Seen<'_> {
-        Seen { listeners: &self.listeners, absent: &self.absent, links: &self.links }
+        Seen { listeners: &self.listeners, absent: &self.absent, links: &self.links, pools: &self.pools }
     }
 
     fn pids(&self) -> Vec<u32> {

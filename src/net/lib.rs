@@ -24,5 +24,5 @@ pub use stream::{ReadOutcome, Stream};
 
 pub use mio::event::{Event, Source};
 pub use mio::net::{TcpStream, UnixListener, UnixStream};
-pub use mio::unix::SourceFd;
+pub use mio::unix::{SourceFd, pipe};
 pub use mio::{Events, Interest, Poll, Registry, Token, Waker};

@@ -6,8 +6,10 @@
 
 use base::line::Outgoing;
 use mio::event::{Event, Source};
+use mio::net::UnixStream;
 use mio::{Interest, Registry, Token};
 use std::io::{self, Read, Write};
+use std::net::Shutdown;
 
 /// What one read brought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,6 +107,19 @@ impl<S: Source + Read + Write> Stream<S> {
         if self.writable && !out.is_empty() {
             self.writable = out.flush_to(&mut self.socket)?;
         }
+        Ok(())
+    }
+}
+
+impl Stream<UnixStream> {
+    /// Keeps the other end from sending more: its writes fail from now on, so that it knows what
+    /// was not taken. What it has sent before can still be read, and is followed by the end.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn cut(&mut self) -> io::Result<()> {
+        self.socket.shutdown(Shutdown::Read)?;
+        (self.readable, self.read_closed) = (true, true);
         Ok(())
     }
 }

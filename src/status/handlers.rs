@@ -34,6 +34,30 @@ pub struct HandlerStatus {
     pub last_error: Option<String>,
     /// When `last_error` came about.
     pub last_error_at: Option<Timestamp>,
+    /// Of a handler whose program `lond` runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program: Option<ProgramStatus>,
+}
+
+/// How a program does that `lond` runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProgramStatus {
+    /// Its processes.
+    pub running: u64,
+    /// Processes that were to be kept running and ended by themselves, or were killed for it.
+    pub restarts: u64,
+    /// Requests that wait until a process can take them.
+    pub waiting: u64,
+}
+
+impl ProgramStatus {
+    fn add(self, other: ProgramStatus) -> ProgramStatus {
+        ProgramStatus {
+            running: self.running + other.running,
+            restarts: self.restarts + other.restarts,
+            waiting: self.waiting + other.waiting,
+        }
+    }
 }
 
 impl HandlerStatus {
@@ -50,11 +74,16 @@ impl HandlerStatus {
         self.errors += other.errors;
         self.refused += other.refused;
         self.waiting += other.waiting;
+        self.program = match (self.program, other.program) {
+            (Some(one), Some(another)) => Some(one.add(another)),
+            (one, another) => one.or(another),
+        };
     }
 
     /// What stays of it when the link is no more.
     pub fn ended(self) -> HandlerStatus {
-        HandlerStatus { in_flight: 0, waiting: 0, ..self }
+        let program = self.program.map(|program| ProgramStatus { running: 0, waiting: 0, ..program });
+        HandlerStatus { in_flight: 0, waiting: 0, program, ..self }
     }
 
     /// Puts right the times that were noted before the machine's clock was set.
@@ -67,6 +96,7 @@ impl HandlerStatus {
     pub fn is_news(&self, before: &HandlerStatus) -> bool {
         (self.reachable, self.waiting) != (before.reachable, before.waiting)
             || (self.errors, &self.last_error) != (before.errors, &before.last_error)
+            || self.program != before.program
     }
 
     /// A line about it, with its newline.
@@ -82,6 +112,9 @@ impl HandlerStatus {
         );
         if self.refused > 0 {
             line.push_str(&format!(", {} refused", self.refused));
+        }
+        if let Some(ProgramStatus { running, restarts, waiting }) = self.program {
+            line.push_str(&format!("; {running} running, {restarts} restarts, {waiting} waiting"));
         }
         match self.waiting {
             0 => {}
@@ -112,7 +145,23 @@ mod tests {
             waiting: u64::from(!reachable),
             last_error: error.map(str::to_owned),
             last_error_at: error.map(|_| time(at)),
+            program: None,
         }
+    }
+
+    #[test]
+    fn of_a_program_that_lond_runs_what_it_does_is_added_up_and_said() {
+        let program = |running, restarts, waiting| HandlerStatus {
+            program: Some(ProgramStatus { running, restarts, waiting }),
+            ..status("2026-11-20T09:12:10Z", true, None)
+        };
+        let mut all = program(3, 1, 7).ended();
+        all.add(&program(2, 1, 5));
+        all.add(&status("2026-11-20T09:12:10Z", true, None));
+        assert_eq!(all.program, Some(ProgramStatus { running: 2, restarts: 2, waiting: 5 }));
+        let line = all.line(time("2026-11-20T09:12:14Z"));
+        assert!(line.contains("6 errors; 2 running, 2 restarts, 5 waiting"), "{line}");
+        assert!(program(1, 2, 0).is_news(&program(1, 1, 0)));
     }
 
     #[test]

@@ -21,7 +21,7 @@ mod verdict;
 pub use callers::{CallerStatus, GoneCaller, NotListening, ServeSnapshot, callers};
 pub use classic::classic_text;
 pub use columns::{Head, columns, columns_within, cut, cut_middle};
-pub use handlers::HandlerStatus;
+pub use handlers::{HandlerStatus, ProgramStatus};
 pub use one::one_peer;
 pub use services::{ServiceState, ServiceStatus, ServicesSnapshot, service_findings, services};
 pub use table::{age, ago, set_aside, table};

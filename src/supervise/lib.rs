@@ -10,6 +10,7 @@
 //! | `table` | which child runs, which waits for its next start: pure |
 //! | `spawn` | the one `fork`, and what a child undoes of its parent; reaping |
 //! | `daemon` | the one machine of all supervisors, and what a role is to it |
+//! | `strays` | processes that programs have left behind |
 //! | `control`, `controls` | the duplex socket to a child; those of all children |
 //! | `signals` | signals as values, on a mio source |
 //! | `restart` | HUP in the program that serves: a trial of the next one, then `exec` |
@@ -50,6 +51,7 @@ pub mod signals;
 pub mod sockets;
 pub mod spawn;
 pub mod startup;
+pub mod strays;
 pub mod table;
 pub mod title;
 pub mod trial;

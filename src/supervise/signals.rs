@@ -181,6 +181,31 @@ impl AsFd for ToldToEnd {
 
 source_of!([] ToldToEnd, |it| SourceFd(&it.0.as_raw_fd()));
 
+/// In a child that has children of its own: that one of them has ended, as something to wait for.
+/// Blocked from here on, as with [`ToldToEnd`].
+#[derive(Debug)]
+pub struct ChildEnded(SignalFd);
+
+impl ChildEnded {
+    /// From now on.
+    ///
+    /// # Errors
+    /// When there are no descriptors.
+    pub fn new() -> io::Result<ChildEnded> {
+        let mut wanted = SigSet::empty();
+        wanted.add(Number::SIGCHLD);
+        sigprocmask(SigmaskHow::SIG_BLOCK, Some(&wanted), None)?;
+        Ok(ChildEnded(SignalFd::with_flags(&wanted, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?))
+    }
+
+    /// Takes note of those that have ended so far: they are to be reaped now.
+    pub fn clear(&mut self) {
+        while let Ok(Some(_)) = self.0.read_signal() {}
+    }
+}
+
+source_of!([] ChildEnded, |it| SourceFd(&it.0.as_raw_fd()));
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -32,6 +32,7 @@ mod many_hosts;
 mod memory_bounds;
 mod owners;
 mod places;
+mod pools;
 mod refused_callers;
 mod restarts;
 mod secure_attacks;

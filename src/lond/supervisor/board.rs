@@ -6,6 +6,7 @@
 use super::absent::Absent;
 use super::links::Links;
 use super::listeners::Listener;
+use super::pools::Pools;
 use super::rivals::Rivals;
 use base::clock::moved;
 use base::logging;
@@ -41,6 +42,8 @@ pub(super) struct Seen<'a> {
     pub absent: &'a Absent,
     /// The children.
     pub links: &'a Links,
+    /// Who runs handlers' programs.
+    pub pools: &'a Pools,
 }
 
 /// See the head of this file.
@@ -108,7 +111,7 @@ impl Board {
 
     /// All that is known, at this moment.
     pub(super) fn snapshot(&self, config: &Config, seen: Seen<'_>) -> ServeSnapshot {
-        let Seen { listeners, absent, links } = seen;
+        let Seen { listeners, absent, links, pools } = seen;
         let now = Instant::now();
         let caller = |(pid, link): (u32, &super::links::Link)| {
             let (caller, opened) = (link.caller.clone()?, link.opened.as_ref()?);
@@ -123,6 +126,11 @@ impl Board {
                 pin: opened.pin.clone(),
                 own_pin: opened.own_pin.clone(),
             })
+        };
+        let whole = |name: &str| {
+            let mut whole = links.handler(name);
+            pools.status(name).iter().for_each(|own| whole.add(own));
+            whole
         };
         let mut callers: Vec<CallerStatus> = links.iter().filter_map(caller).collect();
         let here: BTreeSet<&HostId> = callers.iter().map(|link| &link.caller).collect();
@@ -145,7 +153,7 @@ impl Board {
                 .iter()
                 .map(|missing| NotListening { address: missing.address, why: missing.why.clone() })
                 .collect(),
-            handlers: config.handlers.iter().map(|handler| links.handler(&handler.name)).collect(),
+            handlers: config.handlers.iter().map(|handler| whole(&handler.name)).collect(),
             refused_builtins: BUILTINS
                 .map(|name| (name.to_owned(), links.handler(name).refused))
                 .into_iter()

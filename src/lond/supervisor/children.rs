@@ -45,6 +45,7 @@ impl Lond {
                     self.board.changed();
                 }
             }
+            FromServe::Pool(status) => self.pool_told(pid, status),
             FromServe::Spoke => self.tell(m, pid, Event::Spoke, now),
             FromServe::Opened { caller, pin, own_pin, wire } => {
                 if let Some(link) = self.links.get(pid) {

@@ -4,6 +4,7 @@
 use super::board::Counts;
 use super::links::{self, Event};
 use super::listeners::{Listener, addresses};
+use super::pools::LeftPool;
 use super::{Lond, Machine};
 use net::listen::only_v6;
 use serde::{Deserialize, Serialize};
@@ -28,6 +29,9 @@ pub struct Own {
     pub listeners: Vec<(SocketAddr, RawFd)>,
     /// Every child that was not reaped, with its control socket, if it has not let go of it.
     pub children: Vec<(links::Carried, Option<(RawFd, control::Carried)>)>,
+    /// Every process that runs a handler's program, and its socket.
+    #[serde(default)]
+    pub pools: Vec<LeftPool>,
 }
 
 impl Lond {
@@ -42,6 +46,7 @@ impl Lond {
             seen: self.board.seen(),
             listeners: self.listeners.iter().map(|l| (l.address, l.socket.as_raw_fd())).collect(),
             children,
+            pools: self.leave_pools(m, now)?,
         })
     }
 
@@ -80,6 +85,7 @@ impl Lond {
         // Not fatal here, even if there is none: there are links, and each is tried again.
         self.listen_on(m, &missing, now);
         log::info!("started anew, listening on {}", addresses(&self.listeners));
+        self.adopt_pools(m, left.pools, &mut descriptors, now);
         for (link, control) in left.children {
             let pid = link.pid;
             self.links.adopt(&link, now);

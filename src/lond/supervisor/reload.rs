@@ -59,6 +59,7 @@ impl Lond {
         if rights_differ {
             self.tell_rights(m, now);
         }
+        self.change_pools(m, now);
         let mut done = format!("{} ended, {kept} kept", reload::links(open - kept));
         if added + removed > 0 {
             done.push_str(&format!("; addresses: {added} added, {removed} removed"));
