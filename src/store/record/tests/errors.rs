@@ -101,3 +101,19 @@ fn a_file_that_someone_else_writes_to_is_not_gone_on_with() {
     assert_eq!(record.look_up(2, None), Look::Answered(b"answer 2"));
     assert!(!answers_file(&disk).ends_with(b"another's"));
 }
+
+#[test]
+fn a_tail_that_has_grown_long_is_ended_so_that_the_next_link_finds_a_short_one() {
+    for (more, ended) in [(0, false), (1, true)] {
+        let disk = new_disk();
+        let mut record = begin(&disk, A);
+        let begun = answers_file(&disk).len();
+        record.add(&[(1, None, b"")]).unwrap();
+        let line = answers_file(&disk).len() - begun;
+        let text = vec![b'x'; TAIL_LEFT as usize - line + more];
+        record.add(&[(2, None, text.as_slice())]).unwrap();
+        let before = answers_file(&disk).len();
+        begin(&disk, A);
+        assert_eq!(answers_file(&disk).len() > before, ended, "{more}");
+    }
+}

@@ -277,3 +277,16 @@ fn a_segment_of_which_nothing_is_known_bounds_the_one_before_it_and_does_not_sta
     queue.end_segment();
     assert_eq!(queue.hollow(), Some((Sequence(3), false)));
 }
+
+#[test]
+fn only_what_the_cursor_has_passed_and_nobody_located_may_be_restored() {
+    let mut queue = two_segments();
+    locate(&mut queue);
+    assert!(!queue.may_restore(Sequence(1), 0, Sequence(1)), "it is located");
+    queue.settle(Sequence(1));
+    assert!(queue.may_restore(Sequence(1), 0, Sequence(1)));
+    for (offset, sequence) in [(100, 2), (200, 3)] {
+        assert!(!queue.may_restore(Sequence(1), offset, Sequence(sequence)), "its turn is to come");
+    }
+    assert!(queue.may_restore(Sequence(4), 100, Sequence(5)), "in another segment than is read");
+}

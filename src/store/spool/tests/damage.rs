@@ -286,3 +286,21 @@ fn a_segment_that_could_be_read_again_stays_if_damage_in_it_cannot_be_copied() {
         assert_eq!(disk.files().contains_key(&path), !copied);
     }
 }
+
+#[test]
+fn a_message_that_was_found_and_cannot_be_read_again_is_passed_over_too() {
+    let disk = new_disk();
+    let texts = fifteen(&disk);
+    let path = segments(&disk).into_keys().next().unwrap();
+    let mut spool = open(&disk);
+    disk.refuse("read_at", &path, libc::EIO);
+    // The first, which was found at the start, and then the rest of its segment.
+    for _ in 0..2 * reread::READ_PATIENCE {
+        spool.next_unsent().unwrap_err();
+    }
+    assert_eq!(replay(&mut spool, true), texts[5..]);
+    disk.heal();
+    assert!(spool.passes_over() && spool.reread().unwrap());
+    assert_eq!(replay(&mut spool, true), texts[..5]);
+    assert!(spool.is_empty() && !spool.passes_over());
+}
