@@ -19,7 +19,7 @@ enum Form {
 }
 
 impl JsonPath {
-    /// The path.
+    /// The path itself; what is no UTF-8 is in it as it is on disk.
     pub fn path(&self) -> &Path {
         &self.0
     }

@@ -49,7 +49,7 @@ impl Key {
         Some(Key(text.into()))
     }
 
-    /// Its bytes.
+    /// The key as it goes over the wire.
     pub fn as_bytes(&self) -> &[u8] {
         self.0.as_bytes()
     }

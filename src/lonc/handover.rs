@@ -37,7 +37,7 @@ const RECORD_HEAD: usize = 1 + 8 + 8;
 const ENDED: u8 = 1;
 const SKIPPING: u8 = 2;
 
-/// Both ends.
+/// Both ends of what programs pass through: the child that goes writes, the next one reads.
 #[derive(Debug)]
 pub struct Passage {
     into: OwnedFd,

@@ -25,13 +25,14 @@ use wire::flow::{Beat, Heartbeat};
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// Longest pause before a redial.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// A link that was up this long, or answered a request, was a good one: the pauses begin anew.
+/// A link that was up this long, or answered a request, was a good one: the next pause is
+/// the shortest again.
 const GOOD_AFTER: Duration = Duration::from_secs(5);
 /// A peer that goes away in order is dialled at once; after so many times in a row, each before the
 /// link was [`GOOD_AFTER`], no sooner than this after the last dial.
 const LEAVES_AT_ONCE: u32 = 8;
 const BETWEEN_DIALS: Duration = Duration::from_millis(250);
-/// A peer that does so this often in a row does not just start anew: from then on there are pauses
+/// A peer that does so this often in a row does not just start again: from then on there are pauses
 /// as after a failure. Two hosts with one key do this: each replaces the other's link.
 const MOST_QUICK_LEAVES: u32 = 200;
 /// How long the peer may take over a heartbeat that a person asked for.
@@ -42,9 +43,9 @@ const OUT_HIGH_WATER: usize = 1 << 20;
 /// The time, read once a turn by the reactor.
 #[derive(Debug, Clone, Copy)]
 pub struct Now {
-    /// For timers.
+    /// What deadlines and pauses are counted by: it is never set.
     pub mono: Instant,
-    /// For people.
+    /// What people and files are told. It may be set at any time.
     pub wall: Timestamp,
 }
 
@@ -91,7 +92,7 @@ pub enum Event {
     Opened,
     /// The connection failed or is no longer of use, and why.
     Lost(String),
-    /// The peer has answered everything and wants to be dialled anew.
+    /// The peer has answered everything and wants to be dialled again.
     Left,
     /// The child ends.
     Stop,

@@ -26,7 +26,7 @@ pub enum ToLink {
     Listen,
     /// The peer's pins are these now. A link to a key that is not among them ends; another stays.
     Pins(Vec<String>),
-    /// Open the log anew: its file may have been renamed.
+    /// Open the log again: its file may have been renamed.
     LogAnew,
 }
 
@@ -38,7 +38,7 @@ pub enum FromLink {
     Status {
         /// The number of the report, if this answers one.
         report: Option<u64>,
-        /// The status.
+        /// How the link and its spool are.
         status: Box<PeerStatus>,
     },
 }

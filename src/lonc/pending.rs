@@ -34,9 +34,9 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The program and the slot that an answer is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Owner {
-    /// The program.
+    /// The program that asked.
     pub client: ClientId,
-    /// Its slot.
+    /// The place of its request among its own.
     pub slot: u64,
 }
 
@@ -72,7 +72,7 @@ pub struct Entry {
 /// An entry whose time is over.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Overdue {
-    /// Who waited.
+    /// Who is to be told that no answer came in time.
     pub owner: Owner,
     /// Whether it was critical, and if so whether it is in the spool.
     pub critical: Option<bool>,
@@ -83,7 +83,7 @@ pub struct Overdue {
 /// What a numbered answer is the answer to.
 #[derive(Debug)]
 pub enum Found {
-    /// To this entry.
+    /// To this one, which is in flight no more.
     Entry(Entry),
     /// To one that was given up: dropped.
     Late,
@@ -216,7 +216,8 @@ impl Pending {
         numbers.into_iter().filter_map(take).collect()
     }
 
-    /// Takes everything, in the order in which it was sent: the link is gone. Numbers begin anew.
+    /// Takes everything, in the order in which it was sent: the link is gone. Numbers begin
+    /// with the first again.
     pub fn take_all(&mut self) -> impl Iterator<Item = Entry> + use<> {
         let entries = std::mem::take(&mut self.entries);
         *self = Pending::new(self.timeout, self.wire);

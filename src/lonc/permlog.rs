@@ -5,7 +5,7 @@
 //! them is changed here (a request has no newline). Each line is one `write` to a file opened for
 //! appending, so that the children's lines never mix. The file is opened for each line: it may be
 //! moved away at any time. If a line cannot be written, or only in part, the log says so; the
-//! message was delivered all the same, and the next line begins anew.
+//! message was delivered all the same, and the next begins on a line of its own.
 
 use super::link::Now;
 use base::HostId;

@@ -27,11 +27,11 @@ pub enum Heard<'a> {
     },
     /// The opening is done: requests may be sent.
     Opened,
-    /// An answer.
+    /// The peer answers a request.
     Answer {
         /// The request's number; `None`: the oldest request in flight is meant.
         number: Option<u64>,
-        /// The answer.
+        /// What it says, without the newline.
         text: Cow<'a, [u8]>,
         /// The handler had got the request and gave none: the text is the peer's own.
         broken: bool,

@@ -80,7 +80,7 @@ fn take(from: &mut VecDeque<SocketAddr>, which: impl Fn(SocketAddr) -> bool) -> 
     from.remove(at)
 }
 
-/// One dial.
+/// One dial: the attempts at the addresses of a peer, and which is next.
 #[derive(Debug)]
 pub struct Race {
     waiting: VecDeque<SocketAddr>,

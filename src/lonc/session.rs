@@ -56,14 +56,14 @@ impl ClientId {
     }
 }
 
-/// One program.
+/// One program: what was read of it and not taken, what it is owed, and whether it is read.
 #[derive(Debug)]
 pub struct Session {
-    /// Its lines.
+    /// What was read of it and not taken as a request.
     pub reader: LineReader,
-    /// Its answers.
+    /// What it is owed and what was not written yet, in the order of its requests.
     pub answers: InOrder<()>,
-    /// See [`OUT_CAP`].
+    /// Bytes of answers beyond which each is replaced: [`OUT_CAP`], or two of the longest lines.
     cap: usize,
     /// Whether `reader` may hold a whole line.
     pub has_lines: bool,

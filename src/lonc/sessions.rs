@@ -217,7 +217,7 @@ impl Sessions {
         }
     }
 
-    /// The ids of all.
+    /// All that are connected, by their places.
     pub fn ids(&self) -> Vec<ClientId> {
         self.each().map(|(id, _)| id).collect()
     }
@@ -231,7 +231,7 @@ impl Sessions {
 
     // The sums.
 
-    /// A session was changed: what it holds is counted anew.
+    /// A session was changed: what it holds is counted again.
     pub fn weigh(&mut self, id: ClientId) {
         let Some(session) = self.get(id) else { return };
         session.reader.compact();

@@ -80,7 +80,7 @@ pub struct Links {
 }
 
 impl Links {
-    /// Of `config`.
+    /// The links of this configuration, opened with this key.
     pub fn new(config: Arc<Config>, key: OwnKey) -> Links {
         let mut longer: HashMap<_, BTreeSet<_>> = HashMap::new();
         for id in config.hosts.ids() {

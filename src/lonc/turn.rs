@@ -56,7 +56,7 @@ pub enum Step {
     Report,
 }
 
-/// A turn.
+/// The steps of a turn, each once.
 pub const ORDER: [Step; 8] = [
     Step::Accept,
     Step::Dial,
@@ -92,7 +92,7 @@ impl<D: Disk> Turn<D> {
         }
     }
 
-    /// The broker.
+    /// The broker, to be told what the turn is not.
     pub fn broker(&mut self) -> &mut Broker<D> {
         &mut self.broker
     }

@@ -17,7 +17,7 @@ const HANDSHAKE: u8 = 0x16;
 /// What came first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum First {
-    /// TLS.
+    /// It begins a TLS handshake: the secure wire.
     Tls,
     /// Anything else.
     Other,
@@ -25,7 +25,7 @@ pub(crate) enum First {
     End,
     /// A word of the supervisor, its end, or a signal: the link is not wanted any more.
     Told,
-    /// The deadline.
+    /// The time for it is over.
     Deadline,
 }
 

@@ -38,7 +38,7 @@ pub enum FromServe {
     Spoke,
     /// The caller is known and the opening dialogue is done.
     Opened {
-        /// Who calls.
+        /// Who calls, as its key or address proves.
         caller: HostId,
         /// The pin that its key matched, as `hosts.pins` has it (`sha256:...`); `None` on the
         /// classic wire, which knows a caller by its address alone.

@@ -14,7 +14,7 @@ use std::sync::Arc;
 /// number.
 #[derive(Debug, Clone)]
 pub struct Route {
-    /// Request name.
+    /// The command of its requests.
     pub name: String,
     /// Whether this caller may ask it.
     pub right: Right,
@@ -35,11 +35,11 @@ impl Route {
 /// What one caller is served with.
 #[derive(Debug, Clone)]
 pub struct Service {
-    /// This host.
+    /// The id of this host.
     pub id: HostId,
     /// The host that calls.
     pub caller: HostId,
-    /// The handlers.
+    /// All handlers, by their numbers.
     pub routes: Vec<Route>,
     /// The built-in requests that the caller may not ask for.
     pub barred: Vec<String>,
@@ -57,7 +57,7 @@ pub enum Barred {
 /// What a request means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict<'a> {
-    /// This is the answer.
+    /// It is answered with this, at once.
     Answer(&'a [u8]),
     /// The text goes to the log, if the caller's quota allows it.
     Log(&'a [u8]),

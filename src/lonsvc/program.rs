@@ -45,7 +45,7 @@ pub(crate) struct Seed {
     pub control: OwnedFd,
     /// What it says goes there.
     pub log: File,
-    /// Its parent.
+    /// The process that began it: it ends with that one.
     pub parent: Pid,
 }
 

@@ -49,7 +49,7 @@ impl<S: Source + Read + Write> Stream<S> {
         Stream { socket, readable: false, writable: true, read_closed: false }
     }
 
-    /// The socket.
+    /// The socket itself, for what is no matter of reading and writing.
     pub fn socket(&self) -> &S {
         &self.socket
     }

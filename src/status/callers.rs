@@ -15,7 +15,7 @@ const HEADS: [Head; 5] =
 /// One link that is open.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CallerStatus {
-    /// Who calls.
+    /// The host at the other end.
     pub caller: HostId,
     /// What is spoken.
     pub wire: WireKind,
@@ -50,7 +50,7 @@ pub struct NotListening {
 /// A host that had a link and has none now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GoneCaller {
-    /// Who called.
+    /// The host that was at the other end.
     pub caller: HostId,
     /// What was spoken.
     pub wire: WireKind,

@@ -135,7 +135,7 @@ pub struct AwayStatus {
     /// Its command: the word that its requests begin with; empty for those that have no order of
     /// their own.
     pub handler: String,
-    /// Since when.
+    /// When it was found away.
     pub since: Timestamp,
     /// What the peer says.
     pub why: String,
@@ -185,7 +185,7 @@ impl PeerStatus {
 pub struct Uptime {
     /// The kernel's name for this start of the machine.
     pub boot: String,
-    /// Seconds since.
+    /// Seconds from that start to the moment that is told.
     pub seconds: u64,
 }
 

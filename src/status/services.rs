@@ -42,14 +42,14 @@ pub struct ServicesSnapshot {
     pub services: Vec<ServiceStatus>,
 }
 
-/// One service.
+/// How one service is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ServiceStatus {
     /// What it is called.
     pub name: String,
     /// Where its program stands.
     pub state: ServiceState,
-    /// Since when.
+    /// When it came into this state.
     pub since: Timestamp,
     /// Its process; 0: none.
     pub pid: u32,
@@ -67,7 +67,7 @@ pub struct ServiceStatus {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ServiceState {
-    /// It runs.
+    /// Its process is there.
     Running,
     /// It is to be started, after a pause.
     Waiting,

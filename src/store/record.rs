@@ -14,7 +14,7 @@
 //!   costs next to nothing.
 //!
 //! How it fails: [`Record::open`] never does; trouble is kept ([`Record::trouble`]), said once, and
-//! tried anew by each [`Record::begin_epoch`]. After a failed write or sync that file is never
+//! tried again by each [`Record::begin_epoch`]. After a failed write or sync that file is never
 //! written to again: a new one is written from memory and takes its name, or the answers are
 //! refused. What cannot be read of the file is reported, and a copy of the file is kept as
 //! `damaged-<n>`; what can be read counts. A tail that is no whole line is cut off: it was never
@@ -88,7 +88,7 @@ pub fn folder(spool_dir: &Path, caller: &HostId) -> PathBuf {
 /// An answer to a critical message, to be recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Answered<'a> {
-    /// The message's.
+    /// The message's number in its caller's spool.
     pub sequence: u64,
     /// Its client's own.
     pub key: Option<&'a Key>,
@@ -96,7 +96,7 @@ pub struct Answered<'a> {
     pub command: &'a str,
     /// It stands for the answer of a handler that had got the message and gave none.
     pub broken: bool,
-    /// Its text.
+    /// What is answered.
     pub text: &'a [u8],
 }
 
@@ -178,7 +178,7 @@ pub struct Record<D: Disk> {
 }
 
 impl<D: Disk> Record<D> {
-    /// Reads what is remembered. Trouble is logged and kept; beginning an epoch tries anew.
+    /// Reads what is remembered. Trouble is logged and kept; beginning an epoch tries again.
     pub fn open(disk: D, dir: &Path) -> Record<D> {
         Self::open_with_step(disk, dir, COMPACTION_STEP)
     }
@@ -212,7 +212,7 @@ impl<D: Disk> Record<D> {
     ///
     /// # Errors
     /// It is no epoch, or the record cannot be read or written. Nothing is forgotten by that, and
-    /// the next call tries anew.
+    /// the next call tries again.
     pub fn begin_epoch(&mut self, epoch: &str) -> Result<u64, RecordError> {
         if !line::is_epoch(epoch) {
             return Err(RecordError::BadEpoch);

@@ -59,7 +59,7 @@ pub struct About {
 }
 
 impl About {
-    /// Of this process.
+    /// What this process is, to be told to whoever connects.
     pub fn this_process(program: &str, config: &Config, stops_within: Duration) -> About {
         About {
             program: program.to_owned(),

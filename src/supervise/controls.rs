@@ -76,7 +76,7 @@ impl<K: Ord + Clone, S: Message, R: DeserializeOwned> Controls<K, S, R> {
         Ok(Some((channel.as_fd().as_raw_fd(), channel.carried()?)))
     }
 
-    /// The descriptors.
+    /// What must stay open over `exec`.
     pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.open.values().map(|control| control.channel.as_fd())
     }

@@ -232,7 +232,7 @@ fn addressed_to_us(text: &str) -> Option<RawFd> {
 pub struct Descriptors(BTreeSet<RawFd>);
 
 impl Descriptors {
-    /// Their numbers.
+    /// The numbers of the descriptors that stay open.
     pub(super) fn numbers(&self) -> Vec<RawFd> {
         self.0.iter().copied().collect()
     }

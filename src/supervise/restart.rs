@@ -60,7 +60,7 @@ enum BeginError {
 pub enum Step {
     /// Start the next program on trial.
     Try,
-    /// Become it.
+    /// The trial went well: this process becomes that program.
     Exec,
 }
 
@@ -111,7 +111,7 @@ impl Restarts {
         Restarts { life, stage: Stage::Idle, wanted, failure: None }
     }
 
-    /// HUP.
+    /// Somebody wants a restart (HUP): one more, if one is under way.
     pub fn want(&mut self) {
         self.wanted = true;
     }

@@ -81,7 +81,7 @@ impl<L> LocalSocket<L> {
         LocalSocket { listener: into(self.listener), path: self.path, mark: self.mark }
     }
 
-    /// What listens.
+    /// The socket that takes connections.
     pub fn listener(&self) -> &L {
         &self.listener
     }

@@ -112,7 +112,7 @@ pub enum Action {
     TellDrain,
     /// Tell it to end and to leave its clients to the child that follows it.
     TellHandOver,
-    /// Send SIGKILL.
+    /// Send SIGKILL to this process, whatever it is doing.
     Kill(u32),
 }
 

@@ -69,7 +69,7 @@ pub struct Operation {
     pub method: &'static str,
     /// What it was applied to.
     pub path: PathBuf,
-    /// Bytes written.
+    /// How many bytes it was to write, if it is a write.
     pub bytes: usize,
 }
 

@@ -43,7 +43,7 @@ const GROWTH: usize = 4096;
 pub enum Kind {
     /// A plain file.
     File,
-    /// A folder.
+    /// A folder, which has names and no bytes of its own.
     Folder,
     /// Anything else, a symbolic link among them.
     Other,

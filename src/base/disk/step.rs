@@ -10,7 +10,7 @@ use std::sync::Arc;
 pub struct StepError {
     /// What was tried.
     pub verb: &'static str,
-    /// On what.
+    /// The file or folder that it was to be done to.
     pub path: PathBuf,
     /// What the system said.
     pub cause: Arc<io::Error>,

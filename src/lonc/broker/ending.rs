@@ -26,9 +26,9 @@ pub(super) enum Ending {
 /// By when an end is over.
 #[derive(Debug)]
 pub(super) enum Limit {
-    /// By then.
+    /// It is over by then, or forced.
     By(Instant),
-    /// That time has passed.
+    /// That time has passed: the end is forced.
     Passed,
 }
 

@@ -38,7 +38,7 @@ fn a_peer_that_leaves_is_dialled_at_once_but_not_again_and_again_without_a_pause
     }
     for _ in 0..LEAVES_AT_ONCE {
         come_and_go(&mut link, &mut now, Duration::ZERO);
-        assert_eq!(link.deadline(), Some(now.mono), "it may just start anew");
+        assert_eq!(link.deadline(), Some(now.mono), "it may just start again");
     }
     for _ in LEAVES_AT_ONCE + 1..MOST_QUICK_LEAVES {
         come_and_go(&mut link, &mut now, Duration::ZERO);

@@ -34,9 +34,9 @@ const CHUNKS_UNTIL: usize = 4 * MAX_BODY;
 /// What both ends of a link must know of this one.
 #[derive(Debug, Clone)]
 pub struct Terms {
-    /// This host.
+    /// This host, which calls.
     pub caller: HostId,
-    /// The peer.
+    /// The peer, which must say that it is.
     pub called: HostId,
     /// The spool's epoch; empty where there is none.
     pub epoch: String,

@@ -75,7 +75,7 @@ impl Board {
         &mut self.common
     }
 
-    /// The statuses.
+    /// What is known of each peer, in the order of the table.
     pub(super) fn peers(&self) -> &[PeerStatus] {
         &self.peers
     }

@@ -19,7 +19,7 @@ use supervise::{spawn, title};
 pub(super) struct Replace {
     /// Whom it serves.
     pub peer: HostId,
-    /// Its process.
+    /// The process to be replaced; a later child of the same peer is not.
     pub pid: u32,
     /// How long it may go on answering: by its own configuration or the next one's, whichever is
     /// longer.

@@ -58,7 +58,7 @@ impl Passages {
         self.0.iter().map(left).collect()
     }
 
-    /// The descriptors.
+    /// What must stay open over `exec`.
     pub(super) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.0.values().flat_map(Passage::ends)
     }

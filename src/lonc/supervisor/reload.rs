@@ -1,4 +1,4 @@
-//! `lon reload`: the configuration is read anew, and only the links that it changes are touched.
+//! `lon reload`: the configuration is read again, and only the links that it changes are touched.
 //!
 //! Where the settings that a child was handed over ([`crate::settings`]) are the same, the
 //! child stays, its TCP connection and its clients with it; that its peer has other pins it is

@@ -61,9 +61,9 @@ pub struct LeftWatch {
 /// Who has files waiting.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Noticed {
-    /// These.
+    /// These peers, as the names of their files say.
     Some(BTreeSet<HostId>),
-    /// Perhaps anyone.
+    /// Any peer may: there were too many files to say whose.
     All,
 }
 
@@ -118,7 +118,7 @@ impl Watch {
         LeftWatch { descriptor: self.as_fd().as_raw_fd(), folder: self.folder }
     }
 
-    /// The descriptor.
+    /// What must stay open over `exec`.
     pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
         self.inotify.as_fd()
     }

@@ -28,7 +28,7 @@ pub(super) const MAX_ANSWER_BYTES: usize = 1024 * 1024;
 pub(super) enum Source {
     /// The handler with this number.
     Handler(usize),
-    /// The reactor.
+    /// The reactor: what it logs, loads, or asks this host's own `lonc`.
     Reactor,
 }
 

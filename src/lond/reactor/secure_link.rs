@@ -24,7 +24,7 @@ pub(super) struct SecureLink {
     tunnel: Tunnel,
     /// What is known of the caller if its key is not taken.
     suspect: Suspect,
-    /// That key.
+    /// The key that the caller has shown, if it is no host's.
     refused_key: Option<Pin>,
     stage: Stage,
     /// Plaintext that came and was not looked at yet.
@@ -35,7 +35,7 @@ pub(super) struct SecureLink {
 enum Stage {
     /// It is not known who calls; by then it must be.
     Handshake(Instant),
-    /// It is.
+    /// The caller is known by its key, and served.
     Session(Box<Secure<Keeper>>),
     /// The caller is turned away. `until` then it may take in why.
     Refused { reason: Reason, until: Instant, shut: bool },

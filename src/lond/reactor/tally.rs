@@ -32,7 +32,7 @@ impl Tally {
         Tally { handlers: names.map(handler).collect(), changed: false, clock, next: now }
     }
 
-    /// It was asked.
+    /// One more request was passed to this handler.
     pub(super) fn asked(&mut self, number: usize) {
         self.of(number, |handler| handler.in_flight += 1);
     }

@@ -83,7 +83,7 @@ fn a_request_past_its_timeout_fails_alone_and_its_late_answer_goes_to_nobody() {
 }
 
 #[test]
-fn a_program_that_stays_stuck_is_called_anew() {
+fn a_program_that_stays_stuck_is_called_again() {
     let rig = Rig::new().handler_timeout(Duration::from_secs(1));
     let program = LocalProgram::start(rig.socket(), slow_or_echo);
     let mut link = rig.open();

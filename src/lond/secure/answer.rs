@@ -24,7 +24,7 @@ pub(super) struct Answer {
     pub last: bool,
     /// It stands for the answer of a handler that had got the request and gave none.
     pub broken: bool,
-    /// Its text.
+    /// What is answered, cut to what the caller takes.
     pub text: Box<[u8]>,
 }
 

@@ -16,7 +16,7 @@ use wire::secure::CriticalHead;
 
 /// How much longer than the drain timeout, within which an older link must have let go, critical
 /// messages wait for the record. Then the link ends with an ERROR: an answer would mean that the
-/// message was delivered, and so its caller keeps it and dials anew.
+/// message was delivered, and so its caller keeps it and dials again.
 pub(super) const RECORD_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What an answer says that never came.

@@ -41,7 +41,7 @@ pub(super) enum Violation {
     /// It called another host.
     #[error("this is {ours}, not {meant}")]
     WrongHost {
-        /// This host.
+        /// The id of this host.
         ours: String,
         /// Whom it meant.
         meant: String,

@@ -21,7 +21,7 @@ pub(super) const BROKEN_RETRY: Duration = Duration::from_secs(1);
 /// The record cannot be used just now.
 #[derive(Debug)]
 struct Waiting {
-    /// Why.
+    /// Why it cannot: what the caller is told when its patience ends.
     why: String,
     /// It is tried again then, if a message waits for it.
     retry: Instant,
@@ -33,7 +33,7 @@ struct Waiting {
 /// that are being run: room was set aside for them.
 #[derive(Debug)]
 struct NoRoom {
-    /// Why.
+    /// Why it cannot: what the caller is told when its patience ends.
     why: String,
     /// The oldest message that may not be run has waited since; `None`: it waits for an earlier
     /// one, and that one's handler has its own time.
@@ -45,7 +45,7 @@ struct NoRoom {
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Memory<R> {
-    /// The record.
+    /// The record itself: open or not, in this process's hands or not.
     pub recorder: R,
     /// Of the caller's spool, as its HELLO says; of none before that.
     epoch: Arc<str>,

@@ -67,7 +67,7 @@ pub struct Wanted<'a> {
 /// An answer that is in the record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recorded {
-    /// Its text.
+    /// What was answered.
     pub text: Box<[u8]>,
     /// It stands for the answer of a handler that gave none.
     pub broken: bool,

@@ -26,7 +26,7 @@ pub(super) struct Request {
     pub head: Option<CriticalHead>,
     /// The commands that the caller held when it sent this.
     pub held: HeldCommands,
-    /// Its text.
+    /// What the caller asks, in plain text and whole.
     pub text: Box<[u8]>,
 }
 
@@ -46,9 +46,9 @@ pub(super) struct Flight {
 /// A critical message that is being run.
 #[derive(Debug)]
 pub(super) struct Critical {
-    /// Its sequence.
+    /// Its number in the caller's spool: by it the same message is known.
     pub sequence: u64,
-    /// Its client's key.
+    /// The key that its client gave it: by it the same message is known under another number.
     pub key: Option<Key>,
     /// In whose order it is.
     pub command: Box<str>,
@@ -61,9 +61,9 @@ pub(super) struct Critical {
 /// What is said to a request, and whether it stands for the answer of a handler that gave none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Said<'a> {
-    /// Its text.
+    /// The answer.
     pub text: &'a [u8],
-    /// It does.
+    /// It is our own, for a handler that gave none.
     pub broken: bool,
 }
 
@@ -85,13 +85,13 @@ pub struct Unrecorded {
     pub id: u64,
     /// What it cost of the window.
     pub cost: usize,
-    /// Its sequence.
+    /// The message's number in the caller's spool.
     pub sequence: u64,
     /// Its client's key, if that is not recorded yet.
     pub key: Option<Key>,
     /// In whose order it is.
     pub command: Box<str>,
-    /// Its text.
+    /// What is answered.
     pub text: Box<[u8]>,
     /// It stands for the answer of a handler that gave none.
     pub broken: bool,

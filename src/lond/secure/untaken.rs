@@ -29,7 +29,7 @@ pub(super) const LOG: usize = usize::MAX;
 /// A message that its handler did not take last.
 #[derive(Debug)]
 struct Awaited {
-    /// Its sequence.
+    /// Its number in the caller's spool: those above wait for it.
     sequence: u64,
     /// Why it was not taken.
     why: Arc<str>,

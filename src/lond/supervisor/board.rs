@@ -29,7 +29,7 @@ pub struct Counts {
     pub crowded: u64,
     /// Connections whose callers a child turned away.
     pub unauthenticated: u64,
-    /// Children killed.
+    /// Children killed: they did not open, end or answer in time, or gave way.
     pub killed: u64,
 }
 
@@ -40,7 +40,7 @@ pub(super) struct Seen<'a> {
     pub listeners: &'a [Listener],
     /// What is to be listened on and cannot be.
     pub absent: &'a Absent,
-    /// The children.
+    /// The children, and what each has said of its link.
     pub links: &'a Links,
     /// Who runs handlers' programs.
     pub pools: &'a Pools,

@@ -12,7 +12,7 @@ pub(super) enum Caller {
     Known(HostId),
     /// Only a host without an address in the table can be meant.
     Unaddressed,
-    /// Nobody's.
+    /// It is no host's.
     Stranger,
 }
 

@@ -74,7 +74,7 @@ impl Bounds {
 /// One whose caller is not known yet.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Guest {
-    /// Its child.
+    /// The child that it is with.
     pub pid: u32,
     /// Where it comes from.
     pub origin: Origin,
@@ -88,7 +88,7 @@ pub(super) struct Guest {
     pub leaves: bool,
 }
 
-/// A newcomer.
+/// What is known of a newcomer, for which room is asked.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Asks {
     /// Where it comes from.

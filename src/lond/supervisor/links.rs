@@ -96,15 +96,15 @@ pub(super) enum Action {
     Greet(HostId),
     /// This older child of the same caller is to be told [`Event::Replace`].
     Supersede(u32),
-    /// Send `Replaced`.
+    /// The child is told that its caller has a newer link.
     TellReplaced,
-    /// Send `Drain`.
+    /// The child is told to end when it has answered.
     TellDrain,
-    /// Send SIGKILL.
+    /// The child is sent SIGKILL.
     Kill,
 }
 
-/// One child.
+/// One child, and what is known of its link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Link {
     /// Where it stands.
@@ -439,14 +439,14 @@ fn youngest_ending<'a>(links: impl Iterator<Item = (u32, &'a Link)>) -> Option<u
 /// What of a link crosses `exec`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Carried {
-    /// The child.
+    /// The child's process, which goes on through `exec`.
     pub pid: u32,
     remote: SocketAddr,
     caller: Option<HostId>,
     /// Not there in what a program left that did not know of it.
     #[serde(default)]
     opened: Option<Opened>,
-    /// Nor these.
+    /// Nor these, each with what it stands for if it is not there.
     #[serde(default)]
     age: Duration,
     #[serde(default)]

@@ -31,7 +31,7 @@ pub(super) struct Listener {
     pub address: SocketAddr,
     /// The socket; non-blocking.
     pub socket: TcpListener,
-    /// Its token.
+    /// By which the poll names it.
     pub token: Token,
     /// Connections may wait to be accepted. The poll says so once, when they come.
     pub ready: bool,

@@ -22,7 +22,7 @@ pub(super) const CHILDREN_TO_SPARE: usize = 64;
 /// Whether a newcomer can be let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Way {
-    /// It can.
+    /// There is room, or somebody has given way.
     Free,
     /// Too many are there whose callers are not known yet.
     Full,

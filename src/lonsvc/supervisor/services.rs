@@ -56,7 +56,7 @@ impl Known {
 pub(super) struct Replace {
     /// Whose it is.
     pub name: String,
-    /// Its process.
+    /// The process that is to end; a later one of the same name is not.
     pub pid: u32,
     /// How long it may take to end.
     pub drain: Duration,

@@ -33,7 +33,7 @@ pub const NOT_KEPT: &[u8] = b"error:answered before; the answer was too long to 
 /// An answer that is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Answer {
-    /// Its text.
+    /// What was answered.
     pub text: Arc<[u8]>,
     /// It stands for one that the handler, which had got the message, did not give.
     pub broken: bool,

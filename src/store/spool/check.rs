@@ -28,7 +28,7 @@ const READINGS: usize = 5;
 /// One thing that is wrong, as `file:line: what`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// Where.
+    /// The file or folder that it was found in.
     pub path: PathBuf,
     /// The line, counted from 1; `None` where the whole file is meant.
     pub line: Option<u64>,

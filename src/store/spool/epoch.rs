@@ -35,7 +35,7 @@ impl<D: Disk> Spool<D> {
     ///
     /// # Errors
     /// [`StoreError::Disk`]: the folder cannot be used, or no more sequences could be reserved. The
-    /// next call tries anew.
+    /// next call tries again.
     pub fn allocate(&mut self) -> Result<Sequence, StoreError> {
         self.make_ready()?;
         Ok(self.take_reserved()?)

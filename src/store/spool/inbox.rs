@@ -26,7 +26,7 @@ use std::path::Path;
 
 /// Files that one call takes at most; [`TakenIn::more`] says that others are there.
 pub const TAKE_IN_MOST: usize = 256;
-/// Names that are kept of one look at the folder: a folder of very many is not listed anew for each
+/// Names that are kept of one look at the folder: a folder of very many is not listed again for each
 /// call.
 const NAMES_MOST: usize = 4096;
 /// How long a file without a newline is left to the program that may be writing it; also the pause
@@ -158,7 +158,7 @@ impl<D: Disk> Spool<D> {
             taken.retry(later(now));
         }
         if !taken.more {
-            // Looked at anew next time.
+            // Looked at again next time.
             self.listed = Listed::default();
         }
         taken

@@ -16,7 +16,7 @@
 //!   once.
 //!
 //! How it fails: [`Spool::open`] never does; while its folder cannot be used nothing is sent, every
-//! store is refused with the cause, and the next call tries anew. After a failed write or sync
+//! store is refused with the cause, and the next call tries again. After a failed write or sync
 //! nothing is appended to that segment again. A failing read is tried again for a while, in its
 //! turn; what goes on failing is passed over, and tried again from time to time
 //! ([`Spool::reread`]). Errors are logged here only where no caller learns of them; a payload never
@@ -168,7 +168,7 @@ pub struct Spool<D: Disk> {
 
 impl<D: Disk> Spool<D> {
     /// Opens the folder, making it if need be, and finds out what waits. Trouble is logged and kept
-    /// ([`Spool::trouble`]); storing tries anew.
+    /// ([`Spool::trouble`]); storing tries again.
     pub fn open(disk: D, dir: &Path, limits: SpoolLimits) -> Spool<D> {
         Self::open_with_segments(disk, dir, limits, SEGMENT_BYTES)
     }
@@ -237,7 +237,7 @@ impl<D: Disk> Spool<D> {
     /// Random name of this spool's life, 32 hex digits: made once when the folder is new. With the
     /// sequence it names a message for ever. Empty as long as the folder could not be written to.
     /// It changes while the process runs if the folder is taken away and made anew: then a link
-    /// that was opened with the old one must be opened anew, and sequences that were allocated
+    /// that was opened with the old one must be opened again, and sequences that were allocated
     /// before cannot be stored.
     pub fn epoch(&self) -> &str {
         &self.epoch
@@ -254,7 +254,7 @@ impl<D: Disk> Spool<D> {
         self.trouble.as_ref().is_some_and(SpoolError::is_locked)
     }
 
-    /// The folder.
+    /// The folder that this spool is.
     pub fn dir(&self) -> &Path {
         &self.dir
     }

@@ -39,7 +39,7 @@ pub struct Record<'a> {
     pub stored_at: Timestamp,
     /// Whether the progress mark says that it was answered.
     pub answered: bool,
-    /// The request.
+    /// The request, in the form in which it is stored.
     pub request: &'a [u8],
 }
 

@@ -40,7 +40,7 @@ impl<D: Disk> Spool<D> {
         ready
     }
 
-    /// The folder is not what it was: find out anew what is there. Sequences go on.
+    /// The folder is not what it was: find out again what is there. Sequences go on.
     pub(super) fn start_over(&mut self) {
         self.loaded = false;
         self.prepared = false;

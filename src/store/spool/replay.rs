@@ -42,7 +42,7 @@ impl<D: Disk> Spool<D> {
     /// # Errors
     /// The next message cannot be read. After `READ_PATIENCE` such calls in a row it is passed
     /// over (see [`Spool::reread`]), and the next call goes on behind it; leave time between them.
-    /// Or the folder cannot be used ([`Spool::trouble`]): each call tries anew.
+    /// Or the folder cannot be used ([`Spool::trouble`]): each call tries again.
     pub fn next_unsent(&mut self) -> Result<Option<Message>, SpoolError> {
         self.make_ready()?;
         loop {

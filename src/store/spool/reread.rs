@@ -33,7 +33,7 @@ impl<D: Disk> Spool<D> {
     }
 
     /// Somebody removed a file under this process, or the whole folder: what is there is found out
-    /// anew. Returns whether that is so.
+    /// again. Returns whether that is so.
     pub(super) fn see_whether_gone(&mut self, error: Option<&SpoolError>) -> bool {
         let gone = error.filter(|error| error.is_missing());
         if let Some(error) = gone {

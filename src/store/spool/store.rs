@@ -35,7 +35,7 @@ pub enum StoreError {
         "sequence {sequence} is not among those from {least} to below {next} that may be stored; message refused"
     )]
     OutOfOrder {
-        /// The sequence.
+        /// The one that it was to be stored under.
         sequence: Sequence,
         /// The least that may be stored.
         least: Sequence,

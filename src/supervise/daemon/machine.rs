@@ -35,20 +35,20 @@ impl Tokens {
 /// What a role is made from.
 #[derive(Debug)]
 pub struct Ground<'g> {
-    /// The configuration.
+    /// The configuration that the role begins with.
     pub config: &'g Arc<Config>,
     /// This host's key.
     pub key: &'g OwnKey,
     /// Where sockets are registered.
     pub registry: &'g Registry,
-    /// For them.
+    /// The names by which the poll tells of them.
     pub tokens: &'g mut Tokens,
     /// The program before this one serves already, under this pid: what can be tried again later is
     /// no reason to end.
     pub serves: bool,
     /// When the first program under this pid started.
     pub started: Timestamp,
-    /// Now.
+    /// When this turn began.
     pub now: Instant,
 }
 

@@ -56,7 +56,7 @@ pub trait Role: Sized {
     fn deadline(&self, now: Instant) -> Option<Instant>;
     /// A socket of the role's own is ready.
     fn ready(&mut self, machine: &mut Machine<'_, Self>, token: Token, now: Instant);
-    /// USR1.
+    /// USR1: what the role has is tried now, or told of in the log.
     fn probe(&mut self, machine: &mut Machine<'_, Self>, now: Instant);
 
     /// A child says something.

@@ -21,9 +21,9 @@ pub enum CipherError {
     /// The length is beyond what the blocks hold.
     #[error("length {length} is beyond the {held} bytes of the blocks")]
     Length {
-        /// Length said.
+        /// The length that the line gives.
         length: usize,
-        /// Bytes held.
+        /// How many bytes the blocks hold.
         held: usize,
     },
 }

@@ -61,7 +61,7 @@ pub enum OpeningError {
     /// Nothing that could be an answer to this step.
     #[error("nonsense in answer to {step}: {answer}")]
     Nonsense {
-        /// The step.
+        /// What was asked.
         step: Step,
         /// What came.
         answer: String,

@@ -24,7 +24,7 @@ pub enum Taken<'a> {
     Whole {
         /// Of a critical request: what stood before it.
         head: Option<CriticalHead>,
-        /// Its text.
+        /// What its chunks said, put together.
         text: Cow<'a, [u8]>,
         /// What all its chunks took of the window.
         cost: usize,

@@ -49,7 +49,7 @@ impl Credit {
         NonZeroU32::new(u32::try_from(self.owed).unwrap_or(u32::MAX)).filter(|_| portion)
     }
 
-    /// It was told.
+    /// The other side was told of so many bytes.
     pub fn told(&mut self, bytes: NonZeroU32) {
         let bytes = u64::from(bytes.get());
         self.owed -= bytes;

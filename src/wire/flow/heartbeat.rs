@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 /// What is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Beat {
-    /// Nothing.
+    /// Nothing is due.
     None,
-    /// A PING.
+    /// The other side is to be asked for a sign.
     Ping,
     /// The link is dead.
     Dead,

@@ -82,7 +82,7 @@ pub enum Kind {
     Cancel = 0x05,
     /// Are you there?
     Ping = 0x06,
-    /// I am.
+    /// I am there: the answer to a PING.
     Pong = 0x07,
     /// That many more bytes may be sent.
     Window = 0x08,

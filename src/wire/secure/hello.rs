@@ -43,14 +43,14 @@ pub const fn least_window(max_line: usize) -> usize {
 /// The versions that a side speaks, `1-1`: all from the lowest to the highest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Versions {
-    /// The lowest.
+    /// The lowest that is spoken.
     pub lowest: u32,
-    /// The highest.
+    /// The highest that is spoken.
     pub highest: u32,
 }
 
 impl Versions {
-    /// Ours.
+    /// What this program speaks.
     pub const OURS: Versions = Versions { lowest: VERSION, highest: VERSION };
 
     /// The highest that both speak.

@@ -39,7 +39,7 @@ pub enum KeyFile {
 }
 
 impl KeyFile {
-    /// Its path.
+    /// The file in `key_dir` that has it.
     pub fn path(self, key_dir: &Path) -> PathBuf {
         key_dir.join(match self {
             KeyFile::Current => "host.key",
@@ -60,7 +60,7 @@ pub enum KeyError {
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// What the system said.
         cause: io::Error,
     },
     /// Others than its owner may read it.
@@ -84,7 +84,7 @@ pub enum KeyError {
     Make {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// What the system said.
         cause: io::Error,
     },
     /// A certificate or a signer could not be made of the key.
@@ -92,7 +92,7 @@ pub enum KeyError {
     Certificate {
         /// The key.
         pin: Pin,
-        /// Why.
+        /// Why not, as the library says.
         cause: String,
     },
 }
@@ -174,7 +174,7 @@ impl HostKey {
         Ok(HostKey::of(pair))
     }
 
-    /// Its pin.
+    /// The pin by which the peers' tables know this key.
     pub fn pin(&self) -> Pin {
         self.pin
     }

@@ -46,9 +46,9 @@ pub enum TunnelError {
     WrongKey {
         /// Whom we called.
         host: HostId,
-        /// Its pins.
+        /// The pins that the table has of it.
         expected: Vec<Pin>,
-        /// The key's.
+        /// The pin of the key that was shown.
         seen: Pin,
     },
     /// A caller whose key is no host's.

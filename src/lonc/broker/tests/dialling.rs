@@ -100,7 +100,7 @@ fn usr1_dials_a_link_that_waits_for_its_next_dial_at_once() {
     assert!(rig.took(&Effect::Dial));
     rig.lose_link();
     let next = rig.broker.link.deadline().unwrap();
-    assert!(next <= rig.now.mono + Duration::from_millis(500), "the pauses begin anew");
+    assert!(next <= rig.now.mono + Duration::from_millis(500), "the pauses begin with the shortest again");
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! The broker on the secure wire: numbers, sequences, heartbeats, and a peer that asks to be
-//! dialled anew.
+//! dialled again.
 
 use super::*;
 use wire::secure::{
@@ -62,7 +62,7 @@ impl<D: Disk> Rig<D> {
     }
 
     /// The dial that follows at once.
-    fn come_up_secure_anew(&mut self) {
+    fn come_up_secure_again(&mut self) {
         self.turn();
         assert!(self.took(&Effect::Dial) || self.broker.link.deadline() == Some(self.now.mono));
         self.effects.push(Effect::Dial);
@@ -216,7 +216,7 @@ fn a_silent_link_is_tried_after_15_s_and_given_up_after_60() {
 }
 
 #[test]
-fn a_good_link_that_falls_silent_is_dialled_anew_as_soon_as_one_that_breaks() {
+fn a_good_link_that_falls_silent_is_dialled_again_as_soon_as_one_that_breaks() {
     let mut rig = rig();
     for _ in 0..6 {
         rig.broker.link_lost("refused".to_owned(), rig.now);
@@ -268,7 +268,7 @@ fn a_person_s_heartbeat_has_five_seconds() {
 }
 
 #[test]
-fn a_peer_that_asks_to_be_dialled_anew_costs_no_request() {
+fn a_peer_that_asks_to_be_dialled_again_costs_no_request() {
     let mut rig = rig();
     rig.come_up_secure();
     let id = rig.program(&["a"]);
@@ -292,13 +292,13 @@ fn a_leaving_peer_that_closes_first_is_dialled_at_once_all_the_same() {
     rig.come_up_secure();
     rig.put(|out| put_go_away(out, 0));
     rig.effects.clear();
-    rig.come_up_secure_anew();
+    rig.come_up_secure_again();
     rig.put(|out| put_go_away(out, u64::MAX));
     rig.broker.link_lost("closed by the peer".into(), rig.now);
     rig.turn();
     let id = rig.program(&["waits"]);
     assert!(rig.got(id).is_empty());
-    rig.come_up_secure_anew();
+    rig.come_up_secure_again();
     assert_eq!(rig.frames(), [request(1, "waits")]);
 }
 
@@ -365,7 +365,7 @@ fn a_spool_that_begins_anew_is_never_spoken_of_in_an_old_conversation() {
 }
 
 #[test]
-fn a_link_on_which_anything_was_answered_is_dialled_anew_soon_and_another_after_its_pause() {
+fn a_link_on_which_anything_was_answered_is_dialled_again_soon_and_another_after_its_pause() {
     for (what, soon) in [("answer", true), ("pong", true), ("not taken", true), ("ready", false)] {
         let mut rig = rig();
         for _ in 0..6 {

@@ -175,7 +175,7 @@ fn what_there_is_no_room_for_waits_and_what_is_being_run_is_answered() {
     assert_eq!(bench.read(), "ANSWER 1 done", "its room was there");
     bench.wait(0.9);
     bench.session.memory.recorder.full = None;
-    assert_eq!(bench.effects(), [""; 0], "asked for again after a pause, and the record is not opened anew");
+    assert_eq!(bench.effects(), [""; 0], "asked for again after a pause, and the record is not opened again");
     bench.wait(0.1);
     assert_eq!(bench.effects(), ["ask in order 0 echo:y"]);
     bench.answer(1, b"done");
