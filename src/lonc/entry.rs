@@ -11,7 +11,7 @@ use super::broker::Broker;
 use super::handover::Passage;
 use super::link::Now;
 use super::permlog::PermLog;
-use super::reactor::Reactor;
+use super::reactor::{Given, Reactor};
 use super::settings::{LinkKeys, LinkSettings};
 use base::Pin;
 use base::disk::{Guarded, RealDisk, locked_by};
@@ -76,7 +76,7 @@ fn serve(seed: Seed) -> Result<(), Box<dyn Error>> {
     let permlog = PermLog::new(&settings.log_dir);
     let broker = Broker::new(settings, spool, getrandom::u64()?, now);
     let control = Channel::from_fd(control)?;
-    Reactor::new(peer, keys, broker, listener, control, passage, permlog)?.run()?;
+    Reactor::new(broker, Given { peer, keys, listener, control, passage, permlog })?.run()?;
     Ok(())
 }
 

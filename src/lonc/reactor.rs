@@ -19,7 +19,7 @@ use super::turn::Turn;
 use crate::messages::{FromLink, ToLink};
 use base::Pin;
 use config::Peer;
-use net::{Events, Interest, Poll, Token, UnixListener};
+use net::{Events, Interest, Poll, Token};
 use sockets::Sockets;
 use std::io::{self, ErrorKind};
 use std::time::{Duration, Instant};
@@ -33,6 +33,23 @@ const CONTROL: Token = Token(1);
 const RESOLVER: Token = Token(2);
 const SIGNALS: Token = Token(3);
 
+/// What a link child has beside its broker.
+#[derive(Debug)]
+pub struct Given {
+    /// Whom it dials.
+    pub peer: Peer,
+    /// On the secure wire: what the peer is shown, and what it is to show.
+    pub keys: Option<(TlsIdentity, Vec<Pin>)>,
+    /// Where programs connect; non-blocking.
+    pub listener: std::os::unix::net::UnixListener,
+    /// What it says to the supervisor, and hears from it.
+    pub control: Channel<FromLink, ToLink>,
+    /// Where the programs of the child before it are, and where its own will go.
+    pub passage: Passage,
+    /// Where deliveries are noted.
+    pub permlog: PermLog,
+}
+
 /// See the module.
 pub struct Reactor<D: Disk> {
     poll: Poll,
@@ -43,31 +60,17 @@ pub struct Reactor<D: Disk> {
 }
 
 impl<D: Disk> Reactor<D> {
-    /// A reactor for `broker`, over sockets that are non-blocking already, with the programs that
-    /// are in `passage`.
+    /// A reactor for `broker`, with the programs that are in the passage.
     ///
     /// # Errors
     /// The system has no poll to give, or too few descriptors for those programs; the process is to
     /// end then.
-    pub fn new(
-        peer: Peer,
-        keys: Option<(TlsIdentity, Vec<Pin>)>,
-        mut broker: Broker<D>,
-        listener: std::os::unix::net::UnixListener,
-        mut control: Channel<FromLink, ToLink>,
-        passage: Passage,
-        permlog: PermLog,
-    ) -> io::Result<Reactor<D>> {
+    pub fn new(mut broker: Broker<D>, given: Given) -> io::Result<Reactor<D>> {
         let poll = Poll::new()?;
-        let mut listener = UnixListener::from_std(listener);
-        poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
-        poll.registry().register(&mut control, CONTROL, Interest::READABLE | Interest::WRITABLE)?;
         let mut told = ToldToEnd::new()?;
         poll.registry().register(&mut told, SIGNALS, Interest::READABLE)?;
-        let programs = sockets::take_over(&passage, &mut broker)?;
-        let registry = poll.registry().try_clone()?;
-        let mut sockets =
-            Sockets::new(registry, peer, keys, listener, control, passage.into_handover(), permlog)?;
+        let programs = sockets::take_over(&given.passage, &mut broker)?;
+        let mut sockets = Sockets::new(poll.registry().try_clone()?, given)?;
         let mut turn = Turn::new(broker);
         for (id, stream) in programs {
             turn.program_came(&mut sockets, id, |sockets| sockets.add_client(id, stream));

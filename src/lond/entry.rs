@@ -10,7 +10,7 @@ use super::access;
 use super::classic::LINGER;
 use super::first_byte::{self, First};
 use super::ledger::Ledger;
-use super::reactor::{Accepted, Reactor, SetupError};
+use super::reactor::{Accepted, Given, Reactor, SetupError};
 use super::settings::{Directory, ServeSettings};
 use crate::messages::{FromServe, ToServe};
 use base::{HostId, Pin};
@@ -79,7 +79,8 @@ fn serve(seed: Seed) -> Result<(), SetupError> {
             Ok((tunnel, own)) => {
                 let suspect = Suspect::new(directory.clone(), own, caller);
                 let accepted = Accepted::Secure { tunnel: Box::new(tunnel), suspect, directory };
-                Reactor::new(settings, accepted, stream, control, told, ledger, opening_deadline)?.run();
+                let given = Given { stream, control, told, ledger };
+                Reactor::new(settings, accepted, given, opening_deadline)?.run();
             }
             Err(error) => tell_refused(control, format!("the secure wire cannot be served: {error}")),
         },
@@ -93,7 +94,8 @@ fn serve(seed: Seed) -> Result<(), SetupError> {
                 ledger.log_for(&caller.id, Instant::now());
                 title::set(&format!("{} opening", caller.id));
                 let accepted = Accepted::Classic(&caller);
-                Reactor::new(settings, accepted, stream, control, told, ledger, opening_deadline)?.run();
+                let given = Given { stream, control, told, ledger };
+                Reactor::new(settings, accepted, given, opening_deadline)?.run();
             }
             None => {
                 refuse(&stream);

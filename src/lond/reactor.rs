@@ -164,21 +164,31 @@ fn service(settings: &ServeSettings, caller: &Host) -> Service {
     Service { id: settings.id.clone(), caller: caller.id.clone(), routes, barred }
 }
 
+/// What a child has for its link.
+#[derive(Debug)]
+pub struct Given {
+    /// The link's connection.
+    pub stream: std::net::TcpStream,
+    /// The child's end of the control socket.
+    pub control: OwnedFd,
+    /// The signals that end it.
+    pub told: ToldToEnd,
+    /// What hosts have had logged.
+    pub ledger: Ledger,
+}
+
 impl Reactor {
-    /// Gets ready to serve the link on `stream`. `control`: the child's end of the control socket;
-    /// `told`: the signals that end it; `ledger`: what hosts have had logged.
+    /// Gets ready to serve the link that was given.
     ///
     /// # Errors
     /// When the system gives no poll, no random numbers, or refuses a socket.
     pub fn new(
         settings: Arc<ServeSettings>,
         accepted: Accepted<'_>,
-        stream: std::net::TcpStream,
-        control: OwnedFd,
-        mut told: ToldToEnd,
-        ledger: Ledger,
+        given: Given,
         opening_deadline: Instant,
     ) -> Result<Reactor, SetupError> {
+        let Given { stream, control, mut told, ledger } = given;
         let fail = SetupError::at;
         let poll = Poll::new().map_err(fail("make poll"))?;
         let registry = poll.registry();

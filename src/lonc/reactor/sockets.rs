@@ -5,7 +5,7 @@
 //! may be something to read.
 
 use super::dialling::{ATTEMPTS, Dialling, FIRST_ATTEMPT, Linked};
-use super::{LISTENER, RESOLVER};
+use super::{CONTROL, Given, LISTENER, RESOLVER};
 use crate::broker::Broker;
 use crate::handover::{Handover, Passage};
 use crate::link::Now;
@@ -68,15 +68,12 @@ pub(super) struct Sockets {
 }
 
 impl Sockets {
-    pub(super) fn new(
-        registry: Registry,
-        peer: Peer,
-        keys: Option<(TlsIdentity, Vec<Pin>)>,
-        listener: UnixListener,
-        control: Channel<FromLink, ToLink>,
-        handover: Handover,
-        permlog: PermLog,
-    ) -> io::Result<Sockets> {
+    /// Those that were given, to be told of by `registry`'s poll.
+    pub(super) fn new(registry: Registry, given: Given) -> io::Result<Sockets> {
+        let Given { peer, keys, listener, mut control, passage, permlog } = given;
+        let mut listener = UnixListener::from_std(listener);
+        registry.register(&mut listener, LISTENER, Interest::READABLE)?;
+        registry.register(&mut control, CONTROL, Interest::READABLE | Interest::WRITABLE)?;
         let resolver = Resolver::new(Arc::new(Waker::new(&registry, RESOLVER)?));
         Ok(Sockets {
             registry,
@@ -85,7 +82,7 @@ impl Sockets {
             accept_again_at: None,
             waiting: None,
             control,
-            handover,
+            handover: passage.into_handover(),
             link: None,
             dialling: Dialling::default(),
             keys,

@@ -31,7 +31,8 @@ impl Child {
             let barred = LinkKeys::Barred("a test".into());
             let broker = Broker::new(settings(&dir, &peer, barred), spool, 7, now());
             let (control, permlog) = (Channel::from_fd(theirs).unwrap(), PermLog::new(&dir));
-            Reactor::new(peer, None, broker, listener, control, passage, permlog).unwrap().run().unwrap();
+            let given = Given { peer, keys: None, listener, control, passage, permlog };
+            Reactor::new(broker, given).unwrap().run().unwrap();
         });
         Child { control: Channel::from_fd(ours).unwrap(), thread }
     }

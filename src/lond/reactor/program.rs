@@ -2,7 +2,8 @@
 //! socket and the [`Talk`] that decides what they mean.
 //!
 //! Owns the connection. Whatever ends it ends in `drop_connection`, with the fault as its
-//! parameter; the conversation answers the requests that this costs, and says whether to dial again.
+//! parameter; the conversation answers the requests that this costs, and says whether to dial
+//! again.
 
 use super::room::Room;
 use crate::handler::{Fault, Reply, Talk, Ticket};

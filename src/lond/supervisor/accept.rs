@@ -32,6 +32,19 @@ const FORKS_A_TURN: usize = 8;
 /// What a caller is answered who is not served.
 const REFUSED: &[u8] = b"refused\n";
 
+/// A caller that was turned away, to be said in the log.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Refused<'a> {
+    /// The child that it was with.
+    pub pid: u32,
+    /// The key that it showed, if any.
+    pub key: Option<&'a str>,
+    /// Why: what comes again for the same reason is said seldom.
+    pub why: &'a str,
+    /// What is said.
+    pub text: &'a str,
+}
+
 impl Lond {
     /// Takes connections in from every socket that has some, as far as the budgets go.
     pub(super) fn accept(&mut self, m: &mut Machine<'_>, now: Instant) {
@@ -142,19 +155,12 @@ impl Lond {
     ) {
         self.board.counts.unauthenticated += 1;
         let Some(remote) = self.links.get(pid).map(|link| link.remote) else { return };
-        self.say_refused(m, pid, key, why, &format!("refused {remote}: {why}"), now);
+        self.say_refused(m, Refused { pid, key, why, text: &format!("refused {remote}: {why}") }, now);
     }
 
     /// Says that a caller was turned away that a child could not come to know.
-    pub(super) fn say_refused(
-        &mut self,
-        m: &mut Machine<'_>,
-        pid: u32,
-        key: Option<&str>,
-        why: &str,
-        text: &str,
-        now: Instant,
-    ) {
+    pub(super) fn say_refused(&mut self, m: &mut Machine<'_>, refused: Refused<'_>, now: Instant) {
+        let Refused { pid, key, why, text } = refused;
         let Some(link) = self.links.get(pid) else { return };
         let key: Option<Pin> = key.and_then(|key| key.parse().ok());
         let pins = &m.start.config.pins;
@@ -178,7 +184,10 @@ impl Lond {
                     log::warn!("{name}: {line}");
                 }
             }
-            (_, _) => self.say_refused(m, pid, None, &text, &format!("{name}: {text}"), now),
+            (_, _) => {
+                let said = format!("{name}: {text}");
+                self.say_refused(m, Refused { pid, key: None, why: &text, text: &said }, now);
+            }
         }
     }
 

@@ -5,6 +5,7 @@
 //! minute, what was wrong with them as [`Repeats`] has it. What was left out is counted in the next
 //! line. Of callers that are not known yet, [`super::refusal_quota::RefusalQuota`] takes care.
 
+use super::accept::Refused;
 use super::{Lond, Machine};
 use base::HostId;
 use base::log_quota::{Quota, Repeats};
@@ -120,7 +121,7 @@ impl Lond {
             (Some(_), Some(_), false) => self.say_life(pid, &text, now),
             (_, None, _) | (None, Some(_), _) => {
                 let said = format!("{}: {text}", link.remote);
-                self.say_refused(m, pid, None, &text, &said, now);
+                self.say_refused(m, Refused { pid, key: None, why: &text, text: &said }, now);
             }
         }
     }

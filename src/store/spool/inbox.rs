@@ -26,8 +26,8 @@ use std::path::Path;
 
 /// Files that one call takes at most; [`TakenIn::more`] says that others are there.
 pub const TAKE_IN_MOST: usize = 256;
-/// Names that are kept of one look at the folder: a folder of very many is not listed again for each
-/// call.
+/// Names that are kept of one look at the folder: a folder of very many is not listed again for
+/// each call.
 const NAMES_MOST: usize = 4096;
 /// How long a file without a newline is left to the program that may be writing it; also the pause
 /// before a file that could not be taken in should be tried again.

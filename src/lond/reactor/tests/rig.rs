@@ -75,10 +75,7 @@ impl Rig {
             Reactor::new(
                 ServeSettings::of(&config).into(),
                 Accepted::Classic(&host("msua1")),
-                stream,
-                theirs,
-                told,
-                Ledger::new().unwrap(),
+                Given { stream, control: theirs, told, ledger: Ledger::new().unwrap() },
                 opening_deadline,
             )
             .unwrap()

@@ -393,10 +393,7 @@ fn a_caller_that_says_nothing_is_waited_for_asleep() {
     let mut reactor = Reactor::new(
         ServeSettings::of(&rig.rig.config).into(),
         accepted,
-        stream,
-        control,
-        told,
-        Ledger::new().unwrap(),
+        Given { stream, control, told, ledger: Ledger::new().unwrap() },
         deadline,
     )
     .unwrap();

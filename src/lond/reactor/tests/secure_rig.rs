@@ -6,7 +6,7 @@ use crate::Reason;
 use crate::Suspect;
 use crate::ledger::Ledger;
 use crate::messages::{FromServe, ToServe};
-use crate::reactor::{Accepted, Reactor};
+use crate::reactor::{Accepted, Given, Reactor};
 use crate::settings::{Directory, ServeSettings};
 use ::wire::flow::{Assembly, Taken};
 use ::wire::secure::*;
@@ -103,10 +103,12 @@ impl SecureRig {
             Reactor::new(
                 settings,
                 Accepted::Secure { tunnel: Box::new(tunnel), suspect, directory },
-                stream,
-                theirs,
-                ToldToEnd::new().unwrap(),
-                Ledger::new().unwrap(),
+                Given {
+                    stream,
+                    control: theirs,
+                    told: ToldToEnd::new().unwrap(),
+                    ledger: Ledger::new().unwrap(),
+                },
                 deadline,
             )
             .unwrap()
