@@ -64,6 +64,15 @@ pub enum Step {
     Exec,
 }
 
+/// What is left to the next program.
+#[derive(Debug)]
+pub struct Left<'a, T> {
+    /// What it must know, if that could be found out.
+    pub inheritance: io::Result<T>,
+    /// What stays open for it.
+    pub descriptors: &'a [BorrowedFd<'a>],
+}
+
 /// See the head of this file.
 #[derive(Debug)]
 pub struct Restarts {
@@ -164,26 +173,26 @@ impl Restarts {
         }
     }
 
-    /// Carries out what [`Restarts::step`] told, with what is `left` to the next program and the
-    /// `descriptors` that it may take. Comes back unless the step was an `exec` that succeeded;
+    /// Carries out what [`Restarts::step`] told, with what is left to the next program. Comes back
+    /// unless the step was an `exec` that succeeded;
     /// gives the signals that came meanwhile and are still to be answered.
     pub fn carry_out<T: Serialize>(
         &mut self,
         step: Step,
         program: &Program,
-        left: io::Result<T>,
-        descriptors: &[BorrowedFd<'_>],
+        left: Left<'_, T>,
         signals: &mut Signals,
         now: Instant,
     ) -> Vec<signals::Signal> {
-        match (step, left) {
+        let Left { inheritance, descriptors } = left;
+        match (step, inheritance) {
             (_, Err(error)) => self.fail(program, &[error.to_string()]),
-            (Step::Try, Ok(left)) => self.try_out(program, &left, descriptors, now),
-            (Step::Exec, Ok(left)) => {
+            (Step::Try, Ok(inheritance)) => self.try_out(program, &inheritance, descriptors, now),
+            (Step::Exec, Ok(inheritance)) => {
                 // The next program opens the file that is there then; children that go on until it
                 // has them end write there, too.
                 base::logging::open_anew();
-                let Stayed { error, late } = exec_state::exec(program, &left, descriptors, signals);
+                let Stayed { error, late } = exec_state::exec(program, &inheritance, descriptors, signals);
                 match error {
                     Some(error) => self.fail(program, &[error.to_string()]),
                     None => self.stage = Stage::Idle,

@@ -241,20 +241,30 @@ pub fn begin<L: Inherited>(
         .and_then(|(inheritance, _)| inheritance.common().program.clone())
         .map(|left| left.0);
     let image = Program::new(path, arguments_anew(arguments, &file))?;
+    let asked = Asked { program, rights, arguments, load, file: &file };
     match inheritance {
-        Some(left) => go_on(program, rights, arguments, load, &file, image, left),
-        None => start_first(program, rights, arguments, load, &file, image),
+        Some(left) => go_on(asked, image, left),
+        None => start_first(asked, image),
     }
 }
 
-fn start_first<L>(
+/// What a start is asked for.
+#[derive(Debug, Clone, Copy)]
+struct Asked<'a> {
+    /// The name of the program.
     program: &'static str,
+    /// What it keeps of root's rights.
     rights: Rights,
-    arguments: &Arguments,
+    /// The arguments that it was given.
+    arguments: &'a Arguments,
+    /// Reads the configuration.
     load: Load,
-    file: &Path,
-    image: Program,
-) -> Result<Start<L>, StartError> {
+    /// The file of the configuration, by a path that holds wherever the process is.
+    file: &'a Path,
+}
+
+fn start_first<L>(asked: Asked<'_>, image: Program) -> Result<Start<L>, StartError> {
+    let Asked { program, rights, arguments, load, file } = asked;
     let config = load(file)?;
     let owner = background::user_to_become(&config)?;
     background::can_read_again(&config, owner.as_ref())?;
@@ -301,14 +311,11 @@ fn refuse_second(program: &str, config: &Config) -> Result<(), StartError> {
 
 /// After `exec`: the process is what it was, with a program and a configuration that may be new.
 fn go_on<L: Inherited>(
-    program: &'static str,
-    rights: Rights,
-    arguments: &Arguments,
-    load: Load,
-    file: &Path,
+    asked: Asked<'_>,
     image: Program,
     (inheritance, mut descriptors): (L, Descriptors),
 ) -> Result<Start<L>, StartError> {
+    let Asked { program, rights, arguments, load, file } = asked;
     let (config, stumbles) = match load_anew(load, file) {
         Ok(loaded) => loaded,
         Err(errors) => {

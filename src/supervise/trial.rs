@@ -75,7 +75,8 @@ impl Trial {
     pub fn run<L: Inherited>(self, program: &'static str, file: &Path, load: Load, foreground: bool) -> bool {
         title::set("trial");
         let Trial { left, mut pipe, until } = self;
-        let proven = prove::<L>(program, file, load, foreground, left, &mut pipe, until);
+        let next = Next { program, file, load, foreground };
+        let proven = next.prove::<L>(left, &mut pipe, until);
         if let Err(problems) = &proven {
             let mut said = format!("{PROBLEMS}{}", problems.join("\n"));
             said.truncate(said.floor_char_boundary(MAX_SAID));
@@ -95,49 +96,63 @@ fn addressed_to_us(text: &str) -> Option<(RawFd, RawFd, Duration)> {
     (pid == std::process::id()).then_some((left, pipe, life))
 }
 
-fn prove<L: Inherited>(
+/// What this program would be, if it were the next one.
+#[derive(Debug, Clone, Copy)]
+struct Next<'a> {
     program: &'static str,
-    file: &Path,
+    /// The file of the configuration.
+    file: &'a Path,
+    /// Reads it.
     load: Load,
+    /// Whether it logs to standard error, and not to the file.
     foreground: bool,
-    left: File,
-    pipe: &mut PipeWriter,
-    until: Instant,
-) -> Result<(), Vec<String>> {
-    let inheritance: L = exec_state::look_at(left).map_err(one)?;
-    let common = inheritance.common();
-    // Of the program that serves: where somebody looks, and the next one's own is not to be begun
-    // yet.
-    base::logging::init(program, common.log.path(), log::LevelFilter::Warn, foreground).map_err(one)?;
-    let look = || {
-        let config = load(file).map_err(|ConfigErrors(problems)| lines(&problems))?;
-        // A program that keeps root has no more rights over files than the user, once it is the
-        // next one.
-        let owner = Owner::beside_root(&config).map_err(one)?;
-        let _acting = owner.as_ref().map(Owner::act).transpose().map_err(one)?;
-        let key = OwnKey::load(&config)?;
-        let changed = common.ground.as_ref().map(|ground| ground.changed_in(&config)).unwrap_or_default();
-        if !changed.is_empty() {
-            return Err(changed);
-        }
-        if common.key && key.is_missed() {
-            return Err(vec![format!("{}: the key is gone", config.key_dir.display())]);
-        }
-        background::can_make_folders(&config).map_err(one)?;
-        can_log(program, &config)
-    };
-    look()?;
-    let mut poll = Poll::new().map_err(|error| one(format!("wait for events: {error}")))?;
-    let mut signals = Signals::new()
-        .and_then(|mut signals| {
-            poll.registry().register(&mut signals, Token(0), Interest::READABLE)?;
-            Ok(signals)
-        })
-        .map_err(|error| one(format!("take signals: {error}")))?;
-    // Nobody reads it if the program that serves is gone; the kernel ends this one then.
-    let _ = writeln!(pipe, "{WORD} {}", env!("CARGO_PKG_VERSION"));
-    wait(&mut poll, &mut signals, until).map_err(one)?;
-    look()
+}
+
+impl Next<'_> {
+    /// Starts as far as nothing is changed, says so in `pipe`, and lives until then; else what is
+    /// wrong.
+    fn prove<L: Inherited>(
+        self,
+        left: File,
+        pipe: &mut PipeWriter,
+        until: Instant,
+    ) -> Result<(), Vec<String>> {
+        let Next { program, file, load, foreground } = self;
+        let inheritance: L = exec_state::look_at(left).map_err(one)?;
+        let common = inheritance.common();
+        // Of the program that serves: where somebody looks, and the next one's own is not to be begun
+        // yet.
+        base::logging::init(program, common.log.path(), log::LevelFilter::Warn, foreground).map_err(one)?;
+        let look = || {
+            let config = load(file).map_err(|ConfigErrors(problems)| lines(&problems))?;
+            // A program that keeps root has no more rights over files than the user, once it is the
+            // next one.
+            let owner = Owner::beside_root(&config).map_err(one)?;
+            let _acting = owner.as_ref().map(Owner::act).transpose().map_err(one)?;
+            let key = OwnKey::load(&config)?;
+            let changed = common.ground.as_ref().map(|ground| ground.changed_in(&config)).unwrap_or_default();
+            if !changed.is_empty() {
+                return Err(changed);
+            }
+            if common.key && key.is_missed() {
+                return Err(vec![format!("{}: the key is gone", config.key_dir.display())]);
+            }
+            background::can_make_folders(&config).map_err(one)?;
+            can_log(program, &config)
+        };
+        look()?;
+        let mut poll = Poll::new().map_err(|error| one(format!("wait for events: {error}")))?;
+        let mut signals = Signals::new()
+            .and_then(|mut signals| {
+                poll.registry().register(&mut signals, Token(0), Interest::READABLE)?;
+                Ok(signals)
+            })
+            .map_err(|error| one(format!("take signals: {error}")))?;
+        // Nobody reads it if the program that serves is gone; the kernel ends this one then.
+        let _ = writeln!(pipe, "{WORD} {}", env!("CARGO_PKG_VERSION"));
+        wait(&mut poll, &mut signals, until).map_err(one)?;
+        look()
+    }
 }
 
 /// Waits until it is time, or a signal to stop comes.

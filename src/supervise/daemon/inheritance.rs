@@ -6,6 +6,7 @@
 
 use super::{Daemon, Machine, Role};
 use crate::inheritance::{Common, Inherited};
+use crate::restart::Left;
 use crate::sockets::Mark;
 use crate::startup::Start;
 use jiff::Timestamp;
@@ -46,14 +47,15 @@ impl<R: Role> Daemon<'_, R> {
     pub(super) fn restart(&mut self, now: Instant) {
         while let Some(step) = self.machine.start.restarts.step(now) {
             let Daemon { role, machine } = self;
-            let left = leave(role, machine, now);
+            let inheritance = leave(role, machine, now);
             let Start { restarts, image, places, .. } = &mut *machine.start;
             let (lock, spool_lock) = places.descriptors();
             let mut open: Vec<BorrowedFd<'_>> = vec![lock, machine.admin.as_fd()];
             open.extend(spool_lock);
             open.extend(machine.controls.descriptors());
             open.extend(role.descriptors());
-            let late = restarts.carry_out(step, image, left, &open, &mut machine.signals, now);
+            let left = Left { inheritance, descriptors: &open };
+            let late = restarts.carry_out(step, image, left, &mut machine.signals, now);
             late.into_iter().for_each(|signal| self.signal(signal, now));
         }
         self.role.board_mut().set_failure(self.machine.start.restarts.failure());
