@@ -104,7 +104,7 @@ struct Next<'a> {
     file: &'a Path,
     /// Reads it.
     load: Load,
-    /// Whether it logs to standard error, and not to the file.
+    /// Whether it logs to standard error too.
     foreground: bool,
 }
 
