@@ -120,8 +120,8 @@ impl Next<'_> {
         let Next { program, file, load, foreground } = self;
         let inheritance: L = exec_state::look_at(left).map_err(one)?;
         let common = inheritance.common();
-        // Of the program that serves: where somebody looks, and the next one's own is not to be begun
-        // yet.
+        // Of the program that serves: where somebody looks, and the next one's own is not to be
+        // begun yet.
         base::logging::init(program, common.log.path(), log::LevelFilter::Warn, foreground).map_err(one)?;
         let look = || {
             let config = load(file).map_err(|ConfigErrors(problems)| lines(&problems))?;
