@@ -99,8 +99,8 @@ impl Programs {
         Some(session)
     }
 
-    /// The turn of one is over: it may have got answers, and waits behind its user's others if there
-    /// is more of it.
+    /// The turn of one is over: it may have got answers, and waits behind its user's others if
+    /// there is more of it.
     pub(super) fn served(&mut self, id: ClientId) {
         self.enqueue(id);
         self.touched.push(id);
