@@ -7,13 +7,14 @@
 
 use super::bearings::Bearings;
 use super::{Asked, Failure, complain, exchange};
-use client::{self, Client};
+use client::{self, Connection};
 use std::io;
 
 pub(super) fn run(bearings: &Bearings, asked: &Asked) -> Result<u8, Failure> {
     let (config, peer) = (&bearings.config, bearings.peer(&asked.peer)?);
     let mut said = false;
-    exchange::run(asked, Client::connect(config, &peer), client::as_critical, &mut |request, error| {
+    let connected = Connection::open(&config.socket_path(&peer), None);
+    exchange::run(asked, connected, client::as_critical, &mut |request, error| {
         if !std::mem::replace(&mut said, true) {
             complain(format_args!("ask {}: {error}: storing", config.socket_path(&peer).display()));
         }

@@ -2,13 +2,13 @@
 //! mean.
 //!
 //! Requests from standard input are sent as they come, ahead of their answers and within the bounds
-//! of [`Client`]; answers are printed as they come, in order. When the broker goes, everything not
-//! answered, and what is yet to be read, is answered by the command itself: every request has its
-//! one line of output.
+//! of [`Connection`]; answers are printed as they come, in order. When the broker goes, everything
+//! not answered, and what is yet to be read, is answered by the command itself: every request has
+//! its one line of output.
 
 use super::{Asked, Failure, print};
 use base::line::{Line, LineReader, READ_SIZE};
-use client::{Client, MAX_ANSWER};
+use client::{Connection, MAX_ANSWER, Outcome};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io;
@@ -23,7 +23,7 @@ pub(super) type Stand<'a> = dyn FnMut(&[u8], &io::Error) -> Vec<u8> + 'a;
 /// it was given; `stand_in` answers what the broker cannot, and gets the prepared request.
 pub(super) fn run(
     asked: &Asked,
-    connected: io::Result<Client>,
+    connected: io::Result<Connection>,
     prepare: impl Fn(&[u8]) -> Vec<u8>,
     stand_in: &mut Stand<'_>,
 ) -> Result<u8, Failure> {
@@ -54,7 +54,7 @@ pub(super) fn run(
 
 /// Moves requests and answers until all is answered (`None`) or the broker is gone (why).
 fn pump(
-    client: &mut Client,
+    client: &mut Connection,
     source: &mut Source,
     prepare: impl Fn(&[u8]) -> Vec<u8>,
     output: &mut Output,
@@ -71,7 +71,7 @@ fn pump(
         }
         let input = io::stdin();
         let wanted = source.wants_input() && client.has_room();
-        match client.turn(wanted.then(|| input.as_fd())) {
+        match client.turn(wanted.then(|| input.as_fd()), None) {
             Ok(true) => source.read()?,
             Ok(false) => {}
             Err(error) => return Ok(Some(error)),
@@ -218,12 +218,12 @@ impl Output {
 /// of a request that was not answered; a handler whose own words begin so is taken for them, since
 /// the line is all there is to tell by.
 fn code_of(answer: &[u8]) -> u8 {
-    match answer {
-        b"con_lost" => 3,
-        b"con_delayed" => 4,
-        b"con_failed" => 5,
-        b"refused" | b"unknown_cmd" => 6,
-        _ if answer.starts_with(b"error:") => 7,
-        _ => 0,
+    match Outcome::of(answer) {
+        Outcome::Answer(_) => 0,
+        Outcome::Lost => 3,
+        Outcome::Delayed => 4,
+        Outcome::Failed => 5,
+        Outcome::Refused => 6,
+        Outcome::Error(_) => 7,
     }
 }

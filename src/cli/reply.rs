@@ -5,12 +5,13 @@
 
 use super::bearings::Bearings;
 use super::{Asked, Failure, complain, exchange};
-use client::Client;
+use client::Connection;
 
 pub(super) fn run(bearings: &Bearings, asked: &Asked) -> Result<u8, Failure> {
     let (config, peer) = (&bearings.config, bearings.peer(&asked.peer)?);
     let mut said = false;
-    exchange::run(asked, Client::connect(config, &peer), <[u8]>::to_owned, &mut |_, error| {
+    let connected = Connection::open(&config.socket_path(&peer), None);
+    exchange::run(asked, connected, <[u8]>::to_owned, &mut |_, error| {
         if !std::mem::replace(&mut said, true) {
             complain(format_args!("ask {}: {error}", config.socket_path(&peer).display()));
         }

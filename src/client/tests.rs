@@ -1,10 +1,12 @@
 //! The client against a broker that the test plays.
 
 use super::*;
+use config::Config;
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
-use std::os::unix::net::UnixListener;
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 struct Place(tempfile::TempDir);
 
@@ -19,14 +21,32 @@ impl Place {
         Place(folder)
     }
 
+    fn client(&self) -> Client {
+        Client::connect(&self.config(), &there(), soon()).unwrap()
+    }
+
+    fn connection(&self) -> Connection {
+        Connection::open(&self.config().socket_path(&there()), None).unwrap()
+    }
+
+    fn critical(&self, request: &[u8]) -> Result<Outcome, ClientError> {
+        critical(&self.config(), &there(), request, None, soon())
+    }
+
     fn config(&self) -> Config {
         Config::load(&self.0.path().join("lonnet.toml")).unwrap()
     }
 
     /// A broker that deals with one connection.
     fn broker(&self, serve: impl FnOnce(UnixStream) + Send + 'static) -> JoinHandle<()> {
-        let listener = UnixListener::bind(self.0.path().join("run/there")).unwrap();
+        let listener = self.listen();
         thread::spawn(move || serve(listener.accept().unwrap().0))
+    }
+
+    fn listen(&self) -> UnixListener {
+        let path = self.0.path().join("run/there");
+        let _ = fs::remove_file(&path);
+        UnixListener::bind(path).unwrap()
     }
 
     fn stored(&self) -> Vec<(String, Vec<u8>)> {
@@ -42,6 +62,20 @@ impl Place {
 
 fn there() -> HostId {
     HostId::new("there").unwrap()
+}
+
+/// Later than anything that a test waits for.
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(60)
+}
+
+fn key() -> Key {
+    Key::new(b"k-1").unwrap()
+}
+
+/// The next line of a connection.
+fn line_of(stream: &UnixStream) -> String {
+    BufReader::new(stream).lines().next().unwrap().unwrap()
 }
 
 /// Answers each line with itself, one at a time, reading nothing while an answer cannot be written.
@@ -63,18 +97,18 @@ fn silent(stream: UnixStream) {
 fn a_hundred_thousand_requests_go_ahead_of_their_answers_and_neither_end_stops_the_other() {
     let place = Place::new();
     let broker = place.broker(echo);
-    let mut client = Client::connect(&place.config(), &there()).unwrap();
+    let mut client = place.client();
     let request = |number: usize| format!("{number}:{}", "x".repeat(number % 300)).into_bytes();
     let mut count = 0;
     client
-        .reply_all((0..100_000).map(request), |answer| {
-            assert_eq!(answer, request(count));
+        .reply_all((0..100_000).map(request), soon(), |outcome| {
+            assert_eq!(outcome, Outcome::Answer(request(count)));
             count += 1;
-            Ok(())
         })
         .unwrap();
     assert_eq!(count, 100_000);
-    assert_eq!(client.reply(b"\xff\r").unwrap(), b"\xff\r", "bytes pass unchanged");
+    let odd = client.reply(b"\xff\r", soon()).unwrap();
+    assert_eq!(odd, Outcome::Answer(b"\xff\r".to_vec()), "bytes pass unchanged");
     drop(client);
     broker.join().unwrap();
 }
@@ -83,7 +117,7 @@ fn a_hundred_thousand_requests_go_ahead_of_their_answers_and_neither_end_stops_t
 fn requests_ahead_are_bounded() {
     let place = Place::new();
     let broker = place.broker(silent);
-    let mut client = Client::connect(&place.config(), &there()).unwrap();
+    let mut client = place.connection();
     for _ in 0..MAX_AHEAD {
         client.send(b"ping").unwrap();
     }
@@ -97,13 +131,22 @@ fn requests_ahead_are_bounded() {
 fn what_cannot_be_a_request_is_refused_before_it_is_sent() {
     let place = Place::new();
     let broker = place.broker(echo);
-    let mut client = Client::connect(&place.config(), &there()).unwrap();
+    let mut client = place.client();
     for request in [&b""[..], b"a\nb", b"\n"] {
-        assert_eq!(client.reply(request).unwrap_err().kind(), io::ErrorKind::InvalidInput);
-        let error = critical(&place.config(), &there(), request).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        for error in [
+            client.reply(request, soon()).unwrap_err(),
+            client.critical(request, Some(&key()), soon()).unwrap_err(),
+            client.reply_all([request, b"x"], soon(), |_| panic!("an answer")).unwrap_err(),
+            place.critical(request).unwrap_err(),
+        ] {
+            assert!(matches!(error, ClientError::Request(_)) && !error.may_have_been_taken(), "{error}");
+        }
     }
-    assert_eq!(client.reply(b"ping").unwrap(), b"ping");
+    let mut answers = Vec::new();
+    let error = client.reply_all(["a", "b\n", "c"], soon(), |outcome| answers.push(outcome.to_string()));
+    assert!(matches!(error, Err(ClientError::Request(_))) && answers == ["a"], "{answers:?}");
+    let twice = client.critical("critical;key=a:x", Some(&key()), soon()).unwrap_err();
+    assert!(matches!(twice, ClientError::Request(_)), "{twice}");
     assert!(place.stored().is_empty());
     drop(client);
     broker.join().unwrap();
@@ -117,14 +160,18 @@ fn a_broker_that_goes_leaves_what_it_did_not_answer() {
         assert_eq!(lines.next().unwrap().unwrap(), "one");
         (&stream).write_all(b"first\nhalf").unwrap();
     });
-    let mut client = Client::connect(&place.config(), &there()).unwrap();
+    let mut client = place.connection();
+    for request in ["one", "two", "three"] {
+        client.send(request.as_bytes()).unwrap();
+    }
     let mut answers = Vec::new();
-    let error = client
-        .reply_all(["one", "two", "three"], |answer| {
-            answers.push(answer);
-            Ok(())
-        })
-        .unwrap_err();
+    let error = loop {
+        match client.next_answer() {
+            Ok(Some(answer)) => answers.push(answer),
+            Ok(None) => assert!(!client.turn(None, Some(soon())).unwrap()),
+            Err(error) => break error,
+        }
+    };
     // A close with requests unread may also reset the connection; either way it ends.
     assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
     assert!(answers.is_empty() || answers == [b"first".to_vec()], "{answers:?}");
@@ -141,8 +188,8 @@ fn answers_that_nobody_asked_for_are_an_error() {
         stream.write_all(b"hello\n").unwrap();
         silent(stream);
     });
-    let mut client = Client::connect(&place.config(), &there()).unwrap();
-    client.turn(None).unwrap();
+    let mut client = place.connection();
+    client.turn(None, Some(soon())).unwrap();
     assert_eq!(client.next_answer().unwrap_err().kind(), io::ErrorKind::InvalidData);
     drop(client);
     broker.join().unwrap();
@@ -152,7 +199,7 @@ fn answers_that_nobody_asked_for_are_an_error() {
 fn a_critical_message_goes_through_the_broker_when_it_is_there() {
     let place = Place::new();
     let broker = place.broker(echo);
-    assert_eq!(critical(&place.config(), &there(), b"log:x").unwrap(), b"critical:log:x");
+    assert_eq!(place.critical(b"log:x").unwrap(), Outcome::Answer(b"critical:log:x".to_vec()));
     broker.join().unwrap();
     assert!(place.stored().is_empty());
 }
@@ -160,13 +207,16 @@ fn a_critical_message_goes_through_the_broker_when_it_is_there() {
 #[test]
 fn a_critical_message_is_stored_in_the_original_form_when_the_broker_is_away() {
     let place = Place::new();
-    let config = place.config();
-    for request in [&b"log:one"[..], b"critical:encrypt:log:two", b"\xff\r"] {
-        assert_eq!(critical(&config, &there(), request).unwrap(), CON_DELAYED);
+    for request in [&b"log:one"[..], b"critical:encrypt:log:two", b"critical;key=k:log:3", b"\xff\r"] {
+        assert_eq!(place.critical(request).unwrap(), Outcome::Delayed);
     }
     let stored = place.stored();
     let texts: Vec<&[u8]> = stored.iter().map(|(_, text)| text.as_slice()).collect();
-    assert_eq!(texts, [&b"log:one\n"[..], b"encrypt:log:two\n", b"\xff\r\n"], "in the order of their names");
+    assert_eq!(
+        texts,
+        [&b"log:one\n"[..], b"encrypt:log:two\n", b"critical;key=k:log:3\n", b"\xff\r\n"],
+        "in the order of their names"
+    );
     for (name, _) in &stored {
         assert!(name.ends_with(".there") && !name.starts_with('.'), "{name}");
     }
@@ -176,7 +226,7 @@ fn a_critical_message_is_stored_in_the_original_form_when_the_broker_is_away() {
 fn a_message_that_the_broker_did_not_answer_is_stored() {
     let place = Place::new();
     let broker = place.broker(|stream| drop(BufReader::new(stream).lines().next()));
-    assert_eq!(critical(&place.config(), &there(), b"log:x").unwrap(), CON_DELAYED);
+    assert_eq!(place.critical(b"log:x").unwrap(), Outcome::Delayed);
     broker.join().unwrap();
     assert_eq!(place.stored().len(), 1);
 }
@@ -185,12 +235,15 @@ fn a_message_that_the_broker_did_not_answer_is_stored() {
 fn what_cannot_be_stored_is_an_error_and_leaves_nothing() {
     let place = Place::new();
     let config = place.config();
-    let error = critical(&config, &there(), &[b'x'; 1001]).unwrap_err();
-    assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+    let kind = |request: &[u8]| match place.critical(request).unwrap_err() {
+        ClientError::Store(error) => error.kind(),
+        other => panic!("{other}"),
+    };
+    assert_eq!(kind(&[b'x'; 1001]), io::ErrorKind::InvalidInput);
     assert!(place.stored().is_empty());
     fs::remove_dir(&config.spool_dir).unwrap();
     fs::write(&config.spool_dir, "a file").unwrap();
-    assert_eq!(critical(&config, &there(), b"log:x").unwrap_err().kind(), io::ErrorKind::NotADirectory);
+    assert_eq!(kind(b"log:x"), io::ErrorKind::NotADirectory);
     assert_eq!(fs::read(&config.spool_dir).unwrap(), b"a file");
 }
 
@@ -199,6 +252,107 @@ fn the_delayed_directory_is_made_where_no_broker_was_yet() {
     let place = Place::new();
     let config = place.config();
     fs::remove_dir(&config.spool_dir).unwrap();
-    assert_eq!(critical(&config, &there(), b"log:x").unwrap(), CON_DELAYED);
+    assert_eq!(place.critical(b"log:x").unwrap(), Outcome::Delayed);
     assert_eq!(place.stored().len(), 1);
+}
+
+#[test]
+fn each_answer_line_has_its_outcome() {
+    for (line, outcome) in [
+        (&b"con_lost"[..], Outcome::Lost),
+        (b"con_delayed", Outcome::Delayed),
+        (b"con_failed", Outcome::Failed),
+        (b"refused", Outcome::Refused),
+        (b"unknown_cmd", Outcome::Refused),
+        (b"error:pay: no", Outcome::Error("pay: no".to_owned())),
+        (b"error:\xff", Outcome::Error("\u{fffd}".to_owned())),
+        (b"error", Outcome::Answer(b"error".to_vec())),
+        (b"", Outcome::Answer(Vec::new())),
+        (b"con_lost ", Outcome::Answer(b"con_lost ".to_vec())),
+    ] {
+        assert_eq!(Outcome::of(line), outcome, "{}", line.escape_ascii());
+    }
+}
+
+#[test]
+fn a_connection_that_went_between_two_requests_is_made_anew_and_the_request_sent_once() {
+    let place = Place::new();
+    let listener = place.listen();
+    let broker = thread::spawn(move || {
+        // Answers once a connection, and closes.
+        for answer in ["first\n", "second\n"] {
+            let stream = listener.accept().unwrap().0;
+            assert_eq!(line_of(&stream), "ping");
+            (&stream).write_all(answer.as_bytes()).unwrap();
+        }
+    });
+    let mut client = place.client();
+    assert_eq!(client.reply("ping", soon()).unwrap(), Outcome::Answer(b"first".to_vec()));
+    assert_eq!(client.reply("ping", soon()).unwrap(), Outcome::Answer(b"second".to_vec()));
+    broker.join().unwrap();
+    let error = client.reply("ping", soon()).unwrap_err();
+    assert!(matches!(error, ClientError::Away { .. }) && !error.may_have_been_taken(), "{error}");
+}
+
+#[test]
+fn what_may_have_been_taken_is_sent_again_only_if_it_has_a_key() {
+    let place = Place::new();
+    let listener = place.listen();
+    let broker = thread::spawn(move || {
+        let mut seen = Vec::new();
+        for round in 0..4 {
+            let stream = listener.accept().unwrap().0;
+            seen.push(line_of(&stream));
+            if round == 3 {
+                (&stream).write_all(b"done\n").unwrap();
+            }
+        }
+        seen
+    });
+    let mut client = place.client();
+    for asked in [client.reply("pay:1", soon()), client.critical("pay:2", None, soon())] {
+        let error = asked.unwrap_err();
+        assert!(matches!(error, ClientError::Broken { .. }) && error.may_have_been_taken(), "{error}");
+    }
+    let paid = client.critical("critical:pay:3", Some(&key()), soon()).unwrap();
+    assert_eq!(paid, Outcome::Answer(b"done".to_vec()));
+    let keyed = "critical;key=k-1:pay:3";
+    assert_eq!(broker.join().unwrap(), ["pay:1", "critical:pay:2", keyed, keyed]);
+}
+
+#[test]
+fn a_late_answer_is_nobodys_and_the_next_request_gets_its_own() {
+    let place = Place::new();
+    let listener = place.listen();
+    let broker = thread::spawn(move || {
+        let late = listener.accept().unwrap().0;
+        assert_eq!(line_of(&late), "slow");
+        // The client gave it up: the answer meets nobody.
+        let next = listener.accept().unwrap().0;
+        let _ = (&late).write_all(b"late\n");
+        echo(next);
+    });
+    let mut client = place.client();
+    let error = client.reply("slow", Instant::now() + Duration::from_millis(50)).unwrap_err();
+    assert!(matches!(error, ClientError::Deadline { .. }) && error.may_have_been_taken(), "{error}");
+    assert_eq!(client.reply("ping", soon()).unwrap(), Outcome::Answer(b"ping".to_vec()));
+    drop(client);
+    broker.join().unwrap();
+}
+
+#[test]
+fn a_broker_that_takes_up_no_connection_is_waited_for_until_the_deadline() {
+    let place = Place::new();
+    let _listener = place.listen();
+    let mut waiting = Vec::new();
+    let error = loop {
+        let deadline = Instant::now() + Duration::from_millis(50);
+        match Client::connect(&place.config(), &there(), deadline) {
+            Ok(client) => waiting.push(client),
+            Err(error) => break error,
+        }
+        assert!(waiting.len() < 100_000, "the queue of connections has an end");
+    };
+    let ClientError::Away { source, .. } = error else { panic!("{error}") };
+    assert_eq!(source.kind(), io::ErrorKind::TimedOut);
 }

@@ -1,0 +1,37 @@
+//! What can be a request, and the prefixes that make a critical one of it.
+//!
+//! Pure.
+
+use base::Key;
+
+/// What makes a request a critical one.
+pub const CRITICAL: &[u8] = b"critical:";
+
+/// What a critical request with a key begins with.
+const KEYED: &[u8] = b"critical;";
+
+/// The request with [`CRITICAL`] before it, if it does not say by itself that it is critical.
+pub fn as_critical(request: &[u8]) -> Vec<u8> {
+    let said = request.starts_with(CRITICAL) || request.starts_with(KEYED);
+    if said { request.to_owned() } else { [CRITICAL, request].concat() }
+}
+
+/// The line of a critical request, with its key.
+pub(crate) fn critical_line(request: &[u8], key: Option<&Key>) -> Result<Vec<u8>, &'static str> {
+    let bare = request.strip_prefix(CRITICAL).unwrap_or(request);
+    check_request(bare)?;
+    match key {
+        None => Ok(as_critical(request)),
+        Some(_) if bare.starts_with(KEYED) => Err("it has a key already"),
+        Some(key) => Ok([KEYED, b"key=", key.as_bytes(), b":", bare].concat()),
+    }
+}
+
+/// Why this cannot be a request, if it cannot.
+pub(crate) fn check_request(request: &[u8]) -> Result<(), &'static str> {
+    match memchr::memchr(b'\n', request) {
+        Some(_) => Err("a request is one line"),
+        None if request.is_empty() => Err("the request is empty"),
+        None => Ok(()),
+    }
+}
