@@ -33,7 +33,6 @@ mod memory_bounds;
 mod owners;
 mod places;
 mod pools;
-mod programs_of_handlers;
 mod refused_callers;
 mod restarts;
 mod secure_attacks;
