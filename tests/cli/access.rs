@@ -138,6 +138,23 @@ fn check_sees_a_handler_that_the_user_cannot_connect_to_without_connecting() {
 }
 
 #[test]
+fn check_sees_a_program_of_a_handler_that_the_user_cannot_run() {
+    let Some((place, _)) = place() else { return };
+    let (file, text) =
+        (place.path("once"), format!("{TOML}[handler.app]\nexec = [\"./once\"]\nallow = [\"*\"]\n"));
+    fs::write(place.path("lonnet.toml"), text).unwrap();
+    let what =
+        "handler.app: program: PLACE/once: No such file or directory (os error 2): requests are not taken";
+    assert_error(&place, &place.run(&["check"]), what);
+    fs::write(&file, "#!/bin/sh\n").unwrap();
+    mode(&file, 0o700);
+    assert_error(&place, &place.run(&["check"]), "handler.app: program: PLACE/once: nobody cannot run it");
+    mode(&file, 0o755);
+    let said = place.run(&["check"]);
+    assert!(said.code == 0 && !said.out.contains("handler"), "{said:?}");
+}
+
+#[test]
 fn check_holds_the_free_space_against_the_bounds() {
     let place = Place::new();
     let toml = |lonc: &str| crate::place::TOML.replace("[lonc]\n", &format!("[lonc]\n{lonc}\n"));

@@ -75,6 +75,16 @@ fn the_sample_says_of_each_key_what_holds_when_it_is_left_out() {
     let least = Folder::new(&least, HOSTS).load().handlers[0].clone();
     assert_eq!(handler.access.without_places(), least.access.without_places());
     assert_eq!(*handler, Handler { access: handler.access.clone(), ..least });
+    let programs = [
+        (1, "worker = [\"/usr/local/lib/lonnet/upper.pl\"]"),
+        (2, "exec = [\"/usr/local/lib/lonnet/note.sh\", \"/var/lib/notes\"]"),
+    ];
+    for (at, way) in programs {
+        let handler = &spelled.handlers[at];
+        let least = format!("id = \"msua1\"\n[handler.{}]\n{way}\nallow = [\"*\"]\n", handler.name);
+        let least = Folder::new(&least, HOSTS).load().handlers[0].clone();
+        assert_eq!(handler.program, least.program, "{way}");
+    }
     for (spelled, shipped) in spelled.builtins.iter().zip(&shipped.builtins) {
         assert_eq!(spelled.access.without_places(), shipped.access.without_places(), "{}", shipped.name);
     }

@@ -33,6 +33,7 @@ mod memory_bounds;
 mod owners;
 mod places;
 mod pools;
+mod programs_of_handlers;
 mod refused_callers;
 mod restarts;
 mod secure_attacks;

@@ -209,6 +209,11 @@ impl Look<'_> {
     /// `decides`: what is closed to this process is closed to the programs.
     fn handlers(&mut self, decides: bool) {
         for handler in &self.config.handlers {
+            if let Some(program) = &handler.program {
+                // Its socket is lond's own.
+                self.program(&handler.name, &program.file, decides);
+                continue;
+            }
             let path = &handler.socket;
             let (about, shown) = (format!("handler.{}: socket", handler.name), path.display());
             let cause = match fs::metadata(path) {
@@ -235,6 +240,31 @@ impl Look<'_> {
             );
             self.found.warning(self.config, what);
         }
+    }
+
+    /// A program that `lond` is to run.
+    fn program(&mut self, handler: &str, file: &Path, decides: bool) {
+        let (about, shown) = (format!("handler.{handler}: program"), file.display());
+        let cause = match fs::metadata(file) {
+            Ok(found) if !found.is_file() => "is no file".to_owned(),
+            Ok(_) => match may(file, AccessFlags::X_OK) {
+                Ok(()) => return,
+                Err(_) if !decides => return,
+                Err(cause) => {
+                    let what = self.closed(file, &cause, "cannot run it: requests are not taken");
+                    self.found.problem(self.config, format!("{about}: {what}"));
+                    return;
+                }
+            },
+            Err(error) if is_denied(&error) && !decides => return,
+            Err(error) if is_denied(&error) => {
+                let what = self.closed(file, &error, "cannot reach it: requests are not taken");
+                self.found.problem(self.config, format!("{about}: {what}"));
+                return;
+            }
+            Err(error) => error.to_string(),
+        };
+        self.found.problem(self.config, format!("{about}: {shown}: {cause}: requests are not taken"));
     }
 
     fn room(&mut self) {

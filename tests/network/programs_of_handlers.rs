@@ -1,0 +1,184 @@
+//! Programs that `lond` runs for its handlers, asked by another host: what becomes of messages, and
+//! the worked examples.
+
+use crate::common::network::{Host, Network};
+use crate::common::pair::{CALLED, CALLER};
+use crate::common::program::Program;
+use crate::common::{process, skip, wait};
+use nix::sys::signal::Signal;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Two whole hosts with a link.
+struct Linked {
+    _lonc: Program,
+    lond: Program,
+    one: Host,
+    other: Host,
+    _network: Network,
+}
+
+/// `prepare` gets the host that is called before its `lond` is started.
+fn linked(prepare: impl FnOnce(&mut Host)) -> Linked {
+    let network = Network::secure(&[CALLER, CALLED]);
+    let (one, mut other) = (network.host(CALLER), network.host(CALLED));
+    prepare(&mut other);
+    let lond = other.lond();
+    let lonc = one.lonc();
+    one.wait_link(CALLED, "up");
+    Linked { _lonc: lonc, lond, one, other, _network: network }
+}
+
+/// The handler `pay`: a shell script that is run for each request, in the host's folder.
+fn pay(host: &mut Host, script: &str) {
+    let file = host.dir.join("pay.sh");
+    fs::write(&file, format!("#!/bin/sh\ncd {}\nread -r line\n{script}\n", host.dir.display()))
+        .and_then(|()| fs::set_permissions(&file, Permissions::from_mode(0o755)))
+        .expect("write a program");
+    host.set("handler.pay", "exec", &format!("[{:?}]", file.to_string_lossy()));
+    host.set("handler.pay", "allow", "[\"*\"]");
+}
+
+impl Linked {
+    fn ask(&self, request: &str) -> String {
+        self.one.ask(CALLED, request)
+    }
+
+    fn done(&self) -> Vec<String> {
+        let text = fs::read_to_string(self.other.dir.join("done")).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    fn failed(&self) -> Vec<String> {
+        let files = fs::read_dir(self.one.spool(CALLED).join("failed")).into_iter().flatten().flatten();
+        files.map(|file| fs::read_to_string(file.path()).expect("a failed message")).collect()
+    }
+
+    fn open_gate(&self, text: &str) {
+        fs::write(self.other.dir.join("gate"), text).expect("open the gate");
+    }
+}
+
+#[test]
+fn a_message_that_its_program_puts_off_stays_with_its_sender_and_comes_again_in_its_order() {
+    let linked = linked(|host| pay(host, "[ -e gate ] || exit 75\necho \"$line\" >> done\necho ok"));
+    for number in 1..=3 {
+        assert_eq!(linked.ask(&format!("critical:pay:{number}")), "con_delayed");
+    }
+    let answer = linked.ask("pay:plain");
+    assert!(answer.starts_with("error:pay: "), "{answer}");
+    assert_eq!((linked.done(), linked.failed()), (Vec::<String>::new(), Vec::new()));
+    linked.open_gate("");
+    linked.one.wait_delivered(CALLED);
+    assert_eq!(
+        (linked.done(), linked.failed()),
+        (["pay:1", "pay:2", "pay:3"].map(str::to_owned).into(), vec![])
+    );
+    assert_eq!(linked.ask("pay:plain"), "ok");
+}
+
+#[test]
+fn a_message_that_its_program_took_and_broke_off_goes_to_failed_with_how_that_ended() {
+    let linked = linked(|host| pay(host, "[ -e gate ] || exit 75\nexit 3"));
+    assert_eq!(linked.ask("critical:pay:1"), "con_delayed");
+    linked.open_gate("");
+    wait::until_true("the message to be set aside", || linked.failed().len() == 1);
+    assert!(linked.failed()[0].contains("error:pay: exit 3"), "{:?}", linked.failed());
+    assert_eq!(linked.ask("critical:pay:2"), "error:pay: exit 3");
+    assert_eq!(linked.ask("pay:3"), "error:pay: exit 3");
+}
+
+#[test]
+fn messages_survive_hup_and_the_death_of_the_process_that_runs_their_program() {
+    let linked = linked(|host| {
+        host.set("handler.pay", "running", "4");
+        pay(host, "[ -e gate ] || exit 75\necho \"$line\" >> done\necho ok");
+    });
+    assert_eq!(linked.ask("critical:pay:1"), "con_delayed");
+    for (round, number) in (2..=30).enumerate() {
+        // While it has nothing in hand: what it had begun would be nobody's to send again.
+        match round {
+            5 | 15 => process::signal(linked.lond.pid(), Signal::SIGHUP),
+            10 | 20 => {
+                let is_one = |pid: &u32| process::title(*pid).starts_with("lond: handler pay");
+                let pool = linked.lond.children().into_iter().find(is_one);
+                pool.into_iter().for_each(|pid| process::signal(pid, Signal::SIGKILL));
+            }
+            _ => {}
+        }
+        assert_eq!(linked.ask(&format!("critical:pay:{number}")), "con_delayed");
+    }
+    linked.open_gate("");
+    linked.one.wait_delivered(CALLED);
+    wait::until_true("all to be done", || linked.done().len() >= 30);
+    let all: Vec<String> = (1..=30).map(|number| format!("pay:{number}")).collect();
+    assert_eq!((linked.done(), linked.failed()), (all, Vec::new()));
+}
+
+/// Where the examples are.
+fn examples() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/handlers")
+}
+
+/// The full path of an interpreter, or nothing where it is missing, which is said.
+fn interpreter(name: &str, ask: &[&str]) -> Option<String> {
+    let said = Command::new(name).args(ask).output().ok().filter(|said| said.status.success());
+    if said.is_none() {
+        skip::skipped(&format!("the example for {name}: it is not there"));
+    }
+    said.map(|said| String::from_utf8_lossy(&said.stdout).trim().to_owned())
+}
+
+/// The example's file of `handlers.d`, with its programs where they are here; `before` is put
+/// before the program.
+fn install(host: &Host, name: &str, before: Option<&str>) {
+    let text = fs::read_to_string(examples().join(format!("handlers.d/{name}.toml"))).expect("the example");
+    let before = before.map_or_else(String::new, |before| format!("{before:?}, "));
+    let text = text
+        .replace("[\"/usr/local/lib/lonnet/", &format!("[{before}\"{}/", examples().display()))
+        .replace("/var/lib/notes", &host.dir.join("notes").to_string_lossy());
+    let folder = host.dir.join("handlers.d");
+    fs::create_dir_all(&folder).expect("make handlers.d");
+    fs::write(folder.join(format!("{name}.toml")), text).expect("write the example's file");
+}
+
+#[test]
+fn the_example_in_sh_keeps_each_note_once_and_puts_off_what_it_cannot_keep() {
+    let linked = linked(|host| install(host, "note", None));
+    assert_eq!(linked.ask("critical:note:first"), "con_delayed");
+    let folder = linked.other.dir.join("notes");
+    fs::create_dir(&folder).expect("make the folder of notes");
+    linked.one.wait_delivered(CALLED);
+    assert_eq!(linked.ask("note:second  one"), "kept");
+    assert_eq!(linked.ask("critical:note:third"), "kept");
+    let notes = fs::read_to_string(folder.join("notes")).expect("the notes");
+    assert_eq!(notes, format!("{CALLER} first\n{CALLER} second  one\n{CALLER} third\n"));
+    wait::until_true("what it says in the log", || {
+        linked.other.log("lond.log").contains(&format!("handler note: says: a note of {CALLER}"))
+    });
+}
+
+#[test]
+fn the_example_in_python_adds_up() {
+    let Some(python) = interpreter("python3", &["-c", "import sys; print(sys.executable)"]) else { return };
+    let linked = linked(|host| install(host, "sum", Some(&python)));
+    assert_eq!(linked.ask("sum:1 2 3"), "6");
+    assert_eq!(linked.ask("critical:sum:40 2"), "42");
+    assert_eq!(linked.ask("sum:one"), "error:sum: whole numbers are wanted");
+    let mut client = linked.one.connect(CALLED);
+    let many: String = (0..200).map(|number| format!("sum:{number} 1\n")).collect();
+    client.send(many.as_bytes());
+    for number in 0..200 {
+        assert_eq!(client.answer(), (number + 1).to_string());
+    }
+}
+
+#[test]
+fn the_example_in_perl_answers_in_capitals() {
+    let Some(perl) = interpreter("perl", &["-e", "print $^X"]) else { return };
+    let linked = linked(|host| install(host, "upper", Some(&perl)));
+    assert_eq!(linked.ask("upper:hello there"), "HELLO THERE");
+    assert_eq!(linked.ask("critical:upper:again"), "AGAIN");
+}
