@@ -8,7 +8,7 @@
 
 use lonnet::base::disk::FaultyDisk;
 use lonnet::base::line::Outgoing;
-use lonnet::config::{Peer, fixture};
+use lonnet::config::{LocalRules, Peer, fixture};
 use lonnet::lonc::broker::Broker;
 use lonnet::lonc::link::Now;
 use lonnet::lonc::session::ClientId;
@@ -107,6 +107,8 @@ impl Rig {
             peer,
             longer: BTreeSet::new(),
             keys: LinkKeys::None,
+            local: LocalRules::default(),
+            user: 0,
             run_dir: PathBuf::new(),
             spool_dir: PathBuf::from("/delayed"),
             log_dir: PathBuf::new(),

@@ -9,6 +9,7 @@
 //! | `pin` | [`Pin`], [`Pins`]: the public keys of hosts, by their hash |
 //! | `message` | what names a message: [`Sequence`], [`Key`], [`command`] |
 //! | `line` | bytes to lines, and what is still to be written |
+//! | `credentials` | who a local program is |
 //! | `clock` | times that were noted before the wall clock was set |
 //! | `logging` | the log files |
 //! | `log_quota` | how often what comes again and again is logged |
@@ -21,6 +22,7 @@
 #![deny(clippy::indexing_slicing, clippy::string_slice)]
 
 pub mod clock;
+mod credentials;
 pub mod disk;
 mod id;
 pub mod json_path;
@@ -32,6 +34,7 @@ mod message;
 mod pin;
 pub mod shared;
 
+pub use credentials::Credentials;
 pub use id::{HostId, WireKind, is_plain};
 pub use message::{Key, Sequence, command, decimal};
 pub use pin::{Pin, Pins};

@@ -2,11 +2,12 @@
 //!
 //! What the broker cannot be asked is stored in the delayed directory, where the broker finds it,
 //! and answered `con_delayed`; `con_failed`, with the cause on standard error, when it cannot be
-//! stored either. A message that was sent to a broker which then went without an answer is stored
-//! too: it may arrive twice, but it arrives.
+//! stored either; `refused` where the rules of `[[local]]` do not let its user have messages kept.
+//! A message that was sent to a broker which then went without an answer is stored too: it may
+//! arrive twice, but it arrives.
 
 use super::bearings::Bearings;
-use super::{Asked, Failure, complain, exchange};
+use super::{Asked, Failure, complain, exchange, local};
 use client::{self, Connection};
 use std::io;
 
@@ -14,7 +15,12 @@ pub(super) fn run(bearings: &Bearings, asked: &Asked) -> Result<u8, Failure> {
     let (config, peer) = (&bearings.config, bearings.peer(&asked.peer)?);
     let mut said = false;
     let connected = Connection::open(&config.socket_path(&peer), None);
-    exchange::run(asked, connected, client::as_critical, &mut |request, error| {
+    let judge = |request: &[u8]| local::barred(config, &peer, request);
+    exchange::run(asked, connected, client::as_critical, &judge, &mut |request, error| {
+        if let Some(why) = judge(request) {
+            complain(&why);
+            return exchange::REFUSED.to_vec();
+        }
         if !std::mem::replace(&mut said, true) {
             complain(format_args!("ask {}: {error}: storing", config.socket_path(&peer).display()));
         }

@@ -6,25 +6,34 @@
 //! not answered, and what is yet to be read, is answered by the command itself: every request has
 //! its one line of output.
 
-use super::{Asked, Failure, print};
+use super::{Asked, Failure, complain, print};
 use base::line::{Line, LineReader, READ_SIZE};
 use client::{Connection, MAX_ANSWER, Outcome};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
+
+/// What is said to who may not ask.
+pub(super) const REFUSED: &[u8] = b"refused";
 
 /// Answers a request in the broker's place, and says on standard error why, if it has not said so
 /// before.
 pub(super) type Stand<'a> = dyn FnMut(&[u8], &io::Error) -> Vec<u8> + 'a;
 
+/// Why the rules of this host refuse a prepared request, if they do.
+pub(super) type Judge<'a> = dyn Fn(&[u8]) -> Option<String> + 'a;
+
 /// Asks everything and returns the highest exit code. `prepare` makes what is sent of a request as
-/// it was given; `stand_in` answers what the broker cannot, and gets the prepared request.
+/// it was given; `judge` tells this host's own `refused` from the peer's; `stand_in` answers what
+/// the broker cannot, and gets the prepared request.
 pub(super) fn run(
     asked: &Asked,
     connected: io::Result<Connection>,
     prepare: impl Fn(&[u8]) -> Vec<u8>,
+    judge: &Judge<'_>,
     stand_in: &mut Stand<'_>,
 ) -> Result<u8, Failure> {
     let mut output = Output::default();
@@ -34,7 +43,7 @@ pub(super) fn run(
     };
     let broken = match connected {
         Err(error) => error,
-        Ok(mut client) => match pump(&mut client, &mut source, &prepare, &mut output)? {
+        Ok(mut client) => match pump(&mut client, &mut source, &prepare, judge, &mut output)? {
             None => return output.finish(),
             Some(error) => {
                 for request in client.into_unanswered() {
@@ -57,14 +66,19 @@ fn pump(
     client: &mut Connection,
     source: &mut Source,
     prepare: impl Fn(&[u8]) -> Vec<u8>,
+    judge: &Judge<'_>,
     output: &mut Output,
 ) -> Result<Option<io::Error>, Failure> {
+    // Of each request that waits for its answer; as many as the client takes.
+    let mut barred: VecDeque<Option<String>> = VecDeque::new();
     loop {
         while client.has_room() {
             let Some(request) = source.next()? else { break };
-            if let Err(error) = client.send(&prepare(&request)) {
+            let prepared = prepare(&request);
+            if let Err(error) = client.send(&prepared) {
                 return Err(Failure::did("send", "request", error));
             }
+            barred.push_back(judge(&prepared));
         }
         if client.waiting() == 0 && source.is_done() {
             return Ok(None);
@@ -78,7 +92,11 @@ fn pump(
         }
         loop {
             match client.next_answer() {
-                Ok(Some(answer)) => output.answer(&answer)?,
+                Ok(Some(answer)) => {
+                    let why = barred.pop_front().flatten().filter(|_| answer == REFUSED);
+                    output.answer(&answer)?;
+                    output.say_barred(why);
+                }
                 Ok(None) => break,
                 Err(error) => return Ok(Some(error)),
             }
@@ -190,6 +208,8 @@ struct Output {
     pending: Vec<u8>,
     /// The highest exit code of the answers so far.
     highest: u8,
+    /// Why this host refused a request, as it was said last.
+    barred: Option<String>,
 }
 
 impl Output {
@@ -198,6 +218,14 @@ impl Output {
         self.pending.extend_from_slice(answer);
         self.pending.push(b'\n');
         if self.pending.len() >= READ_SIZE { self.flush() } else { Ok(()) }
+    }
+
+    /// Says why this host refused a request, unless that was said of the one before.
+    fn say_barred(&mut self, why: Option<String>) {
+        if let Some(why) = why.filter(|why| self.barred.as_ref() != Some(why)) {
+            complain(&why);
+            self.barred = Some(why);
+        }
     }
 
     fn flush(&mut self) -> Result<(), Failure> {

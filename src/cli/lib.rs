@@ -13,6 +13,7 @@ mod critical;
 mod exchange;
 pub mod explain;
 mod init;
+mod local;
 mod pin;
 mod queue;
 mod reload;

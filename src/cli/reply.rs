@@ -4,14 +4,15 @@
 //! standard error.
 
 use super::bearings::Bearings;
-use super::{Asked, Failure, complain, exchange};
+use super::{Asked, Failure, complain, exchange, local};
 use client::Connection;
 
 pub(super) fn run(bearings: &Bearings, asked: &Asked) -> Result<u8, Failure> {
     let (config, peer) = (&bearings.config, bearings.peer(&asked.peer)?);
     let mut said = false;
     let connected = Connection::open(&config.socket_path(&peer), None);
-    exchange::run(asked, connected, <[u8]>::to_owned, &mut |_, error| {
+    let judge = |request: &[u8]| local::barred(config, &peer, request);
+    exchange::run(asked, connected, <[u8]>::to_owned, &judge, &mut |_, error| {
         if !std::mem::replace(&mut said, true) {
             complain(format_args!("ask {}: {error}", config.socket_path(&peer).display()));
         }

@@ -1,7 +1,7 @@
 //! Settings for tests and simulations, which change what matters to them: `Peer { max_line: 40,
 //! ..fixture::peer("b") }`.
 
-use super::{Access, Builtin, Config, Form, Handler, Host, Hosts, Lond, Peer, Role, Target};
+use super::{Access, Builtin, Config, Form, Handler, Host, Hosts, LocalRules, Lond, Peer, Role, Target};
 use base::{HostId, Pins, WireKind};
 use std::path::Path;
 use std::time::Duration;
@@ -90,6 +90,7 @@ pub fn config(dir: &Path, id: &str) -> Config {
         handlers: Vec::new(),
         handler_files: Vec::new(),
         builtins: Builtin::all(),
+        local: LocalRules::default(),
         services: Vec::new(),
         warnings: Vec::new(),
     }

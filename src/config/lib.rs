@@ -7,13 +7,15 @@
 //! | file | what it owns |
 //! | --- | --- |
 //! | `resolve` | [`Config::load`]: all files, and what only they together can tell |
-//! | `salvage` | what the tools can go by while a file has mistakes: what is right in it, and what a running program goes by |
+//! | `salvage` | what the tools can go by while a file has mistakes: what is right in it, and what
+//! a running program goes by |
 //! | `warnings` | what is no error and yet hardly meant: warnings that name hosts |
 //! | `settings` | `lonnet.toml`, each key by itself: its name, type and default |
 //! | `handler` | `[handler.<name>]`, in `handlers.d` too |
 //! | `service` | `[service.<name>]` |
 //! | `source` | the bytes of a file, as text and as TOML |
 //! | `access` | who of the other hosts may ask what |
+//! | `local` | `[[local]]`: who of this host may ask what |
 //! | `section` | the keys of one table with their lines; what nobody asked for is unknown |
 //! | `value` | one value to one checked type |
 //! | `hosts` | `hosts.tab` |
@@ -29,6 +31,7 @@ mod access;
 pub mod fixture;
 mod handler;
 mod hosts;
+mod local;
 mod pins;
 mod place;
 mod problem;
@@ -44,6 +47,7 @@ mod warnings;
 pub use access::{Access, BUILTINS, Builtin, Entries, Judgement, Place, Who};
 pub use handler::{Form, Handler, Program, Run};
 pub use hosts::{Host, Hosts, Role};
+pub use local::{LocalRule, LocalRules, Unallowed, Whoever};
 pub use pins::PinFile;
 pub use place::settled;
 pub use problem::{ConfigErrors, Problem};
@@ -98,6 +102,8 @@ pub struct Config {
     pub handler_files: Vec<PathBuf>,
     /// What `lond` answers itself, and to whom: all of [`BUILTINS`], in that order.
     pub builtins: Vec<Builtin>,
+    /// Who of this host may ask which peer what.
+    pub local: LocalRules,
     /// What `lonsvc` starts; names are unique.
     pub services: Vec<Service>,
     /// What is no error and yet hardly meant, for `lon check` and the log.

@@ -208,6 +208,7 @@ pub(super) fn assemble(
         handlers: settings.handlers.into_iter().map(|own| own.settled(base, &run_dir)).collect(),
         handler_files: settings.handler_files.iter().map(|file| place::within(base, file)).collect(),
         builtins: settings.builtins,
+        local: settings.local,
         services: settings
             .services
             .into_iter()
@@ -269,6 +270,7 @@ fn check_ids(settings: &Settings, table: &Table, report: &mut Report) {
     for HandlerSettings { handler, .. } in &settings.handlers {
         handler.access.check(&format!("handler.{}", handler.name), &settings.hosts, table, report);
     }
+    settings.local.0.iter().for_each(|rule| rule.check(&settings.hosts, table, report));
     for Builtin { name, access } in &settings.builtins {
         access.check(&format!("builtin.{name}"), &settings.hosts, table, report);
     }

@@ -128,6 +128,28 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// The tables under `key`, which is a list of them; none when it is not there or is no such
+    /// list, which is then reported.
+    pub(super) fn array(&mut self, report: &mut Report, key: &str) -> Vec<Section<'a>> {
+        let name = self.full_name(key);
+        let Some(Placed { line, value }) = self.keys.remove(key) else { return Vec::new() };
+        let DeValue::Array(array) = value else {
+            report.problem(Some(line), self.about(key, &value::wrong_type("a list of tables", value)));
+            return Vec::new();
+        };
+        let mut tables = Vec::new();
+        for entry in array {
+            match entry.get_ref() {
+                DeValue::Table(table) => {
+                    let line = Some(report.line_of(entry.span().start));
+                    tables.push(Section { name: name.clone(), line, keys: keys(table, report) });
+                }
+                other => report.problem(Some(line), self.about(key, &value::wrong_type("a table", other))),
+            }
+        }
+        tables
+    }
+
     /// All the tables in this one, by their names, in the order of the file.
     pub(super) fn tables(mut self, report: &mut Report) -> Vec<(&'a str, Section<'a>)> {
         let names: Vec<&'a str> = self.keys.keys().copied().collect();

@@ -6,6 +6,7 @@
 use super::Lond;
 use super::access::{Builtin, read_builtins};
 use super::handler::{HandlerSettings, read_handlers};
+use super::local::{LocalRules, read_local};
 use super::section::{Placed, Report, Section};
 use super::service::{Service, read_services};
 use super::value::{self, Address};
@@ -68,6 +69,7 @@ pub(super) struct Settings {
     /// The files of `handlers.d`.
     pub handler_files: Vec<PathBuf>,
     pub builtins: Vec<Builtin>,
+    pub local: LocalRules,
     pub services: Vec<Service>,
     /// The top of the file has a key that there is not: one of the others may have been meant.
     pub unknown_key: bool,
@@ -124,6 +126,7 @@ impl Settings {
         let lond = read_lond(top.table(report, "lond"), lonc_keys.port(), report);
         let handlers = read_handlers(top.table(report, "handler"), file, Path::new(""), report);
         let builtins = read_builtins(top.table(report, "builtin"), report);
+        let local = read_local(top.array(report, "local"), report);
         let services = read_services(top.table(report, "service"), report);
         let unknown_key = top.has_more();
         top.finish(report);
@@ -147,6 +150,7 @@ impl Settings {
             handlers,
             handler_files: Vec::new(),
             builtins,
+            local,
             services,
             unknown_key,
         }

@@ -264,6 +264,15 @@ pub(super) fn load(value: &DeValue<'_>) -> Result<f64, String> {
     if number.is_finite() && number > 0.0 { Ok(number) } else { Err("want a number above 0".into()) }
 }
 
+/// A list of what `parse` makes of each text.
+pub(super) fn list<T>(
+    value: &DeValue<'_>,
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> Result<Vec<T>, String> {
+    let entries = array(value, "a list of texts")?.iter();
+    entries.map(|entry| parse(string(entry.get_ref(), "text in the list")?)).collect()
+}
+
 /// Yes or no.
 pub(super) fn flag(value: &DeValue<'_>) -> Result<bool, String> {
     match value {

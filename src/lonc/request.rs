@@ -49,6 +49,16 @@ pub fn payload(text: &[u8]) -> Payload<'_> {
     }
 }
 
+/// The command that a request in its stored form is: the word before the first colon, without the
+/// prefixes and without a carriage return at its end.
+pub fn command_of(text: &[u8]) -> &[u8] {
+    let bytes = payload(text).bytes;
+    match memchr::memchr(b':', bytes) {
+        Some(colon) => &bytes[..colon],
+        None => without_return(bytes),
+    }
+}
+
 /// `critical;key=<key>:<rest>`, if the key is one.
 fn keyed(text: &[u8]) -> Option<(&str, &[u8])> {
     let rest = text.strip_prefix(b"critical;key=")?;
@@ -103,6 +113,19 @@ mod tests {
 
     fn forward(critical: bool, text: &[u8]) -> Request<'_> {
         Request::Forward(Forward { critical, text })
+    }
+
+    #[test]
+    fn the_command_is_the_word_before_the_colon_behind_all_prefixes() {
+        for (text, command) in [
+            (&b"echo:a:b"[..], &b"echo"[..]),
+            (b"encrypt:echo:a", b"echo"),
+            (b"critical;key=K:encrypt:echo:a", b"echo"),
+            (b"ping\r", b"ping"),
+            (b"critical;x:y", b"critical;x"),
+        ] {
+            assert_eq!(command_of(text), command, "{}", text.escape_ascii());
+        }
     }
 
     #[test]

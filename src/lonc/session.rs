@@ -6,6 +6,7 @@
 //! never given to two programs, so an answer for a program that left finds nobody, rather than
 //! another. What all programs may hold together is bounded in [`super::sessions`].
 
+use base::Credentials;
 use base::line::{LineReader, Outgoing};
 use std::borrow::Cow;
 use std::time::Instant;
@@ -73,6 +74,8 @@ pub struct Session {
     pub holding: bool,
     /// Whose it is: the user that connected.
     pub(super) user: u32,
+    /// The same, and its groups.
+    pub(super) who: Credentials,
     /// What was counted of its lines and of its answers.
     pub(super) weighed: (usize, usize),
     /// It is not read for want of room, and stands in the queue of those.
@@ -114,6 +117,7 @@ impl Session {
             queued: false,
             holding: false,
             user: 0,
+            who: Credentials::nobody(),
             weighed: (0, 0),
             starved: false,
             active: false,

@@ -6,7 +6,7 @@
 //! its local socket.
 
 use base::{HostId, Pin, WireKind};
-use config::{Config, Host, Peer};
+use config::{Config, Host, LocalRules, Peer};
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -26,6 +26,10 @@ pub struct LinkSettings {
     pub longer: BTreeSet<HostId>,
     /// By which key this host is known, on the secure wire.
     pub keys: LinkKeys,
+    /// Who of this host may ask this peer what.
+    pub local: LocalRules,
+    /// The user that this program runs as.
+    pub user: u32,
     /// Where the sockets are: tells one `lonc` from another.
     pub run_dir: PathBuf,
     /// The delayed directory.
@@ -111,6 +115,8 @@ impl Links {
             peer: Peer { host: Host { line: 0, ..found.host.clone() }, socket_mode: 0, ..found.clone() },
             longer: self.longer.get(peer.as_str()).cloned().unwrap_or_default(),
             keys: self.keys(found),
+            local: config.local.of_peer(peer),
+            user: nix::unistd::geteuid().as_raw(),
             run_dir: config.run_dir.clone(),
             spool_dir: config.spool_dir.clone(),
             log_dir: config.log_dir.clone(),

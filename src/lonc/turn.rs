@@ -24,6 +24,7 @@ use super::handover::PER_MESSAGE;
 use super::link::Now;
 use super::session::ClientId;
 use super::sessions::Admission;
+use base::Credentials;
 use base::line::READ_SIZE;
 use base::log_quota::Repeats;
 use std::io;
@@ -225,7 +226,7 @@ impl<D: Disk> Turn<D> {
                 return;
             }
             match io.accept(now) {
-                Accepted::Waiting { user } => self.admit(io, user, now),
+                Accepted::Waiting { who } => self.admit(io, who, now),
                 Accepted::Nobody | Accepted::Again => {}
                 Accepted::NoRoom(cause) => {
                     if !self.make_room(io, &cause, now) {
@@ -237,7 +238,8 @@ impl<D: Disk> Turn<D> {
     }
 
     /// Takes one more program, within the bounds on all and on each user.
-    fn admit(&mut self, io: &mut impl Io, user: u32, now: Now) {
+    fn admit(&mut self, io: &mut impl Io, who: Credentials, now: Now) {
+        let user = who.user;
         let more = format!("too many programs are connected, user {user} is one more");
         let text = loop {
             match self.broker.admit(user) {
@@ -257,7 +259,7 @@ impl<D: Disk> Turn<D> {
             self.warn(&text, now);
         }
         let id = self.broker.client_connected();
-        self.broker.client_belongs(id, user);
+        self.broker.client_belongs(id, who);
         if io.let_in(id) {
             // A program writes as soon as it is connected: most often its request is there already.
             self.program_is_ready(io, id);

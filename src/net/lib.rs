@@ -8,11 +8,14 @@
 //! | file | what it owns |
 //! | --- | --- |
 //! | `stream` | [`Stream`]: a socket and whether it may be read and written |
+//! | `credentials` | who is at the other end of a Unix socket |
 //! | `listen` | how an address is bound that is listened on; whether somebody waits there |
 //! | `tcp` | how a connection between hosts is made, and its options |
-//! | `sealed` | [`write_sealed`]: what waits goes through the tunnel, as fast as the socket takes it |
+//! | `sealed` | [`write_sealed`]: what waits goes through the tunnel, as fast as the socket takes
+//! it |
 //! | `source` | `source_of!`: has the poll watch a type by something in it |
 
+pub mod credentials;
 pub mod listen;
 mod sealed;
 mod source;

@@ -103,6 +103,9 @@ pub struct PeerStatus {
     /// Requests that the broker answered itself with `con_lost`, `con_failed` or `error:` since the
     /// child started.
     pub lost: u64,
+    /// Requests that programs may not ask by `[[local]]`, since the child started.
+    #[serde(default)]
+    pub refused: u64,
     /// Local programs connected.
     pub clients: u64,
     /// Messages in the spool.
@@ -159,6 +162,7 @@ impl PeerStatus {
             in_flight: 0,
             done: 0,
             lost: 0,
+            refused: 0,
             clients: 0,
             delayed: 0,
             delayed_bytes: 0,

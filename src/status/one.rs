@@ -32,10 +32,13 @@ pub fn one_peer(
     line("wire", &wire(peer));
     line("own key", peer.own_pin.as_deref().unwrap_or_default());
     line("process", &if peer.pid == 0 { String::new() } else { peer.pid.to_string() });
-    let PeerStatus { in_flight, done, lost, clients, .. } = peer;
+    let PeerStatus { in_flight, done, lost, clients, refused, .. } = peer;
+    let refused = if *refused > 0 { format!(", {refused} refused") } else { String::new() };
     line(
         "requests",
-        &format!("{in_flight} in flight, {done} answered, {lost} lost; {clients} programs connected"),
+        &format!(
+            "{in_flight} in flight, {done} answered, {lost} lost{refused}; {clients} programs connected"
+        ),
     );
     line(
         "delayed",

@@ -109,6 +109,12 @@ timeout = "10s"
 format = "tagged"
 window = 3
 
+[[local]]
+peers = ["msul1"]
+commands = ["echo", "log"]
+allow = ["user:33", "group:root"]
+critical = ["*"]
+
 [builtin.log]
 allow = ["msul1"]
 deny = ["role:access"]

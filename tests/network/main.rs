@@ -26,6 +26,7 @@ mod hundred_hups;
 mod known_failures;
 mod listening;
 mod listening_limits;
+mod local_rules;
 mod log_files;
 mod log_quota;
 mod many_hosts;

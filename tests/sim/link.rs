@@ -11,7 +11,7 @@ use crate::scenario::*;
 use crate::watch::LinkWatch;
 use crate::world::World;
 use lonnet::base::{HostId, WireKind};
-use lonnet::config::{Peer, fixture};
+use lonnet::config::{LocalRules, Peer, fixture};
 use lonnet::lonc::broker::Broker;
 use lonnet::lonc::handover::Passage;
 use lonnet::lonc::link::Now;
@@ -146,6 +146,8 @@ fn settings(this: usize, peer: Peer) -> LinkSettings {
         peer,
         longer: BTreeSet::new(),
         keys: LinkKeys::None,
+        local: LocalRules::default(),
+        user: 0,
         run_dir: at("/run"),
         spool_dir: at("/spool"),
         log_dir: at("/log"),

@@ -9,6 +9,7 @@ use crate::net::End;
 use crate::sabotage::Sabotage;
 use crate::scenario::*;
 use crate::world::{Event, World};
+use lonnet::base::Credentials;
 use lonnet::base::line::Outgoing;
 use lonnet::lonc::handover::Passage;
 use lonnet::lonc::link::Now;
@@ -73,7 +74,7 @@ impl Io for LinkIo<'_> {
     fn accepts_again(&mut self, _: Now) {}
 
     fn accept(&mut self, _: Now) -> Accepted {
-        if self.may_accept() { Accepted::Waiting { user: 0 } } else { Accepted::Nobody }
+        if self.may_accept() { Accepted::Waiting { who: Credentials::of_user(0) } } else { Accepted::Nobody }
     }
 
     fn let_in(&mut self, id: ClientId) -> bool {

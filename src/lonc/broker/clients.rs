@@ -3,6 +3,7 @@
 use super::Broker;
 use crate::session::{ClientId, Session};
 use crate::sessions::Admission;
+use base::Credentials;
 use store::spool::Disk;
 
 impl<D: Disk> Broker<D> {
@@ -11,9 +12,12 @@ impl<D: Disk> Broker<D> {
         self.programs.sessions_mut().add()
     }
 
-    /// Whose a program is: the user that the system says.
-    pub fn client_belongs(&mut self, id: ClientId, user: u32) {
-        self.programs.sessions_mut().belongs(id, user);
+    /// Whose a program is, as the system says.
+    pub fn client_belongs(&mut self, id: ClientId, who: Credentials) {
+        self.programs.sessions_mut().belongs(id, who.user);
+        if let Some(session) = self.programs.sessions_mut().get(id) {
+            session.who = who;
+        }
     }
 
     /// What is to be done with one more program, of this user.

@@ -30,6 +30,10 @@ pub(super) struct Report {
     done: u64,
     /// Requests of which nobody knows whether they were carried out, or that were refused.
     lost: u64,
+    /// Requests that their programs may not ask.
+    refused: u64,
+    /// For what is said of those.
+    refused_repeats: Repeats,
     /// What went wrong with the spool last.
     spool_error: Option<(String, Now)>,
     /// For what is said of the spool.
@@ -49,6 +53,8 @@ impl Report {
         Report {
             done: 0,
             lost: 0,
+            refused: 0,
+            refused_repeats: Repeats::default(),
             spool_error: None,
             spool_repeats: Repeats::default(),
             client_repeats: Repeats::default(),
@@ -66,6 +72,13 @@ impl Report {
     /// One more request was lost, or refused.
     pub(super) fn one_lost(&mut self) {
         self.lost += 1;
+    }
+
+    /// One more request was one that its program may not ask: what to log of that, if anything.
+    /// Such lines are bounded, whatever they say.
+    pub(super) fn one_refused(&mut self, text: &str, now: Now) -> Option<String> {
+        self.refused += 1;
+        self.refused_repeats.line(text, now.mono)
     }
 
     /// The state changed in a way that the supervisor is to hear of at once.
@@ -144,6 +157,7 @@ impl<D: Disk> Broker<D> {
             in_flight: self.pending.len() as u64,
             done: self.report.done,
             lost: self.report.lost,
+            refused: self.report.refused,
             clients: self.programs.sessions().len() as u64,
             delayed: waiting.messages,
             delayed_bytes: waiting.bytes,

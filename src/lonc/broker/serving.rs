@@ -8,10 +8,16 @@ use super::stores::Stores;
 use super::{Broker, CON_LOST, MAX_TAKEN_BYTES};
 use crate::link::{Event, Now};
 use crate::pending::Owner;
-use crate::request::{self, Forward, Request};
+use crate::request::{self, Forward, Request, command_of};
 use crate::session::ClientId;
+use crate::settings::LinkSettings;
+use base::Credentials;
 use base::line::Line;
 use store::spool::Disk;
+
+const REFUSED: &[u8] = b"refused";
+/// The command that ends this process.
+const EXIT: &[u8] = b"close_connection_exit";
 
 /// Requests of one program that are taken before it is another's turn ...
 pub(super) const QUANTUM: usize = 32;
@@ -33,6 +39,7 @@ struct Taking<'a, D: Disk> {
     stores: &'a mut Stores,
     held: &'a mut Held,
     report: &'a mut Report,
+    settings: &'a LinkSettings,
     /// What would have to wait may.
     may_hold: bool,
 }
@@ -72,6 +79,25 @@ impl<D: Disk> Taking<'_, D> {
         }
     }
 
+    /// Whether the program may ask this, by `[[local]]`.
+    fn allows(&self, who: &Credentials, command: &[u8], critical: bool) -> bool {
+        let LinkSettings { peer, local, user, .. } = self.settings;
+        local.judge(&peer.host.id, command, critical, who, *user).is_ok()
+    }
+
+    /// The program may not ask this: it is neither sent nor stored.
+    fn bar(&mut self, who: &Credentials, command: &[u8], now: Now) -> Verdict {
+        let text = format!(
+            "refused user {} the request {}: no [[local]] rule lets it ask",
+            who.user,
+            command.escape_ascii()
+        );
+        if let Some(line) = self.report.one_refused(&text, now) {
+            log::warn!("{line}");
+        }
+        Verdict::Answer(REFUSED.to_vec())
+    }
+
     fn refuse(&mut self, why: &str) -> Verdict {
         self.report.one_lost();
         Verdict::Answer(format!("error:{why}").into_bytes())
@@ -95,10 +121,10 @@ impl<D: Disk> Broker<D> {
     /// Takes some lines of one program; whether one of them asks this process to end.
     fn serve_some(&mut self, id: ClientId, now: Now) -> bool {
         let may_hold = !self.ending.has_begun();
-        let Broker { programs, link, pending, spool, stores, report, held, away, .. } = self;
+        let Broker { programs, link, pending, spool, stores, report, held, away, settings, .. } = self;
         let Some(session) = programs.serve(id) else { return false };
         let sender = Sender { link, pending, spool, away };
-        let mut taking = Taking { sender, stores, held, report, may_hold };
+        let mut taking = Taking { sender, stores, held, report, settings, may_hold };
         let (mut exit, mut bytes) = (false, 0);
         for _ in 0..QUANTUM {
             if !session.can_serve() || !taking.has_room() || bytes > QUANTUM_BYTES {
@@ -120,6 +146,14 @@ impl<D: Disk> Broker<D> {
             }
             let slot = session.answers.owe(());
             let verdict = match request {
+                Request::Forward(Forward { critical, text })
+                    if !taking.allows(&session.who, command_of(text), critical) =>
+                {
+                    taking.bar(&session.who, command_of(text), now)
+                }
+                Request::CloseConnectionExit if !taking.allows(&session.who, EXIT, false) => {
+                    taking.bar(&session.who, EXIT, now)
+                }
                 Request::Forward(forward) => {
                     let owner = Owner { client: id, slot };
                     taking.forward(forward, owner, &mut session.holding, now)

@@ -5,8 +5,8 @@ use crate::pending::Owner;
 use crate::session::ClientId;
 use crate::settings::LinkKeys;
 use base::{HostId, WireKind};
-use config::Peer;
 use config::fixture::{self, host};
+use config::{LocalRules, Peer};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
@@ -46,6 +46,8 @@ pub(crate) fn settings(dir: &Path, peer: &Peer, keys: LinkKeys) -> LinkSettings 
         peer: peer.clone(),
         longer: BTreeSet::new(),
         keys,
+        local: LocalRules::default(),
+        user: 0,
         run_dir: dir.join("run"),
         spool_dir: dir.join("delayed"),
         log_dir: dir.join("log"),

@@ -18,10 +18,9 @@ use base::Pin;
 use base::line::{Outgoing, READ_SIZE};
 use base::log_quota::Repeats;
 use config::Peer;
+use net::credentials;
 use net::listen::nobody_waits;
 use net::{Event, Interest, ReadOutcome, Registry, Stream, Token, UnixListener, UnixStream, Waker};
-use nix::sys::socket::getsockopt;
-use nix::sys::socket::sockopt::PeerCredentials;
 use status::PeerStatus;
 use std::io::{self, ErrorKind, Write as _};
 use std::os::fd::AsFd;
@@ -210,9 +209,9 @@ impl Io for Sockets {
     fn accept(&mut self, now: Now) -> Accepted {
         match self.listener.accept() {
             Ok((stream, _)) => {
-                let user = user_of(&stream);
+                let who = credentials::of(&stream);
                 self.waiting = Some(stream);
-                return Accepted::Waiting { user };
+                return Accepted::Waiting { who };
             }
             Err(error) => match (error.kind(), error.raw_os_error()) {
                 (ErrorKind::WouldBlock, _) => {
@@ -373,7 +372,7 @@ pub(super) fn take_over<D: Disk>(
         for (stream, rest) in handed {
             let stream = UnixStream::from_std(stream);
             let id = broker.client_handed(rest);
-            broker.client_belongs(id, user_of(&stream));
+            broker.client_belongs(id, credentials::of(&stream));
             programs.push((id, stream));
         }
     }
@@ -389,9 +388,4 @@ fn say_if_ours(verb: &str, error: &io::Error) {
         ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => {}
         _ => log::warn!("{verb} a program: {error}; its connection is closed"),
     }
-}
-
-/// The user that connected, as the system says; nobody's if it does not.
-fn user_of(stream: &UnixStream) -> u32 {
-    getsockopt(stream, PeerCredentials).map_or(u32::MAX, |credentials| credentials.uid())
 }

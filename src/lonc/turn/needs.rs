@@ -2,6 +2,7 @@
 
 use crate::link::Now;
 use crate::session::{ClientId, Rest};
+use base::Credentials;
 use base::line::Outgoing;
 use status::PeerStatus;
 use std::io;
@@ -12,7 +13,7 @@ pub enum Accepted {
     /// There is one, of this user: it is either let in or turned away next.
     Waiting {
         /// As the system says.
-        user: u32,
+        who: Credentials,
     },
     /// There is none.
     Nobody,

@@ -3,6 +3,7 @@
 use super::*;
 use crate::session::ALWAYS;
 use crate::sessions::{Admission, MAX_OF_USER};
+use base::Credentials;
 
 /// An answer of which a hundred are more than a program may leave unread.
 fn big() -> String {
@@ -13,7 +14,7 @@ fn big() -> String {
 fn programs_are_counted_by_the_user_whose_they_are() {
     let mut rig = Rig::new();
     let ids: Vec<_> = (0..MAX_OF_USER).map(|_| rig.broker.client_connected()).collect();
-    ids.iter().for_each(|id| rig.broker.client_belongs(*id, 1000));
+    ids.iter().for_each(|id| rig.broker.client_belongs(*id, Credentials::of_user(1000)));
     assert!(matches!(rig.broker.admit(1000), Admission::InPlaceOf(_)));
     assert_eq!(rig.broker.admit(1001), Admission::Welcome);
 }
@@ -37,14 +38,14 @@ fn a_program_is_read_as_far_as_there_is_room_and_again_when_there_is_some() {
     let mut rig = Rig::new();
     for user in [1, 2] {
         let id = rig.program(&[]);
-        rig.broker.client_belongs(id, user);
+        rig.broker.client_belongs(id, Credentials::of_user(user));
         let room = rig.broker.may_read(id);
         assert!(room > 4_000_000, "{room}");
         rig.broker.client_sent(id, &b"line of ten\n".repeat(room / 12 + 1));
     }
     let [long, other] = [3, 4].map(|user| {
         let id = rig.program(&[]);
-        rig.broker.client_belongs(id, user);
+        rig.broker.client_belongs(id, Credentials::of_user(user));
         assert_eq!(rig.broker.may_read(id), ALWAYS);
         rig.broker.client_sent(id, &[b'x'; ALWAYS]);
         id
@@ -116,12 +117,12 @@ fn a_user_with_many_programs_has_no_more_turns_than_one_with_a_single_one() {
     rig.come_up();
     for _ in 0..20 {
         let greedy = rig.broker.client_connected();
-        rig.broker.client_belongs(greedy, 1000);
+        rig.broker.client_belongs(greedy, Credentials::of_user(1000));
         rig.broker.client_sent(greedy, &b"flood\n".repeat(100));
     }
     for user in 1001..1011 {
         let polite = rig.broker.client_connected();
-        rig.broker.client_belongs(polite, user);
+        rig.broker.client_belongs(polite, Credentials::of_user(user));
         rig.broker.client_sent(polite, b"polite\n");
     }
     rig.turn();

@@ -1,0 +1,22 @@
+//! Who a local program is, as the system says: a value.
+
+/// The user and the groups of the process that connected, when it did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// Its user.
+    pub user: u32,
+    /// Its group, and the further ones.
+    pub groups: Box<[u32]>,
+}
+
+impl Credentials {
+    /// Of a user of whom no groups are known.
+    pub fn of_user(user: u32) -> Credentials {
+        Credentials { user, groups: Box::default() }
+    }
+
+    /// Of somebody whom the system does not name: no rule names him either.
+    pub fn nobody() -> Credentials {
+        Credentials::of_user(u32::MAX)
+    }
+}
