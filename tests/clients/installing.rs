@@ -36,6 +36,16 @@ fn works(command: &mut Command) -> bool {
 }
 
 #[test]
+fn the_python_library_passes_its_own_tests() {
+    if !Language::serving().contains(&Language::Python) {
+        return;
+    }
+    let mut command = Command::new(Language::Python.interpreter());
+    command.args(["-m", "unittest", "--quiet", "test_lonnet"]).env("PYTHONDONTWRITEBYTECODE", "1");
+    succeed(command.current_dir(clients().join("python")));
+}
+
+#[test]
 fn pip_installs_the_python_library() {
     let python = Language::Python.interpreter();
     let tools = "import setuptools, sys; sys.exit(int(setuptools.__version__.split('.')[0]) < 61)";
