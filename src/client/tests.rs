@@ -278,17 +278,23 @@ fn each_answer_line_has_its_outcome() {
 fn a_connection_that_went_between_two_requests_is_made_anew_and_the_request_sent_once() {
     let place = Place::new();
     let listener = place.listen();
+    let (closed, is_closed) = std::sync::mpsc::channel();
     let broker = thread::spawn(move || {
-        // Answers once a connection, and closes.
+        // Answers once a connection, and closes. A request that comes between the two is another
+        // matter: it may have been taken.
         for answer in ["first\n", "second\n"] {
             let stream = listener.accept().unwrap().0;
             assert_eq!(line_of(&stream), "ping");
             (&stream).write_all(answer.as_bytes()).unwrap();
+            drop(stream);
+            closed.send(()).unwrap();
         }
     });
     let mut client = place.client();
-    assert_eq!(client.reply("ping", soon()).unwrap(), Outcome::Answer(b"first".to_vec()));
-    assert_eq!(client.reply("ping", soon()).unwrap(), Outcome::Answer(b"second".to_vec()));
+    for answer in [&b"first"[..], b"second"] {
+        assert_eq!(client.reply("ping", soon()).unwrap(), Outcome::Answer(answer.to_vec()));
+        is_closed.recv().unwrap();
+    }
     broker.join().unwrap();
     let error = client.reply("ping", soon()).unwrap_err();
     assert!(matches!(error, ClientError::Away { .. }) && !error.may_have_been_taken(), "{error}");
@@ -333,7 +339,7 @@ fn a_late_answer_is_nobodys_and_the_next_request_gets_its_own() {
         echo(next);
     });
     let mut client = place.client();
-    let error = client.reply("slow", Instant::now() + Duration::from_millis(50)).unwrap_err();
+    let error = client.reply("slow", Instant::now() + Duration::from_millis(500)).unwrap_err();
     assert!(matches!(error, ClientError::Deadline { .. }) && error.may_have_been_taken(), "{error}");
     assert_eq!(client.reply("ping", soon()).unwrap(), Outcome::Answer(b"ping".to_vec()));
     drop(client);

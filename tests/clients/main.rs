@@ -115,7 +115,7 @@ fn a_request_has_its_deadline_and_a_late_answer_is_nobodys() {
     let mut askers: Vec<_> =
         Language::asking().into_iter().map(|language| (language, world.asker(language, CALLED))).collect();
     for (language, asker) in &mut askers {
-        assert_eq!(asker.reply_within(0.2, "slow:one"), "Timeout", "{language:?}");
+        assert_eq!(asker.reply_within(1.0, "slow:one"), "Timeout", "{language:?}");
     }
     gate.open();
     for (language, asker) in &mut askers {
