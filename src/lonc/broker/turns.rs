@@ -6,12 +6,15 @@
 
 use std::collections::{HashMap, VecDeque};
 
+/// Users whose empty queues are kept, so that a request asks for no memory for its turn.
+const USERS_KEPT: usize = 64;
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Turns<P> {
-    /// The programs of each user that waits.
+    /// The programs of each user that waits; empty ones of users who do not.
     programs: HashMap<u32, VecDeque<P>>,
-    /// The same users, in turn.
+    /// Those users who wait, in turn.
     users: VecDeque<u32>,
 }
 
@@ -36,10 +39,10 @@ impl<P: Copy> Turns<P> {
         let user = self.users.pop_front()?;
         let programs = self.programs.get_mut(&user)?;
         let id = programs.pop_front();
-        if programs.is_empty() {
-            self.programs.remove(&user);
-        } else {
+        if !programs.is_empty() {
             self.users.push_back(user);
+        } else if self.programs.len() > USERS_KEPT {
+            self.programs.remove(&user);
         }
         id
     }
@@ -78,6 +81,17 @@ mod tests {
         turns.push(1002, 21);
         assert_eq!(all(&mut turns), [0, 10, 20, 1, 21, 2, 3]);
         assert!(turns.is_empty());
+    }
+
+    #[test]
+    fn of_users_who_are_gone_a_few_are_remembered_and_no_more() {
+        let mut turns = Turns::default();
+        for user in 0..10_000 {
+            turns.push(user, 1);
+            assert_eq!(all(&mut turns), [1]);
+        }
+        assert!(turns.programs.len() <= USERS_KEPT + 1);
+        assert!(turns.is_empty() && turns.pop().is_none());
     }
 
     #[test]
