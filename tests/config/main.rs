@@ -8,6 +8,7 @@ mod files;
 mod folder;
 mod handlers;
 mod hosts;
+mod local;
 mod mistakes;
 mod samples;
 mod values;
