@@ -193,7 +193,8 @@ fn a_time_limit_ends_all_that_a_program_has_started_in_or_beside_its_group() {
     assert_eq!(client.ask("1 msua1 e/1 - hang"), "1!failed error:hang: no answer within 2s");
     let started = wait::until("its four processes", || Some(numbers(&pids)).filter(|pids| pids.len() == 4));
     wait::until_true("all of them to be gone", || started.iter().all(|pid| !process::alive(*pid)));
-    assert_eq!(process::children(pool_of(&lond, "hang")), Vec::<u32>::new());
+    let pool = pool_of(&lond, "hang");
+    wait::until_true("all of them to be reaped", || process::children(pool).is_empty());
 }
 
 #[test]
