@@ -24,6 +24,7 @@ mod handlers_away;
 mod handover;
 mod hundred_hups;
 mod known_failures;
+mod libraries;
 mod listening;
 mod listening_limits;
 mod local_rules;

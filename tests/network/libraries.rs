@@ -3,18 +3,15 @@
 //! What a program asks with one of them, and what a handler serves that is made with one, must be
 //! the same in all. A language that this machine does not have is skipped, visibly.
 
-#![allow(clippy::unwrap_used, reason = "a test program: what fails, fails the test")]
-
-#[path = "../common/mod.rs"]
-#[allow(dead_code, reason = "of it this program needs a part")]
-mod common;
 mod installing;
 mod languages;
 
-use common::handler::Program as Handler;
-use common::network::{Host, Network};
-use common::pair::{CALLED, CALLER};
-use common::program::Program;
+use crate::common::handler::Program as Handler;
+use crate::common::network::{Host, Network};
+use crate::common::pair::{CALLED, CALLER};
+use crate::common::process;
+use crate::common::program::Program;
+use crate::common::wait;
 use languages::{Asker, Language};
 use nix::sys::signal::Signal;
 use std::sync::Mutex;
@@ -106,7 +103,7 @@ fn what_has_a_key_is_run_once_however_often_it_is_asked() {
 fn a_request_has_its_deadline_and_a_late_answer_is_nobodys() {
     let mut socket = None;
     let world = World::new(|_, other| socket = Some(handler(other, "slow", "line")));
-    let gate = common::wait::Gate::default();
+    let gate = wait::Gate::default();
     let waits = gate.clone();
     let _program = Handler::start(&socket.unwrap(), move |line| {
         waits.pass();
@@ -138,16 +135,14 @@ fn a_client_lives_through_a_restart_and_through_the_brokers_death() {
     all("before", &answer);
     let before = lonc.children();
     lonc.signal(Signal::SIGHUP);
-    common::wait::until_true("other children", || {
+    wait::until_true("other children", || {
         let now = lonc.children();
         now.len() == before.len() && before.iter().all(|child| !now.contains(child))
     });
     all("after the restart", &answer);
     let children = lonc.children();
     lonc.kill();
-    common::wait::until_true("its children to end", || {
-        !children.iter().any(|child| common::process::alive(*child))
-    });
+    wait::until_true("its children to end", || !children.iter().any(|child| process::alive(*child)));
     all("while the broker is away", "Away");
     let _lonc = one.lonc();
     one.wait_link(CALLED, "up");

@@ -56,10 +56,10 @@ impl Language {
         format!("{self:?}").to_lowercase()
     }
 
-    /// The path of a program of `tests/clients` in this language.
+    /// The path of a program of `tests/network/libraries` in this language.
     fn path(self, stem: &str) -> PathBuf {
         let suffix = if self == Language::Perl { "pl" } else { "py" };
-        Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/clients/{stem}.{suffix}"))
+        Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/network/libraries/{stem}.{suffix}"))
     }
 
     /// Such a program, with the library where it is in this repository.
@@ -73,8 +73,9 @@ impl Language {
     pub fn worker(self) -> Vec<String> {
         let says = if self == Language::Perl { "print $^X" } else { "import sys; print(sys.executable)" };
         let option = if self == Language::Perl { "-e" } else { "-c" };
-        let asked = Command::new(self.interpreter()).args([option, says]).output().unwrap();
-        let interpreter = String::from_utf8(asked.stdout).unwrap().trim().to_owned();
+        let asked =
+            Command::new(self.interpreter()).args([option, says]).output().expect("ask for the interpreter");
+        let interpreter = String::from_utf8(asked.stdout).expect("a path").trim().to_owned();
         let mut command = vec!["/usr/bin/env".to_owned()];
         command.extend(surroundings().map(|(name, value)| format!("{name}={value}")));
         command.extend([interpreter, self.path("serve").display().to_string(), "worker".to_owned()]);
@@ -119,8 +120,13 @@ pub struct Running {
 impl Running {
     fn start(command: &mut Command) -> Running {
         let errors = Stdio::null();
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(errors).spawn().unwrap();
-        let output = BufReader::new(child.stdout.take().unwrap());
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(errors)
+            .spawn()
+            .expect("start a program");
+        let output = BufReader::new(child.stdout.take().expect("its output"));
         let (found, lines) = channel();
         std::thread::spawn(move || {
             output.lines().map_while(Result::ok).try_for_each(|line| found.send(line))
@@ -130,7 +136,8 @@ impl Running {
 
     /// Sends text to its standard input.
     pub fn send(&mut self, text: &str) {
-        self.input.as_mut().unwrap().write_all(text.as_bytes()).unwrap();
+        let input = self.input.as_mut().expect("its input is open");
+        input.write_all(text.as_bytes()).expect("tell the program");
     }
 
     /// The next line of its standard output.
@@ -151,7 +158,8 @@ impl Running {
     }
 
     fn ends(&mut self) {
-        let status = wait::until("the program to end", || self.child.try_wait().unwrap());
+        let status =
+            wait::until("the program to end", || self.child.try_wait().expect("look at the program"));
         assert!(status.success(), "{status}");
     }
 }

@@ -1,19 +1,19 @@
 //! The libraries as the usual tools install them, from copies, without a network.
 
+use super::languages::{Language, clients};
 use crate::common::skipped;
-use crate::languages::{Language, clients};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+    fs::create_dir_all(to).expect("make a folder");
+    for entry in fs::read_dir(from).expect("read a folder").flatten() {
         let below = to.join(entry.file_name());
         if entry.path().is_dir() {
             copy(&entry.path(), &below);
         } else {
-            fs::copy(entry.path(), below).unwrap();
+            fs::copy(entry.path(), below).expect("copy a file");
         }
     }
 }
