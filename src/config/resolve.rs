@@ -175,19 +175,22 @@ fn resolve(
     let PinFile { pins, warnings, .. } = pins.unwrap_or_default();
     report.warnings.extend(warnings);
     let warnings = std::mem::take(&mut report.warnings);
-    Some(assemble(settings, &absolute, id, hosts, peers, pins, warnings))
+    let network = Network { id, hosts, peers, pins };
+    Some(assemble(settings, &absolute, network, warnings))
+}
+
+/// What the table and the pins say of the hosts, and which of them this one is.
+pub(super) struct Network {
+    pub id: HostId,
+    pub hosts: Hosts,
+    /// Every host but this one, in the order of the table.
+    pub peers: Vec<Peer>,
+    pub pins: Pins,
 }
 
 /// A configuration of its parts. `file`: its absolute path.
-pub(super) fn assemble(
-    settings: Settings,
-    file: &Path,
-    id: HostId,
-    hosts: Hosts,
-    peers: Vec<Peer>,
-    pins: Pins,
-    warnings: Vec<Problem>,
-) -> Config {
+pub(super) fn assemble(settings: Settings, file: &Path, network: Network, warnings: Vec<Problem>) -> Config {
+    let Network { id, hosts, peers, pins } = network;
     let base = folder(file);
     let run_dir = place::within(base, &settings.run_dir);
     Config {

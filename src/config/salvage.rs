@@ -10,7 +10,7 @@
 //! program says counts before all that.
 
 use super::hosts::Table;
-use super::resolve::{assemble, folder, peers, read_pins, size_of_disk};
+use super::resolve::{Network, assemble, folder, peers, read_pins, size_of_disk};
 use super::section::Report;
 use super::settings::Settings;
 use super::source::{self, attempt, report_syntax};
@@ -121,7 +121,7 @@ impl Config {
         }
         let disk = size_of_disk(&folder(&file).join(&settings.spool_dir));
         let peers = peers(&settings, &hosts, &id, disk);
-        let mut config = assemble(settings, &file, id, hosts, peers, pins.pins, Vec::new());
+        let mut config = assemble(settings, &file, Network { id, hosts, peers, pins: pins.pins }, Vec::new());
         if let Some(told) = told {
             config.go_by(told);
         }

@@ -323,6 +323,12 @@ impl<K: Ord + Clone> Table<K> {
         self.entries.iter().map(|(key, entry)| (key, entry.state))
     }
 
+    /// How many children are on their way out.
+    pub fn leaving(&self) -> usize {
+        let leaves = |entry: &&Entry| matches!(entry.state, State::Draining { .. } | State::Killed { .. });
+        self.entries.values().filter(leaves).count()
+    }
+
     /// Whether no key is known: nobody is wanted, and every child was reaped.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
@@ -387,6 +393,14 @@ impl State {
         match self {
             State::Waiting { .. } => None,
             State::Running { pid, .. } | State::Draining { pid, .. } | State::Killed { pid, .. } => Some(pid),
+        }
+    }
+
+    /// Whether the child is on its way out because it was told to be.
+    pub fn was_told(self) -> bool {
+        match self {
+            State::Draining { told, .. } | State::Killed { told, .. } => told,
+            State::Running { .. } | State::Waiting { .. } => false,
         }
     }
 

@@ -199,11 +199,9 @@ impl Lond {
 
     /// Has processes replaced, a few at a time.
     fn replace_pools(&mut self, m: &mut Machine<'_>, now: Instant) {
-        let leaving = |state| matches!(state, State::Draining { .. } | State::Killed { .. });
-        while !self.pools.replacing.is_empty()
-            && self.pools.table.iter().filter(|(_, state)| leaving(*state)).count() < REPLACED_AT_ONCE
+        while self.pools.table.leaving() < REPLACED_AT_ONCE
+            && let Some((name, pid)) = self.pools.replacing.pop_front()
         {
-            let Some((name, pid)) = self.pools.replacing.pop_front() else { break };
             if self.pools.table.key_of(pid) == Some(&name) {
                 let deadline = self.drain_deadline(now);
                 self.tell_pool(m, &name, Event::Drain { deadline }, now);
@@ -292,10 +290,7 @@ impl Lond {
     ) {
         // Its programs have ended with it; what these have started has come to this process.
         strays::kill(|_| false);
-        let told = match self.pools.table.state(name) {
-            Some(State::Draining { told, .. } | State::Killed { told, .. }) => told,
-            Some(State::Running { .. } | State::Waiting { .. }) | None => false,
-        };
+        let told = self.pools.table.state(name).is_some_and(State::was_told);
         if told || end == spawn::End::Exited(0) {
             log::info!("handler {name}: process {pid}, which ran its program, {end}");
         } else {

@@ -132,11 +132,9 @@ impl Lonsvc {
 
     /// Has programs replaced, a few at a time.
     pub(super) fn replace_in_turn(&mut self, m: &mut Machine<'_>, now: Instant) {
-        let leaving = |state| matches!(state, State::Draining { .. } | State::Killed { .. });
-        while !self.replacing.is_empty()
-            && self.table.iter().filter(|(_, state)| leaving(*state)).count() < REPLACED_AT_ONCE
+        while self.table.leaving() < REPLACED_AT_ONCE
+            && let Some(Replace { name, pid, drain }) = self.replacing.pop_front()
         {
-            let Some(Replace { name, pid, drain }) = self.replacing.pop_front() else { break };
             if self.table.key_of(pid) == Some(&name) {
                 self.tell(m, &name, Event::Drain { deadline: now + drain }, now);
             }
@@ -235,10 +233,7 @@ impl Lonsvc {
         now: Instant,
     ) {
         spawn::kill_rest_of_group(pid);
-        let told = match self.table.state(name) {
-            Some(State::Draining { told, .. } | State::Killed { told, .. }) => told,
-            Some(State::Running { .. } | State::Waiting { .. }) | None => false,
-        };
+        let told = self.table.state(name).is_some_and(State::was_told);
         let over = !told && self.is_over(name, end);
         if over {
             if let Some(known) = self.services.get_mut(name) {
