@@ -5,6 +5,7 @@
 //! | `builtin` | the requests that `lond` itself knows: their names and the text of their answers |
 //! | `socket` | requests passed to a local program through its Unix socket, answered in their order |
 //! | `tagged` | likewise, answered in any order |
+//! | `waiting` | what both have: requests that wait for a connection, and what its end costs |
 //! | `tag` | how requests and answers have their tags |
 //!
 //! Everything here is pure: bytes and the time come in, answers go out. The sockets are the
@@ -14,6 +15,7 @@ pub mod builtin;
 pub mod socket;
 pub mod tag;
 pub mod tagged;
+mod waiting;
 
 use base::line::Outgoing;
 use std::borrow::Cow;

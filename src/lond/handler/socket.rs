@@ -23,7 +23,8 @@
 //! dials again. So does, once, a request of which the program cannot have seen a byte when its
 //! connection ended.
 
-use super::{CONNECT_RETRY, Fault, Reply, Talk, Ticket};
+use super::waiting::{Dial, Held, tell};
+use super::{Fault, Reply, Talk, Ticket};
 use base::line::{Line, LineReader, Outgoing};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -32,9 +33,8 @@ use std::time::{Duration, Instant};
 enum State {
     /// No connection, and no request that needs one.
     Away,
-    /// A connection is to be made: at `next`. Requests are held; the first has waited since
-    /// `since`.
-    Dialing { since: Instant, next: Instant },
+    /// A connection is to be made. Requests are held.
+    Dialing(Dial),
     /// There is a connection.
     Up,
     /// There is a connection whose oldest request was answered `error:`; its late answer is
@@ -55,11 +55,8 @@ pub struct Conversation {
     /// Their bytes that the program has not taken.
     out: Outgoing,
     /// Requests that no connection has seen; empty in [`State::Up`] and [`State::Away`].
-    held: VecDeque<(Ticket, Box<[u8]>)>,
+    held: Held,
     reader: LineReader,
-    /// Requests that the last connection took nothing of were given to this one, which has answered
-    /// none yet. What it takes nothing of either is answered `error:`.
-    second_try: bool,
     /// From here the program's time for its oldest request runs. Meaningful while one is open.
     clock_from: Instant,
     /// The reactor stopped reading the program at this time, since the caller does not read: its
@@ -77,9 +74,8 @@ impl Conversation {
             state: State::Away,
             asked: VecDeque::new(),
             out: Outgoing::default(),
-            held: VecDeque::new(),
+            held: Held::default(),
             reader: LineReader::new(max_line),
-            second_try: false,
             clock_from: now,
             paused: None,
         }
@@ -116,9 +112,9 @@ impl Conversation {
                         answer(ticket, reply);
                     }
                 }
-                State::Away | State::Dialing { .. } => debug_assert!(false, "no connection"),
+                State::Away | State::Dialing(_) => debug_assert!(false, "no connection"),
             }
-            self.second_try = false;
+            self.held.has_answered();
             self.clock_from = now;
         }
     }
@@ -128,29 +124,12 @@ impl Conversation {
         self.asked.push_back((ticket, request.len() + 1));
     }
 
-    /// Takes back the requests of which the connection took nothing, to the front of those held;
-    /// how many there are.
-    fn hold_unsent(&mut self) -> usize {
-        let mut unsent = self.out.bytes();
-        let before = self.held.len();
-        while let Some((ticket, length)) = self.asked.pop_back_if(|(_, length)| *length <= unsent.len()) {
-            let line;
-            (unsent, line) = unsent.split_at(unsent.len() - length);
-            self.held.push_front((ticket, line[..length - 1].into()));
-        }
-        self.held.len() - before
-    }
-
-    fn hold(&mut self, ticket: Ticket, request: &[u8]) {
-        self.held.push_back((ticket, request.into()));
-    }
-
     /// Passes on what was held.
     fn release(&mut self, now: Instant) {
         if self.asked.is_empty() {
             self.clock_from = now;
         }
-        for (ticket, request) in std::mem::take(&mut self.held) {
+        for (ticket, request) in self.held.take() {
             self.push(ticket, &request);
         }
     }
@@ -171,23 +150,23 @@ impl Talk for Conversation {
                 self.push(ticket, request);
             }
             State::Away => {
-                self.hold(ticket, request);
-                self.enter(State::Dialing { since: now, next: now }, "a request came");
+                self.held.push(ticket, request);
+                self.enter(State::Dialing(Dial::begin(now)), "a request came");
             }
-            State::Dialing { .. } | State::Late => self.hold(ticket, request),
+            State::Dialing(_) | State::Late => self.held.push(ticket, request),
         }
     }
 
     fn wants_dial(&self, now: Instant) -> bool {
         match self.state {
-            State::Dialing { next, .. } => next <= now,
+            State::Dialing(dial) => dial.is_due(now),
             State::Away | State::Up | State::Late => false,
         }
     }
 
     fn dialed(&mut self, now: Instant) {
         match self.state {
-            State::Dialing { .. } => {
+            State::Dialing(_) => {
                 self.release(now);
                 self.enter(State::Up, "connected");
             }
@@ -197,9 +176,7 @@ impl Talk for Conversation {
 
     fn busy(&mut self, now: Instant) {
         match self.state {
-            State::Dialing { since, .. } => {
-                self.enter(State::Dialing { since, next: now + CONNECT_RETRY }, "its queue is full");
-            }
+            State::Dialing(dial) => self.enter(State::Dialing(dial.again(now)), "its queue is full"),
             State::Away | State::Up | State::Late => debug_assert!(false, "not dialing"),
         }
     }
@@ -212,15 +189,13 @@ impl Talk for Conversation {
         match self.state {
             State::Away => true,
             State::Up => self.asked.is_empty(),
-            State::Dialing { .. } | State::Late => false,
+            State::Dialing(_) | State::Late => false,
         }
     }
 
     fn withdraw(&mut self, ticket: Ticket) -> bool {
-        let before = self.held.len();
-        self.held.retain(|(held, _)| *held != ticket);
-        let withdrawn = self.held.len() < before;
-        if withdrawn && self.held.is_empty() && matches!(self.state, State::Dialing { .. }) {
+        let withdrawn = self.held.withdraw(ticket);
+        if withdrawn && self.held.is_empty() && matches!(self.state, State::Dialing(_)) {
             self.enter(State::Away, "its request was withdrawn");
         }
         withdrawn
@@ -250,7 +225,7 @@ impl Talk for Conversation {
     fn deadline(&self) -> Option<Instant> {
         match self.state {
             State::Away => None,
-            State::Dialing { since, next } => Some(next.min(since + self.timeout)),
+            State::Dialing(dial) => Some(dial.deadline(self.timeout)),
             State::Up if self.asked.is_empty() => None,
             State::Up | State::Late => match self.paused {
                 None => Some(self.clock_from + self.timeout),
@@ -263,7 +238,7 @@ impl Talk for Conversation {
         let over = |from: Instant| now.saturating_duration_since(from) >= self.timeout;
         match self.state {
             State::Away => Ok(()),
-            State::Dialing { since, .. } if over(since) => Err(Fault::Busy(self.timeout)),
+            State::Dialing(dial) if dial.is_overdue(self.timeout, now) => Err(Fault::Busy(self.timeout)),
             State::Up | State::Late if self.paused.is_some() => Ok(()),
             State::Up if over(self.clock_from) => {
                 let Some((ticket, _)) = self.asked.pop_front() else { return Ok(()) };
@@ -274,51 +249,41 @@ impl Talk for Conversation {
                 Ok(())
             }
             State::Late if over(self.clock_from) => Err(Fault::Stuck(2 * self.timeout)),
-            State::Dialing { .. } | State::Up | State::Late => Ok(()),
+            State::Dialing(_) | State::Up | State::Late => Ok(()),
         }
     }
 
     fn failed(&mut self, fault: &Fault, now: Instant, answer: &mut impl FnMut(Ticket, Reply<'_>)) {
-        let mut untaken = Vec::new();
+        let mut untaken;
         let next = match self.state {
             State::Away => return,
-            State::Dialing { .. } => {
-                untaken.extend(self.held.drain(..).map(|(ticket, _)| ticket));
+            State::Dialing(_) => {
+                untaken = self.held.give_up();
                 State::Away
             }
             State::Up | State::Late => {
-                let unsent = self.hold_unsent();
-                if matches!(fault, Fault::Unread) && unsent == 0 && self.out.is_empty() {
-                    untaken.extend(self.asked.pop_back().map(|(ticket, _)| ticket));
-                } else if self.second_try {
-                    untaken.extend(self.held.drain(..unsent).map(|(ticket, _)| ticket));
+                let Conversation { held, asked, out, .. } = self;
+                untaken =
+                    held.take_back(out.bytes(), |most| asked.pop_back_if(|(_, length)| *length <= most));
+                if matches!(fault, Fault::Unread) && out.is_empty() {
+                    untaken.extend(asked.pop_back().map(|(ticket, _)| ticket));
                 }
-                self.second_try = !self.second_try && unsent > 0;
-                if self.held.is_empty() { State::Away } else { State::Dialing { since: now, next: now } }
+                if held.is_empty() { State::Away } else { State::Dialing(Dial::begin(now)) }
             }
         };
-        let taken: Vec<_> = self.asked.drain(..).map(|(ticket, _)| ticket).collect();
+        let taken = self.asked.drain(..).map(|(ticket, _)| ticket).collect();
         self.out.clear();
         self.reader = LineReader::new(self.max_line);
         self.enter(next, "the connection ended");
-        if !(taken.is_empty() && untaken.is_empty()) {
-            let why = format!("{}: {fault}", self.name);
-            let text = format!("error:{why}");
-            for ticket in taken {
-                answer(ticket, Reply::Broken(text.as_bytes()));
-            }
-            for ticket in untaken {
-                answer(ticket, Reply::NotTaken(&why));
-            }
-        }
+        tell(&self.name, fault, (taken, untaken), answer);
     }
 
     fn probe(&mut self, now: Instant) {
         match self.state {
             State::Away => {
-                self.enter(State::Dialing { since: now, next: now }, "looking whether it is back");
+                self.enter(State::Dialing(Dial::begin(now)), "looking whether it is back");
             }
-            State::Dialing { .. } | State::Up | State::Late => {}
+            State::Dialing(_) | State::Up | State::Late => {}
         }
     }
 

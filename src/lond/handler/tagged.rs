@@ -14,7 +14,8 @@
 //! - `later` and `busy` are no answers: the program has not taken the request.
 
 use super::tag::{Answer, Said, Speaker};
-use super::{CONNECT_RETRY, Fault, Reply, Talk, Ticket};
+use super::waiting::{Dial, Held, tell};
+use super::{Fault, Reply, Talk, Ticket};
 use base::line::{Line, LineReader, Outgoing};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -29,8 +30,8 @@ pub const BUSY: &str = "busy";
 enum State {
     /// No connection, and no request that needs one.
     Away,
-    /// A connection is to be made: at `next`. The first request has waited since `since`.
-    Dialing { since: Instant, next: Instant },
+    /// A connection is to be made.
+    Dialing(Dial),
     /// There is a connection.
     Up,
 }
@@ -62,11 +63,8 @@ pub struct Conversation {
     /// Their bytes that the program has not taken.
     out: Outgoing,
     /// Requests that no connection has seen.
-    held: VecDeque<(Ticket, Box<[u8]>)>,
+    held: Held,
     reader: LineReader,
-    /// Requests that the last connection took nothing of were given to this one, which has answered
-    /// none yet.
-    second_try: bool,
     /// A request is overdue and nothing was heard since it was passed on: since when.
     silent: Option<Instant>,
     /// When the program answered last.
@@ -88,9 +86,8 @@ impl Conversation {
             order: VecDeque::new(),
             last: None,
             out: Outgoing::default(),
-            held: VecDeque::new(),
+            held: Held::default(),
             reader: LineReader::new(max_line + BEFORE_TEXT),
-            second_try: false,
             silent: None,
             heard: None,
             paused: None,
@@ -105,7 +102,7 @@ impl Conversation {
     }
 
     fn release(&mut self, now: Instant) {
-        for (ticket, line) in std::mem::take(&mut self.held) {
+        for (ticket, line) in self.held.take() {
             self.push(ticket, &line, now);
         }
     }
@@ -153,25 +150,6 @@ impl Conversation {
         Ok(())
     }
 
-    /// Takes back the requests of which the connection took nothing, to the front of those held;
-    /// how many there are.
-    fn hold_unsent(&mut self) -> usize {
-        let mut unsent = self.out.bytes();
-        let before = self.held.len();
-        while let Some(ticket) = self.order.pop_back() {
-            // What was answered was sent, and so was all before it.
-            let Some(Open { length, .. }) = self.open.get(&ticket) else { break };
-            let Some((rest, line)) = unsent.len().checked_sub(*length).map(|at| unsent.split_at(at)) else {
-                self.order.push_back(ticket);
-                break;
-            };
-            self.held.push_front((ticket, line[..line.len() - 1].into()));
-            self.open.remove(&ticket);
-            unsent = rest;
-        }
-        self.held.len() - before
-    }
-
     fn enter(&mut self, state: State, why: &str) {
         log::debug!("handler {}: {:?} -> {state:?} ({why})", self.name, self.state);
         self.state = state;
@@ -183,27 +161,27 @@ impl Talk for Conversation {
         match self.state {
             State::Up => self.push(ticket, line, now),
             State::Away => {
-                self.held.push_back((ticket, line.into()));
-                self.enter(State::Dialing { since: now, next: now }, "a request came");
+                self.held.push(ticket, line);
+                self.enter(State::Dialing(Dial::begin(now)), "a request came");
             }
-            State::Dialing { .. } => self.held.push_back((ticket, line.into())),
+            State::Dialing(_) => self.held.push(ticket, line),
         }
     }
 
     fn wants_dial(&self, now: Instant) -> bool {
-        matches!(self.state, State::Dialing { next, .. } if next <= now)
+        matches!(self.state, State::Dialing(dial) if dial.is_due(now))
     }
 
     fn dialed(&mut self, now: Instant) {
-        debug_assert!(matches!(self.state, State::Dialing { .. }), "not dialing");
+        debug_assert!(matches!(self.state, State::Dialing(_)), "not dialing");
         (self.silent, self.heard, self.last) = (None, None, None);
         self.release(now);
         self.enter(State::Up, "connected");
     }
 
     fn busy(&mut self, now: Instant) {
-        if let State::Dialing { since, .. } = self.state {
-            self.enter(State::Dialing { since, next: now + CONNECT_RETRY }, "its queue is full");
+        if let State::Dialing(dial) = self.state {
+            self.enter(State::Dialing(dial.again(now)), "its queue is full");
         }
     }
 
@@ -215,15 +193,13 @@ impl Talk for Conversation {
         match self.state {
             State::Away => true,
             State::Up => self.open.is_empty(),
-            State::Dialing { .. } => false,
+            State::Dialing(_) => false,
         }
     }
 
     fn withdraw(&mut self, ticket: Ticket) -> bool {
-        let before = self.held.len();
-        self.held.retain(|(held, _)| *held != ticket);
-        let withdrawn = self.held.len() < before;
-        if withdrawn && self.held.is_empty() && matches!(self.state, State::Dialing { .. }) {
+        let withdrawn = self.held.withdraw(ticket);
+        if withdrawn && self.held.is_empty() && matches!(self.state, State::Dialing(_)) {
             self.enter(State::Away, "its request was withdrawn");
         }
         withdrawn
@@ -255,7 +231,8 @@ impl Talk for Conversation {
             if let Err(fault) = self.take(line, too_long, answer) {
                 break Err(fault);
             }
-            (self.silent, self.heard, self.second_try) = (None, Some(now), false);
+            (self.silent, self.heard) = (None, Some(now));
+            self.held.has_answered();
         };
         reader.compact();
         self.reader = reader;
@@ -264,13 +241,14 @@ impl Talk for Conversation {
     }
 
     fn deadline(&self) -> Option<Instant> {
+        let timeout = self.timeout;
         match self.state {
             State::Away => None,
-            State::Dialing { since, next } => Some(next.min(since + self.timeout)),
+            State::Dialing(dial) => Some(dial.deadline(timeout)),
             State::Up if self.paused.is_some() => None,
             State::Up => {
-                let oldest = self.oldest().map(|(_, asked)| asked + self.timeout);
-                let silent = self.silent.map(|since| since + self.timeout);
+                let oldest = self.oldest().map(|(_, asked)| asked + timeout);
+                let silent = self.silent.map(|since| since + timeout);
                 [oldest, silent].into_iter().flatten().min()
             }
         }
@@ -281,8 +259,8 @@ impl Talk for Conversation {
         let over = |from: Instant| now.saturating_duration_since(from) >= timeout;
         match self.state {
             State::Away => return Ok(()),
-            State::Dialing { since, .. } if over(since) => return Err(Fault::Busy(self.timeout)),
-            State::Dialing { .. } => return Ok(()),
+            State::Dialing(dial) if dial.is_overdue(timeout, now) => return Err(Fault::Busy(self.timeout)),
+            State::Dialing(_) => return Ok(()),
             State::Up if self.paused.is_some() => return Ok(()),
             State::Up if self.silent.is_some_and(over) => return Err(Fault::Stuck(2 * self.timeout)),
             State::Up => {}
@@ -300,44 +278,42 @@ impl Talk for Conversation {
     }
 
     fn failed(&mut self, fault: &Fault, now: Instant, answer: &mut impl FnMut(Ticket, Reply<'_>)) {
-        let mut untaken = Vec::new();
+        let mut untaken;
         let next = match self.state {
             State::Away => return,
-            State::Dialing { .. } => {
-                untaken.extend(self.held.drain(..).map(|(ticket, _)| ticket));
+            State::Dialing(_) => {
+                untaken = self.held.give_up();
                 State::Away
             }
             State::Up => {
-                let unsent = self.hold_unsent();
-                if matches!(fault, Fault::Unread) && unsent == 0 && self.out.is_empty() {
-                    let last = self.order.pop_back().filter(|last| self.open.remove(last).is_some());
-                    untaken.extend(last);
-                } else if self.second_try {
-                    untaken.extend(self.held.drain(..unsent).map(|(ticket, _)| ticket));
+                let Conversation { held, open, order, out, .. } = self;
+                untaken = held.take_back(out.bytes(), |most| {
+                    // What was answered was sent, and so was all before it.
+                    let newest = order.back().copied()?;
+                    let length =
+                        open.get(&newest).map(|open| open.length).filter(|length| *length <= most)?;
+                    open.remove(&newest);
+                    order.pop_back();
+                    Some((newest, length))
+                });
+                if matches!(fault, Fault::Unread) && out.is_empty() {
+                    untaken.extend(order.pop_back().filter(|last| open.remove(last).is_some()));
                 }
-                self.second_try = !self.second_try && unsent > 0;
-                if self.held.is_empty() { State::Away } else { State::Dialing { since: now, next: now } }
+                if held.is_empty() { State::Away } else { State::Dialing(Dial::begin(now)) }
             }
         };
-        let taken: Vec<_> = std::mem::take(&mut self.open).into_keys().collect();
+        let taken = std::mem::take(&mut self.open).into_keys().collect();
         self.order.clear();
         self.out.clear();
         self.silent = None;
         self.reader = LineReader::new(self.max_line + BEFORE_TEXT);
         self.enter(next, "the connection ended");
-        let why = format!("{}: {fault}", self.name);
-        let text = format!("error:{why}");
-        for ticket in taken {
-            answer(ticket, Reply::Broken(text.as_bytes()));
-        }
-        for ticket in untaken {
-            answer(ticket, Reply::NotTaken(&why));
-        }
+        tell(&self.name, fault, (taken, untaken), answer);
     }
 
     fn probe(&mut self, now: Instant) {
         if matches!(self.state, State::Away) {
-            self.enter(State::Dialing { since: now, next: now }, "looking whether it is back");
+            self.enter(State::Dialing(Dial::begin(now)), "looking whether it is back");
         }
     }
 

@@ -1,6 +1,7 @@
 //! The connection to a program, against sockets of the test's own.
 
 use super::*;
+use crate::handler::CONNECT_RETRY;
 use std::io;
 
 const TIMEOUT: Duration = Duration::from_secs(60);

@@ -1,6 +1,7 @@
 //! The conversation with a program that answers in any order, on a clock of the test's own.
 
 use super::*;
+use crate::handler::CONNECT_RETRY;
 use std::io;
 
 const TIMEOUT: Duration = Duration::from_secs(60);
