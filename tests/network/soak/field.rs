@@ -13,7 +13,10 @@ use crate::common::pair::{CALLED, CALLER};
 use crate::common::program::pid_in;
 use crate::common::small_disk::SmallDisk;
 use crate::common::{process, wait};
+use nix::fcntl::AT_FDCWD;
 use nix::sys::signal::Signal;
+use nix::sys::stat::{UtimensatFlags, utimensat};
+use nix::sys::time::TimeSpec;
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::FileTypeExt;
@@ -22,7 +25,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Bytes of the disk of a delayed directory: what waits here goes a long way beyond one segment and
 /// its spare.
@@ -36,6 +39,10 @@ const CRON: Duration = Duration::from_millis(150);
 /// pause before a child is started (5 s), the longest before a link is dialled (60 s), and time to
 /// replay what waits on a busy machine.
 const RECOVERY: Duration = Duration::from_secs(120);
+
+/// What a program that was killed had not named yet is removed by a start when it is older than a
+/// minute.
+const LONG_AGO: Duration = Duration::from_secs(120);
 
 /// Kills, by kind of process.
 #[derive(Debug, Default, Clone, Copy)]
@@ -181,8 +188,9 @@ impl Field {
         }
     }
 
-    /// Stops everything with TERM: no process, no socket and no mount may be left. Gives what
-    /// befell each host.
+    /// Stops everything with TERM: no process, no socket and no mount may be left, but for what a
+    /// program that was killed had not named yet: a later start removes that. Gives what befell
+    /// each host.
     pub fn end(mut self) -> [Befallen; 2] {
         self.cron.stop();
         for end in &mut self.ends {
@@ -192,10 +200,7 @@ impl Field {
         for end in &mut self.ends {
             let gone = wait::patiently(|| end.seen.iter().all(|&pid| !is_ours(pid)).then_some(()));
             assert!(gone.is_some(), "processes are left\n{}", end.last_words());
-            let left: Vec<_> =
-                fs::read_dir(end.host.dir.join("run")).expect("the folder of sockets").flatten().collect();
-            let left: Vec<_> = left.into_iter().filter(is_left_over).map(|entry| entry.file_name()).collect();
-            assert!(left.is_empty(), "left in the folder of sockets: {left:?}");
+            end.assert_nothing_is_left();
             if let Some((spool, record)) = end.disks.take() {
                 record.unmount();
                 spool.unmount();
@@ -210,6 +215,19 @@ impl Drop for Field {
         self.cron.stop();
         self.stopped.iter().for_each(|&(_, pid)| signal(pid, Signal::SIGCONT));
     }
+}
+
+/// Whether a program had made it and not named it yet.
+fn is_unnamed(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
+}
+
+/// Makes a file as old as what nobody is at work on any more.
+fn age(path: &Path) {
+    let old = TimeSpec::from(
+        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("the time") - LONG_AGO,
+    );
+    utimensat(AT_FDCWD, path, &old, &old, UtimensatFlags::NoFollowSymlink).expect("age a file");
 }
 
 fn is_left_over(entry: &fs::DirEntry) -> bool {
@@ -232,6 +250,23 @@ impl End {
         }
         let (befallen, seen) = (Befallen::default(), BTreeSet::new());
         End { host, peer, befallen, deeds, disks, seen, reloaded: 0 }
+    }
+
+    /// The sockets and pid files in the folder of sockets.
+    fn left_over(&self) -> Vec<PathBuf> {
+        let run = fs::read_dir(self.host.dir.join("run")).expect("the folder of sockets");
+        run.flatten().filter(is_left_over).map(|entry| entry.path()).collect()
+    }
+
+    fn assert_nothing_is_left(&self) {
+        let unnamed = self.left_over();
+        if !unnamed.is_empty() && self.befallen.kills.lonc + self.befallen.kills.lond > 0 {
+            assert!(unnamed.iter().all(|path| is_unnamed(path)), "in the folder of sockets: {unnamed:?}");
+            unnamed.iter().for_each(|path| age(path));
+            self.host.lonc().stop();
+        }
+        let left = self.left_over();
+        assert!(left.is_empty(), "left in the folder of sockets: {left:?}");
     }
 
     fn disk(&self, which: Disk) -> Option<&SmallDisk> {
