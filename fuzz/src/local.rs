@@ -2,7 +2,7 @@
 
 use super::pieces;
 use lonnet::base::line::{Line, LineReader};
-use lonnet::lonc::request::{Forward, Request, parse, payload};
+use lonnet::base::request::{Forward, Request, parse, payload};
 
 /// Longest line of a program.
 const MAX_LINE: usize = 100;

@@ -8,6 +8,7 @@
 //! | `id` | [`HostId`]; the letters that ids, keys and commands are made of; [`WireKind`] |
 //! | `pin` | [`Pin`], [`Pins`]: the public keys of hosts, by their hash |
 //! | `message` | what names a message: [`Sequence`], [`Key`], [`command`] |
+//! | `request` | a local program's line, taken apart |
 //! | `line` | bytes to lines, and what is still to be written |
 //! | `credentials` | who a local program is |
 //! | `clock` | times that were noted before the wall clock was set |
@@ -32,6 +33,7 @@ pub mod logging;
 pub mod memory;
 mod message;
 mod pin;
+pub mod request;
 pub mod shared;
 
 pub use credentials::Credentials;

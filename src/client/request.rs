@@ -3,12 +3,9 @@
 //! Pure.
 
 use base::Key;
+use base::request::KEYED;
 
-/// What makes a request a critical one.
-pub const CRITICAL: &[u8] = b"critical:";
-
-/// What a critical request with a key begins with.
-const KEYED: &[u8] = b"critical;";
+pub use base::request::CRITICAL;
 
 /// The request with [`CRITICAL`] before it, if it does not say by itself that it is critical.
 pub fn as_critical(request: &[u8]) -> Vec<u8> {

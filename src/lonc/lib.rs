@@ -16,7 +16,6 @@ pub mod permlog;
 pub mod protocol;
 pub mod race;
 pub mod reactor;
-pub mod request;
 pub mod resolve;
 pub mod session;
 pub mod sessions;

@@ -8,9 +8,9 @@ use super::stores::{Store, store_all};
 use super::{Broker, CON_DELAYED, CON_FAILED, CON_LOST, Effect};
 use crate::link::Now;
 use crate::pending::{Found, Owner, Purpose};
-use crate::request;
 use base::Sequence;
 use base::command;
+use base::request;
 use std::time::Duration;
 use store::spool::{Disk, Message, inbox_owner};
 

@@ -13,7 +13,7 @@ use super::Broker;
 use super::sending::{Kept, Sender};
 use crate::link::Now;
 use crate::pending::Owner;
-use crate::request::Forward;
+use base::request::Forward;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 use store::spool::Disk;

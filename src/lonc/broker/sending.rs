@@ -4,9 +4,9 @@ use super::away::Away;
 use crate::link::{Link, Now};
 use crate::pending::{Entry, Owner, Pending, Purpose};
 use crate::protocol::{Message, Once};
-use crate::request::{self, Forward};
 use base::Sequence;
 use base::command;
+use base::request::{self, Forward};
 use store::spool::{Disk, Spool};
 
 /// What became of a request that a program wants forwarded.

@@ -8,16 +8,14 @@ use super::stores::Stores;
 use super::{Broker, CON_LOST, MAX_TAKEN_BYTES};
 use crate::link::{Event, Now};
 use crate::pending::Owner;
-use crate::request::{self, Forward, Request, command_of};
 use crate::session::ClientId;
 use crate::settings::LinkSettings;
 use base::Credentials;
 use base::line::Line;
+use base::request::{self, EXIT, Forward, Request, command_of};
 use store::spool::Disk;
 
 const REFUSED: &[u8] = b"refused";
-/// The command that ends this process.
-const EXIT: &[u8] = b"close_connection_exit";
 
 /// Requests of one program that are taken before it is another's turn ...
 pub(super) const QUANTUM: usize = 32;

@@ -1,9 +1,9 @@
 //! A conversation on the classic wire: the opening dialogue, then a line for a line.
 
 use super::{Heard, Message};
-use crate::request;
 use base::HostId;
 use base::line::{Line, LineReader, Outgoing};
+use base::request;
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::ops::ControlFlow;

@@ -11,9 +11,9 @@
 //! on its way out. So the peer is always read, however little it reads itself.
 
 use super::{Heard, HeldCommands, Message, Once};
-use crate::request;
 use base::HostId;
 use base::line::Outgoing;
+use base::request;
 use base::{Key, command};
 use std::borrow::Cow;
 use std::collections::BTreeMap;

@@ -1,7 +1,17 @@
-//! A local program's line, taken apart: prefixes, and what is left for the peer.
+//! A local program's line, taken apart: prefixes, and what is left for the peer. Pure; the broker
+//! and whoever asks it must tell them apart alike.
 
-use base::Key;
-use base::line::without_return;
+use crate::line::without_return;
+use crate::message::Key;
+
+/// What makes a request a critical one.
+pub const CRITICAL: &[u8] = b"critical:";
+
+/// What a critical request begins with that has its program's own key: then `key=K:`.
+pub const KEYED: &[u8] = b"critical;";
+
+/// The request that closes the link and ends its child; for the broker itself.
+pub const EXIT: &[u8] = b"close_connection_exit";
 
 /// What a local program asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -10,7 +20,7 @@ pub enum Request<'a> {
     Forward(Forward<'a>),
     /// A blank line: no request, no answer.
     Blank,
-    /// `close_connection_exit`: close the link, end the child.
+    /// [`EXIT`]: close the link, end the child.
     CloseConnectionExit,
     /// It could not be a request; answered `error:<this>`.
     Bad(&'static str),
@@ -54,18 +64,18 @@ pub fn payload(text: &[u8]) -> Payload<'_> {
 pub fn command_of(text: &[u8]) -> &[u8] {
     let bytes = payload(text).bytes;
     match memchr::memchr(b':', bytes) {
-        Some(colon) => &bytes[..colon],
+        Some(colon) => bytes.get(..colon).unwrap_or_default(),
         None => without_return(bytes),
     }
 }
 
 /// `critical;key=<key>:<rest>`, if the key is one.
 fn keyed(text: &[u8]) -> Option<(&str, &[u8])> {
-    let rest = text.strip_prefix(b"critical;key=")?;
+    let rest = text.strip_prefix(KEYED)?.strip_prefix(b"key=")?;
     let colon = rest.iter().take(Key::MAX + 1).position(|&byte| byte == b':')?;
-    let key = &rest[..colon];
+    let (key, rest) = rest.split_at_checked(colon)?;
     Key::new(key)?;
-    Some((str::from_utf8(key).ok()?, &rest[colon + 1..]))
+    Some((str::from_utf8(key).ok()?, rest.get(1..)?))
 }
 
 /// Takes a line apart.
@@ -73,13 +83,13 @@ pub fn parse(line: &[u8]) -> Request<'_> {
     if line.is_empty() {
         return Request::Blank;
     }
-    if without_return(line) == b"close_connection_exit" {
+    if without_return(line) == EXIT {
         return Request::CloseConnectionExit;
     }
-    let (critical, text) = match line.strip_prefix(b"critical:") {
-        Some(rest) if rest.starts_with(b"critical;") => return Request::Bad("critical twice"),
+    let (critical, text) = match line.strip_prefix(CRITICAL) {
+        Some(rest) if rest.starts_with(KEYED) => return Request::Bad("critical twice"),
         Some(rest) => (true, rest),
-        None if line.starts_with(b"critical;") => {
+        None if line.starts_with(KEYED) => {
             if keyed(line).is_none() {
                 return Request::Bad(
                     "critical; is followed by key=K: with K of 1 to 64 letters A-Z a-z 0-9 . _ -",
