@@ -113,6 +113,7 @@ impl Rig {
             spool_dir: PathBuf::from("/delayed"),
             log_dir: PathBuf::new(),
             log_level: log::LevelFilter::Off,
+            sandbox: config::Sandbox::Off,
         };
         let mut broker = Broker::new(settings, spool, 7, now);
         broker.turn(now);

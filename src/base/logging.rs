@@ -19,6 +19,7 @@
 //! | file | what it owns |
 //! | --- | --- |
 //! | `lines` | what a line looks like |
+//! | `zone` | where on earth their times are read |
 //! | `place` | one `write` a line, and the count of those that were left out |
 //! | `file`, `console` | the two places |
 //! | `common` | what the processes of a program share |
@@ -30,8 +31,10 @@ mod escape;
 pub mod file;
 mod lines;
 mod place;
+mod zone;
 
 pub use escape::{escaped, steers};
+pub use zone::keep as keep_zone;
 
 use common::Common;
 use lines::Lines;

@@ -1,7 +1,9 @@
 //! Settings for tests and simulations, which change what matters to them: `Peer { max_line: 40,
 //! ..fixture::peer("b") }`.
 
-use super::{Access, Builtin, Config, Form, Handler, Host, Hosts, LocalRules, Lond, Peer, Role, Target};
+use super::{
+    Access, Builtin, Config, Form, Handler, Host, Hosts, LocalRules, Lond, Peer, Role, Sandbox, Target,
+};
 use base::{HostId, Pins, WireKind};
 use std::path::Path;
 use std::time::Duration;
@@ -73,6 +75,7 @@ pub fn config(dir: &Path, id: &str) -> Config {
         status_dir: dir.join("status"),
         user: None,
         log_level: log::LevelFilter::Info,
+        sandbox: Sandbox::Auto,
         peers: Vec::new(),
         lond: Lond {
             listen: Vec::new(),

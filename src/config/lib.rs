@@ -61,6 +61,17 @@ use std::path::PathBuf;
 use std::time::Duration;
 use store::spool::SpoolLimits;
 
+/// Whether link children are confined (`sandbox`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sandbox {
+    /// By what the kernel has.
+    Auto,
+    /// By all that can be, or nobody is served.
+    Required,
+    /// Not at all, for whoever looks for a mistake.
+    Off,
+}
+
 /// Everything that the programs read from `lonnet.toml`, `hosts.tab` and `hosts.pins`, checked,
 /// with defaults filled in and relative paths made absolute against the folder of the file.
 #[derive(Debug, Clone)]
@@ -91,6 +102,8 @@ pub struct Config {
     pub user: Option<String>,
     /// What is logged: `error`, `warn`, `info` (default), `debug`.
     pub log_level: log::LevelFilter,
+    /// Whether link children are confined.
+    pub sandbox: Sandbox,
     /// How `lonc` deals with each other host: all of [`Config::hosts`] in its order, without this
     /// host itself. [`Config::peer`] counts on that.
     pub peers: Vec<Peer>,

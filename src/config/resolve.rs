@@ -206,6 +206,7 @@ pub(super) fn assemble(settings: Settings, file: &Path, network: Network, warnin
         status_dir: place::within(base, &settings.status_dir),
         user: settings.user,
         log_level: settings.log_level,
+        sandbox: settings.sandbox,
         peers,
         lond: settings.lond,
         handlers: settings.handlers.into_iter().map(|own| own.settled(base, &run_dir)).collect(),

@@ -3,13 +3,13 @@
 //! [`Settings::read`] goes on after a problem, so that all are reported at once. What only
 //! `hosts.tab` can tell is checked in `resolve`.
 
-use super::Lond;
 use super::access::{Builtin, read_builtins};
 use super::handler::{HandlerSettings, read_handlers};
 use super::local::{LocalRules, read_local};
 use super::section::{Placed, Report, Section};
 use super::service::{Service, read_services};
 use super::value::{self, Address};
+use super::{Lond, Sandbox};
 use base::{HostId, WireKind};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -59,6 +59,7 @@ pub(super) struct Settings {
     pub status_dir: PathBuf,
     pub user: Option<String>,
     pub log_level: log::LevelFilter,
+    pub sandbox: Sandbox,
     pub lonc: Overlay,
     /// Line of `[lonc]`, if it is there.
     pub lonc_line: Option<usize>,
@@ -117,6 +118,7 @@ impl Settings {
         let id = top.take_placed(report, "id", value::host_id);
         let user = top.take(report, "user", value::text);
         let log_level = top.take(report, "log_level", value::log_level).unwrap_or(log::LevelFilter::Info);
+        let sandbox = top.take(report, "sandbox", value::sandbox).unwrap_or(Sandbox::Auto);
 
         let mut lonc = top.table(report, "lonc");
         let lonc_line = lonc.line;
@@ -143,6 +145,7 @@ impl Settings {
             status_dir,
             user,
             log_level,
+            sandbox,
             lonc: lonc_keys,
             lonc_line,
             host,

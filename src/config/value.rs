@@ -3,7 +3,7 @@
 //! Each function here says what it wants and what it got, as the end of a sentence that begins with
 //! the key.
 
-use super::{Form, Restart, Who};
+use super::{Form, Restart, Sandbox, Who};
 use base::{HostId, WireKind};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -82,6 +82,15 @@ pub(super) fn log_level(value: &DeValue<'_>) -> Result<log::LevelFilter, String>
         "info" => Ok(log::LevelFilter::Info),
         "debug" => Ok(log::LevelFilter::Debug),
         other => Err(format!("want \"error\", \"warn\", \"info\" or \"debug\", not {other:?}")),
+    }
+}
+
+pub(super) fn sandbox(value: &DeValue<'_>) -> Result<Sandbox, String> {
+    match string(value, "a word")? {
+        "auto" => Ok(Sandbox::Auto),
+        "required" => Ok(Sandbox::Required),
+        "off" => Ok(Sandbox::Off),
+        other => Err(format!("want \"auto\", \"required\" or \"off\", not {other:?}")),
     }
 }
 

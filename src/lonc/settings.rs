@@ -6,7 +6,7 @@
 //! its local socket.
 
 use base::{HostId, Pin, WireKind};
-use config::{Config, Host, LocalRules, Peer};
+use config::{Config, Host, LocalRules, Peer, Sandbox};
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -38,6 +38,8 @@ pub struct LinkSettings {
     pub log_dir: PathBuf,
     /// What is logged.
     pub log_level: log::LevelFilter,
+    /// Whether its child is confined.
+    pub sandbox: Sandbox,
 }
 
 /// What a link is opened with.
@@ -121,6 +123,7 @@ impl Links {
             spool_dir: config.spool_dir.clone(),
             log_dir: config.log_dir.clone(),
             log_level: config.log_level,
+            sandbox: config.sandbox,
         })
     }
 

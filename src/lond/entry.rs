@@ -8,6 +8,7 @@
 use super::Suspect;
 use super::access;
 use super::classic::LINGER;
+use super::confined::Confined;
 use super::first_byte::{self, First};
 use super::ledger::Ledger;
 use super::reactor::{Accepted, Given, Reactor, SetupError};
@@ -74,12 +75,18 @@ fn serve(seed: Seed) -> Result<(), SetupError> {
     if matches!(first, Ok(First::Tls | First::Other)) {
         tell_spoke(&control);
     }
+    // Nothing that came was looked at so far but which wire it is.
+    let confine = |records| {
+        let confined = Confined::begin(settings.sandbox, directory.log_dir(), records);
+        confined.map_err(|error| SetupError::at("confine the process")(io::Error::other(error)))
+    };
     match first {
         Ok(First::Tls) => match tunnel(&directory) {
             Ok((tunnel, own)) => {
+                let confined = confine(Some(&settings.spool_dir))?;
                 let suspect = Suspect::new(directory.clone(), own, caller);
                 let accepted = Accepted::Secure { tunnel: Box::new(tunnel), suspect, directory };
-                let given = Given { stream, control, told, ledger };
+                let given = Given { stream, control, told, ledger, confined };
                 Reactor::new(settings, accepted, given, opening_deadline)?.run();
             }
             Err(error) => tell_refused(control, format!("the secure wire cannot be served: {error}")),
@@ -94,7 +101,9 @@ fn serve(seed: Seed) -> Result<(), SetupError> {
                 ledger.log_for(&caller.id, Instant::now());
                 title::set(&format!("{} opening", caller.id));
                 let accepted = Accepted::Classic(&caller);
-                let given = Given { stream, control, told, ledger };
+                // The classic wire has no messages that are recorded.
+                let confined = confine(None)?;
+                let given = Given { stream, control, told, ledger, confined };
                 Reactor::new(settings, accepted, given, opening_deadline)?.run();
             }
             None => {
@@ -224,7 +233,9 @@ mod tests {
     }
 
     fn config(dir: &std::path::Path, classic: &str, table: &str) -> Config {
-        let text = format!("id = \"msul1\"\n[lond]\nclassic = \"{classic}\"\nopening_timeout = \"20s\"\n");
+        let text = format!(
+            "id = \"msul1\"\nsandbox = \"off\"\n[lond]\nclassic = \"{classic}\"\nopening_timeout = \"20s\"\n"
+        );
         std::fs::write(dir.join("lonnet.toml"), text).unwrap();
         std::fs::write(dir.join("hosts.tab"), table).unwrap();
         Config::load(&dir.join("lonnet.toml")).unwrap()

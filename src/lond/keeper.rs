@@ -7,10 +7,11 @@
 
 use crate::secure::{Opening, Recalled, Recorded, Recorder, Unrecorded, Wanted};
 use base::HostId;
-use base::disk::{Context, Disk, FolderLock, Guarded, RealDisk, StepError, locked_by};
+use base::disk::{Above, Context, Disk, FolderLock, Guarded, RealDisk, StepError, locked_by};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use store::record::{self, Answered, Look, Record, RecordError};
 use supervise::places::is_same_place;
 
@@ -21,6 +22,8 @@ pub struct Keeper<D: Disk = Guarded<RealDisk>, L = ()> {
     /// In this order: the record is done with before the lock is given back.
     held: Option<(Record<D>, L)>,
     holder: String,
+    /// What a process that gave its other folders up has of those above.
+    above: Arc<Above>,
 }
 
 impl Keeper {
@@ -28,11 +31,16 @@ impl Keeper {
     pub fn signed(self, holder: String) -> Keeper {
         Keeper { holder, ..self }
     }
+
+    /// Syncs the folders above by what was opened of them.
+    pub fn with_above(self, above: Arc<Above>) -> Keeper {
+        Keeper { above, ..self }
+    }
 }
 
 impl Recorder for Keeper {
     fn open(&mut self, epoch: &str) -> Opening {
-        let holder = self.holder.clone();
+        let (holder, above) = (self.holder.clone(), self.above.clone());
         self.open_with(epoch, |dir| {
             let Some(lock) = FolderLock::try_acquire(dir)? else {
                 // An older link of the caller ends, and is waited for; another lond may not.
@@ -42,7 +50,7 @@ impl Recorder for Keeper {
                     None => Ok(None),
                 };
             };
-            let disk = Guarded::new(RealDisk, dir, Some(lock), holder);
+            let disk = Guarded::new(RealDisk, dir, Some(lock), holder).with_above(above);
             Ok(Some((Record::open(disk, dir), ())))
         })
     }
@@ -67,7 +75,12 @@ impl Recorder for Keeper {
 impl<D: Disk, L> Keeper<D, L> {
     /// The record of `caller`; nothing is touched yet.
     pub fn new(spool_dir: &Path, caller: &HostId) -> Keeper<D, L> {
-        Keeper { dir: record::folder(spool_dir, caller), held: None, holder: String::new() }
+        Keeper {
+            dir: record::folder(spool_dir, caller),
+            held: None,
+            holder: String::new(),
+            above: Arc::default(),
+        }
     }
 
     /// [`Recorder::open`], with the lock and the record that `acquire` has for the folder; `None`:

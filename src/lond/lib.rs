@@ -5,12 +5,13 @@
 //! `classic` (classic) and `secure`, both pure, decide what every byte means and what is answered,
 //! [`service`] what a request means to both, [`store::record`] remembers the answers to critical
 //! messages and [`keeper`] is a session's hold on it, [`turn`] is the order in which all that
-//! happens, [`reactor`] alone has sockets and a clock.
+//! happens, `confined` what the process gives up, [`reactor`] alone has sockets and a clock.
 //!
 //! [`pool`] is another child of the supervisor's: it runs the program of one handler.
 
 pub mod access;
 pub mod classic;
+mod confined;
 pub mod entry;
 mod first_byte;
 pub mod handler;

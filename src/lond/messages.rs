@@ -48,6 +48,9 @@ pub enum FromServe {
         own_pin: Option<String>,
         /// What is spoken.
         wire: WireKind,
+        /// What confines the child.
+        #[serde(default)]
+        sandbox: Option<String>,
     },
     /// An open link has ended. Said once, just before the child ends; the supervisor says it in the
     /// log, seldom enough that a caller who comes again and again cannot fill it.

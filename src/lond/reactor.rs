@@ -31,6 +31,7 @@ use super::Reason;
 use super::Suspect;
 use super::access::Rights;
 use super::classic::{self, Classic};
+use super::confined::Confined;
 use super::ledger::Ledger;
 use super::service::{Route, Service};
 use super::settings::{Directory, ServeSettings};
@@ -125,6 +126,7 @@ struct Sockets {
     /// What there is once it is known who calls.
     known: Option<Known>,
     ledger: Ledger,
+    confined: Confined,
     opening_deadline: Instant,
 }
 
@@ -175,6 +177,8 @@ pub struct Given {
     pub told: ToldToEnd,
     /// What hosts have had logged.
     pub ledger: Ledger,
+    /// What it has left itself of files.
+    pub confined: Confined,
 }
 
 impl Reactor {
@@ -188,7 +192,7 @@ impl Reactor {
         given: Given,
         opening_deadline: Instant,
     ) -> Result<Reactor, SetupError> {
-        let Given { stream, control, mut told, ledger } = given;
+        let Given { stream, control, mut told, ledger, confined } = given;
         let fail = SetupError::at;
         let poll = Poll::new().map_err(fail("make poll"))?;
         let registry = poll.registry();
@@ -227,6 +231,7 @@ impl Reactor {
             control,
             known,
             ledger,
+            confined,
             opening_deadline,
         };
         Ok(Reactor { poll, told, sockets, turn: Turn::new(wire) })

@@ -6,7 +6,7 @@
 //! and on no other host. So a setting that a child can see is one that is compared.
 
 use base::{HostId, Pin, Pins, WireKind};
-use config::{Access, Builtin, Config, Handler, Host, Hosts};
+use config::{Access, Builtin, Config, Handler, Host, Hosts, Sandbox};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +24,8 @@ pub struct ServeSettings {
     pub spool_dir: PathBuf,
     /// What is logged.
     pub log_level: log::LevelFilter,
+    /// Whether link children are confined.
+    pub sandbox: Sandbox,
     /// What requests are passed to.
     pub handlers: Vec<Handler>,
     /// What is answered without one, and to whom.
@@ -55,6 +57,7 @@ impl ServeSettings {
             run_dir: config.run_dir.clone(),
             spool_dir: config.spool_dir.clone(),
             log_level: config.log_level,
+            sandbox: config.sandbox,
             handlers: config.handlers.clone(),
             builtins: config.builtins.clone(),
             opening_timeout: lond.opening_timeout,
@@ -134,6 +137,11 @@ impl Directory {
     /// Where the table is.
     pub fn hosts_file(&self) -> &Path {
         &self.config.hosts_file
+    }
+
+    /// Where the log is.
+    pub fn log_dir(&self) -> &Path {
+        &self.config.log_dir
     }
 
     /// All pins, also of hosts that may not call.

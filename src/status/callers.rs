@@ -32,6 +32,9 @@ pub struct CallerStatus {
     /// The pin of this host's own key that it was shown; none on the classic wire.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub own_pin: Option<String>,
+    /// What confines the process: `Landlock 7, seccomp`, or `nothing`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sandbox: Option<String>,
     /// Another address from which links of the same host come in turns with this one: two machines
     /// with one key, most likely.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -247,6 +250,7 @@ pub(super) mod tests {
             pin: wire.is_private().then(|| "sha256:AAAA".into()),
             rival: None,
             own_pin: wire.is_private().then(|| "sha256:BBBB".into()),
+            sandbox: Some("Landlock 7, seccomp".into()),
         }
     }
 

@@ -96,6 +96,10 @@ pub struct PeerStatus {
     /// a key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub own_pin: Option<String>,
+    /// What confines the process: `Landlock 7, seccomp`, or `nothing`; none where there is no
+    /// process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sandbox: Option<String>,
     /// Requests sent on the link whose answers have not come.
     pub in_flight: u64,
     /// Requests answered by the peer since the child started.
@@ -159,6 +163,7 @@ impl PeerStatus {
             wire: wire.as_str().to_owned(),
             private: wire.is_private(),
             own_pin: None,
+            sandbox: None,
             in_flight: 0,
             done: 0,
             lost: 0,

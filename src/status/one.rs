@@ -32,6 +32,7 @@ pub fn one_peer(
     line("wire", &wire(peer));
     line("own key", peer.own_pin.as_deref().unwrap_or_default());
     line("process", &if peer.pid == 0 { String::new() } else { peer.pid.to_string() });
+    line("sandbox", peer.sandbox.as_deref().unwrap_or_default());
     let PeerStatus { in_flight, done, lost, clients, refused, .. } = peer;
     let refused = if *refused > 0 { format!(", {refused} refused") } else { String::new() };
     line(
@@ -67,8 +68,9 @@ pub fn one_peer(
     for (caller, now) in calls.filter(|(link, _)| link.caller == peer.peer) {
         let CallerStatus { wire, since, pid, address, .. } = caller;
         let private = if caller.private { "" } else { ", not private" };
+        let sandbox = caller.sandbox.as_ref().map_or_else(String::new, |what| format!(", sandbox: {what}"));
         let what = format!(
-            "since {} ({}), {}{private}, from {address}, process {pid}",
+            "since {} ({}), {}{private}, from {address}, process {pid}{sandbox}",
             clock(*since),
             ago(*since, now),
             wire.as_str()
@@ -124,7 +126,8 @@ mod tests {
                  set aside:  1 failed\n  \
                  last error: 2026-11-20 09:12:10 (4 s ago) {long} end\n  \
                  last log:   opening -> down\n  \
-                 calls us:   since 2026-11-20 09:02:14 (20 min), secure, from 127.0.0.2:40000, process 4611\n"
+                 calls us:   since 2026-11-20 09:02:14 (20 min), secure, from 127.0.0.2:40000, process 4611, sandbox: Landlock 7, \
+                 seccomp\n"
             )
         );
         let mut up = fixture::peer("msul1", LinkState::Up, NOW);

@@ -85,6 +85,11 @@ pub fn folder(spool_dir: &Path, caller: &HostId) -> PathBuf {
     spool_dir.join(RECEIVED).join(caller.as_str())
 }
 
+/// The folder of all records, which is in `spool_dir`.
+pub fn folder_of_all(spool_dir: &Path) -> PathBuf {
+    spool_dir.join(RECEIVED)
+}
+
 /// An answer to a critical message, to be recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Answered<'a> {

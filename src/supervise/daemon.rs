@@ -38,6 +38,7 @@ use super::own_key::OwnKey;
 use super::places::Kept;
 use super::publish::sweep;
 use super::retry::retry;
+use super::sandbox;
 use super::signals::{Signal, Signals};
 use super::startup::Start;
 use super::{reload, sockets, spawn};
@@ -75,6 +76,9 @@ pub enum DaemonError {
     /// The status socket cannot be made.
     #[error("open the status socket: {0}")]
     Admin(io::Error),
+    /// Link children cannot be confined as it is required.
+    #[error("{0}")]
+    Sandbox(String),
     /// This host's key cannot be used, or others may have read it.
     #[error("{0}")]
     Key(String),
@@ -116,6 +120,7 @@ impl<'a, R: Role> Daemon<'a, R> {
         });
         let signals = signals.map_err(DaemonError::Signals)?;
         let mut left = start.inheritance.take();
+        Self::sandbox(start, serves)?;
         let key = Self::key(start, serves)?;
         let mut tokens = Tokens::from(FIRST_FREE);
         let started = left.as_ref().and_then(|(left, _)| left.started).unwrap_or_else(Timestamp::now);
@@ -152,6 +157,17 @@ impl<'a, R: Role> Daemon<'a, R> {
         daemon.reap(now);
         daemon.write_if_due();
         Ok(daemon)
+    }
+
+    /// As with the key: a program that serves already goes on, with children that do not.
+    fn sandbox(start: &Start<Inheritance<R::Own>>, serves: bool) -> Result<(), DaemonError> {
+        let wanted = start.config.sandbox;
+        match sandbox::judge_for(R::PROGRAM, wanted) {
+            Ok(there) => there.into_iter().for_each(|there| sandbox::say(wanted, there)),
+            Err(problem) if serves => log::error!("{problem}; no link is served"),
+            Err(problem) => return Err(DaemonError::Sandbox(problem)),
+        }
+        Ok(())
     }
 
     fn key(start: &Start<Inheritance<R::Own>>, serves: bool) -> Result<OwnKey, DaemonError> {
@@ -310,6 +326,10 @@ impl<'a, R: Role> Daemon<'a, R> {
             return reload::refused(&[format!("{} is stopping", R::PROGRAM)]);
         }
         let read = reload::read(machine.start.load, &machine.start.config)
+            .and_then(|config| match sandbox::judge_for(R::PROGRAM, config.sandbox) {
+                Ok(_) => Ok(config),
+                Err(problem) => Err(vec![problem]),
+            })
             .and_then(|config| OwnKey::load(&config).map(|key| (Arc::new(config), key)));
         let done = read.and_then(|(config, key)| role.reload(machine, config, key, now));
         match done {

@@ -25,6 +25,7 @@
 //! | `publish` | files of the status: when they are written, and how |
 //! | `reload` | what a reload reads, and what it cannot change |
 //! | `own_key` | this host's key, as all links show it |
+//! | `sandbox` | what a link child gives up: files, system calls, capabilities |
 //! | `retry` | steps that a process which serves already tries again |
 
 // Whatever comes from outside, a supervisor goes on: nothing here may panic.
@@ -47,6 +48,7 @@ pub mod publish;
 pub mod reload;
 pub mod restart;
 pub mod retry;
+pub mod sandbox;
 pub mod signals;
 pub mod sockets;
 pub mod spawn;

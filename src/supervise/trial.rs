@@ -18,6 +18,7 @@ use super::files::log_file;
 use super::inheritance::Inherited;
 use super::own_key::OwnKey;
 use super::reload::Load;
+use super::sandbox;
 use super::signals::{Signal, Signals};
 use super::title;
 use config::{Config, ConfigErrors};
@@ -130,6 +131,7 @@ impl Next<'_> {
             let owner = Owner::beside_root(&config).map_err(one)?;
             let _acting = owner.as_ref().map(Owner::act).transpose().map_err(one)?;
             let key = OwnKey::load(&config)?;
+            sandbox::judge_for(program, config.sandbox).map_err(one)?;
             let changed = common.ground.as_ref().map(|ground| ground.changed_in(&config)).unwrap_or_default();
             if !changed.is_empty() {
                 return Err(changed);

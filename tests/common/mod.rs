@@ -11,6 +11,7 @@ pub mod counter;
 pub mod fake_lond;
 pub mod frames;
 pub mod handler;
+pub mod inject;
 pub mod keys;
 pub mod load;
 pub mod local;

@@ -69,6 +69,7 @@ log_dir = "l"
 status_dir = "st"
 user = "www"
 log_level = "debug"
+sandbox = "required"
 
 [lonc]
 port = 7663

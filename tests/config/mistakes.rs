@@ -23,6 +23,7 @@ fn each_mistake_at_the_head_of_the_file_is_reported_with_its_line() {
             "log_level = \"loud\"",
             "2: log_level: want \"error\", \"warn\", \"info\" or \"debug\", not \"loud\"",
         ),
+        ("sandbox = \"on\"", "2: sandbox: want \"auto\", \"required\" or \"off\", not \"on\""),
         ("lonc = 1", "2: lonc: want a table, not an integer"),
         ("[[lonc]]", "2: lonc: want a table, not a list"),
     ]);

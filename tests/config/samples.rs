@@ -64,6 +64,7 @@ fn the_sample_says_of_each_key_what_holds_when_it_is_left_out() {
         assert_eq!(spelled.file_name(), shipped.file_name(), "{name}");
     }
     assert_eq!(spelled.log_level, shipped.log_level);
+    assert_eq!(spelled.sandbox, shipped.sandbox);
     assert_eq!(spelled.peers, shipped.peers);
     spelled.lond.full_load = shipped.lond.full_load;
     assert_eq!(spelled.lond, shipped.lond);

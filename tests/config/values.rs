@@ -2,7 +2,7 @@
 
 use crate::folder::{EVERY_KEY, Folder, HOSTS, id};
 use lonnet::base::{Pin, WireKind};
-use lonnet::config::{Access, Entries, Restart, Service, Target, Who};
+use lonnet::config::{Access, Entries, Restart, Sandbox, Service, Target, Who};
 use std::path::Path;
 use std::time::Duration;
 
@@ -25,6 +25,7 @@ fn the_least_file_gives_every_default() {
     }
     assert_eq!(config.user, None);
     assert_eq!(config.log_level, log::LevelFilter::Info);
+    assert_eq!(config.sandbox, Sandbox::Auto);
     assert_eq!(config.peers.len(), 1, "this host itself is no peer");
     let peer = config.peer(&id("msul1")).expect("the other host");
     assert_eq!(peer.target, Target::Address("127.0.0.2:5663".parse().unwrap()));
@@ -66,6 +67,7 @@ fn every_key_is_taken() {
     assert_eq!(config.status_dir, folder.path("st"));
     assert_eq!(config.user.as_deref(), Some("www"));
     assert_eq!(config.log_level, log::LevelFilter::Debug);
+    assert_eq!(config.sandbox, Sandbox::Required);
     let peer = &config.peers[0];
     assert_eq!(peer.target, Target::Address("127.0.0.2:7663".parse().unwrap()));
     assert_eq!(peer.bind, Some("127.0.0.3".parse().unwrap()));

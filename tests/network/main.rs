@@ -12,6 +12,7 @@ mod bad_peers;
 mod broken_files;
 mod calling;
 mod clients;
+mod confined;
 mod crashes;
 mod delayed;
 mod delayed_trouble;

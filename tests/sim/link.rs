@@ -152,6 +152,7 @@ fn settings(this: usize, peer: Peer) -> LinkSettings {
         spool_dir: at("/spool"),
         log_dir: at("/log"),
         log_level: log::LevelFilter::Off,
+        sandbox: config::Sandbox::Off,
     }
 }
 

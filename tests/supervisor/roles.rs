@@ -257,6 +257,7 @@ fn opened(caller: &str, pin: Option<&str>) -> FromServe {
         caller: HostId::new(caller).unwrap(),
         pin: pin.map(str::to_owned),
         own_pin: None,
+        sandbox: None,
         wire,
     }
 }

@@ -11,10 +11,11 @@
 //! again.
 
 use super::lock::Standing;
-use super::{Disk, FolderLock, Metadata};
+use super::{Above, Disk, FolderLock, Metadata};
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// See the head of this file.
 #[derive(Debug)]
@@ -26,6 +27,8 @@ pub struct Guarded<D> {
     holder: String,
     /// The folder was removed while its lock was had.
     gone: bool,
+    /// Folders that cannot be opened any more, and may have to be synced.
+    above: Arc<Above>,
 }
 
 impl<D: Disk> Guarded<D> {
@@ -33,7 +36,12 @@ impl<D: Disk> Guarded<D> {
     /// `holder` has it.
     pub fn new(disk: D, folder: &Path, lock: Option<FolderLock>, holder: String) -> Guarded<D> {
         lock.iter().for_each(|lock| lock.sign(&holder));
-        Guarded { disk, folder: folder.to_owned(), lock, holder, gone: false }
+        Guarded { disk, folder: folder.to_owned(), lock, holder, gone: false, above: Arc::default() }
+    }
+
+    /// Syncs these folders by what was opened of them.
+    pub fn with_above(self, above: Arc<Above>) -> Guarded<D> {
+        Guarded { above, ..self }
     }
 
     fn locked(&mut self) -> io::Result<&mut D> {
@@ -108,7 +116,9 @@ impl<D: Disk> Disk for Guarded<D> {
     }
 
     fn sync_dir(&mut self, folder: &Path) -> io::Result<()> {
-        self.locked()?.sync_dir(folder)
+        let above = self.above.clone();
+        let disk = self.locked()?;
+        above.sync(folder).unwrap_or_else(|| disk.sync_dir(folder))
     }
 
     fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {

@@ -7,12 +7,14 @@
 //! [`Guarded`] has the files be used under it alone. Files outside such folders are made by
 //! [`own`].
 
+mod above;
 mod faulty;
 mod guarded;
 mod lock;
 pub mod own;
 mod step;
 
+pub use above::Above;
 pub use faulty::{Fault, FaultyDisk, Keep, Operation};
 pub use guarded::{Guarded, locked_by};
 pub use lock::FolderLock;

@@ -9,7 +9,7 @@ use super::common::Common;
 use super::console::Console;
 use super::file::LogFile;
 use super::place::Place;
-use super::{LAST_LINE, voice};
+use super::{LAST_LINE, voice, zone};
 use jiff::Zoned;
 use std::cell::Cell;
 use std::io::{self, Write};
@@ -70,7 +70,7 @@ impl Lines {
         let line = voice(|voice| {
             voice.last.clear();
             voice.last.push_str(event.split_at(event.floor_char_boundary(LAST_LINE)).0);
-            line(&Zoned::now(), self.program, std::process::id(), &voice.host, event)
+            line(&zone::now(), self.program, std::process::id(), &voice.host, event)
         });
         OUTCOME.set(self.file.put(&line));
         if let Some(console) = &mut self.console {

@@ -154,6 +154,8 @@ impl<D: Disk> Broker<D> {
             private: wire == WireKind::Secure,
             // The reactor has the key.
             own_pin: None,
+            // The reactor knows what confines it.
+            sandbox: None,
             in_flight: self.pending.len() as u64,
             done: self.report.done,
             lost: self.report.lost,

@@ -52,6 +52,7 @@ pub(crate) fn settings(dir: &Path, peer: &Peer, keys: LinkKeys) -> LinkSettings 
         spool_dir: dir.join("delayed"),
         log_dir: dir.join("log"),
         log_level: log::LevelFilter::Info,
+        sandbox: config::Sandbox::Off,
     }
 }
 

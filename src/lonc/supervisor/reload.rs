@@ -174,7 +174,7 @@ mod tests {
         let other = HOSTS.replace("127.0.0.2", "127.0.0.9").replace("c:d:r:h:127.0.0.3\na.c", "e");
         // c goes, and a.c with it; e comes.
         assert_eq!(plan((HOSTS, ""), (&other, "")), "b; e; c,a.c; 0");
-        for all in ["spool_dir = \"other\"\n", "log_level = \"debug\"\n"] {
+        for all in ["spool_dir = \"other\"\n", "log_level = \"debug\"\n", "sandbox = \"off\"\n"] {
             assert_eq!(plan((HOSTS, ""), (HOSTS, all)), "b,c,a.c; ; ; 0", "{all}");
         }
         for none in ["[lond]\nmax_opening = 3\n", "status_dir = \"other\"\n"] {

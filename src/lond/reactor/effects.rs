@@ -10,13 +10,11 @@ use crate::handler::{Reply, Ticket, builtin};
 use crate::messages::FromServe;
 use crate::service::Effect;
 use base::Pin;
+use nix::sys::sysinfo::sysinfo;
 use std::io;
 use std::net::Shutdown;
 use std::time::Instant;
 use supervise::title;
-
-/// Where the kernel tells the load average.
-const LOADAVG: &str = "/proc/loadavg";
 
 impl Sockets {
     pub(super) fn do_as_decided(&mut self, wire: &mut Wire, effect: Effect, now: Instant) -> io::Result<()> {
@@ -45,6 +43,7 @@ impl Sockets {
                         Some(_) => base::WireKind::Secure,
                         None => base::WireKind::Classic,
                     },
+                    sandbox: Some(self.confined.in_words()),
                 };
                 if let Err(error) = self.control.send(&opened) {
                     log::warn!("tell the supervisor that the link is open: {error}");
@@ -59,9 +58,8 @@ impl Sockets {
             }
             (Effect::AskBack(ticket), Some(known)) => known.ask_back.ask(ticket),
             (Effect::Load(ticket), Some(_)) => {
-                // What cannot be read has no number in it, and is answered so.
-                let text = std::fs::read_to_string(LOADAVG).unwrap_or_default();
-                let answer = builtin::load_answer(&text, self.settings.full_load);
+                let average = sysinfo().ok().map(|system| system.load_average().0);
+                let answer = builtin::load_answer(average, self.settings.full_load);
                 wire.answer(ticket, Reply::Answer(answer.as_bytes()));
             }
             (Effect::Log { ticket, text }, Some(known)) => {

@@ -145,6 +145,10 @@ impl Sockets {
         };
         self.ledger.log_for(caller, now);
         title::set(&format!("{caller} opening"));
+        if let Err(error) = self.confined.narrow(&own.spool_dir, caller) {
+            log::error!("{error}");
+            return link.refuse(format!("its link is not served: {error}"), now);
+        }
         let settings = secure::Settings {
             service: service(own, host),
             max_line: own.max_line,
@@ -155,6 +159,7 @@ impl Sockets {
         };
         self.known = Some(Known::new(own, caller, Some(pin), now));
         let keeper = Keeper::new(&own.spool_dir, caller).signed(child_holder("lond", &own.run_dir));
+        let keeper = keeper.with_above(self.confined.above());
         link.open(Secure::new(settings, keeper, self.opening_deadline, now), now);
         // It holds what was just read, and all that was taken.
         self.scratch = vec![0; READ_SIZE].into_boxed_slice();

@@ -17,7 +17,13 @@ fn a_link_is_opened_told_to_the_supervisor_and_serves_what_is_built_in() {
     let mut link = Rig::new().open();
     assert_eq!(
         link.told(),
-        [FromServe::Opened { caller: id("msua1"), pin: None, own_pin: None, wire: base::WireKind::Classic }]
+        [FromServe::Opened {
+            caller: id("msua1"),
+            pin: None,
+            own_pin: None,
+            wire: base::WireKind::Classic,
+            sandbox: Some("nothing".to_owned()),
+        }]
     );
     assert_eq!(link.ask("ping"), "msul1");
     assert_eq!(link.ask("sethost:msul1"), "ok");

@@ -125,6 +125,7 @@ impl Board {
                 address: link.remote,
                 pin: opened.pin.clone(),
                 own_pin: opened.own_pin.clone(),
+                sandbox: opened.sandbox.clone(),
             })
         };
         let whole = |name: &str| {

@@ -47,11 +47,11 @@ impl Lond {
             }
             FromServe::Pool(status) => self.pool_told(pid, status),
             FromServe::Spoke => self.tell(m, pid, Event::Spoke, now),
-            FromServe::Opened { caller, pin, own_pin, wire } => {
+            FromServe::Opened { caller, pin, own_pin, wire, sandbox } => {
                 if let Some(link) = self.links.get(pid) {
                     self.names.called(&caller, link.remote.ip());
                 }
-                let opened = Opened { wire, pin, own_pin, since: Timestamp::now() };
+                let opened = Opened { wire, pin, own_pin, sandbox, since: Timestamp::now() };
                 self.board.saw(&caller, opened.wire, opened.since);
                 self.tell(m, pid, Event::Opened(caller, opened), now);
             }

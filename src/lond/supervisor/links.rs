@@ -142,6 +142,9 @@ pub(super) struct Opened {
     /// The pin of this host's own key that it was shown.
     #[serde(default)]
     pub own_pin: Option<String>,
+    /// What confines its child.
+    #[serde(default)]
+    pub sandbox: Option<String>,
     /// When it was open.
     pub since: Timestamp,
 }

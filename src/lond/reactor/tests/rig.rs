@@ -75,7 +75,13 @@ impl Rig {
             Reactor::new(
                 ServeSettings::of(&config).into(),
                 Accepted::Classic(&host("msua1")),
-                Given { stream, control: theirs, told, ledger: Ledger::new().unwrap() },
+                Given {
+                    stream,
+                    control: theirs,
+                    told,
+                    ledger: Ledger::new().unwrap(),
+                    confined: Confined::nothing(),
+                },
                 opening_deadline,
             )
             .unwrap()

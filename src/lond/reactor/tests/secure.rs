@@ -31,6 +31,7 @@ fn a_link_is_opened_by_key_told_to_the_supervisor_and_serves() {
         pin: Some(rig.caller.pin().to_string()),
         own_pin: Some(rig.ours.pin().to_string()),
         wire: base::WireKind::Secure,
+        sandbox: Some("nothing".to_owned()),
     };
     assert_eq!(told(&mut link), opened);
     assert_eq!(link.ask("ping"), "msul1");
@@ -393,7 +394,7 @@ fn a_caller_that_says_nothing_is_waited_for_asleep() {
     let mut reactor = Reactor::new(
         ServeSettings::of(&rig.rig.config).into(),
         accepted,
-        Given { stream, control, told, ledger: Ledger::new().unwrap() },
+        Given { stream, control, told, ledger: Ledger::new().unwrap(), confined: Confined::nothing() },
         deadline,
     )
     .unwrap();

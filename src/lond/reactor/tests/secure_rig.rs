@@ -108,6 +108,7 @@ impl SecureRig {
                     control: theirs,
                     told: ToldToEnd::new().unwrap(),
                     ledger: Ledger::new().unwrap(),
+                    confined: crate::confined::Confined::nothing(),
                 },
                 deadline,
             )

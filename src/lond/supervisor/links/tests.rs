@@ -19,6 +19,7 @@ fn opened() -> Opened {
         wire: WireKind::Secure,
         pin: Some("sha256:x".into()),
         own_pin: None,
+        sandbox: None,
         since: Timestamp::UNIX_EPOCH,
     }
 }

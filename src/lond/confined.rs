@@ -1,0 +1,83 @@
+//! What a link child leaves itself of files: the log, to be written to; on the secure wire the
+//! records of critical messages, and of these, once it is known who calls, that caller's alone.
+//!
+//! Before a byte of the caller was looked at [`Confined::begin`] gives up all else. Then
+//! [`Confined::narrow`] makes the folder of the caller's record, where that can be made, and gives
+//! up the others. One that is taken away and made again later is none of this process's: its link
+//! ends with the next critical message, and the next child has the new one.
+
+use base::HostId;
+use base::disk::Above;
+use config::Sandbox;
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use store::record;
+use supervise::sandbox::{self, Calls, Folder, InForce, SandboxError};
+
+/// Permission bits of the folders that are made.
+const FOLDER_MODE: u32 = 0o750;
+
+/// See the head of this file.
+#[derive(Debug, Clone)]
+pub struct Confined {
+    in_force: InForce,
+    above: Arc<Above>,
+    log_dir: PathBuf,
+}
+
+impl Confined {
+    /// Not at all.
+    pub fn nothing() -> Confined {
+        Confined { in_force: InForce::NOTHING, above: Arc::default(), log_dir: PathBuf::new() }
+    }
+
+    /// Confines this process. `records`: where they are, if its link may have one.
+    ///
+    /// # Errors
+    /// It is not to serve.
+    pub fn begin(wanted: Sandbox, log_dir: &Path, records: Option<&Path>) -> Result<Confined, SandboxError> {
+        let all = records.map(record::folder_of_all);
+        let mut above = Above::default();
+        if let (Some(spool), Some(all)) = (records, &all) {
+            // Where it cannot be made the record says so, each time that it is needed.
+            let _ = make(all);
+            above = Above::open(&[spool, all]);
+        }
+        base::logging::keep_zone();
+        let mut folders = vec![Folder::Log(log_dir)];
+        folders.extend(all.as_deref().map(Folder::Own));
+        let in_force = sandbox::enter(wanted, &folders, Calls::ConnectsToHandlers)?;
+        Ok(Confined { in_force, above: Arc::new(above), log_dir: log_dir.to_owned() })
+    }
+
+    /// Leaves this process of all records that of `caller`.
+    ///
+    /// # Errors
+    /// It is not to serve.
+    pub fn narrow(&self, spool_dir: &Path, caller: &HostId) -> Result<(), SandboxError> {
+        let own = record::folder(spool_dir, caller);
+        // Where it cannot be made now it may be later; until then there is nothing to be confined
+        // to.
+        match make(&own) {
+            Ok(()) => sandbox::narrow(self.in_force, &[Folder::Log(&self.log_dir), Folder::Own(&own)]),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// What of the folders above the record can be synced.
+    pub fn above(&self) -> Arc<Above> {
+        self.above.clone()
+    }
+
+    /// What confines this process, in words.
+    pub fn in_words(&self) -> String {
+        self.in_force.to_string()
+    }
+}
+
+fn make(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder)
+}

@@ -1,0 +1,296 @@
+//! seccomp: the system calls that are left to a link child.
+//!
+//! A list of what it may ask, since what it may not is longer and grows with each kernel. What is
+//! not on it fails with `EPERM` and the process goes on; a call that is newer than this list fails
+//! with `ENOSYS`, so that a C library which tries it first does what it does on an older kernel.
+//! Calls of which some forms are needed are looked at by their arguments: see [`conditional`].
+
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+    TargetArch, apply_filter, sock_filter,
+};
+use std::collections::BTreeMap;
+use std::io;
+
+/// Calls with this number and those above were not there when the list was made (Linux 6.18). All
+/// architectures have had the same numbers since 424.
+const UNKNOWN: u32 = 470;
+
+/// Which child.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Calls {
+    /// It takes connections of local programs, and descriptors that are passed to it; it makes no
+    /// socket and connects to nothing.
+    Accepts,
+    /// It connects to handlers' Unix sockets.
+    ConnectsToHandlers,
+}
+
+/// What any child asks, in whatever form.
+const PLAIN: &[i64] = &[
+    // Bytes.
+    libc::SYS_read,
+    libc::SYS_write,
+    libc::SYS_readv,
+    libc::SYS_writev,
+    libc::SYS_pread64,
+    libc::SYS_pwrite64,
+    libc::SYS_close,
+    libc::SYS_dup,
+    libc::SYS_dup3,
+    libc::SYS_recvfrom,
+    libc::SYS_recvmsg,
+    libc::SYS_shutdown,
+    libc::SYS_getsockopt,
+    libc::SYS_setsockopt,
+    libc::SYS_getsockname,
+    libc::SYS_getpeername,
+    // Waiting.
+    libc::SYS_epoll_create1,
+    libc::SYS_epoll_ctl,
+    libc::SYS_epoll_pwait,
+    libc::SYS_epoll_pwait2,
+    libc::SYS_eventfd2,
+    libc::SYS_ppoll,
+    libc::SYS_futex,
+    libc::SYS_nanosleep,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_sched_yield,
+    libc::SYS_restart_syscall,
+    // Files: which ones is Landlock's affair.
+    libc::SYS_openat,
+    libc::SYS_fstat,
+    libc::SYS_newfstatat,
+    libc::SYS_statx,
+    libc::SYS_statfs,
+    libc::SYS_fstatfs,
+    libc::SYS_faccessat,
+    libc::SYS_faccessat2,
+    libc::SYS_lseek,
+    libc::SYS_ftruncate,
+    libc::SYS_fallocate,
+    libc::SYS_fsync,
+    libc::SYS_fdatasync,
+    libc::SYS_flock,
+    libc::SYS_fchmod,
+    libc::SYS_getdents64,
+    libc::SYS_mkdirat,
+    libc::SYS_unlinkat,
+    libc::SYS_renameat,
+    libc::SYS_renameat2,
+    libc::SYS_linkat,
+    libc::SYS_readlinkat,
+    libc::SYS_copy_file_range,
+    libc::SYS_sendfile,
+    libc::SYS_getcwd,
+    // Memory.
+    libc::SYS_munmap,
+    libc::SYS_mremap,
+    libc::SYS_brk,
+    libc::SYS_madvise,
+    // Itself.
+    libc::SYS_getpid,
+    libc::SYS_gettid,
+    libc::SYS_getppid,
+    libc::SYS_getuid,
+    libc::SYS_geteuid,
+    libc::SYS_getgid,
+    libc::SYS_getegid,
+    libc::SYS_uname,
+    libc::SYS_sysinfo,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_sigaltstack,
+    libc::SYS_clock_gettime,
+    libc::SYS_clock_getres,
+    libc::SYS_gettimeofday,
+    libc::SYS_getrandom,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+    // To be confined further: what these take away is all that they do.
+    libc::SYS_landlock_create_ruleset,
+    libc::SYS_landlock_add_rule,
+    libc::SYS_landlock_restrict_self,
+];
+
+/// The same by the older names that one architecture still has.
+#[cfg(target_arch = "x86_64")]
+const OLDER: &[i64] = &[
+    libc::SYS_open,
+    libc::SYS_stat,
+    libc::SYS_lstat,
+    libc::SYS_access,
+    libc::SYS_mkdir,
+    libc::SYS_rmdir,
+    libc::SYS_unlink,
+    libc::SYS_rename,
+    libc::SYS_link,
+    libc::SYS_readlink,
+    libc::SYS_dup2,
+    libc::SYS_poll,
+    libc::SYS_epoll_wait,
+    libc::SYS_time,
+];
+#[cfg(not(target_arch = "x86_64"))]
+const OLDER: &[i64] = &[];
+
+/// The bits of `socket`'s second argument that say which kind it is to be.
+const KIND_OF_SOCKET: u64 = 0xf;
+/// `prctl` for a name that an allocation has in `/proc`; some C libraries' allocators set it.
+const PR_SET_VMA: u64 = 0x5356_4d41;
+
+/// `FIONREAD`, `FIONBIO`, `FIOCLEX`, whose type differs from C library to C library.
+const IOCTL: &[u64] = &[0x541b, 0x5421, 0x5451];
+
+/// `fcntl` without those of its commands that have signals sent to other processes.
+const FCNTL: &[i32] = &[
+    libc::F_DUPFD,
+    libc::F_DUPFD_CLOEXEC,
+    libc::F_GETFD,
+    libc::F_SETFD,
+    libc::F_GETFL,
+    libc::F_SETFL,
+    libc::F_GETLK,
+    libc::F_SETLK,
+    libc::F_SETLKW,
+    libc::F_OFD_GETLK,
+    libc::F_OFD_SETLK,
+    libc::F_OFD_SETLKW,
+];
+
+/// Whether this kernel looks at calls for a process.
+pub(super) fn can_be_filtered() -> bool {
+    let action = libc::SECCOMP_RET_ERRNO;
+    // SAFETY: the kernel reads one number, which is there.
+    let done =
+        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_GET_ACTION_AVAIL, 0, &raw const action) };
+    done == 0
+}
+
+/// Leaves these calls to this thread, and to what it makes.
+///
+/// # Errors
+/// The system refused; all calls are left then.
+pub(super) fn leave(calls: Calls) -> io::Result<()> {
+    let program = program(calls, std::process::id()).map_err(io::Error::other)?;
+    apply_filter(&program).map_err(io::Error::other)
+}
+
+fn program(calls: Calls, pid: u32) -> Result<BpfProgram, seccompiler::BackendError> {
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = conditional(calls, pid)?;
+    rules.extend(PLAIN.iter().chain(OLDER).map(|call| (*call, Vec::new())));
+    match calls {
+        Calls::Accepts => rules.insert(libc::SYS_accept4, Vec::new()),
+        Calls::ConnectsToHandlers => rules.insert(libc::SYS_connect, Vec::new()),
+    };
+    let refused = SeccompAction::Errno(libc::EPERM.unsigned_abs());
+    let target = TargetArch::try_from(std::env::consts::ARCH)?;
+    let filter = SeccompFilter::new(rules, refused, SeccompAction::Allow, target)?;
+    let mut program: BpfProgram = unknown_first();
+    program.extend(BpfProgram::try_from(filter)?);
+    Ok(program)
+}
+
+/// Calls of which some forms are left.
+fn conditional(calls: Calls, pid: u32) -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::BackendError> {
+    use SeccompCmpOp::{Eq, MaskedEq};
+    let mut rules = BTreeMap::new();
+    let mut allow = |call: i64, conditions: &[(u8, SeccompCmpOp, u64)]| {
+        let conditions = conditions.iter().map(|(argument, op, value)| {
+            // What the kernel takes of these arguments is 32 bits wide.
+            SeccompCondition::new(*argument, SeccompCmpArgLen::Dword, op.clone(), *value)
+        });
+        let rule = SeccompRule::new(conditions.collect::<Result<_, _>>()?)?;
+        rules.entry(call).or_insert_with(Vec::new).push(rule);
+        Ok::<(), seccompiler::BackendError>(())
+    };
+    let bits = |flags: i32| u64::from(flags.unsigned_abs());
+    // A signal for itself alone: how a C library aborts.
+    allow(libc::SYS_tgkill, &[(0, Eq, u64::from(pid))])?;
+    // Memory that is written to is never executed, and none becomes so.
+    allow(libc::SYS_mmap, &[(2, MaskedEq(bits(libc::PROT_EXEC)), 0)])?;
+    allow(libc::SYS_mprotect, &[(2, MaskedEq(bits(libc::PROT_EXEC)), 0)])?;
+    // TCP can be told to connect by sending.
+    allow(libc::SYS_sendto, &[(3, MaskedEq(bits(libc::MSG_FASTOPEN)), 0)])?;
+    allow(libc::SYS_sendmsg, &[(2, MaskedEq(bits(libc::MSG_FASTOPEN)), 0)])?;
+    for command in FCNTL {
+        allow(libc::SYS_fcntl, &[(1, Eq, bits(*command))])?;
+    }
+    for request in IOCTL {
+        allow(libc::SYS_ioctl, &[(1, Eq, *request)])?;
+    }
+    for option in [bits(libc::PR_SET_NAME), bits(libc::PR_GET_NAME), PR_SET_VMA] {
+        allow(libc::SYS_prctl, &[(0, Eq, option)])?;
+    }
+    // Asked, not set.
+    allow(libc::SYS_prlimit64, &[(0, Eq, 0), (2, Eq, 0)])?;
+    match calls {
+        Calls::Accepts => {}
+        Calls::ConnectsToHandlers => {
+            let stream = (1, MaskedEq(KIND_OF_SOCKET), bits(libc::SOCK_STREAM));
+            allow(libc::SYS_socket, &[(0, Eq, bits(libc::AF_UNIX)), stream])?;
+        }
+    }
+    Ok(rules)
+}
+
+/// The part of the program that answers calls which are newer than the list. Those of another
+/// architecture that get here have `ENOSYS` as well, or meet the rest of the program, which kills
+/// who asks them.
+fn unknown_first() -> BpfProgram {
+    let statement = |code: u32, jt: u8, jf: u8, k: u32| sock_filter { code: code as u16, jt, jf, k };
+    let not_there = libc::SECCOMP_RET_ERRNO | libc::ENOSYS.unsigned_abs();
+    vec![
+        // The call's number is the first word of what a filter looks at.
+        statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
+        statement(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, 0, 1, UNKNOWN),
+        statement(libc::BPF_RET | libc::BPF_K, 0, 0, not_there),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_list_can_be_made_into_a_program_that_the_kernel_takes() {
+        for calls in [Calls::Accepts, Calls::ConnectsToHandlers] {
+            let program = program(calls, 1).unwrap();
+            assert!(program.len() < 4096, "{}", program.len());
+        }
+    }
+
+    #[test]
+    fn what_starts_a_program_or_looks_into_another_is_on_no_list() {
+        let never = [
+            libc::SYS_execve,
+            libc::SYS_execveat,
+            libc::SYS_clone,
+            libc::SYS_clone3,
+            libc::SYS_kill,
+            libc::SYS_ptrace,
+            libc::SYS_process_vm_readv,
+            libc::SYS_pidfd_getfd,
+            libc::SYS_mount,
+            libc::SYS_bpf,
+            libc::SYS_keyctl,
+            libc::SYS_io_uring_setup,
+            libc::SYS_userfaultfd,
+            libc::SYS_perf_event_open,
+            libc::SYS_setuid,
+            libc::SYS_open_by_handle_at,
+            libc::SYS_bind,
+            libc::SYS_listen,
+            libc::SYS_unshare,
+        ];
+        for calls in [Calls::Accepts, Calls::ConnectsToHandlers] {
+            let conditional = conditional(calls, 1).unwrap();
+            let left =
+                |call: &i64| PLAIN.contains(call) || OLDER.contains(call) || conditional.contains_key(call);
+            assert!(!never.iter().any(left));
+        }
+        assert!(!conditional(Calls::Accepts, 1).unwrap().contains_key(&libc::SYS_socket));
+    }
+}
