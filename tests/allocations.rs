@@ -14,7 +14,9 @@ use lonnet::lonc::link::Now;
 use lonnet::lonc::session::ClientId;
 use lonnet::lonc::settings::{LinkKeys, LinkSettings};
 use lonnet::lond::handler::Reply;
-use lonnet::lond::secure::{Opening, Recalled, Recorder, Secure, Settings, Unrecorded, Wanted};
+use lonnet::lond::secure::{
+    Opening, Recalled, Recorder, Secure, Settings, UNSYNCED_MOST, Unrecorded, Wanted,
+};
 use lonnet::lond::service::{Effect, Route, Service};
 use lonnet::store::spool::Spool;
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -83,7 +85,10 @@ impl Recorder for Recorded {
     fn recall(&mut self, _: &Wanted<'_>) -> Recalled {
         Recalled::New
     }
-    fn add(&mut self, _: &[&Unrecorded]) -> Result<(), String> {
+    fn write(&mut self, _: &[&Unrecorded]) -> Result<(), String> {
+        Ok(())
+    }
+    fn sync(&mut self) -> Result<(), String> {
         Ok(())
     }
     fn close(&mut self) {}
@@ -131,6 +136,7 @@ impl Rig {
             window: 4 << 20,
             heartbeat: Duration::from_secs(15),
             heartbeat_missed: 3,
+            unsynced: UNSYNCED_MOST,
             drain_timeout: Duration::from_secs(5),
         };
         let opening = now.mono + Duration::from_secs(10);
@@ -154,6 +160,7 @@ impl Rig {
             }
             if self.session.has_unrecorded() {
                 self.session.record(self.now.mono);
+                self.session.sync(self.now.mono);
             }
             self.session.fill(self.now.mono);
             moved |= take(self.session.outgoing(), |bytes| self.broker.link_received(bytes, self.now));

@@ -1,7 +1,7 @@
 //! Walks through every disk operation of the life of a caller's record and makes it fail, tears it,
 //! or lets the machine die there and forget any part of what was not synced; after each, every
-//! answer that was recorded is found, none is made up, and none of an earlier epoch is found under
-//! a sequence of a later one.
+//! answer that was synced is found, where only the process died every one that was written, none is
+//! made up, and none of an earlier epoch is found under a sequence of a later one.
 //!
 //! The life: a new folder, batches, client keys, settling, a file that is written anew when it has
 //! grown, restarts of the process and of the machine, a new epoch with the same sequences.
@@ -47,6 +47,8 @@ struct Life<D: Disk> {
     wrap: fn(FaultyDisk) -> D,
     story: Story,
     record: Option<Record<D>>,
+    /// Written and not synced: it outlasts the process, and perhaps the machine.
+    written: BTreeSet<u64>,
 }
 
 impl<D: Disk> Life<D> {
@@ -66,6 +68,7 @@ impl<D: Disk> Life<D> {
 
     fn begin(&mut self, epoch: &'static str) -> Result<(), Broken> {
         if self.story.epoch != epoch {
+            self.written.clear();
             self.story.epoch = epoch;
             self.story.presented.clear();
             self.story.recorded.clear();
@@ -73,12 +76,68 @@ impl<D: Disk> Life<D> {
         }
         match self.record().begin_epoch(epoch) {
             Ok(mark) if mark + 1 > self.story.settled.max(1) => Err(format!("the mark {mark} is too high")),
-            Ok(_) => self.compare(),
+            Ok(_) => {
+                self.see_written()?;
+                self.compare()
+            }
             Err(_) => {
                 self.story.refused += 1;
                 Ok(())
             }
         }
+    }
+
+    /// What was written is found by the next process, and by this one after a failure.
+    fn see_written(&mut self) -> Result<(), Broken> {
+        let record = self.record.as_mut().expect("a life begins with opening");
+        let lost = self.written.iter().find(|sequence| record.look_up(**sequence, None) == Look::Unknown);
+        match lost {
+            Some(sequence) => {
+                Err(format!("the answer to {sequence} was written and is lost with the process"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Writes an answer to each of these sequences, and syncs none.
+    fn write(&mut self, sequences: &[u64]) -> Result<(), Broken> {
+        if self.record().may_run(0, false).is_err() {
+            self.begin(self.story.epoch)?;
+        }
+        let text = |sequence: &u64| {
+            let long = "w".repeat(200 * (*sequence as usize % 3));
+            format!("written {sequence} {long}").into_bytes()
+        };
+        let answers: Vec<(u64, Vec<u8>)> =
+            sequences.iter().map(|sequence| (*sequence, text(sequence))).collect();
+        self.story.presented.extend(answers.iter().cloned());
+        let asked: Vec<(u64, Option<&Key>, &[u8])> =
+            answers.iter().map(|(sequence, answer)| (*sequence, None, answer.as_slice())).collect();
+        match self.record().write(&asked) {
+            Ok(()) => self.written.extend(sequences),
+            Err(_) => self.story.refused += 1,
+        }
+        Ok(())
+    }
+
+    /// Syncs what was written: it may be sent.
+    fn sync(&mut self) -> Result<(), Broken> {
+        match self.record().sync() {
+            Ok(()) => {
+                self.see_written()?;
+                self.compare()
+            }
+            Err(_) => {
+                self.story.refused += 1;
+                Ok(())
+            }
+        }
+    }
+
+    /// The machine loses power, and with it perhaps what was not synced.
+    fn lose_power(&mut self, keep: Keep) {
+        self.written.clear();
+        self.disk.restart(keep);
     }
 
     /// Records an answer to each sequence; every third has a key.
@@ -184,7 +243,7 @@ impl<D: Disk> walk::Life for Life<D> {
     }
 
     fn new(disk: FaultyDisk, wrap: Wrap<Self>, story: Story) -> Life<D> {
-        Life { disk, wrap, story, record: None }
+        Life { disk, wrap, story, record: None, written: BTreeSet::new() }
     }
 
     fn steps() -> Vec<Step<Self>> {
@@ -204,9 +263,17 @@ impl<D: Disk> walk::Life for Life<D> {
                 life.add("grows more", &[15, 16, 17])
             },
             |life| life.add("until it is written anew", &[18, 19, 20, 21]),
+            // Several writes for one sync, and the process is killed before it.
+            |life| life.write(&[25]),
+            |life| life.write(&[26, 27]),
+            |life| life.sync(),
+            |life| life.write(&[28]),
+            |life| life.write(&[29]),
+            |life| life.open(A),
+            |life| life.write(&[35, 36]),
             // The machine dies and starts again.
             |life| {
-                life.disk.restart(Keep::Some(7));
+                life.lose_power(Keep::Some(7));
                 life.open(A)
             },
             |life| life.add("after", &[22, 24]),
@@ -219,7 +286,7 @@ impl<D: Disk> walk::Life for Life<D> {
             },
             |life| life.add("grows again", &[30, 31, 32, 33, 34]),
             |life| {
-                life.disk.restart(Keep::Some(9));
+                life.lose_power(Keep::Some(9));
                 life.open(B)
             },
             |life| life.add("last", &[41, 42]),
@@ -257,7 +324,7 @@ impl<D: Disk> walk::Life for Life<D> {
     /// It answers from what it found, which need not have been synced, and then the machine dies.
     fn go_on_and_crash(&mut self) -> Result<(), Broken> {
         self.open(self.story.epoch)?;
-        self.disk.restart(Keep::Nothing);
+        self.lose_power(Keep::Nothing);
         self.check(true)
     }
 

@@ -7,7 +7,8 @@ use lonnet::base::line::Outgoing;
 use lonnet::lonc::protocol::{Heard, HeldCommands, Message, Once, Protocol, Secure as Calling, Terms};
 use lonnet::lond::handler::Reply;
 use lonnet::lond::secure::{
-    Opening, Recalled, Recorded as Before, Recorder, Secure as Called, Settings, Unrecorded, Wanted,
+    Opening, Recalled, Recorded as Before, Recorder, Secure as Called, Settings, UNSYNCED_MOST, Unrecorded,
+    Wanted,
 };
 use lonnet::lond::service::{Effect, Route, Service};
 use lonnet::wire::flow::{Assembly, Taken};
@@ -247,6 +248,8 @@ fn holds(bytes: &[u8], is: impl Fn(&Frame<'_>) -> bool) -> bool {
 #[derive(Debug, Default)]
 struct Recorded {
     open: bool,
+    /// Answers that were written since the last sync.
+    unsynced: usize,
 }
 
 impl Recorder for Recorded {
@@ -268,8 +271,15 @@ impl Recorder for Recorded {
         }
     }
 
-    fn add(&mut self, answers: &[&Unrecorded]) -> Result<(), String> {
+    fn write(&mut self, answers: &[&Unrecorded]) -> Result<(), String> {
         assert!(self.open && !answers.is_empty());
+        self.unsynced += answers.len();
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<(), String> {
+        assert!(self.open && self.unsynced > 0);
+        self.unsynced = 0;
         Ok(())
     }
 
@@ -289,6 +299,7 @@ fn serve<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (BTreeSet<String>, Vec<u
         window: 1 << 20,
         heartbeat: Duration::from_secs(15),
         heartbeat_missed: 3,
+        unsynced: UNSYNCED_MOST,
         drain_timeout: Duration::from_secs(5),
     };
     let mut session = Called::new(settings, Recorded::default(), now + Duration::from_secs(10), now);

@@ -63,8 +63,12 @@ impl Recorder for Keeper {
         self.look_up(wanted)
     }
 
-    fn add(&mut self, answers: &[&Unrecorded]) -> Result<(), String> {
-        self.record(answers)
+    fn write(&mut self, answers: &[&Unrecorded]) -> Result<(), String> {
+        self.write_answers(answers)
+    }
+
+    fn sync(&mut self) -> Result<(), String> {
+        self.sync_answers()
     }
 
     fn close(&mut self) {
@@ -81,6 +85,11 @@ impl<D: Disk, L> Keeper<D, L> {
             holder: String::new(),
             above: Arc::default(),
         }
+    }
+
+    /// Where the record is.
+    pub fn folder(&self) -> &Path {
+        &self.dir
     }
 
     /// [`Recorder::open`], with the lock and the record that `acquire` has for the folder; `None`:
@@ -139,11 +148,11 @@ impl<D: Disk, L> Keeper<D, L> {
         }
     }
 
-    /// [`Recorder::add`].
+    /// [`Recorder::write`].
     ///
     /// # Errors
     /// As said there.
-    pub fn record(&mut self, answers: &[&Unrecorded]) -> Result<(), String> {
+    pub fn write_answers(&mut self, answers: &[&Unrecorded]) -> Result<(), String> {
         let Some((record, _)) = &mut self.held else {
             return Err("the record of critical messages is not open".to_owned());
         };
@@ -157,7 +166,18 @@ impl<D: Disk, L> Keeper<D, L> {
                 text: &answer.text,
             })
             .collect();
-        record.add(&answers).map_err(|error| error.to_string())
+        record.write(&answers).map_err(|error| error.to_string())
+    }
+
+    /// [`Recorder::sync`].
+    ///
+    /// # Errors
+    /// As said there.
+    pub fn sync_answers(&mut self) -> Result<(), String> {
+        let Some((record, _)) = &mut self.held else {
+            return Err("the record of critical messages is not open".to_owned());
+        };
+        record.sync().map_err(|error| error.to_string())
     }
 
     /// [`Recorder::close`].

@@ -4,9 +4,9 @@
 //! Without sockets and clock, as `classic` is for the classic wire; the record of critical messages
 //! is its own, behind [`Recorder`]. The reactor pushes in what the tunnel gives out, takes
 //! [`Effect`]s out with [`Secure::step`] until there are none, carries them out, gives the answers
-//! in, has the answers to critical messages recorded ([`Secure::record`], once a turn), and sends
-//! [`Secure::fill`]'s frames through the tunnel. The tunnel has proved who calls before any of this
-//! exists.
+//! in, has the answers to critical messages written to the record ([`Secure::record`]) and that
+//! synced ([`Secure::sync`], once a turn), and sends [`Secure::fill`]'s frames through the tunnel.
+//! The tunnel has proved who calls before any of this exists.
 //!
 //! ```text
 //!          HELLO          told to end: GOAWAY; caller's end of input        all is answered
@@ -48,10 +48,12 @@ mod memory;
 mod output;
 mod recorder;
 mod requests;
+mod syncing;
 mod untaken;
 
 pub use recorder::{Opening, Recalled, Recorded, Recorder, Wanted};
 pub use requests::{HeldCommands, Unrecorded};
+pub use syncing::UNSYNCED_MOST;
 
 use super::Reason;
 use super::access::Rights;
@@ -90,6 +92,9 @@ pub struct Settings {
     pub heartbeat: Duration,
     /// PINGs in a row that may stay unheard.
     pub heartbeat_missed: u32,
+    /// Answers to critical messages that may be written to the record and not synced: at the bound
+    /// they are synced before a handler gets the next. [`UNSYNCED_MOST`], but in tests.
+    pub unsynced: usize,
     /// How long in-flight requests may go on once the link is told to end.
     pub drain_timeout: Duration,
 }
@@ -347,8 +352,9 @@ impl<R: Recorder> Secure<R> {
         let beats = matches!(self.course.state(), State::Open | State::Draining(_));
         let beat = (beats && !self.input.has_ended()).then(|| self.pulse.deadline());
         let ended = self.ended().is_some();
-        let deadlines = [self.course.deadline(), beat, self.record_deadline(), self.room_deadline()];
-        deadlines.into_iter().flatten().min().filter(|_| !ended)
+        let record = [self.record_deadline(), self.room_deadline(), self.sync_deadline()];
+        let deadlines = [self.course.deadline(), beat].into_iter().chain(record);
+        deadlines.flatten().min().filter(|_| !ended)
     }
 
     /// Whether the caller is to be read now.

@@ -7,9 +7,9 @@
 //!
 //! - Handlers are read before they are written to, so that one that has closed its connection
 //!   meanwhile is dialled again rather than given a request to lose.
-//! - The answers to critical messages are recorded, all with one sync, before a handler gets the
-//!   next of them; where they could not be, no handler does. (That none is sent before it is
-//!   recorded is the session's own.)
+//! - The answers to critical messages are written to the record before a handler gets the next of
+//!   them; where they could not be, no handler does. They are synced at the end of a turn, many at
+//!   once: when that is, and that none is sent before, is the session's own.
 //! - What is written to the caller goes last: all of a turn together, the end of a link with its
 //!   last words.
 //! - A silent caller is tried only when all that came was read.
@@ -34,12 +34,14 @@ pub enum Step {
     ReadHandlers,
     /// Requests are taken, and what follows from them is done.
     TakeRequests,
-    /// The answers to critical messages are recorded.
+    /// The answers to critical messages are written to the record.
     Record,
-    /// Handlers get no critical message while one is unrecorded.
+    /// Handlers get no critical message while one is not written.
     Hold,
     /// Handlers get what is for them.
     AskHandlers,
+    /// The record is synced, if it is time.
+    Sync,
     /// A silent caller is tried.
     Beat,
     /// What there is for the caller is written; the link is closed if there is nobody any more.
@@ -48,9 +50,9 @@ pub enum Step {
     Rest,
 }
 
-/// A turn. Answers are recorded again when handlers were asked: those that could not be asked have
+/// A turn. Answers are written again when handlers were asked: those that could not be asked have
 /// theirs at once.
-pub const ORDER: [Step; 10] = [
+pub const ORDER: [Step; 11] = [
     Step::Tick,
     Step::ReadHandlers,
     Step::TakeRequests,
@@ -58,6 +60,7 @@ pub const ORDER: [Step; 10] = [
     Step::Hold,
     Step::AskHandlers,
     Step::Record,
+    Step::Sync,
     Step::Beat,
     Step::Write,
     Step::Rest,
@@ -80,10 +83,12 @@ pub trait Link {
     fn end_of_input(&mut self);
     /// The connection broke.
     fn lost(&mut self, cause: &io::Error);
-    /// Records the answers to critical messages, so that they may be sent.
+    /// Writes the answers to critical messages to the record.
     fn record(&mut self, now: Instant);
-    /// Whether one is still to be recorded.
+    /// Whether one is still to be written.
     fn has_unrecorded(&self) -> bool;
+    /// Syncs what was written, if it is time, so that it may be sent.
+    fn sync(&mut self, now: Instant);
     /// Tries the caller if it was silent for long.
     fn beat(&mut self, now: Instant);
     /// Whether there is nobody at the other end any more, though work may be left.
@@ -168,6 +173,7 @@ impl<L: Link> Turn<L> {
                 }
                 Step::Record => self.link.record(now),
                 Step::Hold => io.hold_critical(self.link.has_unrecorded()),
+                Step::Sync => self.link.sync(now),
                 Step::AskHandlers => io.ask_handlers(&mut self.link, now),
                 // What the kernel still holds is a sign of life.
                 Step::Beat if io.is_link_readable() => {}

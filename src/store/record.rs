@@ -4,10 +4,11 @@
 //! [`Record`] owns the folder `<spool_dir>/.received/<caller>/` ([`folder`]); its file is described
 //! in `docs/spool.md`. It guarantees:
 //!
-//! - What [`Record::add`] answered `Ok` for is found by [`Record::look_up`], at every start again:
+//! - What [`Record::sync`] answered `Ok` for is found by [`Record::look_up`], at every start again:
 //!   under its sequence until that is settled or the caller's epoch changes, under its client key
-//!   until [`KEYS_MOST`] newer ones came.
-//! - Nothing is found that was not given to `add`, and nothing of one epoch under a sequence of
+//!   until [`KEYS_MOST`] newer ones came. What was only written is found at the next start if it is
+//!   the process that died, and perhaps if it is the machine.
+//! - Nothing is found that was not given to `write`, and nothing of one epoch under a sequence of
 //!   another.
 //! - What a killed process left in the file is made durable before it is answered from; but no more
 //!   of the file is written for that than may not be durable: a caller that comes again and again
@@ -29,9 +30,10 @@
 //! 2. [`Record::open`], and [`Record::begin_epoch`] with the epoch of the caller's HELLO; the mark
 //!    goes into ours.
 //! 3. For a CRITICAL: [`Record::settled`], then [`Record::look_up_in`]. `Unknown`: ask
-//!    [`Record::may_run`], run it, and [`Record::add`] the answer, together with all that are
-//!    ready: one sync for all. Then they may be sent. A repeat that its key answers is added under
-//!    its new sequence too, since keys are forgotten by age.
+//!    [`Record::may_run`], run it, and [`Record::write`] the answer, together with all that are
+//!    ready. Then the next may be run. One [`Record::sync`] is for many; after it they may be sent.
+//!    A repeat that its key answers is written under its new sequence too, since keys are forgotten
+//!    by age.
 //!
 //! `recover` reads the file, `write` writes it, `kept` is what is remembered in memory, `line` the
 //! form of a line.
@@ -175,6 +177,8 @@ pub struct Record<D: Disk> {
     file: Option<D::File>,
     /// Bytes of that file.
     end: u64,
+    /// Not all of them are durable.
+    unsynced: bool,
     /// Up to this offset room is set aside in that file.
     room_until: u64,
     /// The file is written anew when it has this many bytes.
@@ -199,6 +203,7 @@ impl<D: Disk> Record<D> {
             kept: Kept::default(),
             file: None,
             end: 0,
+            unsynced: false,
             room_until: 0,
             compact_at: 0,
             trouble: None,
@@ -298,23 +303,43 @@ impl<D: Disk> Record<D> {
                 return Err(RecordError::Full);
             }
         }
-        self.add::<Answered<'_>>(&[])?;
+        self.write::<Answered<'_>>(&[])?;
         let made = self.make_room(running).map_err(RecordError::from);
         self.note(made)
     }
 
-    /// Records answers, with one write and one sync for all. After `Ok`, and only then, they may be
-    /// sent. Takes time for the disk; call it with all that are ready together. The first answer to
-    /// a sequence or key stays; the answer to a sequence that is settled meanwhile is kept for its
-    /// key alone.
+    /// [`Record::write`] and [`Record::sync`].
     ///
     /// # Errors
-    /// None of them was recorded. The same call may be made again: their messages were run, and as
-    /// long as their answers are not recorded a repeat is run again.
+    /// As these.
     pub fn add<'a, A: Copy + Into<Answered<'a>>>(&mut self, answers: &[A]) -> Result<(), RecordError> {
+        self.write(answers)?;
+        self.sync()
+    }
+
+    /// Writes answers, with one write for all. From then on they outlast this process, and not the
+    /// machine: before they are sent, [`Record::sync`]. [`Record::look_up`] finds them already. The
+    /// first answer to a sequence or key stays; the answer to a sequence that is settled meanwhile
+    /// is kept for its key alone.
+    ///
+    /// # Errors
+    /// None of them was written, and those that were and are not synced may be lost: all of both
+    /// are to be given to it again. Their messages were run, and as long as their answers are not
+    /// recorded a repeat is run again.
+    pub fn write<'a, A: Copy + Into<Answered<'a>>>(&mut self, answers: &[A]) -> Result<(), RecordError> {
         let answers: Vec<Answered<'_>> = answers.iter().map(|answer| (*answer).into()).collect();
-        let added = self.try_to_add(&answers);
-        self.note(added)
+        let written = self.try_to_write(&answers);
+        self.note(written)
+    }
+
+    /// Makes all that was written durable, with one sync. After `Ok`, and only then, it may be
+    /// sent. Takes time for the disk; call it once for many.
+    ///
+    /// # Errors
+    /// As [`Record::write`].
+    pub fn sync(&mut self) -> Result<(), RecordError> {
+        let synced = self.try_to_sync();
+        self.note(synced)
     }
 
     fn note(&mut self, result: Result<(), RecordError>) -> Result<(), RecordError> {
@@ -354,7 +379,7 @@ impl<D: Disk> Record<D> {
         Ok(())
     }
 
-    fn try_to_add(&mut self, answers: &[Answered<'_>]) -> Result<(), RecordError> {
+    fn try_to_write(&mut self, answers: &[Answered<'_>]) -> Result<(), RecordError> {
         if self.state != State::Ready {
             return Err(RecordError::NotReady);
         }
@@ -363,14 +388,9 @@ impl<D: Disk> Record<D> {
             return Ok(());
         }
         let text = self.text_of(&staged);
-        if self.file_is_there() {
+        if self.file.is_some() {
             if let Err(error) = self.append(&text) {
-                // The file that failed is done with; a new one, whole, may still do. What is being
-                // run beside these relies on its room, if there is any.
-                self.file = None;
-                let room = self.room_until.saturating_sub(self.end + text.len() as u64);
-                self.write_anew(&text, room).or_else(|_| self.write_anew(&text, 0))?;
-                log::warn!("{error}; written to a new file instead");
+                self.replace_failed(&text, &error)?;
             }
         } else {
             self.write_anew(&text, 0)?;
@@ -379,6 +399,33 @@ impl<D: Disk> Record<D> {
             self.kept.insert(sequence, key.cloned(), command, Answer { text: text.into(), broken });
         }
         self.compact_if_due();
+        Ok(())
+    }
+
+    fn try_to_sync(&mut self) -> Result<(), RecordError> {
+        if self.state != State::Ready {
+            return Err(RecordError::NotReady);
+        }
+        if !self.unsynced {
+            return Ok(());
+        }
+        if self.file_is_there() {
+            if let Err(error) = self.sync_file() {
+                self.replace_failed(&[], &error)?;
+            }
+        } else {
+            self.write_anew(&[], 0)?;
+        }
+        Ok(())
+    }
+
+    /// The file that failed is done with; a new one, whole, may still do. What is being run beside
+    /// what is in it relies on its room, if there is any.
+    fn replace_failed(&mut self, more: &[u8], failure: &StepError) -> Result<(), StepError> {
+        self.file = None;
+        let room = self.room_until.saturating_sub(self.end + more.len() as u64);
+        self.write_anew(more, room).or_else(|_| self.write_anew(more, 0))?;
+        log::warn!("{failure}; written to a new file instead");
         Ok(())
     }
 
@@ -411,8 +458,8 @@ impl<D: Disk> Record<D> {
     fn text_of(&self, staged: &[Answered<'_>]) -> Vec<u8> {
         let mut text = Vec::new();
         let epoch = self.kept.epoch().unwrap_or_default();
-        if !staged.is_empty() {
-            // Where a write begins must be seen: see `Tail`.
+        if !staged.is_empty() && !self.unsynced {
+            // Where what is not synced begins must be seen: see `Tail`.
             self.kept.append_floor(&mut text);
         }
         for answered in staged {

@@ -13,7 +13,7 @@ use lonnet::lond::secure::Secure;
 use lonnet::lond::service::Effect;
 use lonnet::lond::turn::{Link, Turn};
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -88,6 +88,10 @@ pub struct Child {
     pub no_room_since: Option<Time>,
     /// The same of answers that could not be recorded.
     pub unrecorded_since: Option<Time>,
+    /// Sequences whose answers are written to its record and not synced.
+    pub unsynced: BTreeSet<u64>,
+    /// Below what everything was settled when the first of them was written.
+    pub floor_written: Option<u64>,
 }
 
 /// What a child has for a handler.
@@ -208,6 +212,13 @@ impl Link for SimLink {
         match &self.wire {
             Wire::Secure(session) => session.has_unrecorded(),
             Wire::Classic(_) => false,
+        }
+    }
+
+    fn sync(&mut self, now: Instant) {
+        match &mut self.wire {
+            Wire::Secure(session) => session.sync(now),
+            Wire::Classic(_) => {}
         }
     }
 

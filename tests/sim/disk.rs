@@ -41,6 +41,8 @@ pub fn is_dropped(path: &Path) -> bool {
 pub struct SimFile {
     file: <FaultyDisk as Disk>::File,
     path: PathBuf,
+    /// It was there when it was opened, and not synced since.
+    found: Rc<Cell<bool>>,
 }
 
 /// See the module.
@@ -72,11 +74,12 @@ impl Disk for SimDisk {
 
     fn create(&mut self, path: &Path) -> io::Result<SimFile> {
         self.lives()?;
-        Ok(SimFile { file: self.disk.create(path)?, path: path.to_owned() })
+        Ok(SimFile { file: self.disk.create(path)?, path: path.to_owned(), found: Rc::default() })
     }
     fn open(&mut self, path: &Path, write: bool) -> io::Result<SimFile> {
         self.lives()?;
-        Ok(SimFile { file: self.disk.open(path, write)?, path: path.to_owned() })
+        let found = Rc::new(Cell::new(write));
+        Ok(SimFile { file: self.disk.open(path, write)?, path: path.to_owned(), found })
     }
     fn read_at(&mut self, file: &SimFile, offset: u64, length: usize) -> io::Result<Vec<u8>> {
         self.lives()?;
@@ -120,6 +123,10 @@ impl Disk for SimDisk {
             Sabotage::SegmentsNotSynced if Self::is_segment(&file.path) => Ok(()),
             Sabotage::RecordNotSynced if is_record(&file.path) => Ok(()),
             Sabotage::FailedSyncSwallowed => self.disk.sync_data(&file.file).or(Ok(())),
+            Sabotage::RecordSyncFailureIgnored if is_record(&file.path) => {
+                self.disk.sync_data(&file.file).or(Ok(()))
+            }
+            Sabotage::RecoveredUnsynced if file.found.take() && is_record(&file.path) => Ok(()),
             _ => self.disk.sync_data(&file.file),
         }
     }

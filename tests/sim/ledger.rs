@@ -101,8 +101,14 @@ pub struct Message {
     pub line: String,
     pub attempts: Vec<Attempt>,
     runs: Vec<Run>,
-    /// Children that have recorded an answer to it.
+    /// Children that have written an answer to it to their record, which outlasts them ...
     recorded: HashSet<usize>,
+    /// ... and those that have synced it, so that it outlasts the machine: only then may it be
+    /// answered.
+    synced: HashSet<usize>,
+    /// A child died while it wrote its answer, or its machine before it was synced: the next child
+    /// may have found it, and synced it.
+    perhaps_written: bool,
     /// Those of them whose record an operator has removed since.
     record_gone: HashSet<usize>,
     /// A handler had it, and it is recorded that nobody knows what became of it.
@@ -116,6 +122,15 @@ pub struct Message {
 impl Message {
     pub fn is_run(&self) -> bool {
         !self.runs.is_empty()
+    }
+
+    /// What answers it must outlast the machine that gave the answer.
+    fn is_synced(&self) -> Checked {
+        let named = self.secure && self.kind.is_critical();
+        match self.synced.is_empty() && named && !self.given_up && !self.perhaps_written {
+            true => Err(format!("a message was answered before its answer was synced: {self:?}")),
+            false => Ok(()),
+        }
     }
 
     pub fn is_acknowledged(&self) -> bool {
@@ -187,6 +202,8 @@ impl Ledger {
             attempts: Vec::new(),
             runs: Vec::new(),
             recorded: HashSet::new(),
+            synced: HashSet::new(),
+            perhaps_written: false,
             record_gone: HashSet::new(),
             given_up: false,
             wiped: false,
@@ -317,11 +334,13 @@ impl Ledger {
     }
 
     /// The sender's broker has the answer to this request.
-    pub fn delivered(&mut self, request: &[u8]) {
+    pub fn delivered(&mut self, request: &[u8]) -> Checked {
         let text = String::from_utf8_lossy(request);
         if let Some(message) = self.messages.iter_mut().find(|message| text.ends_with(&message.request)) {
             message.settled = message.settled.or(Some(self.children));
+            return message.is_synced();
         }
+        Ok(())
     }
 
     /// Whether its sender has its answer.
@@ -333,6 +352,31 @@ impl Ledger {
         self.messages[id].recorded.insert(child);
     }
 
+    pub fn perhaps_written(&mut self, id: usize) {
+        self.messages[id].perhaps_written = true;
+    }
+
+    pub fn synced(&mut self, id: usize, child: usize) {
+        self.messages[id].synced.insert(child);
+    }
+
+    /// A child has found what those before it have written of these senders' messages to `host`,
+    /// and synced it.
+    pub fn recovered(&mut self, programs: &[usize], host: usize) {
+        let of_them = |message: &&mut Message| message.target == host && programs.contains(&message.program);
+        for message in self.messages.iter_mut().filter(of_them) {
+            message.synced.extend(&message.recorded);
+        }
+    }
+
+    /// A host loses power: what was written there and not synced may be gone.
+    pub fn power_lost(&mut self, host: usize) {
+        for message in self.messages.iter_mut().filter(|message| message.target == host) {
+            message.perhaps_written |= message.recorded != message.synced;
+            message.recorded.clone_from(&message.synced);
+        }
+    }
+
     /// A child of `lond` came to its end in order: what it ran is recorded, unless its disk was
     /// sick.
     pub fn ended_in_order(&self, child: usize) -> Checked {
@@ -340,7 +384,7 @@ impl Ledger {
             message.secure
                 && message.kind.is_critical()
                 && message.runs.iter().any(|run| run.child == child)
-                && !message.recorded.contains(&child)
+                && !message.synced.contains(&child)
         });
         missing.map_or(Ok(()), |id| {
             Err(format!("child {child} ended in order and had not recorded message {id}"))
@@ -357,6 +401,7 @@ impl Ledger {
                 if message.kind != Kind::Ping && !message.is_run() {
                     return Err(format!("message {id} was answered and never run: {message:?}"));
                 }
+                message.is_synced()?;
                 true
             }
             "con_delayed" if message.kind.is_critical() => {

@@ -245,7 +245,8 @@ impl Io for LinkIo<'_> {
 
     fn delivered(&mut self, request: &[u8], _: Now) {
         if !self.is_dead() {
-            self.world.ledger.delivered(request);
+            let delivered = self.world.ledger.delivered(request);
+            self.world.broken = self.world.broken.take().or(delivered.err());
         }
     }
 

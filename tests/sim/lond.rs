@@ -22,7 +22,7 @@ use lonnet::lond::secure::{self, Secure};
 use lonnet::lond::service::{Route, Service};
 use lonnet::lond::turn::{Link, ORDER, Step, Turn};
 use lonnet::wire::secure::least_window;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
@@ -66,6 +66,10 @@ impl World {
                 window: least_window(MAX_LINE) as u32,
                 heartbeat: Duration::from_micros(HEARTBEAT),
                 heartbeat_missed: HEARTBEAT_MISSED,
+                unsynced: match self.sabotage {
+                    Sabotage::UnsyncedWithoutBound => usize::MAX,
+                    _ => self.scenario.unsynced(),
+                },
                 drain_timeout,
             };
             let recorder = SimRecorder {
@@ -75,6 +79,7 @@ impl World {
                 step: self.scenario.record_step,
                 notes: notes.clone(),
                 opened: false,
+                deferred: Vec::new(),
             };
             Wire::Secure(Box::new(Secure::new(settings, recorder, opening, now)))
         } else {
@@ -106,6 +111,8 @@ impl World {
             settled: 0,
             no_room_since: None,
             unrecorded_since: None,
+            unsynced: BTreeSet::new(),
+            floor_written: None,
         }));
         self.ledger.children = self.children.len();
         let child = self.children.len() - 1;

@@ -312,11 +312,18 @@ impl ChildIo<'_> {
 
     /// Looks at what was asked of the child's record.
     fn take_notes(&mut self) {
+        let dead = self.is_dead();
         let ChildIo { world, number, child, .. } = self;
         let notes = std::mem::take(&mut *child.notes.borrow_mut());
         for note in notes {
             match note {
-                Note::Opened(epoch, mark) => opened(world, child, epoch, mark),
+                Note::Opened(epoch, mark, durable) => {
+                    if !durable {
+                        world.broken = Some(format!("child {number} answers from what is not synced"));
+                    }
+                    world.recovered(child.caller, child.host);
+                    opened(world, child, epoch, mark);
+                }
                 Note::NotOpened => child.trouble = true,
                 Note::Looked { ticket, sequence, settled, found } => {
                     child.sequences.insert(ticket, sequence);
@@ -331,31 +338,61 @@ impl ChildIo<'_> {
                     }
                 }
                 // Even if the process dies before it hears that this is recorded.
-                Note::Adding(answers) => {
+                Note::Writing(answers) => {
                     for (sequence, text) in answers {
                         if let Some(message) = child.by_sequence.get(&sequence) {
                             world.ledger.give_up(*message, &text);
                         }
                     }
                 }
-                Note::Added(_, None) => {}
-                Note::Added(_, Some(false)) => {
-                    child.trouble = true;
-                    child.unrecorded_since.get_or_insert(world.now);
-                }
-                Note::Added(sequences, Some(true)) => {
-                    child.unrecorded_since = None;
-                    let noted = world.settled.entry((child.caller, child.host, child.epoch.clone()));
-                    let noted = noted.or_default();
-                    *noted = (*noted).max(child.settled);
-                    for sequence in sequences {
-                        if let Some(message) = child.by_sequence.get(&sequence) {
-                            world.ledger.recorded(*message, *number);
-                        }
-                    }
+                note => noted(world, (*number, child), note),
+            }
+        }
+        let is_well = !dead && child.unrecorded_since.is_none();
+        if child.unsynced.len() >= world.scenario.unsynced() && is_well {
+            let count = child.unsynced.len();
+            world.broken = Some(format!("child {number} has {count} answers written and not synced"));
+        }
+    }
+}
+
+/// What became of answers that were to be written and synced.
+fn noted(world: &mut World, (number, child): (usize, &mut Child), note: Note) {
+    match note {
+        Note::Synced(None) => {}
+        Note::NotDurable => {
+            world.broken = Some(format!("child {number} answers what it could not sync"));
+        }
+        Note::Written(sequences, None) => {
+            for message in sequences.iter().filter_map(|sequence| child.by_sequence.get(sequence)) {
+                world.ledger.perhaps_written(*message);
+            }
+        }
+        Note::Written(_, Some(false)) | Note::Synced(Some(false)) => {
+            child.trouble = true;
+            child.unrecorded_since.get_or_insert(world.now);
+        }
+        Note::Written(sequences, Some(true)) => {
+            for message in sequences.iter().filter_map(|sequence| child.by_sequence.get(sequence)) {
+                world.ledger.recorded(*message, number);
+            }
+            child.floor_written.get_or_insert(child.settled);
+            child.unsynced.extend(sequences);
+        }
+        Note::Synced(Some(true)) => {
+            child.unrecorded_since = None;
+            let noted = world.settled.entry((child.caller, child.host, child.epoch.clone()));
+            let noted = noted.or_default();
+            // Where it was in trouble, what was written again may have been there already.
+            let floor = child.floor_written.take().filter(|_| !child.trouble);
+            *noted = (*noted).max(floor.unwrap_or_default());
+            for sequence in std::mem::take(&mut child.unsynced) {
+                if let Some(message) = child.by_sequence.get(&sequence) {
+                    world.ledger.synced(*message, number);
                 }
             }
         }
+        Note::Opened(..) | Note::NotOpened | Note::Looked { .. } | Note::Writing(_) => {}
     }
 }
 

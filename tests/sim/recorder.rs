@@ -4,7 +4,7 @@
 use crate::child::{Guard, Locks};
 use crate::disk::SimDisk;
 use crate::sabotage::Sabotage;
-use lonnet::base::disk::Disk;
+use lonnet::base::disk::{Disk, Keep};
 use lonnet::lond::handler::Ticket;
 use lonnet::lond::keeper::Keeper;
 use lonnet::lond::secure::{Opening, Recalled, Recorder, Unrecorded, Wanted};
@@ -15,16 +15,20 @@ use std::rc::Rc;
 /// What was asked of a record, and what came of it.
 #[derive(Debug)]
 pub enum Note {
-    /// It was opened for this epoch; its mark.
-    Opened(String, u64),
+    /// It was opened for this epoch; its mark, and whether all of it outlasts the machine.
+    Opened(String, u64, bool),
     /// It could not be.
     NotOpened,
     /// A message was looked up.
     Looked { ticket: Ticket, sequence: u64, settled: u64, found: Recalled },
-    /// Answers are about to be recorded, each with its sequence.
-    Adding(Vec<(u64, Vec<u8>)>),
+    /// Answers are about to be written, each with its sequence.
+    Writing(Vec<(u64, Vec<u8>)>),
     /// They were, or not; `None`: the process, or its machine, died meanwhile.
-    Added(Vec<u64>, Option<bool>),
+    Written(Vec<u64>, Option<bool>),
+    /// All that was written was synced, or not; likewise.
+    Synced(Option<bool>),
+    /// What was said to be synced is not.
+    NotDurable,
 }
 
 pub type Notes = Rc<RefCell<Vec<Note>>>;
@@ -39,11 +43,25 @@ pub struct SimRecorder {
     pub notes: Notes,
     /// It was opened once.
     pub opened: bool,
+    /// What was said to be written, and is not.
+    pub deferred: Vec<Unrecorded>,
 }
 
 impl SimRecorder {
     fn note(&self, note: Note) {
         self.notes.borrow_mut().push(note);
+    }
+
+    fn is_alive(&self) -> bool {
+        !self.disk.life.dead.get() && !self.disk.disk.is_dead()
+    }
+
+    /// Whether the loss of power would cost nothing of what is in the record.
+    fn is_durable(&self) -> bool {
+        let after = self.disk.disk.fork();
+        after.restart(Keep::Nothing);
+        let path = self.keeper.folder().join("answers");
+        after.files().get(&path) == self.disk.disk.files().get(&path)
     }
 
     /// What fails is said to have failed just now, and to be well again after a moment.
@@ -69,7 +87,7 @@ impl Recorder for SimRecorder {
         match &opening {
             Opening::Open(mark) => {
                 self.opened = true;
-                self.note(Note::Opened(epoch.to_owned(), *mark));
+                self.note(Note::Opened(epoch.to_owned(), *mark, self.is_durable()));
             }
             Opening::Failed(_) => self.note(Note::NotOpened),
             Opening::Busy => {}
@@ -98,22 +116,44 @@ impl Recorder for SimRecorder {
         }
     }
 
-    fn add(&mut self, answers: &[&Unrecorded]) -> Result<(), String> {
+    fn write(&mut self, answers: &[&Unrecorded]) -> Result<(), String> {
         let texts = answers.iter().map(|answer| (answer.sequence, answer.text.to_vec()));
-        self.note(Note::Adding(texts.collect()));
-        let added = match self.disk.sabotage {
+        self.note(Note::Writing(texts.collect()));
+        let written = match self.disk.sabotage {
             Sabotage::NotRecorded => Ok(()),
+            Sabotage::PassedOnUnwritten => {
+                self.deferred.extend(answers.iter().map(|answer| (*answer).clone()));
+                Ok(())
+            }
             Sabotage::KeyNotRecorded => {
                 let mut keyless: Vec<Unrecorded> = answers.iter().map(|answer| (*answer).clone()).collect();
                 keyless.iter_mut().for_each(|answer| answer.key = None);
-                self.keeper.record(&keyless.iter().collect::<Vec<_>>())
+                self.keeper.write_answers(&keyless.iter().collect::<Vec<_>>())
             }
-            _ => self.keeper.record(answers),
+            _ => self.keeper.write_answers(answers),
         };
-        let alive = !self.disk.life.dead.get() && !self.disk.disk.is_dead();
         let sequences = answers.iter().map(|answer| answer.sequence).collect();
-        self.note(Note::Added(sequences, alive.then_some(added.is_ok())));
-        added
+        self.note(Note::Written(sequences, self.is_alive().then_some(written.is_ok())));
+        written
+    }
+
+    fn sync(&mut self) -> Result<(), String> {
+        let deferred = std::mem::take(&mut self.deferred);
+        let synced = match self.disk.sabotage {
+            Sabotage::NotRecorded => Ok(()),
+            // The answers go before it is done.
+            Sabotage::AnsweredUnsynced => return Ok(()),
+            Sabotage::PassedOnUnwritten => self
+                .keeper
+                .write_answers(&deferred.iter().collect::<Vec<_>>())
+                .and_then(|()| self.keeper.sync_answers()),
+            _ => self.keeper.sync_answers(),
+        };
+        self.note(Note::Synced(self.is_alive().then_some(synced.is_ok())));
+        if self.is_alive() && synced.is_ok() && !self.is_durable() {
+            self.note(Note::NotDurable);
+        }
+        synced
     }
 
     fn close(&mut self) {

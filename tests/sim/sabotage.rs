@@ -24,6 +24,10 @@ pub enum Sabotage {
     SegmentsNotSynced,
     /// Only the record of what was answered is not synced.
     RecordNotSynced,
+    /// A sync of the record that failed is said to have succeeded.
+    RecordSyncFailureIgnored,
+    /// What a killed child has left in the record is not synced before it is answered from.
+    RecoveredUnsynced,
     /// Only the names in a spool's folder are not synced.
     SpoolNamesNotSynced,
     /// A sync that failed is said to have succeeded.
@@ -96,6 +100,12 @@ pub enum Sabotage {
     FailureHidden,
     /// Answers to critical messages are sent before they are recorded.
     NotRecorded,
+    /// They are sent when they are written, and nothing is synced.
+    AnsweredUnsynced,
+    /// As much as there is may be written and not synced.
+    UnsyncedWithoutBound,
+    /// The next message is passed on when the answer to the one before is there, and written later.
+    PassedOnUnwritten,
     /// Nothing is looked up in the record.
     NotRecalled,
     /// A client's own key is not recorded with the answer.
@@ -137,11 +147,13 @@ pub enum Sabotage {
 }
 
 impl Sabotage {
-    pub const ALL: [Sabotage; 56] = [
+    pub const ALL: [Sabotage; 61] = [
         Sabotage::NamesNotSynced,
         Sabotage::DataNotSynced,
         Sabotage::SegmentsNotSynced,
         Sabotage::RecordNotSynced,
+        Sabotage::RecordSyncFailureIgnored,
+        Sabotage::RecoveredUnsynced,
         Sabotage::SpoolNamesNotSynced,
         Sabotage::FailedSyncSwallowed,
         Sabotage::SegmentRemovedEarly,
@@ -175,6 +187,9 @@ impl Sabotage {
         Sabotage::AcknowledgedEarly,
         Sabotage::FailureHidden,
         Sabotage::NotRecorded,
+        Sabotage::AnsweredUnsynced,
+        Sabotage::UnsyncedWithoutBound,
+        Sabotage::PassedOnUnwritten,
         Sabotage::NotRecalled,
         Sabotage::KeyNotRecorded,
         Sabotage::SettlingNotRecorded,

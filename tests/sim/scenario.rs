@@ -133,6 +133,11 @@ impl Weather {
 }
 
 impl Scenario {
+    /// Answers that a child of `lond` may have written and not synced.
+    pub fn unsynced(&self) -> usize {
+        1 + self.record_step as usize % 5
+    }
+
     pub fn of(random: &mut fastrand::Rng, sabotage: Sabotage) -> Scenario {
         let weather = Weather::of(random);
         let rough = weather == Weather::Rough;

@@ -172,6 +172,7 @@ impl World {
         for job in self.jobs.iter_mut().filter(|job| job.host == host) {
             job.alive = false;
         }
+        self.ledger.power_lost(host);
         self.machine_died = true;
         self.after(SECOND / 10, 5 * SECOND, Event::MachineUp(host));
         Ok(())

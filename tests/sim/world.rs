@@ -307,6 +307,14 @@ impl World {
     }
 
     /// The programs, and the droppers of files, whose messages a link carries.
+    /// The record that a host has of a caller was opened: what is in it is synced.
+    pub fn recovered(&mut self, caller: usize, host: usize) {
+        let is_of = |link: &usize| (self.links[*link].host, self.links[*link].peer) == (caller, host);
+        let links: Vec<usize> = (0..self.links.len()).filter(is_of).collect();
+        let senders: Vec<usize> = links.into_iter().flat_map(|link| self.senders(link)).collect();
+        self.ledger.recovered(&senders, host);
+    }
+
     pub fn senders(&self, link: usize) -> Vec<usize> {
         let of = |(number, program): (usize, &Program)| (program.link() == link).then_some(number);
         self.programs.iter().enumerate().filter_map(of).chain([FILES + link]).collect()

@@ -155,6 +155,7 @@ impl Sockets {
             window: own.window,
             heartbeat: own.heartbeat,
             heartbeat_missed: own.heartbeat_missed,
+            unsynced: secure::UNSYNCED_MOST,
             drain_timeout: own.drain_timeout,
         };
         self.known = Some(Known::new(own, caller, Some(pin), now));

@@ -192,6 +192,17 @@ impl Link for Wire {
         }
     }
 
+    fn sync(&mut self, now: Instant) {
+        match self {
+            Wire::Classic(_) => {}
+            Wire::Secure(link) => {
+                if let Some(session) = link.session() {
+                    session.sync(now);
+                }
+            }
+        }
+    }
+
     fn beat(&mut self, now: Instant) {
         match self {
             Wire::Classic(_) => {}

@@ -1,8 +1,9 @@
 //! Critical messages: run once, whatever happens to links and processes.
 //!
-//! Each is looked up in the record before it is run, and its answer is in the record before it is
-//! sent. The record is on disk and belongs to one process at a time: while an older link of the
-//! same caller still has it, critical messages wait here, and nothing else does.
+//! Each is looked up in the record before it is run, its answer is written to the record before the
+//! next is run, and synced before it is sent ([`super::syncing`]). The record is on disk and
+//! belongs to one process at a time: while an older link of the same caller still has it, critical
+//! messages wait here, and nothing else does.
 
 use super::answer::Answer;
 use super::course::State;
@@ -173,35 +174,27 @@ impl<R: Recorder> Secure<R> {
         self.send(Answer { id, cost, cancellable: false, last: false, broken, text });
     }
 
-    /// Whether an answer to a critical message is still to be recorded, be the record usable or
-    /// not.
+    /// Whether an answer to a critical message is still to be written, be the record usable or not.
     pub fn has_unrecorded(&self) -> bool {
         self.requests.has_unrecorded()
     }
 
-    /// Records the answers to critical messages, all with one sync, so that they may be sent: none
-    /// is before. To be called once a turn, and before a handler gets the next of them. Lets go of
-    /// the record when nobody will be answered from it any more, so that the next link's process
-    /// may have it.
+    /// Writes the answers to critical messages to the record. To be called before a handler gets
+    /// the next of them.
     pub fn record(&mut self, now: Instant) {
-        if self.memory.is_usable() && self.requests.has_unrecorded() {
-            let answers: Vec<&Unrecorded> = self.requests.unrecorded().collect();
-            match self.memory.recorder.add(&answers) {
-                Ok(()) => self.recorded(),
-                Err(cause) => self.memory.failed(&cause, true, now),
+        if !self.memory.is_usable() || !self.requests.has_unrecorded() {
+            return;
+        }
+        let answers: Vec<&Unrecorded> = self.requests.unrecorded().collect();
+        match self.memory.recorder.write(&answers) {
+            Ok(()) => {
+                self.requests.wrote(now);
+                // Before more is run.
+                if self.is_much_unsynced() {
+                    self.sync_now(now);
+                }
             }
-        }
-        if self.is_gone() && !self.requests.has_critical() {
-            self.memory.recorder.close();
-        }
-    }
-
-    /// The answers are in the record.
-    fn recorded(&mut self) {
-        self.memory.another_is_recorded();
-        for answer in self.requests.take_unrecorded() {
-            let Unrecorded { id, cost, last, text, broken, .. } = answer;
-            self.send(Answer { id, cost, cancellable: false, last, broken, text });
+            Err(cause) => self.not_recorded(&cause, now),
         }
     }
 

@@ -21,11 +21,18 @@ pub trait Recorder: Debug {
     /// What is known of a message; notes what its caller says to be settled.
     fn recall(&mut self, wanted: &Wanted<'_>) -> Recalled;
 
-    /// Records answers, all with one sync. After `Ok`, and only then, they may be sent.
+    /// Writes answers, so that they outlast this process.
     ///
     /// # Errors
-    /// None of them was recorded; why. The same call may be made again.
-    fn add(&mut self, answers: &[&Unrecorded]) -> Result<(), String>;
+    /// None of them was written, and what was written and not synced may be lost; why. All of both
+    /// is to be written again.
+    fn write(&mut self, answers: &[&Unrecorded]) -> Result<(), String>;
+
+    /// Makes all that was written outlast the machine. After `Ok`, and only then, it may be sent.
+    ///
+    /// # Errors
+    /// As [`Recorder::write`].
+    fn sync(&mut self) -> Result<(), String>;
 
     /// Lets go of the record: nobody will be answered from it any more.
     fn close(&mut self);

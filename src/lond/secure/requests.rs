@@ -1,7 +1,8 @@
 //! The requests of one link, from when they are whole until they are answered.
 //!
 //! Owns those that wait to be taken, those that are being run, and the answers to critical ones
-//! that must be in the record before they may be sent. A critical message is known by its sequence
+//! that must be in the record before they may be sent: those that are to be written, and those that
+//! are written and to be synced. A critical message is known by its sequence
 //! and by its client's key; one that comes while the same is being run *follows* it and shares its
 //! answer.
 //!
@@ -10,6 +11,7 @@
 use base::{Key, command};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Instant;
 use wire::secure::CriticalHead;
 
 /// The commands whose messages the caller holds while it sends those of others.
@@ -106,7 +108,7 @@ pub struct Unrecorded {
 enum Stage {
     /// It is being run under this id.
     Running(u64),
-    /// Its answer is to be recorded.
+    /// Its answer is to be written, or to be synced.
     Answered,
 }
 
@@ -117,7 +119,7 @@ pub(super) enum Meeting {
     Alone,
     /// The same is being run: this one follows it.
     Follows,
-    /// The same is about to be recorded: this one must wait for that.
+    /// The same is about to be recorded for good: this one must wait for that.
     Waits,
 }
 
@@ -138,6 +140,12 @@ pub(super) struct Requests {
     unrecorded: Vec<Unrecorded>,
     /// Bytes of texts in `unrecorded`.
     unrecorded_bytes: usize,
+    /// Answers that are written and not synced, in their order, all before those in `unrecorded`.
+    written: Vec<Unrecorded>,
+    /// Bytes of their texts.
+    written_bytes: usize,
+    /// When the first of them was written.
+    written_since: Option<Instant>,
 }
 
 impl Requests {
@@ -163,15 +171,10 @@ impl Requests {
     /// Whether the message at the front of `critical` is the same as one that is under way; then it
     /// is taken from there if it can follow.
     pub(super) fn meet(&mut self) -> Meeting {
-        let Some(head) = self.critical.front().and_then(|request| request.head.as_ref()) else {
-            return Meeting::Alone;
-        };
-        let by_key = || head.key.as_ref().and_then(|key| self.keys.get(key));
-        match self.sequences.get(&head.sequence).or_else(by_key).copied() {
+        match self.stage_of_first() {
             None => Meeting::Alone,
-            Some(Stage::Answered) => Meeting::Waits,
-            Some(Stage::Running(id)) => {
-                let sequence = head.sequence;
+            Some((_, Stage::Answered)) => Meeting::Waits,
+            Some((sequence, Stage::Running(id))) => {
                 let leader = self.flights.get_mut(&id).and_then(|flight| flight.critical.as_mut());
                 if let (Some(leader), Some(Request { id: follower, cost, text, .. })) =
                     (leader, self.critical.pop_front())
@@ -183,6 +186,19 @@ impl Requests {
                 Meeting::Follows
             }
         }
+    }
+
+    /// How far the message at the front of `critical`, and with it its sequence, has come already.
+    fn stage_of_first(&self) -> Option<(u64, Stage)> {
+        let head = self.critical.front()?.head.as_ref()?;
+        let by_key = || head.key.as_ref().and_then(|key| self.keys.get(key));
+        let stage = self.sequences.get(&head.sequence).or_else(by_key)?;
+        Some((head.sequence, *stage))
+    }
+
+    /// Whether the message at the front of `critical` waits for its own answer to be recorded.
+    pub(super) fn repeat_waits(&self) -> bool {
+        matches!(self.stage_of_first(), Some((_, Stage::Answered)))
     }
 
     /// A request that is being run.
@@ -247,44 +263,93 @@ impl Requests {
         }
     }
 
-    /// The answers that must be recorded before they may be sent.
+    /// The answers that must be written to the record.
     pub(super) fn unrecorded(&self) -> impl Iterator<Item = &Unrecorded> {
         self.unrecorded.iter().filter(|answer| !answer.same)
     }
 
-    /// They were recorded, or never will be: takes them out.
+    /// They were written.
+    pub(super) fn wrote(&mut self, now: Instant) {
+        self.written.append(&mut self.unrecorded);
+        self.written_bytes += std::mem::take(&mut self.unrecorded_bytes);
+        self.written_since.get_or_insert(now);
+    }
+
+    /// What was written and not synced may be lost: it is to be written again.
+    pub(super) fn unwrite(&mut self) {
+        self.written.append(&mut self.unrecorded);
+        self.unrecorded = std::mem::take(&mut self.written);
+        self.unrecorded_bytes += std::mem::take(&mut self.written_bytes);
+        self.written_since = None;
+    }
+
+    /// What was written is synced: takes it out.
+    pub(super) fn take_written(&mut self) -> Vec<Unrecorded> {
+        let written = std::mem::take(&mut self.written);
+        (self.written_bytes, self.written_since) = (0, None);
+        self.forget_answers(&written);
+        written
+    }
+
+    /// What is not synced never will be: takes it out.
     pub(super) fn take_unrecorded(&mut self) -> Vec<Unrecorded> {
-        for answer in &self.unrecorded {
+        self.unwrite();
+        let unrecorded = std::mem::take(&mut self.unrecorded);
+        self.unrecorded_bytes = 0;
+        self.forget_answers(&unrecorded);
+        unrecorded
+    }
+
+    fn forget_answers(&mut self, answers: &[Unrecorded]) {
+        for answer in answers {
             self.sequences.remove(&answer.sequence);
             if let Some(key) = &answer.key {
                 self.keys.remove(key);
             }
         }
-        self.unrecorded_bytes = 0;
-        std::mem::take(&mut self.unrecorded)
     }
 
-    /// Bytes of the answers that are to be recorded.
+    /// Bytes of the answers that are to be written or synced.
     pub(super) fn unrecorded_bytes(&self) -> usize {
-        self.unrecorded_bytes
+        self.unrecorded_bytes + self.written_bytes
     }
 
-    /// Whether a critical message is being run or its answer to be recorded.
+    /// How many answers are written and not synced.
+    pub(super) fn written(&self) -> usize {
+        self.written.len()
+    }
+
+    /// Bytes of these.
+    pub(super) fn written_bytes(&self) -> usize {
+        self.written_bytes
+    }
+
+    /// When the first of them was written; `None`: there is none.
+    pub(super) fn written_since(&self) -> Option<Instant> {
+        self.written_since
+    }
+
+    /// Whether a critical message is being run.
+    pub(super) fn runs_critical(&self) -> bool {
+        self.critical_flights > 0
+    }
+
+    /// Whether a critical message is being run or its answer not recorded for good.
     pub(super) fn has_critical(&self) -> bool {
-        self.critical_open() > 0
+        self.critical_open() > 0 || !self.written.is_empty()
     }
 
-    /// Whether there is one with a lower sequence than this.
+    /// Whether there is one of them with a lower sequence than this.
     pub(super) fn has_critical_before(&self, sequence: u64) -> bool {
         self.sequences.first_key_value().is_some_and(|(first, _)| *first < sequence)
     }
 
-    /// How many there are of both.
+    /// How many are being run, or their answers to be written.
     pub(super) fn critical_open(&self) -> usize {
         self.critical_flights + self.unrecorded.len()
     }
 
-    /// Whether there is an answer to be recorded.
+    /// Whether there is an answer to be written.
     pub(super) fn has_unrecorded(&self) -> bool {
         !self.unrecorded.is_empty()
     }
@@ -299,6 +364,7 @@ impl Requests {
         let flying = self.flights.values().filter(|flight| !flight.cancelled);
         let waited_for: usize =
             flying.map(|flight| 1 + flight.critical.as_ref().map_or(0, |c| c.followers.len())).sum();
-        waited_for + self.plain.len() + self.critical.len() + self.unrecorded.len()
+        let recorded = self.unrecorded.len() + self.written.len();
+        waited_for + self.plain.len() + self.critical.len() + recorded
     }
 }

@@ -5,6 +5,7 @@ mod ending;
 mod opening;
 mod random;
 mod requests;
+mod syncing;
 mod untaken;
 
 use super::*;
@@ -12,7 +13,7 @@ use crate::access::Right;
 use crate::service::Route;
 use base::HostId;
 use base::Key;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use wire::secure::{
     CallerHello, CriticalHead, FRAME_COST, Frame, FrameReader, MAX_BODY, least_window, put_cancel,
     put_critical, put_request, put_window,
@@ -24,6 +25,7 @@ const MAX_LINE: usize = 100_000;
 const EPOCH: &str = "000102030405060708090a0b0c0d0e0f";
 const HEARTBEAT: Duration = Duration::from_secs(15);
 const DRAIN: Duration = Duration::from_secs(5);
+const UNSYNCED: usize = 8;
 
 fn id(text: &str) -> HostId {
     HostId::new(text).unwrap()
@@ -56,8 +58,13 @@ struct FakeRecord {
     most_behind: Option<usize>,
     /// What was said to be settled, by messages of which command, while which were held.
     told: Vec<(String, u64, String)>,
-    /// How often answers were added.
+    /// How often answers were written.
     adds: usize,
+    /// Those that are not synced, and how often they were.
+    unsynced: BTreeSet<u64>,
+    syncs: usize,
+    /// Only that fails, for this reason.
+    sync_fails: Option<&'static str>,
     let_go: bool,
 }
 
@@ -96,16 +103,27 @@ impl Recorder for FakeRecord {
         }
     }
 
-    fn add(&mut self, answers: &[&Unrecorded]) -> Result<(), String> {
+    fn write(&mut self, answers: &[&Unrecorded]) -> Result<(), String> {
         if let Some(cause) = self.broken {
             return Err(cause.to_owned());
         }
         self.adds += 1;
         for answer in answers {
             let said = (answer.text.to_vec(), answer.broken);
-            assert!(self.answers.insert(answer.sequence, said.clone()).is_none());
+            let before = self.answers.insert(answer.sequence, said.clone());
+            assert!(before.is_none_or(|before| before == said), "{}", answer.sequence);
             self.keys.extend(answer.key.clone().map(|key| (key, said)));
         }
+        self.unsynced.extend(answers.iter().map(|answer| answer.sequence));
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<(), String> {
+        if let Some(cause) = self.broken.or(self.sync_fails) {
+            return Err(cause.to_owned());
+        }
+        self.syncs += 1;
+        self.unsynced.clear();
         Ok(())
     }
 
@@ -154,6 +172,7 @@ impl Bench {
             window: window(),
             heartbeat: HEARTBEAT,
             heartbeat_missed: 3,
+            unsynced: UNSYNCED,
             drain_timeout: DRAIN,
         };
         Bench {
@@ -258,6 +277,7 @@ impl Bench {
                 self.effects.push(said);
             }
             self.session.record(self.now);
+            self.session.sync(self.now);
             self.session.fill(self.now);
             if !self.session.has_work(self.session.output.is_empty()) {
                 return;
@@ -265,8 +285,18 @@ impl Bench {
         }
     }
 
-    /// What the caller reads; it gives nothing back by itself.
+    /// What the caller reads a moment later, when what was written is synced; it gives nothing back
+    /// by itself.
     fn read(&mut self) -> String {
+        if let Some(at) = self.session.sync_deadline() {
+            self.now = self.now.max(at);
+            self.work();
+        }
+        self.read_now()
+    }
+
+    /// What it reads at once.
+    fn read_now(&mut self) -> String {
         loop {
             let bytes = self.session.outgoing().bytes().to_vec();
             self.session.outgoing().clear();

@@ -37,9 +37,8 @@ pub(super) enum Loaded {
     },
 }
 
-/// The end of a whole file: from its last floor line on. Each write to a record begins with such a
-/// line, and the next is made only when the one before it was synced; so all that may not be
-/// durable lies here.
+/// The end of a whole file: from its last floor line on. The first write behind each sync begins
+/// with such a line, and the others have none; so all that may not be durable lies here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Tail {
     /// Offset of that line.
@@ -71,6 +70,11 @@ struct Reader {
     damaged: u64,
     /// Where the first of them are.
     damaged_line: Option<u64>,
+    /// There are zeros among the bytes without a proven line since the last one.
+    zeros: bool,
+    /// Such bytes that one came behind, and their line, since the last floor line: holes that a
+    /// loss of power has left among what was not synced.
+    holes: Option<(u64, u64)>,
 }
 
 /// What reading a record came to.
@@ -81,8 +85,8 @@ pub(super) struct Found {
     /// Bytes that are damaged, and where the first of them are, counted from 1. A start sets the
     /// file aside then.
     pub damaged: Option<(u64, u64)>,
-    /// Bytes at the end that are not whole, and their line: nobody was told of them, and a start
-    /// cuts them off.
+    /// Bytes at the end that are not whole, and their line; or holes of zeros behind the last floor
+    /// line, which were not synced. Nobody was told of them, and a start leaves them out.
     pub torn: Option<(u64, u64)>,
     /// The end; `None` where that is not a line's.
     tail: Option<Tail>,
@@ -103,6 +107,7 @@ impl Reader {
         if self.too_long || self.line.len() + bytes.len() > LINE_MOST {
             self.too_long = true;
             self.unproven += (self.line.len() + bytes.len()) as u64;
+            self.zeros |= [&self.line, bytes].iter().any(|bytes| memchr::memchr(0, bytes).is_some());
             self.line = Vec::new();
         } else {
             self.line.extend_from_slice(bytes);
@@ -115,13 +120,22 @@ impl Reader {
         match line::parse(&self.line).filter(|_| !self.too_long) {
             Some(line) => {
                 if matches!(line, Line::Floor { .. }) {
+                    // What is before it was synced: no hole, then.
+                    self.fill_holes();
                     self.floor_at = self.bytes - newline - self.line.len() as u64;
                 }
                 self.kept.take(line);
                 self.good += 1;
-                self.give_up();
+                if std::mem::take(&mut self.zeros) && self.unproven > 0 {
+                    let (bytes, line) = self.take_unproven();
+                    let (before, first) = self.holes.unwrap_or((0, line));
+                    self.holes = Some((before + bytes, first));
+                } else {
+                    self.give_up();
+                }
             }
             None => {
+                self.zeros |= memchr::memchr(0, &self.line).is_some();
                 self.unproven += self.line.len() as u64 + newline;
                 self.unproven_line = if self.unproven_line == 0 { self.lines } else { self.unproven_line };
             }
@@ -134,10 +148,22 @@ impl Reader {
 impl Reader {
     /// What was not proven up to here is damage.
     fn give_up(&mut self) {
-        let (bytes, line) = (std::mem::take(&mut self.unproven), std::mem::take(&mut self.unproven_line));
+        let (bytes, line) = self.take_unproven();
         if bytes > 0 {
             self.damaged += bytes;
             self.damaged_line.get_or_insert(line);
+        }
+    }
+
+    fn take_unproven(&mut self) -> (u64, u64) {
+        (std::mem::take(&mut self.unproven), std::mem::take(&mut self.unproven_line))
+    }
+
+    /// What was taken for holes is damage.
+    fn fill_holes(&mut self) {
+        if let Some((bytes, line)) = self.holes.take() {
+            self.damaged += bytes;
+            self.damaged_line = Some(self.damaged_line.map_or(line, |first| first.min(line)));
         }
     }
 
@@ -154,7 +180,11 @@ impl Reader {
             self.give_up();
         }
         let damaged = self.damaged_line.map(|line| (self.damaged, line)).or(empty.then_some((0, 1)));
-        let torn = (self.unproven > 0).then_some((self.unproven, self.unproven_line));
+        let end = (self.unproven > 0).then_some((self.unproven, self.unproven_line));
+        let torn = match (self.holes, end) {
+            (Some((holes, line)), end) => Some((holes + end.map_or(0, |(bytes, _)| bytes), line)),
+            (None, end) => end,
+        };
         let tail = (!unended).then_some(Tail { begins: self.floor_at, ends: self.bytes });
         Found { kept: self.kept, good: self.good, damaged, torn, tail }
     }
@@ -221,7 +251,7 @@ impl<D: Disk> Record<D> {
         Ok(match (found.damaged, found.torn) {
             (Some((bytes, _)), _) => (found.kept, Loaded::Damaged { bytes }),
             (None, Some((bytes, _))) => {
-                log::warn!("read {}: its last {bytes} bytes are not whole; cut off", path.display());
+                log::warn!("read {}: {bytes} bytes at its end are not whole; left out", path.display());
                 (found.kept, Loaded::Unfit)
             }
             (None, None) => (found.kept, found.tail.map_or(Loaded::Unfit, Loaded::Whole)),
@@ -312,6 +342,24 @@ mod tests {
             let end = found(&[&floor(1)[..], &damage, b"x\n"].concat());
             assert_eq!((end.damaged, end.torn), (None, Some((damage.len() as u64 + 2, 2))), "{length}");
         }
+    }
+
+    #[test]
+    fn a_hole_of_zeros_behind_the_last_floor_line_was_never_synced_and_any_other_is_damage() {
+        let key = base::Key::new(b"K").unwrap();
+        let mut answer = Vec::new();
+        line::append_key(&mut answer, &key, false, b"yes");
+        let hole = [&vec![0; 700][..], &answer[10..]].concat();
+        let last = found(&[&floor(1)[..], &answer, &hole, &answer].concat());
+        assert_eq!((last.good, last.damaged, last.torn), (3, None, Some((hole.len() as u64, 3))));
+        assert_eq!(
+            last.tail,
+            Some(Tail { begins: 0, ends: (floor(1).len() + 2 * answer.len() + hole.len()) as u64 })
+        );
+        let before = found(&[&floor(1)[..], &answer, &hole, &floor(2), &answer].concat());
+        assert_eq!((before.damaged, before.torn), (Some((hole.len() as u64, 3)), None));
+        let other = found(&[&floor(1)[..], &answer, b"no zeros\n", &answer].concat());
+        assert_eq!((other.damaged, other.torn), (Some((9, 3)), None));
     }
 
     #[test]

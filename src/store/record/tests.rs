@@ -79,7 +79,7 @@ fn answers_that_are_ready_together_are_one_write_and_one_sync() {
     let from = disk.operations().len();
     add(&mut record, 1..200);
     record.settled(100);
-    assert_eq!(methods(&disk, from), ["metadata", "write_at", "sync_data"]);
+    assert_eq!(methods(&disk, from), ["write_at", "metadata", "sync_data"]);
     add(&mut record, 150..150);
     add(&mut record, 150..160);
     record.may_run(1, false).unwrap();
@@ -137,7 +137,7 @@ fn after_a_failed_sync_the_file_is_left_and_a_new_one_takes_its_name() {
     disk.plan(from + 2, Fault::Fail(libc::EIO));
     add(&mut record, 2..4);
     let taken =
-        ["metadata", "write_at", "sync_data", "create", "write_at", "sync_data", "rename", "sync_dir"];
+        ["write_at", "metadata", "sync_data", "create", "write_at", "sync_data", "rename", "sync_dir"];
     assert_eq!(methods(&disk, from), taken);
     disk.restart(Keep::Nothing);
     let record = begin(&disk, A);

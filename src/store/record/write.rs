@@ -30,6 +30,7 @@ impl<D: Disk> Record<D> {
         self.disk.sync_data(&file).context("sync", &path)?;
         self.disk.sync_dir(&self.dir).context("sync", &self.dir)?;
         self.end = tail.begins + text.len() as u64;
+        self.unsynced = false;
         self.room_until = 0;
         self.file = Some(file);
         Ok(())
@@ -37,10 +38,18 @@ impl<D: Disk> Record<D> {
 
     pub(super) fn append(&mut self, text: &[u8]) -> Result<(), StepError> {
         let Some(file) = &self.file else { return Ok(()) };
-        let path = self.dir.join(ANSWERS);
-        self.disk.write_at(file, self.end, text).context("write", &path)?;
-        self.disk.sync_data(file).context("sync", &path)?;
+        if let Err(cause) = self.disk.write_at(file, self.end, text) {
+            return Err(cause).context("write", &self.dir.join(ANSWERS));
+        }
+        self.unsynced = true;
         self.end += text.len() as u64;
+        Ok(())
+    }
+
+    pub(super) fn sync_file(&mut self) -> Result<(), StepError> {
+        let Some(file) = &self.file else { return Ok(()) };
+        self.disk.sync_data(file).context("sync", &self.dir.join(ANSWERS))?;
+        self.unsynced = false;
         Ok(())
     }
 
@@ -106,6 +115,7 @@ impl<D: Disk> Record<D> {
         self.disk.sync_dir(&self.dir).context("sync", &self.dir)?;
         self.file = Some(file);
         self.end = length;
+        self.unsynced = false;
         self.room_until = self.end + room;
         self.compact_at = self.compacted_at(self.end);
         Ok(())

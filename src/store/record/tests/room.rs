@@ -286,7 +286,7 @@ fn after_a_failed_write_the_new_file_has_the_room_that_is_left_or_else_none() {
         let line = disk.length() - begun;
         disk.asked();
         disk.refuse(refused);
-        disk.disk.plan(disk.disk.operations().len() + 1, Fault::Fail(libc::EIO));
+        disk.disk.plan(disk.disk.operations().len(), Fault::Fail(libc::EIO));
         answer(&mut record, 2, 1000);
         let end = begun + 2 * line + 1000;
         assert_eq!(disk.asked(), [(disk.length(), until - end)], "all but what the answers take");

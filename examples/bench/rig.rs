@@ -26,6 +26,10 @@ const PORT: u16 = 25_663;
 /// The host that calls, and its id.
 pub const NEAR: &str = "near";
 
+/// The handlers of each host, and what the configuration says of them.
+const HANDLERS: [(&str, &str); 3] =
+    [("slow", ""), ("count", ""), ("tagged", "format = \"tagged\"\nwindow = 64\n")];
+
 /// The hosts: a folder each, below one that goes with this value.
 pub struct Rig {
     dir: tempfile::TempDir,
@@ -77,10 +81,10 @@ impl Rig {
             self.ip(id)
         ));
         text.push_str(&format!("[lond]\nlisten = [\"{}:{PORT}\"]\n", self.ip(id)));
-        text.push_str(&format!(
-            "[handler.slow]\nsocket = \"{}\"\nallow = [\"*\"]\n",
-            self.path("slow.sock").display()
-        ));
+        for (handler, form) in HANDLERS {
+            let socket = self.handler_socket(handler).display().to_string();
+            text.push_str(&format!("[handler.{handler}]\nsocket = \"{socket}\"\nallow = [\"*\"]\n{form}"));
+        }
         let mut builder = fs::DirBuilder::new();
         builder.recursive(true).mode(0o700).create(self.path(id).join("keys"))?;
         fs::write(self.path(id).join("lonnet.toml"), text)?;
@@ -127,9 +131,9 @@ impl Rig {
         self.path(NEAR).join("delayed").join(peer)
     }
 
-    /// Where the program behind `slow` listens.
-    pub fn slow_socket(&self) -> PathBuf {
-        self.path("slow.sock")
+    /// Where the program behind a handler of [`HANDLERS`] listens.
+    pub fn handler_socket(&self, handler: &str) -> PathBuf {
+        self.path(&format!("{handler}.sock"))
     }
 
     /// What the broker says of a peer.

@@ -1,25 +1,21 @@
 //! What the other peers notice when one is in trouble: `scripts/bench isolation`.
 //!
-//!     isolation BIN [ROUNDS]
-//!
-//! One host calls four others on this machine, over the secure wire; BIN is the folder of its
-//! programs. Three of the others are asked, one request after the other on a connection each, and
-//! the fourth gets into trouble. Each round measures without the trouble and then with it, so that
-//! what else the machine does strikes both alike; what is printed are the medians over the rounds,
-//! and the median of the rounds' ratios. The last line of troubles is none of lonnet's: as many
-//! busy processes as a replay has, for what the processors alone make of that. Then the memory of
-//! `lonc` and its children, with ever more messages that wait.
+//! One host calls four others on this machine, over the secure wire. Three of the others are asked,
+//! one request after the other on a connection each, and the fourth gets into trouble. Each round
+//! measures without the trouble and then with it, so that what else the machine does strikes both
+//! alike; what is printed are the medians over the rounds, and the median of the rounds' ratios.
+//! The last line of troubles is none of lonnet's: as many busy processes as a replay has, for what
+//! the processors alone make of that. Then the memory of `lonc` and its children, with ever more
+//! messages that wait.
 
-mod load;
-mod rig;
-
-use load::{Crowd, Latency, measure};
+use super::load::{Crowd, Latency, measure};
+use super::median;
+use super::rig::{NEAR, Program, Result, Rig, serve_slowly};
 use lonnet::store::spool::SpoolLimits;
 use lonnet::store::spool::{RealDisk, Spool, SpoolLock};
 use nix::sys::signal::Signal;
-use rig::{NEAR, Program, Result, Rig, serve_slowly};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 /// The peers that are asked, and the one that gets into trouble.
@@ -27,7 +23,7 @@ const ASKED: [&str; 3] = ["far1", "far2", "far3"];
 const TROUBLED: &str = "far4";
 /// How long each half of a round is.
 const HALF: Duration = Duration::from_millis(1500);
-const ROUNDS: usize = 15;
+pub const ROUNDS: usize = 15;
 /// Programs that ask the peer in trouble, and their requests ahead.
 const CROWD: usize = 20;
 const AHEAD: usize = 20;
@@ -40,21 +36,10 @@ const BACKLOGS: [u64; 4] = [0, 10_000, 100_000, MILLION];
 /// Messages of one store, when a spool is prepared.
 const BATCH: usize = 1000;
 
-fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let run = || -> Result<()> {
-        let bin = arguments.first().ok_or("want BIN [ROUNDS]")?;
-        let rounds = arguments.get(1).map_or(Ok(ROUNDS), |text| text.parse())?;
-        latencies(Path::new(bin), rounds)?;
-        memory(Path::new(bin))
-    };
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("isolation: {error}");
-            ExitCode::FAILURE
-        }
-    }
+/// Measures the programs in `bin`, and prints what came of it.
+pub fn run(bin: &Path, rounds: usize) -> Result<()> {
+    latencies(bin, rounds)?;
+    memory(bin)
 }
 
 /// The hosts, their programs running, all links up.
@@ -68,7 +53,7 @@ struct Network {
 impl Network {
     fn up(bin: &Path) -> Result<Network> {
         let rig = Rig::new(bin, &[&ASKED[..], &[TROUBLED]].concat())?;
-        serve_slowly(&rig.slow_socket(), SLOW)?;
+        serve_slowly(&rig.handler_socket("slow"), SLOW)?;
         let asked = ASKED.iter().map(|id| rig.start("lond", id)).collect::<Result<_>>()?;
         let troubled = Some(rig.start("lond", TROUBLED)?);
         let lonc = Some(rig.start("lonc", NEAR)?);
@@ -248,12 +233,6 @@ fn compare<T>(
         ratio(p99)
     );
     Ok(())
-}
-
-fn median(numbers: impl Iterator<Item = f64>) -> f64 {
-    let mut numbers: Vec<f64> = numbers.collect();
-    numbers.sort_by(f64::total_cmp);
-    numbers.get(numbers.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 fn memory(bin: &Path) -> Result<()> {
