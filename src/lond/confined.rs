@@ -6,6 +6,7 @@
 //! up the others. One that is taken away and made again later is none of this process's: its link
 //! ends with the next critical message, and the next child has the new one.
 
+use crate::settings::Directory;
 use base::HostId;
 use base::disk::Above;
 use config::Sandbox;
@@ -26,12 +27,14 @@ pub struct Confined {
     in_force: InForce,
     above: Arc<Above>,
     log_dir: PathBuf,
+    /// This process serves one link alone.
+    own: bool,
 }
 
 impl Confined {
     /// Not at all.
     pub fn nothing() -> Confined {
-        Confined { in_force: InForce::NOTHING, above: Arc::default(), log_dir: PathBuf::new() }
+        Confined { in_force: InForce::NOTHING, above: Arc::default(), log_dir: PathBuf::new(), own: false }
     }
 
     /// Confines this process. `records`: where they are, if its link may have one.
@@ -50,7 +53,7 @@ impl Confined {
         let mut folders = vec![Folder::Log(log_dir)];
         folders.extend(all.as_deref().map(Folder::Own));
         let in_force = sandbox::enter(wanted, &folders, Calls::ConnectsToHandlers)?;
-        Ok(Confined { in_force, above: Arc::new(above), log_dir: log_dir.to_owned() })
+        Ok(Confined { in_force, above: Arc::new(above), log_dir: log_dir.to_owned(), own: true })
     }
 
     /// Leaves this process of all records that of `caller`.
@@ -64,6 +67,14 @@ impl Confined {
         match make(&own) {
             Ok(()) => sandbox::narrow(self.in_force, &[Folder::Log(&self.log_dir), Folder::Own(&own)]),
             Err(_) => Ok(()),
+        }
+    }
+
+    /// It is known who calls, who was shown all that is shown: this process, if it is a link's own,
+    /// needs the key no more.
+    pub fn forget_key(&self, directory: &Directory) {
+        if self.own {
+            directory.forget_key();
         }
     }
 

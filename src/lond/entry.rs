@@ -75,6 +75,9 @@ fn serve(seed: Seed) -> Result<(), SetupError> {
     if matches!(first, Ok(First::Tls | First::Other)) {
         tell_spoke(&control);
     }
+    if !matches!(first, Ok(First::Tls)) {
+        directory.forget_key();
+    }
     // Nothing that came was looked at so far but which wire it is.
     let confine = |records| {
         let confined = Confined::begin(settings.sandbox, directory.log_dir(), records);

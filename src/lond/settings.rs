@@ -162,6 +162,11 @@ impl Directory {
         self.admission.as_ref().map_err(String::as_str)
     }
 
+    /// Wipes this host's key in this process, which shows it to nobody more.
+    pub fn forget_key(&self) {
+        self.admission.iter().for_each(Admission::forget_key);
+    }
+
     /// What a link to `caller` depends on, if it is a host.
     pub fn caller(&self, caller: &HostId, wire: WireKind) -> Option<CallerSettings> {
         let host = Host { line: 0, ..self.hosts().get(caller)?.clone() };

@@ -1,9 +1,9 @@
 //! This host's own key, as the links of both programs show it.
 //!
-//! Read with the configuration, by the supervisor alone: a child has it from its parent's memory,
-//! so that whatever becomes of the file meanwhile, all links show one key, and no child makes a
-//! certificate of its own. A key on the disk that is another one counts from the next reload, or
-//! HUP.
+//! Read with the configuration, by the supervisor alone: a child that shows it has it from its
+//! parent's memory, where it is lent to it at the fork ([`OwnKey::lend`]), so that whatever becomes
+//! of the file meanwhile, all links show one key, and no child makes a certificate of its own. A
+//! key on the disk that is another one counts from the next reload, or HUP.
 
 use base::Pin;
 use config::Config;
@@ -63,6 +63,14 @@ impl OwnKey {
     /// There is nothing to show; why.
     pub fn identity(&self) -> Result<&TlsIdentity, &str> {
         self.identity.as_ref().map_err(String::as_str)
+    }
+
+    /// What is forked meanwhile can show the key; no other process that is forked can.
+    pub fn lend<T>(&self, fork: impl FnOnce() -> T) -> T {
+        match &self.identity {
+            Ok(identity) => identity.lend(fork),
+            Err(_) => fork(),
+        }
     }
 
     /// Its pin; `None` where there is no key, or no other host has a pin: then nothing needs it.

@@ -24,6 +24,7 @@ mod handlers;
 mod handlers_away;
 mod handover;
 mod hundred_hups;
+mod key_in_memory;
 mod known_failures;
 mod libraries;
 mod listening;

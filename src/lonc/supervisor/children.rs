@@ -4,6 +4,7 @@
 use super::{Lonc, Machine, REPLACED_AT_ONCE};
 use crate::entry::Seed;
 use crate::messages::ToLink;
+use crate::settings::LinkKeys;
 use base::HostId;
 use jiff::Timestamp;
 use status::LinkState;
@@ -94,11 +95,16 @@ impl Lonc {
         let mut keep = vec![listener.as_raw_fd(), control.as_raw_fd()];
         keep.extend(passage.ends().map(|end| end.as_raw_fd()));
         let entry = self.entry;
-        let pid = spawn::spawn(keep, move || {
+        let key = matches!(settings.keys, LinkKeys::Shown(_)).then(|| self.links.key());
+        let begin = move || {
             base::logging::set_host(settings.peer.host.id.as_str());
             title::set(&format!("{} starting", settings.peer.host.id));
             entry(Seed { settings, pins, listener, control, passage })
-        })?;
+        };
+        let pid = match key {
+            Some(key) => key.lend(|| spawn::spawn(keep, begin)),
+            None => spawn::spawn(keep, begin),
+        }?;
         m.controls.keep(id.clone(), opening);
         Ok(pid)
     }

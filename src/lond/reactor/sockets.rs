@@ -145,6 +145,7 @@ impl Sockets {
         };
         self.ledger.log_for(caller, now);
         title::set(&format!("{caller} opening"));
+        self.confined.forget_key(directory);
         if let Err(error) = self.confined.narrow(&own.spool_dir, caller) {
             log::error!("{error}");
             return link.refuse(format!("its link is not served: {error}"), now);

@@ -130,7 +130,7 @@ impl Lond {
         let silent = self.voice.visits.silent(remote.ip(), now);
         let (entry, ledger) = (self.entry, self.ledger);
         let (settings, directory) = (self.settings.clone(), self.directory.clone());
-        let pid = spawn::spawn(keep, move || {
+        let begin = move || {
             let name = caller.as_ref().map_or_else(|| remote.ip().to_string(), HostId::to_string);
             base::logging::set_host(&name);
             if silent {
@@ -138,7 +138,9 @@ impl Lond {
             }
             title::set(&format!("{name} opening"));
             entry(Seed { settings, directory, stream, remote, caller, control: theirs, ledger })
-        })?;
+        };
+        // Which wire is spoken the child finds out.
+        let pid = m.key.lend(|| spawn::spawn(keep, begin))?;
         m.controls.keep(pid, opening);
         Ok(pid)
     }

@@ -2,20 +2,26 @@
 //!
 //! [`HostKey::make`] makes Ed25519; P-256 and P-384 keys made by other programs are taken as well.
 //! A key that its group or others may read is refused: it is no secret any more. A key never shows
-//! in an error, a log or a `Debug`. While keys change over there is a second file, see [`KeyFile`].
+//! in an error, a log or a `Debug`. Of what it passes through on its way everything is wiped; it
+//! stays in one place, which forked processes have only if it is lent to them. While keys change
+//! over there is a second file, see [`KeyFile`].
+
+mod pem;
+mod secret;
+mod signing;
 
 use base::Pin;
 use base::disk::own::OwnFile;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use rcgen::{KeyPair, PublicKeyData, SigningKey};
-use rustls::pki_types::PrivatePkcs8KeyDer;
-use rustls::pki_types::pem::{self, PemObject};
+use pem::PemError;
+use rcgen::PublicKeyData;
+use secret::Secret;
+pub(super) use signing::SecretKey;
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
+use zeroize::{Zeroize, Zeroizing};
 
 /// Longest key file that is read; ours have 120 bytes. A longer one is refused.
 const MAX_FILE: u64 = 16 * 1024;
@@ -99,7 +105,7 @@ pub enum KeyError {
 
 /// This host's key.
 pub struct HostKey {
-    pair: KeyPair,
+    key: SecretKey,
     pin: Pin,
 }
 
@@ -120,16 +126,13 @@ impl HostKey {
         let path = which.path(key_dir);
         let bytes = read(&path)?;
         let no_key = |what| KeyError::NoKey { path: path.clone(), what };
-        let der = PrivatePkcs8KeyDer::from_pem_slice(&bytes).map_err(|error| match error {
-            pem::Error::NoItemsFound => no_key("there is no PKCS#8 key in it (-----BEGIN PRIVATE KEY-----)"),
-            _ => no_key("it is no PEM text"),
+        let der = pem::decode(&bytes).map_err(|error| match error {
+            PemError::None => no_key("there is no PKCS#8 key in it (-----BEGIN PRIVATE KEY-----)"),
+            PemError::Broken => no_key("it is no PEM text"),
         })?;
-        let pair = KeyPair::try_from(&der).map_err(|_| no_key("want an Ed25519, P-256 or P-384 key"))?;
-        let taken = [&rcgen::PKCS_ED25519, &rcgen::PKCS_ECDSA_P256_SHA256, &rcgen::PKCS_ECDSA_P384_SHA384];
-        if !taken.into_iter().any(|kind| pair.is_compatible(kind)) {
-            return Err(no_key("want an Ed25519, P-256 or P-384 key"));
-        }
-        Ok(HostKey::of(pair))
+        let secret = Secret::copy(&der).map_err(|cause| KeyError::Read { path: path.clone(), cause })?;
+        let key = SecretKey::new(secret).ok_or_else(|| no_key("want an Ed25519, P-256 or P-384 key"))?;
+        Ok(HostKey::of(key))
     }
 
     /// Makes a key in a file that must not exist, for its owner alone. The file is there whole or
@@ -149,14 +152,13 @@ impl HostKey {
     pub fn make_file(key_dir: &Path, which: KeyFile, owner: Option<(u32, u32)>) -> Result<HostKey, KeyError> {
         let path = which.path(key_dir);
         let failed = |cause| KeyError::Make { path: path.clone(), cause };
-        let mut secret = [0; 32];
-        getrandom::fill(&mut secret).map_err(|error| failed(io::Error::other(error)))?;
-        let der = [&ED25519_PKCS8[..], &secret].concat();
-        // 48 bytes are 64 characters: one line of PEM.
-        let body = STANDARD.encode(&der);
-        let text = format!("-----BEGIN PRIVATE KEY-----\n{body}\n-----END PRIVATE KEY-----\n");
-        let pair = KeyPair::try_from(&PrivatePkcs8KeyDer::from(der))
-            .map_err(|error| failed(io::Error::other(error)))?;
+        let mut random = [0; 32];
+        getrandom::fill(&mut random).map_err(|error| failed(io::Error::other(error)))?;
+        let der = Zeroizing::new([&ED25519_PKCS8[..], &random].concat());
+        random.zeroize();
+        let text = pem::encode(&der);
+        let key = SecretKey::new(Secret::copy(&der).map_err(failed)?);
+        let key = key.ok_or_else(|| failed(io::Error::other("it is no key")))?;
         let stored = OwnFile::create(&path, MODE).and_then(|new| {
             if let Some((user, group)) = owner {
                 fchown(new.file(), Some(user), Some(group))?;
@@ -171,7 +173,7 @@ impl HostKey {
             let _ = fs::remove_file(&path);
             return Err(failed(cause));
         }
-        Ok(HostKey::of(pair))
+        Ok(HostKey::of(key))
     }
 
     /// The pin by which the peers' tables know this key.
@@ -179,19 +181,14 @@ impl HostKey {
         self.pin
     }
 
-    /// The key pair, for the certificate that is made of it.
-    pub(super) fn pair(&self) -> &(impl SigningKey + use<>) {
-        &self.pair
+    /// What signs.
+    pub(super) fn key(&self) -> &SecretKey {
+        &self.key
     }
 
-    /// The private key.
-    pub(super) fn private(&self) -> PrivatePkcs8KeyDer<'static> {
-        PrivatePkcs8KeyDer::from(self.pair.serialize_der())
-    }
-
-    fn of(pair: KeyPair) -> HostKey {
-        let pin = Pin::of(&pair.subject_public_key_info());
-        HostKey { pair, pin }
+    fn of(key: SecretKey) -> HostKey {
+        let pin = Pin::of(&key.subject_public_key_info());
+        HostKey { key, pin }
     }
 }
 
@@ -209,7 +206,7 @@ pub fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, KeyError> {
+fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyError> {
     let failed = |cause: io::Error| match cause.kind() {
         io::ErrorKind::NotFound => KeyError::Missing(path.to_owned()),
         _ => KeyError::Read { path: path.to_owned(), cause },
@@ -225,7 +222,8 @@ fn read(path: &Path) -> Result<Vec<u8>, KeyError> {
     if mode & 0o077 != 0 {
         return Err(KeyError::Open { path: path.to_owned(), mode });
     }
-    let mut bytes = Vec::new();
+    // With room for all that is read: it is never moved to another place, which would not be wiped.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_FILE as usize + 64));
     file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > MAX_FILE {
         return Err(no_key("it is too long for a key"));

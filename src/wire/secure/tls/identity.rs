@@ -3,13 +3,13 @@
 //! The certificate is made again at each start, is never stored, and nobody looks at anything in it
 //! but the key.
 
-use super::super::key::{HostKey, KeyError};
+use super::super::key::{HostKey, KeyError, SecretKey};
 use super::verify::{CalledVerifier, CallerVerifier};
 use base::{Pin, Pins};
 use rcgen::CertificateParams;
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::{PrivateKeyDer, ServerName, UnixTime};
+use rustls::pki_types::{ServerName, UnixTime};
 use rustls::server::NoServerSessionStorage;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::time_provider::TimeProvider;
@@ -38,6 +38,7 @@ pub struct TlsIdentity {
     pin: Pin,
     provider: Arc<CryptoProvider>,
     shown: Arc<SingleCertAndKey>,
+    key: SecretKey,
 }
 
 impl TlsIdentity {
@@ -48,15 +49,18 @@ impl TlsIdentity {
     pub fn new(key: &HostKey) -> Result<TlsIdentity, KeyError> {
         let failed = |cause: String| KeyError::Certificate { pin: key.pin(), cause };
         let certificate = CertificateParams::new([NAME.to_owned()])
-            .and_then(|parameters| parameters.self_signed(key.pair()))
+            .and_then(|parameters| parameters.self_signed(key.key()))
             .map_err(|error| failed(error.to_string()))?;
         let provider = rustls::crypto::ring::default_provider();
-        let signer = provider
-            .key_provider
-            .load_private_key(PrivateKeyDer::Pkcs8(key.private()))
-            .map_err(|error| failed(error.to_string()))?;
-        let shown = CertifiedKey::new(vec![certificate.der().clone()], signer);
-        Ok(TlsIdentity { pin: key.pin(), provider: Arc::new(provider), shown: Arc::new(shown.into()) })
+        let key_of_shown = Arc::new(key.key().clone());
+        let shown = CertifiedKey::new(vec![certificate.der().clone()], key_of_shown);
+        let (provider, shown) = (Arc::new(provider), Arc::new(shown.into()));
+        Ok(TlsIdentity { pin: key.pin(), provider, shown, key: key.key().clone() })
+    }
+
+    /// What is forked meanwhile can show it as well; no other process that is forked can.
+    pub fn lend<T>(&self, fork: impl FnOnce() -> T) -> T {
+        self.key.lend(fork)
     }
 
     /// The pin of this host's key.
@@ -71,7 +75,8 @@ impl TlsIdentity {
         use rustls::client::ResolvesClientCert;
         let own = |identity: &TlsIdentity| identity.shown.resolve(&[], &super::verify::SCHEMES).unwrap();
         let shown = CertifiedKey::new(own(other).cert.clone(), own(self).key.clone());
-        TlsIdentity { pin: other.pin, provider: self.provider.clone(), shown: Arc::new(shown.into()) }
+        let (provider, key) = (self.provider.clone(), self.key.clone());
+        TlsIdentity { pin: other.pin, provider, shown: Arc::new(shown.into()), key }
     }
 
     /// A call to a host with one of these keys.
@@ -108,6 +113,7 @@ pub struct Admission {
     pins: Pins,
     own: Pin,
     config: Arc<ServerConfig>,
+    key: SecretKey,
 }
 
 impl Admission {
@@ -124,7 +130,7 @@ impl Admission {
             .with_cert_resolver(identity.shown.clone());
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
-        Ok(Admission { pins, own: identity.pin, config: Arc::new(config) })
+        Ok(Admission { pins, own: identity.pin, config: Arc::new(config), key: identity.key.clone() })
     }
 
     /// Whose keys are taken.
@@ -135,6 +141,11 @@ impl Admission {
     /// The pin of the key that they are shown.
     pub fn own_pin(&self) -> Pin {
         self.own
+    }
+
+    /// Wipes the key in this process: no tunnel is opened from here on; those that are open go on.
+    pub fn forget_key(&self) {
+        self.key.forget();
     }
 
     pub(super) fn config(&self) -> Arc<ServerConfig> {
