@@ -5,14 +5,15 @@
 //! with that user's rights (`access`) at whether the programs could use them, at sockets of
 //! handlers, free space, listening addresses. All goes to standard output, a line each, warnings
 //! marked `warning: `; with `--json` as one line of JSON, `errors` and `warnings`. Exit code 0 when
-//! nothing is an error, else 1. `--who HOST` tells what that host may ask instead (`who`).
+//! nothing is an error, else 1. `--who HOST` tells what that host may ask instead (`who`),
+//! `--sandbox` what this kernel has to confine link children (0: all).
 
 mod access;
 mod who;
 
 use super::{Failure, print, typed};
 use base::{Pin, WireKind};
-use config::{Config, Problem, Service};
+use config::{Config, Problem, Sandbox, Service};
 use nix::unistd::{User, geteuid};
 use serde::Serialize;
 use status::json;
@@ -20,6 +21,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use supervise::sandbox::InForce;
 use wire::secure::{HostKey, KeyError, KeyFile};
 
 /// The value of `user` that means to serve as root, in so many words.
@@ -33,6 +35,9 @@ pub(super) struct Arguments {
     /// Say what this host may ask here, and by which entry, and check nothing else.
     #[arg(long, value_name = "HOST")]
     who: Option<String>,
+    /// Say what this kernel has to confine link children, and check nothing else.
+    #[arg(long, conflicts_with_all = ["json", "who"])]
+    sandbox: bool,
 }
 
 /// What `--json` prints.
@@ -61,6 +66,11 @@ impl Told {
 pub(super) fn run(file: &Path, arguments: &Arguments) -> Result<u8, Failure> {
     if let Some(host) = &arguments.who {
         return who::run(file, host, arguments.json);
+    }
+    if arguments.sandbox {
+        let there = InForce::in_this_kernel();
+        print(format!("{there}\n").as_bytes())?;
+        return Ok(u8::from(there.missing().is_some()));
     }
     let mut found = match Config::load(file) {
         Ok(config) => {
@@ -111,6 +121,7 @@ impl Found {
         self.look_at_keys(config);
         self.look_at_user(config);
         self.look_at_services(config);
+        self.look_at_sandbox(config);
         access::look(self, config);
     }
 
@@ -224,6 +235,21 @@ impl Found {
             {
                 say(format!("user: there is no user {user:?}"));
             }
+        }
+    }
+
+    /// What this kernel has to confine link children.
+    fn look_at_sandbox(&mut self, config: &Config) {
+        let there = InForce::in_this_kernel();
+        match (config.sandbox, there.missing()) {
+            (Sandbox::Auto, Some(missing)) => {
+                let what = format!("sandbox: this kernel has no {missing}; link children are less confined");
+                self.warning(config, what);
+            }
+            (Sandbox::Required, Some(missing)) => {
+                self.problem(config, format!("sandbox: is \"required\", and this kernel has no {missing}"));
+            }
+            (_, None) | (Sandbox::Off, Some(_)) => {}
         }
     }
 

@@ -53,7 +53,8 @@ impl InForce {
         InForce { landlock, seccomp: calls::can_be_filtered() }
     }
 
-    fn missing(self) -> Option<&'static str> {
+    /// What of both it has not.
+    pub fn missing(self) -> Option<&'static str> {
         match (self.landlock, self.seccomp) {
             (Some(_), true) => None,
             (None, true) => Some("Landlock"),

@@ -258,6 +258,17 @@ fn where_the_kernel_lacks_what_is_required_no_program_starts_and_auto_says_what_
             "lond: start: confine link children: sandbox is \"required\", and this kernel has no {missing}"
         );
         assert!(said.contains(&expected), "{said}");
+        let lon = |arguments: &[&str]| {
+            let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_lon"));
+            command.arg("--config").arg(other.config()).args(arguments);
+            let output = without(command, calls).output().expect("run lon");
+            (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+        };
+        let left = if calls == LANDLOCK { "seccomp" } else { "nothing" };
+        assert_eq!(lon(&["check", "--sandbox"]), (Some(1), format!("{left}\n")));
+        let (code, said) = lon(&["check"]);
+        let expected = format!("sandbox: is \"required\", and this kernel has no {missing}\n");
+        assert!(code == Some(1) && said.contains(&expected), "{said}");
         one.unset("", "sandbox");
         other.unset("", "sandbox");
         let lond = other.start(without(other.command("lond"), calls), "lond");
@@ -265,7 +276,7 @@ fn where_the_kernel_lacks_what_is_required_no_program_starts_and_auto_says_what_
         one.wait_link(CALLED, "up");
         assert_eq!(one.ask(CALLED, "ping"), CALLED);
         assert!(other.log("lond.log").contains(&format!("this kernel has no {missing}")));
-        assert_eq!(of_lond(&other), if calls == LANDLOCK { "seccomp" } else { "nothing" });
+        assert_eq!(of_lond(&other), left);
         drop(lond);
     }
 }
