@@ -73,9 +73,11 @@ impl Away {
     fn failed(&self) -> Vec<String> {
         let folder = self.one.spool(CALLED).join("failed");
         let files = std::fs::read_dir(folder).expect("failed/");
-        let mut texts: Vec<_> = files
-            .map(|file| std::fs::read_to_string(file.expect("an entry").path()).expect("a failed message"))
-            .collect();
+        // One that is still being written has a hidden name.
+        let names = files.map(|file| file.expect("an entry"));
+        let whole = names.filter(|file| !file.file_name().as_encoded_bytes().starts_with(b"."));
+        let mut texts: Vec<_> =
+            whole.map(|file| std::fs::read_to_string(file.path()).expect("a failed message")).collect();
         texts.sort();
         texts
     }

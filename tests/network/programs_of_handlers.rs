@@ -53,7 +53,9 @@ impl Linked {
 
     fn failed(&self) -> Vec<String> {
         let files = fs::read_dir(self.one.spool(CALLED).join("failed")).into_iter().flatten().flatten();
-        files.map(|file| fs::read_to_string(file.path()).expect("a failed message")).collect()
+        // One that is still being written has a hidden name.
+        let whole = files.filter(|file| !file.file_name().as_encoded_bytes().starts_with(b"."));
+        whole.map(|file| fs::read_to_string(file.path()).expect("a failed message")).collect()
     }
 
     fn open_gate(&self, text: &str) {

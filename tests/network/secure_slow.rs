@@ -55,6 +55,8 @@ fn a_request_that_takes_long_delays_none_of_the_fast_ones_beside_it() {
         client.send(b"job:slow\n");
     }
     until_true("the slow requests in the handler", || slow.load(Ordering::SeqCst) == 3);
+    // For so long that a program which had not read them would be waited for.
+    wait::let_pass(Duration::from_millis(1200));
     let mut client = both.one.connect(CALLED);
     let mut writer = client.writer();
     std::thread::scope(|scope| {

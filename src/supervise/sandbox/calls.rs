@@ -141,8 +141,9 @@ const KIND_OF_SOCKET: u64 = 0xf;
 /// `prctl` for a name that an allocation has in `/proc`; some C libraries' allocators set it.
 const PR_SET_VMA: u64 = 0x5356_4d41;
 
-/// `FIONREAD`, `FIONBIO`, `FIOCLEX`, whose type differs from C library to C library.
-const IOCTL: &[u64] = &[0x541b, 0x5421, 0x5451];
+/// `TIOCOUTQ`, by which a handler that has read its request is told from one that has not;
+/// `FIONREAD`, `FIONBIO`, `FIOCLEX`. Their type differs from C library to C library.
+const IOCTL: &[u64] = &[0x5411, 0x541b, 0x5421, 0x5451];
 
 /// `fcntl` without those of its commands that have signals sent to other processes.
 const FCNTL: &[i32] = &[
