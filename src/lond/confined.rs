@@ -45,8 +45,10 @@ impl Confined {
         let all = records.map(record::folder_of_all);
         let mut above = Above::default();
         if let (Some(spool), Some(all)) = (records, &all) {
-            // Where it cannot be made the record says so, each time that it is needed.
-            let _ = make(all);
+            // The record cannot be made either, and says so each time that it is needed.
+            if let Err(error) = make(all) {
+                log::warn!("make {}: {error}; this link has no record", all.display());
+            }
             above = Above::open(&[spool, all]);
         }
         base::logging::keep_zone();
@@ -62,12 +64,12 @@ impl Confined {
     /// It is not to serve.
     pub fn narrow(&self, spool_dir: &Path, caller: &HostId) -> Result<(), SandboxError> {
         let own = record::folder(spool_dir, caller);
-        // Where it cannot be made now it may be later; until then there is nothing to be confined
-        // to.
-        match make(&own) {
-            Ok(()) => sandbox::narrow(self.in_force, &[Folder::Log(&self.log_dir), Folder::Own(&own)]),
-            Err(_) => Ok(()),
+        if let Err(error) = make(&own) {
+            // It may be made later, and there must be something then to make it in.
+            log::warn!("make {}: {error}; this link can reach the records of others", own.display());
+            return Ok(());
         }
+        sandbox::narrow(self.in_force, &[Folder::Log(&self.log_dir), Folder::Own(&own)])
     }
 
     /// It is known who calls, who was shown all that is shown: this process, if it is a link's own,

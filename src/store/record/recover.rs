@@ -122,6 +122,7 @@ impl Reader {
                 if matches!(line, Line::Floor { .. }) {
                     // What is before it was synced: no hole, then.
                     self.fill_holes();
+                    self.zeros = false;
                     self.floor_at = self.bytes - newline - self.line.len() as u64;
                 }
                 self.kept.take(line);
