@@ -15,8 +15,14 @@ pub struct Above(Vec<(PathBuf, File)>);
 impl Above {
     /// Opens these folders; one that cannot be opened is synced as any other, by its path.
     pub fn open(folders: &[&Path]) -> Above {
-        let opened = folders.iter().filter_map(|path| Some((path.to_path_buf(), File::open(path).ok()?)));
-        Above(opened.collect())
+        let mut opened = Vec::new();
+        for path in folders {
+            match File::open(path) {
+                Ok(file) => opened.push((path.to_path_buf(), file)),
+                Err(error) => log::warn!("open folder {}: {error}; it is synced by its path", path.display()),
+            }
+        }
+        Above(opened)
     }
 
     /// Makes the names in a folder durable, if it is one of these; `None`: it is none.
