@@ -6,13 +6,14 @@
 //! round: to the disk for what is stored, for the rest to the build that was named first.
 
 use crate::median;
-use crate::rig::{NEAR, Result, Rig, wait};
+use crate::rig::{NEAR, PATIENCE, Result, Rig, wait};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 /// The host that is called.
@@ -100,7 +101,7 @@ fn syncs(at_once: usize) -> Result<f64> {
 fn round(bin: &Path, numbers: &mut Numbers) -> Result<()> {
     for (way, handler, tagged) in [(0, "count", false), (1, "tagged", true)] {
         let rig = Rig::new(bin, &[FAR])?;
-        let counter = Arc::new(AtomicU64::new(0));
+        let counter = Counter::of_this_thread();
         serve(&rig.handler_socket(handler), tagged, &counter)?;
         let _lonc = rig.start("lonc", NEAR)?;
         let socket = rig.socket(FAR);
@@ -124,7 +125,7 @@ fn round(bin: &Path, numbers: &mut Numbers) -> Result<()> {
 /// Messages a second that are answered by the peer, with one in flight and with many.
 fn live(bin: &Path, handler: &str, tagged: bool) -> Result<[f64; 2]> {
     let rig = Rig::new(bin, &[FAR])?;
-    serve(&rig.handler_socket(handler), tagged, &Arc::default())?;
+    serve(&rig.handler_socket(handler), tagged, &Counter::of_this_thread())?;
     let _far = rig.start("lond", FAR)?;
     let _lonc = rig.start("lonc", NEAR)?;
     rig.wait_up(FAR)?;
@@ -133,18 +134,52 @@ fn live(bin: &Path, handler: &str, tagged: bool) -> Result<[f64; 2]> {
 }
 
 /// Messages a second, from the first to the last that the program behind the handler gets.
-fn replayed(rig: &Rig, counter: &AtomicU64) -> Result<f64> {
+fn replayed(rig: &Rig, counter: &Counter) -> Result<f64> {
     let _far = rig.start("lond", FAR)?;
-    let count = || counter.load(Ordering::Relaxed);
-    let before = count();
-    while count() == before {
-        std::thread::yield_now();
+    let before = counter.count();
+    let first = counter.wait_for(before + 1, PATIENCE);
+    let start = Instant::now();
+    let last = counter.wait_for(before + REPLAYED, REPLAY_MOST);
+    Ok((last - first) as f64 / start.elapsed().as_secs_f64())
+}
+
+/// How many messages the program behind the handler has got. Who waits for a number is woken by
+/// that message alone, and takes nothing of the time of what is measured.
+struct Counter {
+    count: AtomicU64,
+    awaited: AtomicU64,
+    waits: Thread,
+}
+
+impl Counter {
+    /// One that this thread will wait for.
+    fn of_this_thread() -> Arc<Counter> {
+        Arc::new(Counter { count: AtomicU64::new(0), awaited: AtomicU64::new(0), waits: thread::current() })
     }
-    let (start, first) = (Instant::now(), count());
-    while count() < before + REPLAYED && start.elapsed() < REPLAY_MOST {
-        std::thread::sleep(Duration::from_millis(1));
+
+    fn count(&self) -> u64 {
+        self.count.load(Ordering::SeqCst)
     }
-    Ok((count() - first) as f64 / start.elapsed().as_secs_f64())
+
+    fn add(&self) {
+        let count = self.count.fetch_add(1, Ordering::SeqCst) + 1;
+        if count == self.awaited.load(Ordering::SeqCst) {
+            self.waits.unpark();
+        }
+    }
+
+    /// Waits until there were so many, for so long at most; how many there were then.
+    fn wait_for(&self, count: u64, most: Duration) -> u64 {
+        let end = Instant::now() + most;
+        self.awaited.store(count, Ordering::SeqCst);
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            if self.count() >= count || left.is_zero() {
+                return self.count();
+            }
+            thread::park_timeout(left);
+        }
+    }
 }
 
 fn rate(socket: &Path, handler: &str, in_flight: usize) -> Result<f64> {
@@ -182,19 +217,19 @@ fn ask(socket: &Path, handler: &str, in_flight: usize, most: Option<u64>) -> Res
 }
 
 /// A program that counts what it is asked, and answers at once; it goes on until this program ends.
-fn serve(socket: &Path, tagged: bool, counter: &Arc<AtomicU64>) -> Result<()> {
+fn serve(socket: &Path, tagged: bool, counter: &Arc<Counter>) -> Result<()> {
     let listener = UnixListener::bind(socket)?;
     let counter = Arc::clone(counter);
-    std::thread::spawn(move || {
+    thread::spawn(move || {
         for stream in listener.incoming().map_while(std::io::Result::ok) {
             let counter = Arc::clone(&counter);
-            std::thread::spawn(move || answer(&stream, tagged, &counter));
+            thread::spawn(move || answer(&stream, tagged, &counter));
         }
     });
     Ok(())
 }
 
-fn answer(mut stream: &UnixStream, tagged: bool, counter: &AtomicU64) {
+fn answer(mut stream: &UnixStream, tagged: bool, counter: &Counter) {
     let mut reader = BufReader::with_capacity(1 << 16, stream);
     let (mut line, mut answers) = (Vec::new(), Vec::new());
     loop {
@@ -202,7 +237,7 @@ fn answer(mut stream: &UnixStream, tagged: bool, counter: &AtomicU64) {
         if !matches!(reader.read_until(b'\n', &mut line), Ok(1..)) {
             return;
         }
-        counter.fetch_add(1, Ordering::Relaxed);
+        counter.add();
         if tagged {
             let tag = line.iter().position(|byte| *byte == b' ').unwrap_or_default();
             answers.extend_from_slice(&line[..tag]);

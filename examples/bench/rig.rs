@@ -19,7 +19,7 @@ pub type Failure = Box<dyn Error>;
 pub type Result<T> = std::result::Result<T, Failure>;
 
 /// How long anything that will happen may take.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 /// Whatever port is free on an address of our own.
 const PORT: u16 = 25_663;
 
