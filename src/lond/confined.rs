@@ -8,18 +8,12 @@
 
 use crate::settings::Directory;
 use base::HostId;
-use base::disk::Above;
+use base::disk::{Above, Disk, RealDisk};
 use config::Sandbox;
-use std::fs::DirBuilder;
-use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use store::record;
 use supervise::sandbox::{self, Calls, Folder, InForce, SandboxError};
-
-/// Permission bits of the folders that are made.
-const FOLDER_MODE: u32 = 0o750;
 
 /// See the head of this file.
 #[derive(Debug, Clone)]
@@ -46,7 +40,8 @@ impl Confined {
         let mut above = Above::default();
         if let (Some(spool), Some(all)) = (records, &all) {
             // The record cannot be made either, and says so each time that it is needed.
-            if let Err(error) = make(all) {
+            let made = [spool, all].into_iter().try_for_each(|folder| RealDisk.make_folder(folder));
+            if let Err(error) = made {
                 log::warn!("make {}: {error}; this link has no record", all.display());
             }
             above = Above::open(&[spool, all]);
@@ -64,7 +59,7 @@ impl Confined {
     /// It is not to serve.
     pub fn narrow(&self, spool_dir: &Path, caller: &HostId) -> Result<(), SandboxError> {
         let own = record::folder(spool_dir, caller);
-        if let Err(error) = make(&own) {
+        if let Err(error) = RealDisk.make_folder(&own) {
             // It may be made later, and there must be something then to make it in.
             log::warn!("make {}: {error}; this link can reach the records of others", own.display());
             return Ok(());
@@ -89,8 +84,4 @@ impl Confined {
     pub fn in_words(&self) -> String {
         self.in_force.to_string()
     }
-}
-
-fn make(folder: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder)
 }
