@@ -5,6 +5,8 @@ use crate::Reason;
 use crate::access::Rights;
 use crate::classic::Classic;
 use crate::handler::{Reply, Ticket};
+use crate::keeper::Keeper;
+use crate::secure::Secure;
 use crate::service::Effect;
 use crate::turn::Link;
 use base::Pin;
@@ -22,6 +24,14 @@ pub(super) enum Wire {
 }
 
 impl Wire {
+    /// What is spoken in the tunnel, once it is known who calls.
+    fn secure(&mut self) -> Option<&mut Secure<Keeper>> {
+        match self {
+            Wire::Classic(_) => None,
+            Wire::Secure(link) => link.session(),
+        }
+    }
+
     /// What came of a request. On the classic wire nobody knows what is critical, and each has its
     /// place that must be filled: there a request that was not taken is answered `error:`, too.
     pub(super) fn answer(&mut self, ticket: Ticket, reply: Reply<'_>) {
@@ -57,14 +67,9 @@ impl Wire {
 
     /// A handler that had not taken a critical message is back.
     pub(super) fn handler_back(&mut self, handler: usize) {
-        match self {
-            // There every message was answered.
-            Wire::Classic(_) => {}
-            Wire::Secure(link) => {
-                if let Some(session) = link.session() {
-                    session.handler_back(handler);
-                }
-            }
+        // On the classic wire every message was answered.
+        if let Some(session) = self.secure() {
+            session.handler_back(handler);
         }
     }
 
@@ -175,13 +180,8 @@ impl Link for Wire {
     }
 
     fn record(&mut self, now: Instant) {
-        match self {
-            Wire::Classic(_) => {}
-            Wire::Secure(link) => {
-                if let Some(session) = link.session() {
-                    session.record(now);
-                }
-            }
+        if let Some(session) = self.secure() {
+            session.record(now);
         }
     }
 
@@ -193,24 +193,14 @@ impl Link for Wire {
     }
 
     fn sync(&mut self, now: Instant) {
-        match self {
-            Wire::Classic(_) => {}
-            Wire::Secure(link) => {
-                if let Some(session) = link.session() {
-                    session.sync(now);
-                }
-            }
+        if let Some(session) = self.secure() {
+            session.sync(now);
         }
     }
 
     fn beat(&mut self, now: Instant) {
-        match self {
-            Wire::Classic(_) => {}
-            Wire::Secure(link) => {
-                if let Some(session) = link.session() {
-                    session.beat(now);
-                }
-            }
+        if let Some(session) = self.secure() {
+            session.beat(now);
         }
     }
 
