@@ -192,6 +192,7 @@ fn rate(socket: &Path, handler: &str, in_flight: usize) -> Result<f64> {
 /// answered; the last answer, and how many there were.
 fn ask(socket: &Path, handler: &str, in_flight: usize, most: Option<u64>) -> Result<(String, u64)> {
     let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
     let head = format!("critical:{handler}:");
     let request = format!("{head}{}\n", "x".repeat(REQUEST - handler.len() - 1));
     let batch = request.repeat(in_flight);
@@ -205,7 +206,8 @@ fn ask(socket: &Path, handler: &str, in_flight: usize, most: Option<u64>) -> Res
             stream.write_all(&batch.as_bytes()[..request.len() * room as usize])?;
             sent += room;
         }
-        let count = stream.read(&mut scratch)?;
+        let count = stream.read(&mut scratch);
+        let count = count.map_err(|error| format!("read answer {answered} of {sent} from {handler}: {error}"))?;
         if count == 0 {
             return Err("ask: the connection was closed".into());
         }
