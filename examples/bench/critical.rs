@@ -207,7 +207,8 @@ fn ask(socket: &Path, handler: &str, in_flight: usize, most: Option<u64>) -> Res
             sent += room;
         }
         let count = stream.read(&mut scratch);
-        let count = count.map_err(|error| format!("read answer {answered} of {sent} from {handler}: {error}"))?;
+        let count =
+            count.map_err(|error| format!("read answer {answered} of {sent} from {handler}: {error}"))?;
         if count == 0 {
             return Err("ask: the connection was closed".into());
         }
