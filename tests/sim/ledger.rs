@@ -160,6 +160,8 @@ pub struct Ledger {
     pub counts: Counts,
     /// How many children of `lond` there were.
     pub children: usize,
+    /// Critical messages of one link that each handler may have at once.
+    pub windows: [usize; HANDLERS.len()],
     /// Programs whose broker has had cause to refuse something.
     pub may_be_refused: HashSet<usize>,
 }
@@ -247,18 +249,18 @@ impl Ledger {
         }
         let forgotten = self.messages[id].record_gone.contains(&child);
         self.messages[id].runs.push(Run { child, forgotten });
-        self.one_at_a_time(child, self.messages[id].handler)
+        self.within_window(child, self.messages[id].handler)
     }
 
-    /// Of the critical messages that a child has given to a handler, all but one have their answers
-    /// in the record: so no more than one runs again when the child dies.
-    fn one_at_a_time(&self, child: usize, handler: usize) -> Checked {
+    /// Of the critical messages that a child has given to a handler, all but as many as the handler
+    /// may have at once have their answers in the record: so no more run again when the child dies.
+    fn within_window(&self, child: usize, handler: usize) -> Checked {
         let open = |message: &&Message| {
             let runs = message.handler == handler && message.runs.iter().any(|run| run.child == child);
             message.secure && message.kind == Kind::Critical && runs && !message.recorded.contains(&child)
         };
         match self.messages.iter().filter(open).count() {
-            0 | 1 => Ok(()),
+            count if count <= self.windows[handler] => Ok(()),
             count => Err(format!("child {child} has {count} critical messages run and not recorded")),
         }
     }

@@ -12,7 +12,7 @@ use crate::net::{End, Time};
 use crate::recorder::{Notes, SimRecorder};
 use crate::sabotage::Sabotage;
 use crate::scenario::*;
-use crate::world::{Event, Job, World};
+use crate::world::{Answers, Event, Job, World};
 use lonnet::base::line::Outgoing;
 use lonnet::lond::Reason;
 use lonnet::lond::classic::{self, Classic};
@@ -226,8 +226,8 @@ impl World {
         }
     }
 
-    pub fn job(&mut self, child: usize, host: usize, ticket: Ticket, text: String, ordered: bool) -> usize {
-        self.jobs.push(Job { child, host, ticket, text, ordered, alive: true, answered: false });
+    pub fn job(&mut self, child: usize, host: usize, ticket: Ticket, text: String, order: Answers) -> usize {
+        self.jobs.push(Job { child, host, ticket, text, order, alive: true, answered: false });
         self.jobs.len() - 1
     }
 
@@ -252,39 +252,41 @@ impl World {
     }
 
     pub fn run_job(&mut self, job: usize) -> Checked {
-        let Job { child, host, text, alive, .. } = &self.jobs[job];
+        let Job { child, host, text, alive, order, .. } = &self.jobs[job];
         if !alive {
             return Ok(());
         }
-        let (child, host) = (*child, *host);
+        let (child, host, order) = (*child, *host, *order);
         let message = message_of(text).ok_or_else(|| format!("a handler got {text:?}"))?;
         if *text != self.ledger.messages[message].request {
             return Err(format!("message {message} came as {text:?}"));
         }
         self.trace(|_| format!("message {message} runs, asked by child {child}"));
         self.ledger.run(message, child, host, self.certain)?;
-        self.after(0, MILLI, Event::Answer(job));
+        let latest = match order {
+            Answers::InOrder | Answers::Beside => MILLI,
+            // Those that it has begun after this one are done before it, some of them.
+            Answers::InAnyOrder => self.handler_pause().max(MILLI),
+        };
+        self.after(0, latest, Event::Answer(job));
         Ok(())
     }
 
     pub fn answer_job(&mut self, job: usize) -> Checked {
-        let Job { child: number, ticket, ordered, answered, .. } = self.jobs[job];
+        let Job { child: number, ticket, order, answered, .. } = self.jobs[job];
         if answered {
             return Ok(());
         }
         let Some(mut child) = self.children[number].take() else { return Ok(()) };
         let handler = handler_of(&self.jobs[job].text);
-        if ordered && child.handlers[handler].passed.front() != Some(&job) {
+        if order == Answers::InOrder && child.handlers[handler].passed.front() != Some(&job) {
             // Answers come in the order of the requests: it comes when the one before has.
             self.children[number] = Some(child);
             self.after(10, MILLI, Event::Answer(job));
             return Ok(());
         }
-        if ordered {
-            child.handlers[handler].passed.pop_front();
-        } else {
-            child.handlers[handler].asked.retain(|asked| *asked != job);
-        }
+        child.handlers[handler].passed.retain(|passed| *passed != job);
+        child.handlers[handler].asked.retain(|asked| *asked != job);
         self.jobs[job].answered = true;
         let Some(message) = message_of(&self.jobs[job].text) else { return Ok(()) };
         let answer = self.ledger.messages[message].answer.clone();

@@ -10,7 +10,7 @@ use crate::recorder::Note;
 use crate::sabotage::Sabotage;
 use crate::scenario::*;
 use crate::wiretap::Mistaken;
-use crate::world::{Event, World};
+use crate::world::{Answers, Event, World};
 use lonnet::lond::handler::{Reply, Ticket};
 use lonnet::lond::secure::Recalled;
 use lonnet::lond::service::{Effect, Order};
@@ -253,19 +253,31 @@ impl ChildIo<'_> {
     /// Gives the handler what it takes ahead.
     fn pass_on(&mut self, link: &mut SimLink) {
         let (number, host) = (self.number, self.child.host);
-        let early = self.world.sabotage == Sabotage::PassedOnEarly;
-        let (depth, held) = match &link.wire {
-            Wire::Secure(_) if !early => (1, self.child.held),
-            Wire::Secure(_) | Wire::Classic(_) => (self.world.scenario.handler_depth, false),
-        };
-        for handler in 0..HANDLERS.len() {
+        let windows = self.world.scenario.windows();
+        for (handler, window) in windows.into_iter().enumerate() {
+            let (depth, held) = match (&link.wire, self.world.sabotage) {
+                (Wire::Classic(_), _) | (Wire::Secure(_), Sabotage::PassedOnEarly) => {
+                    (self.world.scenario.handler_depth, false)
+                }
+                (Wire::Secure(_), Sabotage::WindowIgnored) if window > 1 => (usize::MAX, self.child.held),
+                (Wire::Secure(_), _) => (window, self.child.held),
+            };
+            let order = match &link.wire {
+                Wire::Secure(_) if window > 1 => Answers::InAnyOrder,
+                Wire::Secure(_) | Wire::Classic(_) => Answers::InOrder,
+            };
             if self.world.is_away(host, handler) {
                 self.give_back(link, handler);
             }
             let ChildIo { world, child, .. } = self;
             while child.handlers[handler].passed.len() < depth && !held && !world.is_away(host, handler) {
-                let Some((ticket, text)) = child.handlers[handler].waiting.pop_front() else { break };
-                let job = world.job(number, host, ticket, text, true);
+                let waiting = &mut child.handlers[handler].waiting;
+                let next = match world.sabotage {
+                    Sabotage::WindowUnordered if order == Answers::InAnyOrder => waiting.pop_back(),
+                    _ => waiting.pop_front(),
+                };
+                let Some((ticket, text)) = next else { break };
+                let job = world.job(number, host, ticket, text, order);
                 // One after the other: none before those that it was given earlier.
                 let pause = world.handler_pause();
                 let to = &mut child.handlers[handler];
@@ -276,7 +288,7 @@ impl ChildIo<'_> {
             while child.handlers[handler].asked.len() < world.scenario.handler_places
                 && let Some((ticket, text)) = child.handlers[handler].plain.pop_front()
             {
-                let job = world.job(number, host, ticket, text, false);
+                let job = world.job(number, host, ticket, text, Answers::Beside);
                 child.handlers[handler].asked.push(job);
                 let due = world.now + world.handler_pause();
                 world.at(due, Event::Run(job));

@@ -120,6 +120,10 @@ pub enum Sabotage {
     LockIgnored,
     /// The next critical message is passed on before the answer to the one before is recorded.
     PassedOnEarly,
+    /// A handler is given critical messages however many it has.
+    WindowIgnored,
+    /// Of those that may be at a handler at once the last is passed on first.
+    WindowUnordered,
     /// Whether an answer is unrecorded is looked at before handlers are read, in a turn of `lond`.
     HeldTooSoon,
     /// Answers are recorded at the end of a turn.
@@ -147,7 +151,7 @@ pub enum Sabotage {
 }
 
 impl Sabotage {
-    pub const ALL: [Sabotage; 61] = [
+    pub const ALL: [Sabotage; 63] = [
         Sabotage::NamesNotSynced,
         Sabotage::DataNotSynced,
         Sabotage::SegmentsNotSynced,
@@ -197,6 +201,8 @@ impl Sabotage {
         Sabotage::WithdrawnKept,
         Sabotage::LockIgnored,
         Sabotage::PassedOnEarly,
+        Sabotage::WindowIgnored,
+        Sabotage::WindowUnordered,
         Sabotage::HeldTooSoon,
         Sabotage::RecordedTooLate,
         Sabotage::NotTakenAnswered,

@@ -138,6 +138,12 @@ impl Scenario {
         1 + self.record_step as usize % 5
     }
 
+    /// Critical messages of one link that a handler may have at once: the first of them is a line
+    /// handler, the other a tagged one that begins them in their order and answers them in any.
+    pub fn windows(&self) -> [usize; HANDLERS.len()] {
+        [1, [1, 1, 2, 3, 8][self.record_step as usize / 5 % 5]]
+    }
+
     pub fn of(random: &mut fastrand::Rng, sabotage: Sabotage) -> Scenario {
         let weather = Weather::of(random);
         let rough = weather == Weather::Rough;

@@ -65,13 +65,24 @@ pub struct Host {
     pub supervisor: Option<Supervisor>,
 }
 
+/// When a handler answers a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answers {
+    /// When those before it are answered: a line each way.
+    InOrder,
+    /// When it is done: they were begun in their order, and have tags.
+    InAnyOrder,
+    /// When it is done: it has a connection of its own, or needs no order.
+    Beside,
+}
+
 /// A request that a handler has.
 pub struct Job {
     pub child: usize,
     pub host: usize,
     pub ticket: lonnet::lond::handler::Ticket,
     pub text: String,
-    pub ordered: bool,
+    pub order: Answers,
     pub alive: bool,
     pub answered: bool,
 }
@@ -150,7 +161,7 @@ impl World {
             conns: Vec::new(),
             planned: HashSet::new(),
             jobs: Vec::new(),
-            ledger: Ledger::default(),
+            ledger: Ledger { windows: scenario.windows(), ..Ledger::default() },
             partitions: Vec::new(),
             replace_later: Vec::new(),
             pids: 0,
