@@ -1,5 +1,8 @@
 //! Who a local program is, as the system says: a value.
 
+/// No user has this number: system calls take it for none.
+const NOBODY: u32 = u32::MAX;
+
 /// The user and the groups of the process that connected, when it did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Credentials {
@@ -15,8 +18,13 @@ impl Credentials {
         Credentials { user, groups: Box::default() }
     }
 
+    /// Its user, if the system names one.
+    pub fn known_user(&self) -> Option<u32> {
+        (self.user != NOBODY).then_some(self.user)
+    }
+
     /// Of somebody whom the system does not name: no rule names him either.
     pub fn nobody() -> Credentials {
-        Credentials::of_user(u32::MAX)
+        Credentials::of_user(NOBODY)
     }
 }

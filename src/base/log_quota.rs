@@ -16,6 +16,7 @@ const MOST_FAULTS: usize = 8;
 
 #[derive(Debug)]
 struct Fault {
+    about: Option<u32>,
     text: String,
     logged_at: Instant,
     unlogged: u64,
@@ -67,7 +68,13 @@ pub struct Repeats {
 impl Repeats {
     /// What to log of a fault that has just come about, if anything.
     pub fn line(&mut self, text: &str, now: Instant) -> Option<String> {
-        let found = self.faults.iter().position(|fault| same_but_for_digits(&fault.text, text));
+        self.line_about(None, text, now)
+    }
+
+    /// The same of a fault that somebody may have, whom digits tell from others.
+    pub fn line_about(&mut self, about: Option<u32>, text: &str, now: Instant) -> Option<String> {
+        let is_same = |fault: &Fault| fault.about == about && same_but_for_digits(&fault.text, text);
+        let found = self.faults.iter().position(is_same);
         if let Some(fault) = found.and_then(|place| self.faults.get_mut(place))
             && now.saturating_duration_since(fault.logged_at) < REPEAT_AFTER
         {
@@ -82,7 +89,7 @@ impl Repeats {
             self.faults.remove(0);
         }
         // The oldest stands first.
-        self.faults.push(Fault { text: text.to_owned(), logged_at: now, unlogged: 0 });
+        self.faults.push(Fault { about, text: text.to_owned(), logged_at: now, unlogged: 0 });
         let line = match unlogged {
             0 => text.to_owned(),
             more => format!("{text} (and {more} times more since this was last logged)"),
@@ -116,6 +123,16 @@ mod tests {
             repeats.line("full: 8 bytes free", start + 2 * REPEAT_AFTER).as_deref(),
             Some("full: 8 bytes free")
         );
+    }
+
+    #[test]
+    fn a_fault_of_one_is_not_the_same_as_that_of_another() {
+        let now = Instant::now();
+        let mut repeats = Repeats::default();
+        let mut logs = |about, text| repeats.line_about(about, text, now).is_some();
+        assert!(logs(Some(7), "user 7 has 100") && !logs(Some(7), "user 7 has 101"));
+        assert!(logs(Some(8), "user 8 has 100") && !logs(Some(8), "user 8 has 102"));
+        assert!(!logs(Some(7), "user 7 has 102"));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use base::Sequence;
 use base::WireKind;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
+use store::spool::NewMessage;
 
 /// Requests in flight on a link; at this mark no more are taken from the programs.
 const MAX_IN_FLIGHT: usize = 4096;
@@ -38,6 +39,8 @@ pub struct Owner {
     pub client: ClientId,
     /// The place of its request among its own.
     pub slot: u64,
+    /// The user whose program it is; `None`: the system did not say.
+    pub user: Option<u32>,
 }
 
 /// Why something was sent.
@@ -53,6 +56,9 @@ pub enum Purpose {
         sequence: Option<Sequence>,
         /// Whether it is in the spool; then it has a sequence.
         stored: bool,
+        /// It is not to be stored any more: its user had no room for it when that was tried, and
+        /// newer ones of others may have been stored since.
+        passed: bool,
     },
     /// A heartbeat of ours on the classic wire.
     Probe,
@@ -69,6 +75,13 @@ pub struct Entry {
     pub size: usize,
 }
 
+impl Entry {
+    fn wants_storing(&self) -> bool {
+        let unstored = matches!(self.purpose, Purpose::Critical { stored: false, passed: false, .. });
+        unstored && self.owner.is_some()
+    }
+}
+
 /// An entry whose time is over.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Overdue {
@@ -78,6 +91,17 @@ pub struct Overdue {
     pub critical: Option<bool>,
     /// The number that was cancelled, if it is in flight no more.
     pub cancelled: Option<u64>,
+}
+
+/// What became of the attempt to store something that is in flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Insured {
+    /// It is in the spool, in this place.
+    Stored(Sequence),
+    /// Its user has too much there. Others go past it.
+    Over,
+    /// It is not, and nothing newer may be.
+    Failed,
 }
 
 /// What a numbered answer is the answer to.
@@ -227,19 +251,18 @@ impl Pending {
     /// Has the critical requests that are not in the spool stored, in the order in which they were
     /// sent, and notes what `store` says of each. They stay in flight and keep their owners.
     /// Returns the last place given.
-    pub fn insure(
-        &mut self,
-        store: impl FnOnce(&[(Option<Sequence>, &[u8])]) -> Vec<Option<Sequence>>,
-    ) -> Option<Sequence> {
+    pub fn insure(&mut self, store: impl FnOnce(&[NewMessage<'_>]) -> Vec<Insured>) -> Option<Sequence> {
         let mut requests = Vec::new();
         let mut places = Vec::new();
         for (_, entry) in self.entries.values_mut() {
             match &mut entry.purpose {
                 // One that was given up (answered `con_failed`) has no owner: nobody was told that
                 // it would arrive.
-                Purpose::Critical { request, sequence, stored: stored @ false } if entry.owner.is_some() => {
-                    requests.push((*sequence, &**request));
-                    places.push((sequence, stored, entry.size));
+                Purpose::Critical { request, sequence, stored: stored @ false, passed: passed @ false } => {
+                    if let Some(Owner { user, .. }) = entry.owner {
+                        requests.push(NewMessage { user, sequence: *sequence, request });
+                        places.push((sequence, stored, passed, entry.size));
+                    }
                 }
                 Purpose::Critical { .. } | Purpose::Plain | Purpose::Probe => {}
             }
@@ -248,32 +271,32 @@ impl Pending {
             return None;
         }
         let mut last = None;
-        for (result, (sequence, stored, size)) in store(&requests).into_iter().zip(places) {
-            if let Some(place) = result {
-                self.unstored.remove(&place);
-                *sequence = result;
-                *stored = true;
-                last = result;
-                self.replayed += 1;
-                self.replayed_bytes += size;
+        for (result, (sequence, stored, passed, size)) in store(&requests).into_iter().zip(places) {
+            match result {
+                Insured::Stored(place) => {
+                    self.unstored.remove(&place);
+                    *sequence = Some(place);
+                    *stored = true;
+                    last = Some(place);
+                    self.replayed += 1;
+                    self.replayed_bytes += size;
+                }
+                Insured::Over => *passed = true,
+                Insured::Failed => {}
             }
         }
         last
     }
 
-    /// Whether a critical request that somebody waits for is not in the spool.
+    /// Whether a critical request that somebody waits for is to be in the spool, and is not.
     pub fn has_unstored(&self) -> bool {
-        self.entries.values().any(|(_, entry)| {
-            entry.owner.is_some() && matches!(entry.purpose, Purpose::Critical { stored: false, .. })
-        })
+        self.entries.values().any(|(_, entry)| entry.wants_storing())
     }
 
     /// Whether a critical request's time is over while it is not in the spool.
     pub fn unstored_overdue(&self, now: Instant) -> bool {
         let unseen = self.entries.range(self.expired..).map(|(_, entry)| entry);
-        unseen.take_while(|(deadline, _)| *deadline <= now).any(|(_, entry)| {
-            entry.owner.is_some() && matches!(entry.purpose, Purpose::Critical { stored: false, .. })
-        })
+        unseen.take_while(|(deadline, _)| *deadline <= now).any(|(_, entry)| entry.wants_storing())
     }
 
     /// The entries whose time is over since the last call, for their owners to be told.

@@ -25,6 +25,23 @@ impl Local {
         Ok(Local { reader: BufReader::new(stream) })
     }
 
+    /// Connects as another user, which is noted at that moment and stays so.
+    pub fn connect_as(socket: &Path, user: u32, groups: &'static [u32]) -> Local {
+        let socket = socket.to_owned();
+        let connect = move || {
+            // The system calls themselves change this thread alone. SAFETY: each gets numbers, and
+            // of the groups as many as there are.
+            let done = unsafe {
+                libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) == 0
+                    && libc::syscall(libc::SYS_setresgid, user, user, user) == 0
+                    && libc::syscall(libc::SYS_setresuid, user, user, user) == 0
+            };
+            assert!(done, "become user {user}: {}", std::io::Error::last_os_error());
+            Local::connect(&socket)
+        };
+        std::thread::spawn(connect).join().expect("a connection")
+    }
+
     /// A second handle for a thread that only writes.
     pub fn writer(&self) -> UnixStream {
         self.reader.get_ref().try_clone().expect("clone a socket")

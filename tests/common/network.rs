@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use tempfile::TempDir;
@@ -243,6 +244,13 @@ impl Host {
     /// The text of a log file; nothing when there is none yet.
     pub fn log(&self, name: &str) -> String {
         String::from_utf8_lossy(&fs::read(self.dir.join("log").join(name)).unwrap_or_default()).into_owned()
+    }
+
+    /// Lets everybody go through the folders above the local sockets.
+    pub fn open_to_all(&self) {
+        for folder in [self.dir.parent().expect("a folder above"), &self.dir, &self.dir.join("run")] {
+            fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).expect("open a folder");
+        }
     }
 
     /// Connects to a peer's socket.

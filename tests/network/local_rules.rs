@@ -6,34 +6,12 @@ use crate::common::network::Host;
 use crate::common::pair::{CALLED, CALLER};
 use crate::common::secure_pair::TwoHosts;
 use crate::common::{skip, wait};
-use std::fs::{self, Permissions};
+use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
 
 /// A user and a group that nothing here belongs to.
 const USER: u32 = 47_110;
 const GROUP: u32 = 47_111;
-
-/// Connects as another user, which is noted at that moment and stays so.
-fn connect_as(socket: PathBuf, user: u32, groups: &'static [u32]) -> Local {
-    let connect = move || {
-        // The system calls themselves change this thread alone. SAFETY: each gets numbers, and of
-        // the groups as many as there are.
-        let done = unsafe {
-            libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) == 0
-                && libc::syscall(libc::SYS_setresgid, user, user, user) == 0
-                && libc::syscall(libc::SYS_setresuid, user, user, user) == 0
-        };
-        assert!(done, "become user {user}: {}", std::io::Error::last_os_error());
-        Local::connect(&socket)
-    };
-    std::thread::spawn(connect).join().expect("a connection")
-}
-
-/// Everybody may go through this folder.
-fn open_folder(folder: &Path) {
-    fs::set_permissions(folder, Permissions::from_mode(0o755)).expect("open a folder");
-}
 
 /// The first rule stands before the second.
 fn rules(host: &mut Host, of_echo: &str) {
@@ -60,10 +38,9 @@ fn who_connected_decides_what_a_program_may_ask_and_a_reload_changes_it_under_it
     both.one.set("lonc", "socket_mode", "\"0666\"");
     rules(&mut both.one, &format!("[\"user:{USER}\"]"));
     let (_lonc, _lond) = both.start();
-    let dir = &both.one.dir;
-    [both.network.dir(), dir, &dir.join("run")].into_iter().for_each(open_folder);
-    let mut user = connect_as(both.one.socket(CALLED), USER, &[]);
-    let mut grouped = connect_as(both.one.socket(CALLED), USER, &[GROUP]);
+    both.one.open_to_all();
+    let mut user = Local::connect_as(&both.one.socket(CALLED), USER, &[]);
+    let mut grouped = Local::connect_as(&both.one.socket(CALLED), USER, &[GROUP]);
     for (request, to_user, to_grouped, to_root) in [
         ("echo:x", "echo:x", "echo:x", "refused"),
         ("encrypt:echo:x", "echo:x", "echo:x", "refused"),

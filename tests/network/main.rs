@@ -49,6 +49,7 @@ mod secure_programs;
 mod secure_reload;
 mod secure_requests;
 mod secure_slow;
+mod shares;
 mod soak;
 mod starting;
 mod stopping;

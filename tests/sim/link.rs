@@ -377,6 +377,14 @@ impl World {
         if self.certain { 0 } else { messages.count() as u64 }
     }
 
+    /// Whose a program is, as its link is told.
+    pub fn user_of(&self, program: usize) -> u32 {
+        match self.sabotage {
+            Sabotage::UsersUntold => program as u32,
+            _ => (program % self.scenario.users) as u32,
+        }
+    }
+
     /// Nobody waits for an answer that is there.
     fn check_answers(&self, number: usize, broker: &mut Broker<SimDisk>) -> Checked {
         for (program, it) in self.programs.iter().enumerate().filter(|(_, it)| it.link() == number) {
@@ -400,8 +408,10 @@ impl World {
         }
         self.check_answers(number, broker)?;
         let status = broker.status(self.clock());
-        // The one beyond the limit is the batch that reached it.
-        let most = self.scenario.spool_messages;
+        let most = match (self.scenario.users, self.scenario.spool_messages) {
+            (1, all) => (all * 3 / 4).max(1),
+            (_, all) => all,
+        };
         let sent: u64 = self.ledger.messages.len() as u64 * 4;
         let beyond = status.delayed > most && status.delayed > most + self.came_back(number);
         if beyond || status.in_flight > sent.min(4096 + 1) {

@@ -74,7 +74,11 @@ impl Io for LinkIo<'_> {
     fn accepts_again(&mut self, _: Now) {}
 
     fn accept(&mut self, _: Now) -> Accepted {
-        if self.may_accept() { Accepted::Waiting { who: Credentials::of_user(0) } } else { Accepted::Nobody }
+        let door = &self.world.links[self.number].door;
+        match door.front().filter(|_| self.may_accept()) {
+            Some(program) => Accepted::Waiting { who: Credentials::of_user(self.world.user_of(*program)) },
+            None => Accepted::Nobody,
+        }
     }
 
     fn let_in(&mut self, id: ClientId) -> bool {

@@ -132,6 +132,8 @@ pub enum Sabotage {
     NotTakenAnswered,
     /// A program's answer goes to another program.
     AnswerToAnother,
+    /// Whose a program is, is not told: each connection counts as a user of its own.
+    UsersUntold,
     /// What is in flight when a child is to hand over is forgotten.
     PendingForgotten,
     /// What a program had sent and was not taken is forgotten when it is handed over.
@@ -151,7 +153,7 @@ pub enum Sabotage {
 }
 
 impl Sabotage {
-    pub const ALL: [Sabotage; 63] = [
+    pub const ALL: [Sabotage; 64] = [
         Sabotage::NamesNotSynced,
         Sabotage::DataNotSynced,
         Sabotage::SegmentsNotSynced,
@@ -207,6 +209,7 @@ impl Sabotage {
         Sabotage::RecordedTooLate,
         Sabotage::NotTakenAnswered,
         Sabotage::AnswerToAnother,
+        Sabotage::UsersUntold,
         Sabotage::PendingForgotten,
         Sabotage::UnreadForgotten,
         Sabotage::HandedTwice,

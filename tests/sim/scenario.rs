@@ -118,6 +118,8 @@ pub struct Scenario {
     /// Of the short requests so many have long answers.
     pub long_answers_percent: u32,
     pub spool_messages: u64,
+    /// Users whose programs there are. Files are of the first.
+    pub users: usize,
     pub segment_bytes: u64,
     pub record_step: u64,
 }
@@ -199,6 +201,7 @@ impl Scenario {
             long_percent,
             long_answers_percent: if long_percent > 0 { random.u32(..60) } else { 0 },
             spool_messages: if rough && random.u32(..8) == 0 { random.u64(3..10) } else { SPOOL_MESSAGES },
+            users: 1 + usize::from(sabotage != Sabotage::UsersUntold && random.u32(..4) == 0),
             segment_bytes: random.u64(4096..16384),
             record_step: random.u64(200..4000),
             links,

@@ -176,6 +176,14 @@ impl FaultyDisk {
         self.lock().put(path, bytes);
     }
 
+    /// Someone else gives a file that is there to this user.
+    pub fn give(&self, path: &Path, user: u32) {
+        let mut state = self.lock();
+        if let Some(Node::File(inode)) = state.seen.get(path).copied() {
+            state.inodes[inode].user = user;
+        }
+    }
+
     /// Someone else gives a file that is there another name, durably.
     pub fn put_link(&self, path: &Path, other: &Path) {
         let mut state = self.lock();
@@ -376,7 +384,8 @@ impl Disk for FaultyDisk {
     fn metadata(&mut self, path: &Path) -> io::Result<Metadata> {
         self.operate(operation("metadata", path, 0), false, |state, _| match state.find(path)? {
             Node::Folder => {
-                Ok(Metadata { kind: Kind::Folder, length: 0, modified: state.now, links: 1, inode: u64::MAX })
+                let (modified, inode) = (state.now, u64::MAX);
+                Ok(Metadata { kind: Kind::Folder, length: 0, modified, links: 1, user: 0, inode })
             }
             Node::File(inode) => Ok(state.known(inode)),
         })

@@ -62,6 +62,8 @@ pub struct Metadata {
     pub modified: Timestamp,
     /// Names that it has.
     pub links: u64,
+    /// Whose it is.
+    pub user: u32,
     /// What tells it from every other file that is there.
     pub inode: u64,
 }
@@ -279,5 +281,12 @@ fn known(found: &fs::Metadata) -> io::Result<Metadata> {
     };
     // A time that jiff cannot hold is as good as a very old one: the file is not being written.
     let modified = Timestamp::try_from(found.modified()?).unwrap_or(Timestamp::MIN);
-    Ok(Metadata { kind, length: found.len(), modified, links: found.nlink(), inode: found.ino() })
+    Ok(Metadata {
+        kind,
+        length: found.len(),
+        modified,
+        links: found.nlink(),
+        user: found.uid(),
+        inode: found.ino(),
+    })
 }

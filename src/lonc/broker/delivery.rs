@@ -7,12 +7,12 @@ use super::sending::Sender;
 use super::stores::{Store, store_all};
 use super::{Broker, CON_DELAYED, CON_FAILED, CON_LOST, Effect};
 use crate::link::Now;
-use crate::pending::{Found, Owner, Purpose};
+use crate::pending::{Found, Insured, Owner, Purpose};
 use base::Sequence;
 use base::command;
 use base::request;
 use std::time::Duration;
-use store::spool::{Disk, Message, inbox_owner};
+use store::spool::{Disk, Message, StoreError, inbox_owner};
 
 /// Pause before the next part is tried, after one that had been passed over could be read.
 const REREAD_NEXT: Duration = Duration::from_millis(100);
@@ -31,7 +31,7 @@ impl<D: Disk> Broker<D> {
         self.insure(now);
         for (number, why) in not_taken {
             let Found::Entry(entry) = self.pending.answered(number) else { continue };
-            let Purpose::Critical { request, sequence, stored } = entry.purpose else {
+            let Purpose::Critical { request, sequence, stored, .. } = entry.purpose else {
                 // No peer of ours says that of what is not critical; nobody keeps it, so it is
                 // lost.
                 self.report.one_lost();
@@ -124,17 +124,24 @@ impl<D: Disk> Broker<D> {
 
     /// Stores every critical request in flight, so that whatever is stored next comes behind them.
     pub(super) fn insure(&mut self, now: Now) {
-        let mut problem = None;
-        let spool = &mut self.spool;
-        let last = self.pending.insure(|requests| {
+        let Broker { pending, spool, report, .. } = self;
+        let last = pending.insure(|requests| {
             let results = store_all(spool, requests, now);
-            results.into_iter().map(|result| result.map_err(|error| problem = Some(error)).ok()).collect()
+            let insured = results.into_iter().map(|result| match result {
+                Ok(place) => Insured::Stored(place),
+                Err(error @ StoreError::Over(_)) => {
+                    report.not_stored(&error, now);
+                    Insured::Over
+                }
+                Err(error) => {
+                    report.not_stored(&error, now);
+                    Insured::Failed
+                }
+            });
+            insured.collect()
         });
         if let Some(last) = last {
             self.spool.sent_through(last);
-        }
-        if let Some(error) = problem {
-            self.report.spool_error(&error, now);
         }
     }
 
@@ -150,7 +157,11 @@ impl<D: Disk> Broker<D> {
                 (Purpose::Critical { stored: true, .. }, Some(owner)) => {
                     self.programs.answer(owner, CON_DELAYED)
                 }
-                (Purpose::Critical { request, sequence, stored: false }, Some(owner)) => {
+                (Purpose::Critical { passed: true, .. }, Some(owner)) => {
+                    self.report.one_lost();
+                    self.programs.answer(owner, CON_FAILED);
+                }
+                (Purpose::Critical { request, sequence, stored: false, passed: false }, Some(owner)) => {
                     older.push(Store { owner: Some(owner), sequence, request });
                 }
                 (Purpose::Plain | Purpose::Critical { .. }, None) | (Purpose::Probe, _) => {}
@@ -188,25 +199,21 @@ impl<D: Disk> Broker<D> {
             return;
         }
         let stores = self.stores.take();
-        let requests: Vec<_> = stores.iter().map(|store| (store.sequence, &*store.request)).collect();
-        let results = store_all(&mut self.spool, &requests, now);
+        let messages: Vec<_> = stores.iter().map(Store::message).collect();
+        let results = store_all(&mut self.spool, &messages, now);
         debug_assert_eq!(results.len(), stores.len());
-        let mut problem = None;
         for (store, result) in stores.iter().zip(results) {
             let answer = match result {
                 Ok(_) => CON_DELAYED,
                 Err(error) => {
                     self.report.one_lost();
-                    problem = Some(error);
+                    self.report.not_stored(&error, now);
                     CON_FAILED
                 }
             };
             if let Some(owner) = store.owner {
                 self.programs.answer(owner, answer);
             }
-        }
-        if let Some(error) = problem {
-            self.report.spool_error(&error, now);
         }
     }
 
@@ -327,8 +334,8 @@ impl<D: Disk> Broker<D> {
             let pause = Duration::try_from(at.duration_since(now.wall)).unwrap_or_default();
             self.agenda.look_for_files(now.mono + pause.max(LEAST_RETRY));
         }
-        if let Some(error) = taken.refused {
-            self.report.spool_error(&error, now);
+        for error in taken.over.into_iter().chain(taken.refused) {
+            self.report.not_stored(&error, now);
         }
         if let Some(error) = taken.trouble {
             self.report.spool_error(&error, now);

@@ -79,7 +79,7 @@ impl<D: Disk> Broker<D> {
                         report.one_done();
                         programs.answer(owner, &text);
                     }
-                    if let Purpose::Critical { request, sequence: Some(sequence), stored: true } =
+                    if let Purpose::Critical { request, sequence: Some(sequence), stored: true, .. } =
                         entry.purpose
                     {
                         told.closed.push((sequence, request, Outcome::of(entry.owner, &text, broken)));

@@ -11,7 +11,7 @@ use base::WireKind;
 use base::log_quota::Repeats;
 use status::{LinkState, PeerStatus};
 use std::time::{Duration, Instant};
-use store::spool::{Disk, Waiting};
+use store::spool::{Disk, StoreError, Waiting};
 
 /// Least time between two reports of counters that changed while the state did not.
 const REPORT_EVERY: Duration = Duration::from_millis(250);
@@ -38,6 +38,8 @@ pub(super) struct Report {
     spool_error: Option<(String, Now)>,
     /// For what is said of the spool.
     spool_repeats: Repeats,
+    /// For what is said of users who have their share of the spool.
+    share_repeats: Repeats,
     /// For what is said of programs.
     client_repeats: Repeats,
     /// The supervisor is to hear of a change at once.
@@ -57,6 +59,7 @@ impl Report {
             refused_repeats: Repeats::default(),
             spool_error: None,
             spool_repeats: Repeats::default(),
+            share_repeats: Repeats::default(),
             client_repeats: Repeats::default(),
             changed: true,
             told: (0, 0, 0),
@@ -112,6 +115,17 @@ impl Report {
         let text = error.to_string();
         if let Some(line) = self.spool_line(&text, now) {
             log::error!("{line}");
+            self.changes();
+        }
+        self.spool_error = Some((text, now));
+    }
+
+    /// A message was not stored. Of users who have their share each is named.
+    pub(super) fn not_stored(&mut self, error: &StoreError, now: Now) {
+        let StoreError::Over(over) = error else { return self.spool_error(error, now) };
+        let text = error.to_string();
+        if let Some(line) = self.share_repeats.line_about(over.user.0, &text, now.mono) {
+            log::warn!("{line}");
             self.changes();
         }
         self.spool_error = Some((text, now));

@@ -98,7 +98,7 @@ impl<D: Disk> Sender<'_, D> {
             Once { sequence, settled, held }
         });
         link.send(Message { number, text: &request, once });
-        let purpose = Purpose::Critical { request, sequence, stored };
+        let purpose = Purpose::Critical { request, sequence, stored, passed: false };
         pending.push(Entry { owner, purpose, size }, now.mono);
     }
 }

@@ -153,7 +153,7 @@ impl<D: Disk> Broker<D> {
                     taking.bar(&session.who, EXIT, now)
                 }
                 Request::Forward(forward) => {
-                    let owner = Owner { client: id, slot };
+                    let owner = Owner { client: id, slot, user: session.who.known_user() };
                     taking.forward(forward, owner, &mut session.holding, now)
                 }
                 Request::CloseConnectionExit => {

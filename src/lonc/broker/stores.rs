@@ -6,7 +6,7 @@
 use crate::link::Now;
 use crate::pending::Owner;
 use base::Sequence;
-use store::spool::{Disk, Spool, StoreError};
+use store::spool::{Disk, NewMessage, Spool, StoreError};
 
 /// A critical request that is to be stored at the next sync.
 #[derive(Debug)]
@@ -17,6 +17,14 @@ pub(super) struct Store {
     pub sequence: Option<Sequence>,
     /// In the form in which it is stored.
     pub request: Box<[u8]>,
+}
+
+impl Store {
+    /// As the spool wants it.
+    pub(super) fn message(&self) -> NewMessage<'_> {
+        let user = self.owner.and_then(|owner| owner.user);
+        NewMessage { user, sequence: self.sequence, request: &self.request }
+    }
 }
 
 /// See the module.
@@ -67,15 +75,16 @@ impl Stores {
 /// and then it loses its place in the order.)
 pub(super) fn store_all<D: Disk>(
     spool: &mut Spool<D>,
-    requests: &[(Option<Sequence>, &[u8])],
+    requests: &[NewMessage<'_>],
     now: Now,
 ) -> Vec<Result<Sequence, StoreError>> {
-    let sent: Vec<_> = requests.iter().filter_map(|(sequence, text)| Some(((*sequence)?, *text))).collect();
-    let new: Vec<_> =
-        requests.iter().filter(|(sequence, _)| sequence.is_none()).map(|(_, text)| *text).collect();
-    let mut sent = if sent.is_empty() { Vec::new() } else { spool.store_at(&sent, now.wall) }.into_iter();
-    let mut new = if new.is_empty() { Vec::new() } else { spool.store(&new, now.wall) }.into_iter();
-    let next = |(sequence, _): &(Option<Sequence>, &[u8])| match sequence {
+    let (sent, new): (Vec<_>, Vec<_>) = requests.iter().partition(|request| request.sequence.is_some());
+    let mut store = |requests: Vec<NewMessage<'_>>| match requests.is_empty() {
+        true => Vec::new(),
+        false => spool.store_all(&requests, now.wall),
+    };
+    let (mut sent, mut new) = (store(sent).into_iter(), store(new).into_iter());
+    let next = |request: &NewMessage<'_>| match request.sequence {
         Some(_) => sent.next(),
         None => new.next(),
     };

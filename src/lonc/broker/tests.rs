@@ -4,7 +4,7 @@ use super::*;
 use crate::pending::Owner;
 use crate::session::ClientId;
 use crate::settings::LinkKeys;
-use base::{HostId, WireKind};
+use base::{Credentials, HostId, WireKind};
 use config::fixture::{self, host};
 use config::{LocalRules, Peer};
 use std::collections::BTreeSet;
@@ -160,6 +160,14 @@ impl<D: Disk> Rig<D> {
     /// A program connects and sends lines.
     fn program(&mut self, lines: &[&str]) -> ClientId {
         let id = self.broker.client_connected();
+        self.ask(id, lines);
+        id
+    }
+
+    /// The same, of this user.
+    fn program_of(&mut self, user: u32, lines: &[&str]) -> ClientId {
+        let id = self.broker.client_connected();
+        self.broker.client_belongs(id, Credentials::of_user(user));
         self.ask(id, lines);
         id
     }

@@ -10,7 +10,7 @@ fn entry(purpose: Purpose, owner: Option<Owner>) -> Entry {
 }
 
 fn owner(slot: u64) -> Option<Owner> {
-    Some(Owner { client: Sessions::new(1, Instant::now()).add(), slot })
+    Some(Owner { client: Sessions::new(1, Instant::now()).add(), slot, user: Some(7) })
 }
 
 #[test]
@@ -61,20 +61,47 @@ fn a_silent_peer_is_given_up_one_timeout_after_the_first_overdue_request() {
 fn an_overdue_critical_request_says_whether_it_is_stored_and_the_others_are_offered_for_storing() {
     let start = Instant::now();
     let mut pending = Pending::new(TIMEOUT, WireKind::Classic);
-    let critical = |text: &[u8]| Purpose::Critical { request: text.into(), sequence: None, stored: false };
+    let critical = |text: &[u8]| Purpose::Critical {
+        request: text.into(),
+        sequence: None,
+        stored: false,
+        passed: false,
+    };
     pending.push(entry(critical(b"a"), owner(0)), start);
     pending.push(entry(Purpose::Plain, owner(1)), start);
     pending.push(entry(critical(b"b"), owner(2)), start + Duration::from_secs(9));
     assert!(!pending.unstored_overdue(start));
     assert!(pending.unstored_overdue(start + TIMEOUT));
     let last = pending.insure(|requests| {
-        assert_eq!(requests, [(None, &b"a"[..]), (None, b"b")]);
-        vec![Some(Sequence(7)), Some(Sequence(8))]
+        let texts: Vec<_> = requests.iter().map(|one| (one.user, one.sequence, one.request)).collect();
+        assert_eq!(texts, [(Some(7), None, &b"a"[..]), (Some(7), None, b"b")]);
+        vec![Insured::Stored(Sequence(7)), Insured::Stored(Sequence(8))]
     });
     assert_eq!(last, Some(Sequence(8)));
     assert_eq!(pending.insure(|_| panic!("all are stored")), None);
     let overdue: Vec<_> = pending.expire(start + TIMEOUT).iter().map(|one| one.critical).collect();
     assert_eq!(overdue, [Some(true), None]);
+}
+
+#[test]
+fn what_its_user_has_no_room_for_is_offered_once_and_holds_up_nothing_newer() {
+    let start = Instant::now();
+    let mut pending = Pending::new(TIMEOUT, WireKind::Classic);
+    let critical =
+        || Purpose::Critical { request: b"x"[..].into(), sequence: None, stored: false, passed: false };
+    pending.push(entry(critical(), owner(0)), start);
+    pending.push(entry(critical(), owner(1)), start);
+    assert!(pending.has_unstored());
+    pending.insure(|_| vec![Insured::Over, Insured::Failed]);
+    let mut offered = 0;
+    pending.insure(|requests| {
+        offered = requests.len();
+        vec![Insured::Stored(Sequence(3))]
+    });
+    assert_eq!(offered, 1, "the one that others may have passed is not stored behind them");
+    assert!(!pending.has_unstored() && !pending.unstored_overdue(start + TIMEOUT));
+    let overdue: Vec<_> = pending.expire(start + TIMEOUT).iter().map(|one| one.critical).collect();
+    assert_eq!(overdue, [Some(false), Some(true)]);
 }
 
 #[test]
@@ -106,7 +133,10 @@ fn the_bounds_hold_and_are_given_back() {
     let mut replayed = 0;
     while pending.replay_room() {
         let sequence = Some(Sequence(replayed));
-        pending.push(entry(Purpose::Critical { request: Box::default(), sequence, stored: true }, None), now);
+        pending.push(
+            entry(Purpose::Critical { request: Box::default(), sequence, stored: true, passed: false }, None),
+            now,
+        );
         replayed += 1;
     }
     assert_eq!(replayed as usize, MAX_REPLAYED);
@@ -144,11 +174,12 @@ fn an_overdue_critical_request_keeps_its_number_and_its_sequence_is_known_until_
         request: b"x"[..].into(),
         sequence: Some(Sequence(number)),
         stored: false,
+        passed: false,
     };
     pending.push(entry(critical(7), owner(0)), start);
     pending.push(entry(critical(8), owner(1)), start + Duration::from_secs(9));
     assert_eq!(pending.least_unstored(), Some(Sequence(7)));
-    pending.insure(|requests| requests.iter().map(|(sequence, _)| *sequence).collect());
+    pending.insure(|requests| requests.iter().filter_map(|one| one.sequence).map(Insured::Stored).collect());
     assert_eq!(pending.least_unstored(), None);
     let overdue = pending.expire(start + TIMEOUT);
     assert_eq!((overdue.len(), overdue[0].critical, overdue[0].cancelled), (1, Some(true), None));

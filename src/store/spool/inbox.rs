@@ -15,9 +15,9 @@
 
 use super::layout::CORRUPT;
 use super::record::MAX_REQUEST;
+use super::share::Refused;
 use super::store::Refusal;
-use super::{Context, Disk, Kind, Metadata, Spool, SpoolError, StoreError, survey};
-use base::Sequence;
+use super::{Context, Disk, Kind, Metadata, NewMessage, Spool, SpoolError, StoreError, survey};
 use jiff::{SignedDuration, Timestamp};
 use std::collections::{BinaryHeap, VecDeque};
 use std::ffi::OsString;
@@ -56,6 +56,8 @@ pub struct TakenIn {
     pub retry_at: Option<Timestamp>,
     /// Why files were left although they are whole.
     pub refused: Option<StoreError>,
+    /// Users whose files were left since they have their share of the spool, and how that is.
+    pub over: Vec<StoreError>,
     /// Why files were left of which nothing is known.
     pub trouble: Option<SpoolError>,
 }
@@ -174,7 +176,7 @@ impl<D: Disk> Spool<D> {
         if self.listed.names.is_empty() {
             self.listed = self.first_names(delayed, belongs)?;
         }
-        let Listed { names, more } = &mut self.listed;
+        let Listed { names, more, .. } = &mut self.listed;
         let now: Vec<OsString> = names.drain(..names.len().min(TAKE_IN_MOST)).collect();
         taken.more = *more || !names.is_empty();
         Ok(now)
@@ -221,7 +223,7 @@ impl<D: Disk> Spool<D> {
         if self.stuck.len() + self.taken_in.len() >= STUCK_MOST {
             return Err(io::Error::other("too many files there cannot be removed"));
         }
-        Ok(Listed { names: first.into_sorted_vec().into(), more })
+        Ok(Listed { names: first.into_sorted_vec().into(), more, over: Refused::new() })
     }
 
     /// Stores the messages, then removes their files. Returns whether to go on.
@@ -235,17 +237,24 @@ impl<D: Disk> Spool<D> {
         if batch.is_empty() {
             return true;
         }
-        let requests: Vec<(Option<Sequence>, &[u8])> =
-            batch.iter().map(|file| (None, file.line.as_slice())).collect();
-        let mut results = self.store_batch(&requests, now, Refusal::EndsBatch).into_iter();
+        let new = |file| {
+            let TakenFile { found, line, .. }: &TakenFile = file;
+            NewMessage { user: Some(found.user), sequence: None, request: line }
+        };
+        let messages: Vec<_> = batch.iter().map(new).collect();
+        let mut over = std::mem::take(&mut self.listed.over);
+        let results = self.store_batch(&messages, now, Refusal::KeepsOrder(&mut over));
         let mut stored = Vec::new();
-        for file in batch {
-            match results.next() {
-                Some(Ok(_)) => stored.push(file),
-                Some(Err(error)) => taken.refused = Some(error),
-                None => {}
+        for (file, result) in batch.into_iter().zip(results) {
+            match result {
+                Ok(_) => stored.push(file),
+                // Others' files are taken all the same.
+                Err(StoreError::Over(_)) => taken.retry(later(now)),
+                Err(error) => taken.refused = Some(error),
             }
         }
+        taken.over = over.values().cloned().collect();
+        self.listed.over = over;
         taken.stored += stored.len() as u64;
         let mut removed = false;
         for TakenFile { name, found, more, .. } in stored {
@@ -335,6 +344,8 @@ pub(super) struct Listed {
     names: VecDeque<OsString>,
     /// There are others behind these.
     more: bool,
+    /// Who has had files left because of their share: what is behind these must not overtake them.
+    over: Refused,
 }
 
 /// A file that holds a message.

@@ -35,6 +35,8 @@ pub struct Listed {
     pub sequence: Sequence,
     /// When it was stored.
     pub stored_at: Timestamp,
+    /// Whose it is, if that is known.
+    pub user: Option<u32>,
     /// Bytes of its request.
     pub length: u64,
     /// The request, or the beginning of it.
@@ -50,6 +52,8 @@ pub struct InboxFile {
     pub length: u64,
     /// When it was written.
     pub modified: Timestamp,
+    /// Whose it is.
+    pub user: u32,
 }
 
 /// What waits for one peer.
@@ -170,6 +174,7 @@ fn list_segment(bytes: &[u8], name: Sequence, bound: Sequence, room: &mut usize,
             listing.messages.push(Listed {
                 sequence: record.sequence,
                 stored_at: record.stored_at,
+                user: record.user,
                 length: length as u64,
                 request: record.request[..shown].to_vec(),
             });
@@ -185,7 +190,7 @@ fn list_inbox(delayed: &Path, names: &[String]) -> Vec<InboxFile> {
         if found.is_file() {
             let modified = found.modified().ok().and_then(|time| Timestamp::try_from(time).ok());
             let modified = modified.unwrap_or(Timestamp::MIN);
-            files.push(InboxFile { name: name.clone(), length: found.len(), modified });
+            files.push(InboxFile { name: name.clone(), length: found.len(), modified, user: found.uid() });
         }
     }
     files

@@ -24,6 +24,7 @@
 //!
 //! ```text
 //! Spool ── store    batches, segments ahead of need       ┐
+//!       ── share    what one user may have of the bounds  │
 //!       ── replay   reading, settling, progress marks     │
 //!       ── reread   what could not be read                ├─ queue, segment, record (pure) ─ disk
 //!       ── recover  what is found at the start            │
@@ -48,6 +49,7 @@ mod recover;
 mod replay;
 mod reread;
 mod segment;
+mod share;
 mod store;
 mod survey;
 
@@ -62,7 +64,8 @@ pub use inspect::{
 pub use queue::HELD_MOST;
 pub use record::MAX_REQUEST;
 pub use segment::SEGMENT_BYTES;
-pub use store::{Full, StoreError};
+pub use share::{Over, Whose};
+pub use store::{Full, NewMessage, StoreError};
 
 use base::Sequence;
 use base::disk::Context;
@@ -144,6 +147,9 @@ pub struct Spool<D: Disk> {
     reusable: bool,
     /// Bytes of the file of zeros that waits to become a segment.
     spare: Option<u64>,
+    /// Bytes that the file system had left, when that was asked for last, beside those that must
+    /// stay free and those of the spool's segments.
+    on_disk: Option<u64>,
     /// The segment that a spare was tried for already.
     spare_tried_at: Option<Sequence>,
     /// What is being read of a segment: dropped when all of it was given out.
@@ -191,6 +197,7 @@ impl<D: Disk> Spool<D> {
             append: None,
             reusable: false,
             spare: None,
+            on_disk: None,
             spare_tried_at: None,
             window: replay::Window::default(),
             reader: None,
@@ -212,7 +219,7 @@ impl<D: Disk> Spool<D> {
 
     /// What waits. Constant time.
     pub fn waiting(&self) -> Waiting {
-        let load = self.queue.waiting();
+        let load = self.queue.waiting().all;
         Waiting {
             messages: load.messages,
             bytes: load.bytes,
@@ -225,7 +232,7 @@ impl<D: Disk> Spool<D> {
     /// Whether nothing waits, as far as that is known, and no segment's turn is to come of which
     /// nothing is known. What was sent and not settled waits.
     pub fn is_empty(&self) -> bool {
-        self.queue.waiting().messages == 0 && !self.queue.has_unknown()
+        self.queue.waiting().all.messages == 0 && !self.queue.has_unknown()
     }
 
     /// Whether [`Spool::next_unsent`] has something to give. Nothing, while the folder cannot be

@@ -13,29 +13,6 @@ use base::Sequence;
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-/// Messages and the bytes of their requests.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Load {
-    /// The number of messages.
-    pub messages: u64,
-    /// Bytes of their requests.
-    pub bytes: u64,
-}
-
-impl Load {
-    /// Adds a message.
-    pub(super) fn add(&mut self, length: u64) {
-        self.messages += 1;
-        self.bytes += length;
-    }
-
-    fn take(&mut self, other: Load) {
-        debug_assert!(self.messages >= other.messages && self.bytes >= other.bytes);
-        self.messages = self.messages.saturating_sub(other.messages);
-        self.bytes = self.bytes.saturating_sub(other.bytes);
-    }
-}
-
 /// What is known of one segment file.
 #[derive(Debug, Clone)]
 pub(super) struct Segment {
@@ -46,9 +23,9 @@ pub(super) struct Segment {
     /// Bytes that hold lines; appending goes on here.
     pub end: u64,
     /// Its messages that were not settled.
-    pub waiting: Load,
+    pub waiting: Loads,
     /// Those of them that the cursor has not passed.
-    pub unread: Load,
+    pub unread: Loads,
     /// Whether it must stay on disk although nothing in it waits: it could not be read, or damage
     /// in it could not be copied.
     pub pinned: bool,
@@ -59,12 +36,12 @@ pub(super) struct Segment {
 impl Segment {
     /// A segment without messages.
     pub(super) fn empty(name: Sequence, size: u64) -> Segment {
-        let (waiting, unread) = (Load::default(), Load::default());
+        let (waiting, unread) = (Loads::default(), Loads::default());
         Segment { name, size, end: 0, waiting, unread, pinned: false, unknown: false }
     }
 
     fn finished(&self) -> bool {
-        self.waiting.messages == 0 && !self.pinned
+        self.waiting.all.messages == 0 && !self.pinned
     }
 }
 
@@ -77,6 +54,8 @@ pub(super) struct Located {
     pub offset: u64,
     /// Bytes of its request.
     pub length: u64,
+    /// Whose it is.
+    pub user: User,
     /// When it was stored.
     pub stored_at: Timestamp,
 }
@@ -114,9 +93,9 @@ pub(super) struct Queue {
     offset: u64,
     least: Sequence,
     /// Sum over the segments.
-    waiting: Load,
+    waiting: Loads,
     /// Sum over the segments.
-    unread: Load,
+    unread: Loads,
     /// Sum over the segments.
     disk_bytes: u64,
     /// The sequence that is given out next: above all that were.
@@ -148,8 +127,8 @@ impl Queue {
             reading: 0,
             offset: 0,
             least: segments.front().map_or(next, |first| first.name),
-            waiting: Load::default(),
-            unread: Load::default(),
+            waiting: Loads::default(),
+            unread: Loads::default(),
             disk_bytes: segments.iter().map(|segment| segment.size).sum(),
             next,
             floor: next,
@@ -160,22 +139,20 @@ impl Queue {
             segments,
         };
         for segment in &queue.segments {
-            queue.waiting.messages += segment.waiting.messages;
-            queue.waiting.bytes += segment.waiting.bytes;
-            queue.unread.messages += segment.unread.messages;
-            queue.unread.bytes += segment.unread.bytes;
+            queue.waiting.join(&segment.waiting);
+            queue.unread.join(&segment.unread);
         }
         queue
     }
 
     /// What waits: all that was not settled.
-    pub(super) fn waiting(&self) -> Load {
-        self.waiting
+    pub(super) fn waiting(&self) -> &Loads {
+        &self.waiting
     }
 
     /// Whether a message waits that was not sent, or may.
     pub(super) fn has_unsent(&self) -> bool {
-        !self.unsent.is_empty() || self.unread.messages > 0 || !self.unknown.is_empty()
+        !self.unsent.is_empty() || self.unread.all.messages > 0 || !self.unknown.is_empty()
     }
 
     /// When the oldest message was stored, as far as one is located.
@@ -190,7 +167,7 @@ impl Queue {
 
     /// Whether messages wait and none of them is located: the cursor should be moved on.
     pub(super) fn wants_locating(&self) -> bool {
-        let ahead = self.unread.messages > 0 || !self.unknown.is_empty();
+        let ahead = self.unread.all.messages > 0 || !self.unknown.is_empty();
         self.sent.is_empty() && self.unsent.is_empty() && ahead
     }
 
@@ -237,7 +214,7 @@ impl Queue {
     /// next sequence. Lower where it is not known which messages wait.
     pub(super) fn settled_below(&self) -> Sequence {
         let located = [self.sent.keys().next(), self.unsent.keys().next()].into_iter().flatten().copied();
-        let unread = (self.unread.messages > 0).then_some(self.least);
+        let unread = (self.unread.all.messages > 0).then_some(self.least);
         let hidden = [self.unknown.first(), self.passed_over.first()].into_iter().flatten().copied();
         located.chain(unread).chain(hidden).min().unwrap_or(self.next)
     }
@@ -283,12 +260,11 @@ impl Queue {
     }
 
     /// Messages were appended to the last segment and are on disk.
-    pub(super) fn appended(&mut self, line_bytes: u64, load: Load) {
+    pub(super) fn appended(&mut self, line_bytes: u64, loads: &Loads) {
         let Some(last) = self.segments.back_mut() else { return };
         last.end += line_bytes;
         for sum in [&mut last.waiting, &mut last.unread, &mut self.waiting, &mut self.unread] {
-            sum.messages += load.messages;
-            sum.bytes += load.bytes;
+            sum.join(loads);
         }
     }
 
@@ -313,18 +289,18 @@ impl Queue {
 
     /// The cursor passed a message that waits.
     pub(super) fn locate(&mut self, sequence: Sequence, located: Located, line_bytes: u64) {
-        let one = Load { messages: 1, bytes: located.length };
+        let one = Loads::one(located.user, located.length);
         if let Some(segment) = self.segments.get_mut(self.reading) {
-            segment.unread.take(one);
+            segment.unread.take(&one);
         }
-        self.unread.take(one);
+        self.unread.take(&one);
         self.unsent.insert(sequence, located);
         self.pass(line_bytes, sequence.next());
     }
 
     /// Messages of the segment that is being read which the cursor has not passed.
     pub(super) fn unread_here(&self) -> u64 {
-        self.segments.get(self.reading).map_or(0, |segment| segment.unread.messages)
+        self.segments.get(self.reading).map_or(0, |segment| segment.unread.all.messages)
     }
 
     /// The segment was read to its end. What of it was counted as unread was lost to damage
@@ -332,9 +308,9 @@ impl Queue {
     pub(super) fn end_segment(&mut self) -> bool {
         if let Some(segment) = self.segments.get_mut(self.reading) {
             let lost = std::mem::take(&mut segment.unread);
-            segment.waiting.take(lost);
-            self.waiting.take(lost);
-            self.unread.take(lost);
+            segment.waiting.take(&lost);
+            self.waiting.take(&lost);
+            self.unread.take(&lost);
         }
         self.next_segment()
     }
@@ -379,11 +355,11 @@ impl Queue {
     /// The message is done; where it lay. `None` if it does not wait.
     pub(super) fn settle(&mut self, sequence: Sequence) -> Option<Located> {
         let located = self.take_located(sequence)?;
-        let one = Load { messages: 1, bytes: located.length };
+        let one = Loads::one(located.user, located.length);
         if let Some(segment) = self.find(located.segment) {
-            segment.waiting.take(one);
+            segment.waiting.take(&one);
         }
-        self.waiting.take(one);
+        self.waiting.take(&one);
         Some(located)
     }
 
@@ -430,6 +406,8 @@ impl Queue {
 
 mod held;
 mod hidden;
+mod load;
 pub use held::HELD_MOST;
+pub(super) use load::{Loads, User};
 #[cfg(test)]
 mod tests;

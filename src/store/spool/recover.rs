@@ -117,7 +117,7 @@ impl<D: Disk> Spool<D> {
                 Found::Record(record) => {
                     next = next.max(record.sequence.next());
                     if !record.answered {
-                        segment.waiting.add(record.request.len() as u64);
+                        segment.waiting.add(record.user, record.request.len() as u64);
                     }
                 }
                 Found::Damaged(damage) => {
@@ -128,7 +128,7 @@ impl<D: Disk> Spool<D> {
             }
         }
         segment.end = scan.at() as u64;
-        segment.unread = segment.waiting;
+        segment.unread = segment.waiting.clone();
         Examined { segment, next, empty }
     }
 

@@ -246,6 +246,7 @@ impl<D: Disk> Spool<D> {
                     segment: cursor.segment,
                     offset: cursor.offset,
                     length: record.request.len() as u64,
+                    user: record.user,
                     stored_at: record.stored_at,
                 };
                 self.queue.locate(record.sequence, place, passed);

@@ -91,9 +91,11 @@ impl<D: Disk> Spool<D> {
                 Some(Found::Record(record)) => {
                     if !record.answered && self.queue.may_restore(name, offset, record.sequence) {
                         let length = record.request.len() as u64;
-                        let stored_at = record.stored_at;
-                        messages
-                            .push((record.sequence, Located { segment: name, offset, length, stored_at }));
+                        let (user, stored_at) = (record.user, record.stored_at);
+                        messages.push((
+                            record.sequence,
+                            Located { segment: name, offset, length, user, stored_at },
+                        ));
                     }
                 }
                 Some(Found::Damaged(damage)) => keep |= !self.keep_damage(name, offset, damage),

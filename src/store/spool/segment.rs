@@ -112,7 +112,7 @@ mod tests {
     fn lines(requests: &[&[u8]]) -> Vec<u8> {
         let mut bytes = Vec::new();
         for (number, request) in (1..).zip(requests) {
-            record::append_line(&mut bytes, Sequence(number), Timestamp::UNIX_EPOCH, request);
+            record::append_line(&mut bytes, Sequence(number), Timestamp::UNIX_EPOCH, None, request);
         }
         bytes
     }

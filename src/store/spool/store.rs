@@ -7,8 +7,9 @@
 //! shut out even if they reach the disk later.
 
 use super::layout::SPARE;
-use super::queue::Load;
+use super::queue::Loads;
 use super::record::{self, MAX_REQUEST};
+use super::share::{Over, Refused};
 use super::{Context, Disk, Spool, SpoolError};
 use base::Sequence;
 use jiff::Timestamp;
@@ -20,6 +21,9 @@ pub enum StoreError {
     /// A bound is reached.
     #[error("the spool is full: {0}; message refused")]
     Full(#[from] Full),
+    /// One user has as much as it may have while others may come.
+    #[error("{0}; message refused")]
+    Over(#[from] Over),
     /// The request is longer than a record may be.
     #[error("request of {length} bytes is longer than the {MAX_REQUEST} that can be stored; message refused")]
     TooLong {
@@ -78,30 +82,42 @@ pub enum Full {
     },
 }
 
-/// What the refusal of one message at a bound means for those behind it in the same call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refusal {
+/// A message that is to be stored.
+#[derive(Debug, Clone, Copy)]
+pub struct NewMessage<'a> {
+    /// Whose it is; all of whom that is not known are one user.
+    pub user: Option<u32>,
+    /// The sequence that it has, from [`Spool::allocate`]; without one it gets the next.
+    pub sequence: Option<Sequence>,
+    /// The request.
+    pub request: &'a [u8],
+}
+
+/// What the refusal of one message at a bound means for those behind it.
+pub(super) enum Refusal<'a> {
     /// Nothing: each has its own answer.
     IsSingle,
-    /// They are refused too: they will be tried again together, and must not overtake it.
-    EndsBatch,
+    /// They are refused too: they will be tried again together, and must not overtake it. If it is
+    /// only its user who has enough, that is so for that user's, and noted here.
+    KeepsOrder(&'a mut Refused),
 }
 
 /// Lines that will be one write.
 #[derive(Default)]
 struct Batch {
     lines: Vec<u8>,
-    load: Load,
+    loads: Loads,
     /// Where their results are, and their sequences.
     members: Vec<(usize, Sequence)>,
 }
 
 impl<D: Disk> Spool<D> {
-    /// Appends messages, with one write and one sync for each segment that they go to (as a rule:
-    /// one). An `Ok` is on disk. Takes time for the disk; call it with all that waits together.
-    pub fn store(&mut self, requests: &[&[u8]], now: Timestamp) -> Vec<Result<Sequence, StoreError>> {
-        let requests: Vec<_> = requests.iter().map(|request| (None, *request)).collect();
-        self.store_batch(&requests, now, Refusal::IsSingle)
+    /// Appends messages of nobody that is known, with one write and one sync for each segment that
+    /// they go to (as a rule: one). An `Ok` is on disk. Takes time for the disk; call it with all
+    /// that waits together.
+    pub fn store<'a>(&mut self, requests: &[&'a [u8]], now: Timestamp) -> Vec<Result<Sequence, StoreError>> {
+        let new = |request: &&'a [u8]| NewMessage { user: None, sequence: None, request };
+        self.store_batch(&requests.iter().map(new).collect::<Vec<_>>(), now, Refusal::IsSingle)
     }
 
     /// [`Spool::store`] under sequences that [`Spool::allocate`] gave out: rising, each higher than
@@ -112,35 +128,56 @@ impl<D: Disk> Spool<D> {
         requests: &[(Sequence, &[u8])],
         now: Timestamp,
     ) -> Vec<Result<Sequence, StoreError>> {
-        let requests: Vec<_> =
-            requests.iter().map(|(sequence, request)| (Some(*sequence), *request)).collect();
-        self.store_batch(&requests, now, Refusal::IsSingle)
+        let new = requests.iter().map(|(sequence, request)| NewMessage {
+            user: None,
+            sequence: Some(*sequence),
+            request,
+        });
+        self.store_batch(&new.collect::<Vec<_>>(), now, Refusal::IsSingle)
+    }
+
+    /// [`Spool::store`] and [`Spool::store_at`] for messages of which it is known whose they are.
+    pub fn store_all(
+        &mut self,
+        messages: &[NewMessage<'_>],
+        now: Timestamp,
+    ) -> Vec<Result<Sequence, StoreError>> {
+        self.store_batch(messages, now, Refusal::IsSingle)
     }
 
     /// Stores messages that have a sequence, or else get the next.
     pub(super) fn store_batch(
         &mut self,
-        requests: &[(Option<Sequence>, &[u8])],
+        messages: &[NewMessage<'_>],
         now: Timestamp,
-        refusal: Refusal,
+        mut refusal: Refusal<'_>,
     ) -> Vec<Result<Sequence, StoreError>> {
         if let Err(error) = self.ready_to_store() {
-            return requests.iter().map(|_| Err(error.clone().into())).collect();
+            return messages.iter().map(|_| Err(error.clone().into())).collect();
         }
-        let mut results = Vec::with_capacity(requests.len());
+        let mut results = Vec::with_capacity(messages.len());
         let mut batch = Batch::default();
         // After a step failed the rest of this call is refused: a sick disk is not asked again for
         // each message.
         let mut broken = None;
-        for (given, request) in requests {
-            let placed = match &broken {
-                Some(error) => Err(StoreError::clone(error)),
-                None => self.place(*given, request, now, &mut batch, &mut results),
+        for message in messages {
+            let known = match (&broken, &refusal) {
+                (Some(error), _) => Some(error),
+                (None, Refusal::KeepsOrder(refused)) => refused.get(&message.user),
+                (None, Refusal::IsSingle) => None,
             };
-            if let Err(error) = &placed
-                && (refusal == Refusal::EndsBatch || matches!(error, StoreError::Disk(_)))
-            {
-                broken = Some(error.clone());
+            let placed = match known {
+                Some(error) => Err(StoreError::clone(error)),
+                None => self.place(message, now, &mut batch, &mut results),
+            };
+            match (&placed, &mut refusal) {
+                (Err(error @ StoreError::Over(_)), Refusal::KeepsOrder(refused)) => {
+                    refused.insert(message.user, error.clone());
+                }
+                (Err(error), Refusal::KeepsOrder(_)) | (Err(error @ StoreError::Disk(_)), _) => {
+                    broken = Some(error.clone());
+                }
+                (Ok(_) | Err(_), _) => {}
             }
             results.push(placed);
         }
@@ -175,25 +212,26 @@ impl<D: Disk> Spool<D> {
     /// Puts a request into the batch, which is flushed first if the segment cannot take both.
     fn place(
         &mut self,
-        given: Option<Sequence>,
-        request: &[u8],
+        message: &NewMessage<'_>,
         now: Timestamp,
         batch: &mut Batch,
         results: &mut [Result<Sequence, StoreError>],
     ) -> Result<Sequence, StoreError> {
+        let NewMessage { user, sequence: given, request } = *message;
         if request.len() > MAX_REQUEST {
             return Err(StoreError::TooLong { length: request.len() });
         }
         if memchr::memchr(b'\n', request).is_some() {
             return Err(StoreError::NotOneLine);
         }
-        if self.queue.waiting().messages + batch.load.messages >= self.limits.messages {
+        if self.queue.waiting().all.messages + batch.loads.all.messages >= self.limits.messages {
             return Err(Full::Messages { limit: self.limits.messages }.into());
         }
+        let length = record::line_len(user, request);
+        self.require_share(user, length, &batch.loads, batch.lines.len() as u64)?;
         if let Some(sequence) = given {
             self.require_order(sequence, self.queue.floor())?;
         }
-        let length = record::line_len(request);
         if !self.fits(batch.lines.len() as u64 + length) {
             self.flush(batch, results)?;
             if !self.fits(length) {
@@ -205,8 +243,8 @@ impl<D: Disk> Spool<D> {
             None => self.take_reserved()?,
         };
         self.queue.place(sequence);
-        record::append_line(&mut batch.lines, sequence, now, request);
-        batch.load.add(request.len() as u64);
+        record::append_line(&mut batch.lines, sequence, now, user, request);
+        batch.loads.add(user, request.len() as u64);
         batch.members.push((results.len(), sequence));
         Ok(sequence)
     }
@@ -239,7 +277,7 @@ impl<D: Disk> Spool<D> {
         let written = self.disk.write_at(file, offset, &batch.lines).context("write", &path);
         match written.and_then(|()| self.disk.sync_data(file).context("sync", &path)) {
             Ok(()) => {
-                self.queue.appended(batch.lines.len() as u64, batch.load);
+                self.queue.appended(batch.lines.len() as u64, &batch.loads);
                 Ok(())
             }
             Err(error) => {
@@ -399,6 +437,7 @@ impl<D: Disk> Spool<D> {
         }
         let free = self.disk.free_space(&self.dir).context("ask for the free space of", &self.dir)?;
         let keep = self.limits.keep_free;
+        self.on_disk = Some(free.saturating_sub(keep.saturating_add(wanted)));
         if free < keep.saturating_add(wanted) {
             return Err(Full::FileSystem { free, wanted, keep }.into());
         }

@@ -24,6 +24,8 @@ pub(super) struct Inode {
     /// What is found after a crash that keeps nothing.
     pub(super) durable: Vec<u8>,
     pub(super) modified: Timestamp,
+    /// Whose it is.
+    pub(super) user: u32,
     /// Between the two, in the order of the writes.
     pub(super) pending: Vec<Piece>,
 }
@@ -103,7 +105,7 @@ impl State {
         let inode = self.add_inode();
         self.put_folders(path.parent().unwrap_or(Path::new("/")));
         let (seen, durable, modified) = (bytes.to_vec(), bytes.to_vec(), self.now);
-        self.inodes[inode] = Inode { seen, durable, modified, pending: Vec::new() };
+        self.inodes[inode] = Inode { seen, durable, modified, ..Inode::default() };
         self.seen.insert(path.to_owned(), Node::File(inode));
         self.durable.insert(path.to_owned(), Node::File(inode));
     }
@@ -111,12 +113,13 @@ impl State {
     /// What there is to know of a file.
     pub(super) fn known(&self, inode: usize) -> Metadata {
         let links = self.seen.values().filter(|node| **node == Node::File(inode)).count() as u64;
-        let Inode { seen, modified, .. } = &self.inodes[inode];
+        let Inode { seen, modified, user, .. } = &self.inodes[inode];
         Metadata {
             kind: Kind::File,
             length: seen.len() as u64,
             modified: *modified,
             links,
+            user: *user,
             inode: inode as u64,
         }
     }

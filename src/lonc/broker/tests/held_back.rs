@@ -283,7 +283,7 @@ fn what_is_held_back_and_found_too_long_for_the_peer_is_lost() {
     rig.come_up_secure();
     let id = rig.program(&[]);
     let slot = rig.broker.session(id).unwrap().take_slot();
-    let owner = Owner { client: id, slot };
+    let owner = Owner { client: id, slot, user: None };
     rig.broker.held.hold(owner, &vec![b'x'; MIB + 1], rig.now);
     rig.turn();
     assert!(rig.got(id)[0].starts_with("error:"));

@@ -67,7 +67,7 @@ fn what_was_in_flight_is_stored_before_what_was_gathered_after_it_in_the_turn_in
     for text in [b"3", b"4"] {
         let slot = rig.broker.session(newer).unwrap().take_slot();
         let before = rig.broker.taken_bytes();
-        rig.broker.gather(Owner { client: newer, slot }, text);
+        rig.broker.gather(Owner { client: newer, slot, user: None }, text);
         assert_eq!(rig.broker.taken_bytes() - before, text.len());
     }
     rig.lose_link();
@@ -135,9 +135,65 @@ fn a_full_spool_says_con_failed_and_the_status_says_why() {
     peer.spool.messages = 2;
     let mut rig = Rig::with(peer);
     rig.lose_link();
-    let id = rig.program(&["critical:1", "critical:2", "critical:3"]);
-    assert_eq!(rig.got(id), ["con_delayed", "con_delayed", "con_failed"]);
-    assert!(rig.broker.status(rig.now).last_error.is_some_and(|error| !error.is_empty()));
+    rig.wait(0.001);
+    for (user, answer) in [(1, "con_delayed"), (2, "con_delayed"), (3, "con_failed")] {
+        let id = rig.program_of(user, &["critical:1"]);
+        assert_eq!(rig.got(id), [answer]);
+    }
+    let error = rig.broker.status(rig.now).last_error.unwrap();
+    assert_eq!(error, "the spool is full: 2 messages wait; message refused");
+}
+
+#[test]
+fn a_user_who_has_its_share_is_refused_and_named_once_a_minute_and_another_finds_room() {
+    let mut peer = peer();
+    peer.spool.messages = 8;
+    let mut rig = Rig::with(peer);
+    rig.lose_link();
+    rig.wait(0.001);
+    let greedy = rig.program_of(1000, &["critical:g"; 9]);
+    let answers = rig.got(greedy);
+    assert_eq!(
+        (&answers[..6], &answers[6..]),
+        (&["con_delayed"; 6].map(String::from)[..], &["con_failed"; 3].map(String::from)[..])
+    );
+    assert!(rig.broker.take_changed());
+    let status = rig.broker.status(rig.now);
+    assert_eq!(status.lost, 3, "they are counted as others are");
+    assert!(
+        status.last_error.unwrap().starts_with("user 1000 has its share of the spool: 6 messages of its own")
+    );
+    let other = rig.program_of(1001, &["critical:o"; 2]);
+    assert_eq!(rig.got(other), ["con_delayed", "con_failed"]);
+    assert!(rig.broker.take_changed(), "that is told of this user too");
+    let again = rig.program_of(1000, &["critical:g"]);
+    assert_eq!(rig.got(again), ["con_failed"]);
+    assert!(!rig.broker.take_changed(), "once a minute");
+    let nobody = rig.program_of(u32::MAX, &["critical:n"]);
+    assert_eq!(rig.got(nobody), ["con_delayed"], "of whom nothing is known is a user too");
+}
+
+/// What is in flight and has no room is answered by the peer, or fails; what others store
+/// meanwhile is not held up by it, nor overtaken later.
+#[test]
+fn what_a_user_who_has_its_share_has_in_flight_holds_nobody_up() {
+    let mut peer = peer();
+    peer.spool.messages = 4;
+    let mut rig = Rig::with(peer);
+    rig.come_up();
+    let greedy =
+        rig.program_of(1000, &["critical:1", "critical:2", "critical:3", "critical:4", "critical:5"]);
+    assert_eq!(rig.sent().len(), 5);
+    let other = rig.broker.client_connected();
+    let slot = rig.broker.session(other).unwrap().take_slot();
+    rig.broker.gather(Owner { client: other, slot, user: Some(1001) }, b"6");
+    rig.turn();
+    assert_eq!(rig.got(other), ["con_delayed"]);
+    rig.lose_link();
+    let answers = rig.got(greedy);
+    assert_eq!(answers, ["con_delayed", "con_delayed", "con_delayed", "con_failed", "con_failed"]);
+    rig.come_up();
+    assert_eq!(rig.sent(), ["1", "2", "3", "6"]);
 }
 
 #[test]

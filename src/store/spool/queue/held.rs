@@ -5,7 +5,7 @@
 //! by one of no bytes, whose name still bounds the one before it), so that a few messages that wait
 //! for long don't keep the room of all that came after them.
 
-use super::{Load, Located, Queue, Segment};
+use super::{Loads, Located, Queue, Segment};
 use base::Sequence;
 use std::collections::BTreeMap;
 
@@ -85,7 +85,7 @@ impl Queue {
 
     /// Whether all that waits is held.
     pub(crate) fn only_held(&self) -> bool {
-        self.waiting.messages == self.held.count as u64 && self.unknown.is_empty()
+        self.waiting.all.messages == self.held.count as u64 && self.unknown.is_empty()
     }
 
     /// [`Queue::settled_below`], for messages of a command that is held.
@@ -116,7 +116,7 @@ impl Queue {
         let Some(segment) = self.find(name) else { return };
         let size = std::mem::take(&mut segment.size);
         segment.end = 0;
-        segment.unread = Load::default();
+        segment.unread = Loads::default();
         self.disk_bytes -= size;
     }
 }

@@ -6,7 +6,7 @@
 //! segment stays too, and it comes back by [`Queue::restore`] or at the next start. Neither kind is
 //! ever below [`Queue::settled_below`].
 
-use super::{Load, Located, Queue, Segment};
+use super::{Loads, Located, Queue, Segment};
 use base::Sequence;
 
 impl Queue {
@@ -27,8 +27,7 @@ impl Queue {
         self.unknown.remove(&found.name);
         self.disk_bytes = self.disk_bytes - segment.size + found.size;
         for sum in [&mut self.waiting, &mut self.unread] {
-            sum.messages += found.waiting.messages;
-            sum.bytes += found.waiting.bytes;
+            sum.join(&found.waiting);
         }
         *segment = found;
     }
@@ -37,7 +36,7 @@ impl Queue {
     /// the next segment.
     pub(crate) fn skip_segment(&mut self) {
         if let Some(segment) = self.segments.get_mut(self.reading) {
-            self.unread.take(std::mem::take(&mut segment.unread));
+            self.unread.take(&std::mem::take(&mut segment.unread));
             segment.pinned = true;
             segment.unknown = false;
             self.offset = segment.end;
@@ -78,20 +77,18 @@ impl Queue {
     pub(crate) fn restore(&mut self, name: Sequence, messages: Vec<(Sequence, Located)>, keep: bool) {
         self.passed_over.remove(&name);
         self.unsent.extend(messages);
-        let mut waiting = Load::default();
+        let mut waiting = Loads::default();
         let located = self.sent.values().chain(self.unsent.values()).chain(self.held.values());
         for located in located.filter(|at| at.segment == name) {
-            waiting.add(located.length);
+            waiting.add(located.user, located.length);
         }
         let Ok(index) = self.segments.binary_search_by_key(&name, |segment| segment.name) else { return };
         let segment = &mut self.segments[index];
-        waiting.messages += segment.unread.messages;
-        waiting.bytes += segment.unread.bytes;
+        waiting.join(&segment.unread);
         // It is what was counted before, unless the segment was unknown or has lost something
         // since.
-        self.waiting.take(segment.waiting);
-        self.waiting.messages += waiting.messages;
-        self.waiting.bytes += waiting.bytes;
+        self.waiting.take(&segment.waiting);
+        self.waiting.join(&waiting);
         segment.waiting = waiting;
         segment.pinned = keep;
     }

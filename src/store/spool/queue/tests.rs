@@ -1,11 +1,12 @@
 //! The bookkeeping of a spool, without a disk.
 
+use super::load::Load;
 use super::*;
 
 fn located(queue: &Queue) -> Located {
     let cursor = queue.cursor().unwrap();
     let stored_at = Timestamp::from_second(cursor.least.0 as i64).unwrap();
-    Located { segment: cursor.segment, offset: cursor.offset, length: 10, stored_at }
+    Located { segment: cursor.segment, offset: cursor.offset, length: 10, user: None, stored_at }
 }
 
 fn store(queue: &mut Queue, count: u64) {
@@ -13,7 +14,9 @@ fn store(queue: &mut Queue, count: u64) {
         let sequence = queue.take_sequence();
         queue.place(sequence);
     }
-    queue.appended(100 * count, Load { messages: count, bytes: 10 * count });
+    let mut loads = Loads::default();
+    (0..count).for_each(|_| loads.add(None, 10));
+    queue.appended(100 * count, &loads);
 }
 
 fn locate(queue: &mut Queue) {
@@ -49,7 +52,7 @@ fn a_segment_may_go_once_all_before_it_is_settled_and_never_the_last() {
     assert_eq!(queue.removable(), Some(Sequence(1)));
     queue.removed(Sequence(1));
     assert_eq!(queue.removable(), None);
-    assert_eq!((queue.waiting(), queue.disk_bytes()), (Load::default(), 1000));
+    assert_eq!((queue.waiting().all, queue.disk_bytes()), (Load::default(), 1000));
     assert_eq!(queue.next_sequence(), Sequence(6));
 }
 
@@ -66,7 +69,7 @@ fn a_lost_link_makes_the_unsettled_unsent_in_order() {
     queue.mark_sent(Sequence(1));
     assert_eq!(queue.first_unsent().unwrap().0, Sequence(3));
     assert_eq!(queue.oldest(), Some(Timestamp::from_second(1).unwrap()));
-    assert_eq!(queue.waiting(), Load { messages: 4, bytes: 40 });
+    assert_eq!(queue.waiting().all, Load { messages: 4, bytes: 40 });
 }
 
 #[test]
@@ -88,9 +91,9 @@ fn what_damage_took_is_not_counted_and_what_cannot_be_read_is() {
     let mut queue = two_segments();
     locate(&mut queue);
     queue.end_segment();
-    assert_eq!(queue.waiting().messages, 3);
+    assert_eq!(queue.waiting().all.messages, 3);
     queue.skip_segment();
-    assert_eq!(queue.waiting().messages, 3);
+    assert_eq!(queue.waiting().all.messages, 3);
     assert_eq!(queue.first_unsent().unwrap().0, Sequence(1));
     queue.mark_sent(Sequence(1));
     assert!(!queue.has_unsent());
@@ -223,10 +226,12 @@ fn a_segment_that_could_be_read_in_its_turn_is_counted_by_what_was_found() {
     let unknown = Segment { unknown: true, ..Segment::empty(Sequence(1), 10) };
     let mut queue = Queue::new(VecDeque::from([unknown, Segment::empty(Sequence(10), 1000)]), Sequence(11));
     assert!(queue.has_unknown() && queue.wants_locating());
-    let load = Load { messages: 2, bytes: 30 };
-    queue.known_here(Segment { end: 200, waiting: load, unread: load, ..Segment::empty(Sequence(1), 700) });
+    let mut load = Loads::one(Some(7), 10);
+    load.add(None, 20);
+    let (waiting, unread) = (load.clone(), load.clone());
+    queue.known_here(Segment { end: 200, waiting, unread, ..Segment::empty(Sequence(1), 700) });
     assert!(!queue.has_unknown());
-    assert_eq!((queue.disk_bytes(), queue.waiting(), queue.unread_here()), (1700, load, 2));
+    assert_eq!((queue.disk_bytes(), queue.waiting(), queue.unread_here()), (1700, &load, 2));
 }
 
 #[test]
@@ -242,11 +247,16 @@ fn what_was_passed_over_is_restored_with_what_was_stored_behind_it() {
         segment: Sequence(4),
         offset: 0,
         length: 10,
+        user: None,
         stored_at: Timestamp::from_second(sequence as i64).unwrap(),
     };
     queue.restore(Sequence(1), Vec::new(), false);
     queue.restore(Sequence(4), vec![(Sequence(4), located(4)), (Sequence(5), located(5))], false);
-    assert_eq!(queue.waiting(), Load { messages: 5, bytes: 50 }, "two again, and three that were not read");
+    assert_eq!(
+        queue.waiting().all,
+        Load { messages: 5, bytes: 50 },
+        "two again, and three that were not read"
+    );
     assert_eq!(queue.passed_over(), None);
 }
 

@@ -3,15 +3,15 @@
 use super::*;
 use jiff::SignedDuration;
 
-fn put(disk: &FaultyDisk, name: &str, text: &[u8]) {
+pub(super) fn put(disk: &FaultyDisk, name: &str, text: &[u8]) {
     disk.put(&Path::new("/delayed").join(name), text);
 }
 
-fn there(disk: &FaultyDisk, name: &str) -> bool {
+pub(super) fn there(disk: &FaultyDisk, name: &str) -> bool {
     disk.files().contains_key(&Path::new("/delayed").join(name))
 }
 
-fn take_in(spool: &mut Spool<FaultyDisk>, now: Timestamp) -> TakenIn {
+pub(super) fn take_in(spool: &mut Spool<FaultyDisk>, now: Timestamp) -> TakenIn {
     spool.take_in(Path::new("/delayed"), &|name| name.ends_with(".msul1"), now)
 }
 
@@ -91,7 +91,9 @@ fn a_full_spool_leaves_the_files_and_their_order() {
     let bounds = SpoolLimits { messages: 2, ..limits() };
     let mut spool = Spool::open_with_segments(disk.clone(), Path::new(DIR), bounds, SEGMENT);
     for name in ["1", "2", "3", "4"] {
-        put(&disk, &format!("{name}.msul1"), format!("{name}\n").as_bytes());
+        let file = format!("{name}.msul1");
+        put(&disk, &file, format!("{name}\n").as_bytes());
+        disk.give(&Path::new("/delayed").join(file), name.parse().unwrap());
     }
     let taken = take_in(&mut spool, now());
     assert_eq!(taken.stored, 2);

@@ -252,7 +252,9 @@ fn what_is_stored_behind_lines_that_were_wiped_out_comes() {
     spool.next_unsent().unwrap();
     let last = segments(&disk).into_keys().next_back().unwrap();
     let file = other.open(&last, true).unwrap();
-    other.write_at(&file, record::line_len(b"1"), &vec![0; 2 * record::line_len(b"1") as usize]).unwrap();
+    other
+        .write_at(&file, record::line_len(None, b"1"), &vec![0; 2 * record::line_len(None, b"1") as usize])
+        .unwrap();
     spool.window = Default::default();
     assert!(spool.next_unsent().unwrap().is_none());
     store_well(&mut spool, &["new"]);

@@ -6,6 +6,7 @@ mod dropped;
 mod errors;
 mod held;
 mod sequences;
+mod shares;
 
 use super::*;
 use base::disk::{Fault, FaultyDisk, Keep};
@@ -33,6 +34,25 @@ fn open(disk: &FaultyDisk) -> Spool<FaultyDisk> {
 fn store<D: Disk>(spool: &mut Spool<D>, requests: &[&str]) -> Vec<Result<Sequence, StoreError>> {
     let requests: Vec<&[u8]> = requests.iter().map(|request| request.as_bytes()).collect();
     spool.store(&requests, now())
+}
+
+/// The same of one user.
+fn store_as<D: Disk>(
+    spool: &mut Spool<D>,
+    user: Option<u32>,
+    requests: &[&str],
+) -> Vec<Result<Sequence, StoreError>> {
+    let messages: Vec<_> = requests
+        .iter()
+        .map(|request| NewMessage { user, sequence: None, request: request.as_bytes() })
+        .collect();
+    spool.store_all(&messages, now())
+}
+
+/// The same, each of another user, so that no share but the bound itself is used up.
+fn store_each<D: Disk>(spool: &mut Spool<D>, requests: &[&str]) -> Vec<Result<Sequence, StoreError>> {
+    let each = (1000..).zip(requests);
+    each.map(|(user, request)| store_as(spool, Some(user), &[request]).remove(0)).collect()
 }
 
 fn store_well<D: Disk>(spool: &mut Spool<D>, requests: &[&str]) -> Vec<Sequence> {
@@ -154,7 +174,7 @@ fn each_bound_refuses_with_its_cause_and_the_spool_goes_on_when_there_is_room() 
     let disk = new_disk();
     let bounds = SpoolLimits { messages: 3, ..limits() };
     let mut spool = Spool::open_with_segments(disk, Path::new(DIR), bounds, SEGMENT);
-    let results = store(&mut spool, &["1", "2", "3", "4"]);
+    let results = store_each(&mut spool, &["1", "2", "3", "4"]);
     assert!(matches!(results[3], Err(StoreError::Full(Full::Messages { limit: 3 }))));
     replay(&mut spool, true);
     store_well(&mut spool, &["5"]);
@@ -163,7 +183,7 @@ fn each_bound_refuses_with_its_cause_and_the_spool_goes_on_when_there_is_room() 
     let bounds = SpoolLimits { bytes: 16384, ..limits() };
     let mut spool = Spool::open_with_segments(disk.clone(), Path::new(DIR), bounds, 4096);
     let long = "x".repeat(1000);
-    let results = store(&mut spool, &[long.as_str(); 20]);
+    let results = store_each(&mut spool, &[long.as_str(); 20]);
     assert!(matches!(results[19], Err(StoreError::Full(Full::Bytes { .. }))));
     let stored = results.iter().filter(|result| result.is_ok()).count();
     assert_eq!(replay(&mut spool, true).len(), stored);
@@ -198,12 +218,10 @@ fn a_bound_is_of_four_segments_at_least_and_may_be_reached_exactly() {
     let bounds = SpoolLimits { bytes: 40_000, ..limits() };
     let mut spool = Spool::open_with_segments(disk.clone(), Path::new(DIR), bounds, 1 << 20);
     let long = "x".repeat(9_000);
-    for _ in 0..4 {
-        store_well(&mut spool, &[&long]);
-    }
+    let stored = store_each(&mut spool, &[long.as_str(); 5]);
     let sizes: Vec<usize> = segments(&disk).values().map(Vec::len).collect();
     assert_eq!(sizes, [10_000; 4]);
-    assert!(matches!(store(&mut spool, &[&long])[0], Err(StoreError::Full(Full::Bytes { .. }))));
+    assert!(matches!(stored[4], Err(StoreError::Full(Full::Bytes { .. }))));
     // The same for what is to stay free.
     let disk = new_disk();
     disk.set_free_space(5 * SEGMENT);
