@@ -15,9 +15,14 @@ use super::{Failure, print, terminal};
 use base::HostId;
 use config::Config;
 use jiff::Timestamp;
+use nix::unistd::{Uid, User};
 use status::{Head, ago, columns, cut, one_line, set_aside};
+use std::collections::{BTreeMap, BTreeSet};
 use store::spool::inbox_owner;
 use store::spool::{self, Delayed, Listing};
+
+/// Names of users.
+type Users = BTreeMap<u32, String>;
 
 const HOSTS_HEADS: [Head; 7] = [
     Head::left("PEER"),
@@ -29,8 +34,16 @@ const HOSTS_HEADS: [Head; 7] = [
     Head::left("UNREADABLE"),
 ];
 
-const MESSAGES_HEADS: [Head; 4] =
-    [Head::right("SEQUENCE"), Head::left("AGE"), Head::right("BYTES"), Head::left("REQUEST")];
+const MESSAGES_HEADS: [Head; 5] = [
+    Head::right("SEQUENCE"),
+    Head::left("AGE"),
+    Head::right("BYTES"),
+    Head::left("USER"),
+    Head::left("REQUEST"),
+];
+
+/// Whose a message is that says of no user.
+const UNKNOWN: &str = "-";
 
 /// What stands beside a host that has messages and no link.
 const NO_PEER: &str = "no longer in hosts.tab";
@@ -66,7 +79,7 @@ pub(super) fn run(bearings: &Bearings, peer: Option<&str>, full: bool, as_json: 
                 as_json::messages(peer.as_str(), stranger, &listing)
             } else {
                 let width = terminal::width().filter(|_| !full).unwrap_or(usize::MAX);
-                messages(&peer, stranger, &listing, now, width)
+                messages(&peer, stranger, &listing, &users(&listing), now, width)
             }
         }
     };
@@ -117,8 +130,23 @@ fn hosts(waiting: &[as_json::Waiting], strays: &[String], now: Timestamp) -> Str
     text
 }
 
+/// The users that a listing speaks of, by their names; one that has none by its number.
+fn users(listing: &Listing) -> Users {
+    let stored = listing.messages.iter().filter_map(|message| message.user);
+    let users: BTreeSet<u32> = stored.chain(listing.inbox.iter().map(|file| file.user)).collect();
+    let name = |user: u32| User::from_uid(Uid::from_raw(user)).ok().flatten().map(|found| found.name);
+    users.into_iter().map(|user| (user, name(user).unwrap_or_else(|| user.to_string()))).collect()
+}
+
 /// A head line, then a line for each message.
-fn messages(peer: &HostId, stranger: bool, listing: &Listing, now: Timestamp, width: usize) -> String {
+fn messages(
+    peer: &HostId,
+    stranger: bool,
+    listing: &Listing,
+    users: &Users,
+    now: Timestamp,
+    width: usize,
+) -> String {
     let mut head = match listing.waiting {
         0 if listing.inbox.is_empty() => format!("{peer}: nothing waits"),
         0 => format!("{peer}: no message stored"),
@@ -139,16 +167,22 @@ fn messages(peer: &HostId, stranger: bool, listing: &Listing, now: Timestamp, wi
         head.push_str(&format!("; {NO_PEER}: nobody sends it"));
     }
     head.push('\n');
+    let user = |user: Option<u32>| {
+        let name = user.and_then(|user| users.get(&user));
+        name.cloned().unwrap_or_else(|| UNKNOWN.to_owned())
+    };
     let stored = listing.messages.iter().map(|message| {
         let mut request = message.request.escape_ascii().to_string();
         if (message.request.len() as u64) < message.length {
             request.push('…');
         }
-        vec![message.sequence.0.to_string(), ago(message.stored_at, now), message.length.to_string(), request]
+        let age = ago(message.stored_at, now);
+        vec![message.sequence.0.to_string(), age, message.length.to_string(), user(message.user), request]
     });
     let dropped = listing.inbox.iter().map(|file| {
         let name = format!("file {}", file.name.escape_debug());
-        vec!["-".to_owned(), ago(file.modified, now), file.length.to_string(), name]
+        let age = ago(file.modified, now);
+        vec!["-".to_owned(), age, file.length.to_string(), user(Some(file.user)), name]
     });
     let rows: Vec<Vec<String>> = stored.chain(dropped).collect();
     if rows.is_empty() {
@@ -200,6 +234,7 @@ mod tests {
         Listed {
             sequence: Sequence(sequence),
             stored_at: time("2026-11-20T09:07:14Z"),
+            user: Some(47_110).filter(|_| sequence > 9),
             length: request.len() as u64,
             request: request.to_vec(),
         }
@@ -216,6 +251,7 @@ mod tests {
                 name: "a.msul1".into(),
                 length: 9,
                 modified: time("2026-11-20T08:12:14Z"),
+                user: 0,
             }],
             failed: 2,
             corrupt: 1,
@@ -278,27 +314,28 @@ mod tests {
 
     #[test]
     fn each_message_of_a_host_has_a_line_that_fits() {
-        let text = messages(&id("msul1"), false, &some_wait(), time(NOW), 40);
+        let listing = some_wait();
+        let text = messages(&id("msul1"), false, &listing, &users(&listing), time(NOW), 47);
         assert_eq!(
             text,
             format!(
                 "msul1: 5 messages wait, 1200 bytes; 1 file dropped in; 2 failed, 1 corrupt\n\
-                 SEQUENCE  AGE    BYTES  REQUEST\n\
-                 \x20      9  5 min     10  log:caf\\xe9\\t1\n\
-                 \x20     10  5 min   1000  {}…\n\
-                 \x20      -  1 h        9  file a.msul1\n\
+                 SEQUENCE  AGE    BYTES  USER   REQUEST\n\
+                 \x20      9  5 min     10  -      log:caf\\xe9\\t1\n\
+                 \x20     10  5 min   1000  47110  {}…\n\
+                 \x20      -  1 h        9  root   file a.msul1\n\
                  and 3 more messages\n",
                 "x".repeat(15)
             )
         );
-        let text = messages(&id("msul1"), false, &some_wait(), time(NOW), usize::MAX);
+        let text = messages(&id("msul1"), false, &listing, &users(&listing), time(NOW), usize::MAX);
         assert!(text.contains(&format!("{}…\n", "x".repeat(100))), "{text}");
         assert_eq!(
-            messages(&id("msul2"), false, &Listing::default(), time(NOW), 80),
+            messages(&id("msul2"), false, &Listing::default(), &Users::new(), time(NOW), 80),
             "msul2: nothing waits\n"
         );
         assert!(
-            messages(&id("gone"), true, &some_wait(), time(NOW), 80)
+            messages(&id("gone"), true, &listing, &Users::new(), time(NOW), 80)
                 .contains("; no longer in hosts.tab: nobody sends it\n")
         );
     }

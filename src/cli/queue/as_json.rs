@@ -37,6 +37,8 @@ struct Host<'a> {
 struct Message {
     sequence: u64,
     stored_at: Timestamp,
+    /// Its number; `null` where that is not known.
+    user: Option<u32>,
     bytes: u64,
     /// Bytes that are no printable ASCII as `\xNN`, as in the table.
     request: String,
@@ -47,6 +49,7 @@ struct Message {
 #[derive(Serialize)]
 struct File<'a> {
     name: &'a str,
+    user: u32,
     bytes: u64,
     modified: Timestamp,
 }
@@ -63,6 +66,7 @@ pub(super) fn messages(peer: &str, stranger: bool, listing: &Listing) -> String 
     let message = |listed: &Listed| Message {
         sequence: listed.sequence.0,
         stored_at: listed.stored_at,
+        user: listed.user,
         bytes: listed.length,
         request: listed.request.escape_ascii().to_string(),
         whole: listed.request.len() as u64 == listed.length,
@@ -73,7 +77,7 @@ pub(super) fn messages(peer: &str, stranger: bool, listing: &Listing) -> String 
 }
 
 fn file(found: &InboxFile) -> File<'_> {
-    File { name: &found.name, bytes: found.length, modified: found.modified }
+    File { name: &found.name, user: found.user, bytes: found.length, modified: found.modified }
 }
 
 fn host<'a>(peer: &'a str, stranger: bool, listing: &'a Listing) -> Host<'a> {
