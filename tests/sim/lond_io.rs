@@ -2,7 +2,7 @@
 //! the handlers that it asks.
 
 use crate::child::{Child, Said, SimLink, Wire};
-use crate::ledger::{Checked, HANDLERS};
+use crate::ledger::Checked;
 use crate::link::Sink;
 use crate::lond::message_of;
 use crate::net::{End, Time};
