@@ -18,6 +18,12 @@ pub fn of(socket: &impl AsFd) -> Credentials {
     Credentials { user: peer.uid(), groups: groups.into() }
 }
 
+/// The process that had made the other end when it connected; of one that was connected to, the
+/// process that listened.
+pub fn process_of(socket: &impl AsFd) -> Option<u32> {
+    getsockopt(&socket.as_fd(), PeerCredentials).ok().and_then(|peer| u32::try_from(peer.pid()).ok())
+}
+
 fn groups_of(socket: &impl AsFd) -> io::Result<Vec<u32>> {
     let mut groups: Vec<libc::gid_t> = vec![0; GROUPS];
     loop {
@@ -58,6 +64,7 @@ mod tests {
         let (one, _other) = UnixStream::pair().expect("a pair");
         let who = of(&one);
         assert_eq!(who.user, geteuid().as_raw());
+        assert_eq!(process_of(&one), Some(std::process::id()));
         assert!(who.groups.contains(&getegid().as_raw()));
         for group in getgroups().expect("groups") {
             assert!(who.groups.contains(&group.as_raw()), "{group}");

@@ -6,6 +6,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod ahead;
 mod at_the_door;
 mod backlog;
 mod bad_peers;

@@ -81,6 +81,26 @@ impl Conversation {
         }
     }
 
+    /// How many requests the program has.
+    pub fn open(&self) -> usize {
+        self.asked.len()
+    }
+
+    /// Whether a request would be passed on at once, with nothing before it that waits to be
+    /// written.
+    pub fn takes(&self) -> bool {
+        matches!(self.state, State::Up) && self.out.is_empty()
+    }
+
+    /// For how long the program has been at its oldest request. Not while it is not read.
+    pub fn at_oldest(&self, now: Instant) -> Option<Duration> {
+        match (self.state, self.paused) {
+            (State::Up, None) if self.asked.is_empty() => None,
+            (State::Up | State::Late, None) => Some(now.saturating_duration_since(self.clock_from)),
+            (State::Away | State::Dialing(_), _) | (State::Up | State::Late, Some(_)) => None,
+        }
+    }
+
     fn take_answers(
         &mut self,
         now: Instant,

@@ -6,8 +6,10 @@
 //! [`Lanes::ask`]'s caller has recorded that: whenever this process dies, it is one message at
 //! most that was run and is not in the record. Others ([`Order::Free`]) have a connection each
 //! while they are being answered: an idle one, else a new one, up to [`POOL`]; beyond that they
-//! wait here for the first connection that is done. None is ever passed on behind another that is
-//! unanswered, since that one may take a minute, and nobody can know before.
+//! wait here for the first connection that is done: one that is unanswered may take a minute, and
+//! nobody can know before. Only a program that has been quick all along gets some of them *ahead*,
+//! on the connections that it has ([`Pace`]), so that many go with one write and their answers come
+//! with one read.
 //!
 //! A program may serve one connection until its end before it comes to the next. That is noticed by
 //! a connection from which it has read *nothing* for [`STARVED`] while another is idle: then the
@@ -24,10 +26,13 @@
 //! Bounded: [`POOL`] connections and one; the requests that wait here are within the link's
 //! flow-control window. A connection that had nothing to do for [`IDLE`] is closed.
 
-use super::program::Program;
+mod lane;
+mod pace;
+
+use self::lane::{Heard, Lane};
+use self::pace::Pace;
 use super::room::Room;
 use super::watch::Watch;
-use crate::handler::socket::Conversation;
 use crate::handler::{Reply, Ticket};
 use crate::service::Order;
 use net::{Event, Registry, Token};
@@ -65,6 +70,9 @@ pub(super) struct Lanes {
     /// [`ORDERED`], and at most [`POOL`] more; a place whose connection was closed is used again.
     lanes: Vec<Lane>,
     habit: Habit,
+    pace: Pace,
+    /// No connection before this place has room for a request ahead in this turn.
+    ahead_from: usize,
     /// Critical messages that wait for those before them.
     critical: VecDeque<Waiting>,
     /// The one that was passed on last.
@@ -96,17 +104,6 @@ struct Waiting {
     request: Box<[u8]>,
 }
 
-#[derive(Debug)]
-struct Lane {
-    program: Program<Conversation>,
-    /// When it was last busy.
-    used: Instant,
-    /// When its open request came.
-    asked: Instant,
-    /// Another was closed so that the program may come to this one.
-    helped: bool,
-}
-
 /// A connection that starves, and the idle one whose end may help it.
 #[derive(Debug)]
 struct Relief {
@@ -125,6 +122,8 @@ impl Lanes {
             max_line,
             first_token,
             habit: Habit::Unknown,
+            pace: Pace::new(now),
+            ahead_from: TOKENS,
             critical: VecDeque::new(),
             once: None,
             holds_critical: false,
@@ -209,13 +208,17 @@ impl Lanes {
             answer(ticket, reply);
         };
         for (at, lane) in self.lanes.iter_mut().enumerate() {
-            let was_free = lane.program.is_free();
-            if lane.program.read(wanted, room, scratch, now, &mut told) {
+            let Heard { anything, answers, after } = lane.read(wanted, room, scratch, now, &mut told);
+            if anything {
                 heard.push(at);
             }
-            if !was_free {
-                lane.used = now;
-            } else if lane.closes(self.habit).is_some_and(|at| at <= now) {
+            if at != ORDERED {
+                self.pace.answered(answers, after, now);
+            }
+            if lane.take_closed(now) {
+                self.pace.closed();
+            }
+            if lane.closes(self.habit).is_some_and(|at| at <= now) {
                 lane.program.close(now);
             }
         }
@@ -224,6 +227,22 @@ impl Lanes {
             self.learn(at, now);
         }
         self.relieve(now);
+        self.make_room_ahead(now);
+    }
+
+    /// How many requests each connection may have in this turn. Not more than one while there is a
+    /// connection that the program has not come to, or one on which it is slow.
+    fn make_room_ahead(&mut self, now: Instant) {
+        let pool = self.lanes.iter_mut().skip(ORDERED + 1);
+        if pool.filter_map(|lane| lane.program.at_oldest(now)).any(|since| since > pace::SLOW) {
+            self.pace.slow(now);
+        }
+        let comes_to_all = self.habit == Habit::Beside && !self.lanes.iter().any(Lane::is_starved);
+        let depth = if comes_to_all { self.pace.depth(now) } else { 1 };
+        for lane in &mut self.lanes {
+            lane.make_room_ahead(depth);
+        }
+        self.ahead_from = if depth > 1 { ORDERED + 1 } else { TOKENS };
     }
 
     /// A critical message could not be passed on, for this reason: those behind it must not
@@ -277,7 +296,11 @@ impl Lanes {
         let mut connected = false;
         for lane in &mut self.lanes {
             lane.program.write(registry, scratch, now, &mut told);
-            connected |= lane.program.dialed().is_some_and(|at| at == now) && lane.program.is_connected();
+            if lane.program.take_made() {
+                connected |= lane.program.is_connected();
+                lane.begin();
+                self.pace.connected(lane.program.process(), now);
+            }
         }
         self.give_back(away, now, answer);
         if connected {
@@ -326,7 +349,8 @@ impl Lanes {
         }
     }
 
-    /// The place for the next other request: one that is idle, else a new one.
+    /// The place for the next other request: one that is idle, else a new one, else one where it
+    /// goes ahead.
     fn free_place(&mut self, now: Instant) -> Option<usize> {
         let best = self.idle_place(now);
         let may_grow = match self.habit {
@@ -338,7 +362,14 @@ impl Lanes {
             self.lanes.push(Lane::new(&self.config, self.max_line, token, now));
             return Some(self.lanes.len() - 1);
         }
-        best
+        best.or_else(|| self.place_ahead())
+    }
+
+    /// A busy connection that may have another request: the first, so that it gets many at once.
+    fn place_ahead(&mut self) -> Option<usize> {
+        let found = (self.ahead_from..self.lanes.len()).find(|at| self.lanes[*at].has_room_ahead());
+        self.ahead_from = found.unwrap_or(TOKENS);
+        found
     }
 
     /// Of the idle connections of the pool the one that was used last, so that the others grow old.
@@ -425,36 +456,6 @@ fn note_untaken(once: Option<Ticket>, ticket: Ticket, reply: Reply<'_>, away: &m
     match reply {
         Reply::NotTaken(why) if once == Some(ticket) => *away = Some(why.to_owned()),
         Reply::NotTaken(_) | Reply::Answer(_) | Reply::Broken(_) => {}
-    }
-}
-
-impl Lane {
-    fn new(config: &config::Handler, max_line: usize, token: usize, now: Instant) -> Lane {
-        let conversation = Conversation::new(&config.name, config.timeout, max_line, now);
-        let program = Program::new(&config.name, config.socket.clone(), Token(token), conversation);
-        Lane { program, used: now, asked: now, helped: false }
-    }
-
-    fn ask(&mut self, ticket: Ticket, request: &[u8], now: Instant) {
-        if self.program.is_free() {
-            (self.asked, self.helped) = (now, false);
-        }
-        self.used = now;
-        self.program.ask(ticket, request, now);
-    }
-
-    /// Whether a request is open of which the program, as far as is known, has read nothing.
-    fn is_starved(&self) -> bool {
-        !self.program.is_free() && !self.program.was_read()
-    }
-
-    /// When its connection is closed if nothing comes.
-    fn closes(&self, habit: Habit) -> Option<Instant> {
-        let idle = match habit {
-            Habit::Unknown | Habit::Beside => IDLE,
-            Habit::OneByOne => STARVED,
-        };
-        (self.program.is_free() && self.program.is_connected()).then(|| self.used + idle)
     }
 }
 

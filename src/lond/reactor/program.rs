@@ -6,13 +6,14 @@
 //! again.
 
 use super::room::Room;
+use crate::handler::socket::Conversation;
 use crate::handler::{Fault, Reply, Talk, Ticket};
 use base::log_quota::Repeats;
-use net::{Event, ReadOutcome, Registry, Stream, Token, UnixStream};
+use net::{Event, ReadOutcome, Registry, Stream, Token, UnixStream, credentials};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Reads of one program in one turn of the loop; then the others have theirs.
 const READ_BUDGET: usize = 4;
@@ -31,6 +32,12 @@ pub(super) struct Program<C> {
     tried: Option<(Instant, bool)>,
     /// The program is known to have read something of what it was sent on this connection.
     was_read: bool,
+    /// The process that listened when the connection was made.
+    process: Option<u32>,
+    /// A connection was made since that was asked last.
+    made: bool,
+    /// The program has ended a connection since that was asked last.
+    closed: bool,
     repeats: Repeats,
 }
 
@@ -46,6 +53,9 @@ impl<C: Talk> Program<C> {
             dialed: None,
             tried: None,
             was_read: false,
+            process: None,
+            made: false,
+            closed: false,
             repeats: Repeats::default(),
         }
     }
@@ -95,6 +105,21 @@ impl<C: Talk> Program<C> {
     /// Whether the program is known to have read something on this connection, and so to serve it.
     pub(super) fn was_read(&self) -> bool {
         self.was_read
+    }
+
+    /// Whether a connection was made since the last call.
+    pub(super) fn take_made(&mut self) -> bool {
+        std::mem::take(&mut self.made)
+    }
+
+    /// The process that listened when the connection was made.
+    pub(super) fn process(&self) -> Option<u32> {
+        self.process
+    }
+
+    /// Whether the program has ended a connection since the last call.
+    pub(super) fn take_closed(&mut self) -> bool {
+        std::mem::take(&mut self.closed)
     }
 
     /// Looks whether the program has read all that it was sent. What was sent must be one request,
@@ -225,7 +250,8 @@ impl<C: Talk> Program<C> {
             UnixStream::connect(&self.path).and_then(|socket| Stream::register(socket, registry, self.token));
         match dialed {
             Ok(connection) => {
-                self.connection = Some(connection);
+                self.process = credentials::process_of(&connection.socket());
+                (self.connection, self.made) = (Some(connection), true);
                 (self.dialed, self.tried, self.was_read) = (Some(now), Some((now, true)), false);
                 self.conversation.dialed(now);
             }
@@ -267,10 +293,37 @@ impl<C: Talk> Program<C> {
                 }
             }
         }
+        self.closed |= match fault {
+            Fault::Closed | Fault::Unread | Fault::Broken(_) => true,
+            Fault::Away(_)
+            | Fault::Busy(_)
+            | Fault::Idle
+            | Fault::Unasked
+            | Fault::Malformed(_)
+            | Fault::Stuck(_) => false,
+        };
         // Closing a socket takes it out of the poll; there is no other descriptor for it.
         self.connection = None;
         self.was_read = false;
         self.conversation.failed(fault, now, answer);
+    }
+}
+
+impl Program<Conversation> {
+    /// How many requests the program has.
+    pub(super) fn open(&self) -> usize {
+        self.conversation.open()
+    }
+
+    /// Whether a request would be passed on at once, with nothing before it that waits to be
+    /// written.
+    pub(super) fn takes(&self) -> bool {
+        self.conversation.takes()
+    }
+
+    /// For how long the program has been at its oldest request. Not while it is not read.
+    pub(super) fn at_oldest(&self, now: Instant) -> Option<Duration> {
+        self.conversation.at_oldest(now)
     }
 }
 

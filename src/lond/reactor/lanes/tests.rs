@@ -6,6 +6,8 @@ use net::{Events, Poll};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 
+mod ahead;
+
 /// A handler on a clock that the test moves, and its program.
 /// As much as there can be.
 fn room() -> Room {
@@ -17,6 +19,8 @@ struct Bench {
     listener: UnixListener,
     poll: Poll,
     now: Instant,
+    /// Ticket of the next request of [`Bench::ask_for`].
+    next: u64,
     answers: Vec<(u64, String)>,
     _dir: tempfile::TempDir,
 }
@@ -37,7 +41,7 @@ impl Bench {
             timeout: Duration::from_secs(60),
         };
         let handler = Lanes::new(&config, 1000, 100, now);
-        Bench { handler, listener, poll: Poll::new().unwrap(), now, answers: Vec::new(), _dir: dir }
+        Bench { handler, listener, poll: Poll::new().unwrap(), now, next: 0, answers: Vec::new(), _dir: dir }
     }
 
     fn ask(&mut self, ticket: u64) {
