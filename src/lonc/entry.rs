@@ -75,7 +75,7 @@ fn serve(seed: Seed) -> Result<(), Box<dyn Error>> {
     };
     let permlog = PermLog::new(&settings.log_dir);
     let broker = Broker::new(settings, spool, getrandom::u64()?, now);
-    let control = Channel::from_fd(control)?;
+    let control = Channel::from_fd(control)?.taking_descriptors();
     Reactor::new(broker, Given { peer, keys, listener, control, passage, permlog })?.run()?;
     Ok(())
 }

@@ -21,7 +21,7 @@ use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, s
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read};
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
@@ -36,8 +36,9 @@ pub const MAX_LINE: usize = 64 * 1024;
 /// broken.
 pub const MAX_RECEIVED: usize = 4 * 1024 * 1024;
 
-/// Most descriptors that came over a channel and wait to be taken; more are closed.
-pub const MAX_DESCRIPTORS: usize = 4;
+/// Most descriptors that came over a channel and wait to be taken; more are closed. As many as an
+/// end that was held up for a while may find with one look: see `lonc::race`.
+pub const MAX_DESCRIPTORS: usize = 32;
 
 /// What a [`Channel`] sends.
 pub trait Message: Serialize + Clone {
@@ -57,8 +58,11 @@ pub struct Channel<S, R> {
     /// The first line is the end of one that a program before this one had begun to read: it is
     /// dropped.
     drop_first: bool,
-    /// Descriptors that came and were not taken; at most [`MAX_DESCRIPTORS`].
-    descriptors: VecDeque<OwnedFd>,
+    /// What came with messages and was not taken, in their order: descriptors, at most
+    /// [`MAX_DESCRIPTORS`], and the places of those that this process could not have.
+    descriptors: VecDeque<Option<OwnedFd>>,
+    /// Descriptors may come; else the system closes those that do.
+    takes_descriptors: bool,
     receives: PhantomData<fn() -> R>,
 }
 
@@ -115,8 +119,17 @@ impl<S: Message, R: DeserializeOwned> Channel<S, R> {
             reader: LineReader::new(MAX_LINE),
             drop_first: carried.mid_line,
             descriptors: VecDeque::new(),
+            takes_descriptors: false,
             receives: PhantomData,
         })
+    }
+
+    /// The same for an end that is sent descriptors, which is not the one to be on guard: to a
+    /// supervisor a child could send them only to use them up.
+    #[must_use]
+    pub fn taking_descriptors(mut self) -> Self {
+        self.takes_descriptors = true;
+        self
     }
 
     /// Queues `message` and writes as much as the socket takes; call [`Channel::flush`] when it
@@ -171,26 +184,34 @@ impl<S: Message, R: DeserializeOwned> Channel<S, R> {
         }
     }
 
-    /// The next descriptor that came with a message.
+    /// The next descriptor that came with a message, to be taken for each such message in turn.
+    /// There is none for one that came when this process could have no more.
     pub fn take_descriptor(&mut self) -> Option<OwnedFd> {
-        self.descriptors.pop_front()
+        self.descriptors.pop_front().flatten()
     }
 
-    /// As `read`, and keeps the descriptors that came.
+    /// As `read`, and keeps the descriptors that came, if any may.
     fn read(&mut self, scratch: &mut [u8]) -> io::Result<usize> {
+        if !self.takes_descriptors {
+            return self.stream.read(scratch);
+        }
         let mut space = cmsg_space!([RawFd; MAX_DESCRIPTORS]);
         let mut data = [IoSliceMut::new(scratch)];
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
         let message = recvmsg::<()>(self.stream.as_raw_fd(), &mut data, Some(&mut space), flags)?;
+        if message.flags.contains(MsgFlags::MSG_CTRUNC) {
+            // Its place is kept: the next one is another message's.
+            self.descriptors.push_back(None);
+            return Ok(message.bytes);
+        }
         for part in message.cmsgs()? {
             if let ControlMessageOwned::ScmRights(numbers) = part {
                 for number in numbers {
                     // SAFETY: the kernel has just opened it for this process; nothing else knows
                     // it.
                     let descriptor = unsafe { OwnedFd::from_raw_fd(number) };
-                    if self.descriptors.len() < MAX_DESCRIPTORS {
-                        self.descriptors.push_back(descriptor);
-                    }
+                    let room = self.descriptors.len() < MAX_DESCRIPTORS;
+                    self.descriptors.push_back(Some(descriptor).filter(|_| room));
                 }
             }
         }

@@ -105,7 +105,7 @@ impl Inherited for Panics {
 fn link(seed: LinkSeed) -> ! {
     let peer = seed.settings.peer.host.id.clone();
     title::set(&format!("{peer} up"));
-    let mut control: Channel<FromLink, ToLink> = Channel::from_fd(seed.control).unwrap();
+    let mut control: Channel<FromLink, ToLink> = Channel::from_fd(seed.control).unwrap().taking_descriptors();
     let mut poll = Poll::new().unwrap();
     let mut listener = mio::net::UnixListener::from_std(seed.listener);
     poll.registry().register(&mut listener, Token(0), Interest::READABLE).unwrap();

@@ -30,7 +30,8 @@ impl Child {
             let spool = Spool::open(RealDisk, &dir.join("delayed/msul1"), peer.spool);
             let barred = LinkKeys::Barred("a test".into());
             let broker = Broker::new(settings(&dir, &peer, barred), spool, 7, now());
-            let (control, permlog) = (Channel::from_fd(theirs).unwrap(), PermLog::new(&dir));
+            let (control, permlog) =
+                (Channel::from_fd(theirs).unwrap().taking_descriptors(), PermLog::new(&dir));
             let given = Given { peer, keys: None, listener, control, passage, permlog };
             Reactor::new(broker, given).unwrap().run().unwrap();
         });

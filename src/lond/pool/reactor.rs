@@ -93,7 +93,7 @@ impl Reactor {
         let (mut told, mut children) = (ToldToEnd::new()?, ChildEnded::new()?);
         let poll = Poll::new()?;
         let registry = poll.registry();
-        let mut control = Channel::from_fd(control)?;
+        let mut control = Channel::from_fd(control)?.taking_descriptors();
         registry.register(&mut control, CONTROL, Interest::READABLE | Interest::WRITABLE)?;
         registry.register(&mut told, SIGNALS, Interest::READABLE)?;
         registry.register(&mut children, CHILDREN, Interest::READABLE)?;

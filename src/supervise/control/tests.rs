@@ -87,7 +87,8 @@ fn a_status_that_waits_gives_way_to_a_newer_one_but_an_answer_to_a_report_does_n
 #[test]
 fn a_descriptor_comes_with_its_message_and_none_is_kept_for_an_end_that_does_not_read() {
     let _still = crate::still::no_program_starts();
-    let (mut supervisor, mut child) = ends();
+    let (mut supervisor, child) = ends();
+    let mut child = child.taking_descriptors();
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     supervisor.send(&Told::Probe).unwrap();
     assert!(supervisor.send_descriptor(&Told::Listen, ours.as_fd()).unwrap());
@@ -116,9 +117,35 @@ fn a_descriptor_comes_with_its_message_and_none_is_kept_for_an_end_that_does_not
         assert!(supervisor.send_descriptor(&Told::Listen, theirs.as_fd()).unwrap());
     }
     child.receive(&mut scratch).unwrap();
-    assert_eq!(child.descriptors.len(), MAX_DESCRIPTORS, "what nobody takes is closed");
+    assert_eq!(child.descriptors.iter().flatten().count(), MAX_DESCRIPTORS, "what nobody takes is closed");
     while supervisor.send_descriptor(&Told::Listen, theirs.as_fd()).unwrap() {}
     assert!(!supervisor.wants_write(), "nothing waits");
+}
+
+#[test]
+fn an_end_that_takes_no_descriptors_is_left_none_and_one_that_has_no_room_keeps_their_order() {
+    let _still = crate::still::no_program_starts();
+    let (mut supervisor, mut child) = ends();
+    let mut scratch = [0; 4096];
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    assert!(supervisor.send_descriptor(&Told::Listen, ours.as_fd()).unwrap());
+    drop(ours);
+    assert_eq!(child.receive(&mut scratch).unwrap().messages, [Told::Listen]);
+    assert!(child.take_descriptor().is_none());
+    assert_eq!(theirs.read(&mut scratch).unwrap(), 0, "the system has closed it");
+
+    // Each of those that were not to be had keeps its place.
+    let mut child = child.taking_descriptors();
+    for _ in 0..=MAX_DESCRIPTORS {
+        assert!(supervisor.send_descriptor(&Told::Listen, theirs.as_fd()).unwrap());
+    }
+    child.receive(&mut scratch).unwrap();
+    assert!(supervisor.send_descriptor(&Told::Probe, theirs.as_fd()).unwrap());
+    let taken: Vec<bool> = (0..=MAX_DESCRIPTORS).map(|_| child.take_descriptor().is_some()).collect();
+    assert_eq!(taken.iter().filter(|had| !**had).count(), 1);
+    assert_eq!(taken.last(), Some(&false));
+    child.receive(&mut scratch).unwrap();
+    assert!(child.take_descriptor().is_some() && child.take_descriptor().is_none());
 }
 
 #[test]
