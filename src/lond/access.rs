@@ -8,14 +8,10 @@
 use crate::settings::ServeSettings;
 use config::{Access, Host, Judgement};
 use serde::{Deserialize, Serialize};
-use std::net::{IpAddr, ToSocketAddrs};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::mpsc;
 use std::time::Instant;
-
-/// Threads that look names up at a time: one name whose servers are silent must not take the time
-/// of the others.
-const LOOKUP_THREADS: usize = 8;
+use supervise::look_up;
 
 /// Whether one caller may ask one handler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,7 +53,7 @@ fn right(access: &Access, caller: &Host) -> Right {
 
 /// The addresses of a host name, as the system finds them.
 pub fn addresses(name: &str) -> Vec<IpAddr> {
-    (name, 0).to_socket_addrs().map(|found| found.map(|address| address.ip()).collect()).unwrap_or_default()
+    look_up::addresses(name).unwrap_or_default().iter().map(SocketAddr::ip).collect()
 }
 
 /// Who of `hosts` calls from `remote`, by the addresses that `lookup` finds for those whose address
@@ -73,7 +69,7 @@ pub fn identify<'a>(
     let mut candidates: Vec<&Host> = hosts.filter(|host| host.address.is_none()).collect();
     candidates.reverse();
     let names: Vec<String> = candidates.iter().map(|host| host.name.clone()).collect();
-    let (remote, found) = (remote.to_canonical(), look_all_up(names, lookup));
+    let (remote, found) = (remote.to_canonical(), look_up::each(names, lookup));
 
     let mut verdicts: Vec<Option<bool>> = vec![None; candidates.len()];
     loop {
@@ -94,34 +90,6 @@ pub fn identify<'a>(
             }
         }
     }
-}
-
-/// Looks all names up, [`LOOKUP_THREADS`] at a time; sends the number of each and its addresses.
-pub fn look_all_up(
-    names: Vec<String>,
-    lookup: impl Fn(&str) -> Vec<IpAddr> + Send + Sync + 'static,
-) -> mpsc::Receiver<(usize, Vec<IpAddr>)> {
-    let (report, found) = mpsc::channel();
-    let next = Arc::new(AtomicUsize::new(0));
-    let threads = names.len().min(LOOKUP_THREADS);
-    let work = Arc::new((names, lookup));
-    for _ in 0..threads {
-        let (report, next, work) = (report.clone(), Arc::clone(&next), Arc::clone(&work));
-        let body = move || {
-            let (names, lookup) = &*work;
-            loop {
-                let at = next.fetch_add(1, Ordering::Relaxed);
-                let Some(name) = names.get(at) else { return };
-                if report.send((at, lookup(name))).is_err() {
-                    return; // Nobody wants to know any more.
-                }
-            }
-        };
-        if let Err(error) = std::thread::Builder::new().name("lookup".to_owned()).spawn(body) {
-            log::warn!("start a thread for name lookups: {error}");
-        }
-    }
-    found
 }
 
 #[cfg(test)]

@@ -326,7 +326,7 @@ impl Role for Lond {
         self.tell(m, *pid, Event::Exited, now);
     }
 
-    fn ended_beside(&mut self, m: &mut Machine<'_>, pid: u32) -> bool {
+    fn ended_beside(&mut self, m: &mut Machine<'_>, pid: u32, _now: Instant) -> bool {
         if self.names_ended(m, pid) {
             return true;
         }

@@ -348,7 +348,7 @@ impl<'a, R: Role> Daemon<'a, R> {
         let Daemon { role, machine } = self;
         while let Some((pid, end)) = spawn::reap() {
             if machine.start.restarts.ended(&machine.start.image, pid, end, now)
-                || role.ended_beside(machine, pid)
+                || role.ended_beside(machine, pid, now)
             {
                 continue;
             }

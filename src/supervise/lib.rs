@@ -42,6 +42,7 @@ pub mod image;
 pub mod inheritance;
 pub mod limit;
 pub mod lock;
+pub mod look_up;
 pub mod own_key;
 pub mod places;
 pub mod publish;

@@ -1,32 +1,25 @@
 //! Addresses of the hosts that the table knows by name alone, for the room that is kept for them at
 //! the door.
 //!
-//! A look-up blocks, and the supervisor has one thread. So a child of its own looks all names up,
-//! says what it finds, and ends. That is done only when the door is crowded, once in [`EVERY`] at
-//! most; with nobody at the door nothing runs. What was found stays until it is found again. A host
-//! that had a link is known by where that came from, too.
+//! They are looked up by a process of its own ([`supervise::look_up`]), all together. That is done
+//! only when the door is crowded, once in [`EVERY`] at most; with nobody at the door nothing runs.
+//! What was found stays until it is found again. A host that had a link is known by where that came
+//! from, too.
 //!
 //! What is known here decides who waits at the door and who need not, and nothing else: who a
 //! caller is, its key says, or its child's own look-up.
 
 use super::door::Origin;
 use super::{Lond, Machine};
-use crate::access;
-use crate::messages::ToServe;
 use base::HostId;
 use config::Config;
-use net::{Interest, Token};
-use serde::{Deserialize, Serialize};
+use net::Token;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::convert::Infallible;
-use std::io::{self, Write};
-use std::net::IpAddr;
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::net::UnixStream;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
-use supervise::control::{self, Channel};
-use supervise::{spawn, title};
+use supervise::look_up::LookUp;
 
 /// No sooner than that all names are looked up again.
 pub(super) const EVERY: Duration = Duration::from_secs(60);
@@ -34,13 +27,6 @@ pub(super) const EVERY: Duration = Duration::from_secs(60);
 const LOOK_UPS_TAKE: Duration = Duration::from_secs(30);
 /// Addresses that are kept of a name; those beyond are left out.
 const ADDRESSES_OF_ONE: usize = 16;
-
-/// What the child says: these are the addresses of this host.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Found {
-    host: HostId,
-    addresses: Vec<IpAddr>,
-}
 
 /// What is known of hosts' addresses beside the table. Bounded by the table: one origin for each
 /// host that had a link, and [`ADDRESSES_OF_ONE`] for each that is known by name.
@@ -58,9 +44,9 @@ pub(super) struct Names {
 
 #[derive(Debug)]
 struct Looking {
-    pid: u32,
-    token: Token,
-    channel: Channel<ToServe, Found>,
+    process: LookUp,
+    /// Whose names were asked for, in their order.
+    hosts: Vec<HostId>,
 }
 
 impl Names {
@@ -102,16 +88,15 @@ impl Names {
 
     /// The child that looks names up, while there is one.
     pub(super) fn pid(&self) -> Option<u32> {
-        self.looking.as_ref().map(|looking| looking.pid)
+        self.looking.as_ref().map(|looking| looking.process.pid())
     }
 
-    fn take(&mut self, found: Found) {
-        let origins: Vec<Origin> =
-            found.addresses.into_iter().take(ADDRESSES_OF_ONE).map(Origin::of).collect();
+    fn take(&mut self, host: HostId, addresses: impl IntoIterator<Item = IpAddr>) {
+        let origins: Vec<Origin> = addresses.into_iter().take(ADDRESSES_OF_ONE).map(Origin::of).collect();
         for origin in &origins {
             *self.origins.entry(*origin).or_default() += 1;
         }
-        let before = self.found.insert(found.host, origins);
+        let before = self.found.insert(host, origins);
         self.forget(before.into_iter().flatten());
     }
 }
@@ -132,22 +117,28 @@ impl Lond {
     }
 
     fn fork_looking(&mut self, m: &mut Machine<'_>) -> io::Result<Looking> {
-        let (ours, theirs) = control::pair()?;
-        let mut channel = Channel::from_fd(ours)?;
+        let hosts = m.start.config.hosts.iter().filter(|host| host.address.is_none());
+        let (hosts, names) = hosts.map(|host| (host.id.clone(), host.name.clone())).unzip();
         let token = m.tokens.fresh();
-        m.poll.registry().register(&mut channel, token, Interest::READABLE | Interest::WRITABLE)?;
-        let config = m.start.config.clone();
-        let pid = spawn::spawn(vec![theirs.as_raw_fd()], move || look_up(&config, theirs))?;
-        Ok(Looking { pid, token, channel })
+        let process = LookUp::begin(names, LOOK_UPS_TAKE, m.poll.registry(), token)?;
+        Ok(Looking { process, hosts })
     }
 
-    /// What the child has found; whether the token is its.
+    /// What the process has found; whether the token is its.
     pub(super) fn hear_names(&mut self, m: &mut Machine<'_>, token: Token) -> bool {
-        let Some(looking) = self.names.looking.as_mut().filter(|looking| looking.token == token) else {
+        let Some(looking) = self.names.looking.as_mut().filter(|it| it.process.token() == token) else {
             return false;
         };
-        match looking.channel.receive(&mut m.scratch) {
-            Ok(received) => received.messages.into_iter().for_each(|found| self.names.take(found)),
+        match looking.process.hear(&mut m.scratch) {
+            Ok(found) => {
+                let found = found.into_iter().filter_map(|found| {
+                    // Of a name that could not be looked up nothing is known.
+                    Some((looking.hosts.get(found.name)?.clone(), found.answer.unwrap_or_default()))
+                });
+                for (host, addresses) in found.collect::<Vec<_>>() {
+                    self.names.take(host, addresses.iter().map(SocketAddr::ip));
+                }
+            }
             Err(error) => log::warn!("look hosts' names up: {error}"),
         }
         true
@@ -155,46 +146,14 @@ impl Lond {
 
     /// A child has ended; whether it was this one.
     pub(super) fn names_ended(&mut self, m: &mut Machine<'_>, pid: u32) -> bool {
-        let Some(token) = self.names.looking.as_ref().filter(|looking| looking.pid == pid).map(|l| l.token)
-        else {
-            return false;
-        };
+        let looking = self.names.looking.as_ref().filter(|looking| looking.process.pid() == pid);
+        let Some(token) = looking.map(|looking| looking.process.token()) else { return false };
         self.hear_names(m, token);
-        if let Some(mut looking) = self.names.looking.take()
-            && let Err(error) = m.poll.registry().deregister(&mut looking.channel)
-        {
-            log::debug!("deregister the socket of process {pid}: {error}");
+        if let Some(looking) = self.names.looking.take() {
+            looking.process.close(m.poll.registry());
         }
         true
     }
-}
-
-/// The child: looks all names up and ends.
-fn look_up(config: &Config, control: OwnedFd) -> Infallible {
-    title::set("looking names up");
-    let hosts: Vec<_> = config.hosts.iter().filter(|host| host.address.is_none()).collect();
-    let names = hosts.iter().map(|host| host.name.clone()).collect();
-    let until = Instant::now() + LOOK_UPS_TAKE;
-    let found = access::look_all_up(names, access::addresses);
-    let mut to = UnixStream::from(control);
-    // There is nothing else to do than to be read.
-    let mut said = to.set_nonblocking(false);
-    while said.is_ok()
-        && let Ok((at, mut addresses)) = found.recv_timeout(until.saturating_duration_since(Instant::now()))
-    {
-        addresses.truncate(ADDRESSES_OF_ONE);
-        if let Some(host) = hosts.get(at) {
-            said = say(&mut to, &Found { host: host.id.clone(), addresses });
-        }
-    }
-    // Whoever does not read any more has ended, or began again.
-    std::process::exit(0)
-}
-
-fn say(to: &mut UnixStream, found: &Found) -> io::Result<()> {
-    let mut line = serde_json::to_vec(found)?;
-    line.push(b'\n');
-    to.write_all(&line)
 }
 
 #[cfg(test)]
@@ -207,17 +166,17 @@ mod tests {
         let ip = |text: &str| text.parse::<IpAddr>().unwrap();
         let mut names = Names::default();
         assert!(!names.know(ip("192.0.2.1")));
-        names.take(Found { host: host("msul1"), addresses: vec![ip("192.0.2.1"), ip("2001:db8::1")] });
+        names.take(host("msul1"), [ip("192.0.2.1"), ip("2001:db8::1")]);
         names.called(&host("msul2"), ip("::ffff:192.0.2.2"));
         for known in ["192.0.2.1", "::ffff:192.0.2.1", "2001:db8::ffff", "192.0.2.2"] {
             assert!(names.know(ip(known)), "{known}");
         }
         assert!(!names.know(ip("192.0.2.3")) && !names.know(ip("2001:db8:0:1::1")));
-        names.take(Found { host: host("msul1"), addresses: vec![ip("192.0.2.4")] });
+        names.take(host("msul1"), [ip("192.0.2.4")]);
         names.called(&host("msul2"), ip("192.0.2.5"));
         assert!(!names.know(ip("192.0.2.1")) && !names.know(ip("192.0.2.2")), "they moved");
         let many: Vec<IpAddr> = (0..1000_u32).map(|n| IpAddr::from(n.to_be_bytes())).collect();
-        names.take(Found { host: host("msul1"), addresses: many });
+        names.take(host("msul1"), many);
         assert_eq!(names.found[&host("msul1")].len(), ADDRESSES_OF_ONE);
     }
 
@@ -238,18 +197,11 @@ mod tests {
         for n in 1..=3 {
             let host = HostId::new(&format!("msul{n}")).unwrap();
             names.called(&host, ip(n));
-            names.take(Found { host, addresses: vec![ip(n), ip(10 + n)] });
+            names.take(host, [ip(n), ip(10 + n)]);
         }
         names.retain(&config("msul1:d:library:b.example:\nmsul2:d:library:c.example:127.0.0.2\n"));
         let known: Vec<u8> = (0..20).filter(|n| names.know(ip(*n))).collect();
         assert_eq!(known, [1, 2, 11], "by name and by its last link; by its last link");
         assert_eq!(names.last, None);
-    }
-
-    #[test]
-    fn what_the_child_says_fits_a_line_of_the_control_socket() {
-        let addresses = vec![IpAddr::from([0xffff_u16; 8]); ADDRESSES_OF_ONE];
-        let longest = Found { host: HostId::new("a").unwrap(), addresses };
-        assert!(serde_json::to_vec(&longest).unwrap().len() + 1000 < control::MAX_LINE);
     }
 }

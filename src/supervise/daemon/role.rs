@@ -77,7 +77,7 @@ pub trait Role: Sized {
         now: Instant,
     );
     /// A process was reaped; whether it was one of the role's that is no child as the others are.
-    fn ended_beside(&mut self, _machine: &mut Machine<'_, Self>, _pid: u32) -> bool {
+    fn ended_beside(&mut self, _machine: &mut Machine<'_, Self>, _pid: u32, _now: Instant) -> bool {
         false
     }
     /// How the log names a child's control socket.
