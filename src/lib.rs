@@ -34,7 +34,7 @@
 //! | [`lonc`] | `supervisor`: children, signals, status files; `broker` and `turn` (pure), `reactor`: one link child | supervisor, reactor |
 //! | [`lond`] | `supervisor`: accepting; `classic`, `secure` and `turn` (pure but for the record that a session owns), `handler`: what a request is passed to, and what came of it; `reactor`: one link child; `pool`: the process that runs a handler's program | supervisor, reactor, pool |
 //! | [`lonsvc`] | `supervisor`: the programs of `[service.<name>]`, by fork and exec | supervisor |
-//! | [`supervise`] | what all supervisors share: `daemon`, the one machine, and the `Role` that a program is to it; child table (pure), fork, locks and what else lies in folders that others may empty, signals, control sockets, titles; the sandbox of a link child; at HUP the trial of the next program, and the exec state: what crosses it | yes |
+//! | [`supervise`] | what all supervisors share: `daemon`, the one machine, and the `Role` that a program is to it; child table (pure), fork, locks and what else lies in folders that others may empty, signals, control sockets, titles, looking names up; the sandbox of a link child; at HUP the trial of the next program, and the exec state: what crosses it | yes |
 //! | [`status`] | one snapshot type and its views: text, JSON, the original's `loncstatus.txt` | none |
 //! | [`owner`] | the user that the files belong to: how root acts as it and makes folders for it; what a process gives up at its start | files |
 //! | [`client`] | for Rust programs: a request with its deadline, its outcome; many ahead; keys; a critical message when the broker is away. `clients/` has the same for Python and Perl | yes |

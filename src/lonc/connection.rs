@@ -9,7 +9,7 @@ use base::Pin;
 use base::line::Outgoing;
 use net::{Event, ReadOutcome, Registry, Stream, TcpStream, Token, tcp, write_sealed};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
 use wire::secure::Tunnel;
 
 /// See the module.
@@ -29,18 +29,17 @@ enum Stage {
 }
 
 impl Connection {
-    /// Begins a connection without waiting for it.
+    /// Goes on with a connection that was begun.
     ///
     /// # Errors
     /// What the system said.
-    pub fn begin(
-        address: SocketAddr,
-        bind: Option<IpAddr>,
+    pub fn go_on(
+        begun: OwnedFd,
         tunnel: Option<Tunnel>,
         registry: &Registry,
         token: Token,
     ) -> io::Result<Connection> {
-        let stream = tcp::connect(address, bind, registry, token)?;
+        let stream = tcp::go_on(begun, registry, token)?;
         let tunnel = tunnel.map(Box::new);
         Ok(Connection { stream, tunnel, stage: Stage::Connecting, plain: Vec::new() })
     }

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 use status::PeerStatus;
 use supervise::control::Message;
+use supervise::look_up::Answer;
 
 /// `lonc` to a link child.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -28,6 +29,25 @@ pub enum ToLink {
     Pins(Vec<String>),
     /// Open the log again: its file may have been renamed.
     LogAnew,
+    /// The answer to [`FromLink::LookUp`].
+    Addresses {
+        /// The number of the question.
+        number: u64,
+        /// The peer's addresses, or why there are none.
+        answer: Answer,
+    },
+    /// The connection that [`FromLink::Connect`] asks for was begun: its socket comes with this.
+    Begun {
+        /// The number of the attempt.
+        attempt: u64,
+    },
+    /// It could not be.
+    NotBegun {
+        /// The number of the attempt.
+        attempt: u64,
+        /// What the system said.
+        why: String,
+    },
 }
 
 /// A link child to `lonc`.
@@ -41,12 +61,28 @@ pub enum FromLink {
         /// How the link and its spool are.
         status: Box<PeerStatus>,
     },
+    /// A dial needs the addresses of this child's peer.
+    LookUp {
+        /// Of the question; they grow.
+        number: u64,
+    },
+    /// An attempt to connect is to be begun, to one of these addresses.
+    Connect {
+        /// What the attempt is called.
+        attempt: u64,
+        /// The question that the addresses are the answer to.
+        number: u64,
+        /// The place of this one among them.
+        place: usize,
+    },
 }
 
 impl Message for ToLink {
     fn supersedes(&self, earlier: &Self) -> bool {
         match (self, earlier) {
             (ToLink::Report(_), ToLink::Report(_)) | (ToLink::Pins(_), ToLink::Pins(_)) => true,
+            // An answer is to the last question, and ends what was tried of the one before.
+            (ToLink::Addresses { .. }, ToLink::Addresses { .. } | ToLink::NotBegun { .. }) => true,
             (
                 ToLink::Probe
                 | ToLink::Drain
@@ -55,7 +91,10 @@ impl Message for ToLink {
                 | ToLink::Listen
                 | ToLink::Report(_)
                 | ToLink::Pins(_)
-                | ToLink::LogAnew,
+                | ToLink::LogAnew
+                | ToLink::Addresses { .. }
+                | ToLink::Begun { .. }
+                | ToLink::NotBegun { .. },
                 _,
             ) => self == earlier,
         }
@@ -64,9 +103,16 @@ impl Message for ToLink {
 
 impl Message for FromLink {
     fn supersedes(&self, earlier: &Self) -> bool {
-        let (FromLink::Status { report, .. }, FromLink::Status { report: before, .. }) = (self, earlier);
-        // `None < Some(_)`: a status that nobody asked for must not swallow the answer to a report.
-        report >= before
+        match (self, earlier) {
+            // `None < Some(_)`: a status that nobody asked for must not swallow the answer to a
+            // report.
+            (FromLink::Status { report, .. }, FromLink::Status { report: before, .. }) => report >= before,
+            // Another dial: that of before is over.
+            (FromLink::LookUp { .. }, FromLink::LookUp { .. } | FromLink::Connect { .. }) => true,
+            (FromLink::Status { .. }, FromLink::LookUp { .. } | FromLink::Connect { .. })
+            | (FromLink::LookUp { .. }, FromLink::Status { .. })
+            | (FromLink::Connect { .. }, _) => false,
+        }
     }
 }
 
@@ -87,5 +133,20 @@ mod tests {
         let pins = |pin: &str| ToLink::Pins(vec![pin.to_owned()]);
         assert!(ToLink::Report(2).supersedes(&ToLink::Report(1)) && pins("b").supersedes(&pins("a")));
         assert!(ToLink::Probe.supersedes(&ToLink::Probe) && !ToLink::Drain.supersedes(&ToLink::Probe));
+    }
+
+    #[test]
+    fn of_dials_the_last_alone_waits_to_be_told_of_and_nothing_else_gives_way_to_it() {
+        let connect = |attempt| FromLink::Connect { attempt, number: 1, place: 0 };
+        let look_up = |number| FromLink::LookUp { number };
+        assert!(look_up(2).supersedes(&look_up(1)) && look_up(2).supersedes(&connect(1)));
+        assert!(!connect(2).supersedes(&connect(1)) && !connect(1).supersedes(&look_up(1)));
+        let addresses = |number| ToLink::Addresses { number, answer: Ok(Vec::new()) };
+        let failed = |attempt| ToLink::NotBegun { attempt, why: String::new() };
+        assert!(addresses(2).supersedes(&addresses(1)) && addresses(2).supersedes(&failed(1)));
+        assert!(!failed(2).supersedes(&failed(1)) && !failed(1).supersedes(&addresses(1)));
+        for other in [ToLink::Probe, ToLink::Drain, ToLink::Listen, ToLink::Report(1)] {
+            assert!(!addresses(1).supersedes(&other) && !other.supersedes(&addresses(1)));
+        }
     }
 }

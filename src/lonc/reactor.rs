@@ -30,8 +30,7 @@ use wire::secure::TlsIdentity;
 
 const LISTENER: Token = Token(0);
 const CONTROL: Token = Token(1);
-const RESOLVER: Token = Token(2);
-const SIGNALS: Token = Token(3);
+const SIGNALS: Token = Token(2);
 
 /// What a link child has beside its broker.
 #[derive(Debug)]
@@ -96,8 +95,6 @@ impl<D: Disk> Reactor<D> {
                 match event.token() {
                     LISTENER => self.sockets.note_listener(),
                     CONTROL => self.read_control(now),
-                    // What was looked up is asked for in the turn.
-                    RESOLVER => {}
                     SIGNALS => self.told_to_end(now),
                     token => {
                         if let Some(id) = self.sockets.note(token, event) {
@@ -135,6 +132,10 @@ impl<D: Disk> Reactor<D> {
                 ToLink::Listen => self.listen_on_next(now),
                 ToLink::Pins(pins) => self.repin(&pins, now),
                 ToLink::LogAnew => base::logging::follow(),
+                // What follows from these is done in the turn.
+                ToLink::Addresses { number, answer } => self.sockets.take_addresses(number, answer, now),
+                ToLink::Begun { attempt } => self.sockets.attempt_begun(attempt, now),
+                ToLink::NotBegun { attempt, why } => self.sockets.attempt_not_begun(attempt, why, now),
             }
         }
         if closed && self.supervised {

@@ -1,72 +1,104 @@
-//! Looking a host name up without stopping the loop: one thread a look-up, never two at once.
+//! What a link child asks its supervisor of its peer's addresses, and what becomes of the answers:
+//! pure.
 //!
-//! The system's resolver blocks, for half a minute where a name server is away: longer than a dial
-//! may take. A look-up that is still under way when the next is wanted serves that dial too, and
-//! one that ends between two dials serves the next; so a host is reached however long its name
-//! takes. What was found is used once, so that the address of a dial is no older than the pause
-//! before it.
+//! A look-up may take longer than a dial. An answer that comes between two dials serves the next
+//! one, so a host is reached however long its name takes; it is used once, so that the address of a
+//! dial is no older than the pause before it. Each dial that has none asks, whatever was asked
+//! before: an answer may have been lost with the supervisor's program. Questions are numbered, and
+//! the last one's answer alone counts.
 
-use net::Waker;
-use std::net::{SocketAddr, ToSocketAddrs};
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, TryRecvError, channel};
-use std::thread;
+use std::net::SocketAddr;
+use supervise::look_up::Answer;
 
-/// The look-ups of one child.
-#[derive(Debug)]
+/// What a look-up has found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The question that this answers: addresses are asked for by it, and their places.
+    pub number: u64,
+    /// The peer's addresses, in the order of the answer.
+    pub addresses: Vec<SocketAddr>,
+}
+
+/// The questions of one child.
+#[derive(Debug, Default)]
 pub struct Resolver {
-    waker: Arc<Waker>,
-    running: Option<Receiver<Result<Vec<SocketAddr>, String>>>,
+    /// Number of the last question.
+    asked: u64,
+    /// A dial waits for its answer.
+    wanted: bool,
     /// Found when no dial wanted it any more.
-    late: Option<Vec<SocketAddr>>,
+    late: Option<Found>,
 }
 
 impl Resolver {
-    /// Wakes the loop through `waker` when a look-up has ended.
-    pub fn new(waker: Arc<Waker>) -> Resolver {
-        Resolver { waker, running: None, late: None }
-    }
-
-    /// Begins a look-up, unless one is under way. Gives the addresses if they are known already.
+    /// A dial begins. Gives what was found too late for the one before.
     ///
     /// # Errors
-    /// No thread can be had.
-    pub fn begin(&mut self, name: &str, port: u16) -> Result<Option<Vec<SocketAddr>>, String> {
-        if self.late.is_some() || self.running.is_some() {
-            return Ok(self.late.take());
+    /// There is no such thing: the question of this number is to be asked.
+    pub fn begin(&mut self) -> Result<Found, u64> {
+        self.late.take().ok_or_else(|| {
+            self.wanted = true;
+            self.asked += 1;
+            self.asked
+        })
+    }
+
+    /// The dial is over; an answer that comes now is for the next.
+    pub fn give_up(&mut self) {
+        self.wanted = false;
+    }
+
+    /// The answer to a question; what the dial under way is to try, or why it has failed.
+    pub fn answered(&mut self, number: u64, answer: Answer) -> Option<Result<Found, String>> {
+        if number != self.asked {
+            return None;
         }
-        let (sender, receiver) = channel();
-        let (name, waker) = (name.to_owned(), self.waker.clone());
-        let look_up = move || {
-            let found = (&*name, port).to_socket_addrs().map(Iterator::collect);
-            // When the child no longer wants to know, there is nobody to tell.
-            let _ = sender.send(found.map_err(|error| format!("look up {name}: {error}")));
-            let _ = waker.wake();
-        };
-        thread::Builder::new()
-            .name("resolver".to_owned())
-            .spawn(look_up)
-            .map_err(|error| format!("look up: start a thread: {error}"))?;
-        self.running = Some(receiver);
-        Ok(None)
+        let found = answer.map(|addresses| Found { number, addresses });
+        if std::mem::take(&mut self.wanted) {
+            return Some(found);
+        }
+        // Of one that failed there is nobody to be told: the dial that wanted it has failed too.
+        self.late = found.ok();
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addresses(n: u8) -> Answer {
+        Ok(vec![SocketAddr::from(([192, 0, 2, n], 5663))])
     }
 
-    /// Keeps addresses for the next dial, since none wants them now.
-    pub fn keep(&mut self, addresses: Vec<SocketAddr>) {
-        self.late = Some(addresses);
+    #[test]
+    fn an_answer_serves_the_dial_that_asked_or_else_the_next_one_once() {
+        let mut resolver = Resolver::default();
+        assert_eq!(resolver.begin(), Err(1));
+        let found = resolver.answered(1, addresses(1)).unwrap().unwrap();
+        assert_eq!((found.number, found.addresses), (1, addresses(1).unwrap()));
+        resolver.give_up();
+        assert_eq!(resolver.begin(), Err(2), "it is not used again");
+        resolver.give_up();
+        assert_eq!(resolver.answered(2, addresses(2)), None, "too late");
+        assert_eq!(resolver.begin(), Ok(Found { number: 2, addresses: addresses(2).unwrap() }));
+        resolver.give_up();
+        assert_eq!(resolver.begin(), Err(3));
+        assert_eq!(resolver.answered(3, Err("no".into())), Some(Err("no".into())));
     }
 
-    /// What a look-up has found, if it has ended.
-    pub fn ended(&mut self) -> Option<Result<Vec<SocketAddr>, String>> {
-        let found = match self.running.as_ref()?.try_recv() {
-            Ok(found) => found,
-            Err(TryRecvError::Empty) => return None,
-            Err(TryRecvError::Disconnected) => Err("look up: the thread died".to_owned()),
-        };
-        self.running = None;
-        Some(found.and_then(|addresses| match addresses.is_empty() {
-            true => Err("look up: the name has no address".to_owned()),
-            false => Ok(addresses),
-        }))
+    #[test]
+    fn an_answer_that_was_lost_is_asked_for_again_and_one_that_comes_twice_is_heard_once() {
+        let mut resolver = Resolver::default();
+        assert_eq!(resolver.begin(), Err(1));
+        resolver.give_up();
+        assert_eq!(resolver.begin(), Err(2));
+        assert_eq!(resolver.answered(1, addresses(1)), None, "the answer to the second is to come");
+        assert!(resolver.answered(2, addresses(2)).is_some());
+        resolver.give_up();
+        assert_eq!(resolver.begin(), Err(3));
+        resolver.give_up();
+        assert_eq!(resolver.answered(3, Err("failed".into())), None);
+        assert_eq!(resolver.begin(), Err(4), "a failure is not kept");
     }
 }

@@ -10,6 +10,7 @@
 //! | file | what it owns |
 //! | --- | --- |
 //! | `children` | what is done with each child, as the table says |
+//! | `dialling` | what children ask for their dials: their peers' addresses, connections |
 //! | `listening` | the local sockets of the peers |
 //! | `passages` | the ways of connected programs to the next child |
 //! | `watch` | files that are dropped into the delayed directory |
@@ -22,6 +23,7 @@
 
 mod board;
 mod children;
+mod dialling;
 mod inheritance;
 mod listening;
 mod passages;
@@ -38,6 +40,7 @@ use base::HostId;
 use board::Board;
 use children::Replace;
 use config::Config;
+use dialling::Dialling;
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use listening::Sockets;
 use net::Token;
@@ -96,6 +99,7 @@ pub fn serve(start: &mut Start<Inheritance<Own>>, entry: Entry) -> Result<(), Da
             passages: Passages::default(),
             board: Board::new(ground.config, ground.started, ground.now),
             lookout: Lookout::default(),
+            dialling: Dialling::default(),
             replacing: VecDeque::new(),
         })
     })
@@ -112,6 +116,7 @@ struct Lonc {
     passages: Passages,
     board: Board,
     lookout: Lookout,
+    dialling: Dialling,
     /// Children that are to be replaced, if they have not ended before.
     replacing: VecDeque<Replace>,
 }
@@ -157,6 +162,9 @@ impl Role for Lonc {
             self.listen_where_missing(m, now);
         }
         self.replace_in_turn(m, now);
+        if !m.is_stopping() {
+            self.look_up_in_turn(m, now);
+        }
         for _ in 0..ACTIONS_A_TURN {
             let Some((peer, action)) = self.table.due(now) else { break };
             self.act(m, &peer, action, now);
@@ -164,12 +172,19 @@ impl Role for Lonc {
     }
 
     fn deadline(&self, now: Instant) -> Option<Instant> {
-        let deadlines = [self.lookout.again.then_some(now), self.table.next_deadline(), self.sockets.again];
+        let deadlines = [
+            self.lookout.again.then_some(now),
+            self.table.next_deadline(),
+            self.sockets.again,
+            self.dialling.deadline(),
+        ];
         deadlines.into_iter().flatten().min()
     }
 
-    fn ready(&mut self, _m: &mut Machine<'_>, token: Token, _now: Instant) {
-        self.lookout.again |= token == WATCH;
+    fn ready(&mut self, m: &mut Machine<'_>, token: Token, now: Instant) {
+        if !self.hear_look_up(m, token, now) {
+            self.lookout.again |= token == WATCH;
+        }
     }
 
     /// Every link is seen after now: those that wait for a child get it, the others a probe.
@@ -182,8 +197,14 @@ impl Role for Lonc {
         }
     }
 
-    fn heard(&mut self, m: &mut Machine<'_>, peer: &HostId, message: FromLink, _now: Instant) {
-        let FromLink::Status { report, status } = message;
+    fn heard(&mut self, m: &mut Machine<'_>, peer: &HostId, message: FromLink, now: Instant) {
+        let (report, status) = match message {
+            FromLink::Status { report, status } => (report, status),
+            FromLink::LookUp { number } => return self.asked_addresses(m, peer, number, now),
+            FromLink::Connect { attempt, number, place } => {
+                return self.begin_connection(m, peer, (attempt, number, place), now);
+            }
+        };
         if status.peer != *peer {
             log::error!("{peer}: its child speaks for {}", status.peer);
             return;
@@ -208,8 +229,13 @@ impl Role for Lonc {
     }
 
     fn ended(&mut self, m: &mut Machine<'_>, peer: &HostId, pid: u32, end: spawn::End, now: Instant) {
+        self.dialling.dials.gone(peer);
         self.tell(m, peer, Event::Exited, now);
         self.say_ended(peer, pid, end, now);
+    }
+
+    fn ended_beside(&mut self, m: &mut Machine<'_>, pid: u32, now: Instant) -> bool {
+        self.look_up_ended(m, pid, now)
     }
 
     fn control_name(&self, peer: &HostId) -> String {
@@ -275,6 +301,7 @@ impl Role for Lonc {
         self.sockets.remove_all();
         self.passages.close_all();
         self.replacing.clear();
+        self.dialling.end();
     }
 
     fn drain_all(&mut self, m: &mut Machine<'_>, deadline: Instant, now: Instant) {

@@ -8,6 +8,7 @@ use mio::net::TcpStream;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 /// Silence after which the kernel asks whether the other side is still there: seldom enough to cost
@@ -38,16 +39,12 @@ pub fn set_up(socket: SockRef<'_>) -> io::Result<()> {
     socket.set_tcp_user_timeout(Some(USER_TIMEOUT))
 }
 
-/// Begins to connect, from `bind` if it is to be that address, without waiting for it.
+/// Begins to connect, from `bind` if it is to be that address, without waiting for it. What comes
+/// of it is for whoever goes on with it ([`go_on`]), in this process or in another.
 ///
 /// # Errors
 /// What the system said.
-pub fn connect(
-    address: SocketAddr,
-    bind: Option<IpAddr>,
-    registry: &Registry,
-    token: Token,
-) -> io::Result<Stream<TcpStream>> {
+pub fn begin(address: SocketAddr, bind: Option<IpAddr>) -> io::Result<OwnedFd> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     set_up(SockRef::from(&socket))?;
     if let Some(bind) = bind {
@@ -58,7 +55,15 @@ pub fn connect(
         Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
         Err(error) => return Err(error),
     }
-    let mut stream = TcpStream::from_std(socket.into());
+    Ok(socket.into())
+}
+
+/// Watches a connection that was begun.
+///
+/// # Errors
+/// What the system said.
+pub fn go_on(begun: OwnedFd, registry: &Registry, token: Token) -> io::Result<Stream<TcpStream>> {
+    let mut stream = TcpStream::from_std(begun.into());
     registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
     Ok(Stream::not_readable_yet(stream))
 }
@@ -97,7 +102,8 @@ mod tests {
     fn both_ends_of_a_connection_notice_a_host_that_vanished() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let poll = Poll::new().unwrap();
-        let calling = connect(listener.local_addr().unwrap(), None, poll.registry(), Token(0)).unwrap();
+        let begun = begin(listener.local_addr().unwrap(), None).unwrap();
+        let calling = go_on(begun, poll.registry(), Token(0)).unwrap();
         assert_set_up(SockRef::from(calling.socket()));
         let (called, _) = listener.accept().unwrap();
         set_up(SockRef::from(&called)).unwrap();

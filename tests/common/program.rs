@@ -98,9 +98,9 @@ impl Program {
     }
 
     /// Its link children that live: those whose title names a host. A program on trial is no such
-    /// child.
+    /// child, nor is a look-up.
     pub fn children(&self) -> Vec<u32> {
-        let others = ["supervisor", "trial"];
+        let others = ["supervisor", "trial", "looking "];
         let serves = |pid: &u32| {
             let title = process::title(*pid);
             let what = title.strip_prefix(self.name).and_then(|rest| rest.strip_prefix(": "));

@@ -17,6 +17,7 @@ mod confined;
 mod crashes;
 mod delayed;
 mod delayed_trouble;
+mod dials;
 mod dropped_in;
 mod few_descriptors;
 mod full_disks;

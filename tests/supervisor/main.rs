@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, reason = "a test program: what fails, fails the test")]
 
 mod lonc;
+mod lonc_dials;
 mod lonc_start;
 mod lond;
 mod lond_door;
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
     let chosen = |name: &str| filters.is_empty() || filters.iter().any(|filter| matches(name, filter));
     let all = [
         lonc::TESTS,
+        lonc_dials::TESTS,
         lonc_start::TESTS,
         lond::TESTS,
         lond_door::TESTS,

@@ -18,9 +18,12 @@ use lonnet::supervise::startup::{self, Arguments, Rights, Start};
 use lonnet::supervise::title;
 use lonnet::{lonc, lond};
 use mio::{Events, Interest, Poll, Token};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Deserialize;
 use std::fmt::Display;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -127,7 +130,7 @@ fn link(seed: LinkSeed) -> ! {
         while let Ok((stream, _)) = listener.accept() {
             let stream = UnixStream::from(std::os::fd::OwnedFd::from(stream));
             stream.set_nonblocking(false).unwrap();
-            obey(stream);
+            obey(stream, &mut |question| ask(&mut control, question));
         }
         let received = control.receive(&mut [0; 4096]).unwrap();
         for message in received.messages {
@@ -142,7 +145,11 @@ fn link(seed: LinkSeed) -> ! {
                     poll.registry().register(&mut listener, Token(0), Interest::READABLE).unwrap();
                 }
                 ToLink::LogAnew => lonnet::base::logging::follow(),
-                ToLink::Report(_) | ToLink::Pins(_) => {}
+                ToLink::Report(_)
+                | ToLink::Pins(_)
+                | ToLink::Addresses { .. }
+                | ToLink::Begun { .. }
+                | ToLink::NotBegun { .. } => {}
             }
             let report = if let ToLink::Report(number) = message { Some(number) } else { None };
             say(&mut control, report, probes, files);
@@ -154,7 +161,54 @@ fn link(seed: LinkSeed) -> ! {
     }
 }
 
-fn obey(mut stream: UnixStream) {
+/// Asks the supervisor something for a dial; what it answers, in words. Of anything else that it
+/// says meanwhile nothing is heard.
+fn ask(control: &mut Channel<FromLink, ToLink>, question: FromLink) -> String {
+    control.send(&question).unwrap();
+    loop {
+        let received = control.receive(&mut [0; 4096]).unwrap();
+        for message in received.messages {
+            match message {
+                ToLink::Addresses { number, answer } => return format!("{number}: {answer:?}"),
+                ToLink::NotBegun { attempt, why } => return format!("{attempt}: {why}"),
+                ToLink::Begun { attempt } => {
+                    let socket = TcpStream::from(control.take_descriptor().unwrap());
+                    // There is none before the other side has answered.
+                    let to = socket.peer_addr().map_or_else(|error| error.to_string(), |to| to.to_string());
+                    return format!("{attempt}: to {to}");
+                }
+                _ => {}
+            }
+        }
+        wait_readable(control);
+    }
+}
+
+fn wait_readable(control: &Channel<FromLink, ToLink>) {
+    let mut waits = [PollFd::new(control.as_fd(), PollFlags::POLLIN)];
+    poll(&mut waits, PollTimeout::NONE).unwrap();
+}
+
+/// `dial NUMBER ATTEMPT PLACE`: the addresses of the peer, and a connection to the one at that
+/// place of the answer of that number. `flood COUNT`: so often the addresses; how often there were
+/// some.
+fn dial(words: &[&str], ask: &mut dyn FnMut(FromLink) -> String) -> String {
+    let number = |place: usize| words[place].parse::<u64>().unwrap();
+    match words[0] {
+        "flood" => {
+            let answers = (0..number(1)).map(|number| ask(FromLink::LookUp { number }));
+            answers.filter(|answer| answer.contains("Ok(")).count().to_string()
+        }
+        _ => {
+            let addresses = ask(FromLink::LookUp { number: 1 });
+            let place = number(3) as usize;
+            let connection = ask(FromLink::Connect { attempt: number(2), number: number(1), place });
+            format!("{addresses}, {connection}")
+        }
+    }
+}
+
+fn obey(mut stream: UnixStream, ask: &mut dyn FnMut(FromLink) -> String) {
     let mut line = String::new();
     if BufReader::new(&stream).read_line(&mut line).is_err() {
         return;
@@ -163,6 +217,9 @@ fn obey(mut stream: UnixStream) {
         "pid" => std::process::id().to_string(),
         "files" => open_files(),
         "signals" => std::fs::read_to_string("/proc/self/status").unwrap(),
+        words if words.starts_with("dial ") || words.starts_with("flood ") => {
+            dial(&words.split(' ').collect::<Vec<_>>(), ask)
+        }
         "die" => std::process::exit(3),
         "end" => std::process::exit(0),
         "panic" => panic!("told to panic"),

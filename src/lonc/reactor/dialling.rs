@@ -1,20 +1,28 @@
-//! The dial: a look-up, then attempts at the peer's addresses beside each other, of which one
-//! becomes the link.
+//! The dial: the supervisor is asked for the peer's addresses, then for attempts at them beside
+//! each other, of which one becomes the link.
+//!
+//! An attempt begins when it is asked for: that its socket comes a moment later changes nothing of
+//! the race. What is asked and not answered, because the supervisor's program was replaced, ends
+//! with the dial.
 
 use super::sockets::Sockets;
 use crate::connection::Connection;
 use crate::link::Now;
+use crate::messages::FromLink;
 use crate::race::{ADDRESSES_MOST, Addresses, Race};
+use crate::resolve::{Found, Resolver};
 use crate::turn::Dialled;
 use base::WireKind;
 use base::line::Outgoing;
-use config::Target;
 use net::{Event, Token};
+use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::time::Instant;
+use supervise::look_up::Answer;
 use wire::secure::Tunnel;
 
 /// Of attempts to reach the peer, of which one becomes the link and keeps its token.
-pub(super) const FIRST_ATTEMPT: usize = 4;
+pub(super) const FIRST_ATTEMPT: usize = 3;
 /// More than there are of them at a time, with a link beside.
 pub(super) const ATTEMPTS: usize = 4 * ADDRESSES_MOST;
 
@@ -22,21 +30,25 @@ pub(super) const ATTEMPTS: usize = 4 * ADDRESSES_MOST;
 #[derive(Default)]
 pub(super) struct Dialling {
     addresses: Addresses,
-    /// A dial waits for its addresses.
-    looks_up: bool,
+    resolver: Resolver,
+    /// What the dial tries, as the supervisor knows it.
+    found: Option<Found>,
     /// Why it could not even begin.
     failed: Option<String>,
     /// A dial that has its addresses.
     race: Option<Race>,
     attempts: Vec<Attempt>,
-    /// How many attempts there ever were: each has the next token in turn.
-    count: usize,
+    /// How many attempts there ever were: each is called by its number, and has the next token in
+    /// turn.
+    count: u64,
 }
 
 struct Attempt {
+    number: u64,
     address: SocketAddr,
     token: Token,
-    connection: Connection,
+    /// Its socket, once the supervisor has sent it.
+    connection: Option<Connection>,
     /// Its TCP connection is made.
     connected: bool,
 }
@@ -52,36 +64,55 @@ pub(super) struct Linked {
 
 impl Dialling {
     /// When the next attempt is due.
-    pub(super) fn deadline(&self) -> Option<std::time::Instant> {
+    pub(super) fn deadline(&self) -> Option<Instant> {
         self.race.as_ref().and_then(Race::deadline)
     }
 
     /// Whether an attempt may be gone on with now.
     pub(super) fn readable(&self) -> bool {
-        self.attempts.iter().any(|attempt| attempt.connection.readable())
+        self.attempts.iter().filter_map(|attempt| attempt.connection.as_ref()).any(Connection::readable)
     }
 
     /// Whether connections are being made.
     pub(super) fn is_under_way(&self) -> bool {
         self.race.is_some()
     }
+
+    /// An attempt has failed, if it is still under way.
+    fn attempt_failed(&mut self, number: u64, why: String, now: Now) {
+        let Some(at) = self.attempts.iter().position(|attempt| attempt.number == number) else { return };
+        let address = self.attempts.swap_remove(at).address;
+        if let Some(race) = &mut self.race {
+            race.failed(address, why, now.mono);
+        }
+    }
+
+    fn race(&mut self, found: Found, now: Now) {
+        let order = self.addresses.order(&found.addresses);
+        self.race = Some(Race::new(order, now.mono));
+        self.found = Some(found);
+    }
 }
 
 impl Sockets {
     pub(super) fn begin_dial(&mut self, now: Now) {
-        match &self.peer.target {
-            Target::Address(address) => self.race(&[*address], now),
-            Target::Lookup { name, port } => match self.resolver.begin(name, *port) {
-                Ok(Some(addresses)) => self.race(&addresses, now),
-                Ok(None) => self.dialling.looks_up = true,
-                Err(why) => self.dialling.failed = Some(why),
-            },
+        match self.dialling.resolver.begin() {
+            Ok(found) => self.dialling.race(found, now),
+            Err(number) => {
+                if let Err(error) = self.control.send(&FromLink::LookUp { number }) {
+                    self.dialling.failed = Some(format!("look up: ask the supervisor: {error}"));
+                }
+            }
         }
     }
 
-    fn race(&mut self, found: &[SocketAddr], now: Now) {
-        let order = self.dialling.addresses.order(found);
-        self.dialling.race = Some(Race::new(order, now.mono));
+    /// What was looked up is tried, or kept for the next dial.
+    pub(super) fn take_addresses(&mut self, number: u64, answer: Answer, now: Now) {
+        match self.dialling.resolver.answered(number, answer) {
+            Some(Ok(found)) => self.dialling.race(found, now),
+            Some(Err(why)) => self.dialling.failed = Some(why),
+            None => {}
+        }
     }
 
     /// What the poll said of the link, or of an attempt.
@@ -90,14 +121,15 @@ impl Sockets {
             link.connection.note(event);
         }
         for attempt in self.dialling.attempts.iter_mut().filter(|attempt| attempt.token == token) {
-            attempt.connection.note(event);
+            if let Some(connection) = &mut attempt.connection {
+                connection.note(event);
+            }
         }
     }
 
     /// Begins the attempts that are due and goes on with those that are under way, until one is the
     /// link or all have failed.
     pub(super) fn go_on_dialling(&mut self, now: Now) -> Dialled {
-        self.take_addresses(now);
         if let Some(why) = self.dialling.failed.take() {
             return Dialled::Failed(why);
         }
@@ -121,41 +153,58 @@ impl Sockets {
         Dialled::UnderWay
     }
 
-    /// What a look-up has found is tried, or kept for the next dial.
-    fn take_addresses(&mut self, now: Now) {
-        let Some(found) = self.resolver.ended() else { return };
-        let wanted = std::mem::take(&mut self.dialling.looks_up);
-        match found {
-            Ok(addresses) if wanted => self.race(&addresses, now),
-            Ok(addresses) => self.resolver.keep(addresses),
-            Err(why) if wanted => self.dialling.failed = Some(why),
-            // The dial that wanted it has failed already, and that was said.
-            Err(_) => {}
+    /// Has an attempt begun.
+    fn attempt(&mut self, address: SocketAddr, now: Now) {
+        let attempt = self.dialling.count;
+        self.dialling.count = attempt.wrapping_add(1);
+        let place = usize::try_from(attempt % ATTEMPTS as u64).unwrap_or_default();
+        let token = Token(FIRST_ATTEMPT + place);
+        let (connection, connected) = (None, false);
+        self.dialling.attempts.push(Attempt { number: attempt, address, token, connection, connected });
+        let found = self.dialling.found.as_ref();
+        let place = found.and_then(|found| found.addresses.iter().position(|it| *it == address));
+        let asked = match (found, place) {
+            (Some(found), Some(place)) => {
+                self.control.send(&FromLink::Connect { attempt, number: found.number, place })
+            }
+            // A race is over what was found.
+            (None, _) | (_, None) => Err(ErrorKind::NotFound.into()),
+        };
+        if let Err(error) = asked {
+            let why = format!("connect to {address}: ask the supervisor: {error}");
+            self.dialling.attempt_failed(attempt, why, now);
         }
     }
 
-    fn attempt(&mut self, address: SocketAddr, now: Now) {
-        let tunnel = match (self.peer.wire, &self.keys) {
-            (WireKind::Classic, _) => Ok(None),
-            (WireKind::Secure, Some((identity, pins))) => Tunnel::caller(identity, &self.peer.host.id, pins)
-                .map(Some)
-                .map_err(|error| error.to_string()),
-            (WireKind::Secure, None) => Err("no key of our own to show".to_owned()),
-        };
-        let token = Token(FIRST_ATTEMPT + self.dialling.count % ATTEMPTS);
-        self.dialling.count = self.dialling.count.wrapping_add(1);
-        let registry = &self.registry;
-        let made = tunnel.and_then(|tunnel| {
-            let made = Connection::begin(address, self.peer.bind, tunnel, registry, token);
-            made.map_err(|error| format!("connect to {address}: {error}"))
-        });
-        match (made, &mut self.dialling.race) {
-            (Ok(connection), _) => {
-                self.dialling.attempts.push(Attempt { address, token, connection, connected: false });
+    /// The supervisor has begun an attempt: its socket has come, if this process could have it.
+    pub(super) fn attempt_begun(&mut self, number: u64, now: Now) {
+        let begun = self.control.take_descriptor();
+        // With the dial that it was for, it is over.
+        let Some(attempt) = self.dialling.attempts.iter_mut().find(|it| it.number == number) else { return };
+        let made = match (begun, self.peer.wire, &self.keys) {
+            (None, ..) => Err("no socket came: the limit of open files is reached".to_owned()),
+            (Some(begun), WireKind::Classic, _) => Ok((begun, None)),
+            (Some(begun), WireKind::Secure, Some((identity, pins))) => {
+                let tunnel = Tunnel::caller(identity, &self.peer.host.id, pins);
+                tunnel.map(|tunnel| (begun, Some(tunnel))).map_err(|error| error.to_string())
             }
-            (Err(why), Some(race)) => race.failed(address, why, now.mono),
-            (Err(_), None) => {}
+            (Some(_), WireKind::Secure, None) => Err("no key of our own to show".to_owned()),
+        };
+        let made = made.and_then(|(begun, tunnel)| {
+            Connection::go_on(begun, tunnel, &self.registry, attempt.token).map_err(|error| error.to_string())
+        });
+        match made {
+            Ok(connection) => attempt.connection = Some(connection),
+            Err(why) => {
+                let why = format!("connect to {}: {why}", attempt.address);
+                self.dialling.attempt_failed(number, why, now);
+            }
         }
+    }
+
+    /// The supervisor could not begin an attempt.
+    pub(super) fn attempt_not_begun(&mut self, number: u64, why: String, now: Now) {
+        self.dialling.attempt_failed(number, why, now);
     }
 
     /// Goes on with each attempt. The first that is ready is the link; those that have failed are
@@ -163,30 +212,33 @@ impl Sockets {
     fn advance_attempts(&mut self, now: Now) -> Dialled {
         let (mut at, mut reached) = (0, false);
         while let Some(attempt) = self.dialling.attempts.get_mut(at) {
-            let advanced = attempt.connection.advance(&mut self.scratch);
-            let newly = !attempt.connected && attempt.connection.is_connected();
+            let Some(connection) = &mut attempt.connection else {
+                at += 1;
+                continue;
+            };
+            let advanced = connection.advance(&mut self.scratch);
+            let newly = !attempt.connected && connection.is_connected();
             attempt.connected |= newly;
             reached |= newly;
-            match (advanced, &mut self.dialling.race) {
-                (Ok(true), _) => {
+            match advanced {
+                Ok(true) => {
                     let Attempt { address, token, connection, .. } = self.dialling.attempts.swap_remove(at);
                     // The others are closed.
                     self.dialling.race = None;
                     self.dialling.attempts.clear();
-                    self.link = Some(Linked { connection, address, token, opened: false });
+                    self.link =
+                        connection.map(|connection| Linked { connection, address, token, opened: false });
                     return Dialled::Connected;
                 }
-                (Ok(false), race) => {
-                    if let Some(race) = race.as_mut().filter(|_| newly) {
+                Ok(false) => {
+                    if let Some(race) = self.dialling.race.as_mut().filter(|_| newly) {
                         race.connected(now.mono);
                     }
                     at += 1;
                 }
-                (Err(why), race) => {
-                    let address = self.dialling.attempts.swap_remove(at).address;
-                    if let Some(race) = race {
-                        race.failed(address, why, now.mono);
-                    }
+                Err(why) => {
+                    let number = attempt.number;
+                    self.dialling.attempt_failed(number, why, now);
                 }
             }
         }
@@ -206,7 +258,7 @@ impl Sockets {
     pub(super) fn end_link(&mut self, out: &mut Outgoing) {
         self.dialling.race = None;
         self.dialling.attempts.clear();
-        self.dialling.looks_up = false;
+        self.dialling.resolver.give_up();
         self.dialling.failed = None;
         if let Some(Linked { mut connection, address, opened, .. }) = self.link.take() {
             connection.last_words(out);

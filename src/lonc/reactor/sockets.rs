@@ -5,13 +5,12 @@
 //! may be something to read.
 
 use super::dialling::{ATTEMPTS, Dialling, FIRST_ATTEMPT, Linked};
-use super::{CONTROL, Given, LISTENER, RESOLVER};
+use super::{CONTROL, Given, LISTENER};
 use crate::broker::Broker;
 use crate::handover::{Handover, Passage};
 use crate::link::Now;
 use crate::messages::{FromLink, ToLink};
 use crate::permlog::PermLog;
-use crate::resolve::Resolver;
 use crate::session::{ClientId, Rest};
 use crate::turn::{Accepted, Dialled, Io, Read};
 use base::Pin;
@@ -20,11 +19,10 @@ use base::log_quota::Repeats;
 use config::Peer;
 use net::credentials;
 use net::listen::nobody_waits;
-use net::{Event, Interest, ReadOutcome, Registry, Stream, Token, UnixListener, UnixStream, Waker};
+use net::{Event, Interest, ReadOutcome, Registry, Stream, Token, UnixListener, UnixStream};
 use status::PeerStatus;
 use std::io::{self, ErrorKind, Write as _};
 use std::os::fd::AsFd;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 use store::spool::Disk;
 use supervise::control::Channel;
@@ -50,7 +48,7 @@ pub(super) struct Sockets {
     accept_again_at: Option<Instant>,
     /// Accepted, and not a program of ours yet.
     waiting: Option<UnixStream>,
-    control: Channel<FromLink, ToLink>,
+    pub(super) control: Channel<FromLink, ToLink>,
     /// Where programs go when the next child is to serve them.
     handover: Handover,
     pub(super) link: Option<Linked>,
@@ -59,7 +57,6 @@ pub(super) struct Sockets {
     /// What the peer is shown and what it is to show, on the secure wire.
     pub(super) keys: Option<(TlsIdentity, Vec<Pin>)>,
     clients: Vec<Option<Client>>,
-    pub(super) resolver: Resolver,
     permlog: PermLog,
     accept_repeats: Repeats,
     pub(super) peer: Peer,
@@ -73,7 +70,6 @@ impl Sockets {
         let mut listener = UnixListener::from_std(listener);
         registry.register(&mut listener, LISTENER, Interest::READABLE)?;
         registry.register(&mut control, CONTROL, Interest::READABLE | Interest::WRITABLE)?;
-        let resolver = Resolver::new(Arc::new(Waker::new(&registry, RESOLVER)?));
         Ok(Sockets {
             registry,
             listener,
@@ -86,7 +82,6 @@ impl Sockets {
             dialling: Dialling::default(),
             keys,
             clients: Vec::new(),
-            resolver,
             permlog,
             accept_repeats: Repeats::default(),
             peer,

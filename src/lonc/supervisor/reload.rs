@@ -42,6 +42,7 @@ impl Lonc {
         }
         self.links = links;
         self.take_over(m, config, key, now);
+        self.retarget(m, now);
         let Plan { added, removed, changed, repinned: _, kept } = plan;
         format!(
             "{} replaced, {} added, {} removed, {kept} kept",
