@@ -2,6 +2,7 @@
 //!
 //! The turn itself is `lonc::turn`, over [`crate::link_io`].
 
+use crate::dialling::Asking;
 use crate::disk::{Life, SimDisk, is_dropped};
 use crate::ledger::{Attempt, Checked};
 use crate::link_io::LinkIo;
@@ -39,6 +40,8 @@ pub struct LinkProcess {
     pub conn: Option<usize>,
     /// Number of the last dial.
     pub dial: u64,
+    /// What its process asks for its dials.
+    pub asking: Asking,
     pub wake: Option<Time>,
     /// Its process, and the next one: started, and waiting for the lock.
     pub pid: u32,
@@ -86,6 +89,7 @@ impl LinkProcess {
             process: None,
             conn: None,
             dial: 0,
+            asking: Asking::default(),
             wake: None,
             pid: 0,
             next_pid: None,
@@ -210,6 +214,7 @@ impl World {
         let Some(pid) = link.next_pid.take() else { return Ok(()) };
         link.pid = pid;
         link.watch = LinkWatch::default();
+        link.asking = Asking::default();
         if std::mem::take(&mut link.other_wire) {
             link.secure = !link.secure;
             let senders = self.senders(number);
@@ -295,6 +300,7 @@ impl World {
 
     pub fn hang_up(&mut self, number: usize, reset: bool) {
         self.links[number].dial += 1;
+        self.links[number].asking.give_up();
         self.links[number].news = None;
         if let Some(conn) = self.links[number].conn.take() {
             self.close(conn, End::Caller, reset);

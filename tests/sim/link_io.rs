@@ -7,8 +7,7 @@ use crate::disk::Life;
 use crate::link::Sink;
 use crate::net::End;
 use crate::sabotage::Sabotage;
-use crate::scenario::*;
-use crate::world::{Event, World};
+use crate::world::World;
 use lonnet::base::Credentials;
 use lonnet::base::line::Outgoing;
 use lonnet::lonc::handover::Passage;
@@ -226,8 +225,8 @@ impl Io for LinkIo<'_> {
         }
         let noted = self.world.note_dial(self.number);
         self.broken(noted);
-        let dial = self.world.links[self.number].dial;
-        self.world.after(MILLI, 50 * MILLI, Event::Dialled(self.number, dial));
+        let begun = self.world.begin_dial(self.number);
+        self.broken(begun);
     }
 
     fn dialled(&mut self, _: Now) -> Dialled {

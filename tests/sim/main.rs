@@ -13,6 +13,7 @@
 //!     LONNET_SIM_FAULT=GoAway cargo test --test sim deliberate -- --nocapture     deliberate faults of that name
 
 mod child;
+mod dialling;
 mod disk;
 mod ledger;
 mod link;

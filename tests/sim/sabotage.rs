@@ -144,6 +144,10 @@ pub enum Sabotage {
     AnswersForgotten,
     /// A person's wish to see after the links is ignored.
     ProbeIgnored,
+    /// A child that was not answered goes on waiting for that answer, and asks no more.
+    LostAnswerAwaited,
+    /// What was found for a dial that had been given up is forgotten.
+    LateAnswerForgotten,
     /// The pauses between dials are not kept.
     DialledAtOnce,
     /// After a good link was lost the pause is as long as after many failures.
@@ -153,7 +157,7 @@ pub enum Sabotage {
 }
 
 impl Sabotage {
-    pub const ALL: [Sabotage; 64] = [
+    pub const ALL: [Sabotage; 66] = [
         Sabotage::NamesNotSynced,
         Sabotage::DataNotSynced,
         Sabotage::SegmentsNotSynced,
@@ -215,6 +219,8 @@ impl Sabotage {
         Sabotage::HandedTwice,
         Sabotage::AnswersForgotten,
         Sabotage::ProbeIgnored,
+        Sabotage::LostAnswerAwaited,
+        Sabotage::LateAnswerForgotten,
         Sabotage::DialledAtOnce,
         Sabotage::BackoffKept,
         Sabotage::SilenceIgnored,

@@ -9,6 +9,7 @@ use crate::link::LinkInput;
 use crate::net::Time;
 use crate::scenario::*;
 use crate::world::{Event, World};
+use lonnet::lonc::dials::Dials;
 use lonnet::lonc::supervisor::GRACE;
 use lonnet::supervise::table::{Action, Carried, Event as Told, Table};
 use std::time::Duration;
@@ -17,6 +18,10 @@ use std::time::Duration;
 pub struct Supervisor {
     /// By the numbers of the links.
     table: Table<usize>,
+    /// What their children ask for their dials.
+    pub dials: Dials<usize>,
+    /// Tells one program from the next.
+    pub program: u32,
     wake: Option<Time>,
 }
 
@@ -26,7 +31,7 @@ impl World {
         if !self.hosts[host].up || self.hosts[host].supervisor.is_some() {
             return Ok(());
         }
-        let mut supervisor = Supervisor::default();
+        let mut supervisor = self.new_program();
         let now = self.clock().mono;
         for link in self.links_of(host) {
             supervisor.table.want(link, now);
@@ -96,6 +101,9 @@ impl World {
         let host = self.links[link].host;
         let known = self.hosts[host].supervisor.as_ref().and_then(|it| it.table.key_of(pid)) == Some(&link);
         if known {
+            if let Some(supervisor) = &mut self.hosts[host].supervisor {
+                supervisor.dials.gone(&link);
+            }
             self.tell(host, link, Told::Exited)?;
         }
         self.supervise(host)?;
@@ -107,7 +115,7 @@ impl World {
         let now = self.clock().mono;
         let links = self.links_of(host);
         let Some(old) = self.hosts[host].supervisor.take() else { return Ok(()) };
-        let mut supervisor = Supervisor::default();
+        let mut supervisor = self.new_program();
         for (link, state) in old.table.iter() {
             if let Some(carried) = Carried::from_state(state, now) {
                 supervisor.table.adopt(*link, carried.state(now));
@@ -118,9 +126,34 @@ impl World {
         }
         self.hosts[host].supervisor = Some(supervisor);
         for link in links {
-            self.replace(link)?;
+            // Where there are many, some wait long for their turn.
+            if self.scenario.weather == Weather::Rough && self.random.bool() {
+                let at = self.random.u64(self.now..=self.now.max(FAULTS_END));
+                self.at(at, Event::ReplaceChild(link, self.links[link].pid));
+            } else {
+                self.replace(link)?;
+            }
         }
         self.supervise(host)
+    }
+
+    fn new_program(&mut self) -> Supervisor {
+        self.pids += 1;
+        Supervisor { program: self.pids, ..Supervisor::default() }
+    }
+
+    /// The supervisor of a link whose process this is, if both are there.
+    pub fn supervisor_of(&mut self, link: usize, pid: u32) -> Option<&mut Supervisor> {
+        let host = self.links[link].host;
+        self.hosts[host].supervisor.as_mut().filter(|it| it.table.key_of(pid) == Some(&link))
+    }
+
+    /// A child that was adopted is replaced, unless it has ended meanwhile.
+    pub fn replace_child(&mut self, link: usize, pid: u32) -> Checked {
+        match self.supervisor_of(link, pid) {
+            Some(_) => self.replace(link),
+            None => Ok(()),
+        }
     }
 
     /// A link's child is to be followed by another.

@@ -17,6 +17,7 @@ use lonnet::base::disk::FaultyDisk;
 use lonnet::lonc::link::Now;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -33,6 +34,18 @@ pub enum Event {
     WakeChild(usize),
     /// The network has decided about a dial.
     Dialled(usize, u64),
+    /// A child's question for addresses is with its supervisor: link, process, number.
+    AskAddresses(usize, u32, u64),
+    /// A name is looked up: whose supervisor, which program of it, the host of that name.
+    LookedUp(usize, u32, usize),
+    /// An answer is with the child.
+    Addresses(usize, u32, u64, Option<SocketAddr>),
+    /// A child's wish to be connected is with its supervisor: link, process, dial, number.
+    AskConnection(usize, u32, u64, u64),
+    /// A child hears that it could not be.
+    NotBegun(usize, u64),
+    /// A child that was adopted is replaced in its turn.
+    ReplaceChild(usize, u32),
     SupervisorUp(usize),
     Supervise(usize),
     /// A file is put into the delayed directory of a link's host.
@@ -417,6 +430,18 @@ impl World {
                 Some(_) | None => Ok(()),
             },
             Event::Dialled(link, dial) => self.dialled(link, dial),
+            Event::AskAddresses(link, pid, number) => {
+                self.asked_addresses(link, pid, number);
+                Ok(())
+            }
+            Event::LookedUp(host, program, called) => {
+                self.looked_up(host, program, called);
+                Ok(())
+            }
+            Event::Addresses(link, pid, number, found) => self.addresses(link, pid, number, found),
+            Event::AskConnection(link, pid, dial, number) => self.asked_connection(link, pid, dial, number),
+            Event::NotBegun(link, dial) => self.not_begun(link, dial),
+            Event::ReplaceChild(link, pid) => self.replace_child(link, pid),
             Event::SupervisorUp(host) => self.supervisor_up(host),
             Event::Supervise(host) => self.supervise(host),
             Event::DropFile(link) => {
