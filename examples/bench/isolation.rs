@@ -9,13 +9,12 @@
 //! messages that wait.
 
 use super::load::{Crowd, Latency, measure};
-use super::median;
 use super::rig::{NEAR, Program, Result, Rig, serve_slowly};
+use super::{busy, print_compared, print_heads};
 use lonnet::store::spool::SpoolLimits;
 use lonnet::store::spool::{RealDisk, Spool, SpoolLock};
 use nix::sys::signal::Signal;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 /// The peers that are asked, and the one that gets into trouble.
@@ -109,10 +108,7 @@ fn delay(spool: &Path, count: u64) -> Result<()> {
 
 fn latencies(bin: &Path, rounds: usize) -> Result<()> {
     println!("latency of the other peers in microseconds, medians of {rounds} rounds, and of their ratios");
-    println!(
-        "{:<24} {:>8} {:>8}   {:>8} {:>8}   {:>6} {:>6}",
-        "one peer", "p50", "p99", "then p50", "then p99", "p50", "p99"
-    );
+    print_heads("one peer");
     let mut network = Network::up(bin)?;
     let socket = network.rig.socket(TROUBLED);
 
@@ -123,7 +119,7 @@ fn latencies(bin: &Path, rounds: usize) -> Result<()> {
         &mut network,
         |network| {
             network.signal_troubled(Signal::SIGSTOP);
-            Crowd::start(&socket, "pong", CROWD, AHEAD)
+            Crowd::start(&socket, None, "pong", CROWD, AHEAD)
         },
         |network, crowd| {
             drop(crowd);
@@ -135,7 +131,7 @@ fn latencies(bin: &Path, rounds: usize) -> Result<()> {
         "is slow, and is asked",
         rounds,
         &mut network,
-        |_| Crowd::start(&socket, "slow:x", CROWD, AHEAD),
+        |_| Crowd::start(&socket, None, "slow:x", CROWD, AHEAD),
         |_, crowd| {
             drop(crowd);
             Ok(())
@@ -198,10 +194,6 @@ fn replayed(rounds: usize, network: &mut Network) -> Result<()> {
     Ok(())
 }
 
-fn busy() -> Result<Child> {
-    Ok(Command::new("sh").args(["-c", "while :; do :; done"]).stdin(Stdio::null()).spawn()?)
-}
-
 /// Rounds of a half without and a half with the trouble; a line with the medians.
 fn compare<T>(
     name: &str,
@@ -217,21 +209,7 @@ fn compare<T>(
         with.push(network.measure()?);
         end(network, trouble)?;
     }
-    let of = |all: &[Latency], which: fn(&Latency) -> f64| median(all.iter().map(which));
-    let ratio = |which: fn(&Latency) -> f64| {
-        median(before.iter().zip(&with).map(|(before, with)| which(with) / which(before)))
-    };
-    type Part = fn(&Latency) -> f64;
-    let (p50, p99): (Part, Part) = (|it| it.p50, |it| it.p99);
-    println!(
-        "{name:<24} {:>8.0} {:>8.0}   {:>8.0} {:>8.0}   {:>6.2} {:>6.2}",
-        of(&before, p50),
-        of(&before, p99),
-        of(&with, p50),
-        of(&with, p99),
-        ratio(p50),
-        ratio(p99)
-    );
+    print_compared(name, &before, &with);
     Ok(())
 }
 

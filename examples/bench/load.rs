@@ -22,11 +22,16 @@ pub struct Latency {
 
 /// Asks at each of these sockets, on a connection each, for this long.
 pub fn measure(sockets: &[PathBuf], time: Duration) -> Result<Latency> {
+    measure_as(sockets, None, time)
+}
+
+/// The same, connected as this user.
+pub fn measure_as(sockets: &[PathBuf], user: Option<u32>, time: Duration) -> Result<Latency> {
     let end = Instant::now() + time;
     let threads: Vec<_> = sockets
         .iter()
         .map(|socket| {
-            let stream = UnixStream::connect(socket)?;
+            let stream = connect_as(socket, user)?;
             Ok(std::thread::spawn(move || ask_until(stream, end)))
         })
         .collect::<Result<_>>()?;
@@ -41,6 +46,20 @@ pub fn measure(sockets: &[PathBuf], time: Duration) -> Result<Latency> {
         (Some(p50), Some(p99)) => Ok(Latency { p50, p99 }),
         _ => Err("measure: nothing was answered".into()),
     }
+}
+
+/// Connects as another user, which is noted at that moment and stays so.
+fn connect_as(socket: &Path, user: Option<u32>) -> Result<UnixStream> {
+    let Some(user) = user else { return Ok(UnixStream::connect(socket)?) };
+    let socket = socket.to_owned();
+    let connect = move || {
+        // The system call itself changes this thread alone. SAFETY: it gets numbers.
+        match unsafe { libc::syscall(libc::SYS_setresuid, user, user, user) } {
+            0 => UnixStream::connect(&socket),
+            _ => Err(std::io::Error::last_os_error()),
+        }
+    };
+    Ok(std::thread::spawn(connect).join().map_err(|_| "connect: the thread panicked")??)
 }
 
 fn ask_until(mut stream: UnixStream, end: Instant) -> std::io::Result<Vec<Duration>> {
@@ -69,11 +88,17 @@ pub struct Crowd {
 
 impl Crowd {
     /// So many programs, each with so many requests ahead of their answers.
-    pub fn start(socket: &Path, request: &'static str, programs: usize, ahead: usize) -> Result<Crowd> {
+    pub fn start(
+        socket: &Path,
+        user: Option<u32>,
+        request: &'static str,
+        programs: usize,
+        ahead: usize,
+    ) -> Result<Crowd> {
         let stop = Arc::new(AtomicBool::new(false));
         let mut threads = Vec::new();
         for _ in 0..programs {
-            let stream = UnixStream::connect(socket)?;
+            let stream = connect_as(socket, user)?;
             stream.set_read_timeout(Some(Duration::from_millis(100)))?;
             let stop = stop.clone();
             threads.push(std::thread::spawn(move || press(stream, request, ahead, &stop)));

@@ -1,19 +1,22 @@
 //! What no test asserts, since it depends on the machine: `scripts/bench`.
 //!
 //!     bench isolation BIN [ROUNDS]
+//!     bench fairness BIN [ROUNDS]
 //!     bench critical ROUNDS BIN...
 //!
 //! BIN is a folder of lonnet's programs. Rounds alternate between what is compared, so that what
 //! else the machine does strikes both alike; what is printed are medians.
 
 mod critical;
+mod fairness;
 mod isolation;
 mod load;
 mod rig;
 
+use load::Latency;
 use rig::Result;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Child, Command, ExitCode, Stdio};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -31,12 +34,46 @@ fn run(arguments: &[String]) -> Result<()> {
     match words[..] {
         ["isolation", bin] => isolation::run(Path::new(bin), isolation::ROUNDS),
         ["isolation", bin, rounds] => isolation::run(Path::new(bin), rounds.parse()?),
+        ["fairness", bin] => fairness::run(Path::new(bin), fairness::ROUNDS),
+        ["fairness", bin, rounds] => fairness::run(Path::new(bin), rounds.parse()?),
         ["critical", rounds, ref bins @ ..] if !bins.is_empty() => {
             let bins: Vec<PathBuf> = bins.iter().map(PathBuf::from).collect();
             critical::run(&bins, rounds.parse()?)
         }
-        _ => Err("want isolation BIN [ROUNDS], or critical ROUNDS BIN...".into()),
+        _ => Err("want isolation BIN [ROUNDS], fairness BIN [ROUNDS], or critical ROUNDS BIN...".into()),
     }
+}
+
+/// The heads of a table of [`print_compared`].
+fn print_heads(what: &str) {
+    println!(
+        "{what:<24} {:>8} {:>8}   {:>8} {:>8}   {:>6} {:>6}",
+        "p50", "p99", "then p50", "then p99", "p50", "p99"
+    );
+}
+
+/// A line with the medians of what was measured in each round, and of the rounds' ratios.
+fn print_compared(name: &str, before: &[Latency], with: &[Latency]) {
+    let of = |all: &[Latency], which: fn(&Latency) -> f64| median(all.iter().map(which));
+    let ratio = |which: fn(&Latency) -> f64| {
+        median(before.iter().zip(with).map(|(before, with)| which(with) / which(before)))
+    };
+    type Part = fn(&Latency) -> f64;
+    let (p50, p99): (Part, Part) = (|it| it.p50, |it| it.p99);
+    println!(
+        "{name:<24} {:>8.0} {:>8.0}   {:>8.0} {:>8.0}   {:>6.2} {:>6.2}",
+        of(before, p50),
+        of(before, p99),
+        of(with, p50),
+        of(with, p99),
+        ratio(p50),
+        ratio(p99)
+    );
+}
+
+/// A process that does nothing else than use a processor.
+fn busy() -> Result<Child> {
+    Ok(Command::new("sh").args(["-c", "while :; do :; done"]).stdin(Stdio::null()).spawn()?)
 }
 
 /// The one in the middle.

@@ -8,7 +8,7 @@ use std::error::Error;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::Ipv4Addr;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -77,7 +77,7 @@ impl Rig {
         }
         // A million messages, and a few that are sent beside them.
         text.push_str(&format!(
-            "[lonc]\nport = {PORT}\nbind = \"{}\"\nspool_messages = 2000000\n",
+            "[lonc]\nport = {PORT}\nbind = \"{}\"\nsocket_mode = \"0666\"\nspool_messages = 2000000\n",
             self.ip(id)
         ));
         text.push_str(&format!("[lond]\nlisten = [\"{}:{PORT}\"]\n", self.ip(id)));
@@ -119,6 +119,14 @@ impl Rig {
             fs::read_to_string(&pid_file).is_ok_and(|pid| pid.trim() == program.pid().to_string())
         })?;
         Ok(program)
+    }
+
+    /// Lets everybody go through the folders above the local sockets.
+    pub fn open_to_all(&self) -> Result<()> {
+        for name in ["", NEAR] {
+            fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o755))?;
+        }
+        Ok(())
     }
 
     /// The local socket of a peer.

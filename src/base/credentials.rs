@@ -12,15 +12,15 @@ pub struct Credentials {
     pub groups: Box<[u32]>,
 }
 
+/// A user, unless it is the one of [`Credentials::nobody`].
+pub fn known(user: u32) -> Option<u32> {
+    (user != NOBODY).then_some(user)
+}
+
 impl Credentials {
     /// Of a user of whom no groups are known.
     pub fn of_user(user: u32) -> Credentials {
         Credentials { user, groups: Box::default() }
-    }
-
-    /// Its user, if the system names one.
-    pub fn known_user(&self) -> Option<u32> {
-        (self.user != NOBODY).then_some(self.user)
     }
 
     /// Of somebody whom the system does not name: no rule names him either.

@@ -23,7 +23,7 @@
 #![deny(clippy::indexing_slicing, clippy::string_slice)]
 
 pub mod clock;
-mod credentials;
+pub mod credentials;
 pub mod disk;
 mod id;
 pub mod json_path;

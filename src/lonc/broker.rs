@@ -24,6 +24,7 @@ mod hearing;
 mod held;
 mod programs;
 mod report;
+mod rivals;
 mod sending;
 mod serving;
 mod stores;
@@ -38,11 +39,13 @@ use super::session::Hoarder;
 use super::settings::LinkSettings;
 use agenda::Agenda;
 use away::Away;
+use base::credentials::known;
 use ending::Ending;
 use grace::Grace;
 use held::Held;
 use programs::Programs;
 use report::Report;
+use rivals::Rivals;
 use status::LinkState;
 use std::time::Instant;
 use store::spool::{Disk, Spool};
@@ -79,6 +82,8 @@ pub struct Broker<D: Disk> {
     /// What was sent on the link and is not answered.
     pending: Pending,
     spool: Spool<D>,
+    /// Who asks beside whom.
+    rivals: Rivals,
     /// Critical requests gathered for the next sync.
     stores: Stores,
     /// Critical requests that wait so that the backlog can shrink.
@@ -118,6 +123,7 @@ impl<D: Disk> Broker<D> {
             link: Link::new(peer, terms, settings.keys.barred(), seed, now),
             pending: Pending::new(peer.request_timeout, peer.wire),
             spool,
+            rivals: Rivals::default(),
             stores: Stores::default(),
             held: Held::new(),
             away: Away::default(),
@@ -226,7 +232,7 @@ impl<D: Disk> Broker<D> {
             self.commit(now);
             self.see_epoch(now);
             self.replay(now);
-            if self.programs.none_waits() || self.blocked(now) {
+            if self.none_may(now) || self.blocked(now) {
                 break;
             }
         }
@@ -276,6 +282,8 @@ impl<D: Disk> Broker<D> {
             self.programs.sessions().deadline(),
             self.ending.deadline(),
             self.report.deadline(&self.spool.waiting()),
+            // Who waits may have more then.
+            (!self.programs.none_waits()).then(|| self.rivals.deadline(self.turned_at.mono)).flatten(),
         ]
         .into_iter()
         .flatten()
@@ -341,6 +349,12 @@ impl<D: Disk> Broker<D> {
             }
             None => {}
         }
+    }
+
+    /// Whether nothing waits of a user who may have more in flight.
+    fn none_may(&self, now: Now) -> bool {
+        let Broker { programs, pending, rivals, .. } = self;
+        programs.none_may(|user| rivals.allow(user, pending.of_user(known(user)), now.mono))
     }
 
     /// Whether serving must wait for the link or the clock.

@@ -13,14 +13,14 @@
 use super::session::ClientId;
 use base::Sequence;
 use base::WireKind;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 use store::spool::NewMessage;
 
 /// Requests in flight on a link; at this mark no more are taken from the programs.
-const MAX_IN_FLIGHT: usize = 4096;
+pub(crate) const MAX_IN_FLIGHT: usize = 4096;
 /// Bytes of requests in flight, likewise; one request may go beyond it.
-const MAX_BYTES: usize = 4 << 20;
+pub(crate) const MAX_BYTES: usize = 4 << 20;
 /// Stored messages being replayed at once. Small on the classic wire: after an outage in the middle
 /// of a replay these are sent again.
 const MAX_REPLAYED: usize = 64;
@@ -130,6 +130,8 @@ pub struct Pending {
     replayed: usize,
     replayed_bytes: usize,
     probes: usize,
+    /// What each user waits for: requests, and their bytes.
+    users: HashMap<Option<u32>, (usize, usize)>,
     /// Sequences in flight that are not in the spool.
     unstored: BTreeSet<Sequence>,
     timeout: Duration,
@@ -147,6 +149,7 @@ impl Pending {
             replayed: 0,
             replayed_bytes: 0,
             probes: 0,
+            users: HashMap::new(),
             unstored: BTreeSet::new(),
             timeout,
             wire,
@@ -175,6 +178,11 @@ impl Pending {
             WireKind::Secure => MAX_REPLAYED_ONCE,
         };
         self.replayed < most && self.replayed_bytes < MAX_REPLAYED_BYTES && !self.full()
+    }
+
+    /// What this user waits for: requests, and their bytes.
+    pub fn of_user(&self, user: Option<u32>) -> (usize, usize) {
+        self.users.get(&user).copied().unwrap_or_default()
     }
 
     /// Bytes of what is in flight.
@@ -309,6 +317,7 @@ impl Pending {
             }
             self.expired = number + 1;
             let Some(owner) = entry.owner.take() else { continue };
+            count(&mut self.users, owner.user, entry.size, false);
             let (critical, leaves) = match &entry.purpose {
                 Purpose::Critical { stored, .. } => (Some(*stored), false),
                 Purpose::Plain | Purpose::Probe => (None, self.wire == WireKind::Secure),
@@ -350,6 +359,9 @@ impl Pending {
             *counter = if added { *counter + by } else { counter.saturating_sub(by) };
         };
         change(&mut self.bytes, entry.size);
+        if let Some(owner) = entry.owner {
+            count(&mut self.users, owner.user, entry.size, added);
+        }
         match &entry.purpose {
             Purpose::Critical { stored: true, .. } => {
                 change(&mut self.replayed, 1);
@@ -364,6 +376,19 @@ impl Pending {
             Purpose::Critical { .. } | Purpose::Plain => {}
             Purpose::Probe => change(&mut self.probes, 1),
         }
+    }
+}
+
+/// Counts a request of a user, as one more or as one that is over.
+fn count(users: &mut HashMap<Option<u32>, (usize, usize)>, user: Option<u32>, size: usize, added: bool) {
+    let (requests, bytes) = users.entry(user).or_default();
+    if added {
+        (*requests, *bytes) = (*requests + 1, *bytes + size);
+        return;
+    }
+    (*requests, *bytes) = (requests.saturating_sub(1), bytes.saturating_sub(size));
+    if *requests == 0 {
+        users.remove(&user);
     }
 }
 

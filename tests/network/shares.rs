@@ -1,7 +1,10 @@
-//! What one user of this host may have of a peer's spool while another may come.
+//! What one user of this host may have of a peer's spool, and of the way there, while another may
+//! come.
 
+use crate::common::handler;
 use crate::common::local::Local;
 use crate::common::pair::{CALLED, Pair};
+use crate::common::secure_pair::TwoHosts;
 use crate::common::{skip, wait};
 use nix::unistd::{Gid, Uid, chown};
 use serde_json::{Value, json};
@@ -66,4 +69,51 @@ fn a_user_who_fills_a_spool_leaves_room_for_another_before_and_after_a_restart()
     pair.come_back();
     let came = pair.fake.wait_received("log:", 15);
     assert_eq!(&came[12..], [format!("log:{LATER}-0"), "log:file-2".to_owned(), "log:file-1".to_owned()]);
+}
+
+/// Requests that a link has room for, and connections that the greedy one has.
+const IN_FLIGHT: usize = 4096;
+const CONNECTIONS: usize = 64;
+
+#[test]
+fn a_user_whose_requests_hang_by_the_thousand_leaves_others_their_turns() {
+    if !nix::unistd::geteuid().is_root() {
+        skip::skipped("needs root, to connect as others");
+        return;
+    }
+    let mut both = TwoHosts::new();
+    let gate = wait::Gate::default();
+    let waits = gate.clone();
+    let _hangs = handler::Program::start(&both.other.handler("hangs"), move |line| {
+        waits.pass();
+        Some(line.to_vec())
+    });
+    both.one.set("lonc", "socket_mode", "\"0666\"");
+    let (_lonc, _lond) = both.start();
+    both.one.open_to_all();
+    let each = IN_FLIGHT / CONNECTIONS;
+    let mut greedy: Vec<Local> = (0..CONNECTIONS)
+        .map(|number| {
+            let mut client = Local::connect_as(&both.one.socket(CALLED), GREEDY, &[]);
+            let lines: String = (0..each).map(|line| format!("hangs:{number}-{line}\n")).collect();
+            client.send(lines.as_bytes());
+            client
+        })
+        .collect();
+    let in_flight = || both.one.status(CALLED).and_then(|status| status["in_flight"].as_u64());
+    wait::until_true("as many in flight as one user may have", || {
+        in_flight() >= Some(3 * IN_FLIGHT as u64 / 4)
+    });
+    let mut polite = Local::connect_as(&both.one.socket(CALLED), LATER, &[]);
+    for round in 0..100 {
+        assert_eq!(polite.ask("ping"), CALLED, "round {round}");
+    }
+    assert_eq!(in_flight(), Some(3 * IN_FLIGHT as u64 / 4), "no request of the greedy one was answered");
+    gate.open();
+    for (number, client) in greedy.iter_mut().enumerate() {
+        for line in 0..each {
+            assert_eq!(client.answer(), format!("hangs:{number}-{line}"));
+        }
+        assert_eq!(polite.ask("ping"), CALLED);
+    }
 }

@@ -86,9 +86,14 @@ impl Programs {
         self.turns.is_empty()
     }
 
-    /// The next one, whose turn it is.
-    pub(super) fn next(&mut self) -> Option<ClientId> {
-        self.turns.pop()
+    /// Whether nothing waits of a user who `may` be served.
+    pub(super) fn none_may(&self, may: impl Fn(u32) -> bool) -> bool {
+        self.turns.none(may)
+    }
+
+    /// The next one of a user who `may` be served, whose turn it is.
+    pub(super) fn next(&mut self, may: impl Fn(u32) -> bool) -> Option<ClientId> {
+        self.turns.pop(may)
     }
 
     /// The session of one whose turn it is, if it is still there. [`Programs::served`] ends its

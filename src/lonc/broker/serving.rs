@@ -3,6 +3,7 @@
 
 use super::held::Held;
 use super::report::Report;
+use super::rivals::Rivals;
 use super::sending::{Kept, Sender};
 use super::stores::Stores;
 use super::{Broker, CON_LOST, MAX_TAKEN_BYTES};
@@ -11,6 +12,7 @@ use crate::pending::Owner;
 use crate::session::ClientId;
 use crate::settings::LinkSettings;
 use base::Credentials;
+use base::credentials;
 use base::line::Line;
 use base::request::{self, EXIT, Forward, Request, command_of};
 use store::spool::Disk;
@@ -38,16 +40,18 @@ struct Taking<'a, D: Disk> {
     held: &'a mut Held,
     report: &'a mut Report,
     settings: &'a LinkSettings,
+    rivals: &'a Rivals,
     /// What would have to wait may.
     may_hold: bool,
 }
 
 impl<D: Disk> Taking<'_, D> {
-    /// Whether there is room for one more request.
-    fn has_room(&self) -> bool {
+    /// Whether there is room for one more request of this user.
+    fn has_room(&self, user: u32, now: Now) -> bool {
         let Sender { link, pending, .. } = &self.sender;
         let taken = pending.bytes() + self.stores.bytes() + self.held.bytes();
-        taken < MAX_TAKEN_BYTES && !(link.is_up() && pending.full())
+        let allowed = || self.rivals.allow(user, pending.of_user(credentials::known(user)), now.mono);
+        taken < MAX_TAKEN_BYTES && !(link.is_up() && pending.full()) && allowed()
     }
 
     /// Sends a request on, or sees to it that it is kept. `holding` is set when it is held back.
@@ -107,7 +111,9 @@ impl<D: Disk> Broker<D> {
     /// of all that is taken, [`MAX_TAKEN_BYTES`].
     pub(super) fn serve(&mut self, now: Now) {
         while !self.blocked(now) {
-            let Some(id) = self.programs.next() else { return };
+            let Broker { programs, pending, rivals, .. } = self;
+            let may = |user| rivals.allow(user, pending.of_user(credentials::known(user)), now.mono);
+            let Some(id) = programs.next(may) else { return };
             if self.serve_some(id, now) {
                 log::info!("close_connection_exit: ending");
                 self.drain_by(now.mono);
@@ -119,13 +125,15 @@ impl<D: Disk> Broker<D> {
     /// Takes some lines of one program; whether one of them asks this process to end.
     fn serve_some(&mut self, id: ClientId, now: Now) -> bool {
         let may_hold = !self.ending.has_begun();
-        let Broker { programs, link, pending, spool, stores, report, held, away, settings, .. } = self;
+        let Broker { programs, link, pending, spool, stores, report, held, away, settings, rivals, .. } =
+            self;
         let Some(session) = programs.serve(id) else { return false };
         let sender = Sender { link, pending, spool, away };
-        let mut taking = Taking { sender, stores, held, report, settings, may_hold };
+        rivals.asks(session.user, now.mono);
+        let mut taking = Taking { sender, stores, held, report, settings, rivals, may_hold };
         let (mut exit, mut bytes) = (false, 0);
         for _ in 0..QUANTUM {
-            if !session.can_serve() || !taking.has_room() || bytes > QUANTUM_BYTES {
+            if !session.can_serve() || !taking.has_room(session.user, now) || bytes > QUANTUM_BYTES {
                 break;
             }
             let request = match session.reader.next_line() {
@@ -153,7 +161,7 @@ impl<D: Disk> Broker<D> {
                     taking.bar(&session.who, EXIT, now)
                 }
                 Request::Forward(forward) => {
-                    let owner = Owner { client: id, slot, user: session.who.known_user() };
+                    let owner = Owner { client: id, slot, user: credentials::known(session.user) };
                     taking.forward(forward, owner, &mut session.holding, now)
                 }
                 Request::CloseConnectionExit => {

@@ -34,9 +34,11 @@ impl<P: Copy> Turns<P> {
         programs.push_back(id);
     }
 
-    /// The next one, which waits no longer.
-    pub(super) fn pop(&mut self) -> Option<P> {
-        let user = self.users.pop_front()?;
+    /// The next one of a user who `may` be served, which waits no longer. The others keep their
+    /// places.
+    pub(super) fn pop(&mut self, may: impl Fn(u32) -> bool) -> Option<P> {
+        let place = self.users.iter().position(|user| may(*user))?;
+        let user = self.users.remove(place)?;
         let programs = self.programs.get_mut(&user)?;
         let id = programs.pop_front();
         if !programs.is_empty() {
@@ -50,6 +52,11 @@ impl<P: Copy> Turns<P> {
     /// Whether nobody waits.
     pub(super) fn is_empty(&self) -> bool {
         self.users.is_empty()
+    }
+
+    /// Whether nobody waits who `may` be served.
+    pub(super) fn none(&self, may: impl Fn(u32) -> bool) -> bool {
+        !self.users.iter().any(|user| may(*user))
     }
 
     /// Only those that `stay` wait on.
@@ -67,7 +74,7 @@ mod tests {
     use super::*;
 
     fn all(turns: &mut Turns<u64>) -> Vec<u64> {
-        std::iter::from_fn(|| turns.pop()).collect()
+        std::iter::from_fn(|| turns.pop(|_| true)).collect()
     }
 
     #[test]
@@ -84,6 +91,18 @@ mod tests {
     }
 
     #[test]
+    fn who_may_not_be_served_keeps_its_place_and_others_pass() {
+        let mut turns = Turns::default();
+        for (user, id) in [(1, 1), (2, 2), (3, 3), (2, 4)] {
+            turns.push(user, id);
+        }
+        assert_eq!(turns.pop(|user| user != 1), Some(2));
+        assert_eq!(turns.pop(|user| user != 1), Some(3));
+        assert!(turns.none(|user| user == 3) && !turns.none(|user| user == 1));
+        assert_eq!(all(&mut turns), [1, 4]);
+    }
+
+    #[test]
     fn of_users_who_are_gone_a_few_are_remembered_and_no_more() {
         let mut turns = Turns::default();
         for user in 0..10_000 {
@@ -91,7 +110,7 @@ mod tests {
             assert_eq!(all(&mut turns), [1]);
         }
         assert!(turns.programs.len() <= USERS_KEPT + 1);
-        assert!(turns.is_empty() && turns.pop().is_none());
+        assert!(turns.is_empty() && turns.pop(|_| true).is_none());
     }
 
     #[test]

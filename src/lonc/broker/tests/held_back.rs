@@ -175,7 +175,9 @@ fn what_is_held_back_is_not_sent_while_the_window_is_full() {
     let mut rig = spent(&["critical:a"]);
     let id = rig.program(&["critical:b"]);
     let plain = "x".repeat(900_000);
-    rig.program(&[&*plain; 5]);
+    for user in 1..6 {
+        rig.program_of(user, &[&*plain]);
+    }
     assert_eq!(all_sent(&mut rig), 5);
     rig.say(&["ok"]);
     assert!(rig.broker.pending.full() && rig.sent().is_empty());

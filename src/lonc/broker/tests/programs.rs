@@ -89,9 +89,8 @@ fn programs_that_leave_no_room_for_the_answers_of_others_are_given_up() {
 fn no_more_requests_are_in_flight_than_may_be_though_a_turn_takes_many() {
     let mut rig = Rig::new();
     rig.come_up();
-    rig.program(&["one"]);
-    for _ in 0..5 {
-        rig.program(&["many"; 1000]);
+    for user in 0..80 {
+        rig.program_of(user, &["many"; 100]);
     }
     assert_eq!(rig.broker.pending.len(), 4096);
 }
@@ -128,6 +127,39 @@ fn a_user_with_many_programs_has_no_more_turns_than_one_with_a_single_one() {
     rig.turn();
     let sent = rig.sent();
     assert_eq!(sent.iter().rposition(|line| line == "polite"), Some(serving::QUANTUM + 9));
+}
+
+#[test]
+fn beside_others_a_user_has_few_requests_in_flight_and_alone_it_leaves_room() {
+    let mut rig = Rig::new();
+    rig.come_up();
+    let greedy: Vec<_> = (0..50).map(|_| rig.program_of(1000, &[])).collect();
+    let flood = vec!["flood"; 100];
+    for id in &greedy {
+        rig.ask(*id, &flood);
+    }
+    assert_eq!(rig.sent().len(), 3072, "alone");
+    let polite = rig.program_of(1001, &["polite"]);
+    assert_eq!(rig.sent(), ["polite"], "it has room at once");
+    // From now on what is answered makes no room for the greedy one until few are in flight.
+    rig.say(&vec!["ok"; 3072]);
+    let sent = rig.sent();
+    assert_eq!(sent, vec!["flood"; rivals::MOST]);
+    let mut floods = 3072 + rivals::MOST;
+    for _ in 0..3 {
+        rig.say(&["ok"; 10]);
+        rig.ask(polite, &["polite"]);
+        let sent = rig.sent();
+        let place = sent.iter().position(|line| line == "polite");
+        assert!(place.is_some_and(|place| place <= rivals::MOST), "{sent:?}");
+        assert!(sent.len() <= 11, "as many as were answered, and the polite one's: {sent:?}");
+        floods += sent.len() - 1;
+    }
+    // The polite one is silent: the deadline is when it counts no longer.
+    let deadline = rig.broker.deadline().unwrap();
+    assert!(deadline <= rig.now.mono + Duration::from_secs(1));
+    rig.wait(1.0);
+    assert_eq!(floods + rig.sent().len(), 50 * 100, "all that waited");
 }
 
 #[test]
