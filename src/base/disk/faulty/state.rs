@@ -148,15 +148,11 @@ impl State {
         Ok(())
     }
 
-    /// Makes the changes to one folder durable.
+    /// Makes the changes to one folder durable. A rename is one change, whichever of its folders is
+    /// synced.
     pub(super) fn sync_names(&mut self, folder: &Path) {
         for change in std::mem::take(&mut self.changes) {
             match change {
-                Change::Rename(from, to, node) if parent(&to) == folder && parent(&from) != folder => {
-                    // Only the new name is known to be durable.
-                    Change::Link(to, node).apply(&mut self.durable);
-                    self.changes.push(Change::Unlink(from, node));
-                }
                 change if change.touches(folder) => change.apply(&mut self.durable),
                 change => self.changes.push(change),
             }
