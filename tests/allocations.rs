@@ -21,7 +21,6 @@ use lonnet::lond::service::{Effect, Route, Service};
 use lonnet::store::spool::Spool;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -110,7 +109,6 @@ impl Rig {
         let settings = LinkSettings {
             id: fixture::host("caller").id,
             peer,
-            longer: BTreeSet::new(),
             keys: LinkKeys::None,
             local: LocalRules::default(),
             user: 0,

@@ -4,20 +4,21 @@
 //! were sent without being stored.
 //!
 //! The life: a new folder, batches, rolled segments, a spare, replay with a lost link, answers out
-//! of order, a refused message, files taken in, messages sent at once and stored later, restarts
-//! with and without a crash, a message larger than a segment. [`careless`] shows that the walk can
-//! find a loss.
+//! of order, a refused message, files moved into the folder and taken in, messages sent at once and
+//! stored later, restarts with and without a crash, a message larger than a segment. [`careless`]
+//! shows that the walk can find a loss.
 
 mod faults;
 
 use faults::walk::{self, Broken, Step, Wrap, walk, walk_whole};
 use jiff::Timestamp;
-use lonnet::base::Sequence;
 use lonnet::base::disk::{Disk, Fault, FaultyDisk, Keep};
-use lonnet::store::spool::{NewMessage, Spool, SpoolLimits, StoreError};
+use lonnet::base::{HostId, Sequence};
+use lonnet::store::spool::{Arrivals, NewMessage, Spool, SpoolLimits, StoreError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::path::Path;
+use std::time::Instant;
 
 const DELAYED: &str = "/delayed";
 const DIR: &str = "/delayed/msul1";
@@ -190,8 +191,12 @@ impl<D: Disk> Life<D> {
         self.disk.put(&Path::new(DELAYED).join(format!("{name}.msul1")), &text);
     }
 
+    /// As two processes do: one moves the files into the folder, the other takes them in.
     fn take_in(&mut self) {
-        self.spool().take_in(Path::new(DELAYED), &|name| name.ends_with(".msul1"), now());
+        let owner = |name: &str| name.ends_with(".msul1").then(|| HostId::new("msul1").expect("an id"));
+        let mut disk = (self.wrap)(self.disk.clone());
+        Arrivals::default().pass(&mut disk, Path::new(DELAYED), &owner, Instant::now(), now());
+        self.spool().take_in(now());
     }
 
     fn works_again(&mut self, sent: &[(Sequence, Vec<u8>)]) -> Result<(), Broken> {
@@ -373,9 +378,10 @@ impl<D: Disk> walk::Life for Life<D> {
             }
         }
         for payload in &self.story.files {
+            let is_inbox = |path: &Path| path == Path::new(DELAYED) || path.ends_with("dropped");
             let there = files
                 .iter()
-                .any(|(path, bytes)| path.parent() == Some(Path::new(DELAYED)) && bytes.starts_with(payload));
+                .any(|(path, bytes)| path.parent().is_some_and(is_inbox) && bytes.starts_with(payload));
             let moved = came.values().any(|other| other == payload);
             if !there && !moved && !self.story.settled_payloads.contains(payload) {
                 return Err(format!("{:?} is lost", String::from_utf8_lossy(payload)));

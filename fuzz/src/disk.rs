@@ -103,7 +103,7 @@ pub fn dropped(bytes: &[u8]) {
     let now = Timestamp::UNIX_EPOCH + SignedDuration::from_hours(1000);
     for age in [SignedDuration::ZERO, SignedDuration::from_hours(1), -SignedDuration::from_hours(1)] {
         let disk = FaultyDisk::new(&[Path::new(DELAYED)]);
-        let path = Path::new(DELAYED).join(&name);
+        let path = Path::new(DELAYED).join("msul1/dropped").join(&name);
         disk.set_now(now - age);
         disk.put(&path, content);
         let mut findings = Vec::new();
@@ -113,7 +113,7 @@ pub fn dropped(bytes: &[u8]) {
         // them.
         assert!(if whole { damaged != findings.is_empty() } else { !findings.is_empty() });
         let mut spool = open(&disk);
-        let taken = spool.take_in(Path::new(DELAYED), &|found| found == name, now);
+        let taken = spool.take_in(now);
         assert_eq!((taken.stored, taken.corrupt), (u64::from(whole), u64::from(damaged)));
         assert_eq!(disk.files().contains_key(&path), !whole && !damaged);
         if whole {

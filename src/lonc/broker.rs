@@ -210,8 +210,9 @@ impl<D: Disk> Broker<D> {
         }
     }
 
-    /// Files for this peer have appeared in the delayed directory.
-    pub fn files_appeared(&mut self, now: Now) {
+    /// Files for this peer have come into its folder.
+    pub fn files_came(&mut self, now: Now) {
+        self.spool.files_came();
         self.agenda.look_for_files(now.mono);
     }
 

@@ -19,7 +19,7 @@ pub enum ToLink {
     HandOver,
     /// Send a status with this number back. Numbers grow; a later report answers earlier ones too.
     Report(u64),
-    /// Files for this peer appeared in the delayed directory: take them in.
+    /// Files for this peer were moved into its folder: take them in.
     TakeIn,
     /// The peer's local socket is another one now, whose descriptor comes with this
     /// ([`supervise::control::Channel::send_descriptor`]): programs find only that one from here

@@ -128,7 +128,7 @@ impl<D: Disk> Reactor<D> {
                 // What programs have sent and was not read is the next child's to read.
                 ToLink::HandOver => self.turn.broker().hand_over(now),
                 ToLink::Report(number) => self.turn.report(&mut self.sockets, Some(number), now),
-                ToLink::TakeIn => self.turn.broker().files_appeared(now),
+                ToLink::TakeIn => self.turn.broker().files_came(now),
                 ToLink::Listen => self.listen_on_next(now),
                 ToLink::Pins(pins) => self.repin(&pins, now),
                 ToLink::LogAnew => base::logging::follow(),

@@ -7,7 +7,7 @@
 
 use base::{HostId, Pin, WireKind};
 use config::{Config, Host, LocalRules, Peer, Sandbox};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use supervise::own_key::OwnKey;
@@ -21,9 +21,6 @@ pub struct LinkSettings {
     /// The peer. Neither the line of the table nor the mode of the local socket is told: both are
     /// 0.
     pub peer: Peer,
-    /// Ids of the table that end in a dot and the peer's: a file in the delayed directory is for
-    /// the longest id that ends its name.
-    pub longer: BTreeSet<HostId>,
     /// By which key this host is known, on the secure wire.
     pub keys: LinkKeys,
     /// Who of this host may ask this peer what.
@@ -69,11 +66,6 @@ impl LinkSettings {
     pub fn spool_path(&self) -> PathBuf {
         self.spool_dir.join(self.peer.host.id.as_str())
     }
-
-    /// Whether `id` is one that a file may be for which could be this peer's.
-    pub fn may_own(&self, id: &str) -> bool {
-        id == self.peer.host.id.as_str() || self.longer.iter().any(|longer| longer.as_str() == id)
-    }
 }
 
 /// What the settings of all links are made of: one configuration, and this host's key.
@@ -81,21 +73,12 @@ impl LinkSettings {
 pub struct Links {
     config: Arc<Config>,
     key: OwnKey,
-    /// For each end of an id behind a dot, the ids that have it.
-    longer: HashMap<String, BTreeSet<HostId>>,
 }
 
 impl Links {
     /// The links of this configuration, opened with this key.
     pub fn new(config: Arc<Config>, key: OwnKey) -> Links {
-        let mut longer: HashMap<_, BTreeSet<_>> = HashMap::new();
-        for id in config.hosts.ids() {
-            for (dot, _) in id.as_str().match_indices('.') {
-                let end = id.as_str().get(dot + 1..).unwrap_or_default();
-                longer.entry(end.to_owned()).or_default().insert(id.clone());
-            }
-        }
-        Links { config, key, longer }
+        Links { config, key }
     }
 
     /// This host's key.
@@ -115,7 +98,6 @@ impl Links {
         Some(LinkSettings {
             id: config.id.clone(),
             peer: Peer { host: Host { line: 0, ..found.host.clone() }, socket_mode: 0, ..found.clone() },
-            longer: self.longer.get(peer.as_str()).cloned().unwrap_or_default(),
             keys: self.keys(found),
             local: config.local.of_peer(peer),
             user: nix::unistd::geteuid().as_raw(),

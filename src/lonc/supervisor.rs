@@ -13,7 +13,8 @@
 //! | `dialling` | what children ask for their dials: their peers' addresses, connections |
 //! | `listening` | the local sockets of the peers |
 //! | `passages` | the ways of connected programs to the next child |
-//! | `watch` | files that are dropped into the delayed directory |
+//! | `watch` | notices files that are dropped into the delayed directory |
+//! | `dropped` | moves them into the folders of the peers that they are for |
 //! | `board` | the last status of each link, and the files that show them |
 //! | `reload` | another configuration, in the same process |
 //! | `inheritance` | HUP: another program, under the same pid |
@@ -24,6 +25,7 @@
 mod board;
 mod children;
 mod dialling;
+mod dropped;
 mod inheritance;
 mod listening;
 mod passages;
@@ -53,6 +55,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use store::spool::Arrivals;
 use supervise::daemon::{self, DaemonError, Inheritance, Role};
 use supervise::exec_state::Descriptors;
 use supervise::limit::raise_descriptor_limit;
@@ -145,7 +148,7 @@ impl Role for Lonc {
             self.adopt(m, left, &mut |number| descriptors.take(number), now);
         }
         self.listen_where_missing(m, now);
-        self.keep_watch(m, now);
+        self.keep_watch(m);
         // Said when every socket is there: whoever waits for this line finds them.
         if !serves {
             let links = m.start.config.peers.len();
@@ -158,6 +161,7 @@ impl Role for Lonc {
         if self.lookout.again {
             self.look_for_files(m, now);
         }
+        self.move_dropped(m, now);
         if self.sockets.again.is_some_and(|at| at <= now) {
             self.listen_where_missing(m, now);
         }
@@ -172,13 +176,9 @@ impl Role for Lonc {
     }
 
     fn deadline(&self, now: Instant) -> Option<Instant> {
-        let deadlines = [
-            self.lookout.again.then_some(now),
-            self.table.next_deadline(),
-            self.sockets.again,
-            self.dialling.deadline(),
-        ];
-        deadlines.into_iter().flatten().min()
+        let files = [self.lookout.again.then_some(now), self.lookout.arrivals.deadline(now)];
+        let others = [self.table.next_deadline(), self.sockets.again, self.dialling.deadline()];
+        files.into_iter().chain(others).flatten().min()
     }
 
     fn ready(&mut self, m: &mut Machine<'_>, token: Token, now: Instant) {
@@ -266,7 +266,7 @@ impl Role for Lonc {
 
     fn kept(&mut self, m: &mut Machine<'_>, now: Instant) {
         self.tell_listeners(m, now);
-        self.keep_watch(m, now);
+        self.keep_watch(m);
     }
 
     fn clock_was_set(&mut self, step: SignedDuration) {
@@ -300,6 +300,7 @@ impl Role for Lonc {
     fn close_doors(&mut self, _m: &mut Machine<'_>) {
         self.sockets.remove_all();
         self.passages.close_all();
+        self.lookout.arrivals = Arrivals::none();
         self.replacing.clear();
         self.dialling.end();
     }

@@ -2,7 +2,9 @@
 
 use crate::common::network::{Host, root};
 use crate::common::pair::{CALLED, Pair};
-use crate::common::wait;
+use crate::common::{process, wait};
+use nix::sys::signal::Signal;
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -73,6 +75,42 @@ fn files_dropped_in_while_the_host_is_away_are_kept_and_sent_when_it_is_back() {
 }
 
 #[test]
+fn a_thousand_files_dropped_in_while_child_and_supervisor_are_killed_arrive_all_and_in_order() {
+    let mut pair = Pair::up();
+    let files = 1000;
+    for number in 0..files {
+        let hidden = path(&pair.host, ".being-made");
+        fs::write(&hidden, format!("log:m-{number:04}\n")).expect("write a file");
+        fs::rename(&hidden, path(&pair.host, &format!("{number:04}.msul1"))).expect("move it in");
+        match number % 250 {
+            50 | 100 | 150 => {
+                pair.lonc
+                    .children()
+                    .first()
+                    .iter()
+                    .for_each(|child| process::signal(**child, Signal::SIGKILL));
+            }
+            200 => pair = pair.kill_and_restart(),
+            _ => {}
+        }
+    }
+    let arrived = || {
+        let mut seen = BTreeSet::new();
+        // Those that were on their way when a process died may come twice.
+        pair.fake.received("log:m-").into_iter().filter(|line| seen.insert(line.clone())).collect::<Vec<_>>()
+    };
+    wait::until_true("all of them", || arrived().len() == files);
+    assert!(arrived().is_sorted(), "one was overtaken: {:?}", arrived());
+    let left = |folder: PathBuf| {
+        let entries = fs::read_dir(folder).expect("a folder").flatten();
+        entries.filter(|entry| entry.path().extension().is_some_and(|end| end == CALLED)).count()
+    };
+    wait::until_true("the files to be gone", || {
+        left(pair.host.dir.join("delayed")) + left(pair.host.spool(CALLED).join("dropped")) == 0
+    });
+}
+
+#[test]
 fn a_file_that_asks_to_be_enciphered_is() {
     let pair = Pair::up();
     drop_in(&pair.host, "secret.msul1", "encrypt:log:secret delayed\n");
@@ -138,10 +176,12 @@ fn a_file_that_is_no_message_is_set_aside_and_the_next_one_is_sent() {
     wait::until_true("the others to be set aside", || {
         !path(&pair.host, "a-huge.msul1").exists() && !path(&pair.host, "b-blank.msul1").exists()
     });
-    let corrupt = fs::read_dir(pair.host.spool(CALLED).join("corrupt")).expect("a folder corrupt");
-    let mut sizes: Vec<_> = corrupt.flatten().map(|entry| entry.metadata().expect("a file").len()).collect();
-    sizes.sort_unstable();
-    assert_eq!(sizes, [1, huge.len() as u64]);
+    let sizes = || {
+        let corrupt = fs::read_dir(pair.host.spool(CALLED).join("corrupt")).expect("a folder corrupt");
+        let sizes = corrupt.flatten().map(|entry| entry.metadata().expect("a file").len());
+        sizes.collect::<BTreeSet<_>>()
+    };
+    wait::until_true("both to be in corrupt/", || sizes() == [1, huge.len() as u64].into());
     let errors = || pair.host.log("lonc.log").lines().filter(|line| line.contains("ERROR")).count();
     wait::until_true("a line in the log for each", || errors() == 2);
     assert_eq!(pair.fake.requests().len(), 1);
@@ -190,9 +230,9 @@ fn a_hard_link_to_a_file_that_its_maker_may_not_read_is_set_aside_and_not_sent()
     std::os::unix::fs::symlink(&secret, path(&pair.host, "b-link.msul1")).expect("link it in");
     drop_in(&pair.host, "c-good.msul1", "log:good\n");
     assert_eq!(pair.fake.wait_received("log:", 1), ["log:good"]);
-    wait::until_true("the link to be set aside", || !path(&pair.host, "a-link.msul1").exists());
-    assert!(pair.host.spool(CALLED).join("corrupt/a-link.msul1").exists());
-    assert!(pair.host.log("lonc.log").contains("another name"), "{}", pair.host.log("lonc.log"));
+    let aside = pair.host.spool(CALLED).join("corrupt/a-link.msul1");
+    wait::until_true("the link to be set aside", || aside.exists());
+    wait::until_true("a line in the log", || pair.host.log("lonc.log").contains("another name"));
     assert_eq!(pair.fake.received("log:"), ["log:good"]);
     assert!(secret.exists());
 }

@@ -338,3 +338,39 @@ fn a_peer_whose_socket_could_not_be_made_is_served_unaided_once_it_can_be() {
     process::signal(pid, Signal::SIGTERM);
     wait::until_true("its end", || !process::alive(pid));
 }
+
+#[test]
+fn files_for_a_peer_whose_folder_is_on_another_file_system_stay_which_is_said_and_are_sent_once_it_is_not() {
+    only_with_own_mounts(|| {
+        let both = TwoHosts::new();
+        let host = &both.one;
+        let delayed = host.dir.join("delayed");
+        let disk = SmallDisk::mount(&host.spool(CALLED), SPOOL_BYTES);
+        let _lond = both.other.lond();
+        let lonc = host.lonc();
+        host.wait_link(CALLED, "up");
+        let files = ["1", "2"].map(|name| delayed.join(format!("{name}.{CALLED}")));
+        for (number, file) in files.iter().enumerate() {
+            std::fs::write(file, format!("do:{number}\n")).expect("drop a file in");
+        }
+        let why = "its folder is on another file system than the delayed directory";
+        wait::until_true("a line in the log", || host.log("lonc.log").contains(why));
+        wait::until_true("the status to say it", || {
+            let status = host.status(CALLED).expect("a status");
+            status["last_error"].as_str().is_some_and(|error| error.contains(why))
+        });
+        let said = host.lon(&["check"]);
+        let text = String::from_utf8_lossy(&said.stdout).into_owned();
+        assert!(text.contains("is on another file system") && said.status.code() == Some(1), "{text}");
+        let queue = host.lon(&["queue", CALLED]);
+        let text = String::from_utf8_lossy(&queue.stdout).into_owned();
+        assert!(text.contains("2 files dropped in"), "{text}");
+        assert_eq!(host.ask(CALLED, "critical:do:asked"), "ok", "its spool is well");
+        assert!(files.iter().all(|file| file.exists()));
+        assert!(lonc.stop().success());
+        disk.unmount();
+        let _lonc = host.lonc();
+        wait::until_true("both to be done", || both.counter.done().len() >= 3);
+        assert_eq!(both.counter.done(), ["do:asked", "do:0", "do:1"]);
+    });
+}

@@ -31,9 +31,9 @@ fn is_new(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".new"))
 }
 
-/// Whether a program dropped this file.
+/// Whether a program dropped this file, wherever it is by now.
 pub fn is_dropped(path: &Path) -> bool {
-    path.parent() == Some(Path::new("/spool"))
+    path.parent().is_some_and(|folder| folder == Path::new("/spool") || folder.ends_with("dropped"))
 }
 
 /// An open file, and its name.

@@ -11,7 +11,7 @@ use crate::sabotage::Sabotage;
 use crate::scenario::*;
 use crate::watch::LinkWatch;
 use crate::world::World;
-use lonnet::base::{HostId, WireKind};
+use lonnet::base::{Credentials, HostId, WireKind};
 use lonnet::config::{LocalRules, Peer, fixture};
 use lonnet::lonc::broker::Broker;
 use lonnet::lonc::handover::Passage;
@@ -23,7 +23,7 @@ use lonnet::status::LinkState;
 use lonnet::store::spool::Spool;
 use lonnet::store::spool::SpoolLimits;
 use lonnet::wire::secure::least_window;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -148,7 +148,6 @@ fn settings(this: usize, peer: Peer) -> LinkSettings {
     LinkSettings {
         id: id_of(this),
         peer,
-        longer: BTreeSet::new(),
         keys: LinkKeys::None,
         local: LocalRules::default(),
         user: 0,
@@ -264,6 +263,7 @@ impl World {
                 return Err(format!("a program came out of the passage of link {number} that did not go in"));
             };
             let id = broker.client_handed(rest);
+            broker.client_belongs(id, Credentials::of_user(self.user_of(program)));
             self.programs[program].comes_out(id);
             came.push(id);
         }
@@ -334,7 +334,7 @@ impl World {
                 return self.end_link(number);
             }
             LinkInput::HandOver => turn.broker().hand_over(now),
-            LinkInput::TakeIn => turn.broker().files_appeared(now),
+            LinkInput::TakeIn => turn.broker().files_came(now),
             LinkInput::Program(client) => {
                 turn.program_is_ready(&io, client);
                 turn.program_takes(&mut io, client);

@@ -44,6 +44,8 @@ pub enum Sabotage {
     DroppedFileKept,
     /// A dropped file is removed when it was read, before its message is stored.
     DroppedFileRemovedEarly,
+    /// A link child is not told of a file that was moved into its folder.
+    DroppedFileUntold,
     /// Writing the record anew loses its newest answer.
     CompactionLosesNewest,
 
@@ -157,7 +159,7 @@ pub enum Sabotage {
 }
 
 impl Sabotage {
-    pub const ALL: [Sabotage; 66] = [
+    pub const ALL: [Sabotage; 67] = [
         Sabotage::NamesNotSynced,
         Sabotage::DataNotSynced,
         Sabotage::SegmentsNotSynced,
@@ -172,6 +174,7 @@ impl Sabotage {
         Sabotage::RefusedDropped,
         Sabotage::DroppedFileKept,
         Sabotage::DroppedFileRemovedEarly,
+        Sabotage::DroppedFileUntold,
         Sabotage::CompactionLosesNewest,
         Sabotage::FramesSwapped,
         Sabotage::AnswersSwapped,

@@ -1,17 +1,23 @@
 //! `lonc`'s supervisor in the simulation: the real table of children, the real passage of their
 //! programs, and what the supervisor does with them: starting, replacing at HUP and reload, killing
-//! what does not end, dying.
+//! what does not end, dying; and the real moves of files that programs drop in.
 //!
 //! A child that was started waits for the lock of the one before it, as in `lonc::entry`.
 
+use crate::disk::Life;
 use crate::ledger::Checked;
-use crate::link::LinkInput;
+use crate::link::{LinkInput, id_of};
 use crate::net::Time;
+use crate::sabotage::Sabotage;
 use crate::scenario::*;
 use crate::world::{Event, World};
+use lonnet::base::HostId;
 use lonnet::lonc::dials::Dials;
 use lonnet::lonc::supervisor::GRACE;
+use lonnet::store::spool::{Arrivals, inbox_owner};
 use lonnet::supervise::table::{Action, Carried, Event as Told, Table};
+use std::path::Path;
+use std::rc::Rc;
 use std::time::Duration;
 
 #[derive(Debug, Default)]
@@ -23,6 +29,9 @@ pub struct Supervisor {
     /// Tells one program from the next.
     pub program: u32,
     wake: Option<Time>,
+    /// Files that are to be moved, and when that is looked at next.
+    pub arrivals: Arrivals,
+    moves_at: Option<Time>,
 }
 
 impl World {
@@ -37,7 +46,46 @@ impl World {
             supervisor.table.want(link, now);
         }
         self.hosts[host].supervisor = Some(supervisor);
+        self.after(0, SECOND / 10, Event::MoveFiles(host));
         self.supervise(host)
+    }
+
+    /// Moves files that programs dropped in to the folders of their links, and tells these.
+    pub fn move_files(&mut self, host: usize) -> Checked {
+        let (now, links, life) = (self.clock(), self.links_of(host), Rc::new(Life::default()));
+        if !self.certain && self.random.u32(..16) == 0 {
+            life.fuse.set(Some(self.random.u32(..12)));
+        }
+        let mut disk = self.disk(host, &life);
+        let is_peer = |id: &str| links.iter().any(|link| id_of(self.links[*link].peer).as_str() == id);
+        let owner = |name: &str| inbox_owner(name, is_peer).and_then(|id| HostId::new(id).ok());
+        let up = self.hosts[host].up;
+        let Some(supervisor) = self.hosts[host].supervisor.as_mut().filter(|_| up) else { return Ok(()) };
+        let passed = supervisor.arrivals.pass(&mut disk, Path::new("/spool"), &owner, now.mono, now.wall);
+        let next = supervisor.arrivals.deadline(now.mono);
+        if life.dead.get() {
+            self.trace(|_| format!("the supervisor of h{host} dies while it moves files"));
+            return self.kill_supervisor(host);
+        }
+        let next = next.map(|at| self.time_of(at));
+        for link in links {
+            let has_some = passed.peers.contains(&id_of(self.links[link].peer));
+            if has_some && self.sabotage != Sabotage::DroppedFileUntold {
+                self.link_step(link, LinkInput::TakeIn)?;
+            }
+        }
+        self.move_files_at(host, next);
+        Ok(())
+    }
+
+    fn move_files_at(&mut self, host: usize, next: Option<Time>) {
+        let now = self.now;
+        let Some(supervisor) = &mut self.hosts[host].supervisor else { return };
+        let planned = supervisor.moves_at.filter(|at| *at > now);
+        if let Some(at) = next.filter(|next| planned.is_none_or(|planned| *next < planned)) {
+            supervisor.moves_at = Some(at);
+            self.at(at, Event::MoveFiles(host));
+        }
     }
 
     pub fn links_of(&self, host: usize) -> Vec<usize> {
@@ -125,6 +173,7 @@ impl World {
             supervisor.table.want(*link, now);
         }
         self.hosts[host].supervisor = Some(supervisor);
+        self.after(0, SECOND / 10, Event::MoveFiles(host));
         for link in links {
             // Where there are many, some wait long for their turn.
             if self.scenario.weather == Weather::Rough && self.random.bool() {

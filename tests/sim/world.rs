@@ -6,7 +6,7 @@
 use crate::child::{Child, Locks};
 use crate::disk::{Life, SimDisk};
 use crate::ledger::{Attempt, Checked, HANDLERS, Kind, Ledger, Manner, Plan};
-use crate::link::{LinkInput, LinkProcess};
+use crate::link::{LinkInput, LinkProcess, id_of};
 use crate::net::{Conn, Time};
 use crate::program::Program;
 use crate::sabotage::Sabotage;
@@ -50,7 +50,8 @@ pub enum Event {
     Supervise(usize),
     /// A file is put into the delayed directory of a link's host.
     DropFile(usize),
-    TakeIn(usize),
+    /// A host's supervisor moves such files to the folders of their links.
+    MoveFiles(usize),
     /// Limits in time are looked at.
     Watch,
     Program(usize),
@@ -324,9 +325,12 @@ impl World {
         let text = it.line.strip_prefix("critical:").unwrap_or(&it.line).to_owned() + "\n";
         let disk = &self.hosts[host].disk;
         disk.set_now(self.clock().wall);
-        disk.put(Path::new(&format!("/spool/{message:06}.h{peer}")), text.as_bytes());
-        if self.hosts[host].supervisor.is_some() {
-            self.after(0, SECOND / 10, Event::TakeIn(link));
+        let name = format!("{message:06}.h{peer}");
+        disk.put(&Path::new("/spool").join(&name), text.as_bytes());
+        let now = self.clock().mono;
+        if let Some(supervisor) = &mut self.hosts[host].supervisor {
+            supervisor.arrivals.notice(id_of(peer), name.into(), now);
+            self.after(0, SECOND / 10, Event::MoveFiles(host));
         }
     }
 
@@ -448,7 +452,7 @@ impl World {
                 self.drop_file(link);
                 Ok(())
             }
-            Event::TakeIn(link) => self.link_step(link, LinkInput::TakeIn),
+            Event::MoveFiles(host) => self.move_files(host),
             Event::Watch => {
                 self.at(self.now + SECOND, Event::Watch);
                 self.watch()

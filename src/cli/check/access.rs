@@ -14,7 +14,7 @@ use nix::unistd::{AccessFlags, Uid, User, faccessat};
 use owner::{Owner, folders};
 use std::fs;
 use std::io;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use supervise::files::pid_file;
 use supervise::lock::running_pid;
@@ -181,6 +181,26 @@ impl Look<'_> {
         if more > 0 {
             self.found.problem(self.config, format!("spool_dir: {more} more are closed like these"));
         }
+        self.mounts();
+    }
+
+    /// A file that is dropped in is moved to its peer's folder, which no rename does from one file
+    /// system to another.
+    fn mounts(&mut self) {
+        let config = self.config;
+        let device = |path: &Path| fs::metadata(path).ok().map(|found| found.dev());
+        let Some(own) = device(&config.spool_dir) else { return };
+        for peer in &config.peers {
+            let folder = config.spool_path(&peer.host.id);
+            if device(&folder).is_some_and(|device| device != own) {
+                let (folder, all) = (folder.display(), config.spool_dir.display());
+                let what = format!(
+                    "spool_dir: {folder} is on another file system than {all}: no file that is dropped in for {} is sent",
+                    peer.host.id
+                );
+                self.found.problem(config, what);
+            }
+        }
     }
 
     /// Gathers what is closed in `folder`, and so many levels below it.
@@ -192,7 +212,9 @@ impl Look<'_> {
             let wanted = match () {
                 () if kind.is_dir() => USE,
                 // A dropped file is read, and then removed by way of its folder.
-                () if kind.is_file() && folder == self.config.spool_dir => AccessFlags::R_OK,
+                () if kind.is_file() && (folder == self.config.spool_dir || folder.ends_with("dropped")) => {
+                    AccessFlags::R_OK
+                }
                 () if kind.is_file() => AccessFlags::R_OK | AccessFlags::W_OK,
                 () => continue,
             };

@@ -106,9 +106,9 @@ impl Round {
             failed?;
             self.add(checked.map_err(unread)?);
         }
-        for name in delayed.files.get(host).into_iter().flatten() {
+        let still = delayed.files.get(host).into_iter().flatten().map(|name| config.spool_dir.join(name));
+        for path in still.chain(spool::moved_in(&folder).map_err(unread)?) {
             let mut found = None;
-            let path = config.spool_dir.join(name);
             let whole = spool::check_dropped(&mut RealDisk, &path, Timestamp::now(), &mut |finding| {
                 found = Some(finding);
             });

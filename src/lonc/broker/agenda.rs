@@ -1,5 +1,5 @@
-//! When the broker's part that stores and replays has to look again: for files in the delayed
-//! directory, at a spool that could not be read, at what was passed over in it.
+//! When the broker's part that stores and replays has to look again: for files that were dropped
+//! in, at a spool that could not be read, at what was passed over in it.
 //!
 //! Each time stands until it is done or put off; none is missed because another came first.
 
@@ -14,7 +14,7 @@ pub(super) const REREAD_PAUSE: Duration = Duration::from_secs(30);
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Agenda {
-    /// When the delayed directory is to be looked at again.
+    /// When files that were dropped in are to be looked for again.
     files_at: Option<Instant>,
     /// Until when nothing is replayed, since the spool could not be read.
     replay_at: Option<Instant>,
@@ -23,17 +23,17 @@ pub(super) struct Agenda {
 }
 
 impl Agenda {
-    /// The delayed directory is looked at as soon as can be; nothing else is due.
+    /// Files that were dropped in are looked for as soon as can be; nothing else is due.
     pub(super) fn new(now: Instant) -> Agenda {
         Agenda { files_at: Some(now), replay_at: None, reread_at: None }
     }
 
-    /// The next look at the delayed directory is then, whenever it was to be before.
+    /// The next look for files is then, whenever it was to be before.
     pub(super) fn look_for_files(&mut self, at: Instant) {
         self.files_at = Some(at);
     }
 
-    /// Whether the delayed directory is to be looked at now; that is done then.
+    /// Whether files are to be looked for now; that is done then.
     pub(super) fn takes_files(&mut self, now: Instant) -> bool {
         self.files_at.take_if(|at| *at <= now).is_some()
     }
@@ -71,7 +71,7 @@ impl Agenda {
         self.reread_at = Some(at);
     }
 
-    /// The first of all these times; `files_too`: the delayed directory is still looked at.
+    /// The first of all these times; `files_too`: files are still looked for.
     pub(super) fn deadline(&self, files_too: bool) -> Option<Instant> {
         let files_at = self.files_at.filter(|_| files_too);
         [files_at, self.replay_at, self.reread_at].into_iter().flatten().min()

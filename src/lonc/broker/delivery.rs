@@ -12,13 +12,12 @@ use base::Sequence;
 use base::command;
 use base::request;
 use std::time::Duration;
-use store::spool::{Disk, Message, StoreError, inbox_owner};
+use store::spool::{Disk, Message, StoreError};
 
 /// Pause before the next part is tried, after one that had been passed over could be read.
 const REREAD_NEXT: Duration = Duration::from_millis(100);
 
-/// Least pause before the delayed directory is looked at again for files that could not be taken
-/// in.
+/// Least pause before files that could not be taken in are looked at again.
 const LEAST_RETRY: Duration = Duration::from_millis(100);
 
 impl<D: Disk> Broker<D> {
@@ -312,16 +311,14 @@ impl<D: Disk> Broker<D> {
         Sender { link, pending, spool, away }.critical(None, text, Some(message.sequence), true, now);
     }
 
-    /// Takes in the files that local programs dropped into the delayed directory.
+    /// Takes in the files that local programs dropped into the delayed directory, and the
+    /// supervisor moved into the peer's folder.
     pub(super) fn take_in(&mut self, now: Now) {
         if self.ending.has_begun() || !self.agenda.takes_files(now.mono) {
             return;
         }
         self.insure(now);
-        let settings = &self.settings;
-        let belongs =
-            |name: &str| inbox_owner(name, |id| settings.may_own(id)) == Some(settings.peer.host.id.as_str());
-        let taken = self.spool.take_in(&settings.spool_dir, &belongs, now.wall);
+        let taken = self.spool.take_in(now.wall);
         if taken.stored > 0 {
             let text = format!("took {} messages in from files in the delayed directory", taken.stored);
             if let Some(line) = self.report.spool_line(&text, now) {

@@ -7,8 +7,7 @@ use crate::settings::LinkKeys;
 use base::{Credentials, HostId, WireKind};
 use config::fixture::{self, host};
 use config::{LocalRules, Peer};
-use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use store::spool::RealDisk;
 use tempfile::TempDir;
@@ -44,7 +43,6 @@ pub(crate) fn settings(dir: &Path, peer: &Peer, keys: LinkKeys) -> LinkSettings 
     LinkSettings {
         id: HostId::new("msua1").unwrap(),
         peer: peer.clone(),
-        longer: BTreeSet::new(),
         keys,
         local: LocalRules::default(),
         user: 0,
@@ -67,6 +65,15 @@ impl Rig {
 
     fn barred(peer: Peer, barred: Option<&str>) -> Rig {
         Rig::on(|_| RealDisk, peer, barred)
+    }
+
+    /// A file that was dropped in has come into the peer's folder, however long ago.
+    fn drop_in(&self, name: &str, text: &str) -> PathBuf {
+        let folder = self.dir.path().join("delayed/msul1/dropped");
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join(name);
+        std::fs::write(&path, text).unwrap();
+        path
     }
 
     /// From now on nothing can be stored.

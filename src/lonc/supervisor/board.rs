@@ -121,6 +121,13 @@ impl Board {
         self.common.changed();
     }
 
+    /// Notes what went wrong with what is for `peer`; its link may be well.
+    pub(super) fn went_wrong(&mut self, peer: &HostId, error: String, now: Timestamp) {
+        let Some(status) = self.places.get(peer).and_then(|place| self.peers.get_mut(*place)) else { return };
+        (status.last_error, status.last_error_at, status.last_error_past) = (Some(error), Some(now), false);
+        self.common.changed();
+    }
+
     /// Notes that `pid` was started for `peer`.
     pub(super) fn starting(&mut self, peer: &HostId, pid: u32) {
         let Some(status) = self.places.get(peer).and_then(|place| self.peers.get_mut(*place)) else { return };

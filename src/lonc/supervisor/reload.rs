@@ -16,6 +16,7 @@ use config::Config;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
+use store::spool::Arrivals;
 use supervise::daemon::Role;
 use supervise::limit::raise_descriptor_limit;
 use supervise::own_key::OwnKey;
@@ -88,7 +89,9 @@ impl Lonc {
         self.board.reconfigure(&config);
         title::set(self.board.common().doing());
         self.listen_where_missing(m, now);
-        self.keep_watch(m, now);
+        // Files may be others' by now.
+        self.lookout.arrivals = Arrivals::default();
+        self.keep_watch(m);
     }
 }
 
@@ -234,8 +237,8 @@ mod tests {
     }
 
     #[test]
-    fn a_host_whose_id_ends_in_anothers_changes_what_files_that_one_takes_in() {
+    fn a_host_whose_id_ends_in_anothers_changes_no_link_of_that_one() {
         let without = HOSTS.replace("a.c:d:r:h:127.0.0.4\n", "");
-        assert_eq!(plan((&without, ""), (HOSTS, "")), "c; a.c; ; 1");
+        assert_eq!(plan((&without, ""), (HOSTS, "")), "; a.c; ; 2");
     }
 }

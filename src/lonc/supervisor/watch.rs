@@ -1,41 +1,37 @@
 //! Notices files that programs drop into the delayed directory, so that nobody has to look there
 //! again and again.
 //!
-//! What is noticed is the name of the peer; its child looks for itself. When the kernel's queue
-//! overflows, every peer's child is to look ([`Noticed::All`]): nothing is missed.
+//! What is noticed are the names of files, by peer; `dropped` moves them. When the kernel's queue
+//! overflows, the folder is to be listed ([`Noticed::All`]): nothing is missed.
 //!
-//! Where there can be no watch (the system has none left, the folder is away) the folder is looked
-//! into every few seconds instead ([`Lonc::keep_watch`]), and a watch tried for again; so it is
+//! Where there can be no watch (the system has none left, the folder is away) the folder is listed
+//! every few seconds instead ([`Lonc::keep_watch`]), and a watch tried for again; so it is
 //! when another folder has come to stand in its place.
 //!
 //! At HUP the watch is handed over ([`Watch::leave`], [`Watch::take_over`]): the kernel may take
 //! seconds to end one, and `exec` would wait for that with every signal blocked. It also keeps what
 //! was noticed meanwhile.
 
+use super::dropped::owner;
 use super::{Lonc, Machine, WATCH};
-use crate::messages::ToLink;
 use base::HostId;
-use config::Config;
+use base::log_quota::Repeats;
 use net::SourceFd;
 use net::{Interest, Registry, Token};
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Instant;
-use store::spool::inbox_owner;
-use supervise::daemon::Role;
+use store::spool::Arrivals;
 
 /// Most reads (of up to 4 KiB of events) before other work has its turn.
 const BUDGET: usize = 64;
-
-/// Names in the delayed directory that are looked at where there is no watch. Where there are more,
-/// every peer's child is to look.
-const LOOKED_AT: usize = 10_000;
 
 /// The watched delayed directory.
 #[derive(Debug)]
@@ -61,8 +57,8 @@ pub struct LeftWatch {
 /// Who has files waiting.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Noticed {
-    /// These peers, as the names of their files say.
-    Some(BTreeSet<HostId>),
+    /// These peers, these files.
+    Some(BTreeSet<(HostId, OsString)>),
     /// Any peer may: there were too many files to say whose.
     All,
 }
@@ -75,8 +71,7 @@ impl Watch {
     pub(super) fn new(folder: &Path, registry: &Registry, token: Token) -> io::Result<Watch> {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
         let identity = Identity::of(folder)?;
-        let what = AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_ONLYDIR;
-        inotify.add_watch(folder, what)?;
+        inotify.add_watch(folder, what())?;
         Watch { inotify, folder: identity }.register(registry, token)
     }
 
@@ -97,6 +92,8 @@ impl Watch {
             Some(fd) => {
                 // SAFETY: the program before this one described it as its inotify descriptor.
                 let inotify = unsafe { Inotify::from_owned_fd(fd) };
+                // That one may have looked for less.
+                inotify.add_watch(folder, what())?;
                 Watch { inotify, folder: Identity::of(folder)? }.register(registry, token)
             }
             None => Watch::new(folder, registry, token),
@@ -127,12 +124,12 @@ impl Watch {
     ///
     /// # Errors
     /// What `read` said; the watch is of no more use then.
-    pub(super) fn read(&self, is_peer: impl Fn(&str) -> bool) -> io::Result<(Noticed, bool)> {
-        let mut peers = BTreeSet::new();
+    pub(super) fn read(&self, owner: impl Fn(&str) -> Option<HostId>) -> io::Result<(Noticed, bool)> {
+        let mut files = BTreeSet::new();
         for _ in 0..BUDGET {
             let events = match self.inotify.read_events() {
                 Ok(events) => events,
-                Err(Errno::EAGAIN) => return Ok((Noticed::Some(peers), false)),
+                Err(Errno::EAGAIN) => return Ok((Noticed::Some(files), false)),
                 Err(Errno::EINTR) => continue,
                 Err(errno) => return Err(errno.into()),
             };
@@ -144,30 +141,21 @@ impl Watch {
                     return Err(io::Error::new(io::ErrorKind::NotFound, "the folder was removed"));
                 }
                 // A name that is no text is no peer's.
-                let name = event.name.as_deref().and_then(|name| name.to_str());
-                let owner = name.and_then(|name| inbox_owner(name, &is_peer));
-                peers.extend(owner.and_then(|id| HostId::new(id).ok()));
+                let Some(name) = event.name else { continue };
+                let peer = name.to_str().and_then(&owner);
+                files.extend(peer.map(|peer| (peer, name)));
             }
         }
-        Ok((Noticed::Some(peers), true))
+        Ok((Noticed::Some(files), true))
     }
 }
 
-/// Who has files in `folder` now.
-///
-/// # Errors
-/// The folder cannot be listed.
-fn look_into(folder: &Path, is_peer: impl Fn(&str) -> bool) -> io::Result<Noticed> {
-    let mut peers = BTreeSet::new();
-    for (count, entry) in folder.read_dir()?.enumerate() {
-        if count >= LOOKED_AT {
-            return Ok(Noticed::All);
-        }
-        let name = entry?.file_name();
-        let owner = name.to_str().and_then(|name| inbox_owner(name, &is_peer));
-        peers.extend(owner.and_then(|id| HostId::new(id).ok()));
-    }
-    Ok(Noticed::Some(peers))
+/// What is watched for. A file that is linked in is created, and neither written nor moved.
+fn what() -> AddWatchFlags {
+    AddWatchFlags::IN_CREATE
+        | AddWatchFlags::IN_CLOSE_WRITE
+        | AddWatchFlags::IN_MOVED_TO
+        | AddWatchFlags::IN_ONLYDIR
 }
 
 /// How files that are dropped in are noticed just now.
@@ -179,6 +167,10 @@ pub(super) struct Lookout {
     trouble: Option<String>,
     /// The watch has more to read than one turn's share.
     pub again: bool,
+    /// What is to be moved.
+    pub arrivals: Arrivals,
+    /// For what is said of that.
+    pub repeats: Repeats,
 }
 
 impl Lonc {
@@ -197,28 +189,34 @@ impl Lonc {
         }
     }
 
-    /// Tells the children whose files were noticed.
+    /// Has those files moved that were noticed.
     pub(super) fn look_for_files(&mut self, m: &mut Machine<'_>, now: Instant) {
         let Some(watch) = &self.lookout.watch else { return };
         let config = &m.start.config;
-        match watch.read(|id| is_peer(config, id)) {
+        match watch.read(|name| owner(config, name)) {
             Ok((noticed, again)) => {
                 self.lookout.again = again;
-                self.have_taken_in(m, noticed, now);
+                match noticed {
+                    Noticed::All => self.lookout.arrivals.look_again(),
+                    Noticed::Some(files) => {
+                        files.into_iter().for_each(|(peer, name)| {
+                            self.lookout.arrivals.notice(peer, name, now);
+                        });
+                    }
+                }
             }
             Err(error) => {
                 log::warn!("watch {}: {error}; watched anew", config.spool_dir.display());
                 (self.lookout.watch, self.lookout.again) = (None, false);
-                self.keep_watch(m, now);
+                self.keep_watch(m);
             }
         }
     }
 
-    /// Sees to it that the delayed directory is watched. Where it was not, it is looked into: for
-    /// what came before the watch, or instead of one.
-    pub(super) fn keep_watch(&mut self, m: &mut Machine<'_>, now: Instant) {
-        let config = m.start.config.clone();
-        let folder = &config.spool_dir;
+    /// Sees to it that the delayed directory is watched. Where it was not, it is listed: for what
+    /// came before the watch, or instead of one.
+    pub(super) fn keep_watch(&mut self, m: &Machine<'_>) {
+        let folder = &m.start.config.spool_dir;
         let lookout = &mut self.lookout;
         if lookout.watch.as_ref().is_some_and(|watch| watch.is_of(folder)) {
             return;
@@ -235,23 +233,8 @@ impl Lonc {
         }
         lookout.again = watch.is_ok();
         lookout.watch = watch.ok();
-        // One that cannot be listed is away; that is said by who makes it again.
-        if let Ok(noticed) = look_into(folder, |id| is_peer(&config, id)) {
-            self.have_taken_in(m, noticed, now);
-        }
+        lookout.arrivals.look_again();
     }
-
-    fn have_taken_in(&mut self, m: &mut Machine<'_>, noticed: Noticed, now: Instant) {
-        let peers = match noticed {
-            Noticed::Some(peers) => peers.into_iter().collect(),
-            Noticed::All => self.peers(),
-        };
-        peers.iter().for_each(|peer| self.send(m, peer, &ToLink::TakeIn, now));
-    }
-}
-
-fn is_peer(config: &Config, id: &str) -> bool {
-    HostId::new(id).is_ok_and(|id| config.peer(&id).is_some())
 }
 
 impl Identity {
@@ -265,13 +248,23 @@ impl Identity {
 mod tests {
     use super::*;
 
+    fn owner(name: &str) -> Option<HostId> {
+        let known = |id: &&str| ["msul1", "msul2", "msul3"].contains(id);
+        let id = name.rsplit('.').next().filter(|_| !name.starts_with('.')).filter(known)?;
+        HostId::new(id).ok()
+    }
+
+    fn file(name: &str) -> (HostId, OsString) {
+        (owner(name).unwrap(), name.into())
+    }
+
     #[test]
     fn what_is_noticed_during_a_handover_is_kept_and_another_folder_in_its_place_is_watched_anew() {
         let above = tempfile::tempdir().unwrap();
         let folder = above.path().join("delayed");
         std::fs::create_dir(&folder).unwrap();
         let poll = net::Poll::new().unwrap();
-        let msul1 = || Noticed::Some([HostId::new("msul1").unwrap()].into());
+        let msul1 = || Noticed::Some([file("1.msul1")].into());
         let drop_in = || std::fs::write(folder.join("1.msul1"), "ping\n").unwrap();
 
         let old = Watch::new(&folder, poll.registry(), Token(0)).unwrap();
@@ -287,7 +280,7 @@ mod tests {
         let next = net::Poll::new().unwrap();
         let new = Watch::take_over(left, take, &folder, next.registry(), Token(0)).unwrap();
         assert_eq!(taken, Some(left.descriptor));
-        assert_eq!(new.read(|_| true).unwrap().0, msul1());
+        assert_eq!(new.read(owner).unwrap().0, msul1());
         assert_eq!(new.leave().folder, left.folder);
 
         std::fs::rename(&folder, above.path().join("old")).unwrap();
@@ -295,7 +288,7 @@ mod tests {
         let never = |_| panic!("it watches another folder");
         let anew = Watch::take_over(left, never, &folder, poll.registry(), Token(1)).unwrap();
         drop_in();
-        assert_eq!(anew.read(|_| true).unwrap().0, msul1());
+        assert_eq!(anew.read(owner).unwrap().0, msul1());
     }
 
     #[test]
@@ -303,23 +296,24 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let poll = net::Poll::new().unwrap();
         let watch = Watch::new(folder.path(), poll.registry(), Token(0)).unwrap();
-        let is_peer = |id: &str| ["msul1", "msul2", "msul3"].contains(&id);
-        let noticed = || watch.read(is_peer).unwrap().0;
+        let noticed = || watch.read(owner).unwrap().0;
         assert_eq!(noticed(), Noticed::Some(BTreeSet::new()));
         std::fs::write(folder.path().join("1.msul1"), "ping\n").unwrap();
         std::fs::write(folder.path().join(".hidden.msul3"), "ping\n").unwrap();
         std::fs::rename(folder.path().join(".hidden.msul3"), folder.path().join("2.msul2")).unwrap();
         std::fs::write(folder.path().join("3.stranger"), "ping\n").unwrap();
-        let both = ["msul1", "msul2"].map(|id| HostId::new(id).unwrap());
-        assert_eq!(noticed(), Noticed::Some(both.into()));
+        assert_eq!(noticed(), Noticed::Some([file("1.msul1"), file("2.msul2")].into()));
+        std::fs::hard_link(folder.path().join("1.msul1"), folder.path().join("4.msul1")).unwrap();
+        assert_eq!(noticed(), Noticed::Some([file("4.msul1")].into()));
         // More than one read holds.
         for n in 0..1000 {
             std::fs::write(folder.path().join(format!("{n}.msul3")), "ping\n").unwrap();
         }
-        assert_eq!(noticed(), Noticed::Some([HostId::new("msul3").unwrap()].into()));
+        let all = (0..1000).map(|n| file(&format!("{n}.msul3"))).collect();
+        assert_eq!(noticed(), Noticed::Some(all));
         assert!(Watch::new(&folder.path().join("missing"), poll.registry(), Token(1)).is_err());
         assert!(Watch::new(&folder.path().join("1.msul1"), poll.registry(), Token(1)).is_err(), "a file");
         std::fs::remove_dir_all(folder.path()).unwrap();
-        assert!(watch.read(is_peer).is_err());
+        assert!(watch.read(owner).is_err());
     }
 }

@@ -1,11 +1,12 @@
 //! Files of the original's kind: `delayed/<anything>.<peer>`, one message each, its first line the
 //! request.
 //!
-//! Programs of the host drop them there; they are taken into the spool in the order of their names
-//! and then removed. A file is removed only once its message is on disk in the spool. If the
-//! machine or the process dies between the two, the message is taken in again: such a file has no
-//! identity that would tell (see `docs/spool.md`). A file that has more than its first line, or was
-//! changed meanwhile, is not removed but goes to `corrupt/`: nothing in it goes without a word.
+//! Programs of the host drop them there, and `arrival` moves them to `dropped/` in the peer's own
+//! folder; from there they are taken into the spool in the order of their names and then removed. A
+//! file is removed only once its message is on disk in the spool. If the machine or the process
+//! dies between the two, the message is taken in again: such a file has no identity that would tell
+//! (see `docs/spool.md`). A file that has more than its first line, or was changed meanwhile, is
+//! not removed but goes to `corrupt/`: nothing in it goes without a word.
 //!
 //! Whoever may drop files need not be somebody who may read what this process may. So a file that
 //! has another name somewhere is not opened for its content, and a symbolic link is not followed.
@@ -13,7 +14,7 @@
 //! Memory: what is read of a file is its first line; [`BATCH_BYTES`] of them and one more, and
 //! [`NAMES_MOST`] names.
 
-use super::layout::CORRUPT;
+use super::layout::{CORRUPT, DROPPED};
 use super::record::MAX_REQUEST;
 use super::share::Refused;
 use super::store::Refusal;
@@ -35,7 +36,7 @@ pub const WRITER_PAUSE: SignedDuration = SignedDuration::from_secs(5);
 /// Bytes of requests that one store takes from files.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// Bytes of a file that are looked through at first for the end of its first line.
-const FIRST_READ: usize = 64 * 1024;
+pub(super) const FIRST_READ: usize = 64 * 1024;
 /// How long a file that cannot be read is tried again, every [`WRITER_PAUSE`], before it goes to
 /// `corrupt/`.
 const UNREADABLE_PAUSE: SignedDuration = SignedDuration::from_secs(30);
@@ -100,20 +101,26 @@ pub(super) enum Dropped {
 }
 
 impl<D: Disk> Spool<D> {
-    /// Takes in the files of `delayed` whose name `belongs` to this peer, in the order of their
-    /// names. Hidden files are left alone.
-    pub fn take_in(&mut self, delayed: &Path, belongs: &dyn Fn(&str) -> bool, now: Timestamp) -> TakenIn {
+    /// Files may have come since the folder was looked at last: [`Spool::take_in`] is to look again
+    /// behind those of which it knows.
+    pub fn files_came(&mut self) {
+        self.came = true;
+    }
+
+    /// Takes in the files of `dropped/`, in the order of their names. Hidden files are left alone.
+    pub fn take_in(&mut self, now: Timestamp) -> TakenIn {
+        let inbox = &self.dir.join(DROPPED);
         let mut taken = TakenIn::default();
         if let Err(error) = self.make_ready() {
             taken.refused = Some(error.into());
             taken.retry(later(now));
             return taken;
         }
-        self.remove_taken_in(delayed, now, &mut taken);
-        let names = match self.next_names(delayed, belongs, &mut taken) {
+        self.remove_taken_in(inbox, now, &mut taken);
+        let names = match self.next_names(inbox, &mut taken) {
             Ok(names) => names,
             Err(cause) => {
-                taken.trouble = Err::<(), _>(cause).context("list", delayed).err();
+                taken.trouble = Err::<(), _>(cause).context("list", inbox).err();
                 taken.retry(later(now));
                 return taken;
             }
@@ -121,22 +128,22 @@ impl<D: Disk> Spool<D> {
         self.unreadable.retain(|name, _| names.binary_search(name).is_ok());
         let mut batch: Vec<TakenFile> = Vec::new();
         for name in names {
-            let dropped = look_at(&mut self.disk, &delayed.join(&name), now);
+            let dropped = look_at(&mut self.disk, &inbox.join(&name), now);
             if !matches!(dropped, Dropped::Unreadable { .. }) {
                 self.unreadable.remove(&name);
             }
             match dropped {
                 Dropped::Request { found, line, more } => batch.push(TakenFile { name, found, line, more }),
                 Dropped::Unfinished { until, .. } => taken.retry(until),
-                Dropped::Unusable(why) => self.move_away(delayed, name, &why, now, &mut taken),
+                Dropped::Unusable(why) => self.move_away(inbox, name, &why, now, &mut taken),
                 Dropped::Unreadable { cause, holds_up } => {
                     let since = *self.unreadable.entry(name.clone()).or_insert(now);
                     if now.duration_since(since).abs() >= UNREADABLE_PAUSE && !is_shortage(&cause) {
                         self.unreadable.remove(&name);
-                        self.move_away(delayed, name, &cause.to_string(), now, &mut taken);
+                        self.move_away(inbox, name, &cause.to_string(), now, &mut taken);
                         continue;
                     }
-                    taken.trouble = Err::<(), _>(cause).context("take in", &delayed.join(&name)).err();
+                    taken.trouble = Err::<(), _>(cause).context("take in", &inbox.join(&name)).err();
                     taken.retry(later(now));
                     if holds_up {
                         taken.more = false;
@@ -146,13 +153,13 @@ impl<D: Disk> Spool<D> {
                 Dropped::NotOurs => {}
             }
             if batch.iter().map(|file| file.line.len()).sum::<usize>() >= BATCH_BYTES
-                && !self.store_files(delayed, std::mem::take(&mut batch), now, &mut taken)
+                && !self.store_files(inbox, std::mem::take(&mut batch), now, &mut taken)
             {
                 self.listed = Listed::default();
                 return taken;
             }
         }
-        self.store_files(delayed, batch, now, &mut taken);
+        self.store_files(inbox, batch, now, &mut taken);
         if taken.more && taken.stored + taken.corrupt == 0 {
             // The first names are all of files that must be left for now: calling again at once
             // would change nothing.
@@ -162,19 +169,16 @@ impl<D: Disk> Spool<D> {
         if !taken.more {
             // Looked at again next time.
             self.listed = Listed::default();
+            taken.more = self.came;
         }
         taken
     }
 
     /// The names that this call is for, in order: those of the last look at the folder come first.
-    fn next_names(
-        &mut self,
-        delayed: &Path,
-        belongs: &dyn Fn(&str) -> bool,
-        taken: &mut TakenIn,
-    ) -> io::Result<Vec<OsString>> {
+    fn next_names(&mut self, inbox: &Path, taken: &mut TakenIn) -> io::Result<Vec<OsString>> {
         if self.listed.names.is_empty() {
-            self.listed = self.first_names(delayed, belongs)?;
+            self.came = false;
+            self.listed = self.first_names(inbox)?;
         }
         let Listed { names, more, .. } = &mut self.listed;
         let now: Vec<OsString> = names.drain(..names.len().min(TAKE_IN_MOST)).collect();
@@ -184,9 +188,9 @@ impl<D: Disk> Spool<D> {
 
     /// Files that were taken in and could not be removed are tried again, unless someone has put
     /// another under that name.
-    fn remove_taken_in(&mut self, delayed: &Path, now: Timestamp, taken: &mut TakenIn) {
+    fn remove_taken_in(&mut self, inbox: &Path, now: Timestamp, taken: &mut TakenIn) {
         for (name, known) in std::mem::take(&mut self.taken_in) {
-            let path = delayed.join(&name);
+            let path = inbox.join(&name);
             let removed = match self.disk.metadata(&path) {
                 Ok(found) if found == known => self.disk.remove(&path),
                 Ok(_) => Ok(()),
@@ -204,14 +208,13 @@ impl<D: Disk> Spool<D> {
     }
 
     /// The first names in order; memory does not grow with the folder.
-    fn first_names(&mut self, delayed: &Path, belongs: &dyn Fn(&str) -> bool) -> io::Result<Listed> {
+    fn first_names(&mut self, inbox: &Path) -> io::Result<Listed> {
         let mut first = BinaryHeap::new();
         let mut more = false;
         let (stuck, taken_in) = (&self.stuck, &self.taken_in);
-        self.disk.list(delayed, &mut |name| {
-            let text = name.to_string_lossy();
-            if text.starts_with('.') || !belongs(&text) || stuck.contains(name) || taken_in.contains_key(name)
-            {
+        let listed = self.disk.list(inbox, &mut |name| {
+            let hidden = name.as_encoded_bytes().starts_with(b".");
+            if hidden || stuck.contains(name) || taken_in.contains_key(name) {
                 return;
             }
             first.push(name.to_owned());
@@ -219,7 +222,12 @@ impl<D: Disk> Spool<D> {
                 first.pop();
                 more = true;
             }
-        })?;
+        });
+        match listed {
+            // It is made when the first file comes.
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
+            listed => listed?,
+        }
         if self.stuck.len() + self.taken_in.len() >= STUCK_MOST {
             return Err(io::Error::other("too many files there cannot be removed"));
         }
@@ -229,7 +237,7 @@ impl<D: Disk> Spool<D> {
     /// Stores the messages, then removes their files. Returns whether to go on.
     fn store_files(
         &mut self,
-        delayed: &Path,
+        inbox: &Path,
         batch: Vec<TakenFile>,
         now: Timestamp,
         taken: &mut TakenIn,
@@ -258,7 +266,7 @@ impl<D: Disk> Spool<D> {
         taken.stored += stored.len() as u64;
         let mut removed = false;
         for TakenFile { name, found, more, .. } in stored {
-            let path = delayed.join(&name);
+            let path = inbox.join(&name);
             let there = self.disk.metadata(&path).ok();
             if there.is_some_and(|there| there.inode != found.inode) {
                 // Another file has taken its place: the next one.
@@ -268,7 +276,7 @@ impl<D: Disk> Spool<D> {
             // What was written meanwhile would go with the file, and nobody would know.
             if more || there.is_some_and(|there| there != found) {
                 let why = "it has more than its first line, which is in the spool; the rest is not sent";
-                self.move_away(delayed, name, why, now, taken);
+                self.move_away(inbox, name, why, now, taken);
                 continue;
             }
             match self.disk.remove(&path) {
@@ -284,8 +292,8 @@ impl<D: Disk> Spool<D> {
                 }
             }
         }
-        if removed && let Err(cause) = self.disk.sync_dir(delayed) {
-            log::warn!("sync {}: {cause}; files that were taken in may come back", delayed.display());
+        if removed && let Err(cause) = self.disk.sync_dir(inbox) {
+            log::warn!("sync {}: {cause}; files that were taken in may come back", inbox.display());
         }
         if taken.refused.is_some() {
             taken.more = false;
@@ -295,8 +303,8 @@ impl<D: Disk> Spool<D> {
     }
 
     /// Moves what cannot be a message to `corrupt/`.
-    fn move_away(&mut self, delayed: &Path, name: OsString, why: &str, now: Timestamp, taken: &mut TakenIn) {
-        let from = delayed.join(&name);
+    fn move_away(&mut self, inbox: &Path, name: OsString, why: &str, now: Timestamp, taken: &mut TakenIn) {
+        let from = inbox.join(&name);
         let folder = self.dir.join(CORRUPT);
         let mut to = folder.join(&name);
         if self.disk.metadata(&to).is_ok() {
@@ -324,7 +332,7 @@ impl<D: Disk> Spool<D> {
                 taken.corrupt += 1;
                 self.corrupt += 1;
                 // The new name first: a file must not be in neither place.
-                let synced = self.disk.sync_dir(&folder).and_then(|()| self.disk.sync_dir(delayed));
+                let synced = self.disk.sync_dir(&folder).and_then(|()| self.disk.sync_dir(inbox));
                 if let Err(cause) = synced {
                     log::warn!("sync {}: {cause}; it may come back", folder.display());
                 }

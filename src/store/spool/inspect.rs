@@ -3,17 +3,18 @@
 //!
 //! [`inspect`] only reads, takes no lock and may run while a link child appends: a line that is not
 //! whole yet is not listed. [`drop_in_file`] makes a file of the original's kind; the broker takes
-//! it in.
+//! it in. Until it has, such a file lies in the delayed directory, and then in the peer's folder:
+//! both are looked into.
 
-use super::layout::{self, CORRUPT, FAILED};
+use super::layout::{self, CORRUPT, DROPPED, FAILED};
 use super::record::MAX_REQUEST;
 use super::segment::{Found, Scan};
-use super::{RealDisk, SpoolError, survey};
+use super::{Context, Disk, RealDisk, SpoolError, survey};
 use base::HostId;
 use base::Sequence;
 use base::disk::own::{self, OwnFile};
 use jiff::Timestamp;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
@@ -46,7 +47,7 @@ pub struct Listed {
 /// A file of the original's kind that was not taken in yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InboxFile {
-    /// Its name in the delayed directory.
+    /// The name that it was dropped in by.
     pub name: String,
     /// Bytes of the file.
     pub length: u64,
@@ -65,7 +66,8 @@ pub struct Listing {
     pub waiting: u64,
     /// Bytes of all their requests.
     pub bytes: u64,
-    /// The first [`LISTED_MOST`] files of the inbox, by name.
+    /// The first [`LISTED_MOST`] files of the inbox: those that were moved to the peer's folder, by
+    /// name, and behind them the others.
     pub inbox: Vec<InboxFile>,
     /// Files in `failed/`.
     pub failed: u64,
@@ -155,7 +157,7 @@ pub fn inspect(
             Err(_) => listing.unreadable += 1,
         }
     }
-    listing.inbox = list_inbox(delayed, dropped_in);
+    listing.inbox = list_inbox(delayed, &folder, dropped_in)?;
     Ok(listing)
 }
 
@@ -182,18 +184,51 @@ fn list_segment(bytes: &[u8], name: Sequence, bound: Sequence, room: &mut usize,
     }
 }
 
-fn list_inbox(delayed: &Path, names: &[String]) -> Vec<InboxFile> {
-    let mut files = Vec::new();
-    for name in names.iter().take(LISTED_MOST) {
-        // A file that was taken in meanwhile is no error.
-        let Ok(found) = fs::symlink_metadata(delayed.join(name)) else { continue };
-        if found.is_file() {
-            let modified = found.modified().ok().and_then(|time| Timestamp::try_from(time).ok());
-            let modified = modified.unwrap_or(Timestamp::MIN);
-            files.push(InboxFile { name: name.clone(), length: found.len(), modified, user: found.uid() });
+/// The first [`LISTED_MOST`] files that were moved to `dropped/` in a peer's folder and not taken
+/// in yet, by name.
+///
+/// # Errors
+/// It cannot be listed.
+pub fn moved_in(folder: &Path) -> Result<Vec<PathBuf>, SpoolError> {
+    let (inbox, mut names) = (folder.join(DROPPED), BTreeSet::new());
+    let listed = RealDisk.list(&inbox, &mut |name| {
+        if !name.as_encoded_bytes().starts_with(b".") {
+            names.insert(name.to_owned());
+        }
+        if names.len() > LISTED_MOST {
+            names.pop_last();
+        }
+    });
+    match listed {
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        listed => {
+            listed.context("list", &inbox)?;
+            Ok(names.into_iter().map(|name| inbox.join(name)).collect())
         }
     }
-    files
+}
+
+/// Those that are still in the delayed directory are looked at first: one that is moved meanwhile
+/// is found twice rather than not at all, and listed once.
+fn list_inbox(delayed: &Path, folder: &Path, names: &[String]) -> Result<Vec<InboxFile>, SpoolError> {
+    let still: Vec<_> = names.iter().map(|name| delayed.join(name)).filter_map(look_at).collect();
+    let moved = moved_in(folder)?.into_iter().filter_map(look_at);
+    let (mut files, mut known) = (Vec::new(), BTreeSet::new());
+    for (inode, file) in moved.chain(still).take(LISTED_MOST) {
+        if known.insert(inode) {
+            files.push(file);
+        }
+    }
+    Ok(files)
+}
+
+/// A plain file, and what tells it from every other; one that was taken in meanwhile is none.
+fn look_at(path: PathBuf) -> Option<(u64, InboxFile)> {
+    let found = fs::symlink_metadata(&path).ok().filter(fs::Metadata::is_file)?;
+    let modified = found.modified().ok().and_then(|time| Timestamp::try_from(time).ok());
+    let name = path.file_name()?.to_string_lossy().into_owned();
+    let (length, modified) = (found.len(), modified.unwrap_or(Timestamp::MIN));
+    Some((found.ino(), InboxFile { name, length, modified, user: found.uid() }))
 }
 
 /// Stores a message for `peer` as a file of the original's kind: written under a hidden name,
@@ -251,7 +286,7 @@ fn write_line(mut file: &File, request: &[u8]) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{RealDisk, Spool};
+    use super::super::{Arrivals, Spool};
     use super::*;
     use crate::spool::SpoolLimits;
     use std::collections::BTreeSet;
@@ -352,7 +387,15 @@ mod tests {
         }
         assert_eq!(fs::read_dir(delayed).unwrap().count(), 5, "nothing else is left");
         let mut spool = Spool::open(RealDisk, &delayed.join("msul1"), LIMITS);
-        spool.take_in(delayed, &|name| name.ends_with(".msul1"), at(2_000_000_000));
+        let owner = |name: &str| name.ends_with(".msul1").then(peer);
+        let (mono, wall) = (std::time::Instant::now(), at(2_000_000_000));
+        let passed = Arrivals::default().pass(&mut RealDisk, delayed, &owner, mono, wall);
+        assert_eq!(passed.peers, [peer()].into());
+        let moved = inspect(delayed, &peer(), &[], false).unwrap().inbox;
+        assert_eq!(moved.len(), 5, "they are listed until they are taken in");
+        assert!(moved.is_sorted_by_key(|file| file.name.clone()));
+        spool.take_in(wall);
+        assert!(inspect(delayed, &peer(), &[], false).unwrap().inbox.is_empty());
         let mut found = Vec::new();
         while let Some(message) = spool.next_unsent().unwrap() {
             found.push(String::from_utf8(message.request).unwrap());

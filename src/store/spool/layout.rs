@@ -13,6 +13,9 @@ pub(super) const FAILED: &str = "failed";
 /// Folder of what could not be read.
 pub(super) const CORRUPT: &str = "corrupt";
 
+/// Folder of files that were dropped in and are to be taken in.
+pub(super) const DROPPED: &str = "dropped";
+
 /// Name of the segment whose first message may have this sequence: `<20 digits>.seg`.
 pub(super) fn segment_name(name: Sequence) -> String {
     format!("{name}.seg")

@@ -32,10 +32,12 @@
 //!       ── aside    failed/ and corrupt/                  │
 //!       ── survey   reading for all of them               │
 //!       ── inbox    files of the original's kind          ┘
+//! arrival: how those come from the delayed directory, which all peers share, into the folder
 //! layout: the names in the folder, for all of them
 //! check, inspect: the spool as those see it who only look
 //! ```
 
+mod arrival;
 mod aside;
 mod check;
 mod epoch;
@@ -53,13 +55,14 @@ mod share;
 mod store;
 mod survey;
 
+pub use arrival::{Arrivals, MOVED_A_PASS, Passed};
 pub use base::disk::{Disk, FolderLock as SpoolLock, Kind, Metadata, RealDisk, StepError as SpoolError};
 pub use check::{Finding, Tally, Told, check, check_dropped};
 pub use inbox::{TAKE_IN_MOST, TakenIn, WRITER_PAUSE};
 pub use inbox_owner::inbox_owner;
 pub use inspect::{
     Delayed, FULL_BYTES, InboxFile, LISTED_MOST, Listed, Listing, PREVIEW_BYTES, delayed, drop_in_file,
-    inspect,
+    inspect, moved_in,
 };
 pub use queue::HELD_MOST;
 pub use record::MAX_REQUEST;
@@ -164,6 +167,8 @@ pub struct Spool<D: Disk> {
     stuck: BTreeSet<OsString>,
     /// Names in the inbox that are to be looked at.
     listed: inbox::Listed,
+    /// Files may have come to the inbox since it was listed last.
+    came: bool,
     /// Files in the inbox that could not be read, and since when.
     unreadable: BTreeMap<OsString, Timestamp>,
     /// Files in the inbox that were taken in and could not be removed, as they were.
@@ -207,6 +212,7 @@ impl<D: Disk> Spool<D> {
             corrupt: 0,
             stuck: BTreeSet::new(),
             listed: inbox::Listed::default(),
+            came: false,
             unreadable: BTreeMap::new(),
             taken_in: BTreeMap::new(),
             warned: String::new(),

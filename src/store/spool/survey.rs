@@ -4,7 +4,7 @@
 //! A read that fails is tried once more, since unlike a sync it may be. What is not there is an
 //! error of kind `NotFound`, at once.
 
-use super::layout::{self, CORRUPT, EPOCH, FAILED, SPARE};
+use super::layout::{self, CORRUPT, DROPPED, EPOCH, FAILED, SPARE};
 use super::segment::MAX_SEGMENT_BYTES;
 use super::{Context, Disk, Kind, SpoolError};
 use base::Sequence;
@@ -33,7 +33,7 @@ pub(super) fn names<D: Disk>(disk: &mut D, dir: &Path) -> Result<Names, SpoolErr
     let mut names = Names::default();
     let mut found = Vec::new();
     let listed = disk.list(dir, &mut |name| match name.to_str() {
-        Some(EPOCH | SPARE | FAILED | CORRUPT | LOCK) => {}
+        Some(EPOCH | SPARE | FAILED | CORRUPT | DROPPED | LOCK) => {}
         Some(hidden) if hidden.starts_with('.') => {}
         known => match known.and_then(layout::parse_segment_name) {
             Some(sequence) => found.push(sequence),

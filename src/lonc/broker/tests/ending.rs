@@ -28,7 +28,7 @@ fn a_drain_with_files_to_be_taken_in_waits_rather_than_turns() {
     let mut rig = Rig::new();
     rig.come_up();
     rig.program(&["a"]);
-    rig.broker.files_appeared(rig.now);
+    rig.broker.files_came(rig.now);
     rig.broker.drain(rig.now);
     rig.turn();
     rig.broker.status(rig.now);

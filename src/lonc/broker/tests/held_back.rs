@@ -210,8 +210,8 @@ fn what_is_held_back_is_not_sent_to_a_peer_that_leaves() {
     rig.put(|out| put_go_away(out, u64::MAX));
     rig.reply(1, "ok");
     assert!(rig.frames().is_empty());
-    std::fs::write(rig.dir.path().join("delayed/1.msul1"), "stored now\n").unwrap();
-    rig.broker.files_appeared(rig.now);
+    rig.drop_in("1.msul1", "stored now\n");
+    rig.broker.files_came(rig.now);
     rig.turn();
     assert_eq!((rig.broker.spool.waiting().messages, rig.frames()), (1, vec![]));
     rig.reply(2, "SLOW");

@@ -218,20 +218,16 @@ fn a_spool_that_stays_full_is_told_once_a_minute_not_once_a_request() {
 }
 
 #[test]
-fn files_for_this_peer_are_taken_in_when_they_appear_and_no_others() {
+fn files_are_taken_in_when_it_is_said_that_they_came() {
     let mut rig = Rig::new();
     rig.come_up();
-    let delayed = rig.dir.path().join("delayed");
-    std::fs::create_dir_all(&delayed).unwrap();
-    std::fs::write(delayed.join("1.msul1"), "whole\n").unwrap();
-    std::fs::write(delayed.join("1.msul2"), "another's\n").unwrap();
-    let unended = delayed.join("2.msul1");
-    std::fs::write(&unended, "perhaps being written").unwrap();
+    rig.drop_in("1.msul1", "whole\n");
+    let unended = rig.drop_in("2.msul1", "perhaps being written");
     let file = std::fs::File::options().write(true).open(unended).unwrap();
     file.set_modified(rig.now.wall.into()).unwrap();
     rig.turn();
     assert!(rig.sent().is_empty(), "nobody has said that they are there");
-    rig.broker.files_appeared(rig.now);
+    rig.broker.files_came(rig.now);
     rig.wait(0.001);
     assert_eq!(rig.sent(), ["whole"]);
     rig.broker.status(rig.now);
@@ -242,5 +238,22 @@ fn files_for_this_peer_are_taken_in_when_they_appear_and_no_others() {
     assert!(rig.sent().is_empty());
     rig.wait(0.1);
     assert_eq!(rig.sent(), ["perhaps being written"]);
-    assert!(delayed.join("1.msul2").exists());
+}
+
+#[test]
+fn a_file_that_is_told_of_while_others_are_taken_in_is_not_forgotten() {
+    let mut rig = Rig::new();
+    for number in 0..300 {
+        rig.drop_in(&format!("{number:03}.msul1"), "one of many\n");
+    }
+    rig.broker.files_came(rig.now);
+    rig.turn();
+    assert_eq!(rig.broker.spool.waiting().messages, 256);
+    rig.drop_in("999.msul1", "the last\n");
+    rig.broker.files_came(rig.now);
+    while rig.broker.deadline().is_some_and(|at| at <= rig.now.mono) {
+        rig.turn();
+        rig.broker.status(rig.now);
+    }
+    assert_eq!(rig.broker.spool.waiting().messages, 301);
 }

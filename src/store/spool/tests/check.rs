@@ -205,7 +205,7 @@ fn a_check_of_dropped_files_says_what_taking_them_in_does() {
     ];
     for (content, age, whole, damage) in cases {
         let disk = new_disk();
-        let path = Path::new("/delayed/1.msul1");
+        let path = Path::new("/delayed/msul1/dropped/1.msul1");
         disk.set_now(now() - age);
         disk.put(path, content);
         let mut found = Vec::new();
@@ -213,7 +213,7 @@ fn a_check_of_dropped_files_says_what_taking_them_in_does() {
         assert_eq!(check_dropped(&mut disk.clone(), path, now(), &mut tell), whole, "{found:?}");
         assert_eq!(found.iter().any(|finding: &Finding| finding.damage), damage, "{found:?}");
         assert_eq!(found.is_empty(), whole);
-        let taken = open(&disk).take_in(Path::new("/delayed"), &|_| true, now());
+        let taken = open(&disk).take_in(now());
         assert_eq!((taken.stored, taken.corrupt), (u64::from(whole), u64::from(damage)));
     }
 }

@@ -1,18 +1,20 @@
-//! Files of the original's kind.
+//! Files of the original's kind, as they lie in the peer's folder.
 
 use super::*;
 use jiff::SignedDuration;
 
+pub(super) const INBOX: &str = "/delayed/msul1/dropped";
+
 pub(super) fn put(disk: &FaultyDisk, name: &str, text: &[u8]) {
-    disk.put(&Path::new("/delayed").join(name), text);
+    disk.put(&Path::new(INBOX).join(name), text);
 }
 
 pub(super) fn there(disk: &FaultyDisk, name: &str) -> bool {
-    disk.files().contains_key(&Path::new("/delayed").join(name))
+    disk.files().contains_key(&Path::new(INBOX).join(name))
 }
 
 pub(super) fn take_in(spool: &mut Spool<FaultyDisk>, now: Timestamp) -> TakenIn {
-    spool.take_in(Path::new("/delayed"), &|name| name.ends_with(".msul1"), now)
+    spool.take_in(now)
 }
 
 #[test]
@@ -22,7 +24,6 @@ fn files_are_taken_in_by_name_behind_what_waits_and_then_removed() {
     store_well(&mut spool, &["stored before"]);
     put(&disk, "2.msul1", b"encrypt:second\n");
     put(&disk, "10.msul1", b"first, by name\nnot the first line\n");
-    put(&disk, "1.msul2", b"for another\n");
     put(&disk, ".3.msul1", b"hidden\n");
     let from = disk.operations().len();
     let taken = take_in(&mut spool, now());
@@ -33,7 +34,7 @@ fn files_are_taken_in_by_name_behind_what_waits_and_then_removed() {
     assert!(place("sync_data") < place("remove"), "removed only when stored: {order:?}");
     assert_eq!(replay(&mut spool, true), ["stored before", "first, by name", "encrypt:second"]);
     assert!(!there(&disk, "2.msul1") && !there(&disk, "10.msul1"));
-    assert!(there(&disk, "1.msul2") && there(&disk, ".3.msul1"));
+    assert!(there(&disk, ".3.msul1"));
 }
 
 #[test]
@@ -93,7 +94,7 @@ fn a_full_spool_leaves_the_files_and_their_order() {
     for name in ["1", "2", "3", "4"] {
         let file = format!("{name}.msul1");
         put(&disk, &file, format!("{name}\n").as_bytes());
-        disk.give(&Path::new("/delayed").join(file), name.parse().unwrap());
+        disk.give(&Path::new(INBOX).join(file), name.parse().unwrap());
     }
     let taken = take_in(&mut spool, now());
     assert_eq!(taken.stored, 2);
@@ -150,7 +151,7 @@ fn a_file_that_cannot_be_removed_is_stored_once() {
     assert!(!there(&disk, "1.msul1"), "its removal is tried again");
     // As long as it cannot be removed.
     put(&disk, "2.msul1", b"once\n");
-    disk.refuse("remove", Path::new("/delayed/2.msul1"), libc::EACCES);
+    disk.refuse("remove", &Path::new(INBOX).join("2.msul1"), libc::EACCES);
     assert_eq!(take_in(&mut spool, now()).stored, 1);
     let taken = take_in(&mut spool, now());
     assert_eq!((taken.stored, taken.retry_at.is_some()), (0, true));
@@ -201,7 +202,7 @@ fn a_file_that_is_replaced_while_it_is_taken_in_is_not_removed_unread_and_its_su
     // Between the last look and the removal nobody can know.
     for moment in from..removal {
         let (mut spool, disk) = setting();
-        disk.replace_before(moment, Path::new("/delayed/1.msul1"), b"second, and longer\n");
+        disk.replace_before(moment, &Path::new(INBOX).join("1.msul1"), b"second, and longer\n");
         let taken = take_in(&mut spool, now());
         assert_eq!((taken.stored, taken.corrupt), (1, 0), "replaced before operation {moment}");
         let left = there(&disk, "1.msul1");
@@ -216,11 +217,36 @@ fn a_file_that_is_replaced_while_it_is_taken_in_is_not_removed_unread_and_its_su
 }
 
 #[test]
-fn a_missing_delayed_directory_is_tried_again_later() {
+fn a_folder_without_files_may_be_missing_and_one_that_cannot_be_listed_is_tried_again() {
     let disk = new_disk();
     let mut spool = open(&disk);
-    let taken = spool.take_in(Path::new("/nowhere"), &|_| true, now());
-    assert_eq!(taken.retry_at, Some(now() + WRITER_PAUSE));
+    let taken = take_in(&mut spool, now());
+    assert!(taken.retry_at.is_none() && taken.trouble.is_none(), "{taken:?}");
+    disk.refuse("list", Path::new(INBOX), libc::EIO);
+    let taken = take_in(&mut spool, now());
+    assert!(taken.retry_at == Some(now() + WRITER_PAUSE) && taken.trouble.is_some(), "{taken:?}");
+}
+
+#[test]
+fn a_file_that_comes_while_those_before_it_are_taken_in_has_its_turn_behind_them() {
+    let disk = new_disk();
+    let mut spool = open(&disk);
+    for number in 0..TAKE_IN_MOST + 1 {
+        put(&disk, &format!("{number:04}.msul1"), b"before\n");
+    }
+    assert!(take_in(&mut spool, now()).more);
+    put(&disk, "9999.msul1", b"behind\n");
+    spool.files_came();
+    let taken = take_in(&mut spool, now());
+    assert_eq!((taken.stored, taken.more), (1, true), "the last of those that were known");
+    let taken = take_in(&mut spool, now());
+    assert_eq!((taken.stored, taken.more), (1, false));
+    assert_eq!(replay(&mut spool, true).last().map(String::as_str), Some("behind"));
+    // Files that must be left for now are not looked at again and again for that.
+    disk.set_now(now());
+    put(&disk, "1.msul1", b"being written");
+    spool.files_came();
+    assert!(!take_in(&mut spool, now()).more);
 }
 
 #[test]
@@ -246,8 +272,9 @@ fn a_file_that_has_another_name_is_set_aside_unread_and_one_whose_other_name_goe
     let disk = new_disk();
     let mut spool = open(&disk);
     disk.set_now(now());
-    put(&disk, "secret", b"the key\n");
-    disk.put_link(&Path::new("/delayed").join("1.msul1"), &Path::new("/delayed").join("secret"));
+    let (secret, other) = (Path::new("/keys/secret"), Path::new("/delayed/3.tmp"));
+    disk.put(secret, b"the key\n");
+    disk.put_link(&Path::new(INBOX).join("1.msul1"), secret);
     put(&disk, "2.msul1", b"good\n");
     let from = disk.operations().len();
     // It may be one that is just being put in its place.
@@ -263,10 +290,10 @@ fn a_file_that_has_another_name_is_set_aside_unread_and_one_whose_other_name_goe
     assert_eq!(disk.files()[&Path::new(DIR).join("corrupt/1.msul1")], b"the key\n");
 
     disk.set_now(soon + WRITER_PAUSE);
-    put(&disk, "3.tmp", b"linked\n");
-    disk.put_link(&Path::new("/delayed").join("3.msul1"), &Path::new("/delayed").join("3.tmp"));
+    disk.put(other, b"linked\n");
+    disk.put_link(&Path::new(INBOX).join("3.msul1"), other);
     assert_eq!(take_in(&mut spool, soon + WRITER_PAUSE).stored, 0);
-    disk.take_away(&Path::new("/delayed").join("3.tmp"));
+    disk.take_away(other);
     assert_eq!(take_in(&mut spool, soon + WRITER_PAUSE).stored, 1);
     assert_eq!(replay(&mut spool, true), ["linked"]);
 }
@@ -318,7 +345,7 @@ fn names_that_were_listed_are_kept_for_the_next_call_and_those_behind_are_found_
         more = take_in(&mut spool, now()).more;
     }
     let done = disk.operations();
-    let lists = done.iter().filter(|one| one.method == "list" && one.path == Path::new("/delayed"));
+    let lists = done.iter().filter(|one| one.method == "list" && one.path == Path::new(INBOX));
     assert_eq!(lists.count(), 2);
     assert_eq!(replay(&mut spool, true), (0..5000).map(|number| number.to_string()).collect::<Vec<_>>());
 }
@@ -355,7 +382,7 @@ fn a_file_that_is_gone_or_became_a_link_is_no_trouble_and_holds_nothing_up() {
         let mut spool = open(&disk);
         put(&disk, "1.msul1", b"gone\n");
         put(&disk, "2.msul1", b"there\n");
-        disk.refuse(method, Path::new("/delayed/1.msul1"), code);
+        disk.refuse(method, &Path::new(INBOX).join("1.msul1"), code);
         let taken = take_in(&mut spool, now());
         assert_eq!((taken.stored, taken.retry_at), (1, None), "{method} {code}");
         assert!(taken.trouble.is_none());
@@ -364,7 +391,7 @@ fn a_file_that_is_gone_or_became_a_link_is_no_trouble_and_holds_nothing_up() {
     let disk = new_disk();
     let mut spool = open(&disk);
     put(&disk, "1.msul1", b"once\n");
-    disk.refuse("remove", Path::new("/delayed/1.msul1"), libc::ENOENT);
+    disk.refuse("remove", &Path::new(INBOX).join("1.msul1"), libc::ENOENT);
     let taken = take_in(&mut spool, now());
     assert_eq!((taken.stored, taken.retry_at), (1, None));
 }
@@ -374,7 +401,7 @@ fn what_cannot_be_moved_away_stays_and_no_other_way_is_tried() {
     let disk = new_disk();
     let mut spool = open(&disk);
     put(&disk, "1.msul1", b"\n");
-    disk.refuse("rename", Path::new("/delayed/1.msul1"), libc::EIO);
+    disk.refuse("rename", &Path::new(INBOX).join("1.msul1"), libc::EIO);
     let from = disk.operations().len();
     assert_eq!(take_in(&mut spool, now()).corrupt, 0);
     assert!(there(&disk, "1.msul1"));
@@ -412,7 +439,7 @@ fn a_file_is_not_set_aside_because_this_process_lacks_something() {
         let disk = new_disk();
         let mut spool = open(&disk);
         put(&disk, "1.msul1", b"a request\n");
-        disk.refuse("open", Path::new("/delayed/1.msul1"), code);
+        disk.refuse("open", &Path::new(INBOX).join("1.msul1"), code);
         for seconds in [0, 30, 60] {
             assert_eq!(take_in(&mut spool, now() + SignedDuration::from_secs(seconds)).corrupt, 0);
         }
@@ -426,7 +453,7 @@ fn a_file_that_could_not_be_removed_is_remembered_until_it_is_known_to_be_gone()
     let disk = new_disk();
     let mut spool = open(&disk);
     put(&disk, "1.msul1", b"once\n");
-    let path = Path::new("/delayed/1.msul1");
+    let path = &Path::new(INBOX).join("1.msul1");
     disk.refuse("remove", path, libc::EIO);
     assert_eq!(take_in(&mut spool, now()).stored, 1);
     disk.heal();
@@ -445,7 +472,7 @@ fn no_more_files_that_stay_are_remembered_than_is_said() {
     let disk = new_disk();
     let mut spool = open(&disk);
     put(&disk, "0.msul1", b"stored, and stays\n");
-    disk.refuse("remove", Path::new("/delayed/0.msul1"), libc::EIO);
+    disk.refuse("remove", &Path::new(INBOX).join("0.msul1"), libc::EIO);
     take_in(&mut spool, now());
     spool.stuck.extend((2..10_000).map(|number| format!("{number}.msul1").into()));
     assert!(take_in(&mut spool, now()).trouble.is_none());
@@ -457,14 +484,14 @@ fn no_more_files_that_stay_are_remembered_than_is_said() {
 fn a_file_with_another_name_is_said_to_have_one() {
     let disk = new_disk();
     put(&disk, "1.msul1", b"linked\n");
-    disk.put_link(Path::new("/delayed/.1"), Path::new("/delayed/1.msul1"));
+    disk.put_link(&Path::new(INBOX).join(".1"), &Path::new(INBOX).join("1.msul1"));
     let said = |now| {
         let mut said = Vec::new();
-        let path = Path::new("/delayed/1.msul1");
+        let path = &Path::new(INBOX).join("1.msul1");
         crate::spool::check_dropped(&mut disk.clone(), path, now, &mut |finding| said.push(finding.what));
         said.concat()
     };
-    let written = disk.clone().metadata(Path::new("/delayed/1.msul1")).unwrap().modified;
+    let written = disk.clone().metadata(&Path::new(INBOX).join("1.msul1")).unwrap().modified;
     assert_eq!(said(written), "it has another name, and waits for that to go");
     let old = said(written + WRITER_PAUSE);
     assert!(old.starts_with("it has another name as well, and was not read"), "{old}");

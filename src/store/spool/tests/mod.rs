@@ -1,5 +1,6 @@
 //! The spool as its caller sees it, on the disk model and on the real disk.
 
+mod arrival;
 mod check;
 mod damage;
 mod dropped;

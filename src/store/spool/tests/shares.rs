@@ -1,6 +1,6 @@
 //! What one user may have of the spool's bounds, and that it is known again after a start.
 
-use super::dropped::{put, take_in, there};
+use super::dropped::{INBOX, put, take_in, there};
 use super::*;
 
 const GREEDY: Option<u32> = Some(1000);
@@ -114,7 +114,7 @@ fn files_of_a_user_who_has_its_share_stay_in_their_order_and_others_are_taken_in
     let mut spool = bounded(&disk, 8, 1 << 30);
     let drop_in = |name: String, user| {
         put(&disk, &name, format!("{name}\n").as_bytes());
-        disk.give(&Path::new("/delayed").join(&name), user);
+        disk.give(&Path::new(INBOX).join(&name), user);
     };
     (0..9).for_each(|number| drop_in(format!("{number}.msul1"), 1000));
     drop_in("9.msul1".to_owned(), 1001);

@@ -1,0 +1,61 @@
+//! Files that programs have dropped into the delayed directory: moved into the folders of the peers
+//! that they are for, whose children are told then.
+//!
+//! Which files there are `watch` notices; how they are moved is `store::spool::Arrivals`. A bounded
+//! number is moved in a turn of the loop, so that signals are heard and children looked after while
+//! thousands come.
+
+use super::{Lonc, Machine};
+use crate::messages::ToLink;
+use base::HostId;
+use config::Config;
+use jiff::Timestamp;
+use std::io;
+use std::time::Instant;
+use store::spool::{RealDisk, SpoolError, inbox_owner};
+use supervise::daemon::Role;
+
+/// Whose a file in the delayed directory is, by its name: that of the host with the longest id that
+/// ends it, if that is a peer.
+pub(super) fn owner(config: &Config, name: &str) -> Option<HostId> {
+    let host = |id: &str| HostId::new(id).ok().filter(|id| config.hosts.get(id).is_some());
+    let id = inbox_owner(name, |id| host(id).is_some())?;
+    host(id).filter(|id| config.peer(id).is_some())
+}
+
+impl Lonc {
+    /// Moves some of the files that are due, and tells the children whose they are.
+    pub(super) fn move_dropped(&mut self, m: &mut Machine<'_>, now: Instant) {
+        let arrivals = &mut self.lookout.arrivals;
+        if arrivals.deadline(now).is_none_or(|at| at > now) {
+            return;
+        }
+        let (config, wall) = (m.start.config.clone(), Timestamp::now());
+        let whose = |name: &str| owner(&config, name);
+        let passed = arrivals.pass(&mut RealDisk, &config.spool_dir, &whose, now, wall);
+        for (peer, error) in &passed.trouble {
+            self.say_left(peer, error, now, wall);
+        }
+        if let Some(error) = passed.unlisted
+            && let Some(line) = self.lookout.repeats.line(&format!("{error}; tried again"), now)
+        {
+            log::error!("{line}");
+        }
+        passed.peers.iter().for_each(|peer| self.send(m, peer, &ToLink::TakeIn, now));
+    }
+
+    /// A file stays where it is, and those behind it.
+    fn say_left(&mut self, peer: &HostId, error: &SpoolError, now: Instant, wall: Timestamp) {
+        let text = match error.cause.kind() {
+            io::ErrorKind::CrossesDevices => format!(
+                "{peer}: {error}: its folder is on another file system than the delayed directory; no file that is \
+                 dropped in for it is sent until both are on one"
+            ),
+            _ => format!("{peer}: {error}; it stays, and those behind it, and is tried again"),
+        };
+        if let Some(line) = self.lookout.repeats.line(&text, now) {
+            log::error!("{line}");
+            self.board.went_wrong(peer, text, wall);
+        }
+    }
+}
