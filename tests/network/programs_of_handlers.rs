@@ -33,12 +33,18 @@ fn linked(prepare: impl FnOnce(&mut Host)) -> Linked {
 
 /// The handler `pay`: a shell script that is run for each request, in the host's folder.
 fn pay(host: &mut Host, script: &str) {
-    let file = host.dir.join("pay.sh");
-    fs::write(&file, format!("#!/bin/sh\ncd {}\nread -r line\n{script}\n", host.dir.display()))
-        .and_then(|()| fs::set_permissions(&file, Permissions::from_mode(0o755)))
-        .expect("write a program");
+    let file = self::script(host, &format!("read -r line\n{script}"));
     host.set("handler.pay", "exec", &format!("[{:?}]", file.to_string_lossy()));
     host.set("handler.pay", "allow", "[\"*\"]");
+}
+
+/// A shell script in the host's folder, and for it.
+fn script(host: &Host, lines: &str) -> PathBuf {
+    let file = host.dir.join("pay.sh");
+    fs::write(&file, format!("#!/bin/sh\ncd {}\n{lines}\n", host.dir.display()))
+        .and_then(|()| fs::set_permissions(&file, Permissions::from_mode(0o755)))
+        .expect("write a program");
+    file
 }
 
 impl Linked {
@@ -122,6 +128,78 @@ fn messages_survive_hup_and_the_death_of_the_process_that_runs_their_program() {
     let mut rest = all.iter();
     assert!(done.iter().all(|one| rest.any(|other| other == one)), "each once, in order: {done:?}");
     assert_eq!(done.len() + failed.len(), 30);
+}
+
+/// What a program that works on until the gate is open does with a line.
+const UNTIL_OPEN: &str = "echo \"$line\" >> begun\nwhile [ ! -e gate ]; do sleep 0.05; done\n\
+    echo \"$line\" >> done\necho \"did $line\"";
+
+/// One request at a time is worked on, and one waits: what comes then.
+fn is_at_its_limits(linked: &Linked) {
+    let mut first = linked.one.connect(CALLED);
+    first.send(b"pay:first\n");
+    wait::until_true("the first to be begun", || linked.other.dir.join("begun").exists());
+    let mut second = linked.one.connect(CALLED);
+    second.send(b"pay:second\n");
+    wait::until_true("the second to wait", || {
+        let status = linked.other.lond_status().unwrap_or_default();
+        status["handlers"][0]["program"]["waiting"] == 1
+    });
+    for round in 0..3 {
+        assert_eq!(linked.ask("pay:third"), "error:pay: busy", "round {round}");
+    }
+    let messages = ["critical:pay:1", "critical;key=K:pay:2", "critical:pay:3"];
+    assert_eq!(messages.map(|message| linked.ask(message)), ["con_delayed"; 3]);
+    assert_eq!(linked.ask("ping"), CALLED, "what others do goes on");
+    assert_eq!((linked.done(), linked.failed()), (Vec::<String>::new(), Vec::new()));
+    linked.open_gate("");
+    assert_eq!((first.answer(), second.answer()), ("did pay:first".to_owned(), "did pay:second".to_owned()));
+    linked.one.wait_delivered(CALLED);
+    let all = ["first", "second", "1", "2", "3"].map(|what| format!("pay:{what}"));
+    assert_eq!((linked.done(), linked.failed()), (all.into(), vec![]), "each once, in order");
+    assert_eq!(linked.ask("pay:fourth"), "did pay:fourth");
+}
+
+#[test]
+fn a_program_run_for_each_request_that_is_at_its_limits_is_busy_and_messages_wait_for_it() {
+    is_at_its_limits(&linked(|host| {
+        host.set("handler.pay", "running", "1").set("handler.pay", "waiting", "1");
+        pay(host, UNTIL_OPEN);
+    }));
+}
+
+#[test]
+fn a_worker_at_its_limits_is_busy_and_messages_wait_for_it() {
+    is_at_its_limits(&linked(|host| {
+        host.set("handler.pay", "waiting", "1").set("handler.pay", "allow", "[\"*\"]");
+        let lines = format!("while read -r line; do\n{UNTIL_OPEN}\ndone");
+        let file = script(host, &lines);
+        host.set("handler.pay", "worker", &format!("[{:?}]", file.to_string_lossy()));
+    }));
+}
+
+/// Its program says so itself, request by request.
+#[test]
+fn a_tagged_worker_that_says_later_is_asked_again_for_messages_and_for_nothing_else() {
+    let linked = linked(|host| {
+        host.set("handler.pay", "format", "\"tagged\"").set("handler.pay", "allow", "[\"*\"]");
+        let lines = "while read -r tag from id key line; do\n\
+            if [ -e gate ]; then echo \"$line\" >> done; echo \"$tag did $line\"; else\n\
+            echo \"$line\" >> begun; echo \"$tag!later\"; fi; done";
+        let file = script(host, lines);
+        host.set("handler.pay", "worker", &format!("[{:?}]", file.to_string_lossy()));
+    });
+    assert_eq!(linked.ask("pay:plain"), "error:pay: not now");
+    let messages = ["critical:pay:1", "critical;key=K:pay:2", "critical:pay:3"];
+    assert_eq!(messages.map(|message| linked.ask(message)), ["con_delayed"; 3]);
+    let begun = || fs::read_to_string(linked.other.dir.join("begun")).unwrap_or_default();
+    wait::until_true("the first message to be tried again", || begun().matches("pay:1").count() >= 2);
+    assert_eq!(begun().matches("pay:plain").count(), 1);
+    linked.open_gate("");
+    linked.one.wait_delivered(CALLED);
+    let all = ["1", "2", "3"].map(|what| format!("pay:{what}"));
+    assert_eq!((linked.done(), linked.failed()), (all.into(), vec![]), "each once, in order");
+    assert_eq!(linked.ask("pay:plain"), "did pay:plain");
 }
 
 /// Where the examples are.

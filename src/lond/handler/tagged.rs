@@ -23,9 +23,6 @@ use std::time::{Duration, Instant};
 /// Most bytes that stand before the text of an answer.
 const BEFORE_TEXT: usize = 32;
 
-/// What a plain request is told that there was no room for, and what a program says for that.
-pub const BUSY: &str = "busy";
-
 #[derive(Debug, Clone, Copy)]
 enum State {
     /// No connection, and no request that needs one.
@@ -145,7 +142,7 @@ impl Conversation {
             Said::Answer(text) => answer(ticket, Reply::Answer(text)),
             Said::Failed(text) => answer(ticket, Reply::Broken(text)),
             Said::Later => answer(ticket, Reply::NotTaken(&format!("{}: not now", self.name))),
-            Said::Busy => answer(ticket, Reply::NotTaken(BUSY)),
+            Said::Busy => answer(ticket, Reply::NotTaken(&format!("{}: busy", self.name))),
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ use super::program::Program;
 use super::room::Room;
 use super::watch::Watch;
 use crate::handler::tag::{self, Speaker};
-use crate::handler::tagged::{BUSY, Conversation};
+use crate::handler::tagged::Conversation;
 use crate::handler::{Reply, Ticket};
 use crate::service::{MessageName, Order};
 use base::HostId;
@@ -32,7 +32,6 @@ const OWN_PATIENCE: Duration = Duration::from_secs(5);
 /// A handler of the configuration, as one link uses it.
 #[derive(Debug)]
 pub(super) struct Tagged {
-    name: String,
     caller: HostId,
     window: usize,
     program: Program<Conversation>,
@@ -63,7 +62,6 @@ impl Tagged {
         };
         let conversation = Conversation::new(&config.name, speaker, timeout, max_line);
         Tagged {
-            name: config.name.clone(),
             caller: caller.clone(),
             window: config.window,
             program: Program::new(&config.name, config.socket.clone(), Token(token), conversation),
@@ -141,10 +139,9 @@ impl Tagged {
     ) {
         let was_free = self.program.is_free();
         let mut away = None;
-        let Tagged { in_hand, name, .. } = self;
+        let in_hand = &mut self.in_hand;
         let mut told = |ticket, reply: Reply<'_>| {
-            let is_critical = in_hand.remove(&ticket);
-            tell(is_critical.then_some(&*name), &mut away, (ticket, reply), answer);
+            tell(in_hand.remove(&ticket), &mut away, (ticket, reply), answer);
         };
         self.program.read(wanted, room, scratch, now, &mut told);
         self.give_back(away, now, answer);
@@ -173,10 +170,9 @@ impl Tagged {
             self.program.ask(ticket, &line, now);
         }
         let mut away = None;
-        let Tagged { in_hand, name, .. } = self;
+        let in_hand = &mut self.in_hand;
         let mut told = |ticket, reply: Reply<'_>| {
-            let is_critical = in_hand.remove(&ticket);
-            tell(is_critical.then_some(&*name), &mut away, (ticket, reply), answer);
+            tell(in_hand.remove(&ticket), &mut away, (ticket, reply), answer);
         };
         self.program.write(registry, scratch, now, &mut told);
         self.give_back(away, now, answer);
@@ -225,22 +221,19 @@ impl Tagged {
     }
 }
 
-/// Tells what came of a request; of a critical message that was not taken, notes why. `critical`:
-/// the handler's name, if it is one.
+/// Tells what came of a request; of a `critical` message that was not taken, notes why.
 fn tell(
-    critical: Option<&String>,
+    critical: bool,
     away: &mut Option<String>,
     (ticket, reply): (Ticket, Reply<'_>),
     answer: &mut impl FnMut(Ticket, Reply<'_>),
 ) {
-    match (reply, critical) {
-        (Reply::NotTaken(why), Some(name)) => {
-            let why = if why == BUSY { format!("{name}: {BUSY}") } else { why.to_owned() };
-            answer(ticket, Reply::NotTaken(&why));
-            away.get_or_insert(why);
-        }
-        (Reply::NotTaken(_) | Reply::Answer(_) | Reply::Broken(_), _) => answer(ticket, reply),
+    if let Reply::NotTaken(why) = reply
+        && critical
+    {
+        away.get_or_insert_with(|| why.to_owned());
     }
+    answer(ticket, reply);
 }
 
 #[cfg(test)]

@@ -100,7 +100,7 @@ fn what_is_later_was_not_taken_and_only_a_process_of_our_own_says_busy_or_failed
     bench.conversation.dialed(bench.now);
     bench.says("1!failed error:echo: exit 3").unwrap();
     bench.says("3!busy").unwrap();
-    assert_eq!(bench.told(), ["1: broken error:echo: exit 3", "3: not taken error:busy"]);
+    assert_eq!(bench.told(), ["1: broken error:echo: exit 3", "3: not taken error:echo: busy"]);
 }
 
 #[test]
