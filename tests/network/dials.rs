@@ -228,3 +228,32 @@ fn a_reload_that_changes_the_address_in_mid_dial_is_followed_at_once() {
     let back = dialling.called();
     dialling.heals(back);
 }
+
+#[test]
+fn where_no_more_files_can_be_opened_a_dial_fails_with_that_reason_and_the_link_comes_when_they_can() {
+    let network = Network::secure(&[CALLER, CALLED]);
+    let (one, other) = (network.host(CALLER), network.host(CALLED));
+    let mut lond = other.lond();
+    let lonc = one.lonc();
+    one.wait_link(CALLED, "up");
+    let child = lonc.only_child();
+    // Of the supervisor, which makes the socket, and of the child, which is sent it.
+    for (pid, said) in [(lonc.pid(), "Too many open files"), (child, "no socket came: ")] {
+        drop(lond);
+        // The link that is lost has given its descriptor back.
+        one.wait_link(CALLED, "down");
+        let limit = process::open_no_more_files(pid);
+        wait::until_true("a dial to fail", || {
+            lonc.signal(Signal::SIGUSR1);
+            let log = one.log("lonc.log");
+            log.lines()
+                .any(|line| line.contains(&format!("connect to {}: ", other.address)) && line.contains(said))
+        });
+        assert_eq!(process::children(lonc.pid()), [child], "its process goes on");
+        limit.lift();
+        lond = other.lond();
+        lonc.signal(Signal::SIGUSR1);
+        one.wait_link(CALLED, "up");
+        assert_eq!(one.ask(CALLED, "ping"), CALLED);
+    }
+}
