@@ -97,9 +97,9 @@ impl<D: Disk> Reactor<D> {
                     CONTROL => self.read_control(now),
                     SIGNALS => self.told_to_end(now),
                     token => {
-                        if let Some(id) = self.sockets.note(token, event) {
+                        if let Some((id, takes)) = self.sockets.note(token, event) {
                             self.turn.program_is_ready(&self.sockets, id);
-                            if event.is_writable() {
+                            if takes {
                                 self.turn.program_takes(&mut self.sockets, id);
                             }
                         }

@@ -278,7 +278,7 @@ impl Reactor {
     fn note(&mut self, events: &Events, now: Instant) {
         for event in events {
             match (event.token(), &mut self.sockets.link, &mut self.sockets.known) {
-                (LINK, Some(link), _) => link.note(event),
+                (LINK, Some(link), _) => drop(link.note(event)),
                 (CONTROL, _, _) => self.control(now),
                 (SIGNALS, _, _) => {
                     if self.told.take() {

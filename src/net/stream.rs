@@ -54,11 +54,13 @@ impl<S: Source + Read + Write> Stream<S> {
         &self.socket
     }
 
-    /// Takes note of an event.
-    pub fn note(&mut self, event: &Event) {
+    /// Takes note of an event; whether it takes bytes again that it did not take.
+    pub fn note(&mut self, event: &Event) -> bool {
+        let was_writable = self.writable;
         self.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
         self.writable |= event.is_writable() || event.is_write_closed() || event.is_error();
         self.read_closed |= event.is_read_closed() || event.is_error();
+        self.writable && !was_writable
     }
 
     /// Whether a read may bring something.

@@ -95,15 +95,15 @@ impl Sockets {
     }
 
     /// What the poll said of the link or an attempt to make it, or of a program; which program that
-    /// is.
-    pub(super) fn note(&mut self, token: Token, event: &Event) -> Option<ClientId> {
+    /// is, and whether it takes more of what waits for it.
+    pub(super) fn note(&mut self, token: Token, event: &Event) -> Option<(ClientId, bool)> {
         let Some(index) = token.0.checked_sub(FIRST_CLIENT) else {
             self.note_link(token, event);
             return None;
         };
         let client = self.clients.get_mut(index)?.as_mut()?;
-        client.stream.note(event);
-        Some(client.id)
+        let takes = client.stream.note(event);
+        Some((client.id, takes))
     }
 
     /// Whether what is to become the link may be gone on with at once.

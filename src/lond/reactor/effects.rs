@@ -51,7 +51,7 @@ impl Sockets {
             }
             (Effect::Ask { handler, ticket, order, name, request }, Some(known)) => {
                 known.tally.asked(handler);
-                known.handlers[handler].ask(ticket, order, name.as_ref(), &request, now);
+                known.handlers[handler].ask(ticket, order, name.as_ref(), request, now);
             }
             (Effect::Withdraw { handler, ticket }, Some(known)) => {
                 known.withdraw(wire, handler, ticket);

@@ -71,6 +71,10 @@ pub(super) struct Lanes {
     lanes: Vec<Lane>,
     habit: Habit,
     pace: Pace,
+    /// No connection is idle and none may be made, in this turn.
+    all_busy: bool,
+    /// The connection that is given a group of requests in this turn, and how large a group.
+    group: (usize, usize),
     /// No connection before this place has room for a request ahead in this turn.
     ahead_from: usize,
     /// Critical messages that wait for those before them.
@@ -123,6 +127,8 @@ impl Lanes {
             first_token,
             habit: Habit::Unknown,
             pace: Pace::new(now),
+            all_busy: false,
+            group: (ORDERED, 1),
             ahead_from: TOKENS,
             critical: VecDeque::new(),
             once: None,
@@ -142,19 +148,11 @@ impl Lanes {
     }
 
     /// Passes a request on, now or in [`Lanes::write`].
-    pub(super) fn ask(&mut self, ticket: Ticket, order: Order, request: &[u8], now: Instant) {
-        match (order, self.habit) {
-            (Order::Kept, _) => self.lanes[ORDERED].ask(ticket, request, now),
-            (Order::Once, _) => self.critical.push_back(Waiting { ticket, request: request.into() }),
-            (Order::Free, Habit::Unknown | Habit::Beside) if self.waiting.is_empty() => {
-                match self.free_place(now) {
-                    Some(at) => self.lanes[at].ask(ticket, request, now),
-                    None => self.waiting.push_back(Waiting { ticket, request: request.into() }),
-                }
-            }
-            (Order::Free, Habit::Unknown | Habit::Beside | Habit::OneByOne) => {
-                self.waiting.push_back(Waiting { ticket, request: request.into() });
-            }
+    pub(super) fn ask(&mut self, ticket: Ticket, order: Order, request: Vec<u8>, now: Instant) {
+        match order {
+            Order::Kept => self.lanes[ORDERED].ask(ticket, &request, now),
+            Order::Once => self.critical.push_back(Waiting { ticket, request: request.into() }),
+            Order::Free => self.waiting.push_back(Waiting { ticket, request: request.into() }),
         }
     }
 
@@ -208,12 +206,13 @@ impl Lanes {
             answer(ticket, reply);
         };
         for (at, lane) in self.lanes.iter_mut().enumerate() {
-            let Heard { anything, answers, after } = lane.read(wanted, room, scratch, now, &mut told);
+            let Heard { anything, answers, after, whole } = lane.read(wanted, room, scratch, now, &mut told);
             if anything {
                 heard.push(at);
             }
             if at != ORDERED {
                 self.pace.answered(answers, after, now);
+                whole.into_iter().for_each(|(count, after)| self.pace.group_done(count, after));
             }
             if lane.take_closed(now) {
                 self.pace.closed();
@@ -228,6 +227,7 @@ impl Lanes {
         }
         self.relieve(now);
         self.make_room_ahead(now);
+        self.all_busy = false;
     }
 
     /// How many requests each connection may have in this turn. Not more than one while there is a
@@ -318,6 +318,8 @@ impl Lanes {
 
     /// Passes on what can be. Where both kinds wait for one connection, the older goes first.
     fn pass_on(&mut self, now: Instant) {
+        let come_together = self.waiting.len() > POOL;
+        self.group = (ORDERED, if come_together { self.pace.group(now) } else { 1 });
         loop {
             let critical = self.critical.front().map(|waiting| waiting.ticket);
             let critical = critical.and_then(|ticket| Some((ticket, self.ordered_place()?)));
@@ -352,6 +354,13 @@ impl Lanes {
     /// The place for the next other request: one that is idle, else a new one, else one where it
     /// goes ahead.
     fn free_place(&mut self, now: Instant) -> Option<usize> {
+        if self.all_busy {
+            return self.place_ahead();
+        }
+        let (at, size) = self.group;
+        if self.lanes[at].has_room_ahead(size) {
+            return Some(at);
+        }
         let best = self.idle_place(now);
         let may_grow = match self.habit {
             Habit::Unknown | Habit::Beside => self.lanes.len() <= POOL && !self.passes_over(now),
@@ -362,12 +371,13 @@ impl Lanes {
             self.lanes.push(Lane::new(&self.config, self.max_line, token, now));
             return Some(self.lanes.len() - 1);
         }
+        (self.all_busy, self.group.0) = (best.is_none(), best.unwrap_or(ORDERED));
         best.or_else(|| self.place_ahead())
     }
 
     /// A busy connection that may have another request: the first, so that it gets many at once.
     fn place_ahead(&mut self) -> Option<usize> {
-        let found = (self.ahead_from..self.lanes.len()).find(|at| self.lanes[*at].has_room_ahead());
+        let found = (self.ahead_from..self.lanes.len()).find(|at| self.lanes[*at].has_room_ahead(usize::MAX));
         self.ahead_from = found.unwrap_or(TOKENS);
         found
     }

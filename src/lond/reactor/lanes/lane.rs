@@ -23,6 +23,8 @@ pub(super) struct Lane {
     pub(super) helped: bool,
     /// Answers on the connection.
     answered: usize,
+    /// Those since it had no request last.
+    in_group: usize,
     /// Requests that it may have at once in this turn.
     room: usize,
 }
@@ -36,6 +38,9 @@ pub(super) struct Heard {
     pub(super) answers: usize,
     /// How long the program was at the first of them.
     pub(super) after: Duration,
+    /// Those were the last that were open: how many there were since the connection had no request,
+    /// and how long the program was at all of them.
+    pub(super) whole: Option<(usize, Duration)>,
 }
 
 impl Lane {
@@ -43,13 +48,13 @@ impl Lane {
     pub(super) fn new(config: &config::Handler, max_line: usize, token: usize, now: Instant) -> Lane {
         let conversation = Conversation::new(&config.name, config.timeout, max_line, now);
         let program = Program::new(&config.name, config.socket.clone(), Token(token), conversation);
-        Lane { program, used: now, asked: now, helped: false, answered: 0, room: 1 }
+        Lane { program, used: now, asked: now, helped: false, answered: 0, in_group: 0, room: 1 }
     }
 
     /// Passes a request on.
     pub(super) fn ask(&mut self, ticket: Ticket, request: &[u8], now: Instant) {
         if self.program.is_free() {
-            (self.asked, self.helped) = (now, false);
+            (self.asked, self.helped, self.in_group) = (now, false, 0);
         }
         self.used = now;
         self.program.ask(ticket, request, now);
@@ -78,7 +83,8 @@ impl Lane {
         now: Instant,
         told: &mut impl FnMut(Ticket, Reply<'_>),
     ) -> Heard {
-        if !self.program.is_free() {
+        let was_free = self.program.is_free();
+        if !was_free {
             self.used = now;
         }
         let after = self.program.at_oldest(now);
@@ -88,9 +94,12 @@ impl Lane {
             told(ticket, reply);
         });
         self.answered += answers;
+        self.in_group += answers;
+        let is_whole = !was_free && self.program.is_free() && self.in_group > 0;
+        let whole = is_whole.then(|| (self.in_group, now.saturating_duration_since(self.asked)));
         match after {
-            Some(after) => Heard { anything, answers, after },
-            None => Heard { anything, answers: 0, after: Duration::ZERO },
+            Some(after) => Heard { anything, answers, after, whole },
+            None => Heard { anything, answers: 0, after: Duration::ZERO, whole: None },
         }
     }
 
@@ -110,8 +119,8 @@ impl Lane {
         self.room = if self.answered >= 2 && self.program.takes() { depth } else { 1 };
     }
 
-    /// Whether it has requests and may have one more.
-    pub(super) fn has_room_ahead(&self) -> bool {
-        (1..self.room).contains(&self.program.open())
+    /// Whether it has requests and may have one more; `at_most`: of a group.
+    pub(super) fn has_room_ahead(&self, at_most: usize) -> bool {
+        (1..self.room.min(at_most)).contains(&self.program.open())
     }
 }

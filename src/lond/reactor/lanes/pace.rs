@@ -5,6 +5,10 @@
 //! that takes longer halves that; one that takes longer than [`SLOW`], or has not come by then,
 //! makes it one, for [`PAUSE`] at least. What was seen longer ago than that counts for nothing.
 //!
+//! Requests that come together, more than there are connections, go in *groups*, so that a few
+//! connections have them and not all, with a write and a read each. Groups are as large as the
+//! handler answers within [`QUICK`] as a whole: they are doubled and halved likewise.
+//!
 //! A program that closes its connections itself has at some time closed one with requests on it
 //! that it will not answer. So it never gets more than one, until another process listens in its
 //! place.
@@ -35,6 +39,9 @@ pub(super) struct Pace {
     depth: usize,
     /// Quick answers since the depth changed last.
     quick: usize,
+    group: usize,
+    /// Answers in whole groups since their size changed last.
+    whole: usize,
     /// When an answer came last.
     heard: Instant,
     /// One until then.
@@ -48,7 +55,16 @@ pub(super) struct Pace {
 impl Pace {
     /// Nothing is known.
     pub(super) fn new(now: Instant) -> Pace {
-        Pace { depth: 1, quick: 0, heard: now, slow_until: now, closes: false, process: None }
+        Pace {
+            depth: 1,
+            quick: 0,
+            group: 1,
+            whole: 0,
+            heard: now,
+            slow_until: now,
+            closes: false,
+            process: None,
+        }
     }
 
     /// How many requests a connection may have.
@@ -74,9 +90,27 @@ impl Pace {
         }
     }
 
+    /// How many requests a connection is given at once that has none.
+    pub(super) fn group(&self, now: Instant) -> usize {
+        self.group.min(self.depth(now))
+    }
+
+    /// A connection that had none was given so many, and all were answered after this time.
+    pub(super) fn group_done(&mut self, count: usize, after: Duration) {
+        if after > QUICK {
+            (self.group, self.whole) = (self.group.div_ceil(2), 0);
+        } else if count >= self.group && self.group < AHEAD_MOST {
+            self.whole += count;
+            if self.whole >= IN_A_ROW {
+                (self.group, self.whole) = (2 * self.group, 0);
+            }
+        }
+    }
+
     /// An answer took too long, or has not come for as long.
     pub(super) fn slow(&mut self, now: Instant) {
         (self.depth, self.quick, self.slow_until) = (1, 0, now + PAUSE);
+        (self.group, self.whole) = (1, 0);
     }
 
     /// The program has closed a connection on which it had just answered.
@@ -140,6 +174,28 @@ mod tests {
         assert_eq!(pace.depth(now), 2);
         pace.slow(now);
         assert_eq!(pace.depth(now), 1, "one that has not come is as good as a slow one");
+    }
+
+    #[test]
+    fn groups_are_as_large_as_is_answered_within_two_milliseconds() {
+        let now = Instant::now();
+        let mut pace = quick(now);
+        let sizes = [(); 6].map(|_| {
+            pace.group_done(IN_A_ROW, QUICK);
+            pace.group(now)
+        });
+        assert_eq!(sizes, [2, 4, 8, 16, 16, 16]);
+        pace.group_done(16, QUICK + MOMENT);
+        assert_eq!(pace.group(now), 8);
+        for _ in 0..9 * IN_A_ROW {
+            pace.group_done(7, MOMENT);
+        }
+        assert_eq!(pace.group(now), 8, "smaller ones say nothing of larger ones");
+        pace.answered(1, QUICK + MOMENT, now);
+        pace.answered(1, QUICK + MOMENT, now);
+        assert_eq!((pace.depth(now), pace.group(now)), (4, 4), "no more than a connection may have");
+        pace.slow(now);
+        assert_eq!(pace.group(now), 1);
     }
 
     #[test]

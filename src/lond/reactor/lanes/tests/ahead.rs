@@ -158,3 +158,39 @@ fn what_a_program_leaves_behind_when_it_closes_is_lost_once_and_from_then_on_it_
     bench.ask_for(100);
     assert_eq!(lengths(&waiting(&mut connections)), [1; POOL]);
 }
+
+#[test]
+fn what_comes_together_goes_in_groups_to_few_connections_where_a_group_is_answered_quickly() {
+    let (mut bench, mut connections) = Bench::quick();
+    for _ in 0..12 {
+        let before = bench.answers.len();
+        bench.ask_for(4 * AHEAD_MOST);
+        let got = waiting(&mut connections);
+        say(&mut connections, &got);
+        bench.until(|bench| bench.answers.len() == before + 4 * AHEAD_MOST);
+    }
+    bench.ask_for(POOL);
+    let got = waiting(&mut connections);
+    assert_eq!(lengths(&got), [1; POOL], "there is a connection for each");
+    say(&mut connections, &got);
+    bench.until(|bench| bench.answers.len() as u64 == bench.next);
+    bench.ask_for(4 * AHEAD_MOST);
+    let got = waiting(&mut connections);
+    let mut sizes = lengths(&got);
+    sizes.sort_unstable();
+    assert_eq!(sizes[..POOL - 4], [0; POOL - 4]);
+    assert_eq!(sizes[POOL - 4..], [AHEAD_MOST; 4]);
+    // Each answer in time, but not the whole: the next groups are smaller, and all four say so.
+    for _ in 0..AHEAD_MOST {
+        bench.now += Duration::from_millis(1);
+        let lines = got.iter().map(|lines| format!("{}\n", lines.lines().next().unwrap_or_default()));
+        let lines: Vec<_> = lines.collect();
+        for (connection, line) in connections.iter_mut().zip(&lines).filter(|(_, line)| line.len() > 1) {
+            connection.get_mut().write_all(line.as_bytes()).unwrap();
+        }
+        let before = bench.answers.len();
+        bench.until(|bench| bench.answers.len() == before + 4);
+    }
+    bench.ask_for(4 * AHEAD_MOST);
+    assert!(lengths(&waiting(&mut connections)).iter().all(|size| *size >= 1), "each has its share");
+}
