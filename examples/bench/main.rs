@@ -3,10 +3,12 @@
 //!     bench isolation BIN [ROUNDS]
 //!     bench fairness BIN [ROUNDS]
 //!     bench critical ROUNDS BIN...
+//!     bench where ROUNDS BIN...
 //!
 //! BIN is a folder of lonnet's programs. Rounds alternate between what is compared, so that what
 //! else the machine does strikes both alike; what is printed are medians.
 
+mod costs;
 mod critical;
 mod fairness;
 mod isolation;
@@ -40,7 +42,11 @@ fn run(arguments: &[String]) -> Result<()> {
             let bins: Vec<PathBuf> = bins.iter().map(PathBuf::from).collect();
             critical::run(&bins, rounds.parse()?)
         }
-        _ => Err("want isolation BIN [ROUNDS], fairness BIN [ROUNDS], or critical ROUNDS BIN...".into()),
+        ["where", rounds, ref bins @ ..] if !bins.is_empty() => {
+            let bins: Vec<PathBuf> = bins.iter().map(PathBuf::from).collect();
+            costs::run(&bins, rounds.parse()?)
+        }
+        _ => Err("want isolation|fairness BIN [ROUNDS], or critical|where ROUNDS BIN...".into()),
     }
 }
 

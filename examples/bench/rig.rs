@@ -27,8 +27,8 @@ const PORT: u16 = 25_663;
 pub const NEAR: &str = "near";
 
 /// The handlers of each host, and what the configuration says of them.
-const HANDLERS: [(&str, &str); 3] =
-    [("slow", ""), ("count", ""), ("tagged", "format = \"tagged\"\nwindow = 64\n")];
+const HANDLERS: [(&str, &str); 4] =
+    [("slow", ""), ("count", ""), ("line", ""), ("tagged", "format = \"tagged\"\nwindow = 64\n")];
 
 /// The hosts: a folder each, below one that goes with this value.
 pub struct Rig {
