@@ -135,6 +135,10 @@ pub(super) fn read_local(tables: Vec<Section<'_>>, report: &mut Report) -> Local
     let rules = tables.into_iter().map(|mut section| {
         let file = report.file().to_owned();
         let place = section.line.map(|line| Place { file, line });
+        if !section.has("allow") {
+            let what = "local: no `allow`: nobody may ask what this rule is for";
+            report.warning(section.line, what.to_owned());
+        }
         let rule = LocalRule {
             peers: section.take(report, "peers", |value| value::list(value, HostId::new)),
             commands: section.take(report, "commands", |value| value::list(value, command)),

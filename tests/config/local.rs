@@ -21,6 +21,16 @@ fn rules_are_taken_in_their_order_with_names_as_numbers() {
 }
 
 #[test]
+fn a_rule_without_allow_is_for_nobody_and_that_is_a_warning_at_its_line() {
+    let rules =
+        "id = \"msua1\"\n[[local]]\nallow = [\"*\"]\n[[local]]\npeers = [\"msul1\"]\ncritical = [\"*\"]\n";
+    let folder = Folder::new(rules, HOSTS);
+    let said = "lonnet.toml:4: local: no `allow`: nobody may ask what this rule is for";
+    let warnings = folder.warnings();
+    assert_eq!(warnings.iter().filter(|line| line.contains("local: ")).collect::<Vec<_>>(), [said]);
+}
+
+#[test]
 fn each_mistake_in_a_rule_is_reported_with_its_line() {
     for (rule, said) in [
         (
