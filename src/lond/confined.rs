@@ -19,6 +19,8 @@ use supervise::sandbox::{self, Calls, Folder, InForce, SandboxError};
 #[derive(Debug, Clone)]
 pub struct Confined {
     in_force: InForce,
+    /// It is not to serve with less.
+    required: bool,
     above: Arc<Above>,
     log_dir: PathBuf,
     /// This process serves one link alone.
@@ -28,7 +30,13 @@ pub struct Confined {
 impl Confined {
     /// Not at all.
     pub fn nothing() -> Confined {
-        Confined { in_force: InForce::NOTHING, above: Arc::default(), log_dir: PathBuf::new(), own: false }
+        Confined {
+            in_force: InForce::NOTHING,
+            required: false,
+            above: Arc::default(),
+            log_dir: PathBuf::new(),
+            own: false,
+        }
     }
 
     /// Confines this process. `records`: where they are, if its link may have one.
@@ -50,7 +58,8 @@ impl Confined {
         let mut folders = vec![Folder::Log(log_dir)];
         folders.extend(all.as_deref().map(Folder::Own));
         let in_force = sandbox::enter(wanted, &folders, Calls::ConnectsToHandlers)?;
-        Ok(Confined { in_force, above: Arc::new(above), log_dir: log_dir.to_owned(), own: true })
+        let required = wanted == Sandbox::Required;
+        Ok(Confined { in_force, required, above: Arc::new(above), log_dir: log_dir.to_owned(), own: true })
     }
 
     /// Leaves this process of all records that of `caller`.
@@ -59,9 +68,12 @@ impl Confined {
     /// It is not to serve.
     pub fn narrow(&self, spool_dir: &Path, caller: &HostId) -> Result<(), SandboxError> {
         let own = record::folder(spool_dir, caller);
-        if let Err(error) = RealDisk.make_folder(&own) {
+        if let Err(cause) = RealDisk.make_folder(&own) {
+            if self.required {
+                return Err(SandboxError::Unmade { folder: own, cause });
+            }
             // It may be made later, and there must be something then to make it in.
-            log::warn!("make {}: {error}; this link can reach the records of others", own.display());
+            log::warn!("make {}: {cause}; this link can reach the records of others", own.display());
             return Ok(());
         }
         sandbox::narrow(self.in_force, &[Folder::Log(&self.log_dir), Folder::Own(&own)])

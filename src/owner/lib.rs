@@ -9,8 +9,11 @@
 //! - where the user may not write ([`folders`]): by descriptors, component by component, links
 //!   followed only where nobody but root can have put them.
 
+mod bounding;
 pub mod confine;
 pub mod folders;
+
+pub use bounding::bound_none;
 
 use config::Config;
 use nix::errno::Errno;
@@ -109,6 +112,9 @@ impl Owner {
     pub fn become_for_good(&self) -> io::Result<()> {
         if geteuid() == self.uid && !self.uid.is_root() {
             return Ok(());
+        }
+        if !self.uid.is_root() {
+            bound_none()?;
         }
         setgroups(&self.groups)?;
         setresgid(self.gid, self.gid, self.gid)?;

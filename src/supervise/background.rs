@@ -152,6 +152,7 @@ pub fn become_user(owner: Option<&Owner>) -> Result<(), BackgroundError> {
     let fail = |step, cause| BackgroundError::Step { user: owner.name.clone(), step, cause };
     let step = |step, done: nix::Result<()>| done.map_err(|errno| fail(step, errno.into()));
     let name = CString::new(owner.name.clone()).map_err(|_| fail("set its groups", Errno::EINVAL.into()))?;
+    owner::bound_none().map_err(|cause| fail("give up what programs could gain", cause))?;
     step("set its groups", unistd::initgroups(&name, owner.gid))?;
     step("set its group", unistd::setgid(owner.gid))?;
     step("set its id", unistd::setuid(owner.uid))?;

@@ -27,6 +27,7 @@ pub use files::Folder;
 use config::Sandbox;
 use std::fmt;
 use std::io;
+use std::path::PathBuf;
 
 /// The oldest Landlock that is of use: with the first one no file can be moved to another folder.
 const LEAST_LANDLOCK: u32 = 2;
@@ -82,6 +83,14 @@ pub enum SandboxError {
     /// The kernel has not what is required.
     #[error("sandbox is \"required\", and this kernel has no {0}")]
     Missing(&'static str),
+    /// What a process is to be left alone of cannot be made, so that it would be left more.
+    #[error("sandbox is \"required\", and a link would reach the records of others: make {folder}: {cause}", folder = folder.display())]
+    Unmade {
+        /// The folder.
+        folder: PathBuf,
+        /// What the system said.
+        cause: io::Error,
+    },
     /// It has, and refused.
     #[error("{step}: {cause}")]
     Refused {

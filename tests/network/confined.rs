@@ -207,6 +207,29 @@ fn a_link_child_of_lond_on_the_classic_wire_has_no_files_at_all() {
     assert_eq!(lond.only_child(), pid);
 }
 
+#[test]
+fn where_a_sandbox_is_required_a_link_that_cannot_be_left_its_own_record_alone_is_not_served() {
+    if in_force().is_none() {
+        return;
+    }
+    let mut hosts = TwoHosts::new();
+    hosts.other.set("", "sandbox", "\"required\"");
+    let own = hosts.other.dir.join("delayed/.received").join(CALLER);
+    fs::create_dir_all(own.parent().expect("a folder")).expect("make a folder");
+    fs::write(&own, "in the way").expect("write a file");
+    let (_lond, lonc) = (hosts.other.lond(), hosts.one.lonc());
+    let said = format!(
+        "sandbox is \"required\", and a link would reach the records of others: make {}",
+        own.display()
+    );
+    wait::until_true("the cause in the log", || hosts.other.log("lond.log").contains(&said));
+    assert_eq!(hosts.one.ask(CALLED, "ping"), "con_lost");
+    fs::remove_file(&own).expect("clear the way");
+    lonc.signal(Signal::SIGUSR1);
+    hosts.one.wait_link(CALLED, "up");
+    assert_eq!(hosts.one.ask(CALLED, "critical:do:it"), "ok");
+}
+
 /// A command whose process, and all that come of it, are told that these calls are not there.
 fn without(mut command: std::process::Command, calls: &'static [i64]) -> std::process::Command {
     use std::os::unix::process::CommandExt;

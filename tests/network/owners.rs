@@ -142,6 +142,7 @@ fn descriptors_that_were_open_at_the_start_are_closed() {
 fn assert_confined(pid: u32, what: &str) {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("a status");
     assert!(status.contains("NoNewPrivs:\t1\n"), "{what}: {status}");
+    assert!(status.contains("CapBnd:\t0000000000000000\n"), "{what}: no program can gain rights: {status}");
     let limits = fs::read_to_string(format!("/proc/{pid}/limits")).expect("limits");
     let core =
         limits.lines().find(|line| line.starts_with("Max core file size")).expect("the limit of cores");

@@ -26,30 +26,11 @@ struct Sets([u32; 6]);
 /// # Errors
 /// What the system said.
 pub(super) fn drop_all() -> io::Result<()> {
-    bound_none()?;
+    owner::bound_none()?;
     let header = Header { version: VERSION, pid: 0 };
     let none = Sets::default();
     // SAFETY: both are what the call reads, and live as long as it takes.
     let done = unsafe { libc::syscall(libc::SYS_capset, &raw const header, &raw const none) };
     Errno::result(done)?;
-    Ok(())
-}
-
-/// No program that is executed from here on can gain one. Who has no right to say so has none to
-/// give up, and can gain none, as it has no new privileges either.
-///
-/// # Errors
-/// What the system said.
-pub(crate) fn bound_none() -> io::Result<()> {
-    // Up to the first that the kernel does not know.
-    for capability in 0..64 {
-        // SAFETY: numbers alone.
-        let done = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) };
-        match Errno::result(done) {
-            Ok(_) => {}
-            Err(Errno::EINVAL | Errno::EPERM) => break,
-            Err(errno) => return Err(errno.into()),
-        }
-    }
     Ok(())
 }
