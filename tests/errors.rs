@@ -46,6 +46,21 @@ fn texts_are_found_where_they_are_written() {
     assert_eq!(texts, [("look {} up: {x}", vec!["warn"]), ("read {}: {}; left alone", vec!["error"])]);
 }
 
+/// A line whose text comes from elsewhere would have no code, and nobody would notice.
+#[test]
+fn a_function_that_logs_what_it_is_given_is_known_and_the_texts_that_it_is_given_are_found() {
+    let source = r#"
+        fn pool_failed(text: &str) { if let Some(line) = quota(text) { log::error!("{line}"); } }
+        fn f() { self.pool_failed(&format!("start anew {name}: {error}"), now); other("not to be logged", now); }
+        fn g() { let _ = logging::always(format_args!("refused {caller} the thing")); }
+        fn h(error: Error) { log::warn!("{error}"); }
+    "#;
+    assert_eq!(extract::wholes_of("src/x.rs", source), ["src/x.rs: pool_failed"]);
+    let found = extract::texts_of("src/x.rs", source);
+    assert_eq!(found.keys().collect::<Vec<_>>(), ["refused {} the thing", "start anew {}: {}"]);
+    assert!(extract::texts_of("src/cli/x.rs", source).is_empty(), "what lon says is no line of the log");
+}
+
 #[test]
 fn lon_explains_a_code_and_a_line() {
     let lon = |line: &[&str]| {
