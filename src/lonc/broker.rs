@@ -237,6 +237,7 @@ impl<D: Disk> Broker<D> {
                 break;
             }
         }
+        self.see_folder(now);
         self.end_drain(now);
         if self.link.take_changed() {
             self.report.changes();

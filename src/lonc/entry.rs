@@ -2,10 +2,11 @@
 //!
 //! Takes the peer's spool lock before anything else, so that two children never serve one peer:
 //! where a child of a `lonc` that was killed is still there it waits until that one has ended, for
-//! a bounded time. Then it takes over the programs that the one before it has left. Where there can
-//! be no lock, because the delayed directory cannot be used or the `lonc` of another `run_dir` has
-//! it, plain requests are served all the same and critical ones are answered `con_failed`, until
-//! there can be one: the log and the status say who has it.
+//! a bounded time. Then it takes over the programs that the one before it has left. It has that
+//! folder and no other: where another comes to stand in its place the next child goes on. Where
+//! there can be no lock, because the delayed directory cannot be used or the `lonc` of another
+//! `run_dir` has it, plain requests are served all the same and critical ones are answered
+//! `con_failed`, until there can be one: the log and the status say who has it.
 
 use super::broker::Broker;
 use super::handover::Passage;
@@ -14,12 +15,13 @@ use super::permlog::PermLog;
 use super::reactor::{Given, Reactor};
 use super::settings::{LinkKeys, LinkSettings};
 use base::Pin;
-use base::disk::{Guarded, RealDisk, locked_by};
+use base::disk::{Above, Guarded, RealDisk, locked_by};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::error::Error;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use store::spool::{Spool, SpoolLock};
 use supervise::control::Channel;
@@ -66,7 +68,10 @@ fn serve(seed: Seed) -> Result<(), Box<dyn Error>> {
     let dir = settings.spool_path();
     let ourselves = child_holder("lonc", &settings.run_dir);
     let lock = take_lock(&ourselves, peer.drain_timeout, &dir, control.as_fd());
-    let disk = Guarded::new(RealDisk, &dir, lock, ourselves);
+    // What is outside of the folder and the log is opened before this process gives that up.
+    let above = Arc::new(Above::open(&[&settings.spool_dir]));
+    base::logging::keep_zone();
+    let disk = Guarded::new(RealDisk, &dir, lock, ourselves).with_above(above).to_this_folder();
     let spool = Spool::open(disk, &dir, peer.spool);
     let now = Now { mono: Instant::now(), wall: jiff::Timestamp::now() };
     let keys = match &settings.keys {

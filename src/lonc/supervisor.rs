@@ -148,6 +148,7 @@ impl Role for Lonc {
             self.adopt(m, left, &mut |number| descriptors.take(number), now);
         }
         self.listen_where_missing(m, now);
+        self.keep_folders(m, now);
         self.keep_watch(m);
         // Said when every socket is there: whoever waits for this line finds them.
         if !serves {
@@ -266,6 +267,7 @@ impl Role for Lonc {
 
     fn kept(&mut self, m: &mut Machine<'_>, now: Instant) {
         self.tell_listeners(m, now);
+        self.keep_folders(m, now);
         self.keep_watch(m);
     }
 

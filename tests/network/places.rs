@@ -171,18 +171,60 @@ fn what_is_stored_after_the_delayed_directory_was_removed_is_kept_and_sent() {
     let host = network.host(CALLER);
     let lonc = host.lonc();
     host.wait_link(CALLED, "down");
+    let mut program = host.connect(CALLED);
+    let mut kept = Vec::new();
+    let mut keep = |text: &str| {
+        // Refused by the process whose folder was removed; kept by the next, on the same
+        // connection.
+        wait::until_true("it to be kept", || match program.ask(&format!("critical:log:{text}")).as_str() {
+            "con_delayed" => true,
+            answer => {
+                assert_eq!(answer, "con_failed");
+                false
+            }
+        });
+        kept.push(format!("log:{text}"));
+    };
     assert_eq!(host.ask(CALLED, "critical:log:lost with the folder"), "con_delayed");
+    let child = lonc.only_child();
     fs::remove_dir_all(host.dir.join("delayed")).expect("remove the delayed directory");
-    assert_eq!(host.ask(CALLED, "critical:log:one"), "con_delayed");
+    keep("one");
+    let next = lonc.only_child();
+    assert_ne!(child, next, "another process has the new folder");
     // The lock alone: nobody else gets in by that.
     fs::remove_file(host.spool(CALLED).join("lock")).expect("remove the lock");
-    assert_eq!(host.ask(CALLED, "critical:log:two"), "con_delayed");
+    keep("two");
     assert!(host.spool(CALLED).join("lock").exists());
+    assert_eq!(lonc.only_child(), next, "it has its folder still");
+    // The folder alone, and another in its place.
+    fs::rename(host.spool(CALLED), host.dir.join("delayed/.moved")).expect("move the folder away");
+    fs::create_dir(host.spool(CALLED)).expect("make another");
+    keep("three");
+    fs::remove_dir_all(host.spool(CALLED)).expect("remove that");
+    fs::rename(host.dir.join("delayed/.moved"), host.spool(CALLED)).expect("move it back");
+    keep("four");
     assert!(lonc.stop().success());
     let mut fake = FakeLond::away(CALLED, CALLER, network.address(CALLED));
     fake.listen();
     let _lonc = host.lonc();
-    assert_eq!(fake.wait_received("log:", 2), ["log:one", "log:two"]);
+    kept.retain(|text| text != "log:three");
+    assert_eq!(fake.wait_received("log:", 3), kept);
+}
+
+#[test]
+fn a_peers_folder_that_is_removed_while_nothing_happens_is_made_again_and_no_message_is_refused_for_it() {
+    let network = Network::new(&[CALLER, CALLED]);
+    let host = network.host(CALLER);
+    let lonc = host.lonc();
+    host.wait_link(CALLED, "down");
+    let child = lonc.only_child();
+    fs::remove_dir_all(host.spool(CALLED)).expect("remove the folder");
+    wait::until_true("another process, with another folder", || {
+        host.spool(CALLED).join("lock").exists() && matches!(lonc.children()[..], [next] if next != child)
+    });
+    wait::until_true("its link to be seen after", || host.status(CALLED).is_some());
+    assert_eq!(host.ask(CALLED, "critical:log:one"), "con_delayed");
+    assert!(host.log("lonc.log").contains("the next process begins a new one"));
 }
 
 fn start_both(folder: &Path) {

@@ -9,11 +9,16 @@
 //! itself was removed, or another stands in its place, each step fails with `NotFound` until the
 //! folder is listed or made: what was known of it is void, and who keeps files there is to begin
 //! again.
+//!
+//! A process that is confined to its folder cannot begin again in another one. It says so at its
+//! start ([`Guarded::to_this_folder`]); then nothing is made or taken in another folder of that
+//! name, and [`Disk::is_lost`] tells that another process is to go on.
 
 use super::lock::Standing;
 use super::{Above, Disk, FolderLock, Metadata};
 use std::ffi::OsStr;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -29,6 +34,24 @@ pub struct Guarded<D> {
     gone: bool,
     /// Folders that cannot be opened any more, and may have to be synced.
     above: Arc<Above>,
+    /// This process has the folder that this was, if it was there, and can have no other.
+    only: Option<Option<Identity>>,
+    /// It is another one by now.
+    lost: bool,
+}
+
+/// Tells a folder from another of its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+impl Identity {
+    fn of(folder: &Path) -> Option<Identity> {
+        let found = std::fs::metadata(folder).ok()?;
+        Some(Identity { device: found.dev(), inode: found.ino() })
+    }
 }
 
 impl<D: Disk> Guarded<D> {
@@ -36,7 +59,13 @@ impl<D: Disk> Guarded<D> {
     /// `holder` has it.
     pub fn new(disk: D, folder: &Path, lock: Option<FolderLock>, holder: String) -> Guarded<D> {
         lock.iter().for_each(|lock| lock.sign(&holder));
-        Guarded { disk, folder: folder.to_owned(), lock, holder, gone: false, above: Arc::default() }
+        let (folder, above) = (folder.to_owned(), Arc::default());
+        Guarded { disk, folder, lock, holder, gone: false, above, only: None, lost: false }
+    }
+
+    /// From here on no other folder is had than the one that has this name now.
+    pub fn to_this_folder(self) -> Guarded<D> {
+        Guarded { only: Some(Identity::of(&self.folder)), ..self }
     }
 
     /// Syncs these folders by what was opened of them.
@@ -51,13 +80,24 @@ impl<D: Disk> Guarded<D> {
                 log::warn!("{}: its lock was removed; taken again", self.folder.display());
                 self.lock = None;
             }
-            Some(Standing::FolderGone) => (self.lock, self.gone) = (None, true),
+            Some(Standing::FolderGone) => {
+                (self.lock, self.gone) = (None, true);
+                self.lost |= self.only.is_some();
+            }
             None => {}
         }
         if self.gone {
             return Err(io::Error::new(io::ErrorKind::NotFound, "its folder was removed"));
         }
-        let lock = FolderLock::try_acquire(&self.folder).map_err(io::Error::other)?;
+        let lock = match FolderLock::try_acquire(&self.folder) {
+            Ok(lock) => lock,
+            Err(error) => {
+                // There was none, or another, when this process was confined.
+                let there = Identity::of(&self.folder);
+                self.lost |= there.is_some() && self.only.is_some_and(|only| only != there);
+                return Err(io::Error::other(error));
+            }
+        };
         match lock {
             Some(lock) => {
                 lock.sign(&self.holder);
@@ -71,10 +111,19 @@ impl<D: Disk> Guarded<D> {
         }
     }
 
+    /// Whether this process can have another folder.
+    fn may_begin_anew(&self) -> io::Result<()> {
+        match self.only {
+            None => Ok(()),
+            Some(_) => Err(io::Error::other("its folder was removed; the next process has another")),
+        }
+    }
+
     /// As [`Guarded::locked`], for a step by which who keeps files there begins again if it is in
     /// `folder`.
     fn locked_anew(&mut self, folder: &Path) -> io::Result<&mut D> {
-        if folder == self.folder {
+        if folder == self.folder && self.gone {
+            self.may_begin_anew()?;
             self.gone = false;
         }
         self.locked()
@@ -132,6 +181,7 @@ impl<D: Disk> Disk for Guarded<D> {
     fn make_folder(&mut self, path: &Path) -> io::Result<()> {
         if self.gone && path != self.folder && self.folder.starts_with(path) {
             // One that it is to stand in again.
+            self.may_begin_anew()?;
             return self.disk.make_folder(path);
         }
         self.locked_anew(path)?.make_folder(path)
@@ -155,6 +205,10 @@ impl<D: Disk> Disk for Guarded<D> {
 
     fn random(&mut self) -> io::Result<[u8; 16]> {
         self.disk.random()
+    }
+
+    fn is_lost(&self) -> bool {
+        self.lost
     }
 }
 
@@ -226,5 +280,46 @@ mod tests {
         }
         disk.list(&folder, &mut |name| assert_eq!(name, "lock")).unwrap();
         disk.create(&folder.join("two")).unwrap();
+    }
+    #[test]
+    fn a_process_that_can_have_one_folder_alone_makes_no_other_and_knows_when_it_is_lost() {
+        let above = tempfile::tempdir().unwrap();
+        let folder = above.path().join("msul1");
+        let begun = || {
+            let lock = FolderLock::try_acquire(&folder).unwrap();
+            Guarded::new(RealDisk, &folder, lock, "this test".to_owned()).to_this_folder()
+        };
+        let mut disk = begun();
+        std::fs::remove_file(folder.join("lock")).unwrap();
+        disk.create(&folder.join("one")).unwrap();
+        assert!(!disk.is_lost(), "the lock alone was removed");
+        std::fs::remove_dir_all(above.path()).unwrap();
+        assert_eq!(disk.metadata(&folder).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert!(disk.is_lost());
+        for wrong in [disk.make_folder(&folder), disk.list(&folder, &mut |_| {})] {
+            assert_ne!(wrong.unwrap_err().kind(), io::ErrorKind::NotFound, "it is not empty");
+        }
+        assert!(disk.make_folder(above.path()).is_err());
+        assert!(!above.path().exists(), "nothing is made");
+        std::fs::create_dir_all(&folder).unwrap();
+        assert!(disk.list(&folder, &mut |_| panic!("it is another one")).is_err());
+        assert!(disk.create(&folder.join("two")).is_err());
+        assert!(!begun().is_lost(), "the next process has it");
+    }
+
+    #[test]
+    fn a_process_that_had_no_folder_to_be_confined_to_is_lost_when_there_is_one_that_it_cannot_have() {
+        let above = tempfile::tempdir().unwrap();
+        let folder = above.path().join("spool/msul1");
+        std::fs::write(above.path().join("spool"), "in the way").unwrap();
+        let begun = || Guarded::new(RealDisk, &folder, None, "this test".to_owned()).to_this_folder();
+        let mut disk = begun();
+        assert!(disk.create(&folder.join("one")).is_err() && !disk.is_lost());
+        // As a confined process sees it: it is there, and cannot be used.
+        std::fs::remove_file(above.path().join("spool")).unwrap();
+        std::fs::create_dir_all(folder.join("lock")).unwrap();
+        assert!(disk.create(&folder.join("one")).is_err() && disk.is_lost());
+        let mut next = begun();
+        assert!(next.create(&folder.join("one")).is_err() && !next.is_lost(), "the next has the same one");
     }
 }

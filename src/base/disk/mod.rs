@@ -165,6 +165,12 @@ pub trait Disk {
     /// # Errors
     /// What the system said.
     fn random(&mut self) -> io::Result<[u8; 16]>;
+
+    /// Whether what is kept here is out of this process's reach for good, and only another process
+    /// can go on.
+    fn is_lost(&self) -> bool {
+        false
+    }
 }
 
 /// The file system of this host.

@@ -64,6 +64,18 @@ impl<D: Disk> Broker<D> {
         self.ending = Ending::Handing(limit, Handing { room, begun: false });
     }
 
+    /// Somebody has taken the spool's folder away, or put another in its place, and this child can
+    /// have that one alone: the next goes on.
+    pub(super) fn see_folder(&mut self, now: Now) {
+        if self.spool.is_lost() && !self.ending.has_begun() {
+            log::error!(
+                "{}: it was removed; what waited in it is lost; the next process begins a new one",
+                self.spool.dir().display()
+            );
+            self.hand_over(now);
+        }
+    }
+
     /// A program that the child before this one had.
     pub fn client_handed(&mut self, rest: Rest<'_>) -> ClientId {
         self.programs.resume(rest)

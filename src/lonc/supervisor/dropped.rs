@@ -3,7 +3,7 @@
 //!
 //! Which files there are `watch` notices; how they are moved is `store::spool::Arrivals`. A bounded
 //! number is moved in a turn of the loop, so that signals are heard and children looked after while
-//! thousands come.
+//! thousands come. The folders themselves are made again here, if somebody removes them.
 
 use super::{Lonc, Machine};
 use crate::messages::ToLink;
@@ -12,7 +12,7 @@ use config::Config;
 use jiff::Timestamp;
 use std::io;
 use std::time::Instant;
-use store::spool::{RealDisk, SpoolError, inbox_owner};
+use store::spool::{Disk, RealDisk, SpoolError, inbox_owner};
 use supervise::daemon::Role;
 
 /// Whose a file in the delayed directory is, by its name: that of the host with the longest id that
@@ -42,6 +42,32 @@ impl Lonc {
             log::error!("{line}");
         }
         passed.peers.iter().for_each(|peer| self.send(m, peer, &ToLink::TakeIn, now));
+    }
+
+    /// Makes the folders of peers that are not there. A child cannot have another one than it had:
+    /// it is told, to notice that, and the next child begins there. Whoever keeps something in a
+    /// folder makes its name durable.
+    pub(super) fn keep_folders(&mut self, m: &mut Machine<'_>, now: Instant) {
+        let config = m.start.config.clone();
+        let mut made = Vec::new();
+        let mut failed = None;
+        for peer in config.peers.iter().map(|peer| &peer.host.id) {
+            let folder = config.spool_path(peer);
+            if matches!(folder.try_exists(), Ok(false)) {
+                match RealDisk.make_folder(&folder) {
+                    Ok(()) => made.push(peer),
+                    // It would be so for each.
+                    Err(cause) => {
+                        failed = Some(format!("make {}: {cause}; tried again", folder.display()));
+                        break;
+                    }
+                }
+            }
+        }
+        if let Some(line) = failed.and_then(|text| self.lookout.repeats.line(&text, now)) {
+            log::error!("{line}");
+        }
+        made.iter().for_each(|peer| self.send(m, peer, &ToLink::TakeIn, now));
     }
 
     /// A file stays where it is, and those behind it.

@@ -89,6 +89,7 @@ impl Lonc {
         self.board.reconfigure(&config);
         title::set(self.board.common().doing());
         self.listen_where_missing(m, now);
+        self.keep_folders(m, now);
         // Files may be others' by now.
         self.lookout.arrivals = Arrivals::default();
         self.keep_watch(m);

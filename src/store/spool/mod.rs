@@ -267,6 +267,12 @@ impl<D: Disk> Spool<D> {
         self.trouble.as_ref().is_some_and(SpoolError::is_locked)
     }
 
+    /// Whether the folder is another one by now, which only another process can have. Nothing is
+    /// stored or sent here any more.
+    pub fn is_lost(&self) -> bool {
+        self.disk.is_lost()
+    }
+
     /// The folder that this spool is.
     pub fn dir(&self) -> &Path {
         &self.dir

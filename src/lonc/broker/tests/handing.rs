@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::session::Rest;
+use base::disk::{FolderLock, Guarded};
 
 impl Rig {
     /// Plays the reactor: who is to go now has gone, with this.
@@ -154,4 +155,34 @@ fn programs_that_become_ready_one_by_one_go_many_at_a_time() {
     assert_eq!(groups, [64, 64, 22]);
     rig.turn();
     assert!(rig.broker.over());
+}
+
+#[test]
+fn a_child_whose_folder_is_another_one_by_now_stores_nothing_and_leaves_its_programs_to_the_next() {
+    let mut made = PathBuf::new();
+    let mut rig = Rig::on(
+        |delayed| {
+            made = delayed.join("msul1");
+            let lock = FolderLock::try_acquire(&made).unwrap();
+            Guarded::new(RealDisk, &made, lock, "this test".to_owned()).to_this_folder()
+        },
+        peer(),
+        None,
+    );
+    rig.lose_link();
+    let [one, other] = ["critical:1", "critical:2"].map(|text| rig.program(&[text]));
+    assert_eq!((rig.got(one), rig.got(other)), (vec!["con_delayed".into()], vec!["con_delayed".into()]));
+    std::fs::remove_dir_all(&made).unwrap();
+    std::fs::create_dir(&made).unwrap();
+    rig.ask(one, &["critical:3"]);
+    assert_eq!(rig.got(one), ["con_failed"], "nothing is said to be stored that is not");
+    assert!(!rig.broker.accepts() && !rig.broker.over());
+    rig.ask(other, &["critical:4"]);
+    assert!(rig.got(other).is_empty(), "it is the next child's to read");
+    assert_eq!(rig.broker.take_going(), [one, other]);
+    assert_eq!(*rig.broker.rest(other).unwrap().unread, *b"critical:4\n");
+    [one, other].iter().for_each(|id| rig.broker.client_gone(*id));
+    rig.turn();
+    assert!(rig.broker.over());
+    assert_eq!(std::fs::read_dir(&made).unwrap().count(), 0, "it is not this child's");
 }
