@@ -49,7 +49,8 @@ pub fn kill(spared: impl Fn(u32) -> bool) -> usize {
 fn children() -> Vec<Pid> {
     let own = std::process::id();
     let numbers = |text: String| text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
-    match std::fs::read_to_string(format!("/proc/{own}/task/{own}/children")) {
+    // Those of this thread: a process that has children has no other.
+    match std::fs::read_to_string("/proc/thread-self/children") {
         Ok(listed) => numbers(listed),
         // A kernel without that list.
         Err(_) => every().into_iter().filter(|pid| parent(*pid) == Some(own)).collect::<Vec<_>>(),
@@ -68,4 +69,49 @@ fn parent(pid: i32) -> Option<u32> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name before it may have blanks and brackets.
     text.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::{CommandExt, ExitStatusExt};
+    use std::process::Command;
+
+    fn sleeper() -> Command {
+        let mut command = Command::new("sleep");
+        command.arg("600");
+        command
+    }
+
+    #[test]
+    fn a_child_of_another_session_is_killed_and_those_that_are_spared_or_ones_own_are_not() {
+        let in_a_session = || {
+            let mut command = sleeper();
+            // SAFETY: a system call in a process of one thread.
+            unsafe { command.pre_exec(|| Ok(nix::unistd::setsid().map(drop)?)) };
+            command.spawn().unwrap()
+        };
+        let (mut stray, mut runs, mut own) = (in_a_session(), in_a_session(), sleeper().spawn().unwrap());
+        let session = stray.id();
+        // Other tests have children, too.
+        assert_eq!(kill(|other| other != session), 1);
+        assert_eq!(stray.wait().unwrap().signal(), Some(libc::SIGKILL));
+        assert_eq!(kill(|other| other != session), 0, "it was reaped");
+        for child in [&mut runs, &mut own] {
+            assert!(child.try_wait().unwrap().is_none());
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    #[test]
+    fn whose_child_a_process_is_is_told_without_the_kernels_list_too() {
+        let mut child = sleeper().spawn().unwrap();
+        let pid = child.id() as i32;
+        assert_eq!(parent(pid), Some(std::process::id()));
+        assert!(every().contains(&pid) && children().contains(&Pid::from_raw(pid)));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(parent(pid), None);
+    }
 }

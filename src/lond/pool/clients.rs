@@ -189,3 +189,6 @@ fn put(out: &mut Outgoing, tag: u64, said: Said<'_>) {
     Answer { tag, said }.put(out.tail());
     out.tail().push(b'\n');
 }
+
+#[cfg(test)]
+mod tests;

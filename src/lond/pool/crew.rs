@@ -456,3 +456,6 @@ fn say(name: &str, log: &mut stderr::Bytes, line: &[u8], now: Instant) {
         log::info!("handler {name}: says: {text}");
     }
 }
+
+#[cfg(test)]
+mod tests;
