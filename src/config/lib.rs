@@ -56,6 +56,7 @@ pub use service::{Restart, Service};
 pub use source::{MAX_FILE, Source};
 
 use base::{HostId, Pins, WireKind};
+use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -159,7 +160,7 @@ pub struct Peer {
 }
 
 /// Where a peer's `lond` is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Target {
     /// The address is known.
     Address(SocketAddr),

@@ -16,11 +16,15 @@
 //! | have names looked up | [`LOOK_UPS`] at a time, of all children; others wait their turn |
 //! | be refused | [`REFUSALS`] times a minute |
 //!
+//! What is asked and what was answered crosses `exec` at HUP ([`Dials::leave`]): a child that dials just
+//! then notices nothing but that its name is looked up anew.
+//!
 //! Beyond its bounds a child is answered that, and its dial fails. One that is refused too often is
 //! broken, and answered no more.
 
 use crate::race::ADDRESSES_MOST;
 use config::Target;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -57,6 +61,16 @@ struct Question {
     /// The answer, if there is one by now.
     addresses: Option<Vec<SocketAddr>>,
     /// The places of those that the child was connected to.
+    tried: BTreeSet<usize>,
+}
+
+/// A child's question as it crosses `exec`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LeftQuestion<K> {
+    child: K,
+    number: u64,
+    target: Target,
+    addresses: Option<Vec<SocketAddr>>,
     tried: BTreeSet<usize>,
 }
 
@@ -177,6 +191,35 @@ impl<K: Ord + Clone> Dials<K> {
             *refused += 1;
             true
         })
+    }
+
+    /// What the next program must know.
+    pub fn leave(&self) -> Vec<LeftQuestion<K>> {
+        let left = |(child, asking): (&K, &Asking)| {
+            let Question { number, target, addresses, tried } = asking.question.as_ref()?;
+            Some(LeftQuestion {
+                child: child.clone(),
+                number: *number,
+                target: target.clone(),
+                addresses: addresses.clone(),
+                tried: tried.clone(),
+            })
+        };
+        self.children.iter().filter_map(left).collect()
+    }
+
+    /// Goes on with what the program before `exec` left. Names that were being looked up are looked
+    /// up anew. What the configuration has otherwise by now is for [`Dials::retarget`].
+    pub fn adopt(&mut self, left: Vec<LeftQuestion<K>>) {
+        for LeftQuestion { child, number, target, addresses, tried } in left {
+            if let (Target::Lookup { name, .. }, None) = (&target, &addresses)
+                && !self.queue.contains(name)
+            {
+                self.queue.push_back(name.clone());
+            }
+            let question = Some(Question { number, target, addresses, tried });
+            self.children.insert(child, Asking { question, ..Asking::default() });
+        }
     }
 
     /// A child is no more, and whatever it has asked; the next one of its peer begins anew.

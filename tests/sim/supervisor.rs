@@ -172,7 +172,12 @@ impl World {
         for link in &links {
             supervisor.table.want(*link, now);
         }
+        // A program of before this was so leaves nothing of dials.
+        if self.random.u32(..4) > 0 {
+            supervisor.dials.adopt(old.dials.leave());
+        }
         self.hosts[host].supervisor = Some(supervisor);
+        self.look_up_names(host);
         self.after(0, SECOND / 10, Event::MoveFiles(host));
         for link in links {
             // Where there are many, some wait long for their turn.

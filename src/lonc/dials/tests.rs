@@ -170,3 +170,34 @@ fn a_question_that_waits_while_the_target_changes_is_for_the_new_one() {
         dials.found("new.example", &Ok(vec![at(8, 0)])).iter().map(|it| it.child).collect();
     assert_eq!(answered, ["renamed"]);
 }
+
+#[test]
+fn a_program_that_follows_goes_on_with_what_was_asked_and_answered() {
+    let (now, mut before) = (Instant::now(), Dials::<u8>::default());
+    let (known, named) = (Target::Address(at(1, 7)), name("b.example"));
+    before.asked(&1, 4, Some(&known), now);
+    before.asked(&2, 5, Some(&named), now);
+    before.next_name();
+    before.found("b.example", &Ok(vec![at(2, 0), at(3, 0)]));
+    before.connect(&2, 5, 0, now).unwrap();
+    before.asked(&3, 6, Some(&named), now);
+    before.asked(&4, 7, Some(&known), now);
+    before.next_name();
+    let left = serde_json::to_string(&before.leave()).unwrap();
+    let mut dials = Dials::<u8>::default();
+    dials.adopt(serde_json::from_str(&left).unwrap());
+    let moved = Target::Address(at(9, 7));
+    let replies = dials.retarget(|child| match child {
+        2 | 3 => Some(&named),
+        4 => Some(&moved),
+        _ => Some(&known),
+    });
+    assert_eq!(replies, []);
+    assert_eq!(dials.connect(&1, 4, 0, now), Ok(at(1, 7)));
+    assert_eq!(dials.connect(&2, 5, 1, now), Ok(at(3, 5663)));
+    assert!(dials.connect(&2, 5, 0, now).is_err(), "it was tried already");
+    assert!(dials.connect(&4, 7, 0, now).is_err(), "that one has moved");
+    assert_eq!(dials.next_name().as_deref(), Some("b.example"), "it is looked up anew");
+    let replies = dials.found("b.example", &Ok(vec![at(8, 0)]));
+    assert_eq!((replies.len(), replies[0].child, replies[0].number), (1, 3, 6));
+}

@@ -5,6 +5,7 @@ use super::children::Replace;
 use super::passages::LeftPassage;
 use super::watch::{LeftWatch, Watch};
 use super::{GRACE, Lonc, Machine, drain_timeout};
+use crate::dials::LeftQuestion;
 use base::HostId;
 use serde::{Deserialize, Serialize};
 use status::PeerStatus;
@@ -33,6 +34,9 @@ pub struct Own {
     pub children: Vec<LeftChild>,
     /// The last status of each link.
     pub statuses: Vec<PeerStatus>,
+    /// What children have asked for their dials; an older program has none.
+    #[serde(default)]
+    pub dials: Vec<LeftQuestion<HostId>>,
 }
 
 /// A child that goes on while the program of its supervisor is replaced.
@@ -64,6 +68,7 @@ impl Lonc {
             passages: self.passages.leave(),
             children,
             statuses: self.board.peers().to_vec(),
+            dials: self.dialling.dials.leave(),
         })
     }
 
@@ -87,6 +92,8 @@ impl Lonc {
         for child in left.children {
             self.adopt_child(m, child, take, now);
         }
+        self.dialling.dials.adopt(left.dials);
+        self.retarget(m, now);
     }
 
     fn adopt_sockets(
