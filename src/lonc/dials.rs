@@ -16,8 +16,8 @@
 //! | have names looked up | [`LOOK_UPS`] at a time, of all children; others wait their turn |
 //! | be refused | [`REFUSALS`] times a minute |
 //!
-//! What is asked and what was answered crosses `exec` at HUP ([`Dials::leave`]): a child that dials just
-//! then notices nothing but that its name is looked up anew.
+//! What is asked and what was answered crosses `exec` at HUP ([`Dials::leave`]): a child that dials
+//! just then notices nothing but that its name is looked up anew.
 //!
 //! Beyond its bounds a child is answered that, and its dial fails. One that is refused too often is
 //! broken, and answered no more.

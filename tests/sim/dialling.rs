@@ -2,8 +2,8 @@
 //! (`lonc::resolve`), the real answers of its supervisor (`lonc::dials`), and between them the time
 //! that they take and what is lost.
 //!
-//! An answer is lost with the supervisor, and at HUP of a program that leaves none to the next; what
-//! is asked of a program is heard by the next one. Half of the links know their peer by name: looking it up takes a moment, or
+//! An answer is lost with the supervisor, and at HUP of a program that leaves none to the next;
+//! what is asked of a program is heard by the next one. Half of the links know their peer by name: looking it up takes a moment, or
 //! longer than a dial may.
 
 use crate::ledger::Checked;

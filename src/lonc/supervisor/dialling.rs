@@ -6,8 +6,8 @@
 //! socket goes to the child at once, while the other host has not answered yet, and what comes of
 //! it is the child's to see, with its race and its deadlines. No copy of it is left here.
 //!
-//! Questions and answers pass to the next program at HUP. Should one be lost all the same, the child's
-//! dial ends by its own deadline, and the next one asks anew.
+//! Questions and answers pass to the next program at HUP. Should one be lost all the same, the
+//! child's dial ends by its own deadline, and the next one asks anew.
 
 use super::{Lonc, Machine};
 use crate::dials::{Dials, Reply, is_too_often};
