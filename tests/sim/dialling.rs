@@ -3,8 +3,8 @@
 //! that they take and what is lost.
 //!
 //! An answer is lost with the supervisor, and at HUP of a program that leaves none to the next;
-//! what is asked of a program is heard by the next one. Half of the links know their peer by name: looking it up takes a moment, or
-//! longer than a dial may.
+//! what is asked of a program is heard by the next one. Half of the links know their peer by name:
+//! looking it up takes a moment, or longer than a dial may.
 
 use crate::ledger::Checked;
 use crate::link::{LinkInput, id_of};
