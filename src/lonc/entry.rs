@@ -7,6 +7,9 @@
 //! there can be no lock, because the delayed directory cannot be used or the `lonc` of another
 //! `run_dir` has it, plain requests are served all the same and critical ones are answered
 //! `con_failed`, until there can be one: the log and the status say who has it.
+//!
+//! Then it has all that it needs, and gives up the rest of what `user` may do before it hears a
+//! byte of the peer or of a program.
 
 use super::broker::Broker;
 use super::handover::Passage;
@@ -26,6 +29,8 @@ use std::time::{Duration, Instant};
 use store::spool::{Spool, SpoolLock};
 use supervise::control::Channel;
 use supervise::places::{child_holder, is_same_place};
+use supervise::sandbox::{self, Calls, Folder};
+use supervise::signals::ToldToEnd;
 use supervise::title;
 
 /// How much longer than `drain_timeout` the child of a `lonc` that was killed may take to end.
@@ -70,8 +75,11 @@ fn serve(seed: Seed) -> Result<(), Box<dyn Error>> {
     let lock = take_lock(&ourselves, peer.drain_timeout, &dir, control.as_fd());
     // What is outside of the folder and the log is opened before this process gives that up.
     let above = Arc::new(Above::open(&[&settings.spool_dir]));
-    base::logging::keep_zone();
+    let told = ToldToEnd::new()?;
     let disk = Guarded::new(RealDisk, &dir, lock, ourselves).with_above(above).to_this_folder();
+    base::logging::keep_zone();
+    let folders = [Folder::Own(&dir), Folder::Log(&settings.log_dir)];
+    let sandbox = sandbox::enter(settings.sandbox, &folders, Calls::Accepts)?.to_string();
     let spool = Spool::open(disk, &dir, peer.spool);
     let now = Now { mono: Instant::now(), wall: jiff::Timestamp::now() };
     let keys = match &settings.keys {
@@ -81,7 +89,8 @@ fn serve(seed: Seed) -> Result<(), Box<dyn Error>> {
     let permlog = PermLog::new(&settings.log_dir);
     let broker = Broker::new(settings, spool, getrandom::u64()?, now);
     let control = Channel::from_fd(control)?.taking_descriptors();
-    Reactor::new(broker, Given { peer, keys, listener, control, passage, permlog })?.run()?;
+    let given = Given { peer, keys, listener, control, passage, permlog, sandbox };
+    Reactor::new(broker, told, given)?.run()?;
     Ok(())
 }
 

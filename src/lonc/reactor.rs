@@ -47,6 +47,8 @@ pub struct Given {
     pub passage: Passage,
     /// Where deliveries are noted.
     pub permlog: PermLog,
+    /// What confines this process, in words.
+    pub sandbox: String,
 }
 
 /// See the module.
@@ -59,14 +61,14 @@ pub struct Reactor<D: Disk> {
 }
 
 impl<D: Disk> Reactor<D> {
-    /// A reactor for `broker`, with the programs that are in the passage.
+    /// A reactor for `broker`, with the programs that are in the passage; `told`: hears of the
+    /// signals by which it is to end.
     ///
     /// # Errors
     /// The system has no poll to give, or too few descriptors for those programs; the process is to
     /// end then.
-    pub fn new(mut broker: Broker<D>, given: Given) -> io::Result<Reactor<D>> {
+    pub fn new(mut broker: Broker<D>, mut told: ToldToEnd, given: Given) -> io::Result<Reactor<D>> {
         let poll = Poll::new()?;
-        let mut told = ToldToEnd::new()?;
         poll.registry().register(&mut told, SIGNALS, Interest::READABLE)?;
         let programs = sockets::take_over(&given.passage, &mut broker)?;
         let mut sockets = Sockets::new(poll.registry().try_clone()?, given)?;

@@ -33,7 +33,7 @@ use std::path::PathBuf;
 const LEAST_LANDLOCK: u32 = 2;
 
 /// Supervisors that confine their link children.
-const HAVE_LINKS: [&str; 1] = ["lond"];
+const HAVE_LINKS: [&str; 2] = ["lonc", "lond"];
 
 /// What confines a process, or would.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -134,6 +134,11 @@ fn assert_without_rights(pid: u32) {
     assert!(cores.contains(" 0 "), "{cores}");
 }
 
+fn of_lonc(host: &Host) -> serde_json::Value {
+    let status = host.status(CALLED).expect("lonc answers");
+    status["sandbox"].clone()
+}
+
 fn of_lond(host: &Host) -> serde_json::Value {
     let status = host.lond_status().expect("lond answers");
     status["links"][0]["sandbox"].clone()
@@ -184,6 +189,61 @@ fn assert_goes_on(hosts: &TwoHosts, lonc: &Program, lond: &Program, pid: u32) {
     hosts.one.wait_link(CALLED, "up");
     assert_eq!(hosts.one.ask(CALLED, "critical:do:by the next"), "ok");
     assert_eq!(hosts.counter.done(), ["do:before", "do:after", "do:by the next"]);
+}
+
+#[test]
+fn a_link_child_of_lonc_reaches_its_sockets_and_its_peers_folder_and_nothing_else() {
+    let Some(sandbox) = in_force() else { return };
+    let hosts = TwoHosts::new();
+    // What waits for another peer is another's.
+    let others = hosts.one.dir.join("delayed/msux9");
+    fs::create_dir_all(&others).expect("make a folder");
+    fs::write(others.join("spool"), "").expect("write a file");
+    let (lonc, lond) = hosts.start();
+    assert_eq!(hosts.one.ask(CALLED, "critical:do:before"), "ok");
+    let pid = lonc.only_child();
+    let own = hosts.one.dir.join("delayed").join(CALLED);
+    {
+        let child = Stopped::at(pid);
+        assert_confined(&child, &hosts.one, pid);
+        assert_refused("another's spool", open(&child, others.join("spool"), libc::O_RDONLY));
+        let stream = [Number(libc::AF_UNIX.into()), Number(libc::SOCK_STREAM.into())];
+        assert_refused("a socket of its own", child.call(libc::SYS_socket, &stream));
+        let number = open(&child, &own, libc::O_RDONLY);
+        assert!(number > 2, "its own folder: {number}");
+        assert_eq!(child.call(libc::SYS_close, &[Number(number)]), 0);
+    }
+    assert_without_rights(pid);
+    assert_eq!(of_lonc(&hosts.one), sandbox);
+    assert_serves_on(&hosts, &lonc, lond, pid);
+}
+
+/// What is asked of the child of `lonc` is done as before: what waits is kept and delivered, the
+/// log opened anew, the link dialled again; then by the next child.
+fn assert_serves_on(hosts: &TwoHosts, lonc: &Program, lond: Program, pid: u32) {
+    drop(lond);
+    wait::until_true("the link to be down", || hosts.one.ask(CALLED, "ping") == "con_lost");
+    assert_eq!(hosts.one.ask(CALLED, "critical:do:kept"), "con_delayed");
+    let dropped = hosts.one.dir.join("delayed").join(format!("1.{CALLED}"));
+    fs::write(&dropped, "do:dropped\n").expect("drop a file");
+    wait::until_true("the file to be taken", || !dropped.exists());
+    let log = hosts.one.dir.join("log/lonc.log");
+    fs::rename(&log, hosts.one.dir.join("log/old.log")).expect("rename the log");
+    let _lond = hosts.other.lond();
+    lonc.signal(Signal::SIGUSR1);
+    hosts.one.wait_link(CALLED, "up");
+    wait::until_true("the child to have opened the log anew", || process::has_open(pid, &log));
+    wait::until_true("all three", || hosts.counter.done().len() == 3);
+    assert_eq!(hosts.one.ask(CALLED, "critical:do:after"), "ok");
+    assert_eq!(lonc.only_child(), pid, "it is the same");
+    let delivered = fs::read_to_string(hosts.one.dir.join("log/lonnet.perm.log")).expect("the permanent log");
+    assert!(delivered.contains("do:kept"), "{delivered}");
+    lonc.signal(Signal::SIGHUP);
+    wait::until_true("another child", || lonc.children().iter().any(|child| *child != pid));
+    hosts.one.wait_link(CALLED, "up");
+    assert_eq!(hosts.one.ask(CALLED, "critical:do:by the next"), "ok");
+    let done = ["do:before", "do:kept", "do:dropped", "do:after", "do:by the next"];
+    assert_eq!(hosts.counter.done(), done);
 }
 
 #[test]
@@ -274,13 +334,15 @@ fn where_the_kernel_lacks_what_is_required_no_program_starts_and_auto_says_what_
         for host in [&mut one, &mut other] {
             host.set("", "sandbox", "\"required\"");
         }
-        let refused = without(other.command("lond"), calls).output().expect("run it");
-        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-        assert_eq!(refused.status.code(), Some(1), "{said}");
-        let expected = format!(
-            "lond: start: confine link children: sandbox is \"required\", and this kernel has no {missing}"
-        );
-        assert!(said.contains(&expected), "{said}");
+        for (host, program) in [(&one, "lonc"), (&other, "lond")] {
+            let refused = without(host.command(program), calls).output().expect("run it");
+            let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+            assert_eq!(refused.status.code(), Some(1), "{said}");
+            let expected = format!(
+                "{program}: start: confine link children: sandbox is \"required\", and this kernel has no {missing}"
+            );
+            assert!(said.contains(&expected), "{said}");
+        }
         let lon = |arguments: &[&str]| {
             let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_lon"));
             command.arg("--config").arg(other.config()).args(arguments);
@@ -299,7 +361,7 @@ fn where_the_kernel_lacks_what_is_required_no_program_starts_and_auto_says_what_
         one.wait_link(CALLED, "up");
         assert_eq!(one.ask(CALLED, "ping"), CALLED);
         assert!(other.log("lond.log").contains(&format!("this kernel has no {missing}")));
-        assert_eq!(of_lond(&other), left);
+        assert_eq!((of_lonc(&one), of_lond(&other)), (left.into(), left.into()));
         drop(lond);
     }
 }

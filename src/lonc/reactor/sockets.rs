@@ -58,6 +58,8 @@ pub(super) struct Sockets {
     pub(super) keys: Option<(TlsIdentity, Vec<Pin>)>,
     clients: Vec<Option<Client>>,
     permlog: PermLog,
+    /// What confines this process, in words.
+    sandbox: String,
     accept_repeats: Repeats,
     pub(super) peer: Peer,
     pub(super) scratch: Vec<u8>,
@@ -66,7 +68,7 @@ pub(super) struct Sockets {
 impl Sockets {
     /// Those that were given, to be told of by `registry`'s poll.
     pub(super) fn new(registry: Registry, given: Given) -> io::Result<Sockets> {
-        let Given { peer, keys, listener, mut control, passage, permlog } = given;
+        let Given { peer, keys, listener, mut control, passage, permlog, sandbox } = given;
         let mut listener = UnixListener::from_std(listener);
         registry.register(&mut listener, LISTENER, Interest::READABLE)?;
         registry.register(&mut control, CONTROL, Interest::READABLE | Interest::WRITABLE)?;
@@ -83,6 +85,7 @@ impl Sockets {
             keys,
             clients: Vec::new(),
             permlog,
+            sandbox,
             accept_repeats: Repeats::default(),
             peer,
             scratch: vec![0; READ_SIZE],
@@ -342,6 +345,7 @@ impl Io for Sockets {
     }
 
     fn report(&mut self, answer_to: Option<u64>, mut status: PeerStatus) {
+        status.sandbox = Some(self.sandbox.clone());
         status.own_pin = self.keys.as_ref().map(|(identity, _)| identity.pin().to_string());
         title::set(&format!("{} {}", status.peer, status.state.as_str()));
         let status = Box::new(status);

@@ -32,8 +32,9 @@ impl Child {
             let broker = Broker::new(settings(&dir, &peer, barred), spool, 7, now());
             let (control, permlog) =
                 (Channel::from_fd(theirs).unwrap().taking_descriptors(), PermLog::new(&dir));
-            let given = Given { peer, keys: None, listener, control, passage, permlog };
-            Reactor::new(broker, given).unwrap().run().unwrap();
+            let sandbox = "nothing".to_owned();
+            let given = Given { peer, keys: None, listener, control, passage, permlog, sandbox };
+            Reactor::new(broker, ToldToEnd::new().unwrap(), given).unwrap().run().unwrap();
         });
         Child { control: Channel::from_fd(ours).unwrap(), thread }
     }

@@ -183,7 +183,11 @@ fn program(calls: Calls, pid: u32) -> Result<BpfProgram, seccompiler::BackendErr
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = conditional(calls, pid)?;
     rules.extend(PLAIN.iter().chain(OLDER).map(|call| (*call, Vec::new())));
     match calls {
-        Calls::Accepts => rules.insert(libc::SYS_accept4, Vec::new()),
+        Calls::Accepts => {
+            // What is handed over to the next child goes through a nameless file.
+            rules.insert(libc::SYS_memfd_create, Vec::new());
+            rules.insert(libc::SYS_accept4, Vec::new())
+        }
         Calls::ConnectsToHandlers => rules.insert(libc::SYS_connect, Vec::new()),
     };
     let refused = SeccompAction::Errno(libc::EPERM.unsigned_abs());
