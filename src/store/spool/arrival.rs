@@ -102,11 +102,10 @@ impl Arrivals {
     /// A file of this name has come for this peer.
     pub fn notice(&mut self, peer: HostId, name: OsString, now: Instant) {
         let waiting = self.peers.entry(peer).or_default();
-        match waiting.names.get_mut(&name) {
-            // It was not finished, and may be so now.
-            Some(at) => *at = now,
-            None => waiting.add(name, now),
-        }
+        waiting.add(name, now);
+        // Those that were not finished may be so now, and are not to be overtaken then: that one
+        // was closed is told late if another process has it open as well.
+        waiting.names.values_mut().for_each(|at| *at = now.min(*at));
     }
 
     /// Files may have come of which nobody has said anything.

@@ -127,6 +127,22 @@ fn a_file_is_left_to_its_maker_until_it_has_a_line_or_is_not_changed_any_more() 
 }
 
 #[test]
+fn a_file_that_is_whole_is_not_overtaken_though_nobody_has_said_that_its_maker_is_done() {
+    let mut rig = Rig::new();
+    rig.put("1.msul1", b"");
+    rig.settle();
+    // Written to, and still open somewhere.
+    rig.disk.put(&place("1.msul1"), b"first\n");
+    rig.put("2.msul1", b"second\n");
+    let from = rig.disk.operations().len();
+    rig.settle();
+    let operations = rig.disk.operations();
+    let renamed = operations[from..].iter().filter(|one| one.method == "rename");
+    let moved: Vec<_> = renamed.map(|one| one.path.clone()).collect();
+    assert_eq!(moved, ["1.msul1", "2.msul1"].map(place));
+}
+
+#[test]
 fn thousands_of_files_move_in_the_order_of_their_names_and_another_peer_has_its_turn_between() {
     let mut rig = Rig::new();
     let names: Vec<String> = (0..1000).map(|number| format!("{number:04}.msul1")).collect();
