@@ -19,8 +19,9 @@ use std::net::SocketAddr;
 
 /// Longest time that a look-up takes: more than a dial, and less than two.
 const SLOW: u64 = 8 * SECOND;
-/// Dials in a row, of one process and under one program, whose question is not answered.
-const MOST_IN_VAIN: u32 = 1;
+/// Dials in a row, of one process and under one program, whose question is not answered: of two
+/// look-ups, each longer than a dial, the first may be answered just when the next dial asks anew.
+const MOST_IN_VAIN: u32 = 3;
 
 /// What a link process knows of its dials.
 #[derive(Debug, Default)]

@@ -55,6 +55,8 @@ pub struct LinkProcess {
     pub lost: Vec<ClientId>,
     /// What the process is about to hear of its dial.
     pub news: Option<Dialled>,
+    /// Its process was told to end for good.
+    pub drained: bool,
     /// From the next process on it speaks the other wire.
     pub other_wire: bool,
     /// Its spool is removed before the next process begins.
@@ -98,6 +100,7 @@ impl LinkProcess {
             door: VecDeque::new(),
             lost: Vec::new(),
             news: None,
+            drained: false,
             other_wire: false,
             wiped: false,
             mistaken: None,
@@ -214,6 +217,7 @@ impl World {
         link.pid = pid;
         link.watch = LinkWatch::default();
         link.asking = Asking::default();
+        link.drained = false;
         if std::mem::take(&mut link.other_wire) {
             link.secure = !link.secure;
             let senders = self.senders(number);
@@ -316,9 +320,11 @@ impl World {
             LinkInput::Turn => {}
             LinkInput::Dialled(news) => io.world.links[number].news = Some(news),
             LinkInput::Drain => {
+                // Of a process that is told twice the first time counts.
+                let already = std::mem::replace(&mut io.world.links[number].drained, true);
                 for program in 0..io.world.programs.len() {
                     let it = &io.world.programs[program];
-                    if it.link() == number && it.is_served() {
+                    if it.link() == number && it.is_served() && !already {
                         io.world.writes_at_drain(program);
                     }
                 }

@@ -119,7 +119,7 @@ fn holds(seed: u64) {
 
 #[test]
 fn seeds_that_failed_once_hold() {
-    for seed in [167, 9408, 20892, 21301, 24612, 25633, 23351, 127_049] {
+    for seed in [167, 1145, 2869, 9408, 20892, 21301, 22415, 24612, 25633, 23351, 127_049] {
         holds(seed);
     }
 }

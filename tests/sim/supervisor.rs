@@ -46,7 +46,9 @@ impl World {
             supervisor.table.want(link, now);
         }
         self.hosts[host].supervisor = Some(supervisor);
-        self.after(0, SECOND / 10, Event::MoveFiles(host));
+        // Before there is a child: after a loss of power a later file may be in its folder already,
+        // and an earlier one not.
+        self.move_files(host)?;
         self.supervise(host)
     }
 
