@@ -162,8 +162,8 @@ impl Role for Lonc {
         if self.lookout.again {
             self.look_for_files(m, now);
         }
-        // Before a child is started: after a loss of power a later file may be in its folder already,
-        // and an earlier one not.
+        // Before a child is started: after a loss of power a later file may be in its folder, and
+        // an earlier one not.
         self.move_dropped(m, now);
         if self.sockets.again.is_some_and(|at| at <= now) {
             self.listen_where_missing(m, now);
