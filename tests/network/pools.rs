@@ -233,11 +233,13 @@ fn a_fork_bomb_ends_with_its_time_and_the_rest_is_served() {
 fn no_more_run_or_wait_than_may_and_hosts_take_turns() {
     let mut serving = serving();
     let (gate, begun) = (serving.file("gate"), serving.file("begun"));
+    // Each has a gate of its own.
     let script = format!(
-        "read -r line; echo $line >> {}; while [ ! -e {} ]; do sleep 0.05; done; echo $line",
+        "read -r line; echo $line >> {}; while [ ! -e {}.${{line#*:}} ]; do sleep 0.05; done; echo $line",
         begun.display(),
         gate.display()
     );
+    let open = |number: usize| fs::write(gate.with_extension(number.to_string()), "").expect("open a gate");
     serving.handler("slow", "exec", &script, &[("running", "2"), ("waiting", "3")]);
     let _lond = serving.host.lond();
     let mut client = serving.connect("slow");
@@ -247,16 +249,27 @@ fn no_more_run_or_wait_than_may_and_hosts_take_turns() {
     client.send(b"5 other - - slow:5\n");
     assert_eq!(client.ask("6 msua1 - - slow:6"), "6!busy");
     assert_eq!(client.ask("7 msua1 e/1 - slow:7"), "7!later");
-    wait::until_true("two to run", || fs::read_to_string(&begun).unwrap_or_default().lines().count() == 2);
+    let has_begun = || -> Vec<String> {
+        fs::read_to_string(&begun).unwrap_or_default().lines().map(str::to_owned).collect()
+    };
+    let wait_begun = |count: usize| {
+        wait::until("the next to begin", || Some(has_begun()).filter(|lines| lines.len() == count))
+    };
+    let mut first = wait_begun(2);
+    first.sort();
+    assert_eq!(first, ["slow:1", "slow:2"]);
     wait::until_true("three to wait", || serving.status("slow")["program"]["waiting"] == 3);
-    fs::write(&gate, "").expect("open the gate");
-    let mut answers: Vec<String> = (0..5).map(|_| client.answer()).collect();
-    answers.sort();
-    let expected: Vec<String> = (1..=5).map(|number| format!("{number} slow:{number}")).collect();
-    assert_eq!(answers, expected);
-    let begun = fs::read_to_string(&begun).expect("what was begun");
-    let place = |text: &str| begun.lines().position(|line| line == text);
-    assert!(place("slow:5") < place("slow:4"), "{begun}");
+    // In the order in which they begin: each when one before it ends.
+    for (ends, begins) in [(1, "slow:3"), (3, "slow:5"), (2, "slow:4")] {
+        let before = has_begun().len();
+        open(ends);
+        assert_eq!(client.answer(), format!("{ends} slow:{ends}"));
+        assert_eq!(wait_begun(before + 1).last().map(String::as_str), Some(begins));
+    }
+    open(5);
+    assert_eq!(client.answer(), "5 slow:5");
+    open(4);
+    assert_eq!(client.answer(), "4 slow:4");
 }
 
 #[test]
@@ -271,8 +284,9 @@ fn a_worker_that_dies_costs_what_it_had_begun_and_is_started_again() {
     assert_eq!(client.answer(), "1!failed error:echo: its program exited with 3 before it answered");
     assert_eq!(client.answer(), "2 echo:next");
     assert_eq!(client.ask("3 msua1 - - echo:twice"), "3 a");
-    assert_eq!(client.ask("4 msua1 - - echo:x"), "4 echo:x");
+    // Before that its second line would be the answer to whatever is asked next.
     wait::until_true("two restarts", || serving.status("echo")["program"]["restarts"] == 2);
+    assert_eq!(client.ask("4 msua1 - - echo:x"), "4 echo:x");
     let starts = || serving.log().matches("handler echo: says: starts").count();
     wait::until_true("three starts in the log", || starts() == 3);
     assert!(serving.log().contains("it says more than it was asked; killed"), "{}", serving.log());
