@@ -116,6 +116,13 @@ impl LineReader {
         self.skipping || !self.is_empty()
     }
 
+    /// Whether [`LineReader::next_line`] has something to do: a line to give out, or bytes to skip.
+    /// Looks once at what was added since the last call of that.
+    pub fn has_something(&self) -> bool {
+        let skips = self.skipping && !self.is_empty();
+        skips || self.len() > self.max_line || memchr::memchr(b'\n', self.held(self.searched)).is_some()
+    }
+
     /// Adds bytes.
     pub fn push(&mut self, bytes: &[u8]) {
         self.make_room();

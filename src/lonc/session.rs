@@ -205,6 +205,12 @@ impl Session {
         !self.closed && !self.parked && self.reader.len() < self.in_high_water
     }
 
+    /// Whether it is read and has nothing but the beginning of a line, so that only more bytes can
+    /// make that go.
+    pub(super) fn needs_turn(&self) -> bool {
+        self.wants_read() && !self.reader.has_something()
+    }
+
     /// Bytes that may be read before it stops by itself.
     pub(super) fn room(&self) -> usize {
         self.in_high_water.saturating_sub(self.reader.len())

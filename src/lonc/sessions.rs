@@ -11,7 +11,9 @@
 //! - *Lines that are not processed*: each program may have [`ALWAYS`]; more while all have less
 //!   than [`READ_SUM`] and its user's less than [`READ_OF_USER`]. Then a long line waits in its
 //!   program's socket for its turn: one program at a time may go on to the end of its line. So a
-//!   line of `max_line` is always possible, and so is a short one. Who holds such a beginning and
+//!   line of `max_line` is always possible, and so is a short one. Who has a line that is whole, or
+//!   too long, and only waits to be taken, is not read meanwhile, and no other program of its user
+//!   has a turn until that line is taken. Who holds a beginning and
 //!   sends nothing for [`SILENT`] (in its turn: [`SILENT_IN_TURN`]) while others wait is given up,
 //!   and who has had the turn for [`TURN`].
 //! - *Answers that are not read*: while all have [`unread_sum`] or more the peer is not heard; that
@@ -73,6 +75,8 @@ pub enum Admission {
 struct User {
     clients: usize,
     read: usize,
+    /// The program that had the turn last, as long as it holds what it read then.
+    over: Option<ClientId>,
 }
 
 /// All programs of a link.
@@ -169,16 +173,17 @@ impl Sessions {
     pub fn belongs(&mut self, id: ClientId, user: u32) {
         let Some(session) = self.get(id) else { return };
         let (before, read) = (std::mem::replace(&mut session.user, user), session.weighed.0);
-        self.leave(before, read);
+        self.leave(id, before, read);
         let now = self.users.entry(user).or_default();
         now.clients += 1;
         now.read += read;
     }
 
-    fn leave(&mut self, user: u32, read: usize) {
+    fn leave(&mut self, id: ClientId, user: u32, read: usize) {
         if let Some(had) = self.users.get_mut(&user) {
             had.clients -= 1;
             had.read -= read;
+            had.over.take_if(|over| *over == id);
             if had.clients == 0 {
                 self.users.remove(&user);
             }
@@ -191,7 +196,7 @@ impl Sessions {
         let ((read, unread), user) = (session.weighed, session.user);
         self.read -= read;
         self.unread -= unread;
-        self.leave(user, read);
+        self.leave(id, user, read);
         self.end_turn_of(id);
         self.relieved = true;
         let place = &mut self.places[id.index()];
@@ -237,7 +242,7 @@ impl Sessions {
         session.reader.compact();
         let now = (session.reader.memory(), session.answers_memory());
         let before = std::mem::replace(&mut session.weighed, now);
-        let (user, short) = (session.user, now.0 < ALWAYS || !session.wants_read());
+        let user = session.user;
         if now == before {
             return;
         }
@@ -245,9 +250,11 @@ impl Sessions {
         self.unread = self.unread + now.1 - before.1;
         if let Some(had) = self.users.get_mut(&user) {
             had.read = had.read + now.0 - before.0;
+            had.over.take_if(|over| *over == id && now.0 < ALWAYS);
         }
         self.relieved |= now.0 < before.0;
-        if short {
+        let goes_on = |one: &Session| one.weighed.0 >= ALWAYS && one.needs_turn();
+        if self.turn.is_some_and(|(whose, _)| whose == id) && !self.peek(id).is_some_and(goes_on) {
             self.end_turn_of(id);
         }
     }
@@ -270,7 +277,7 @@ impl Sessions {
         if allowed > 0 {
             return allowed;
         }
-        if self.turn.is_none() && self.starved.is_empty() {
+        if self.turn.is_none() && self.starved.is_empty() && self.may_have_turn(id) {
             self.give_turn(id, user);
             return room;
         }
@@ -293,10 +300,21 @@ impl Sessions {
             && !std::mem::replace(&mut session.starved, true)
         {
             self.starved.push_back(id);
+            // Those before it may all be such as have no turn.
+            self.relieved |= self.turn.is_none() && self.may_have_turn(id);
         }
     }
 
+    fn may_have_turn(&self, id: ClientId) -> bool {
+        let Some(session) = self.peek(id) else { return false };
+        let over = self.users.get(&session.user).and_then(|user| user.over);
+        over.is_none_or(|over| over == id) && session.needs_turn()
+    }
+
     fn give_turn(&mut self, id: ClientId, user: u32) {
+        if let Some(user) = self.users.get_mut(&user) {
+            user.over = Some(id);
+        }
         self.turn = Some((id, self.now));
         self.last_turn = Some(user);
     }
@@ -318,7 +336,9 @@ impl Sessions {
         if self.turn.is_none() {
             // Another user's program first, so that those of one don't keep the turn among
             // themselves.
-            let users: Vec<_> = self.starved.iter().map(|id| self.peek(*id).map(|one| one.user)).collect();
+            let user = |id: &ClientId| self.peek(*id).map(|one| one.user);
+            let may = |id: &ClientId| user(id).filter(|_| self.may_have_turn(*id));
+            let users: Vec<_> = self.starved.iter().map(may).collect();
             let others = users.iter().position(|user| user.is_some() && *user != self.last_turn);
             let next = others.or(users.iter().position(Option::is_some));
             if let Some((id, user)) = next.and_then(|at| Some((self.starved.remove(at)?, users[at]?))) {
@@ -382,7 +402,7 @@ impl Sessions {
             }
         }
         let ends = self.turn.filter(|(id, since)| {
-            let goes_on = |one: &Session| one.wants_read() && (one.reader.len() >= ALWAYS || *since >= now);
+            let goes_on = |one: &Session| one.needs_turn() && (one.reader.len() >= ALWAYS || *since >= now);
             !self.peek(*id).is_some_and(goes_on)
         });
         if let Some((id, _)) = ends {

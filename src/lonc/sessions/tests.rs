@@ -47,7 +47,9 @@ impl Bench {
             }
             self.sessions.get(id).unwrap().push(&vec![b'x'; count]);
             self.sessions.was_active(id);
-            self.sessions.get(id).unwrap().has_lines = false;
+            let session = self.sessions.get(id).unwrap();
+            session.has_lines = false;
+            assert!(session.reader.next_line().is_none());
             self.sessions.weigh(id);
             sent += count;
         }
@@ -114,6 +116,38 @@ fn long_lines_take_turns_and_all_come_to_their_end() {
         assert!(bench.sessions.read <= READ_SUM + LONG + 30 * ALWAYS, "{}", bench.sessions.read);
     }
     assert_eq!(bench.sessions.read, 0);
+}
+
+#[test]
+fn what_is_read_beyond_the_sum_is_a_line_of_each_user_until_that_is_taken() {
+    let mut bench = Bench::new(MAX_LINE);
+    let ids: Vec<_> = (0..1000).map(|number| bench.add(number % 2)).collect();
+    // Whole lines, endless ones, and what follows one that was too long: the link takes none.
+    let texts = [b"hang:x\n".repeat(9000), vec![b'x'; 63_000]];
+    for _ in 0..300 {
+        for (number, id) in ids.iter().enumerate() {
+            while let count @ 1.. = bench.sessions.may_read(*id).min(63_000) {
+                bench.sessions.get(*id).unwrap().push(&texts[number % 2][..count]);
+                bench.sessions.was_active(*id);
+                bench.sessions.weigh(*id);
+            }
+        }
+        assert!(bench.pass(Duration::from_millis(10)).is_empty());
+        bench.sessions.take_fed();
+    }
+    bench.check();
+    // One of each user has had a turn.
+    let most = READ_SUM + 1000 * ALWAYS + 2 * (MAX_LINE + 63_000);
+    assert!(bench.sessions.read <= most, "{} of {most}", bench.sessions.read);
+    // One who has begun a line, and has none that waits, comes to its end.
+    let long = bench.add(3);
+    let mut missing = MAX_LINE / 2;
+    for _ in 0..100 {
+        missing -= bench.send(long, missing);
+        bench.pass(Duration::from_millis(10));
+        bench.sessions.take_fed();
+    }
+    assert_eq!(missing, 0);
 }
 
 #[test]
