@@ -210,6 +210,8 @@ impl Role for Lonc {
         };
         if status.peer != *peer {
             log::error!("{peer}: its child speaks for {}", status.peer);
+            // None of ours does that, and its next word would be no better.
+            self.kill(m, peer, now);
             return;
         }
         self.board.note(*status);

@@ -183,6 +183,11 @@ impl Lonc {
                 match m.controls.send_descriptor(peer, &ToLink::Begun { attempt }, socket.as_fd()) {
                     Ok(true) => return,
                     Ok(false) => "connect: the link's process does not read what it is told".to_owned(),
+                    // Somebody of this user has too many that were sent and not taken: that is not
+                    // this child's fault.
+                    Err(error) if error.raw_os_error() == Some(libc::ETOOMANYREFS) => {
+                        format!("connect: {error}")
+                    }
                     Err(error) => return self.broken(m, peer, &error, now),
                 }
             }

@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 
 /// Reads of one program in one turn of the loop; then the others have theirs.
 const READ_BUDGET: usize = 4;
+/// Reads of a program that takes no more: more than a socket's buffer has for it.
+const READ_AT_END: usize = 256;
 
 /// One connection to a handler, or the place for one.
 #[derive(Debug)]
@@ -198,12 +200,15 @@ impl<C: Talk> Program<C> {
         }
         let Some(connection) = &mut self.connection else { return };
         if let Err(error) = connection.flush(self.conversation.outgoing()) {
-            // The program may have answered before it closed.
-            let mut budget = READ_BUDGET;
+            // The program may have answered before it closed: all of that lies here.
+            let mut budget = READ_AT_END;
             while budget > 0 && self.read_once(scratch, now, answer) {
                 budget -= 1;
             }
-            self.drop_connection(&Fault::Broken(error), now, answer);
+            // Where its end was read, what was not written waits for another connection by now.
+            if self.connection.is_some() {
+                self.drop_connection(&Fault::Broken(error), now, answer);
+            }
         }
     }
 

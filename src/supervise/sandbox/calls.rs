@@ -145,14 +145,14 @@ const PR_SET_VMA: u64 = 0x5356_4d41;
 /// `FIONREAD`, `FIONBIO`, `FIOCLEX`. Their type differs from C library to C library.
 const IOCTL: &[u64] = &[0x5411, 0x541b, 0x5421, 0x5451];
 
-/// `fcntl` without those of its commands that have signals sent to other processes.
+/// `fcntl` without those of its commands that have signals sent to other processes, and without the
+/// one that takes the flags off a file which others have open too, such as the log.
 const FCNTL: &[i32] = &[
     libc::F_DUPFD,
     libc::F_DUPFD_CLOEXEC,
     libc::F_GETFD,
     libc::F_SETFD,
     libc::F_GETFL,
-    libc::F_SETFL,
     libc::F_GETLK,
     libc::F_SETLK,
     libc::F_SETLKW,
