@@ -116,11 +116,10 @@ impl LineReader {
         self.skipping || !self.is_empty()
     }
 
-    /// Whether [`LineReader::next_line`] has something to do: a line to give out, or bytes to skip.
-    /// Looks once at what was added since the last call of that.
-    pub fn has_something(&self) -> bool {
-        let skips = self.skipping && !self.is_empty();
-        skips || self.len() > self.max_line || memchr::memchr(b'\n', self.held(self.searched)).is_some()
+    /// Whether [`LineReader::next_line`] has something to do though no newline has come: bytes to
+    /// skip, or a line to be said too long.
+    pub fn is_over(&self) -> bool {
+        (self.skipping && !self.is_empty()) || self.len() > self.max_line
     }
 
     /// Adds bytes.

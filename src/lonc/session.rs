@@ -68,6 +68,8 @@ pub struct Session {
     cap: usize,
     /// Whether `reader` may hold a whole line.
     pub has_lines: bool,
+    /// Whether a newline has come since it held none.
+    newline: bool,
     /// Whether it stands in the broker's queue of sessions to serve.
     pub queued: bool,
     /// Whether a request of it is held back, and its later ones with it.
@@ -114,6 +116,7 @@ impl Session {
             answers: InOrder::new(Outgoing::sparing()),
             cap: OUT_CAP.max(2 * max_line),
             has_lines: false,
+            newline: false,
             queued: false,
             holding: false,
             user: 0,
@@ -159,6 +162,7 @@ impl Session {
     pub(super) fn resume(rest: Rest<'_>, max_line: usize, now: Instant) -> Session {
         let mut session = Session::new(max_line, now);
         session.has_lines = !rest.unread.is_empty();
+        session.newline = rest.unread.contains(&b'\n');
         session.reader = LineReader::resume(max_line, rest.unread.into_owned(), rest.skipping);
         session.answers.out.tail().extend_from_slice(&rest.unsent);
         session.closed = rest.ended;
@@ -192,6 +196,7 @@ impl Session {
     /// Takes bytes that the program sent.
     pub fn push(&mut self, bytes: &[u8]) {
         self.reader.push(bytes);
+        self.newline = (self.has_lines && self.newline) || memchr::memchr(b'\n', bytes).is_some();
         self.has_lines = true;
     }
 
@@ -208,7 +213,8 @@ impl Session {
     /// Whether it is read and has nothing but the beginning of a line, so that only more bytes can
     /// make that go.
     pub(super) fn needs_turn(&self) -> bool {
-        self.wants_read() && !self.reader.has_something()
+        let has_whole = self.has_lines && self.newline;
+        self.wants_read() && !has_whole && !self.reader.is_over()
     }
 
     /// Bytes that may be read before it stops by itself.

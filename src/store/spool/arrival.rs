@@ -225,14 +225,12 @@ impl<D: Disk> Pass<'_, D> {
                 Ok(Fate::Unfinished) => {
                     waiting.names.insert(name, self.now + RETRY_MOST);
                 }
-                // The one of that name is to be taken in first, whatever it is; those of other names
-                // have nothing to do with that.
-                Err(error) if error.cause.kind() == io::ErrorKind::AlreadyExists => {
-                    waiting.names.insert(name, self.now + RETRY_FIRST);
-                }
                 Err(error) => {
                     waiting.hold(self.now);
-                    self.passed.trouble.push((peer.clone(), error));
+                    // That one is just being taken in.
+                    if error.cause.kind() != io::ErrorKind::AlreadyExists {
+                        self.passed.trouble.push((peer.clone(), error));
+                    }
                     break;
                 }
             }
