@@ -155,7 +155,10 @@ impl Dialling {
     /// Its link comes up when the peer speaks: this dial has ended then.
     fn heals(self, connection: TcpStream) {
         let other = self.network.host(CALLED);
+        let address = self.silent.local_addr().expect("an address");
         drop((self.silent, connection));
+        // A program that another test is just starting may have a copy of it until it runs.
+        wait::until_true("nobody to listen there", || TcpStream::connect(address).is_err());
         let _lond = other.lond();
         self.lonc.signal(Signal::SIGUSR1);
         self.one.wait_link(CALLED, "up");
