@@ -12,8 +12,9 @@
 //!         lonc (supervisor)                       │   lond (supervisor)
 //!         forks a child per line of hosts.tab,    │   accepts, forks a child per link
 //!         holds the listening Unix sockets,       │
-//!         answers HUP, USR1, TERM, child deaths   │   runs handlers' programs by
-//!                                                 │   children of its own: pools
+//!         answers HUP, USR1, TERM, child deaths,  │   runs handlers' programs by
+//!         dials for its children, and moves what  │   children of its own: pools
+//!         is dropped into delayed/ to its peer    │
 //! ```
 //!
 //! Data flows one way: `reactor -> turn -> broker -> {session, pending, link -> protocol, spool} ->
@@ -31,7 +32,7 @@
 //! | [`wire`] | bytes to lines and back; the classic opening dialogue and cipher; the secure tunnel and frames; what makes both flow | none: pure; this host's key is a file, and memory of its own |
 //! | [`net`] | sockets that do not wait: readiness, a connection's options, the way out through a tunnel | sockets |
 //! | [`store`] | what must outlast a crash: `spool`, the delayed directory of one peer; `record`, the answers that `lond` remembers of one caller | files, through the `Disk` trait |
-//! | [`lonc`] | `supervisor`: children, signals, status files; `broker` and `turn` (pure), `reactor`: one link child | supervisor, reactor |
+//! | [`lonc`] | `supervisor`: children, their dials, dropped files, signals, status files; `broker`, `dials` and `turn` (pure), `reactor`: one link child | supervisor, reactor |
 //! | [`lond`] | `supervisor`: accepting; `classic`, `secure` and `turn` (pure but for the record that a session owns), `handler`: what a request is passed to, and what came of it; `reactor`: one link child; `pool`: the process that runs a handler's program | supervisor, reactor, pool |
 //! | [`lonsvc`] | `supervisor`: the programs of `[service.<name>]`, by fork and exec | supervisor |
 //! | [`supervise`] | what all supervisors share: `daemon`, the one machine, and the `Role` that a program is to it; child table (pure), fork, locks and what else lies in folders that others may empty, signals, control sockets, titles, looking names up; the sandbox of a link child; at HUP the trial of the next program, and the exec state: what crosses it | yes |
