@@ -3,9 +3,9 @@
 //! A folder that is made is there after a crash only once the folder above was synced. A process
 //! that gives up every folder but its own syncs those above by what it opened before.
 
-use std::fs::{self, File};
+use super::Identity;
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// See the head of this file.
@@ -34,8 +34,7 @@ impl Above {
 
 /// Another folder of that name has other names in it.
 fn is_there(path: &Path, file: &File) -> io::Result<()> {
-    let (named, had) = (fs::metadata(path)?, file.metadata()?);
-    match (named.dev(), named.ino()) == (had.dev(), had.ino()) {
+    match Identity::named(path)? == Identity::of(&file.metadata()?) {
         true => Ok(()),
         false => {
             Err(io::Error::new(io::ErrorKind::NotFound, "another folder has come to stand in its place"))
@@ -46,6 +45,7 @@ fn is_there(path: &Path, file: &File) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn a_folder_is_synced_by_what_was_opened_as_long_as_that_is_the_folder() {

@@ -15,10 +15,9 @@
 //! name, and [`Disk::is_lost`] tells that another process is to go on.
 
 use super::lock::Standing;
-use super::{Above, Disk, FolderLock, Metadata};
+use super::{Above, Disk, FolderLock, Identity, Metadata};
 use std::ffi::OsStr;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -40,20 +39,6 @@ pub struct Guarded<D> {
     lost: bool,
 }
 
-/// Tells a folder from another of its name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Identity {
-    device: u64,
-    inode: u64,
-}
-
-impl Identity {
-    fn of(folder: &Path) -> Option<Identity> {
-        let found = std::fs::metadata(folder).ok()?;
-        Some(Identity { device: found.dev(), inode: found.ino() })
-    }
-}
-
 impl<D: Disk> Guarded<D> {
     /// `disk`, under the lock of `folder`; `None`: it could not be had yet. Others are told that
     /// `holder` has it.
@@ -65,7 +50,7 @@ impl<D: Disk> Guarded<D> {
 
     /// From here on no other folder is had than the one that has this name now.
     pub fn to_this_folder(self) -> Guarded<D> {
-        Guarded { only: Some(Identity::of(&self.folder)), ..self }
+        Guarded { only: Some(Identity::named(&self.folder).ok()), ..self }
     }
 
     /// Syncs these folders by what was opened of them.
@@ -93,7 +78,7 @@ impl<D: Disk> Guarded<D> {
             Ok(lock) => lock,
             Err(error) => {
                 // There was none, or another, when this process was confined.
-                let there = Identity::of(&self.folder);
+                let there = Identity::named(&self.folder).ok();
                 self.lost |= there.is_some() && self.only.is_some_and(|only| only != there);
                 return Err(io::Error::other(error));
             }

@@ -3,10 +3,10 @@
 //! The lock is on an open file, so it is gone with the process, however that ends, and nothing
 //! stale can be left.
 
-use super::{Context, FILE_MODE, FOLDER_MODE, StepError};
+use super::{Context, FILE_MODE, FOLDER_MODE, Identity, StepError};
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Read};
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// File in the folder that is locked.
@@ -77,7 +77,7 @@ impl FolderLock {
     /// Whether the path still leads to what is locked.
     pub fn standing(&self) -> Standing {
         let same = |named: io::Result<Metadata>, had: io::Result<Metadata>| match (named, had) {
-            (Ok(named), Ok(had)) => (named.dev(), named.ino()) == (had.dev(), had.ino()),
+            (Ok(named), Ok(had)) => Identity::of(&named) == Identity::of(&had),
             // What the system does not tell just now is no sign that it is gone.
             (Err(error), _) => error.kind() != io::ErrorKind::NotFound,
             (_, Err(_)) => true,

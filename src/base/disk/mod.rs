@@ -10,6 +10,7 @@
 mod above;
 mod faulty;
 mod guarded;
+mod identity;
 mod lock;
 pub mod own;
 mod step;
@@ -17,6 +18,7 @@ mod step;
 pub use above::Above;
 pub use faulty::{Fault, FaultyDisk, Keep, Operation};
 pub use guarded::{Guarded, locked_by};
+pub use identity::Identity;
 pub use lock::FolderLock;
 pub use lock::LOCK;
 pub use step::Context;

@@ -15,6 +15,7 @@
 use super::dropped::owner;
 use super::{Lonc, Machine, WATCH};
 use base::HostId;
+use base::disk::Identity;
 use base::log_quota::Repeats;
 use net::SourceFd;
 use net::{Interest, Registry, Token};
@@ -25,7 +26,6 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Instant;
 use store::spool::Arrivals;
@@ -38,13 +38,6 @@ const BUDGET: usize = 64;
 pub(super) struct Watch {
     inotify: Inotify,
     folder: Identity,
-}
-
-/// Tells a folder from another one that has come to stand in its place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct Identity {
-    device: u64,
-    inode: u64,
 }
 
 /// What a program leaves to the next one.
@@ -70,7 +63,7 @@ impl Watch {
     /// When the folder is away, or the system has no more watches.
     pub(super) fn new(folder: &Path, registry: &Registry, token: Token) -> io::Result<Watch> {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
-        let identity = Identity::of(folder)?;
+        let identity = Identity::named(folder)?;
         inotify.add_watch(folder, what())?;
         Watch { inotify, folder: identity }.register(registry, token)
     }
@@ -87,14 +80,14 @@ impl Watch {
         registry: &Registry,
         token: Token,
     ) -> io::Result<Watch> {
-        let same = Identity::of(folder).is_ok_and(|identity| identity == left.folder);
+        let same = Identity::named(folder).is_ok_and(|identity| identity == left.folder);
         match same.then(|| take(left.descriptor)).flatten() {
             Some(fd) => {
                 // SAFETY: the program before this one described it as its inotify descriptor.
                 let inotify = unsafe { Inotify::from_owned_fd(fd) };
                 // That one may have looked for less.
                 inotify.add_watch(folder, what())?;
-                Watch { inotify, folder: Identity::of(folder)? }.register(registry, token)
+                Watch { inotify, folder: Identity::named(folder)? }.register(registry, token)
             }
             None => Watch::new(folder, registry, token),
         }
@@ -107,7 +100,7 @@ impl Watch {
 
     /// Whether `folder` is what is watched.
     pub(super) fn is_of(&self, folder: &Path) -> bool {
-        Identity::of(folder).is_ok_and(|identity| identity == self.folder)
+        Identity::named(folder).is_ok_and(|identity| identity == self.folder)
     }
 
     /// What the next program needs; the descriptor is to stay open.
@@ -234,13 +227,6 @@ impl Lonc {
         lookout.again = watch.is_ok();
         lookout.watch = watch.ok();
         lookout.arrivals.look_again();
-    }
-}
-
-impl Identity {
-    fn of(folder: &Path) -> io::Result<Identity> {
-        let found = folder.metadata()?;
-        Ok(Identity { device: found.dev(), inode: found.ino() })
     }
 }
 
