@@ -35,8 +35,8 @@
 //!    A repeat that its key answers is written under its new sequence too, since keys are forgotten
 //!    by age.
 //!
-//! `recover` reads the file, `write` writes it, `kept` is what is remembered in memory, `line` the
-//! form of a line.
+//! `recover` reads the file, `write` writes it, `kept` is what is remembered in memory, `keys`
+//! its part about client keys, `line` the form of a line.
 //!
 //! Where the record refuses, the caller must not get an answer: to it any answer, an `error:` too,
 //! means that the message was delivered. The link is ended instead, and the message stays in the
@@ -44,14 +44,14 @@
 
 mod check;
 mod kept;
+mod keys;
 mod line;
 mod recover;
 mod write;
 
 pub use check::{RecordTally, check};
-pub use kept::{
-    ANSWER_MOST, ANSWERS_BEHIND_ONE, ANSWERS_BYTES_MOST, ANSWERS_MOST, KEYS_BYTES_MOST, KEYS_MOST, NOT_KEPT,
-};
+pub use kept::{ANSWER_MOST, ANSWERS_BEHIND_ONE, ANSWERS_BYTES_MOST, ANSWERS_MOST, NOT_KEPT};
+pub use keys::{KEYS_BYTES_MOST, KEYS_MOST};
 
 use base::HostId;
 use base::Key;

@@ -3,9 +3,10 @@
 //! Pure. The bounds are here, and what happens at each: see the constants.
 
 use super::Answered;
+use super::keys::Keys;
 use super::line::{self, Line};
 use base::Key;
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Answers that are kept while an earlier message is being run: until that is answered the caller
@@ -19,10 +20,6 @@ pub const ANSWERS_BEHIND_ONE: usize = 8192;
 pub const ANSWERS_MOST: usize = ANSWERS_BEHIND_ONE + 4096;
 /// Bytes of them: 16 MiB. An answer that would be beyond is remembered as [`NOT_KEPT`].
 pub const ANSWERS_BYTES_MOST: usize = 16 * 1024 * 1024;
-/// Client keys that are kept; at the bound the oldest is forgotten.
-pub const KEYS_MOST: usize = 10_000;
-/// Bytes of keys with their answers: 8 MiB; at the bound the oldest are forgotten.
-pub const KEYS_BYTES_MOST: usize = 8 * 1024 * 1024;
 /// Bytes that are written at a time where all is written.
 const PIECE: usize = 256 * 1024;
 /// Longest answer that is kept; a longer one is remembered as [`NOT_KEPT`].
@@ -55,12 +52,7 @@ pub(super) struct Kept {
     /// asked for with each message.
     answer_lines: u64,
     /// Of any epoch.
-    keys: HashMap<Key, Answer>,
-    /// The same keys, oldest first.
-    by_age: VecDeque<Key>,
-    key_bytes: usize,
-    /// Bytes of the lines of all keys.
-    key_lines: u64,
+    keys: Keys,
 }
 
 impl Kept {
@@ -168,7 +160,9 @@ impl Kept {
                 let answer = Answer { text: answer.into(), broken };
                 self.insert(sequence, key, &command, answer);
             }
-            Line::Key { key, broken, answer } => self.insert_key(key, Answer { text: answer.into(), broken }),
+            Line::Key { key, broken, answer } => {
+                self.keys.insert(key, Answer { text: answer.into(), broken })
+            }
         }
     }
 
@@ -176,28 +170,12 @@ impl Kept {
     /// caller's to keep: while a record is read, those are here that a later line drops.
     pub(super) fn insert(&mut self, sequence: u64, key: Option<Key>, command: &str, answer: Answer) {
         if let Some(key) = key {
-            self.insert_key(key, answer.clone());
+            self.keys.insert(key, answer.clone());
         }
         if sequence >= self.floor_of(command) && !self.answers.contains_key(&sequence) {
             self.answer_bytes += answer.text.len();
             self.answer_lines += line::answer_length(command, answer.broken, &answer.text);
             self.answers.insert(sequence, (command.into(), answer));
-        }
-    }
-
-    fn insert_key(&mut self, key: Key, answer: Answer) {
-        if self.keys.contains_key(&key) {
-            return;
-        }
-        self.key_bytes += key.as_bytes().len() + answer.text.len();
-        self.key_lines += line::key_length(&key, answer.broken, &answer.text);
-        self.by_age.push_back(key.clone());
-        self.keys.insert(key, answer);
-        while self.keys.len() > KEYS_MOST || self.key_bytes > KEYS_BYTES_MOST {
-            let Some(oldest) = self.by_age.pop_front() else { break };
-            let Some(answer) = self.keys.remove(&oldest) else { continue };
-            self.key_bytes -= oldest.as_bytes().len() + answer.text.len();
-            self.key_lines -= line::key_length(&oldest, answer.broken, &answer.text);
         }
     }
 
@@ -222,11 +200,9 @@ impl Kept {
             }
             Ok(())
         };
-        for key in &self.by_age {
-            if let Some(Answer { text, broken }) = self.keys.get(key) {
-                line::append_key(&mut piece, key, *broken, text);
-                flow(&mut piece, PIECE)?;
-            }
+        for (key, Answer { text, broken }) in self.keys.by_age() {
+            line::append_key(&mut piece, key, *broken, text);
+            flow(&mut piece, PIECE)?;
         }
         for (sequence, (command, Answer { text, broken })) in &self.answers {
             let (sequence, broken) = (*sequence, *broken);
@@ -244,13 +220,14 @@ impl Kept {
         if self.epoch.is_none() {
             return 0;
         }
-        2 * line::floor_length(&self.held) + self.key_lines + self.answer_lines
+        2 * line::floor_length(&self.held) + self.keys.lines() + self.answer_lines
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::keys::KEYS_MOST;
 
     fn key(number: usize) -> Key {
         Key::new(format!("key-{number}").as_bytes()).unwrap()
@@ -285,21 +262,20 @@ mod tests {
             kept.settle("", number as u64, &BTreeSet::new());
         }
         for kept in [&kept, &restored(&kept)] {
-            assert_eq!(kept.keys.len(), KEYS_MOST);
+            assert_eq!(kept.keys.by_age().count(), KEYS_MOST);
             assert!((0..5).all(|number| kept.answer_to_key(&key(number)).is_none()));
             assert_eq!(kept.answer_to_key(&key(5)), Some(&said(b"ok")));
-            assert_eq!(kept.by_age.front(), Some(&key(5)));
+            assert_eq!(kept.keys.by_age().next(), Some((&key(5), &said(b"ok"))));
         }
         let long = said(&[b'x'; ANSWER_MOST]);
         for number in 0..600 {
             kept.insert(0, Some(key(100_000 + number)), "", long.clone());
-            assert!(kept.key_bytes <= KEYS_BYTES_MOST);
         }
-        assert!(kept.keys.len() < 300 && kept.keys.len() == kept.by_age.len());
+        assert!(kept.keys.by_age().count() < 300);
         let broken = Answer { text: b"with \n newlines \\ and more \n".as_slice().into(), broken: true };
         kept.insert(999_999, None, "pay", broken);
         kept.settle("log", 5, &BTreeSet::from(["pay".into()]));
-        assert_eq!(restored(&kept).keys.len(), kept.keys.len());
+        assert!(restored(&kept).keys.by_age().eq(kept.keys.by_age()));
         assert!(kept.answer_to_key(&key(100_599)).is_some());
     }
 
@@ -367,20 +343,5 @@ mod tests {
         assert_eq!((kept.room_bytes(), kept.answer(1)), (room - 100, None));
         kept.settle("", 4, &none);
         assert_eq!((kept.room_bytes(), kept.length()), (room, empty));
-    }
-
-    #[test]
-    fn the_bytes_that_keys_may_have_may_be_used_up() {
-        let mut kept = Kept::default();
-        kept.begin("00000000000000000000000000000001");
-        let keys = 128;
-        let text = said(&vec![b'x'; KEYS_BYTES_MOST / keys - key(1000).as_bytes().len()]);
-        for number in 0..keys {
-            assert_eq!(key(1000 + number).as_bytes().len(), key(1000).as_bytes().len());
-            kept.insert(0, Some(key(1000 + number)), "", text.clone());
-        }
-        assert_eq!((kept.key_bytes, kept.keys.len()), (KEYS_BYTES_MOST, keys));
-        kept.insert(0, Some(key(1000 + keys)), "", text);
-        assert_eq!((kept.keys.len(), kept.answer_to_key(&key(1000))), (keys, None));
     }
 }
