@@ -4,6 +4,8 @@
 //! Pure. Each has one grammar, on disk, on the wire and at a local socket alike.
 
 use super::is_plain;
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use std::fmt;
 use std::sync::Arc;
 
@@ -38,9 +40,28 @@ impl fmt::Display for Sequence {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key(Arc<str>);
 
+/// What an automatic key begins with.
+const AUTOMATIC: &str = "lon.";
+/// Its length in bytes: 128 random bits in base64 behind that.
+const AUTOMATIC_LENGTH: usize = AUTOMATIC.len() + 22;
+
 impl Key {
     /// Longest key in bytes.
     pub const MAX: usize = 64;
+
+    /// A random key for a message that its program gave none, so that a copy of it is known for
+    /// what it is. Nobody is shown one: not handlers, nor who looks at what waits. `None`: the
+    /// system has no random numbers.
+    pub fn automatic() -> Option<Key> {
+        let mut random = [0; 16];
+        getrandom::fill(&mut random).ok()?;
+        Key::new(format!("{AUTOMATIC}{}", BASE64_URL_SAFE_NO_PAD.encode(random)).as_bytes())
+    }
+
+    /// Whether it has the form of [`Key::automatic`].
+    pub fn is_automatic(&self) -> bool {
+        is_automatic(&self.0)
+    }
 
     /// A key, if `bytes` can be one.
     pub fn new(bytes: &[u8]) -> Option<Key> {
@@ -64,6 +85,11 @@ impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// Whether this key has the form of [`Key::automatic`].
+pub(crate) fn is_automatic(key: &str) -> bool {
+    key.len() == AUTOMATIC_LENGTH && key.starts_with(AUTOMATIC)
 }
 
 /// Longest command name that has an order of its own.
@@ -101,6 +127,17 @@ mod tests {
         }
         for bad in [&b""[..], &long, b"*", b"a b", b"a:b", b"a\n", b"caf\xc3\xa9", b"\0"] {
             assert_eq!(Key::new(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn an_automatic_key_is_told_from_one_that_a_program_gave_and_none_is_made_twice() {
+        let made: std::collections::BTreeSet<Key> = (0..100).map(|_| Key::automatic().unwrap()).collect();
+        assert!(made.len() == 100 && made.iter().all(Key::is_automatic), "{made:?}");
+        for given in
+            ["lon.", "lon.backup", "order-4711", "xlon.AAAAAAAAAAAAAAAAAAAAAA", "lon.AAAAAAAAAAAAAAAAAAAAAAA"]
+        {
+            assert!(!Key::new(given.as_bytes()).unwrap().is_automatic(), "{given}");
         }
     }
 

@@ -2,7 +2,7 @@
 //! and whoever asks it must tell them apart alike.
 
 use crate::line::without_return;
-use crate::message::Key;
+use crate::message::{Key, is_automatic};
 
 /// What makes a request a critical one.
 pub const CRITICAL: &[u8] = b"critical:";
@@ -66,6 +66,14 @@ pub fn command_of(text: &[u8]) -> &[u8] {
     match memchr::memchr(b':', bytes) {
         Some(colon) => bytes.get(..colon).unwrap_or_default(),
         None => without_return(bytes),
+    }
+}
+
+/// A request in its stored form as people and programs are shown it: without an automatic key.
+pub fn shown(text: &[u8]) -> &[u8] {
+    match keyed(text) {
+        Some((key, rest)) if is_automatic(key) => rest,
+        Some(_) | None => text,
     }
 }
 
@@ -166,6 +174,15 @@ mod tests {
         assert!(matches!(parse(b"critical:critical;key=a:x"), Request::Bad(_)));
         assert!(matches!(parse(b"critical;key=a:"), Request::Bad(_)));
         assert_eq!(payload(b"critical;key=a b:x").bytes, b"critical;key=a b:x");
+    }
+
+    #[test]
+    fn an_automatic_key_is_not_shown_and_one_that_a_program_gave_is() {
+        let automatic = format!("critical;key={}:encrypt:log:x", Key::automatic().unwrap());
+        assert_eq!(shown(automatic.as_bytes()), b"encrypt:log:x");
+        for text in [&b"critical;key=lon.mine:log:x"[..], b"log:x", b"", b"critical;key=:x", b"encrypt:x"] {
+            assert_eq!(shown(text), text, "{}", text.escape_ascii());
+        }
     }
 
     #[test]

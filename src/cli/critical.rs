@@ -3,8 +3,9 @@
 //! What the broker cannot be asked is stored in the delayed directory, where the broker finds it,
 //! and answered `con_delayed`; `con_failed`, with the cause on standard error, when it cannot be
 //! stored either; `refused` where the rules of `[[local]]` do not let its user have messages kept.
-//! A message that was sent to a broker which then went without an answer is stored too: it may
-//! arrive twice, but it arrives.
+//! A message that was sent to a broker which then went without an answer is stored too: the broker
+//! may have stored it already. So each is sent with an automatic key, by which the other host knows
+//! the second copy and does not run it (the secure wire's; the classic one has no keys).
 
 use super::bearings::Bearings;
 use super::{Asked, Failure, complain, exchange, local};
@@ -16,7 +17,10 @@ pub(super) fn run(bearings: &Bearings, asked: &Asked) -> Result<u8, Failure> {
     let mut said = false;
     let connected = Connection::open(&config.socket_path(&peer), None);
     let judge = |request: &[u8]| local::barred(config, &peer, request);
-    exchange::run(asked, connected, client::as_critical, &judge, &mut |request, error| {
+    let max_line = client::longest_line(config, &peer);
+    let once = |request: &[u8]| client::as_critical_once(request, max_line);
+    exchange::run(asked, connected, once, &judge, &mut |request, error| {
+        let request = &client::as_critical(request);
         if let Some(why) = judge(request) {
             complain(&why);
             return exchange::REFUSED.to_vec();

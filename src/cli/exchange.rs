@@ -28,7 +28,8 @@ pub(super) type Judge<'a> = dyn Fn(&[u8]) -> Option<String> + 'a;
 
 /// Asks everything and returns the highest exit code. `prepare` makes what is sent of a request as
 /// it was given; `judge` tells this host's own `refused` from the peer's; `stand_in` answers what
-/// the broker cannot, and gets the prepared request.
+/// the broker cannot: it gets the prepared request if that was sent, else the request as it was
+/// given.
 pub(super) fn run(
     asked: &Asked,
     connected: io::Result<Connection>,
@@ -55,7 +56,7 @@ pub(super) fn run(
         },
     };
     while let Some(request) = source.wait_next()? {
-        output.answer(&stand_in(&prepare(&request), &broken))?;
+        output.answer(&stand_in(&request, &broken))?;
         output.flush()?;
     }
     output.finish()

@@ -66,7 +66,7 @@ impl Client {
 
     /// Sends one critical request and waits for what becomes of it. With a key it is run once,
     /// however often it is sent with this key, and it is sent once more over another connection if
-    /// the first broke.
+    /// the first broke. If that fails since the broker is away by then, the first error is told.
     ///
     /// # Errors
     /// As [`Client::reply`]. What has an error may be kept or done all the same, unless
@@ -80,7 +80,11 @@ impl Client {
         let line = critical_line(request.as_ref(), key).map_err(ClientError::Request)?;
         let keyed = !line.starts_with(CRITICAL);
         match self.reply(&line, deadline) {
-            Err(ClientError::Broken { .. }) if keyed => self.reply(&line, deadline),
+            Err(broken @ ClientError::Broken { .. }) if keyed => match self.reply(&line, deadline) {
+                // "Nothing was sent" is true of the second try alone.
+                Err(ClientError::Away { .. }) => Err(broken),
+                asked => asked,
+            },
             asked => asked,
         }
     }

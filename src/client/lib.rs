@@ -57,8 +57,8 @@ pub use asking::Client;
 pub use base::{HostId, Key};
 pub use connection::{Connection, MAX_AHEAD, MAX_AHEAD_BYTES, MAX_ANSWER};
 pub use outcome::{ClientError, Outcome};
-pub use request::{CRITICAL, as_critical};
-pub use storing::{CON_DELAYED, critical, store};
+pub use request::{CRITICAL, as_critical, as_critical_once};
+pub use storing::{CON_DELAYED, critical, longest_line, store};
 
 #[cfg(test)]
 mod tests;

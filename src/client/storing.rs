@@ -6,7 +6,7 @@
 use crate::asking::Client;
 use crate::connection::MAX_ANSWER;
 use crate::outcome::{ClientError, Outcome};
-use crate::request::{CRITICAL, check_request, critical_line};
+use crate::request::{CRITICAL, as_critical_once, check_request, critical_line};
 use base::{HostId, Key};
 use config::Config;
 use jiff::Timestamp;
@@ -26,9 +26,9 @@ const FOLDER_MODE: u32 = 0o750;
 /// Asks `request` as a critical one. When the broker is away, or goes before it answers, stores it
 /// in the delayed directory for the broker to find, and says [`Outcome::Delayed`].
 ///
-/// A broker that went after it took the message up may then have it twice, better than not at all;
-/// with a key it is run once all the same. What has no answer at `deadline` is not stored: the
-/// broker has it.
+/// A broker that went after it took the message up may then have it twice, and it is run once all
+/// the same: what was given no key is sent, and stored, with an automatic one. (Not on the classic
+/// wire, which knows no keys.) What has no answer at `deadline` is not stored: the broker has it.
 ///
 /// # Errors
 /// [`ClientError::Request`], [`ClientError::Deadline`], or [`ClientError::Store`]: why it could not
@@ -41,14 +41,20 @@ pub fn critical(
     deadline: Instant,
 ) -> Result<Outcome, ClientError> {
     let line = critical_line(request, key).map_err(ClientError::Request)?;
+    let keyed = as_critical_once(&line, longest_line(config, peer));
     let asked = Client::connect(config, peer, deadline)
-        .and_then(|mut client| client.critical(request, key, deadline));
-    match asked {
-        Err(ClientError::Away { .. } | ClientError::Broken { .. }) => {
-            store(config, peer, &line).map(|_| Outcome::Delayed).map_err(ClientError::Store)
-        }
-        asked => asked,
-    }
+        .and_then(|mut client| client.critical(&keyed, None, deadline));
+    let left = match asked {
+        Err(ClientError::Away { .. }) => line,
+        Err(ClientError::Broken { .. }) => keyed,
+        asked => return asked,
+    };
+    store(config, peer, &left).map(|_| Outcome::Delayed).map_err(ClientError::Store)
+}
+
+/// Longest line in bytes that the broker takes for this peer.
+pub fn longest_line(config: &Config, peer: &HostId) -> usize {
+    config.peer(peer).map_or(MAX_ANSWER, |peer| peer.max_line)
 }
 
 /// Stores a message in the delayed directory in the original's form, for the broker to take in.
@@ -59,7 +65,7 @@ pub fn critical(
 pub fn store(config: &Config, peer: &HostId, request: &[u8]) -> io::Result<PathBuf> {
     let request = request.strip_prefix(CRITICAL).unwrap_or(request);
     check_request(request).map_err(|what| io::Error::new(io::ErrorKind::InvalidInput, what))?;
-    let max_line = config.peer(peer).map_or(MAX_ANSWER, |peer| peer.max_line);
+    let max_line = longest_line(config, peer);
     if request.len() > max_line {
         let what = format!("the request is longer than {max_line} bytes");
         return Err(io::Error::new(io::ErrorKind::InvalidInput, what));

@@ -199,7 +199,8 @@ fn answers_that_nobody_asked_for_are_an_error() {
 fn a_critical_message_goes_through_the_broker_when_it_is_there() {
     let place = Place::new();
     let broker = place.broker(echo);
-    assert_eq!(place.critical(b"log:x").unwrap(), Outcome::Answer(b"critical:log:x".to_vec()));
+    let Outcome::Answer(sent) = place.critical(b"log:x").unwrap() else { panic!("no answer") };
+    assert_eq!(base::request::shown(&sent), b"log:x", "with an automatic key: {}", sent.escape_ascii());
     broker.join().unwrap();
     assert!(place.stored().is_empty());
 }
@@ -225,10 +226,27 @@ fn a_critical_message_is_stored_in_the_original_form_when_the_broker_is_away() {
 #[test]
 fn a_message_that_the_broker_did_not_answer_is_stored() {
     let place = Place::new();
-    let broker = place.broker(|stream| drop(BufReader::new(stream).lines().next()));
+    let listener = place.listen();
+    let broker = thread::spawn(move || [(); 2].map(|()| line_of(&listener.accept().unwrap().0)));
     assert_eq!(place.critical(b"log:x").unwrap(), Outcome::Delayed);
+    let sent = broker.join().unwrap();
+    assert_eq!(sent[0], sent[1], "asked again once");
+    assert_eq!(base::request::shown(sent[0].as_bytes()), b"log:x");
+    let stored: Vec<_> = place.stored().into_iter().map(|(_, text)| text).collect();
+    assert_eq!(stored, [format!("{}\n", sent[0]).into_bytes()], "with the key that it was sent with");
+}
+
+#[test]
+fn what_broke_and_finds_the_broker_away_then_may_have_been_taken() {
+    let place = Place::new();
+    let path = place.config().socket_path(&there());
+    let broker = place.broker(move |stream| {
+        line_of(&stream);
+        fs::remove_file(path).unwrap();
+    });
+    let error = place.client().critical("pay:1", Some(&key()), soon()).unwrap_err();
+    assert!(matches!(error, ClientError::Broken { .. }) && error.may_have_been_taken(), "{error}");
     broker.join().unwrap();
-    assert_eq!(place.stored().len(), 1);
 }
 
 #[test]

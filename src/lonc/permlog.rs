@@ -2,15 +2,17 @@
 //!
 //! `<epoch seconds>:S:<host id>:<request>:<local time>`. It holds the requests themselves and is
 //! made for the administrator who must prove what was sent; no other log has them, and no byte of
-//! them is changed here (a request has no newline). Each line is one `write` to a file opened for
-//! appending, so that the children's lines never mix. The file is opened for each line: it may be
-//! moved away at any time. If a line cannot be written, or only in part, the log says so; the
-//! message was delivered all the same, and the next begins on a line of its own.
+//! them is changed here (a request has no newline), but for an automatic key that is left out. Each
+//! line is one `write` to a file opened for appending, so that the children's lines never mix. The
+//! file is opened for each line: it may be moved away at any time. If a line cannot be written, or
+//! only in part, the log says so; the message was delivered all the same, and the next begins on a
+//! line of its own.
 
 use super::link::Now;
 use base::HostId;
 use base::log_quota::Repeats;
 use base::logging::file;
+use base::request::shown;
 use jiff::tz::TimeZone;
 use std::io::{self, IoSlice};
 use std::path::PathBuf;
@@ -45,7 +47,7 @@ impl PermLog {
         let begin = if self.torn { "\n" } else { "" };
         let (head, end) = (format!("{begin}{}:S:{peer}:", now.wall.as_second()), format!(":{local}\n"));
         // A long request is not copied for it.
-        if let Err(error) = self.append(&[head.as_bytes(), request, end.as_bytes()]) {
+        if let Err(error) = self.append(&[head.as_bytes(), shown(request), end.as_bytes()]) {
             let text = format!(
                 "append to {}: {error}; the delivery of a message to {peer} is not noted",
                 self.path.display()
@@ -82,7 +84,8 @@ mod tests {
         let peer = HostId::new("msul1").unwrap();
         let at = |second| Now { mono: Instant::now(), wall: Timestamp::from_second(second).unwrap() };
         permlog.delivered(&peer, b"log:a:b \xff", at(1_000_000_000));
-        permlog.delivered(&peer, b"encrypt:x", at(1_000_000_001));
+        let automatic = base::Key::automatic().unwrap();
+        permlog.delivered(&peer, format!("critical;key={automatic}:encrypt:x").as_bytes(), at(1_000_000_001));
         let text = std::fs::read(dir.path().join("lonnet.perm.log")).unwrap();
         let expected = b"1000000000:S:msul1:log:a:b \xff:Sun Sep  9 01:46:40 2001\n\
             1000000001:S:msul1:encrypt:x:Sun Sep  9 01:46:41 2001\n";

@@ -1,6 +1,7 @@
 //! `lon reply` and `lon critical`, and what holds for every command.
 
-use crate::place::{Place, Said, answering, echo, lon};
+use crate::place::{Place, Said, TOML, answering, echo, lon};
+use lonnet::base;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixListener;
@@ -51,11 +52,38 @@ fn of_several_requests_the_highest_code_counts_and_blank_lines_are_none() {
 fn a_critical_request_is_sent_as_one_whoever_says_it() {
     let place = Place::new();
     let broker = place.broker(echo);
-    let said = place.run_with(&["critical", "there"], b"log:a\ncritical:log:b\nencrypt:log:c\n");
-    assert_eq!(said.out, "critical:log:a\ncritical:log:b\ncritical:encrypt:log:c\n");
+    let requests =
+        b"log:a\ncritical:log:b\nencrypt:log:c\ncritical;key=mine:log:d\ncritical:critical;key=x:e\n";
+    let said = place.run_with(&["critical", "there"], requests);
+    let sent: Vec<&str> = said.out.lines().collect();
+    let bare: Vec<&str> = sent[..3].iter().map(|line| without_key(line)).collect();
+    assert_eq!(bare, ["log:a", "log:b", "encrypt:log:c"], "{sent:?}");
+    assert_eq!(sent[3..], ["critical;key=mine:log:d", "critical:critical;key=x:e"]);
     assert_eq!(said.code, 0);
     broker.join().unwrap();
     assert!(place.stored().is_empty());
+}
+
+/// The request of a critical line that `lon` has given a key of its own.
+fn without_key(line: &str) -> &str {
+    let shown = base::request::shown(line.as_bytes());
+    assert!(shown.len() < line.len(), "{line} has no automatic key");
+    std::str::from_utf8(shown).unwrap()
+}
+
+#[test]
+fn a_critical_request_that_is_just_as_long_as_may_be_is_sent_without_a_key() {
+    let place = Place::new();
+    std::fs::write(place.path("lonnet.toml"), TOML.replace("[lonc]\n", "[lonc]\nmax_line = 600\n")).unwrap();
+    for (length, keyed) in [(600 - "critical;key=:".len() - 26, true), (600 - "critical:".len(), false)] {
+        let broker = place.broker(echo);
+        let request = "x".repeat(length);
+        let said = place.run(&["critical", "there", &request]);
+        assert!(said.out.len() <= 601, "{said:?}");
+        assert_eq!(said.out.starts_with("critical;"), keyed, "{said:?}");
+        broker.join().unwrap();
+        std::fs::remove_file(place.path("run/there")).unwrap();
+    }
 }
 
 #[test]
@@ -147,7 +175,11 @@ fn critical_messages_that_a_dying_broker_left_unanswered_are_stored() {
     let said = place.run_with(&["critical", "there"], b"log:one\nlog:two\n");
     assert_eq!((said.code, said.out.as_str()), (4, "con_delayed\ncon_delayed\n"));
     broker.join().unwrap();
-    assert_eq!(place.stored(), [b"log:one\n", b"log:two\n"]);
+    let stored = place.stored();
+    let lines: Vec<&str> = stored.iter().map(|text| std::str::from_utf8(text).unwrap()).collect();
+    let bare: Vec<&str> = lines.iter().map(|line| without_key(line)).collect();
+    assert_eq!(bare, ["log:one\n", "log:two\n"], "with the keys that were sent: {lines:?}");
+    assert_ne!(lines[0].replace("one", "two"), lines[1], "each has its own");
 }
 
 #[test]

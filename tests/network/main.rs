@@ -42,6 +42,7 @@ mod pools;
 mod programs_of_handlers;
 mod refused_callers;
 mod restarts;
+mod second_copies;
 mod secure_attacks;
 mod secure_heartbeat;
 mod secure_identity;

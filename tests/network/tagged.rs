@@ -94,6 +94,20 @@ fn a_message_that_is_for_later_is_kept_in_its_place_and_comes_again_under_the_sa
 }
 
 #[test]
+fn a_key_that_lon_made_for_a_message_is_not_told_and_one_that_its_user_gave_is() {
+    let hosts = tagged(1);
+    let _program = Handler::start(&hosts.pay, |line| {
+        let [tag, _, id, key, request] = words(line);
+        assert_ne!(id, "-", "a critical one");
+        Some(format!("{tag} {key} {request}").into_bytes())
+    });
+    for (asked, answer) in [("pay:1", "- pay:1\n"), ("critical;key=mine:pay:2", "mine pay:2\n")] {
+        let output = hosts.one.lon(&["critical", CALLED, asked]);
+        assert_eq!(String::from_utf8_lossy(&output.stdout), answer, "{output:?}");
+    }
+}
+
+#[test]
 fn a_program_with_a_window_has_several_messages_at_once_in_their_order() {
     let hosts = tagged(4);
     let seen = Arc::new(Mutex::new(Vec::new()));

@@ -89,7 +89,8 @@ impl Tagged {
         now: Instant,
     ) {
         let id = name.map_or_else(|| "-".to_owned(), MessageName::id);
-        let key = name.and_then(|name| name.key.as_ref()).map_or(&b"-"[..], |key| key.as_bytes());
+        let given = name.and_then(|name| name.key.as_ref()).filter(|key| !key.is_automatic());
+        let key = given.map_or(&b"-"[..], |key| key.as_bytes());
         let (from, id) = (self.caller.as_str().as_bytes(), id.as_bytes());
         let request = tag::Request { tag: ticket.0, from, id, key, text: request };
         self.line.clear();

@@ -9,6 +9,7 @@ use super::record::time_text;
 use super::{Context, Disk, Spool, SpoolError, survey};
 use base::Sequence;
 use base::disk::own::own_new;
+use base::request::shown;
 use jiff::Timestamp;
 use std::io;
 use std::path::Path;
@@ -17,7 +18,8 @@ use std::path::Path;
 pub(super) const REFUSED: &str = "refused ";
 
 impl<D: Disk> Spool<D> {
-    /// A text file with what was refused and the answer.
+    /// A text file with what was refused and the answer. An automatic key is left out: who has it
+    /// sent again wants it done, not the answer that is remembered.
     pub(super) fn write_failed(
         &mut self,
         sequence: Sequence,
@@ -33,7 +35,7 @@ impl<D: Disk> Spool<D> {
         let mut text = format!("{REFUSED}{}\nanswer  ", time_text(now)).into_bytes();
         text.extend_from_slice(answer);
         text.extend_from_slice(b"\nrequest ");
-        text.extend_from_slice(request);
+        text.extend_from_slice(shown(request));
         text.push(b'\n');
         self.write_durably(&folder, &name, &text)?;
         if !again {

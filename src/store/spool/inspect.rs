@@ -13,6 +13,7 @@ use super::{Context, Disk, RealDisk, SpoolError, survey};
 use base::HostId;
 use base::Sequence;
 use base::disk::own::{self, OwnFile};
+use base::request::shown;
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, Permissions};
@@ -40,7 +41,7 @@ pub struct Listed {
     pub user: Option<u32>,
     /// Bytes of its request.
     pub length: u64,
-    /// The request, or the beginning of it.
+    /// The request, or the beginning of it; without an automatic key.
     pub request: Vec<u8>,
 }
 
@@ -167,18 +168,19 @@ fn list_segment(bytes: &[u8], name: Sequence, bound: Sequence, room: &mut usize,
         if record.answered {
             continue;
         }
-        let length = record.request.len();
+        let request = shown(record.request);
+        let length = request.len();
         listing.waiting += 1;
         listing.bytes += length as u64;
         if listing.messages.len() < LISTED_MOST {
-            let shown = if length <= *room { length } else { length.min(PREVIEW_BYTES) };
-            *room = room.saturating_sub(shown);
+            let whole = if length <= *room { length } else { length.min(PREVIEW_BYTES) };
+            *room = room.saturating_sub(whole);
             listing.messages.push(Listed {
                 sequence: record.sequence,
                 stored_at: record.stored_at,
                 user: record.user,
                 length: length as u64,
-                request: record.request[..shown].to_vec(),
+                request: request[..whole].to_vec(),
             });
         }
     }

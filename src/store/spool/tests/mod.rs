@@ -335,7 +335,8 @@ fn a_folder_that_cannot_be_made_refuses_until_it_can() {
 fn a_refused_message_goes_to_a_file_that_a_person_can_read_and_is_counted_once() {
     let disk = new_disk();
     let mut spool = open(&disk);
-    store_well(&mut spool, &["do:something", "next"]);
+    let automatic = format!("critical;key={}:do:something", base::Key::automatic().unwrap());
+    store_well(&mut spool, &[&automatic, "next"]);
     let message = spool.next_unsent().unwrap().unwrap();
     spool.set_aside(message.sequence, &message.request, b"unknown_cmd", now()).unwrap();
     let path = Path::new(DIR).join("failed/00000000000000000001");
