@@ -26,6 +26,11 @@ A program that serves, for ``socket = "/run/app.sock"`` in the other host's ``lo
 
 ``serve_lines`` is the same for the line form, ``worker_tagged`` for ``worker = [...]``.
 
+What a handler returns is the answer: ``str`` or ``bytes``; ``None`` is an empty line (of which a
+message that was stored goes to ``failed/`` at its sender: better say ``"ok"``). An exception is
+answered ``error:`` with its type and text. So is ``sys.exit()``; then nothing more is read, what was
+read is answered, and the program ends with that code.
+
 Requests and answers are bytes without a newline. Where text is given it is UTF-8; bytes that are
 none come and go as ``surrogateescape`` has it, so that nothing is lost.
 """
@@ -44,7 +49,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Callable, Deque, Iterable, Iterator, List, Optional, Tuple, Union
+from typing import Any, Callable, Deque, Iterable, Iterator, List, Optional, Tuple, Union
 
 __version__ = "0.1.0"
 __all__ = ["Client", "Outcome", "Answer", "Lost", "Delayed", "Failed", "Refused", "Error",
@@ -64,7 +69,12 @@ _log = logging.getLogger("lonnet")
 
 
 def _bytes(text: Text) -> bytes:
-    return text.encode("utf-8", "surrogateescape") if isinstance(text, str) else bytes(text)
+    if isinstance(text, str):
+        return text.encode("utf-8", "surrogateescape")
+    if isinstance(text, (bytes, bytearray, memoryview)):
+        return bytes(text)
+    # bytes(3) would be three zeros.
+    raise TypeError(f"want str or bytes, not {type(text).__name__}")
 
 
 # ------------------------------------------------------------------------------------- outcomes
@@ -317,19 +327,24 @@ class Client:
         line, deadline = _checked(request), self._deadline(timeout)
         if line.startswith(b"critical:"):
             line = _checked(line[len(b"critical:"):])
-        keyed = line.startswith(b"critical;")
-        if key is None:
-            return self._ask(line if keyed else b"critical:" + line, deadline)
-        word = _bytes(key)
-        if keyed:
-            raise BadRequest("it has a key already")
-        if not _KEY.fullmatch(word):
-            raise BadRequest("a key is 1 to 64 of A-Z a-z 0-9 . _ -")
-        line = b"critical;key=" + word + b":" + line
+        if line.startswith(b"critical;"):
+            if key is not None:
+                raise BadRequest("it has a key already")
+        elif key is None:
+            return self._ask(b"critical:" + line, deadline)
+        else:
+            word = _bytes(key)
+            if not _KEY.fullmatch(word):
+                raise BadRequest("a key is 1 to 64 of A-Z a-z 0-9 . _ -")
+            line = b"critical;key=" + word + b":" + line
         try:
             return self._ask(line, deadline)
-        except Broken:
-            return self._ask(line, deadline)
+        except Broken as broken:
+            try:
+                return self._ask(line, deadline)
+            except Away:
+                # "Nothing was sent" is true of the second try alone.
+                raise broken from None
 
     def map(self, requests: Iterable[Text], timeout: Optional[float] = None) -> Iterator[Outcome]:
         """The outcomes of many requests, in order; many are sent ahead of their answers.
@@ -445,7 +460,37 @@ class Request:
 Handler = Callable[[Request], Optional[Text]]
 
 
-def _answer(handler: Handler, request: Request) -> Optional[bytes]:
+class _Ending:
+    """Whether a handler has ended the program: by what, and what stops the reading then."""
+
+    def __init__(self, stop: Callable[[], None]) -> None:
+        self.error: Optional[BaseException] = None
+        self._stop = stop
+        self._lock = threading.Lock()
+
+    def begin(self, error: BaseException) -> None:
+        with self._lock:
+            first, self.error = self.error is None, self.error or error
+        if first:
+            self._stop()
+
+    def finish(self) -> None:
+        """Ends the program, if a handler has; to be called when all is answered."""
+        if self.error is not None:
+            raise self.error
+
+
+def _told(error: BaseException) -> bytes:
+    """The answer that tells of an exception."""
+    try:
+        text = str(error)
+    except Exception:
+        text = ""
+    words = type(error).__name__ + (": " + text if text.strip() else "")
+    return b"error:" + " ".join(words.split()).encode("utf-8", "backslashreplace")
+
+
+def _answer(handler: Handler, request: Request, ending: _Ending) -> Optional[bytes]:
     """What the handler answers, surely in one line; ``None``: later."""
     try:
         said = handler(request)
@@ -454,7 +499,11 @@ def _answer(handler: Handler, request: Request) -> Optional[bytes]:
         return None
     except Exception as error:  # whatever it is, the one who asks is told
         _log.exception("serve %r", request.raw[:60])
-        answer = b"error:" + _bytes(" ".join(f"{type(error).__name__}: {error}".split()))
+        answer = _told(error)
+    except BaseException as error:  # sys.exit, above all
+        _log.error("serve %r: the handler ends the program: %r", request.raw[:60], error)
+        answer = _told(error)
+        ending.begin(error)
     if b"\n" in answer:
         _log.error("serve %r: the answer has a newline in it", request.raw[:60])
         return b"error:the handler's answer has a newline in it"
@@ -481,45 +530,56 @@ class _Out:
                 _log.info("answer: %s", error)
 
 
-def _serve_tagged(read: BinaryIO, out: _Out, handler: Handler, threads: int) -> None:
+def _serve_tagged(lines: Iterator[bytes], out: _Out, handler: Handler, ending: _Ending,
+                  threads: int) -> None:
     """Serves one connection of the tagged form to its end; returns when all is answered."""
     room = threading.BoundedSemaphore(max(64, 4 * threads))
 
     def one(request: Request) -> None:
         try:
-            answer = _answer(handler, request)
+            answer = _answer(handler, request, ending)
             tag = b"%d" % request.tag
             out.line(tag + b"!later" if answer is None else tag + b" " + answer)
         finally:
             room.release()
 
     with concurrent.futures.ThreadPoolExecutor(threads, "lonnet") as pool:
-        for line in _whole_lines(read):
+        for line in lines:
             request = Request.parse(line)
             room.acquire()
             pool.submit(one, request)
 
 
-def _serve_lines(read: BinaryIO, out: _Out, handler: Handler, _threads: int) -> None:
+def _serve_lines(lines: Iterator[bytes], out: _Out, handler: Handler, ending: _Ending,
+                 _threads: int) -> None:
     """Serves one connection of the line form to its end."""
-    for line in _whole_lines(read):
-        answer = _answer(handler, Request(None, None, None, None, line))
+    for line in lines:
+        answer = _answer(handler, Request(None, None, None, None, line), ending)
         out.line(b"error:not now" if answer is None else answer)
 
 
-def _whole_lines(read: BinaryIO) -> Iterator[bytes]:
-    """The lines up to the end; what is left without a newline there is none."""
+def _whole_lines(fd: int, stop: Optional[int] = None) -> Iterator[bytes]:
+    """The lines up to the end, or until ``stop`` is closed at its other end: then those that were
+    read by then. What is left without a newline is none."""
+    lines = _Lines()
+    poll = select.poll()
+    for each in (fd, stop):
+        if each is not None:
+            poll.register(each, select.POLLIN)
     while True:
-        line = read.readline(MAX_LINE + 1)
-        if not line.endswith(b"\n"):
-            if len(line) > MAX_LINE:
-                raise ValueError("a line is longer than any may be")
+        while lines.ready:
+            yield lines.ready.popleft()
+        if any(ready == stop for ready, _ in poll.poll()):
             return
-        yield line[:-1]
+        data = os.read(fd, _READ)
+        if not data:
+            return
+        lines.push(data)
 
 
 class Server:
-    """A handler's Unix socket. ``run`` serves until ``close``; then what was read is answered."""
+    """A handler's Unix socket. ``run`` serves until ``close``, or until the handler says
+    ``sys.exit()``; then what was read is answered."""
 
     def __init__(self, path: Union[str, "os.PathLike[str]"], handler: Handler, tagged: bool,
                  threads: int = 16, mode: int = 0o660) -> None:
@@ -527,12 +587,14 @@ class Server:
         self._handler, self._threads = handler, threads
         self._serve = _serve_tagged if tagged else _serve_lines
         self._closing = False
+        self._ending = _Ending(self.close)
         self._lock = threading.Lock()
         self._live: "dict[socket.socket, threading.Thread]" = {}
         self._listener, self._inode = _listen(self.path, mode)
 
     def run(self) -> None:
-        """Serves until ``close``."""
+        """Serves until ``close``. What a handler has ended the program by is raised here, when all
+        is answered."""
         while not self._closing:
             try:
                 connection, _ = self._listener.accept()
@@ -548,6 +610,7 @@ class Server:
                 self._live[connection] = thread
             thread.start()
         self._finish()
+        self._ending.finish()
 
     def close(self) -> None:
         """Ends ``run``; may be called from a signal handler or another thread."""
@@ -575,8 +638,9 @@ class Server:
 
     def _one(self, connection: socket.socket) -> None:
         try:
-            with connection, connection.makefile("rb") as read:
-                self._serve(read, _Out(connection.sendall), self._handler, self._threads)
+            with connection:
+                lines, out = _whole_lines(connection.fileno()), _Out(connection.sendall)
+                self._serve(lines, out, self._handler, self._ending, self._threads)
         except (OSError, ValueError) as error:
             _log.error("serve a connection of %s: %s", self.path, error)
         finally:
@@ -647,7 +711,9 @@ def worker_tagged(handler: Handler, threads: int = 16) -> None:
     cannot come between the answers; they read nothing from standard input.
     """
     sys.stdout.flush()
-    read, write = os.fdopen(os.dup(0), "rb"), os.dup(1)
+    read, write = os.dup(0), os.dup(1)
+    stop, stopping = os.pipe()
+    ending = _Ending(lambda: os.close(stopping))
     os.dup2(2, 1)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
@@ -658,7 +724,10 @@ def worker_tagged(handler: Handler, threads: int = 16) -> None:
             data = data[os.write(write, data):]
 
     try:
-        with read:
-            _serve_tagged(read, _Out(put), handler, threads)
+        _serve_tagged(_whole_lines(read, stop), _Out(put), handler, ending, threads)
     finally:
-        os.close(write)
+        for each in (read, write, stop):
+            os.close(each)
+    if ending.error is None:
+        os.close(stopping)
+    ending.finish()

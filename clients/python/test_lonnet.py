@@ -2,8 +2,12 @@
 
 import os
 import socket
+import subprocess
+import sys
 import tempfile
+import textwrap
 import threading
+import time
 import unittest
 
 import lonnet
@@ -151,6 +155,26 @@ class Asking(unittest.TestCase):
         keyed = b"critical;key=k:pay:3"
         self.assertEqual(seen, [b"pay:1", b"critical:pay:2", keyed, keyed])
 
+    def test_what_broke_and_finds_the_broker_away_then_may_have_been_taken(self):
+        def play(accept):
+            with accept() as stream:
+                line_of(stream)
+                os.unlink(self.listener.getsockname())
+
+        for ask in (lambda client: client.critical("pay", key="k"),
+                    lambda client: client.critical("critical;key=k:pay")):
+            with self.subTest():
+                self.setUp()
+                self.broker(play)
+                with self.assertRaises(lonnet.Broken) as caught:
+                    ask(self.client())
+                self.assertTrue(caught.exception.may_have_been_taken)
+
+    def test_what_is_neither_text_nor_bytes_is_no_request(self):
+        for request in (42, ["x"], None):
+            with self.assertRaises(TypeError):
+                self.client().reply(request)
+
     def test_a_late_answer_is_nobodys(self):
         def play(accept):
             late = accept()
@@ -200,6 +224,77 @@ class Serving(unittest.TestCase):
             server.close()
             thread.join(PATIENCE)
             self.assertFalse(thread.is_alive() or os.path.exists(path))
+
+    def served(self, script, sent, tagged=True):
+        """What a worker, or a server of one connection, in a process of its own makes of what is
+        sent; and its exit code."""
+        script = "import sys, lonnet\n" + script
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "app")
+            program = subprocess.Popen(
+                [sys.executable, "-c", script, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": os.path.dirname(lonnet.__file__)})
+            self.addCleanup(program.kill)
+            with program.stdin, program.stdout:
+                if "worker_tagged" in script:
+                    # Its input stays open: it must not wait for the end of that.
+                    program.stdin.write(sent)
+                    program.stdin.flush()
+                    said = program.stdout.read()
+                else:
+                    with socket.socket(socket.AF_UNIX) as asking:
+                        asking.settimeout(PATIENCE)
+                        deadline = time.monotonic() + PATIENCE
+                        while asking.connect_ex(path) and time.monotonic() < deadline:
+                            time.sleep(0.01)
+                        asking.sendall(sent)
+                        with asking.makefile("rb") as read:
+                            said = read.read()
+            return said.splitlines(), program.wait(PATIENCE)
+
+    def test_a_handler_that_ends_the_program_has_its_request_answered_and_those_that_were_read(self):
+        handler = textwrap.dedent("""
+            def serve(request):
+                if request.raw.startswith(b"end"):
+                    sys.exit(*map(int, request.text.split()[1:]))
+                return request.raw
+        """)
+        tagged = b"1 a - - end 3\n2 a - - one\n"
+        for ask, sent, answers, code in [
+            ("worker_tagged(serve)", tagged, [b"1 error:SystemExit: 3", b"2 one"], 3),
+            ("serve_tagged(sys.argv[1], serve)", tagged, [b"1 error:SystemExit: 3", b"2 one"], 3),
+            ("serve_lines(sys.argv[1], serve)", b"end\none\n", [b"error:SystemExit", b"one"], 0),
+            ("serve_lines(sys.argv[1], serve)", b"one\nend 3\n", [b"one", b"error:SystemExit: 3"], 3),
+        ]:
+            with self.subTest(ask):
+                said, ended = self.served(handler + "lonnet." + ask, sent)
+                self.assertEqual((sorted(said), ended), (sorted(answers), code))
+
+    def test_what_a_handler_returns_is_the_answer_and_what_it_raises_is_told(self):
+        class Odd(Exception):
+            def __str__(self):
+                raise RuntimeError("no text")
+
+        def raising(error):
+            raise error
+
+        ending = lonnet._Ending(self.fail)
+        request = lonnet.Request.parse(b"1 a - - x")
+        for handler, answer in [
+            (lambda _: None, b""), (lambda _: "", b""), (lambda _: "ok", b"ok"),
+            (lambda _: b"\xff", b"\xff"), (lambda _: bytearray(b"x"), b"x"),
+            (lambda _: 42, b"error:TypeError: want str or bytes, not int"),
+            (lambda _: raising(ValueError("a\n b \n")), b"error:ValueError: a b"),
+            (lambda _: raising(ValueError()), b"error:ValueError"),
+            (lambda _: raising(ValueError("\ud800")), b"error:ValueError: \\ud800"),
+            (lambda _: raising(Odd()), b"error:Odd"),
+            (lambda _: "\ud800", b"error:UnicodeEncodeError: "),
+            (lambda _: raising(lonnet.Later()), None),
+        ]:
+            with self.assertLogs("lonnet"):
+                lonnet._log.error("so that there is a line")
+                said = lonnet._answer(handler, request, ending)
+            self.assertEqual(said[:len(answer)] if answer and answer.endswith(b" ") else said, answer)
 
     def test_what_is_no_request_of_the_tagged_form_is_told(self):
         request = lonnet.Request.parse(b"7 a - k  x ")

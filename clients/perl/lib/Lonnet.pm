@@ -41,20 +41,27 @@ sub critical {
     my $deadline = $self->_deadline(%given);
     my $line     = _checked($request);
     $line = _checked($line) if $line =~ s/\Acritical://;
-    my $keyed = $line =~ /\Acritical;/;
-    my $key   = $given{key};
-    if (!defined $key) {
-        return $self->_ask($keyed ? $line : "critical:$line", $deadline);
+    my $key = $given{key};
+    if ($line =~ /\Acritical;/) {
+        Lonnet::BadRequest->throw('it has a key already') if defined $key;
     }
-    Lonnet::BadRequest->throw('it has a key already') if $keyed;
-    Lonnet::BadRequest->throw('a key is 1 to 64 of A-Z a-z 0-9 . _ -')
-        if $key !~ /\A[A-Za-z0-9._-]{1,64}\z/;
-    $line = "critical;key=$key:$line";
+    elsif (!defined $key) {
+        return $self->_ask("critical:$line", $deadline);
+    }
+    else {
+        Lonnet::BadRequest->throw('a key is 1 to 64 of A-Z a-z 0-9 . _ -')
+            if $key !~ /\A[A-Za-z0-9._-]{1,64}\z/;
+        $line = "critical;key=$key:$line";
+    }
     my $outcome = eval { $self->_ask($line, $deadline) };
     return $outcome if $outcome;
+    my $broken = $@;
+    die $broken if !Lonnet::Broken->caught($broken);
+    $outcome = eval { $self->_ask($line, $deadline) };
+    return $outcome if $outcome;
     my $error = $@;
-    die $error if !Lonnet::Broken->caught($error);
-    return $self->_ask($line, $deadline);
+    # "Nothing was sent" is true of the second try alone.
+    die Lonnet::Away->caught($error) ? $broken : $error;
 }
 
 sub map {
@@ -150,6 +157,7 @@ sub worker_tagged {
     local $SIG{PIPE} = 'IGNORE';
     my $served = Lonnet::Served->new($in, $out, $handler, 1);
     $served->turn until $served->is_done(1);
+    $served->{over} = 1;
     return;
 }
 
@@ -346,11 +354,21 @@ sub key         { return $_[0]{key} }
 sub text        { return $_[0]{text} }
 sub is_critical { return defined $_[0]{id} }
 
-# Answers a request that the handler has put off by returning nothing.
+# Answers a request that the handler has put off: it has kept it, and returned nothing.
 sub answer {
     my ($self, $text) = @_;
     my $served = delete $self->{served} or return;
     $served->answer($self, defined $text ? $text : q{});
+    return;
+}
+
+# Nobody has the request any more, so nobody can answer it: what was not kept at all has an empty
+# answer, what was put off and forgotten an error.
+sub DESTROY {
+    my ($self) = @_;
+    return if !$self->{served} || (${^GLOBAL_PHASE} || q{}) eq 'DESTRUCT';
+    local ($@, $!, $?);
+    $self->answer($self->{fresh} ? q{} : 'error:the handler has given no answer');
     return;
 }
 
@@ -369,7 +387,8 @@ sub parse {
 # One connection that is served; `open`: requests without an answer.
 package Lonnet::Served;
 
-use IO::Handle ();
+use IO::Handle   ();
+use Scalar::Util ();
 
 # Bytes of answers beyond which no further request is read.
 my $HIGH = 1024 * 1024;
@@ -445,26 +464,35 @@ sub _serve {
     return $self->break('no request of the tagged form: ' . substr $line, 0, 60) if !$request;
     $self->{open}++;
     # Of the line form answers have the order of the requests.
-    CORE::push @{ $self->{turns} }, $request if !$self->{tagged};
+    CORE::push @{ $self->{turns} }, $request->{turn} = {} if !$self->{tagged};
     $request->{served} = $self;
-    my ($said, $failed);
+    my ($said, $done, $failed);
     {
         local $@;
-        $failed = !eval { $said = $self->{handler}->($request); 1 };
-        $failed = $@ if $failed;
+        $done   = eval { $said = $self->{handler}->($request); 1 };
+        $failed = $@;
     }
-    if (Lonnet::Later->caught($failed)) {
+    if ($done && defined $said) {
+        $request->answer($said);
+    }
+    elsif ($done) {
+        # If the handler has not kept it, this was the last that had it.
+        $request->{fresh} = 1;
+        Scalar::Util::weaken($request);
+        delete $request->{fresh} if $request;
+    }
+    elsif (Lonnet::Later->caught($failed)) {
         delete $request->{served};
         $self->answer($request, undef);
     }
-    elsif ($failed) {
-        warn 'serve ' . substr($line, 0, 60) . ": $failed\n";
-        $failed =~ s/\s+/ /g;
-        utf8::encode($failed) if !defined Lonnet::_as_bytes($failed);
-        $request->answer("error:$failed");
-    }
-    elsif (defined $said) {
-        $request->answer($said);
+    else {
+        my $why = eval {"$failed"};
+        $why = ref $failed if !defined $why;
+        $why =~ s/\s+/ /g;
+        $why =~ s/\A | \z//g;
+        warn 'serve ' . substr($line, 0, 60) . ": $why\n";
+        utf8::encode($why) if !defined Lonnet::_as_bytes($why);
+        $request->answer("error:$why");
     }
     return;
 }
@@ -472,6 +500,7 @@ sub _serve {
 # Has `text` sent as the answer; undefined: later.
 sub answer {
     my ($self, $request, $text) = @_;
+    return if $self->{over};
     if (defined $text) {
         my $bytes = Lonnet::_as_bytes($text);
         my $wrong
@@ -487,7 +516,7 @@ sub answer {
         $self->{pending} .= defined $text ? "$tag $text\n" : "$tag!later\n";
     }
     else {
-        $request->{said} = defined $text ? $text : 'error:not now';
+        $request->{turn}{said} = defined $text ? $text : 'error:not now';
         my $turns = $self->{turns};
         $self->{pending} .= shift(@$turns)->{said} . "\n" while @$turns && defined $turns->[0]{said};
     }
@@ -584,7 +613,7 @@ sub _turn {
     my $listener = $self->{listener};
     vec($read, fileno $listener, 1) = 1 if $listener;
     for my $fd (grep { $self->{served}{$_}->is_done($stopping) } keys %{ $self->{served} }) {
-        delete($self->{served}{$fd})->{turns} = [];
+        delete($self->{served}{$fd})->{over} = 1;
     }
     while (my ($fd, $served) = each %{ $self->{served} }) {
         vec($read,  $fd, 1) = 1 if $served->wants_read;
@@ -691,10 +720,14 @@ C<text>, and in the tagged form C<tag>, C<sender> (the asking host), C<id> (what
 message for ever, the same when it comes again), C<key> (the asking program's own) and
 C<is_critical>; what there is none of is undefined.
 
-Where CODE returns nothing, the request waits for C<< $request->answer(BYTES) >>, which another call
-may say: in the tagged form answers have any order. C<Lonnet::later()> says that this is not the
-time: a critical message is kept by its sender and comes again. Any other C<die> is answered
-C<error:> and what it says. A request that is never answered waits until C<lond> gives it up.
+Where CODE returns nothing (C<undef>), the answer is an empty line, of which a message that was stored
+goes to C<failed/> at its sender: better return C<'ok'>. But if CODE has kept the request, it waits for
+C<< $request->answer(BYTES) >>, which another call may say: in the tagged form answers have any order.
+One that is kept and then forgotten is answered C<error:the handler has given no answer>.
+
+C<Lonnet::later()> says that this is not the time: a critical message is kept by its sender and comes
+again. Any other C<die> is answered C<error:> and what it says, in one line. C<exit> ends the program at
+once; what was not answered, C<lond> answers with an error.
 
 =head2 Lonnet::worker_tagged(CODE)
 

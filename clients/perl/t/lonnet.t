@@ -135,6 +135,21 @@ for (
     ended($pid);
 }
 
+for my $ask (
+    sub { $_[0]->critical('pay', key => 'k') },
+    sub { $_[0]->critical('critical;key=k:pay') },
+) {
+    my $pid = broker(sub {
+        my $stream = $_[0]->accept;
+        my $line   = <$stream>;
+        unlink "$folder/there";
+    });
+    my $error = failing(sub { $ask->(client()) });
+    isa_ok($error, 'Lonnet::Broken', 'the first error, though the broker is away then');
+    ok($error->may_have_been_taken);
+    ended($pid);
+}
+
 {
     my $pid = broker(sub {
         my ($listener) = @_;
@@ -168,6 +183,12 @@ sub asked {
     return @lines;
 }
 
+{
+
+    package Odd;
+    use overload '""' => sub { die 'no text' }, bool => sub { 0 }, fallback => 1;
+}
+
 my $put_off;
 sub handler {
     my ($request) = @_;
@@ -178,18 +199,27 @@ sub handler {
     $put_off->answer('waited') if $text eq 'go';
     Lonnet::later() if $text eq 'later';
     die "no\nway\n" if $text eq 'die';
+    die bless {}, 'Odd' if $text eq 'odd';
+    return if $text eq 'nothing';
+    if ($text eq 'forget') { $put_off = $request; return }
+    if ($text eq 'forgotten') { $put_off = undef; return 'ok' }
     return "a\nb" if $text eq 'lines';
     return join q{,}, @words, $text;
 }
 
-my $sent = "1 a - - wait\n2 msua1 e/7 k-1 one  two \n3 a - - later\n4 a - - die\n5 a - - lines\n6 a - - go\n";
+my $sent = "1 a - - wait\n2 msua1 e/7 k-1 one  two \n3 a - - later\n4 a - - die\n5 a - - lines\n6 a - - go\n"
+    . "7 a - - nothing\n8 a - - forget\n9 a - - forgotten\n10 a - - odd\n";
 my @expected = (
     '2 msua1,e/7,k-1,one  two ',
     '3!later',
-    '4 error:no way ',
+    '4 error:no way',
     "5 error:the handler's answer has a newline in it",
     '1 waited',
     '6 a,none,none,go',
+    '7 ',
+    '8 error:the handler has given no answer',
+    '9 ok',
+    '10 error:Odd',
 );
 
 {
@@ -199,7 +229,7 @@ my @expected = (
         open STDOUT, '>', '/dev/null';
         Lonnet::serve_tagged($path, \&handler);
     });
-    is_deeply([asked($path, $sent, 6)], \@expected, 'answers in any order');
+    is_deeply([asked($path, $sent, 10)], \@expected, 'answers in any order');
     my $error = failing(sub { Lonnet::serve_tagged($path, sub { }) });
     like($error, qr/served already/);
     kill TERM => $pid;
@@ -217,8 +247,10 @@ my @expected = (
     });
     select undef, undef, undef, 0.01 until IO::Socket::UNIX->new(Peer => $path);
     is_deeply(
-        [asked($path, "wait\none\nlater\ngo\n", 4)],
-        ['waited', 'none,none,none,one', 'error:not now', 'none,none,none,go'],
+        [asked($path, "wait\none\nlater\nnothing\ndie\ngo\nforget\nforgotten\n", 8)],
+        [   'waited', 'none,none,none,one', 'error:not now', q{}, 'error:no way', 'none,none,none,go',
+            'error:the handler has given no answer', 'ok',
+        ],
         'answers in the order of the requests'
     );
     kill TERM => $pid;

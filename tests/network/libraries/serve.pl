@@ -19,7 +19,8 @@ sub serve {
         Lonnet::later() if ++$tries{$text} < 2;
         return "try $tries{$text} of $words[1]";
     }
-    die "no\nway" if $verb eq 'die';
+    return if $verb eq 'nothing';
+    die "no\nway\n" if $verb eq 'die';
     return "a\nb" if $verb eq 'lines';
     return $text;
 }

@@ -30,6 +30,8 @@ def serve(request):
             if tries[request.text] < 2:
                 raise lonnet.Later
             return f"try {tries[request.text]} of {words[1]}"
+    if verb == "nothing":
+        return None
     if verb == "die":
         raise RuntimeError("no\nway")
     if verb == "lines":
