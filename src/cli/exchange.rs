@@ -246,7 +246,7 @@ impl Output {
 /// What an answer means as an exit code. `error:` is what the broker and the other end's `lond` say
 /// of a request that was not answered; a handler whose own words begin so is taken for them, since
 /// the line is all there is to tell by.
-fn code_of(answer: &[u8]) -> u8 {
+pub(super) fn code_of(answer: &[u8]) -> u8 {
     match Outcome::of(answer) {
         Outcome::Answer(_) => 0,
         Outcome::Lost => 3,

@@ -8,6 +8,7 @@
 
 mod admin;
 mod bearings;
+mod bench;
 mod check;
 mod critical;
 mod exchange;
@@ -76,6 +77,9 @@ enum Command {
     Reply(Asked),
     /// The same, but what cannot be sent now is stored and sent later.
     Critical(Asked),
+    /// Measure how long requests to a host take, and how many there can be. It puts that load on
+    /// the link.
+    Bench(bench::Arguments),
     /// Say what a line of the log means, and what to do.
     Explain(explain::Arguments),
     /// Have the running programs read their configuration again; links that it does not change
@@ -188,6 +192,7 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::Rotate(arguments) => rotate::run(&Config::load(file)?, &arguments),
         Command::Reply(asked) => reply::run(&Bearings::take(file)?, &asked),
         Command::Critical(asked) => critical::run(&Bearings::take(file)?, &asked),
+        Command::Bench(arguments) => bench::run(&Bearings::take(file)?, &arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Reload => reload::run(&Config::load(file)?),
         Command::Status(arguments) => status::run(file, &arguments),

@@ -5,6 +5,7 @@
 
 mod access;
 mod asking;
+mod bench;
 mod keys;
 mod owners;
 mod place;

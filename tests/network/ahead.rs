@@ -1,5 +1,5 @@
 //! Two whole hosts on the secure wire, and a handler that gets several plain requests at once on
-//! each connection, since it is quick.
+//! each connection, since it is quick; and `lon bench` between the two.
 
 use crate::common::pair::CALLED;
 use crate::common::secure_pair::TwoHosts;
@@ -86,4 +86,27 @@ fn a_program_that_answers_one_request_a_connection_never_reads_a_second_one() {
     let runs = runs.lock().expect("runs");
     assert!(runs.values().all(|times| *times == 1), "{runs:?}");
     assert_eq!(runs.len(), MANY - lost, "what was run was answered");
+}
+
+#[test]
+fn a_user_measures_a_link_without_a_handler_and_with_one() {
+    let mut both = TwoHosts::new();
+    let runs = closing_behind(usize::MAX, &both.other.handler("job"));
+    let (_lonc, _lond) = both.start();
+    let measured = |arguments: &[&str]| {
+        let output = both.one.lon(&[&["bench", CALLED, "--for", "300ms", "--json"], arguments].concat());
+        assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).expect("JSON")
+    };
+    let built_in = measured(&[]);
+    assert_eq!(built_in["peer"], CALLED);
+    for (place, name) in ["round trip", "rate", "throughput"].into_iter().enumerate() {
+        let work = &built_in["works"][place];
+        assert!(work["name"] == name && work["answered"].as_u64() > Some(0), "{work}");
+        assert_eq!(work["others"], serde_json::json!({}));
+    }
+    let work = &measured(&["job:%", "--programs", "2", "--ahead", "8", "--size", "64"])["works"][0];
+    // One was asked before the count began.
+    let ran = runs.lock().expect("runs").len() as u64;
+    assert!(work["answered"] == ran - 1 && ran > 16, "{ran}: {work}");
 }
