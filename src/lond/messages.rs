@@ -6,6 +6,7 @@ use crate::access::Rights;
 use base::{HostId, WireKind};
 use serde::{Deserialize, Serialize};
 use status::HandlerStatus;
+use std::time::Duration;
 use supervise::control::Message;
 
 /// `lond` to a link child.
@@ -23,6 +24,9 @@ pub enum ToServe {
     /// To a process that runs a handler's program: the handler's socket is another one now; its
     /// descriptor comes with this.
     Listen,
+    /// To a process that runs a handler's program: `lond` ends, and no link is left. Give what is
+    /// under way so much time and no more, end all programs, exit 0.
+    EndWithin(Duration),
 }
 
 /// A link child to `lond`.
@@ -77,7 +81,12 @@ impl Message for ToServe {
         match (self, earlier) {
             (ToServe::Rights(_), ToServe::Rights(_)) => true,
             (
-                ToServe::Rights(_) | ToServe::Drain | ToServe::Replaced | ToServe::LogAnew | ToServe::Listen,
+                ToServe::Rights(_)
+                | ToServe::Drain
+                | ToServe::Replaced
+                | ToServe::LogAnew
+                | ToServe::Listen
+                | ToServe::EndWithin(_),
                 _,
             ) => self == earlier,
         }

@@ -8,6 +8,7 @@
 //!
 //! | file | what it owns |
 //! | --- | --- |
+//! | `alone` | that nobody else runs the program, and nothing is left of an earlier run |
 //! | `queue` | what waits, and whose turn it is: pure |
 //! | `worker` | the conversation with a process that is kept: pure |
 //! | `once` | what comes of a process for one request: pure |
@@ -21,12 +22,15 @@
 //!
 //! Guarantees: every request is answered once, as long as its connection is there. One that no
 //! process has begun is never said to have failed, if its sender keeps it: it is said to be kept. A
-//! process that takes longer than `timeout` is killed with its group, and what it has started
-//! otherwise when that has lost its parent; so are all, when this process ends in whatever way.
+//! process that takes longer than `timeout` is killed with all that it has started, and what it has
+//! made a daemon of when it ends; so are all before this process ends, also when it does because
+//! its supervisor is gone. If it is killed itself, its programs die, what they have started is the
+//! supervisor's to kill, and where that is gone, too, the next such process's (`alone`).
 //! There are at most `running` or `workers` processes, and `waiting` requests that wait.
 //!
 //! Fails when the system gives no poll; the supervisor begins another one, with growing pauses.
 
+mod alone;
 mod clients;
 mod crew;
 mod once;

@@ -311,7 +311,7 @@ impl Reactor {
                         ToServe::LogAnew => logging::follow(),
                         ToServe::Rights(rights) => self.turn.link().change_rights(rights),
                         // Not for a link.
-                        ToServe::Listen => {}
+                        ToServe::Listen | ToServe::EndWithin(_) => {}
                     }
                 }
                 received.closed

@@ -94,6 +94,9 @@ use supervise::{publish, spawn, strays, table, title};
 /// Descriptors that the supervisor needs for each child: a control socket.
 const DESCRIPTORS_A_LINK: u64 = 1;
 
+/// How long what killed programs leave may take to be gone when the supervisor stops.
+const LAST_STRAYS: Duration = Duration::from_secs(2);
+
 /// Where a child begins: [`entry::run`].
 pub type Entry = fn(Seed) -> !;
 
@@ -420,6 +423,11 @@ impl Role for Lond {
         }
         for (pid, link) in self.links.iter() {
             log::error!("child {pid}, from {}, is still there", link.remote);
+        }
+        // Of programs whose process was killed.
+        let left = strays::end_strays(LAST_STRAYS);
+        if left > 0 {
+            log::error!("{left} processes of handlers' programs are still there");
         }
     }
 }

@@ -28,6 +28,7 @@ mod handover;
 mod hundred_hups;
 mod key_in_memory;
 mod known_failures;
+mod left_behind;
 mod libraries;
 mod listening;
 mod listening_limits;

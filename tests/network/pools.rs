@@ -12,19 +12,19 @@ use std::path::{Path, PathBuf};
 const HOST: &str = "msul1";
 
 /// A network of one host.
-struct Serving {
-    host: Host,
+pub struct Serving {
+    pub host: Host,
     _network: Network,
 }
 
-fn serving() -> Serving {
+pub fn serving() -> Serving {
     let network = Network::new(&[HOST, "msua1"]);
     Serving { host: network.host(HOST), _network: network }
 }
 
 impl Serving {
     /// A handler with a shell script as its program, run as `way` says; other keys as TOML.
-    fn handler(&mut self, name: &str, way: &str, script: &str, keys: &[(&str, &str)]) {
+    pub fn handler(&mut self, name: &str, way: &str, script: &str, keys: &[(&str, &str)]) {
         let file = self.script(name, script);
         let section = format!("handler.{name}");
         self.host.set(&section, way, &format!("[{:?}]", file.to_string_lossy()));
@@ -43,40 +43,40 @@ impl Serving {
         file
     }
 
-    fn socket(&self, name: &str) -> PathBuf {
+    pub fn socket(&self, name: &str) -> PathBuf {
         self.host.dir.join("run/handler").join(name)
     }
 
-    fn connect(&self, name: &str) -> Local {
+    pub fn connect(&self, name: &str) -> Local {
         let socket = self.socket(name);
         wait::until("the handler's socket", || Local::try_connect(&socket).ok())
     }
 
     /// What `lond` says of this handler.
-    fn status(&self, name: &str) -> serde_json::Value {
+    pub fn status(&self, name: &str) -> serde_json::Value {
         let status = self.host.lond_status().unwrap_or_default();
         let handlers = status["handlers"].as_array().cloned().unwrap_or_default();
         handlers.into_iter().find(|handler| handler["name"] == name).unwrap_or_default()
     }
 
-    fn log(&self) -> String {
+    pub fn log(&self) -> String {
         self.host.log("lond.log")
     }
 
-    fn file(&self, name: &str) -> PathBuf {
+    pub fn file(&self, name: &str) -> PathBuf {
         self.host.dir.join(name)
     }
 }
 
 /// Its process that runs a handler's program.
-fn pool_of(lond: &Program, name: &str) -> u32 {
+pub fn pool_of(lond: &Program, name: &str) -> u32 {
     let title = format!("lond: handler {name}");
     wait::until("the process that runs the program", || {
         process::children(lond.pid()).into_iter().find(|pid| process::title(*pid).starts_with(&title))
     })
 }
 
-fn numbers(file: &Path) -> Vec<u32> {
+pub fn numbers(file: &Path) -> Vec<u32> {
     let text = fs::read_to_string(file).unwrap_or_default();
     text.split_whitespace().filter_map(|word| word.parse().ok()).collect()
 }

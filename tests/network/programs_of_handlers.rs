@@ -12,16 +12,16 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Two whole hosts with a link.
-struct Linked {
+pub struct Linked {
     _lonc: Program,
-    lond: Program,
-    one: Host,
-    other: Host,
+    pub lond: Program,
+    pub one: Host,
+    pub other: Host,
     _network: Network,
 }
 
 /// `prepare` gets the host that is called before its `lond` is started.
-fn linked(prepare: impl FnOnce(&mut Host)) -> Linked {
+pub fn linked(prepare: impl FnOnce(&mut Host)) -> Linked {
     let network = Network::secure(&[CALLER, CALLED]);
     let (one, mut other) = (network.host(CALLER), network.host(CALLED));
     prepare(&mut other);
@@ -32,7 +32,7 @@ fn linked(prepare: impl FnOnce(&mut Host)) -> Linked {
 }
 
 /// The handler `pay`: a shell script that is run for each request, in the host's folder.
-fn pay(host: &mut Host, script: &str) {
+pub fn pay(host: &mut Host, script: &str) {
     let file = self::script(host, &format!("read -r line\n{script}"));
     host.set("handler.pay", "exec", &format!("[{:?}]", file.to_string_lossy()));
     host.set("handler.pay", "allow", "[\"*\"]");
@@ -48,7 +48,7 @@ fn script(host: &Host, lines: &str) -> PathBuf {
 }
 
 impl Linked {
-    fn ask(&self, request: &str) -> String {
+    pub fn ask(&self, request: &str) -> String {
         self.one.ask(CALLED, request)
     }
 

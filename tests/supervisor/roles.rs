@@ -268,7 +268,7 @@ fn serve(seed: ServeSeed) -> ! {
                     continue;
                 }
                 ToServe::Rights(_) => continue,
-                ToServe::Listen => continue,
+                ToServe::Listen | ToServe::EndWithin(_) => continue,
                 ToServe::Drain | ToServe::Replaced if stays => continue,
                 ToServe::Drain => "drained",
                 ToServe::Replaced => "replaced",

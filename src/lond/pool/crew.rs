@@ -6,6 +6,7 @@
 //! matter, and what is left of its group is killed.
 
 use super::Settings;
+use super::alone::MARK;
 use super::once::{self, FirstLine, Outcome};
 use super::one::{Process, Tell, Work};
 use super::pipes::Pipes;
@@ -173,6 +174,7 @@ impl Crew {
         let seconds = handler.timeout.as_secs_f64().to_string();
         let mut environment = vec![
             ("PATH", PATH.as_bytes()),
+            (MARK, handler.socket.as_os_str().as_encoded_bytes()),
             ("LONNET_HANDLER", handler.name.as_bytes()),
             ("LONNET_TIMEOUT", seconds.as_bytes()),
         ];
@@ -195,7 +197,7 @@ impl Crew {
         while let Some((number, action)) = self.table.due(now) {
             match action {
                 Action::Start => self.start_kept(number, now),
-                Action::Kill(pid) => spawn::kill_group_now(pid),
+                Action::Kill(pid) => strays::kill_child(pid),
                 Action::TellDrain | Action::TellHandOver => {}
             }
         }
@@ -294,12 +296,12 @@ impl Crew {
         }
     }
 
-    /// Kills one with all that is in its group, and says why of what it had begun.
+    /// Kills one with all that it has started, and says why of what it had begun.
     fn kill(&mut self, id: usize, why: &str, now: Instant, back: &mut Vec<Ask>, tell: &mut Tell<'_>) {
         let Some(process) = self.processes.get_mut(&id) else { return };
         process.killed = true;
         let pid = process.pid;
-        spawn::kill_group_now(pid);
+        strays::kill_child(pid);
         let name = &self.settings.handler.name;
         match &mut process.work {
             Work::Once { ask, .. } => {

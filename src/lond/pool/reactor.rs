@@ -5,8 +5,9 @@
 //!
 //! Told to end, it connects to nobody any more, serves who is connected until that has nothing
 //! open, and ends its processes; past its time all are killed, and what they had begun has failed.
-//! So does it when its supervisor is gone.
+//! So does it when its supervisor is gone. It exits when nothing is left of its programs.
 
+use super::alone::Alone;
 use super::clients::Clients;
 use super::crew::Crew;
 use super::once;
@@ -23,7 +24,7 @@ use std::io;
 use std::time::{Duration, Instant};
 use supervise::control::Channel;
 use supervise::signals::{ChildEnded, ToldToEnd};
-use supervise::title;
+use supervise::{strays, title};
 
 const CONTROL: Token = Token(0);
 const SIGNALS: Token = Token(1);
@@ -44,6 +45,8 @@ const WAITING_BYTES: usize = 32 << 20;
 /// How long a critical request waits for a program that cannot be run before its sender is told to
 /// keep it.
 const MOMENT: Duration = Duration::from_secs(1);
+/// How long what is killed at the end may take to be gone.
+const ENDING: Duration = Duration::from_secs(5);
 /// Least time between two reports.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 
@@ -65,6 +68,7 @@ pub(super) struct Reactor {
 /// All but what wakes the loop.
 struct Core {
     settings: Settings,
+    alone: Alone,
     clients: Clients,
     crew: Crew,
     queue: Queue,
@@ -100,6 +104,7 @@ impl Reactor {
         let handler = &settings.handler;
         let most = handler.program.as_ref().map_or(0, |program| program.waiting);
         let core = Core {
+            alone: Alone::new(handler, now),
             clients: Clients::new(&handler.name, settings.max_line),
             crew: Crew::new(settings.clone(), registry.try_clone()?, now),
             queue: Queue::new(most, WAITING_BYTES.max(4 * settings.max_line)),
@@ -144,6 +149,7 @@ impl Reactor {
             let now = Instant::now();
             self.turn(now);
             if self.core.has_ended() {
+                self.core.end();
                 return Ok(());
             }
             match self.poll.poll(&mut events, self.timeout(now)) {
@@ -170,7 +176,7 @@ impl Reactor {
             CONTROL => self.hear(now),
             SIGNALS => {
                 if self.told.take() {
-                    self.end(now);
+                    self.end(now, self.core.settings.drain_timeout);
                 }
             }
             CHILDREN => {
@@ -196,7 +202,10 @@ impl Reactor {
             Ok(received) => {
                 for message in received.messages {
                     match message {
-                        ToServe::Drain | ToServe::Replaced => self.end(now),
+                        ToServe::Drain | ToServe::Replaced => {
+                            self.end(now, self.core.settings.drain_timeout);
+                        }
+                        ToServe::EndWithin(time) => self.end(now, time),
                         ToServe::LogAnew => logging::follow(),
                         ToServe::Listen => self.listen_anew(),
                         // Not for this process: links ask what they may.
@@ -211,7 +220,7 @@ impl Reactor {
             }
         };
         if closed {
-            self.end(now);
+            self.end(now, self.core.settings.drain_timeout);
         }
     }
 
@@ -224,11 +233,12 @@ impl Reactor {
         }
     }
 
-    /// Ends in order, unless it does already.
-    fn end(&mut self, now: Instant) {
+    /// Ends in order within this time, or sooner if it was told so before.
+    fn end(&mut self, now: Instant, within: Duration) {
         self.listener = None;
         self.knocks = false;
-        self.core.ends.get_or_insert(now + self.core.settings.drain_timeout);
+        let by = now + within;
+        self.core.ends = Some(self.core.ends.map_or(by, |ends| ends.min(by)));
     }
 
     fn accept(&mut self, most: usize) {
@@ -285,7 +295,12 @@ impl Core {
         crew.read(scratch, now, &mut back, &mut tell);
         crew.kill_overdue(now, &mut back, &mut tell);
         self.put_back(back);
-        self.crew.start_due(now);
+        if self.ends.is_none() {
+            self.alone.try_now(now);
+        }
+        if self.alone.is_had() {
+            self.crew.start_due(now);
+        }
         self.hear_clients(scratch, now);
         self.give_up(now);
         self.begin(now);
@@ -305,7 +320,7 @@ impl Core {
 
     /// Takes requests; who is one too many is told so at once.
     fn hear_clients(&mut self, scratch: &mut [u8], now: Instant) {
-        let Core { clients, crew, queue, .. } = self;
+        let Core { clients, crew, queue, alone, .. } = self;
         let gone = clients.read(scratch, &mut |client, request: &Request<'_>| {
             let critical = request.is_critical();
             match queue.push(Ask::new(client, request, now)) {
@@ -313,7 +328,8 @@ impl Core {
                 Err(_) => Some(Said::Busy),
                 Ok(()) => {
                     // While there is room for more, nobody else waits for it.
-                    if crew.has_room(now)
+                    if alone.is_had()
+                        && crew.has_room(now)
                         && let Some(ask) = queue.take(|of| of == client)
                         && let Err(ask) = crew.begin(ask, now)
                     {
@@ -337,11 +353,16 @@ impl Core {
     fn give_up(&mut self, now: Instant) {
         let timeout = self.settings.handler.timeout;
         let mut late = self.queue.overdue(timeout, now);
-        if self.crew.stuck_since().is_some_and(|since| since + MOMENT <= now) {
+        if self.stuck_since().is_some_and(|since| since + MOMENT <= now) {
             late.extend(self.queue.take_all(Ask::is_critical));
         }
         let why = format!("not begun within {timeout:?}: its program could not take it");
         late.iter().for_each(|ask| self.not_begun(ask, &why));
+    }
+
+    /// Since when no request can be begun.
+    fn stuck_since(&self) -> Option<Instant> {
+        self.alone.waits_since().or(self.crew.stuck_since())
     }
 
     fn not_begun(&mut self, ask: &Ask, why: &str) {
@@ -352,6 +373,7 @@ impl Core {
     /// Begins what can be begun.
     fn begin(&mut self, now: Instant) {
         while !self.queue.is_empty()
+            && self.alone.is_had()
             && self.crew.has_room(now)
             && let Some(ask) = self.queue.take(|client| self.clients.takes(client))
         {
@@ -385,14 +407,25 @@ impl Core {
         }
     }
 
+    /// Sees to it that nothing is left of its programs.
+    fn end(&mut self) {
+        let left = strays::end_children(ENDING);
+        if left > 0 {
+            log::error!("handler {}: {left} processes of its program do not end", self.name());
+        }
+        self.alone.release();
+    }
+
     /// When something is due that no event announces.
     fn deadline(&self) -> Option<Instant> {
         let waiting = self.queue.deadline(self.settings.handler.timeout);
-        let stuck = self.crew.stuck_since().filter(|_| !self.queue.is_empty()).map(|since| since + MOMENT);
+        let stuck = self.stuck_since().filter(|_| !self.queue.is_empty()).map(|since| since + MOMENT);
         let report = self.is_news().then_some(self.board.next);
         // Past its moment, none that is critical waits.
         let stuck = stuck.filter(|at| *at > Instant::now());
-        self.crew.deadline().into_iter().chain(waiting).chain(stuck).chain(self.ends).chain(report).min()
+        let alone = self.alone.deadline().filter(|_| self.ends.is_none());
+        let deadlines = [self.crew.deadline(), alone, waiting, stuck, self.ends, report];
+        deadlines.into_iter().flatten().min()
     }
 
     fn status(&self) -> HandlerStatus {

@@ -31,6 +31,9 @@ use supervise::{control, spawn, strays};
 const REPLACED_AT_ONCE: usize = 4;
 /// Pause before sockets that could not be made are tried again.
 const LISTEN_PAUSE: Duration = Duration::from_secs(2);
+/// How much longer than a link a process may take at the end: as long as it takes to kill what its
+/// programs have started.
+const POOL_GRACE: Duration = Duration::from_secs(1);
 /// Permission bits of a socket, and of the folder that they are in.
 const SOCKET_MODE: u32 = 0o600;
 const FOLDER_MODE: u32 = 0o700;
@@ -107,6 +110,15 @@ impl Pools {
         (self.again, self.replacing) = (None, VecDeque::new());
     }
 
+    /// What a process is told that is to end. At the end of all, what the links have left of the
+    /// time that they had is its programs'.
+    fn order_to_end(&self, now: Instant) -> ToServe {
+        match self.ends {
+            Some(deadline) => ToServe::EndWithin((deadline - GRACE).saturating_duration_since(now)),
+            None => ToServe::Drain,
+        }
+    }
+
     /// There is no time: all are killed.
     pub(super) fn kill_all(&mut self, now: Instant) {
         self.remove_sockets();
@@ -176,6 +188,8 @@ impl Lond {
             && (self.links.is_empty() || deadline <= now)
         {
             self.pools.remove_sockets();
+            // Time for them to end their programs themselves, which they do best.
+            let deadline = deadline + POOL_GRACE;
             for name in self.pool_names() {
                 self.tell_pool(m, &name, Event::Retire { deadline }, now);
             }
@@ -220,7 +234,7 @@ impl Lond {
             Action::Start => self.start_pool(m, name, now),
             Action::TellDrain | Action::TellHandOver => {
                 if let Some(pid) = self.pools.table.state(name).and_then(State::pid) {
-                    self.send(m, &pid, &ToServe::Drain, now);
+                    self.send(m, &pid, &self.pools.order_to_end(now), now);
                 }
             }
             Action::Kill(pid) => {
