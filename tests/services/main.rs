@@ -93,8 +93,8 @@ fn a_program_begins_with_nothing_that_was_its_parents() {
     assert_eq!(environ, expected);
     let log = world.path("log/service.look.log").canonicalize().unwrap();
     let pid = world.process("look");
-    // The shell has its script open, and blocks signals at times; whatever it has become, the loader
-    // opens libraries, one at a time, before that sleeps.
+    // The shell has its script open, and blocks signals at times; whatever it has become, the
+    // loader opens libraries, one at a time, before that sleeps.
     let open = || fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
     world.wait("it sleeps and has three descriptors open", |_| {
         fs::read_to_string(format!("/proc/{pid}/comm")).unwrap() == "sleep\n" && open() == 3
