@@ -12,7 +12,7 @@
 //! byte of the peer or of a program.
 
 use super::broker::Broker;
-use super::handover::Passage;
+use super::handover::Takeover;
 use super::link::Now;
 use super::permlog::PermLog;
 use super::reactor::{Given, Reactor};
@@ -49,8 +49,8 @@ pub struct Seed {
     pub listener: UnixListener,
     /// The child's end of the control socket: receives `ToLink`, sends `FromLink`.
     pub control: OwnedFd,
-    /// Where the programs of the child before this one are, and where this one's go.
-    pub passage: Passage,
+    /// Where the programs of the child before this one are, if it had any.
+    pub passage: Option<Takeover>,
 }
 
 /// Serves one peer until told to stop; exits 0 then.

@@ -1,25 +1,30 @@
 //! How the programs' connections pass from a link child to the next one of the same peer.
 //!
-//! A [`Passage`] is a socket pair that the supervisor has for each peer, through any number of
-//! children, HUPs and reloads. A child that is replaced puts its programs in ([`Handover::send`]);
-//! the next child takes them out before it accepts any ([`Passage::receive`]). Nobody else reads
-//! there, so what a child that died at its start has not taken is still there for the one after it.
-//! Where the supervisor is gone, so is the reading end: sending fails, and so it does when the
-//! passage is full. Sending never waits.
+//! A [`Passage`] is a socket pair that the supervisor makes when it tells a child to hand over, and
+//! has until the next child has taken over. The child that is replaced is sent the end where
+//! programs go in ([`Handover::send`]); the next child is born with the end where they come out,
+//! and takes them before it accepts any ([`Takeover::receive`]). So what a child that died at its
+//! start has not taken is still there for the one after it, and no child that serves can leave
+//! anything in there. Where the supervisor is gone, so is the reading end: sending fails, and so it
+//! does when the passage is full. Sending never waits.
 //!
 //! A message is one packet: [`FORM`], and as descriptors a nameless file and up to [`PER_MESSAGE`]
 //! connections. The file has a record for each connection with what the child had read of its
 //! requests and not written of its answers: in a file, because a packet has the bound of a socket's
-//! buffer, and whole or not there at all, because the child may be killed at any moment. A packet
-//! of another form (of an older program than this one) is dropped with an error in the log; its
-//! programs see their connections end.
+//! buffer, and whole or not there at all, because the child may be killed at any moment.
+//!
+//! What comes out was put in by a process that may have been taken over. It is believed as far as
+//! its programs are concerned, which were that process's to answer, and no further: whatever is of
+//! another form (an older program's, too), too long or too much ([`Room`]) is dropped with an error
+//! in the log, and so is what is no connection; a program whose connection was in it sees its end.
 
 use super::session::Rest;
+use crate::sessions::MAX_CLIENTS;
 use nix::cmsg_space;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg,
-    socketpair,
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, getsockname,
+    getsockopt, recvmsg, sendmsg, setsockopt, socketpair, sockopt,
 };
 use std::borrow::Cow;
 use std::fs::File;
@@ -27,8 +32,18 @@ use std::io::{self, BufReader, BufWriter, ErrorKind, IoSlice, IoSliceMut, Read, 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 
-/// Connections in one message: the kernel takes 253 descriptors, the file's among them.
+/// Connections in one message: the kernel takes [`DESCRIPTORS`], the file's among them.
 pub const PER_MESSAGE: usize = 250;
+/// Descriptors that the kernel takes with one message, whoever sends it.
+const DESCRIPTORS: usize = 253;
+/// Bytes of requests not taken and answers not written that go to the next child with all programs
+/// together. More than [`crate::sessions`] lets there be, with the longest lines too.
+pub const HANDED_BYTES: usize = 128 << 20;
+/// What a passage's buffer is told to hold: 40 messages at least, and 60 at most. All programs that
+/// a child can have go in fewer. The kernel counts some 800 bytes for each, and doubles this.
+const BUFFER: usize = 20 << 10;
+/// More descriptors than that go into no passage, whatever a child sends.
+pub const IN_PASSAGE: u64 = 60 * DESCRIPTORS as u64;
 
 /// The form of a message; another one for every change of it.
 const FORM: u8 = 1;
@@ -44,9 +59,26 @@ pub struct Passage {
     out: OwnedFd,
 }
 
-/// The end of a child that may have to hand its programs over.
+/// The end of a child that hands its programs over.
 #[derive(Debug)]
 pub struct Handover(OwnedFd);
+
+/// The end of the child that takes them over.
+#[derive(Debug)]
+pub struct Takeover(OwnedFd);
+
+/// What is taken out of a passage in all; the rest of it is dropped.
+#[derive(Debug)]
+pub struct Room {
+    programs: usize,
+    bytes: u64,
+}
+
+impl Default for Room {
+    fn default() -> Room {
+        Room { programs: MAX_CLIENTS, bytes: (HANDED_BYTES + MAX_CLIENTS * RECORD_HEAD) as u64 }
+    }
+}
 
 /// A program as it comes out of a passage: its connection, and what the child before had of it.
 pub type Handed = (UnixStream, Rest<'static>);
@@ -59,6 +91,7 @@ impl Passage {
     pub fn new() -> io::Result<Passage> {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let (into, out) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
+        setsockopt(&into, sockopt::SndBuf, &BUFFER)?;
         Ok(Passage { into, out })
     }
 
@@ -72,26 +105,37 @@ impl Passage {
         [self.into.as_fd(), self.out.as_fd()]
     }
 
-    /// The same passage for a child.
+    /// The end of the child that hands over.
     ///
     /// # Errors
     /// When there are no descriptors.
-    pub fn try_clone(&self) -> io::Result<Passage> {
-        Ok(Passage { into: self.into.try_clone()?, out: self.out.try_clone()? })
+    pub fn handover(&self) -> io::Result<Handover> {
+        self.into.try_clone().map(Handover)
     }
 
+    /// The end of a child that takes over.
+    ///
+    /// # Errors
+    /// When there are no descriptors.
+    pub fn takeover(&self) -> io::Result<Takeover> {
+        self.out.try_clone().map(Takeover)
+    }
+}
+
+impl Takeover {
     /// The next programs; `None` when there are no more.
     ///
     /// # Errors
     /// There were too few descriptors for them. Some may be open and nobody's then: the process is
     /// to end.
-    pub fn receive(&self) -> io::Result<Option<Vec<Handed>>> {
+    pub fn receive(&self, room: &mut Room) -> io::Result<Option<Vec<Handed>>> {
         let mut form = [0];
-        let mut space = cmsg_space!([RawFd; PER_MESSAGE + 1]);
+        // For as many as there can be: where some are cut off, this process can have no more.
+        let mut space = cmsg_space!([RawFd; DESCRIPTORS]);
         let mut data = [IoSliceMut::new(&mut form)];
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
         let mut descriptors = Vec::new();
-        let bytes = match recvmsg::<()>(self.out.as_raw_fd(), &mut data, Some(&mut space), flags) {
+        let bytes = match recvmsg::<()>(self.0.as_raw_fd(), &mut data, Some(&mut space), flags) {
             Ok(message) => {
                 for part in message.cmsgs()? {
                     if let ControlMessageOwned::ScmRights(numbers) = part {
@@ -106,19 +150,35 @@ impl Passage {
             Err(nix::errno::Errno::EAGAIN) => return Ok(None),
             Err(errno) => return Err(errno.into()),
         };
-        if bytes == 0 {
+        // Whoever is gone has sent all; a packet of nothing is none of ours.
+        if bytes == 0 && descriptors.is_empty() {
             return Ok(None);
         }
-        let handed = if form == [FORM] { unpack(descriptors) } else { Err(malformed("of another form")) };
+        let of_ours = (bytes, form) == (1, [FORM]);
+        let handed = if of_ours { unpack(descriptors, room) } else { Err(malformed("of another form")) };
         Ok(Some(handed.unwrap_or_else(|error| {
             log::error!("take programs over: {error}; their connections are closed");
             Vec::new()
         })))
     }
+}
 
-    /// Closes the end where programs come out, once they all have.
-    pub fn into_handover(self) -> Handover {
-        Handover(self.into)
+impl AsFd for Takeover {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl AsFd for Handover {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl From<OwnedFd> for Handover {
+    /// As it came from the supervisor.
+    fn from(end: OwnedFd) -> Handover {
+        Handover(end)
     }
 }
 
@@ -154,11 +214,19 @@ fn pack<'a>(rests: impl Iterator<Item = &'a Rest<'a>>) -> io::Result<File> {
     Ok(file)
 }
 
-fn unpack(descriptors: Vec<OwnedFd>) -> io::Result<Vec<Handed>> {
+fn unpack(descriptors: Vec<OwnedFd>, room: &mut Room) -> io::Result<Vec<Handed>> {
     let mut descriptors = descriptors.into_iter();
     let mut file = File::from(descriptors.next().ok_or_else(|| malformed("without its file"))?);
+    let about = file.metadata()?;
+    // Of another kind it could make this process wait.
+    if !about.is_file() {
+        return Err(malformed("whose file is none"));
+    }
+    let left = room.bytes.checked_sub(about.len()).zip(room.programs.checked_sub(descriptors.len()));
+    let (bytes, programs) = left.ok_or_else(|| malformed("of more than a child may have"))?;
+    *room = Room { programs, bytes };
     file.rewind()?;
-    let mut reader = BufReader::new(file);
+    let mut reader = BufReader::new(file.take(about.len()));
     let mut handed = Vec::new();
     for stream in descriptors {
         let mut head = [0; RECORD_HEAD];
@@ -171,9 +239,21 @@ fn unpack(descriptors: Vec<OwnedFd>) -> io::Result<Vec<Handed>> {
             unsent: Cow::Owned(take(&mut reader, unsent)?),
             ended: flags & ENDED != 0,
         };
-        handed.push((UnixStream::from(stream), rest));
+        handed.push((connection(stream)?, rest));
     }
     Ok(handed)
+}
+
+/// A program's connection, which does not wait, and nothing else.
+fn connection(descriptor: OwnedFd) -> io::Result<UnixStream> {
+    let is_local = getsockname::<UnixAddr>(descriptor.as_raw_fd()).is_ok();
+    let is_stream = getsockopt(&descriptor, sockopt::SockType) == Ok(SockType::Stream);
+    if !is_local || !is_stream || getsockopt(&descriptor, sockopt::AcceptConn)? {
+        return Err(malformed("with what is no connection"));
+    }
+    let stream = UnixStream::from(descriptor);
+    stream.set_nonblocking(true)?;
+    Ok(stream)
 }
 
 fn take(reader: &mut impl Read, length: &[u8]) -> io::Result<Vec<u8>> {
@@ -195,10 +275,14 @@ mod tests {
         Rest { unread: unread.into(), unsent: unsent.into(), skipping, ended }
     }
 
+    fn receive(passage: &Passage) -> Option<Vec<Handed>> {
+        passage.takeover().unwrap().receive(&mut Room::default()).unwrap()
+    }
+
     #[test]
     fn a_connection_goes_through_with_its_bytes_both_ways_and_so_does_what_lies_in_the_kernel() {
         let passage = Passage::new().unwrap();
-        let child = passage.try_clone().unwrap().into_handover();
+        let child = passage.handover().unwrap();
         let (mut program, ours) = UnixStream::pair().unwrap();
         program.write_all(b"unread by all\n").unwrap();
         let long = vec![b'x'; 3 << 20];
@@ -206,27 +290,27 @@ mod tests {
         child.send(&[(ours.as_fd(), rests[0].clone()), (ours.as_fd(), rests[1].clone())]).unwrap();
         drop((ours, child));
 
-        let next = passage.try_clone().unwrap();
-        let mut handed = next.receive().unwrap().unwrap();
+        let next = passage.takeover().unwrap();
+        let mut handed = next.receive(&mut Room::default()).unwrap().unwrap();
         assert_eq!(handed.iter().map(|(_, rest)| rest.clone()).collect::<Vec<_>>(), rests);
         let mut bytes = [0; 14];
         handed[0].0.read_exact(&mut bytes).unwrap();
         assert_eq!(&bytes, b"unread by all\n");
-        assert!(next.receive().unwrap().is_none());
+        assert!(next.receive(&mut Room::default()).unwrap().is_none());
     }
 
     #[test]
     fn who_is_not_taken_out_stays_for_the_next_and_is_closed_when_the_passage_goes() {
         let passage = Passage::new().unwrap();
         let (mut program, ours) = UnixStream::pair().unwrap();
-        let child = passage.try_clone().unwrap().into_handover();
+        let child = passage.handover().unwrap();
         child.send(&[(ours.as_fd(), rest(b"", b"", false, false))]).unwrap();
         drop((ours, child));
         // A child that dies before it has taken anything.
-        drop(passage.try_clone().unwrap());
-        let handed = passage.receive().unwrap().unwrap();
+        drop(passage.takeover().unwrap());
+        let handed = receive(&passage).unwrap();
         assert_eq!(handed.len(), 1);
-        let child = passage.try_clone().unwrap().into_handover();
+        let child = passage.handover().unwrap();
         child.send(&[(handed[0].0.as_fd(), rest(b"", b"", false, false))]).unwrap();
         drop((handed, passage));
         assert_eq!(program.read(&mut [0; 1]).unwrap(), 0);
@@ -237,7 +321,7 @@ mod tests {
     #[test]
     fn all_that_a_child_may_have_go_through_and_a_full_passage_refuses_without_waiting() {
         let passage = Passage::new().unwrap();
-        let child = passage.try_clone().unwrap().into_handover();
+        let child = passage.handover().unwrap();
         let (_program, ours) = UnixStream::pair().unwrap();
         let many: Vec<_> =
             (0..PER_MESSAGE).map(|_| (ours.as_fd(), rest(b"some", b"", false, false))).collect();
@@ -249,9 +333,9 @@ mod tests {
             }
         };
         assert_eq!(error.kind(), ErrorKind::WouldBlock);
-        assert!(messages > 100, "{messages}");
+        assert!((40..60).contains(&messages), "{messages}");
         let mut count = 0;
-        while let Some(handed) = passage.receive().unwrap() {
+        while let Some(handed) = receive(&passage) {
             count += handed.len();
         }
         assert_eq!(count, 17 * PER_MESSAGE + messages - 17);
@@ -260,7 +344,7 @@ mod tests {
     #[test]
     fn a_message_of_another_form_is_dropped_and_the_next_is_taken() {
         let passage = Passage::new().unwrap();
-        let child = passage.try_clone().unwrap().into_handover();
+        let child = passage.handover().unwrap();
         let (mut program, ours) = UnixStream::pair().unwrap();
         let send = |data: &[u8], descriptors: &[RawFd]| {
             let rights = [ControlMessage::ScmRights(descriptors)];
@@ -271,11 +355,84 @@ mod tests {
         send(&[FORM + 1], &[ours.as_raw_fd()]);
         send(&[FORM], &[empty.as_raw_fd(), ours.as_raw_fd()]);
         drop(ours);
-        assert_eq!(passage.receive().unwrap().unwrap().len(), 0);
-        assert_eq!(passage.receive().unwrap().unwrap().len(), 0);
+        assert_eq!(receive(&passage).unwrap().len(), 0);
+        assert_eq!(receive(&passage).unwrap().len(), 0);
         assert_eq!(program.read(&mut [0; 1]).unwrap(), 0, "its connection was kept open");
         let (_program, ours) = UnixStream::pair().unwrap();
         child.send(&[(ours.as_fd(), rest(b"", b"", false, false))]).unwrap();
-        assert_eq!(passage.receive().unwrap().unwrap().len(), 1);
+        assert_eq!(receive(&passage).unwrap().len(), 1);
+    }
+
+    fn send(passage: &Passage, data: &[u8], descriptors: &[RawFd]) {
+        let rights = [ControlMessage::ScmRights(descriptors)];
+        let to = passage.into.as_raw_fd();
+        sendmsg::<()>(to, &[IoSlice::new(data)], &rights, MsgFlags::empty(), None).unwrap();
+    }
+
+    fn file(length: u64) -> File {
+        let file = File::from(memfd_create(c"whatever", MFdFlags::MFD_CLOEXEC).unwrap());
+        file.set_len(length).unwrap();
+        file
+    }
+
+    /// What a process may put in that was taken over: none of it ends the next child, makes it
+    /// wait, fills its memory or is a program; and what is well is taken all the same.
+    #[test]
+    fn what_no_child_of_ours_puts_in_is_dropped() {
+        let passage = Passage::new().unwrap();
+        let (_program, ours) = UnixStream::pair().unwrap();
+        let number = ours.as_raw_fd();
+        let well = || {
+            passage.handover().unwrap().send(&[(ours.as_fd(), rest(b"x", b"", false, false))]).unwrap();
+        };
+        let one = file(RECORD_HEAD as u64);
+        let huge = file(1 << 50);
+        let empty_pipe = UnixStream::pair().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let listening = std::os::unix::net::UnixListener::bind(folder.path().join("s")).unwrap();
+        let datagrams = std::os::unix::net::UnixDatagram::unbound().unwrap();
+        // SAFETY: two numbers; what comes back is nobody else's.
+        let event = unsafe { OwnedFd::from_raw_fd(libc::eventfd(0, libc::EFD_CLOEXEC)) };
+        for (what, data, descriptors) in [
+            ("as many as there can be", &[FORM][..], vec![number; DESCRIPTORS]),
+            ("without anything", &[FORM], vec![]),
+            ("without a byte", &[], vec![one.as_raw_fd(), number]),
+            ("a socket for its file", &[FORM], vec![empty_pipe.0.as_raw_fd(), number]),
+            ("an event for its file, which would be waited for", &[FORM], vec![event.as_raw_fd(), number]),
+            ("a file for a program", &[FORM], vec![one.as_raw_fd(), one.as_raw_fd()]),
+            ("a listening socket", &[FORM], vec![one.as_raw_fd(), listening.as_raw_fd()]),
+            ("datagrams", &[FORM], vec![one.as_raw_fd(), datagrams.as_raw_fd()]),
+            ("a petabyte", &[FORM], vec![huge.as_raw_fd(), number]),
+        ] {
+            send(&passage, data, &descriptors);
+            well();
+            let (takeover, mut room) = (passage.takeover().unwrap(), Room::default());
+            let mut next = || takeover.receive(&mut room).unwrap().map(|handed| handed.len());
+            assert_eq!([next(), next(), next()], [Some(0), Some(1), None], "{what}");
+        }
+    }
+
+    #[test]
+    fn no_more_is_taken_out_than_a_child_may_have() {
+        let passage = Passage::new().unwrap();
+        let (_program, ours) = UnixStream::pair().unwrap();
+        let heads = file((PER_MESSAGE * RECORD_HEAD) as u64);
+        let mut full = vec![ours.as_raw_fd(); PER_MESSAGE + 1];
+        full[0] = heads.as_raw_fd();
+        let (takeover, mut room) = (passage.takeover().unwrap(), Room::default());
+        let mut taken = 0;
+        for _ in 0..MAX_CLIENTS.div_ceil(PER_MESSAGE) + 1 {
+            send(&passage, &[FORM], &full);
+            taken += takeover.receive(&mut room).unwrap().unwrap().len();
+        }
+        assert_eq!(taken, MAX_CLIENTS / PER_MESSAGE * PER_MESSAGE);
+        let (more_than_half, mut room) = (file(HANDED_BYTES as u64 / 3 * 2), Room::default());
+        let mut left = Vec::new();
+        for _ in 0..3 {
+            left.push(room.bytes);
+            send(&passage, &[FORM], &[more_than_half.as_raw_fd()]);
+            takeover.receive(&mut room).unwrap();
+        }
+        assert!(left[1] < left[0] && left[1] == left[2], "the second does not fit: {left:?}");
     }
 }

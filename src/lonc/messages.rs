@@ -15,7 +15,8 @@ pub enum ToLink {
     /// Take no new clients, answer what is there (bounded by `drain_timeout`), exit 0.
     Drain,
     /// Another child will follow: take no new clients and no more requests, answer those that were
-    /// taken (bounded by `drain_timeout`), hand the programs' connections over, exit 0.
+    /// taken (bounded by `drain_timeout`), hand the programs' connections over, exit 0. The way to
+    /// the next child comes with this, but for children of an older program, which have it.
     HandOver,
     /// Send a status with this number back. Numbers grow; a later report answers earlier ones too.
     Report(u64),
@@ -61,6 +62,9 @@ pub enum FromLink {
         /// How the link and its spool are.
         status: Box<PeerStatus>,
     },
+    /// This child is to end, as a signal said or because it cannot go on, and will hand its
+    /// programs over: it is to be told [`ToLink::HandOver`].
+    HandsOver,
     /// A dial needs the addresses of this child's peer.
     LookUp {
         /// Of the question; they grow.
@@ -108,10 +112,12 @@ impl Message for FromLink {
             // report.
             (FromLink::Status { report, .. }, FromLink::Status { report: before, .. }) => report >= before,
             // Another dial: that of before is over.
-            (FromLink::LookUp { .. }, FromLink::LookUp { .. } | FromLink::Connect { .. }) => true,
+            (FromLink::LookUp { .. }, FromLink::LookUp { .. } | FromLink::Connect { .. })
+            | (FromLink::HandsOver, FromLink::HandsOver) => true,
             (FromLink::Status { .. }, FromLink::LookUp { .. } | FromLink::Connect { .. })
             | (FromLink::LookUp { .. }, FromLink::Status { .. })
-            | (FromLink::Connect { .. }, _) => false,
+            | (FromLink::Connect { .. } | FromLink::HandsOver, _)
+            | (_, FromLink::HandsOver) => false,
         }
     }
 }

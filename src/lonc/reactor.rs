@@ -12,7 +12,7 @@ mod sockets;
 mod tests;
 
 use super::broker::Broker;
-use super::handover::Passage;
+use super::handover::Takeover;
 use super::link::Now;
 use super::permlog::PermLog;
 use super::turn::Turn;
@@ -43,8 +43,8 @@ pub struct Given {
     pub listener: std::os::unix::net::UnixListener,
     /// What it says to the supervisor, and hears from it.
     pub control: Channel<FromLink, ToLink>,
-    /// Where the programs of the child before it are, and where its own will go.
-    pub passage: Passage,
+    /// Where the programs of the child before it are, if it had any.
+    pub passage: Option<Takeover>,
     /// Where deliveries are noted.
     pub permlog: PermLog,
     /// What confines this process, in words.
@@ -67,10 +67,11 @@ impl<D: Disk> Reactor<D> {
     /// # Errors
     /// The system has no poll to give, or too few descriptors for those programs; the process is to
     /// end then.
-    pub fn new(mut broker: Broker<D>, mut told: ToldToEnd, given: Given) -> io::Result<Reactor<D>> {
+    pub fn new(mut broker: Broker<D>, mut told: ToldToEnd, mut given: Given) -> io::Result<Reactor<D>> {
         let poll = Poll::new()?;
         poll.registry().register(&mut told, SIGNALS, Interest::READABLE)?;
-        let programs = sockets::take_over(&given.passage, &mut broker)?;
+        let passage = given.passage.take();
+        let programs = passage.map_or(Ok(Vec::new()), |passage| sockets::take_over(&passage, &mut broker))?;
         let mut sockets = Sockets::new(poll.registry().try_clone()?, given)?;
         let mut turn = Turn::new(broker);
         for (id, stream) in programs {
@@ -126,9 +127,12 @@ impl<D: Disk> Reactor<D> {
         for message in messages {
             match message {
                 ToLink::Probe => self.turn.broker().probe(now),
-                ToLink::Drain => self.turn.drain(&mut self.sockets, now),
+                ToLink::Drain => self.end(now),
                 // What programs have sent and was not read is the next child's to read.
-                ToLink::HandOver => self.turn.broker().hand_over(now),
+                ToLink::HandOver => {
+                    self.sockets.way_came();
+                    self.turn.broker().hand_over(now);
+                }
                 ToLink::Report(number) => self.turn.report(&mut self.sockets, Some(number), now),
                 ToLink::TakeIn => self.turn.broker().files_came(now),
                 ToLink::Listen => self.listen_on_next(now),
@@ -143,8 +147,14 @@ impl<D: Disk> Reactor<D> {
         if closed && self.supervised {
             self.supervised = false;
             log::warn!("the supervisor is gone: answering what is there, then ending");
-            self.turn.drain(&mut self.sockets, now);
+            self.end(now);
         }
+    }
+
+    /// No child follows.
+    fn end(&mut self, now: Now) {
+        self.sockets.no_way_comes();
+        self.turn.drain(&mut self.sockets, now);
     }
 
     /// Goes on with the socket that came over the control socket. Who waits at the one before it,

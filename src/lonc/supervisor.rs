@@ -12,6 +12,7 @@
 //! | `children` | what is done with each child, as the table says |
 //! | `dialling` | what children ask for their dials: their peers' addresses, connections |
 //! | `listening` | the local sockets of the peers |
+//! | `handovers` | when children hand their programs over, a few at a time |
 //! | `passages` | the ways of connected programs to the next child |
 //! | `watch` | notices files that are dropped into the delayed directory |
 //! | `dropped` | moves them into the folders of the peers that they are for |
@@ -26,6 +27,7 @@ mod board;
 mod children;
 mod dialling;
 mod dropped;
+mod handovers;
 mod inheritance;
 mod listening;
 mod passages;
@@ -37,6 +39,7 @@ pub use supervise::daemon::GRACE;
 
 use super::entry::{self, Seed};
 use super::messages::{FromLink, ToLink};
+use super::sessions::MAX_CLIENTS;
 use super::settings::Links;
 use base::HostId;
 use board::Board;
@@ -58,10 +61,10 @@ use std::time::{Duration, Instant};
 use store::spool::Arrivals;
 use supervise::daemon::{self, DaemonError, Inheritance, Role};
 use supervise::exec_state::Descriptors;
-use supervise::limit::raise_descriptor_limit;
+use supervise::limit::{Tiers, raise_descriptor_limit};
 use supervise::own_key::OwnKey;
 use supervise::startup::{self, Start};
-use supervise::table::{Event, Table};
+use supervise::table::{Event, State, Table};
 use supervise::{publish, spawn, title};
 use watch::{Lookout, Watch};
 
@@ -71,9 +74,12 @@ pub const REPLACED_AT_ONCE: usize = 16;
 /// thousands start.
 const ACTIONS_A_TURN: usize = 64;
 
-/// Descriptors that the supervisor needs for each peer: its socket, a control socket, the two ends
-/// of a passage.
+/// Descriptors that the supervisor needs for each peer: its socket, a control socket, and while its
+/// child is replaced the two ends of a passage.
 const DESCRIPTORS_A_PEER: u64 = 4;
+
+/// Descriptors that a child has at most: its programs', those of a dial, and some for its spool.
+const DESCRIPTORS_A_CHILD: u64 = MAX_CLIENTS as u64 + 128;
 
 const WATCH: Token = Token(daemon::FIRST_OF_ROLE);
 
@@ -95,6 +101,7 @@ pub fn serve(start: &mut Start<Inheritance<Own>>, entry: Entry) -> Result<(), Da
     daemon::serve(start, |ground| {
         raise_descriptor_limit(ground.config.peers.len(), DESCRIPTORS_A_PEER);
         Ok(Lonc {
+            tiers: Tiers::of_this_process(DESCRIPTORS_A_CHILD),
             entry,
             links: Links::new(ground.config.clone(), ground.key.clone()),
             table: Table::default(),
@@ -110,6 +117,8 @@ pub fn serve(start: &mut Start<Inheritance<Own>>, entry: Entry) -> Result<(), Da
 
 /// See the head of this file.
 struct Lonc {
+    /// How many descriptors children may have.
+    tiers: Tiers,
     entry: Entry,
     /// What the links depend on.
     links: Links,
@@ -169,6 +178,7 @@ impl Role for Lonc {
             self.listen_where_missing(m, now);
         }
         self.replace_in_turn(m, now);
+        self.tell_untold(m, now);
         if !m.is_stopping() {
             self.look_up_in_turn(m, now);
         }
@@ -203,6 +213,7 @@ impl Role for Lonc {
     fn heard(&mut self, m: &mut Machine<'_>, peer: &HostId, message: FromLink, now: Instant) {
         let (report, status) = match message {
             FromLink::Status { report, status } => (report, status),
+            FromLink::HandsOver => return self.wants_to_hand_over(m, peer, now),
             FromLink::LookUp { number } => return self.asked_addresses(m, peer, number, now),
             FromLink::Connect { attempt, number, place } => {
                 return self.begin_connection(m, peer, (attempt, number, place), now);
@@ -215,6 +226,10 @@ impl Role for Lonc {
             return;
         }
         self.board.note(*status);
+        // It says so only when it has taken over what there was.
+        if let Some(State::Running { .. }) = self.table.state(peer) {
+            self.passages.taken(peer);
+        }
         if let Some(number) = report {
             m.admin.reported(peer, number);
         }

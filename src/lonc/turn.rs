@@ -17,7 +17,7 @@
 
 mod needs;
 
-pub use needs::{Accepted, Dialled, Io, Read};
+pub use needs::{Accepted, Dialled, HandedOver, Io, Read};
 
 use super::broker::{Broker, Effect};
 use super::handover::PER_MESSAGE;
@@ -79,6 +79,7 @@ pub struct Turn<D: Disk> {
     /// The connection to the peer has been told that the link is open.
     opened: bool,
     accept_repeats: Repeats,
+    hand_over_repeats: Repeats,
 }
 
 impl<D: Disk> Turn<D> {
@@ -90,6 +91,7 @@ impl<D: Disk> Turn<D> {
             listed: Vec::new(),
             opened: false,
             accept_repeats: Repeats::default(),
+            hand_over_repeats: Repeats::default(),
         }
     }
 
@@ -129,7 +131,7 @@ impl<D: Disk> Turn<D> {
                 Step::CarryOn => self.carry_on(io, now),
                 Step::Write => self.write(io, now),
                 Step::HandOver => {
-                    while self.hand_over(io) {
+                    while self.hand_over(io, now) {
                         self.carry_on(io, now);
                         self.write(io, now);
                     }
@@ -354,24 +356,36 @@ impl<D: Disk> Turn<D> {
 
     /// Hands over the programs that can go to the next child; whether some could not after all, and
     /// are served here.
-    fn hand_over(&mut self, io: &mut impl Io) -> bool {
+    fn hand_over(&mut self, io: &mut impl Io, now: Now) -> bool {
+        let forced = match self.broker.hands_over() {
+            Some(forced) if forced || io.may_hand_over(now) => forced,
+            Some(_) | None => return false,
+        };
         let going = self.broker.take_going();
         let mut some_stay = false;
         for group in going.chunks(PER_MESSAGE) {
             let programs: Vec<_> =
                 group.iter().filter_map(|id| Some((*id, self.broker.rest(*id)?))).collect();
-            let sent = io.hand_over(programs);
-            if let Err(error) = &sent {
-                log::warn!("hand {} programs over: {error}; they are served to the end here", group.len());
-                some_stay = true;
-            }
-            for &id in group {
-                match sent {
-                    Ok(()) => {
+            match io.hand_over(programs, now) {
+                HandedOver::Gone => {
+                    for &id in group {
                         io.let_go(id);
                         self.broker.client_gone(id);
                     }
-                    Err(_) => self.broker.client_stays(id),
+                }
+                HandedOver::Later(error) if !forced => {
+                    if let Some(line) = self.hand_over_repeats.line(&error.to_string(), now.mono) {
+                        log::warn!("hand {} programs over: {line}; tried again", group.len());
+                    }
+                    group.iter().for_each(|id| self.broker.client_waits(*id));
+                }
+                HandedOver::Later(error) | HandedOver::Stay(error) => {
+                    log::warn!(
+                        "hand {} programs over: {error}; they are served to the end here",
+                        group.len()
+                    );
+                    some_stay = true;
+                    group.iter().for_each(|id| self.broker.client_stays(*id));
                 }
             }
         }

@@ -22,6 +22,35 @@ pub struct Stopped {
     registers: libc::user_regs_struct,
 }
 
+/// Room for a message.
+const ROOM: i64 = 1 << 14;
+
+/// What a process is told about a socket of its own.
+struct Asked<'a>(&'a Stopped);
+
+impl Asked<'_> {
+    /// What a call with a socket, room and the length of that puts there.
+    fn call(&self, number: i64, fd: i64, most: usize) -> Option<Vec<u8>> {
+        self.at(|at| self.0.call(number, &[fd, at, at + 512].map(Argument::Number)), most)
+    }
+
+    fn kind(&self, fd: i64) -> Option<i32> {
+        let (level, option) = (libc::SOL_SOCKET.into(), libc::SO_TYPE.into());
+        let numbers = |at| [fd, level, option, at, at + 512].map(Argument::Number);
+        let said = self.at(|at| self.0.call(libc::SYS_getsockopt, &numbers(at)), 4)?;
+        Some(i32::from_ne_bytes(said.try_into().ok()?))
+    }
+
+    fn at(&self, ask: impl Fn(i64) -> i64, most: usize) -> Option<Vec<u8>> {
+        // Below what a function may use without saying so.
+        let at = (self.0.registers.rsp - 8192) & !15;
+        self.0.memory.write_all_at(&[0; 512], at).expect("write its memory");
+        let length = u32::try_from(most).expect("a length").to_ne_bytes();
+        self.0.memory.write_all_at(&length, at + 512).expect("write its memory");
+        (ask(at.cast_signed()) == 0).then(|| self.0.read(at, most))
+    }
+}
+
 /// An argument of a system call.
 pub enum Argument<'a> {
     /// As it stands.
@@ -31,16 +60,20 @@ pub enum Argument<'a> {
 }
 
 impl Stopped {
-    /// Stops a process that waits in a system call.
+    /// Stops a process where it waits in a system call.
     pub fn at(pid: u32) -> Stopped {
+        super::wait::until("the process to wait in a system call", || {
+            let stopped = Stopped::anywhere(pid);
+            (stopped.read(stopped.registers.rip - 2, 2) == [0x0f, 0x05]).then_some(stopped)
+        })
+    }
+
+    fn anywhere(pid: u32) -> Stopped {
         let pid = i32::try_from(pid).expect("a pid");
         trace(libc::PTRACE_ATTACH, pid, std::ptr::null_mut());
         wait_stopped(pid);
         let memory = OpenOptions::new().read(true).write(true).open(format!("/proc/{pid}/mem"));
-        let registers = registers(pid);
-        let stopped = Stopped { pid, memory: memory.expect("open its memory"), registers };
-        assert_eq!(stopped.read(registers.rip - 2, 2), [0x0f, 0x05], "it waits in a system call");
-        stopped
+        Stopped { pid, memory: memory.expect("open its memory"), registers: registers(pid) }
     }
 
     /// What the kernel answers the process; an error is its negative number.
@@ -68,6 +101,52 @@ impl Stopped {
         trace(libc::PTRACE_SINGLESTEP, self.pid, std::ptr::null_mut());
         wait_stopped(self.pid);
         registers(self.pid).rax.cast_signed()
+    }
+
+    /// Sends one of its descriptors so many times, in one message with a byte.
+    pub fn send_descriptor(&self, to: i64, descriptor: i32, times: usize) -> i64 {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        let (numbers, rights) = ([0, ROOM, 3, flags.into(), -1, 0], times * size_of::<i32>());
+        let at = self.call(libc::SYS_mmap, &numbers.map(Argument::Number)).cast_unsigned();
+        let word = |number: u64| number.to_ne_bytes();
+        let half = |number: i32| number.to_ne_bytes();
+        // A `msghdr`, its `iovec` and the byte, its `cmsghdr` and the descriptors.
+        let mut bytes = Vec::new();
+        bytes.extend([0, 0, at + 56, 1, at + 80, 16 + rights as u64, 0].iter().flat_map(|it| word(*it)));
+        bytes.extend([at + 72, 1, u64::from(b'x')].iter().flat_map(|it| word(*it)));
+        bytes.extend(word(16 + rights as u64));
+        bytes.extend([libc::SOL_SOCKET, libc::SCM_RIGHTS].iter().flat_map(|it| half(*it)));
+        bytes.extend(std::iter::repeat_n(half(descriptor), times).flatten());
+        self.memory.write_all_at(&bytes, at).expect("write its memory");
+        let not_waiting = (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL).into();
+        let answer = self.call(
+            libc::SYS_sendmsg,
+            &[Argument::Number(to), Argument::Number(at.cast_signed()), Argument::Number(not_waiting)],
+        );
+        self.call(libc::SYS_munmap, &[Argument::Number(at.cast_signed()), Argument::Number(ROOM)]);
+        answer
+    }
+
+    /// Its descriptors.
+    pub fn descriptors(&self) -> Vec<i64> {
+        let entries = std::fs::read_dir(format!("/proc/{}/fd", self.pid)).expect("its descriptors");
+        entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+    }
+
+    /// Those of its sockets that are connected, of this kind, and whose name has this in it.
+    pub fn sockets(&self, kind: i32, name: &str) -> Vec<i64> {
+        let is_connected = |fd: i64, with: &Asked| with.call(libc::SYS_getpeername, fd, 128).is_some();
+        let with = Asked(self);
+        let is_wanted = |fd: &i64| {
+            let said = with.call(libc::SYS_getsockname, *fd, 128).unwrap_or_default();
+            // The name stands behind the family, and has its end.
+            let named = said.get(2..).unwrap_or_default().split(|byte| *byte == 0).next().unwrap_or_default();
+            with.kind(*fd) == Some(kind)
+                && is_connected(*fd, &with)
+                && String::from_utf8_lossy(named).contains(name)
+                && named.is_empty() == name.is_empty()
+        };
+        self.descriptors().into_iter().filter(is_wanted).collect()
     }
 
     /// Bytes of its memory.

@@ -86,6 +86,13 @@ fn assert_confined(child: &Stopped, host: &Host, pid: u32) {
         ("userfaultfd", libc::SYS_userfaultfd, &[]),
         ("open_by_handle_at", libc::SYS_open_by_handle_at, &[]),
         ("prctl of dumps", libc::SYS_prctl, &[Number(4), Number(1)]),
+        (
+            "setsockopt of room",
+            libc::SYS_setsockopt,
+            &[Number(3), Number(1), Number(7), Bytes(&[1; 4]), Number(4)],
+        ),
+        ("fallocate that cuts out", libc::SYS_fallocate, &[Number(3), Number(3), Number(0), Number(4096)]),
+        ("fchmod for others", libc::SYS_fchmod, &[Number(3), Number(0o644)]),
         ("ioctl of a terminal", libc::SYS_ioctl, &[Number(0), Number(0x5412)]),
         (
             "memory to execute",
@@ -159,6 +166,9 @@ fn a_link_child_of_lond_reaches_its_link_its_record_and_its_handlers_and_nothing
     {
         let child = Stopped::at(pid);
         assert_confined(&child, &hosts.other, pid);
+        for number in [libc::SYS_sendmsg, libc::SYS_recvmsg] {
+            assert_refused("descriptors", child.call(number, &[Number(3), Bytes(&[0; 56])]));
+        }
         assert_refused("another's record", open(&child, others.join("answers"), libc::O_RDONLY));
         assert_refused("all records", open(&child, others.parent().expect("a folder"), libc::O_RDONLY));
         let number = open(&child, &record, libc::O_RDONLY);
@@ -234,6 +244,7 @@ fn assert_serves_on(hosts: &TwoHosts, lonc: &Program, lond: Program, pid: u32) {
     hosts.one.wait_link(CALLED, "up");
     wait::until_true("the child to have opened the log anew", || process::has_open(pid, &log));
     wait::until_true("all three", || hosts.counter.done().len() == 3);
+    hosts.one.wait_delivered(CALLED);
     assert_eq!(hosts.one.ask(CALLED, "critical:do:after"), "ok");
     assert_eq!(lonc.only_child(), pid, "it is the same");
     let delivered = fs::read_to_string(hosts.one.dir.join("log/lonnet.perm.log")).expect("the permanent log");

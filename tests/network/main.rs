@@ -61,3 +61,4 @@ mod tagged;
 mod timeouts;
 mod told_to_end;
 mod two_hosts;
+mod under_way;

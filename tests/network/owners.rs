@@ -17,13 +17,18 @@ use std::process::Command;
 /// A network with a host that serves as `nobody` and may make its folders; nothing where the tests
 /// are not root.
 fn as_nobody() -> Option<(Network, Host, User)> {
+    as_nobody_with(&[CALLER, CALLED])
+}
+
+/// The same in a network of these hosts; the first is the one.
+pub fn as_nobody_with(ids: &[&str]) -> Option<(Network, Host, User)> {
     let nobody = User::from_name("nobody").ok().flatten();
     let Some(nobody) = nobody.filter(|_| root()) else {
         crate::common::skipped("needs root and a user nobody");
         return None;
     };
-    let network = Network::new(&[CALLER, CALLED]);
-    let mut host = network.host(CALLER);
+    let network = Network::new(ids);
+    let mut host = network.host(ids[0]);
     host.set("", "user", "\"nobody\"");
     for folder in [network.dir(), &host.dir] {
         give(folder, &nobody);
@@ -36,7 +41,7 @@ fn give(path: &Path, to: &User) {
 }
 
 /// Starts a program by a shell that does something before.
-fn by_a_shell(host: &Host, name: &'static str, before: &str) -> Program {
+pub fn by_a_shell(host: &Host, name: &'static str, before: &str) -> Program {
     let direct = host.command(name);
     let mut command = Command::new("sh");
     command.arg("-c").arg(format!("{before}; exec \"$0\" \"$@\"")).arg(direct.get_program());

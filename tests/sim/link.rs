@@ -14,7 +14,7 @@ use crate::world::World;
 use lonnet::base::{Credentials, HostId, WireKind};
 use lonnet::config::{LocalRules, Peer, fixture};
 use lonnet::lonc::broker::Broker;
-use lonnet::lonc::handover::Passage;
+use lonnet::lonc::handover::{Passage, Room};
 use lonnet::lonc::link::Now;
 use lonnet::lonc::session::ClientId;
 use lonnet::lonc::settings::{LinkKeys, LinkSettings};
@@ -257,8 +257,9 @@ impl World {
     fn take_over(&mut self, number: usize, broker: &mut Broker<SimDisk>) -> Result<Vec<ClientId>, String> {
         let failed = |cause: io::Error| format!("passage of link {number}: {cause}");
         let Some(passage) = &self.links[number].passage else { return Ok(Vec::new()) };
-        let mut rests = Vec::new();
-        while let Some(handed) = passage.receive().map_err(failed)? {
+        let (mut rests, mut room) = (Vec::new(), Room::default());
+        let takeover = passage.takeover().map_err(failed)?;
+        while let Some(handed) = takeover.receive(&mut room).map_err(failed)? {
             rests.extend(handed.into_iter().map(|(_, rest)| rest));
         }
         let mut came = Vec::new();

@@ -13,7 +13,7 @@ use lonnet::base::line::Outgoing;
 use lonnet::lonc::handover::Passage;
 use lonnet::lonc::link::Now;
 use lonnet::lonc::session::{ClientId, Rest};
-use lonnet::lonc::turn::{Accepted, Dialled, Io, Read};
+use lonnet::lonc::turn::{Accepted, Dialled, HandedOver, Io, Read};
 use lonnet::status::PeerStatus;
 use std::io;
 use std::os::fd::AsFd;
@@ -62,6 +62,27 @@ impl LinkIo<'_> {
             _ => {}
         }
         rest
+    }
+}
+
+impl LinkIo<'_> {
+    fn try_hand_over(&mut self, programs: Vec<(ClientId, Rest<'_>)>) -> io::Result<()> {
+        // Where the supervisor is gone nobody reads at the other end.
+        let link = &mut self.world.links[self.number];
+        if self.world.hosts[link.host].supervisor.is_none() || self.is_dead() {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        let link = &mut self.world.links[self.number];
+        if link.passage.is_none() {
+            link.passage = Some(Passage::new()?);
+        }
+        let Some(passage) = &link.passage else { return Err(io::ErrorKind::NotFound.into()) };
+        let handover = passage.handover()?;
+        // No bytes pass through these: what programs read and write is kept here.
+        let (stream, _) = UnixStream::pair()?;
+        let known = programs.into_iter().filter(|(id, _)| self.program(*id).is_some());
+        let with_streams: Vec<_> = known.map(|(_, rest)| (stream.as_fd(), self.garble(rest))).collect();
+        handover.send(&with_streams)
     }
 }
 
@@ -142,25 +163,17 @@ impl Io for LinkIo<'_> {
         }
     }
 
-    fn hand_over(&mut self, programs: Vec<(ClientId, Rest<'_>)>) -> io::Result<()> {
-        // Where the supervisor is gone nobody reads at the other end.
-        let link = &mut self.world.links[self.number];
-        if self.world.hosts[link.host].supervisor.is_none() || self.is_dead() {
-            return Err(io::ErrorKind::BrokenPipe.into());
-        }
-        let link = &mut self.world.links[self.number];
-        if link.passage.is_none() {
-            link.passage = Some(Passage::new()?);
-        }
-        let Some(passage) = &link.passage else { return Err(io::ErrorKind::NotFound.into()) };
-        let handover = passage.try_clone()?.into_handover();
-        // No bytes pass through these: what programs read and write is kept here.
-        let (stream, _) = UnixStream::pair()?;
-        let known = programs.into_iter().filter(|(id, _)| self.program(*id).is_some());
-        let with_streams: Vec<_> = known.map(|(_, rest)| (stream.as_fd(), self.garble(rest))).collect();
-        handover.send(&with_streams)
+    /// The way to the next process is there at once, or never comes.
+    fn may_hand_over(&mut self, _: Now) -> bool {
+        true
     }
 
+    fn hand_over(&mut self, programs: Vec<(ClientId, Rest<'_>)>, _: Now) -> HandedOver {
+        match self.try_hand_over(programs) {
+            Ok(()) => HandedOver::Gone,
+            Err(error) => HandedOver::Stay(error),
+        }
+    }
     fn let_go(&mut self, id: ClientId) {
         self.is_lost(id);
         if let Some(program) = self.program(id) {

@@ -9,17 +9,15 @@
 
 use super::Broker;
 use super::ending::{Ending, Limit};
+use crate::handover::{HANDED_BYTES, PER_MESSAGE};
 use crate::link::Now;
 use crate::session::{ClientId, Rest};
 use crate::sessions::Sessions;
 use store::spool::Disk;
 
-/// Bytes of requests not taken and answers not written that go to the next child with all programs
-/// together. More than [`crate::sessions`] lets there be, with the longest lines too.
-const HANDED_BYTES: usize = 128 << 20;
-/// Programs that became ready one by one go together when there are so many, or when they are the
+/// Programs that became ready one by one go together when they fill a message, or when they are the
 /// last: a message for each of thousands would fill the passage.
-const GATHERED: usize = 64;
+const GATHERED: usize = PER_MESSAGE;
 
 /// The programs go to the next child.
 #[derive(Debug)]
@@ -90,9 +88,22 @@ impl<D: Disk> Broker<D> {
         }
     }
 
+    /// Whether the programs go to the next child; and if so, whether the time for that has passed.
+    pub fn hands_over(&self) -> Option<bool> {
+        matches!(self.ending, Ending::Handing(..)).then(|| self.ending.is_forced())
+    }
+
     /// What the next child must have of a program.
     pub fn rest(&self, id: ClientId) -> Option<Rest<'_>> {
         Some(self.programs.sessions().peek(id)?.rest())
+    }
+
+    /// A program could not be handed over now, and is to be told of again.
+    pub fn client_waits(&mut self, id: ClientId) {
+        let waits = self.programs.sessions().peek(id).map(|session| session.answers.out.len());
+        if let (Ending::Handing(_, handing), Some(bytes)) = (&mut self.ending, waits) {
+            *handing = Handing { room: handing.room + bytes, begun: false };
+        }
     }
 
     /// A program could not be handed over: what was read of it is served here.

@@ -1,18 +1,18 @@
 //! The sockets of a link child, as its [`Turn`](crate::turn::Turn) uses them.
 //!
 //! Owns the local socket, each program's stream, the stream to the peer, the control socket, and
-//! the end of the passage through which programs go to the next child; and of each, whether there
-//! may be something to read.
+//! the way by which programs go to the next child, once it is there; and of each, whether there may
+//! be something to read.
 
 use super::dialling::{ATTEMPTS, Dialling, FIRST_ATTEMPT, Linked};
 use super::{CONTROL, Given, LISTENER};
 use crate::broker::Broker;
-use crate::handover::{Handover, Passage};
+use crate::handover::{Handover, Room, Takeover};
 use crate::link::Now;
 use crate::messages::{FromLink, ToLink};
 use crate::permlog::PermLog;
 use crate::session::{ClientId, Rest};
-use crate::turn::{Accepted, Dialled, Io, Read};
+use crate::turn::{Accepted, Dialled, HandedOver, Io, Read};
 use base::Pin;
 use base::line::{Outgoing, READ_SIZE};
 use base::log_quota::Repeats;
@@ -35,9 +35,22 @@ const FULL: &[u8] = b"error:too many programs are connected\n";
 /// Pause in accepting after the system had no descriptor to give.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
+/// Pause before programs are handed over that had to wait until others are taken.
+const HAND_OVER_PAUSE: Duration = Duration::from_millis(50);
+
 struct Client {
     id: ClientId,
     stream: Stream<UnixStream>,
+}
+
+/// The way of programs to the next child.
+enum Way {
+    /// The supervisor sends it when this child is to hand over, or when it is asked for it.
+    NotYet { asked: bool },
+    /// It is there.
+    Open(Handover),
+    /// No child follows.
+    None,
 }
 
 /// See the module.
@@ -50,7 +63,9 @@ pub(super) struct Sockets {
     waiting: Option<UnixStream>,
     pub(super) control: Channel<FromLink, ToLink>,
     /// Where programs go when the next child is to serve them.
-    handover: Handover,
+    way: Way,
+    /// None can go just now: when they are to be tried again.
+    hand_over_again: Option<Instant>,
     pub(super) link: Option<Linked>,
     /// What is to become the link.
     pub(super) dialling: Dialling,
@@ -68,7 +83,7 @@ pub(super) struct Sockets {
 impl Sockets {
     /// Those that were given, to be told of by `registry`'s poll.
     pub(super) fn new(registry: Registry, given: Given) -> io::Result<Sockets> {
-        let Given { peer, keys, listener, mut control, passage, permlog, sandbox } = given;
+        let Given { peer, keys, listener, mut control, passage: _, permlog, sandbox } = given;
         let mut listener = UnixListener::from_std(listener);
         registry.register(&mut listener, LISTENER, Interest::READABLE)?;
         registry.register(&mut control, CONTROL, Interest::READABLE | Interest::WRITABLE)?;
@@ -79,7 +94,8 @@ impl Sockets {
             accept_again_at: None,
             waiting: None,
             control,
-            handover: passage.into_handover(),
+            way: Way::NotYet { asked: false },
+            hand_over_again: None,
             link: None,
             dialling: Dialling::default(),
             keys,
@@ -116,7 +132,7 @@ impl Sockets {
 
     /// When there is something to be done if nothing happens before.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        [self.accept_again_at, self.dialling.deadline()].into_iter().flatten().min()
+        [self.accept_again_at, self.hand_over_again, self.dialling.deadline()].into_iter().flatten().min()
     }
 
     /// What the supervisor says, and whether that was all: it is gone.
@@ -143,6 +159,24 @@ impl Sockets {
                 log::error!("register the local socket: {error}; programs wait there for the next child");
                 None
             }
+        }
+    }
+
+    /// The supervisor has sent the way to the next child.
+    pub(super) fn way_came(&mut self) {
+        self.way = match self.control.take_descriptor() {
+            Some(end) => Way::Open(end.into()),
+            None => {
+                log::error!("read from the supervisor: no way to the next process came with its word");
+                Way::None
+            }
+        };
+    }
+
+    /// There is no next child, unless the way to it is there already.
+    pub(super) fn no_way_comes(&mut self) {
+        if let Way::NotYet { .. } = self.way {
+            self.way = Way::None;
         }
     }
 
@@ -287,12 +321,43 @@ impl Io for Sockets {
         }
     }
 
-    fn hand_over(&mut self, programs: Vec<(ClientId, Rest<'_>)>) -> io::Result<()> {
+    fn may_hand_over(&mut self, now: Now) -> bool {
+        match &mut self.way {
+            Way::NotYet { asked } => {
+                if !std::mem::replace(asked, true)
+                    && let Err(error) = self.control.send(&FromLink::HandsOver)
+                {
+                    log::warn!("tell the supervisor: {error}; programs are served to the end here");
+                }
+                false
+            }
+            Way::Open(_) | Way::None => {
+                let due = self.hand_over_again.is_none_or(|at| at <= now.mono);
+                if due {
+                    self.hand_over_again = None;
+                }
+                due
+            }
+        }
+    }
+
+    fn hand_over(&mut self, programs: Vec<(ClientId, Rest<'_>)>, now: Now) -> HandedOver {
+        let Way::Open(way) = &self.way else {
+            return HandedOver::Stay(io::Error::new(ErrorKind::NotConnected, "there is no next process"));
+        };
         let with_streams = programs.into_iter().filter_map(|(id, rest)| {
             let client = self.client(id)?;
             Some((client.stream.socket().as_fd(), rest))
         });
-        self.handover.send(&with_streams.collect::<Vec<_>>())
+        match way.send(&with_streams.collect::<Vec<_>>()) {
+            Ok(()) => HandedOver::Gone,
+            // Others of this user have as many under way as may be: they go when those are taken.
+            Err(error) if error.raw_os_error() == Some(libc::ETOOMANYREFS) => {
+                self.hand_over_again = Some(now.mono + HAND_OVER_PAUSE);
+                HandedOver::Later(error)
+            }
+            Err(error) => HandedOver::Stay(error),
+        }
     }
 
     /// Its connection stays open, in the passage, and so it would in the poll.
@@ -363,11 +428,11 @@ impl Io for Sockets {
 
 /// Takes the programs out of the passage.
 pub(super) fn take_over<D: Disk>(
-    passage: &Passage,
+    passage: &Takeover,
     broker: &mut Broker<D>,
 ) -> io::Result<Vec<(ClientId, UnixStream)>> {
-    let mut programs = Vec::new();
-    while let Some(handed) = passage.receive()? {
+    let (mut programs, mut room) = (Vec::new(), Room::default());
+    while let Some(handed) = passage.receive(&mut room)? {
         for (stream, rest) in handed {
             let stream = UnixStream::from_std(stream);
             let id = broker.client_handed(rest);

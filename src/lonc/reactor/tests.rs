@@ -2,9 +2,11 @@
 
 use super::*;
 use crate::broker::tests::{peer, settings};
+use crate::handover::{Handover, Passage, Room};
 use crate::settings::LinkKeys;
 use std::io::{BufRead, BufReader, Write};
 use std::net::Shutdown;
+use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
 use std::path::Path;
 use std::thread::JoinHandle;
@@ -23,7 +25,7 @@ impl Child {
     fn start(dir: &Path, listener: &StdListener, passage: &Passage) -> Child {
         let (ours, theirs) = control::pair().unwrap();
         let (dir, listener, passage) =
-            (dir.to_owned(), listener.try_clone().unwrap(), passage.try_clone().unwrap());
+            (dir.to_owned(), listener.try_clone().unwrap(), Some(passage.takeover().unwrap()));
         listener.set_nonblocking(true).unwrap();
         let thread = std::thread::spawn(move || {
             let peer = peer();
@@ -37,6 +39,13 @@ impl Child {
             Reactor::new(broker, ToldToEnd::new().unwrap(), given).unwrap().run().unwrap();
         });
         Child { control: Channel::from_fd(ours).unwrap(), thread }
+    }
+
+    /// The programs go there; ends when it has done so.
+    fn hands_over(mut self, handover: Handover) {
+        assert!(self.control.send_descriptor(&ToLink::HandOver, handover.as_fd()).unwrap());
+        drop(handover);
+        self.thread.join().unwrap();
     }
 
     /// Ends when it has done so.
@@ -89,10 +98,11 @@ fn programs_pass_from_child_to_child_with_every_byte_and_no_descriptor_is_left()
             program.send("plain\ncritical:a");
             assert_eq!(program.answer(), "con_lost\n");
         }
-        child.told(&ToLink::HandOver);
+        child.hands_over(passage.handover().unwrap());
     }
     let mut count = 0;
-    while let Some(handed) = passage.receive().unwrap() {
+    let (takeover, mut room) = (passage.takeover().unwrap(), Room::default());
+    while let Some(handed) = takeover.receive(&mut room).unwrap() {
         count += handed.len();
     }
     assert_eq!(count, 100);
@@ -109,8 +119,9 @@ fn where_nobody_can_take_the_programs_they_are_served_and_closed() {
     let mut program = Program::connect(&socket);
     program.send("plain\n");
     assert_eq!(program.answer(), "con_lost\n");
+    let handover = passage.handover().unwrap();
     drop(passage);
-    child.told(&ToLink::HandOver);
+    child.hands_over(handover);
     assert_eq!(program.answer(), "");
 }
 
@@ -129,5 +140,5 @@ fn a_child_that_drains_for_good_closes_its_programs_and_leaves_none_behind() {
     assert_eq!([ended.answer(), ended.answer()], ["con_delayed\n", ""]);
     child.told(&ToLink::Drain);
     assert_eq!(program.answer(), "");
-    assert!(passage.receive().unwrap().is_none());
+    assert!(passage.takeover().unwrap().receive(&mut Room::default()).unwrap().is_none());
 }

@@ -96,6 +96,11 @@ impl Board {
         *old = status;
     }
 
+    /// How many programs the child of `peer` had when it last said so.
+    pub(super) fn clients(&self, peer: &HostId) -> u64 {
+        self.places.get(peer).and_then(|place| self.peers.get(*place)).map_or(0, |status| status.clients)
+    }
+
     /// What went wrong last with the link to `peer`.
     pub(super) fn last_error(&self, peer: &HostId) -> Option<&String> {
         self.places.get(peer).and_then(|place| self.peers.get(*place))?.last_error.as_ref()

@@ -1,7 +1,7 @@
 //! What is done with the child of each peer, as the table says: forked, told, killed, replaced; and
 //! what is said of its end.
 
-use super::{Lonc, Machine, REPLACED_AT_ONCE};
+use super::{Lonc, Machine};
 use crate::entry::Seed;
 use crate::messages::ToLink;
 use crate::settings::LinkKeys;
@@ -9,11 +9,11 @@ use base::HostId;
 use jiff::Timestamp;
 use status::LinkState;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
-use supervise::daemon::{GRACE, Role};
+use supervise::daemon::Role;
 use supervise::table::{Action, Event, State};
-use supervise::{spawn, title};
+use supervise::{limit, spawn, title};
 
 /// A child with another configuration than the next one for its peer will have.
 #[derive(Debug)]
@@ -33,23 +33,6 @@ impl Lonc {
         self.table.iter().map(|(peer, _)| peer.clone()).collect()
     }
 
-    /// How many children are on their way out.
-    fn leaving(&self) -> usize {
-        let leaving = |state| matches!(state, State::Draining { .. } | State::Killed { .. });
-        self.table.iter().filter(|(_, state)| leaving(*state)).count()
-    }
-
-    /// Has children replaced, a few at a time.
-    pub(super) fn replace_in_turn(&mut self, m: &mut Machine<'_>, now: Instant) {
-        while !self.replacing.is_empty() && self.leaving() < REPLACED_AT_ONCE {
-            let Some(Replace { peer, pid, drain }) = self.replacing.pop_front() else { break };
-            if self.table.key_of(pid) == Some(&peer) {
-                let deadline = now + drain + GRACE;
-                self.tell(m, &peer, Event::Drain { deadline }, now);
-            }
-        }
-    }
-
     pub(super) fn tell(&mut self, m: &mut Machine<'_>, peer: &HostId, event: Event, now: Instant) {
         if let Some(action) = self.table.tell(peer, event, now) {
             self.act(m, peer, action, now);
@@ -59,8 +42,8 @@ impl Lonc {
     pub(super) fn act(&mut self, m: &mut Machine<'_>, peer: &HostId, action: Action, now: Instant) {
         match action {
             Action::Start => self.start(m, peer, now),
-            Action::TellHandOver if self.passages.has(peer) => self.send(m, peer, &ToLink::HandOver, now),
-            Action::TellDrain | Action::TellHandOver => self.send(m, peer, &ToLink::Drain, now),
+            Action::TellHandOver => self.tell_hand_over(m, peer, now),
+            Action::TellDrain => self.send(m, peer, &ToLink::Drain, now),
             Action::Kill(pid) => {
                 log::warn!("{peer}: killing child {pid}: it did not end or answer in time");
                 spawn::kill_now(pid);
@@ -93,12 +76,13 @@ impl Lonc {
         let (opening, control) = m.open_control()?;
         self.sockets.untold.remove(id);
         let mut keep = vec![listener.as_raw_fd(), control.as_raw_fd()];
-        keep.extend(passage.ends().map(|end| end.as_raw_fd()));
-        let entry = self.entry;
+        keep.extend(passage.iter().map(|end| end.as_fd().as_raw_fd()));
+        let (entry, files) = (self.entry, self.tiers.child);
         let key = matches!(settings.keys, LinkKeys::Shown(_)).then(|| self.links.key());
         let begin = move || {
             base::logging::set_host(settings.peer.host.id.as_str());
             title::set(&format!("{} starting", settings.peer.host.id));
+            limit::lower(files);
             entry(Seed { settings, pins, listener, control, passage })
         };
         let pid = match key {

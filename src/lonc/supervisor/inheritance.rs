@@ -27,9 +27,13 @@ pub struct Own {
     /// What their files are known by; an older program does not say.
     #[serde(default)]
     pub marks: Vec<(HostId, Option<Mark>)>,
-    /// The ways of connected programs to the next child; an older program has none.
+    /// The ways of connected programs to the next child, which the children of an older program
+    /// have from their birth.
     #[serde(default)]
     pub passages: Vec<LeftPassage>,
+    /// The ways of those that are between two children.
+    #[serde(default)]
+    pub between: Vec<LeftPassage>,
     /// Every child that was not reaped.
     pub children: Vec<LeftChild>,
     /// The last status of each link.
@@ -58,6 +62,7 @@ impl Lonc {
             children.push(LeftChild { peer: peer.clone(), state, control: m.controls.leave(peer)? });
         }
         let listeners = &self.sockets.listeners;
+        let [passages, between] = self.passages.leave();
         Ok(Own {
             watch: self.lookout.watch.as_ref().map(Watch::leave),
             listeners: listeners
@@ -65,7 +70,8 @@ impl Lonc {
                 .map(|(peer, socket)| (peer.clone(), socket.as_fd().as_raw_fd()))
                 .collect(),
             marks: listeners.iter().map(|(peer, socket)| (peer.clone(), socket.mark())).collect(),
-            passages: self.passages.leave(),
+            passages,
+            between,
             children,
             statuses: self.board.peers().to_vec(),
             dials: self.dialling.dials.leave(),
@@ -88,7 +94,8 @@ impl Lonc {
         let marks: HashMap<HostId, Option<Mark>> = left.marks.into_iter().collect();
         self.adopt_sockets(m, left.listeners, marks, take);
         let config = &m.start.config;
-        self.passages.adopt(left.passages, &mut *take, |peer| config.peer(peer).is_some());
+        let passages = [left.passages, left.between];
+        self.passages.adopt(passages, &mut *take, |peer| config.peer(peer).is_some());
         for child in left.children {
             self.adopt_child(m, child, take, now);
         }

@@ -49,6 +49,17 @@ pub enum Dialled {
     Failed(String),
 }
 
+/// What became of programs that were to be handed over, all of them.
+#[derive(Debug)]
+pub enum HandedOver {
+    /// The next child has them.
+    Gone,
+    /// They could not go now.
+    Later(io::Error),
+    /// They cannot go.
+    Stay(io::Error),
+}
+
 /// What a turn needs of the world. Nothing of it waits.
 pub trait Io {
     /// Whether somebody may wait to be connected.
@@ -73,11 +84,11 @@ pub trait Io {
     fn write(&mut self, id: ClientId, out: &mut Outgoing) -> bool;
     /// Closes a program's connection, if it is there.
     fn close(&mut self, id: ClientId);
+    /// Whether programs can be handed over now; asks for the way to the next child if there is none
+    /// yet.
+    fn may_hand_over(&mut self, now: Now) -> bool;
     /// Hands these over to the next child, all or none.
-    ///
-    /// # Errors
-    /// None of them went.
-    fn hand_over(&mut self, programs: Vec<(ClientId, Rest<'_>)>) -> io::Result<()>;
+    fn hand_over(&mut self, programs: Vec<(ClientId, Rest<'_>)>, now: Now) -> HandedOver;
     /// A program that was handed over is the next child's alone.
     fn let_go(&mut self, id: ClientId);
 

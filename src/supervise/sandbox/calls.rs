@@ -39,10 +39,8 @@ const PLAIN: &[i64] = &[
     libc::SYS_dup,
     libc::SYS_dup3,
     libc::SYS_recvfrom,
-    libc::SYS_recvmsg,
     libc::SYS_shutdown,
     libc::SYS_getsockopt,
-    libc::SYS_setsockopt,
     libc::SYS_getsockname,
     libc::SYS_getpeername,
     // Waiting.
@@ -68,11 +66,9 @@ const PLAIN: &[i64] = &[
     libc::SYS_faccessat2,
     libc::SYS_lseek,
     libc::SYS_ftruncate,
-    libc::SYS_fallocate,
     libc::SYS_fsync,
     libc::SYS_fdatasync,
     libc::SYS_flock,
-    libc::SYS_fchmod,
     libc::SYS_getdents64,
     libc::SYS_mkdirat,
     libc::SYS_unlinkat,
@@ -186,6 +182,7 @@ fn program(calls: Calls, pid: u32) -> Result<BpfProgram, seccompiler::BackendErr
         Calls::Accepts => {
             // What is handed over to the next child goes through a nameless file.
             rules.insert(libc::SYS_memfd_create, Vec::new());
+            rules.insert(libc::SYS_recvmsg, Vec::new());
             rules.insert(libc::SYS_accept4, Vec::new())
         }
         Calls::ConnectsToHandlers => rules.insert(libc::SYS_connect, Vec::new()),
@@ -200,7 +197,7 @@ fn program(calls: Calls, pid: u32) -> Result<BpfProgram, seccompiler::BackendErr
 
 /// Calls of which some forms are left.
 fn conditional(calls: Calls, pid: u32) -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::BackendError> {
-    use SeccompCmpOp::{Eq, MaskedEq};
+    use SeccompCmpOp::{Eq, MaskedEq, Ne};
     let mut rules = BTreeMap::new();
     let mut allow = |call: i64, conditions: &[(u8, SeccompCmpOp, u64)]| {
         let conditions = conditions.iter().map(|(argument, op, value)| {
@@ -219,7 +216,13 @@ fn conditional(calls: Calls, pid: u32) -> Result<BTreeMap<i64, Vec<SeccompRule>>
     allow(libc::SYS_mprotect, &[(2, MaskedEq(bits(libc::PROT_EXEC)), 0)])?;
     // TCP can be told to connect by sending.
     allow(libc::SYS_sendto, &[(3, MaskedEq(bits(libc::MSG_FASTOPEN)), 0)])?;
-    allow(libc::SYS_sendmsg, &[(2, MaskedEq(bits(libc::MSG_FASTOPEN)), 0)])?;
+    // How much may lie in a socket is for its maker to say: of descriptors, too.
+    allow(libc::SYS_setsockopt, &[(1, Ne, bits(libc::SOL_SOCKET))])?;
+    allow(libc::SYS_setsockopt, &[(2, Ne, bits(libc::SO_SNDBUF)), (2, Ne, bits(libc::SO_SNDBUFFORCE))])?;
+    // Room for a file's next bytes, and none of what zeroes or cuts out those that are there, of
+    // the log, say. What is made is its owner's alone.
+    allow(libc::SYS_fallocate, &[(1, Eq, bits(libc::FALLOC_FL_KEEP_SIZE))])?;
+    allow(libc::SYS_fchmod, &[(1, MaskedEq(!0o700 & 0xffff_ffff), 0)])?;
     for command in FCNTL {
         allow(libc::SYS_fcntl, &[(1, Eq, bits(*command))])?;
     }
@@ -232,7 +235,8 @@ fn conditional(calls: Calls, pid: u32) -> Result<BTreeMap<i64, Vec<SeccompRule>>
     // Asked, not set.
     allow(libc::SYS_prlimit64, &[(0, Eq, 0), (2, Eq, 0)])?;
     match calls {
-        Calls::Accepts => {}
+        // With descriptors: no other child has anybody to send them to.
+        Calls::Accepts => allow(libc::SYS_sendmsg, &[(2, MaskedEq(bits(libc::MSG_FASTOPEN)), 0)])?,
         Calls::ConnectsToHandlers => {
             let stream = (1, MaskedEq(KIND_OF_SOCKET), bits(libc::SOCK_STREAM));
             allow(libc::SYS_socket, &[(0, Eq, bits(libc::AF_UNIX)), stream])?;
