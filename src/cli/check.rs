@@ -115,7 +115,7 @@ impl Found {
             ("status_dir", &config.status_dir),
         ] {
             if let Err(cause) = check_folder(folder) {
-                self.problem(config, format!("{key}: {cause}"));
+                self.problem(config, key, format!("{key}: {cause}"));
             }
         }
         self.look_at_keys(config);
@@ -134,7 +134,7 @@ impl Found {
                     "key_dir: {} is open to others than its owner (mode {mode:04o}): chmod 0700",
                     config.key_dir.display()
                 );
-                self.warning(config, what);
+                self.warning(config, "key_dir", what);
             }
         }
         let (mut current, mut own) = (None, Vec::new());
@@ -147,16 +147,16 @@ impl Found {
                     }
                 }
                 Err(error @ KeyError::Missing(_)) if which == KeyFile::Current && secure => {
-                    self.problem(config, format!("key_dir: {error}"));
+                    self.problem(config, "key_dir", format!("key_dir: {error}"));
                 }
                 Err(KeyError::Missing(_)) => {}
                 Err(KeyError::Read { path, cause }) if cause.kind() == io::ErrorKind::PermissionDenied => {
                     // Whoever asks may not be who serves.
                     let what = format!("key_dir: read {}: {cause}: not checked", path.display());
-                    self.warning(config, what);
+                    self.warning(config, "key_dir", what);
                     return;
                 }
-                Err(error) => self.problem(config, format!("key_dir: {error}")),
+                Err(error) => self.problem(config, "key_dir", format!("key_dir: {error}")),
             }
         }
         if secure {
@@ -197,14 +197,15 @@ impl Found {
             None if geteuid().is_root() => {
                 self.warning(
                     config,
+                    "user",
                     "user: is unset: started as root, lonc and lond refuse to serve".to_owned(),
                 );
             }
             None | Some(ROOT) => {}
             Some(name) => match User::from_name(name) {
                 Ok(Some(_)) => {}
-                Ok(None) => self.problem(config, format!("user: there is no user {name:?}")),
-                Err(error) => self.warning(config, format!("user: look up {name:?}: {error}")),
+                Ok(None) => self.problem(config, "user", format!("user: there is no user {name:?}")),
+                Err(error) => self.warning(config, "user", format!("user: look up {name:?}: {error}")),
             },
         }
     }
@@ -213,27 +214,30 @@ impl Found {
     /// be seen by who asks is no mistake.
     fn look_at_services(&mut self, config: &Config) {
         for Service { name, program, user, dir, .. } in &config.services {
-            let mut say = |what: String| self.problem(config, format!("service.{name}: {what}"));
+            let mut say = |key: &str, what: String| {
+                let about = format!("service.{name}");
+                self.problem(config, &format!("{about}.{key}"), format!("{about}: {key}: {what}"));
+            };
             match fs::metadata(program) {
-                Ok(found) if !found.is_file() => say(format!("command: {} is no file", program.display())),
+                Ok(found) if !found.is_file() => say("command", format!("{} is no file", program.display())),
                 Ok(found) if found.permissions().mode() & 0o111 == 0 => {
-                    say(format!("command: {} cannot be executed: chmod +x it", program.display()));
+                    say("command", format!("{} cannot be executed: chmod +x it", program.display()));
                 }
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
-                Err(error) => say(format!("command: {}: {error}", program.display())),
+                Err(error) => say("command", format!("{}: {error}", program.display())),
             }
             match fs::metadata(dir) {
-                Ok(found) if !found.is_dir() => say(format!("dir: {} is no folder", dir.display())),
+                Ok(found) if !found.is_dir() => say("dir", format!("{} is no folder", dir.display())),
                 Err(error) if error.kind() != io::ErrorKind::PermissionDenied => {
-                    say(format!("dir: {}: {error}", dir.display()));
+                    say("dir", format!("{}: {error}", dir.display()));
                 }
                 Ok(_) | Err(_) => {}
             }
             if let Some(user) = user
                 && matches!(User::from_name(user), Ok(None))
             {
-                say(format!("user: there is no user {user:?}"));
+                say("user", format!("there is no user {user:?}"));
             }
         }
     }
@@ -244,21 +248,33 @@ impl Found {
         match (config.sandbox, there.missing()) {
             (Sandbox::Auto, Some(missing)) => {
                 let what = format!("sandbox: this kernel has no {missing}; link children are less confined");
-                self.warning(config, what);
+                self.warning(config, "sandbox", what);
             }
             (Sandbox::Required, Some(missing)) => {
-                self.problem(config, format!("sandbox: is \"required\", and this kernel has no {missing}"));
+                self.problem(
+                    config,
+                    "sandbox",
+                    format!("sandbox: is \"required\", and this kernel has no {missing}"),
+                );
             }
             (_, None) | (Sandbox::Off, Some(_)) => {}
         }
     }
 
-    fn problem(&mut self, config: &Config, what: String) {
-        self.problems.push(Problem::of(&config.file, what));
+    /// Adds what is wrong with a key, with where that stands; `""`: with the file as a whole.
+    fn problem(&mut self, config: &Config, key: &str, what: String) {
+        self.problems.push(placed(config, key, what));
     }
 
-    fn warning(&mut self, config: &Config, what: String) {
-        self.warnings.push(Problem::of(&config.file, what));
+    fn warning(&mut self, config: &Config, key: &str, what: String) {
+        self.warnings.push(placed(config, key, what));
+    }
+}
+
+fn placed(config: &Config, key: &str, what: String) -> Problem {
+    match config.place_of(key) {
+        Some(place) => Problem::at(&place.file, place.line, what),
+        None => Problem::of(&config.file, what),
     }
 }
 

@@ -6,12 +6,12 @@
 //! for every host of the table.
 
 use super::hosts::{Host, Table};
-use super::problem::Problem;
-use super::section::{Placed, Report, Section};
+use super::problem::{Place, Problem};
+use super::section::{Report, Section};
 use super::value;
 use base::HostId;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The requests that `lond` answers itself and that can have rules.
 pub const BUILTINS: [&str; 6] = ["ping", "pong", "version", "load", "log", "exit"];
@@ -59,27 +59,6 @@ pub struct Entries {
     pub entries: Vec<Who>,
     /// `None`: the key is not there, and this is its default.
     pub place: Option<Place>,
-}
-
-/// Where a key stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
-    /// Its file.
-    pub file: PathBuf,
-    /// Its line.
-    pub line: usize,
-}
-
-impl Place {
-    fn of<T>(key: &Placed<T>, report: &Report) -> Place {
-        Place { file: report.file().to_owned(), line: key.line }
-    }
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.file.display(), self.line)
-    }
 }
 
 impl Entries {
@@ -210,34 +189,41 @@ impl Builtin {
     pub fn all() -> Vec<Builtin> {
         BUILTINS.map(|name| Builtin { name, access: Access::everyone() }).into()
     }
+
+    /// All of them, with what is said of some.
+    pub(super) fn with(said: Vec<(Builtin, Place)>) -> Vec<Builtin> {
+        let mut all = Builtin::all();
+        for (own, _) in said {
+            all.iter_mut().filter(|one| one.name == own.name).for_each(|one| *one = own.clone());
+        }
+        all
+    }
 }
 
-/// Takes `[builtin.<name>]`.
-pub(super) fn read_builtins(tables: Section<'_>, report: &mut Report) -> Vec<Builtin> {
-    let mut builtins = Builtin::all();
+/// Takes `[builtin.<name>]`: those of which something is said, with where each begins.
+pub(super) fn read_builtins(tables: Section<'_>, report: &mut Report) -> Vec<(Builtin, Place)> {
+    let mut builtins = Vec::new();
     for (name, mut section) in tables.tables(report) {
-        match builtins.iter_mut().find(|builtin| builtin.name == name) {
-            None => {
-                let what =
-                    format!("no request of this name can have rules: want one of {}", BUILTINS.join(", "));
-                report.problem(section.line, section.about_all(&what));
-                continue;
-            }
-            Some(builtin) => {
-                if let Some(allow) = entries(&mut section, report, "allow") {
-                    builtin.access.allow = Some(allow);
-                }
-                builtin.access.deny = entries(&mut section, report, "deny").unwrap_or_default();
-            }
+        let Some(mut builtin) = Builtin::all().into_iter().find(|builtin| builtin.name == name) else {
+            let what = format!("no request of this name can have rules: want one of {}", BUILTINS.join(", "));
+            report.problem(section.line, section.about_all(&what));
+            continue;
+        };
+        if let Some(allow) = entries(&mut section, report, "allow") {
+            builtin.access.allow = Some(allow);
         }
+        builtin.access.deny = entries(&mut section, report, "deny").unwrap_or_default();
+        // A table that is named has a line.
+        let place = Place { file: report.file().to_owned(), line: section.line.unwrap_or(1) };
         section.finish(report);
+        builtins.push((builtin, place));
     }
     builtins
 }
 
 fn entries(section: &mut Section<'_>, report: &mut Report, key: &str) -> Option<Entries> {
     let placed = section.take_placed(report, key, value::hosts)?;
-    let place = Some(Place::of(&placed, report));
+    let place = Some(Place { file: report.file().to_owned(), line: placed.line });
     Some(Entries { entries: placed.value, place })
 }
 

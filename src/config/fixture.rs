@@ -94,6 +94,7 @@ pub fn config(dir: &Path, id: &str) -> Config {
         handler_files: Vec::new(),
         builtins: Builtin::all(),
         local: LocalRules::default(),
+        places: std::collections::BTreeMap::new(),
         services: Vec::new(),
         warnings: Vec::new(),
     }

@@ -1,19 +1,13 @@
 //! `[handler.<name>]`: what `lond` passes requests to, in `lonnet.toml` and in the files of
-//! `handlers.d` beside it, one a package.
+//! `handlers.d` (`package`).
 
 use super::access::Access;
 use super::place;
-use super::problem::Problem;
 use super::section::{Report, Section};
-use super::source::{Source, read, report_syntax, text_of};
 use super::value;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use toml::de::DeTable;
 
-/// The folder beside `lonnet.toml` whose `*.toml` hold handlers too.
-const FOLDER: &str = "handlers.d";
 /// Where in `run_dir` the sockets of handlers are whose programs `lond` itself runs.
 pub(super) const SOCKETS: &str = "handler";
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
@@ -81,6 +75,16 @@ pub enum Run {
     Kept(usize),
 }
 
+impl Run {
+    /// The key that says so.
+    pub fn key(self) -> &'static str {
+        match self {
+            Run::Each(_) => "exec",
+            Run::Kept(_) => "worker",
+        }
+    }
+}
+
 impl Handler {
     /// What goes over its socket: a process of `lond`'s own is told who asks, whatever its program
     /// is told.
@@ -132,76 +136,6 @@ pub(super) fn read_handlers(
 ) -> Vec<HandlerSettings> {
     let tables = tables.tables(report).into_iter();
     tables.filter_map(|(name, section)| read_handler(name, section, file, below, report)).collect()
-}
-
-/// The files of `handlers.d` beside `lonnet.toml`, in the order of their names, and what cannot be
-/// read of that.
-///
-/// # Errors
-/// The folder cannot be read. That it is not there is no error.
-pub(super) fn files(folder: &Path) -> Result<Vec<PathBuf>, Problem> {
-    let folder = folder.join(FOLDER);
-    let listed = std::fs::read_dir(&folder).and_then(|entries| {
-        entries.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<Vec<_>>>()
-    });
-    let mut files = match listed {
-        Ok(files) => files,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(Problem::of(&folder, format!("cannot be read: {error}"))),
-    };
-    let is_one = |path: &PathBuf| {
-        let hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
-        !hidden && path.extension().is_some_and(|extension| extension == "toml")
-    };
-    files.retain(is_one);
-    files.sort();
-    Ok(files)
-}
-
-/// The handlers of all files of `handlers.d`, behind those that there are already.
-pub(super) fn read_folder(
-    files: &[PathBuf],
-    source: Source<'_>,
-    handlers: &mut Vec<HandlerSettings>,
-    report: &mut Report,
-) {
-    for file in files {
-        let mut own = match read_file(file, source) {
-            Ok((own, mut of_file)) => {
-                report.problems.append(&mut of_file.problems);
-                report.warnings.append(&mut of_file.warnings);
-                own
-            }
-            Err(problem) => {
-                report.problems.push(problem);
-                continue;
-            }
-        };
-        own.retain(|new| match handlers.iter().find(|one| one.handler.name == new.handler.name) {
-            None => true,
-            Some(first) => {
-                let what = format!("handler.{}: is in {} already", new.handler.name, first.file.display());
-                report.problems.push(Problem::at(&new.file, new.socket_line, what));
-                false
-            }
-        });
-        handlers.append(&mut own);
-    }
-}
-
-fn read_file(file: &Path, source: Source<'_>) -> Result<(Vec<HandlerSettings>, Report), Problem> {
-    let bytes = read(file, source)?;
-    let text = text_of(file, &bytes)?;
-    let mut report = Report::new(file, text);
-    let (document, errors) = DeTable::parse_recoverable(text);
-    if !errors.is_empty() {
-        report_syntax(&mut report, &errors);
-        return Ok((Vec::new(), report));
-    }
-    let mut top = Section::top(document.get_ref(), &report);
-    let handlers = read_handlers(top.table(&mut report, "handler"), file, Path::new(FOLDER), &mut report);
-    top.finish(&mut report);
-    Ok((handlers, report))
 }
 
 fn read_handler(

@@ -11,7 +11,8 @@
 //! a running program goes by |
 //! | `warnings` | what is no error and yet hardly meant: warnings that name hosts |
 //! | `settings` | `lonnet.toml`, each key by itself: its name, type and default |
-//! | `handler` | `[handler.<name>]`, in `handlers.d` too |
+//! | `handler` | `[handler.<name>]` |
+//! | `package` | the files of `handlers.d` |
 //! | `service` | `[service.<name>]` |
 //! | `source` | the bytes of a file, as text and as TOML |
 //! | `access` | who of the other hosts may ask what |
@@ -32,6 +33,7 @@ pub mod fixture;
 mod handler;
 mod hosts;
 mod local;
+mod package;
 mod pins;
 mod place;
 mod problem;
@@ -44,19 +46,20 @@ mod source;
 mod value;
 mod warnings;
 
-pub use access::{Access, BUILTINS, Builtin, Entries, Judgement, Place, Who};
+pub use access::{Access, BUILTINS, Builtin, Entries, Judgement, Who};
 pub use handler::{Form, Handler, Program, Run};
 pub use hosts::{Host, Hosts, Role};
 pub use local::{LocalRule, LocalRules, Unallowed, Whoever};
 pub use pins::PinFile;
 pub use place::settled;
-pub use problem::{ConfigErrors, Problem};
+pub use problem::{ConfigErrors, Place, Problem};
 pub use salvage::{PeerAbout, Salvage, Whereabouts};
 pub use service::{Restart, Service};
 pub use source::{MAX_FILE, Source};
 
 use base::{HostId, Pins, WireKind};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -120,6 +123,8 @@ pub struct Config {
     pub local: LocalRules,
     /// What `lonsvc` starts; names are unique.
     pub services: Vec<Service>,
+    /// Where keys stand, by their names: see [`Config::place_of`].
+    pub places: BTreeMap<String, Place>,
     /// What is no error and yet hardly meant, for `lon check` and the log.
     pub warnings: Vec<Problem>,
 }
@@ -217,6 +222,19 @@ impl Config {
             .flatten()
             .filter_map(|place| self.peers.get(place))
             .find(|peer| peer.host.id == *id)
+    }
+
+    /// Where a key stands, or else the nearest table around it that does: `user`, `lond.listen`,
+    /// `handler.echo.socket`. `None` where nothing of it is in the files.
+    pub fn place_of(&self, name: &str) -> Option<&Place> {
+        let mut name = name;
+        loop {
+            match (self.places.get(name), name.rsplit_once('.')) {
+                (Some(place), _) => return Some(place),
+                (None, Some((above, _))) => name = above,
+                (None, None) => return None,
+            }
+        }
     }
 
     /// Path of the peer's local socket.

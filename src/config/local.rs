@@ -5,8 +5,8 @@
 //! whoever can open the socket may ask; where there are rules and none matches, nobody may. Names
 //! of users and groups are looked up when the file is read, so that nobody who serves has to.
 
-use super::access::Place;
 use super::hosts::Table;
+use super::problem::{Place, Problem};
 use super::section::{Report, Section};
 use super::value;
 use base::{Credentials, HostId};
@@ -120,11 +120,14 @@ impl LocalRule {
 
     /// Whether each peer that it names is one.
     pub(super) fn check(&self, hosts_file: &Path, table: &Table, report: &mut Report) {
-        let line = self.place.as_ref().map(|place| place.line);
         for id in self.peers.iter().flatten() {
             if table.hosts.get(id).is_none() && !table.damaged.contains(id) {
                 let what = format!("local: peers: {:?} has no line in {}", id.as_str(), hosts_file.display());
-                report.problem(line, what);
+                let (file, line) = match &self.place {
+                    Some(place) => (place.file.clone(), Some(place.line)),
+                    None => (report.file().to_owned(), None),
+                };
+                report.problems.push(Problem { file, line, what });
             }
         }
     }

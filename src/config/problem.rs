@@ -7,6 +7,21 @@ use std::path::{Path, PathBuf};
 /// there are more.
 pub(super) const MAX_PROBLEMS: usize = 10_000;
 
+/// Where a key stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Its file.
+    pub file: PathBuf,
+    /// Its line.
+    pub line: usize,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file.display(), self.line)
+    }
+}
+
 /// One thing that is wrong, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {

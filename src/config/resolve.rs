@@ -3,8 +3,9 @@
 //! Lays `[host.<id>]` over `[lonc]` for each line of `hosts.tab`. Nothing is written anywhere; a
 //! problem in one file or section does not keep those of the others from being found.
 
-use super::handler::{self, HandlerSettings};
+use super::handler::HandlerSettings;
 use super::hosts::Table;
+use super::package;
 use super::place;
 use super::problem::{ConfigErrors, MAX_PROBLEMS, Problem};
 use super::section::Report;
@@ -69,11 +70,11 @@ fn load(file: &Path, source: Source<'_>) -> Result<Config, Vec<Problem>> {
         return Err(report.problems);
     }
     let mut settings = Settings::read(document, file, &mut report);
-    let files = handler::files(folder(file)).unwrap_or_else(|problem| {
+    let files = package::files(folder(file)).unwrap_or_else(|problem| {
         report.problems.push(problem);
         Vec::new()
     });
-    handler::read_folder(&files, source, &mut settings.handlers, &mut report);
+    package::read_folder(&files, source, &mut settings, &mut report);
     settings.handler_files = files;
     let hosts_file = folder(file).join(&settings.hosts);
     let pins_file = folder(file).join(&settings.pins);
@@ -211,7 +212,7 @@ pub(super) fn assemble(settings: Settings, file: &Path, network: Network, warnin
         lond: settings.lond,
         handlers: settings.handlers.into_iter().map(|own| own.settled(base, &run_dir)).collect(),
         handler_files: settings.handler_files.iter().map(|file| place::within(base, file)).collect(),
-        builtins: settings.builtins,
+        builtins: Builtin::with(settings.builtins),
         local: settings.local,
         services: settings
             .services
@@ -222,6 +223,7 @@ pub(super) fn assemble(settings: Settings, file: &Path, network: Network, warnin
                 ..own
             })
             .collect(),
+        places: settings.places,
         warnings,
         file: file.to_owned(),
     }
@@ -275,7 +277,7 @@ fn check_ids(settings: &Settings, table: &Table, report: &mut Report) {
         handler.access.check(&format!("handler.{}", handler.name), &settings.hosts, table, report);
     }
     settings.local.0.iter().for_each(|rule| rule.check(&settings.hosts, table, report));
-    for Builtin { name, access } in &settings.builtins {
+    for (Builtin { name, access }, _) in &settings.builtins {
         access.check(&format!("builtin.{name}"), &settings.hosts, table, report);
     }
 }

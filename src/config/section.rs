@@ -3,7 +3,7 @@
 //! A [`Section`] is asked for each key that there may be; what nobody asked for is unknown, so the
 //! list of keys stands in one place only. What is wrong goes to a [`Report`], and reading goes on.
 
-use super::problem::{Problem, keep};
+use super::problem::{Place, Problem, keep};
 use super::value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -190,6 +190,28 @@ impl<'a> Section<'a> {
     fn full_name(&self, key: &str) -> String {
         let key = key.escape_debug();
         if self.name.is_empty() { key.to_string() } else { format!("{}.{key}", self.name) }
+    }
+}
+
+/// Where each key of a file stands, by its name with those of the tables around it: `user`,
+/// `lond.listen`, `handler.echo`. Tables of which there may be thousands, `host`, and lists of
+/// tables are left out.
+pub(super) fn places(document: &DeTable<'_>, report: &Report) -> BTreeMap<String, Place> {
+    let mut found = BTreeMap::new();
+    note_places(document, "", report, &mut found);
+    found
+}
+
+fn note_places(table: &DeTable<'_>, above: &str, report: &Report, found: &mut BTreeMap<String, Place>) {
+    for (key, value) in table.iter() {
+        let name = format!("{above}{}", key.get_ref());
+        if let DeValue::Table(below) = value.get_ref()
+            && name != "host"
+        {
+            note_places(below, &format!("{name}."), report, found);
+        }
+        let line = report.line_of(key.span().start);
+        found.insert(name, Place { file: report.file().to_owned(), line });
     }
 }
 

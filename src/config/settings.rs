@@ -6,11 +6,13 @@
 use super::access::{Builtin, read_builtins};
 use super::handler::{HandlerSettings, read_handlers};
 use super::local::{LocalRules, read_local};
-use super::section::{Placed, Report, Section};
+use super::problem::Place;
+use super::section::{Placed, Report, Section, places};
 use super::service::{Service, read_services};
 use super::value::{self, Address};
 use super::{Lond, Sandbox};
 use base::{HostId, WireKind};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -69,9 +71,12 @@ pub(super) struct Settings {
     pub handlers: Vec<HandlerSettings>,
     /// The files of `handlers.d`.
     pub handler_files: Vec<PathBuf>,
-    pub builtins: Vec<Builtin>,
+    /// `[builtin.<name>]`, with where each begins.
+    pub builtins: Vec<(Builtin, Place)>,
     pub local: LocalRules,
     pub services: Vec<Service>,
+    /// Where keys stand, see [`super::section::places`].
+    pub places: BTreeMap<String, Place>,
     /// The top of the file has a key that there is not: one of the others may have been meant.
     pub unknown_key: bool,
 }
@@ -132,6 +137,7 @@ impl Settings {
         let services = read_services(top.table(report, "service"), report);
         let unknown_key = top.has_more();
         top.finish(report);
+        let places = places(document, report);
         Settings {
             id,
             hosts,
@@ -155,6 +161,7 @@ impl Settings {
             builtins,
             local,
             services,
+            places,
             unknown_key,
         }
     }

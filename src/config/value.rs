@@ -315,7 +315,9 @@ pub(super) fn command(value: &DeValue<'_>) -> Result<(PathBuf, Vec<String>), Str
     let mut words = words.collect::<Result<Vec<_>, _>>()?.into_iter();
     match words.next() {
         Some(program) if program.contains('/') => Ok((program.into(), words.collect())),
-        Some(program) => Err(format!("want the program's path, not {program:?}: it is not looked for")),
+        Some(program) => Err(format!(
+            "want the program's path, not {program:?}: \"./{program}\" is beside this file, and nothing is looked for in PATH"
+        )),
         None => Err(format!("is empty: want {want}")),
     }
 }

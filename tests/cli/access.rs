@@ -155,6 +155,29 @@ fn check_sees_a_program_of_a_handler_that_the_user_cannot_run() {
 }
 
 #[test]
+fn check_names_the_file_and_line_of_a_handler_that_a_package_brings() {
+    let place = Place::new();
+    fs::create_dir(place.path("handlers.d")).unwrap();
+    let text = "[handler.app]\nallow = [\"*\"]\nsocket = \"app.sock\"\n\n[handler.run]\nallow = [\"*\"]\n\
+                worker = [\"./none\"]\n";
+    fs::write(place.path("handlers.d/app.toml"), text).unwrap();
+    let said = place.run(&["check"]);
+    let (file, folder) = (place.path("handlers.d/app.toml"), place.path("handlers.d"));
+    let (file, folder) = (file.display(), folder.display());
+    let lines = [
+        format!(
+            "{file}:7: handler.run: program: {folder}/none: No such file or directory (os error 2): requests"
+        ),
+        format!("warning: {file}:3: handler.app: socket: {folder}/app.sock: No such file or directory"),
+    ];
+    let found: Vec<&str> = said.out.lines().collect();
+    assert!(
+        found.len() == 2 && lines.iter().zip(&found).all(|(line, own)| own.starts_with(line)),
+        "{found:?}"
+    );
+}
+
+#[test]
 fn check_holds_the_free_space_against_the_bounds() {
     let place = Place::new();
     let toml = |lonc: &str| crate::place::TOML.replace("[lonc]\n", &format!("[lonc]\n{lonc}\n"));

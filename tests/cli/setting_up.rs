@@ -174,17 +174,20 @@ fn check_says_all_that_is_wrong_or_hardly_meant_and_touches_nothing() {
     let said = place.run(&["check"]);
     let dir = place.0.path().display();
     assert_eq!((said.code, said.err.as_str()), (1, ""));
+    // `user` is in the second line, `log_dir` in the third, and the handlers behind the rest.
+    let last = TOML.lines().count() + 1;
+    let (app, other) = (last + 2, last + 5);
     assert_eq!(
         said.out,
         format!(
-            "{file}: log_dir: {dir}/hosts.tab is no folder\n\
-             {file}: user: there is no user \"nobody-of-that-name\"\n\
+            "{file}:3: log_dir: {dir}/hosts.tab is no folder\n\
+             {file}:2: user: there is no user \"nobody-of-that-name\"\n\
              warning: {dir}/hosts.tab:4: twin has the address 127.0.0.1, as has here in line 1: a caller from there \
              is taken for twin\n\
              warning: {file}: key_dir: {dir}/keys is open to others than its owner (mode 0755): chmod 0700\n\
-             warning: {file}: handler.app: socket: {dir}/app.sock: No such file or directory (os error 2): requests \
+             warning: {file}:{app}: handler.app: socket: {dir}/app.sock: No such file or directory (os error 2): requests \
              are answered error: until a program listens there\n\
-             warning: {file}: handler.file: socket: {dir}/hosts.tab: is no socket: requests are answered error: until \
+             warning: {file}:{other}: handler.file: socket: {dir}/hosts.tab: is no socket: requests are answered error: until \
              a program listens there\n"
         )
     );

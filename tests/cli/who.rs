@@ -31,7 +31,7 @@ fn who_tells_each_handler_and_built_in_request_and_by_which_entry() {
     let file = place.path("lonnet.toml").display().to_string();
     let lines = format!(
         "open     yes  allow has \"role:library\" ({file}:{}); nothing that crossed in the clear\n\
-         shut     no   no `allow`\n\
+         shut     no   no `allow` ({file}:{})\n\
          ping     yes  nothing is said of it\n\
          pong     yes  nothing is said of it\n\
          version  yes  nothing is said of it\n\
@@ -39,6 +39,7 @@ fn who_tells_each_handler_and_built_in_request_and_by_which_entry() {
          log      no   allow does not name it ({file}:{})\n\
          exit     yes  nothing is said of it\n",
         before + 3,
+        before + 6,
         before + 11,
         before + 9
     );

@@ -1,7 +1,7 @@
 //! Handlers: the programs that `lond` runs, and the files of `handlers.d`.
 
 use crate::folder::{Folder, HOSTS};
-use lonnet::config::{Form, Program, Run};
+use lonnet::config::{Access, Form, Program, Run};
 use std::fs;
 
 /// A folder with these files in its `handlers.d`.
@@ -77,4 +77,53 @@ fn what_is_wrong_in_a_file_of_handlers_d_is_said_with_that_file_and_its_line() {
         fs::remove_file(folder.path("handlers.d").join(name)).expect("a file is removed");
     }
     assert_eq!(folder.warnings()[0], "handlers.d/5.toml:3: handler.w: allow: is empty: nobody may use it");
+}
+
+#[test]
+fn a_file_of_handlers_d_may_have_rules_for_built_in_requests_and_for_this_host_too() {
+    let folder = with_files(&[
+        ("1.toml", "[builtin.load]\nallow = [\"msul1\"]\n[[local]]\ncommands = [\"x\"]\nallow = [\"*\"]\n"),
+        ("2.toml", "[[local]]\ncommands = [\"y\"]\nallow = [\"user:0\"]\n[builtin.log]\ndeny = [\"*\"]\n"),
+    ]);
+    let toml = fs::read_to_string(folder.path("lonnet.toml")).expect("read it");
+    let own = "[builtin.ping]\ndeny = [\"msul1\"]\n[[local]]\ncommands = [\"z\"]\nallow = [\"*\"]\n";
+    fs::write(folder.path("lonnet.toml"), toml + own).expect("write it");
+    let config = folder.load();
+    let said: Vec<_> = config.builtins.iter().filter(|own| own.access != Access::everyone()).collect();
+    let [ping, load, log] = &said[..] else { panic!("{said:?}") };
+    assert_eq!([ping.name, load.name, log.name], ["ping", "load", "log"]);
+    let place = load.access.allow.as_ref().and_then(|allow| allow.place.clone()).expect("a place");
+    assert_eq!(place.to_string(), folder.path("handlers.d/1.toml").display().to_string() + ":2");
+    // Those of lonnet.toml come first, then file by file.
+    let rules: Vec<_> = config.local.0.iter().map(|rule| rule.commands.clone().expect("commands")).collect();
+    assert_eq!(rules.concat(), ["z", "x", "y"]);
+    fs::write(
+        folder.path("handlers.d/3.toml"),
+        "[builtin.ping]\n[builtin.load]\n[builtin.nothing]\n[[local]]\npeers = [\"stranger\"]\nallow = [\"*\"]\n[lond]\n",
+    )
+    .expect("write it");
+    assert_eq!(
+        folder.problems(),
+        [
+            "handlers.d/3.toml:1: builtin.ping: is in lonnet.toml already",
+            "handlers.d/3.toml:2: builtin.load: is in handlers.d/1.toml already",
+            "handlers.d/3.toml:3: builtin.nothing: no request of this name can have rules: want one of ping, pong, \
+             version, load, log, exit",
+            "handlers.d/3.toml:4: local: peers: \"stranger\" has no line in hosts.tab",
+            "handlers.d/3.toml:7: lond: unknown key",
+        ]
+    );
+}
+
+#[test]
+fn where_a_key_stands_is_known_or_else_where_its_table_does() {
+    let folder = with_files(&[("1.toml", "\n[handler.x]\nallow = [\"*\"]\nsocket = \"x\"\n")]);
+    let config = folder.load();
+    let place = |name: &str| config.place_of(name).map(ToString::to_string);
+    let own = |line: u32| Some(format!("{}:{line}", folder.path("lonnet.toml").display()));
+    let of_package = |line: u32| Some(format!("{}:{line}", folder.path("handlers.d/1.toml").display()));
+    assert_eq!(place("id"), own(1));
+    assert_eq!((place("handler.echo.socket"), place("handler.echo.timeout")), (own(3), own(2)));
+    assert_eq!((place("handler.x.socket"), place("handler.x.exec")), (of_package(4), of_package(2)));
+    assert_eq!((place("user"), place("handler.y"), place("")), (None, own(2), None));
 }

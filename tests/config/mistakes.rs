@@ -143,7 +143,8 @@ fn each_mistake_about_a_handler_is_reported_with_its_line() {
         ),
         (
             "[handler.x]\nworker = [\"x\"]",
-            "3: handler.x: worker: want the program's path, not \"x\": it is not looked for",
+            "3: handler.x: worker: want the program's path, not \"x\": \"./x\" is beside this file, and nothing is \
+             looked for in PATH",
         ),
         (
             "[handler.x]\nexec = [\"/bin/x\"]\nformat = \"tagged\"",

@@ -5,7 +5,7 @@
 //! an error: the programs would start, and fail then.
 
 use super::Found;
-use config::Config;
+use config::{Config, Program};
 use net::listen::could_listen;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags};
@@ -27,6 +27,8 @@ const MOST_NAMED: usize = 5;
 const LEAST_ROOM: u64 = 64 * 1024;
 /// Where the kernel says from which port on anybody may listen.
 const FREE_PORTS: &str = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
+/// The key of listening addresses.
+const LISTEN: &str = "lond.listen";
 /// To use a folder: list it, make files there, reach them.
 const USE: AccessFlags = AccessFlags::R_OK.union(AccessFlags::W_OK).union(AccessFlags::X_OK);
 
@@ -39,7 +41,7 @@ pub(super) fn look(found: &mut Found, config: &Config) {
     let another = served_by.filter(|user| user.uid != own && !own.is_root());
     if let Some(user) = &another {
         let what = format!("user: what {0} may do was not looked at: only root or {0} itself can", user.name);
-        found.warning(config, what);
+        found.warning(config, "user", what);
     }
     // As root, before its rights are put down.
     let places = [
@@ -52,7 +54,9 @@ pub(super) fn look(found: &mut Found, config: &Config) {
     let acting = owner.as_ref().map(Owner::act).transpose();
     let _acting = match acting {
         Ok(acting) => acting,
-        Err(error) => return found.warning(config, format!("user: act as {name}: {error}: not looked at")),
+        Err(error) => {
+            return found.warning(config, "user", format!("user: act as {name}: {error}: not looked at"));
+        }
     };
     let mut look = Look { found, config, name };
     if another.is_none() {
@@ -102,7 +106,7 @@ impl Look<'_> {
             {
                 let what =
                     self.closed(path, &cause, "cannot read it: neither the start, HUP nor lon reload could");
-                self.found.problem(self.config, what);
+                self.found.problem(self.config, "", what);
             }
         }
     }
@@ -118,7 +122,7 @@ impl Look<'_> {
         };
         if let Err(cause) = may(there, wanted) {
             let what = self.closed(there, &cause, cannot);
-            self.found.problem(self.config, format!("{key}: {what}"));
+            self.found.problem(self.config, key, format!("{key}: {what}"));
         }
     }
 
@@ -138,7 +142,7 @@ impl Look<'_> {
             let what = format!(
                 "key_dir: {path} is closed to {name}, who is to read the key: chown -R {name} {folder}"
             );
-            self.found.problem(self.config, what);
+            self.found.problem(self.config, "key_dir", what);
         }
     }
 
@@ -157,14 +161,14 @@ impl Look<'_> {
                 && is_denied(&cause)
             {
                 let what = self.closed(path, &cause, "cannot write to it");
-                self.found.problem(config, format!("{key}: {what}"));
+                self.found.problem(config, key, format!("{key}: {what}"));
             }
         }
         let sockets = config.peers.iter().map(|peer| config.socket_path(&peer.host.id));
         for path in sockets.chain(["lonc.sock", "lond.sock"].map(|name| config.run_dir.join(name))) {
             if fs::symlink_metadata(&path).is_ok_and(|there| !there.file_type().is_socket()) {
                 let what = format!("run_dir: {} is no socket: it keeps one from being there", path.display());
-                self.found.problem(config, what);
+                self.found.problem(config, "run_dir", what);
             }
         }
     }
@@ -176,10 +180,14 @@ impl Look<'_> {
         let more = closed.len().saturating_sub(MOST_NAMED);
         for (path, cause) in closed.into_iter().take(MOST_NAMED) {
             let what = self.closed(&path, &cause, "cannot use it: what is in it is neither sent nor kept");
-            self.found.problem(self.config, format!("spool_dir: {what}"));
+            self.found.problem(self.config, "spool_dir", format!("spool_dir: {what}"));
         }
         if more > 0 {
-            self.found.problem(self.config, format!("spool_dir: {more} more are closed like these"));
+            self.found.problem(
+                self.config,
+                "spool_dir",
+                format!("spool_dir: {more} more are closed like these"),
+            );
         }
         self.mounts();
     }
@@ -198,7 +206,7 @@ impl Look<'_> {
                     "spool_dir: {folder} is on another file system than {all}: no file that is dropped in for {} is sent",
                     peer.host.id
                 );
-                self.found.problem(config, what);
+                self.found.problem(config, "spool_dir", what);
             }
         }
     }
@@ -233,18 +241,19 @@ impl Look<'_> {
         for handler in &self.config.handlers {
             if let Some(program) = &handler.program {
                 // Its socket is lond's own.
-                self.program(&handler.name, &program.file, decides);
+                self.program(&handler.name, program, decides);
                 continue;
             }
             let path = &handler.socket;
             let (about, shown) = (format!("handler.{}: socket", handler.name), path.display());
+            let key = format!("handler.{}.socket", handler.name);
             let cause = match fs::metadata(path) {
                 Ok(metadata) if metadata.file_type().is_socket() => match may(path, AccessFlags::W_OK) {
                     Ok(()) => continue,
                     Err(_) if !decides => continue,
                     Err(cause) => {
                         let what = self.closed(path, &cause, "cannot connect to it: requests are not taken");
-                        self.found.problem(self.config, format!("{about}: {what}"));
+                        self.found.problem(self.config, &key, format!("{about}: {what}"));
                         continue;
                     }
                 },
@@ -252,7 +261,7 @@ impl Look<'_> {
                 Err(error) if is_denied(&error) && !decides => continue,
                 Err(error) if is_denied(&error) => {
                     let what = self.closed(path, &error, "cannot reach it: requests are not taken");
-                    self.found.problem(self.config, format!("{about}: {what}"));
+                    self.found.problem(self.config, &key, format!("{about}: {what}"));
                     continue;
                 }
                 Err(error) => error.to_string(),
@@ -260,13 +269,14 @@ impl Look<'_> {
             let what = format!(
                 "{about}: {shown}: {cause}: requests are answered error: until a program listens there"
             );
-            self.found.warning(self.config, what);
+            self.found.warning(self.config, &key, what);
         }
     }
 
     /// A program that `lond` is to run.
-    fn program(&mut self, handler: &str, file: &Path, decides: bool) {
-        let (about, shown) = (format!("handler.{handler}: program"), file.display());
+    fn program(&mut self, handler: &str, program: &Program, decides: bool) {
+        let (file, about) = (&program.file, format!("handler.{handler}: program"));
+        let (key, shown) = (format!("handler.{handler}.{}", program.run.key()), file.display());
         let cause = match fs::metadata(file) {
             Ok(found) if !found.is_file() => "is no file".to_owned(),
             Ok(_) => match may(file, AccessFlags::X_OK) {
@@ -274,19 +284,19 @@ impl Look<'_> {
                 Err(_) if !decides => return,
                 Err(cause) => {
                     let what = self.closed(file, &cause, "cannot run it: requests are not taken");
-                    self.found.problem(self.config, format!("{about}: {what}"));
+                    self.found.problem(self.config, &key, format!("{about}: {what}"));
                     return;
                 }
             },
             Err(error) if is_denied(&error) && !decides => return,
             Err(error) if is_denied(&error) => {
                 let what = self.closed(file, &error, "cannot reach it: requests are not taken");
-                self.found.problem(self.config, format!("{about}: {what}"));
+                self.found.problem(self.config, &key, format!("{about}: {what}"));
                 return;
             }
             Err(error) => error.to_string(),
         };
-        self.found.problem(self.config, format!("{about}: {shown}: {cause}: requests are not taken"));
+        self.found.problem(self.config, &key, format!("{about}: {shown}: {cause}: requests are not taken"));
     }
 
     fn room(&mut self) {
@@ -301,7 +311,7 @@ impl Look<'_> {
                      critical messages that have to wait are answered con_failed",
                     size(keep)
                 );
-                self.found.problem(config, what);
+                self.found.problem(config, "spool_dir", what);
             } else if free - keep < bytes {
                 let what = format!(
                     "spool_dir: {free_shown} are free where {at} is, of which {} stay free: less than the {} that \
@@ -309,14 +319,14 @@ impl Look<'_> {
                     size(keep),
                     size(bytes)
                 );
-                self.found.warning(config, what);
+                self.found.warning(config, "spool_dir", what);
             }
         }
         let folders =
             [("run_dir", &config.run_dir), ("log_dir", &config.log_dir), ("status_dir", &config.status_dir)];
         for (key, folder) in folders {
             if free_at(folder).is_some_and(|free| free < LEAST_ROOM) {
-                self.found.problem(config, format!("{key}: the disk of {} is full", folder.display()));
+                self.found.problem(config, key, format!("{key}: the disk of {} is full", folder.display()));
             }
         }
     }
@@ -333,14 +343,14 @@ impl Look<'_> {
                 None => {}
                 Some(cause) if is_denied(&cause) => {
                     let what = format!("lond.listen: {address}: only root may: {} cannot", self.name);
-                    self.found.problem(config, what);
+                    self.found.problem(config, LISTEN, what);
                 }
                 Some(cause) if cause.kind() == io::ErrorKind::AddrInUse && runs => {}
                 Some(cause) if cause.kind() == io::ErrorKind::AddrInUse => {
                     let what = format!("lond.listen: {address}: another program listens there");
-                    self.found.problem(config, what);
+                    self.found.problem(config, LISTEN, what);
                 }
-                Some(cause) => self.found.warning(config, format!("lond.listen: {address}: {cause}")),
+                Some(cause) => self.found.warning(config, LISTEN, format!("lond.listen: {address}: {cause}")),
             }
         }
     }

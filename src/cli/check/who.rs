@@ -28,9 +28,9 @@ struct Told {
     why: String,
     /// The entry that decides, if one does.
     entry: Option<String>,
-    /// File of the key that decides.
+    /// File of the key that decides, or of the table where that is missing.
     file: Option<String>,
-    /// Line of that key.
+    /// Its line.
     line: Option<usize>,
 }
 
@@ -49,12 +49,16 @@ fn known<'a>(config: &'a Config, host: &str) -> Result<&'a Host, Failure> {
 }
 
 fn report(config: &Config, host: &Host) -> Report {
-    let handlers = config.handlers.iter().map(|own| told("handler", &own.name, &own.access, host));
-    let builtins = config.builtins.iter().map(|own| told("builtin", own.name, &own.access, host));
+    let told = |kind: &'static str, name: &str, access| {
+        told(kind, name, access, host, config.place_of(&format!("{kind}.{name}")))
+    };
+    let handlers = config.handlers.iter().map(|own| told("handler", &own.name, &own.access));
+    let builtins = config.builtins.iter().map(|own| told("builtin", own.name, &own.access));
     Report { host: host.id.clone(), requests: handlers.chain(builtins).collect() }
 }
 
-fn told(kind: &'static str, name: &str, access: &Access, host: &Host) -> Told {
+/// `table`: where what is asked for stands.
+fn told(kind: &'static str, name: &str, access: &Access, host: &Host, table: Option<&Place>) -> Told {
     let allow = access.allow.as_ref().and_then(|allow| allow.place.as_ref());
     let deny = access.deny.place.as_ref();
     let at = |place: Option<&Place>| place.map_or(String::new(), |place| format!(" ({place})"));
@@ -69,7 +73,7 @@ fn told(kind: &'static str, name: &str, access: &Access, host: &Host) -> Told {
             (false, format!("deny has {:?}{}", who.to_string(), at(deny)), Some(who), deny)
         }
         Judgement::NotAllowed => (false, format!("allow does not name it{}", at(allow)), None, allow),
-        Judgement::Nobody => (false, "no `allow`".to_owned(), None, None),
+        Judgement::Nobody => (false, format!("no `allow`{}", at(table)), None, table),
     };
     let why =
         if may && access.private_only { format!("{why}; nothing that crossed in the clear") } else { why };
