@@ -8,13 +8,11 @@
 
 use crate::median;
 use crate::rig::{NEAR, Program, Result, Rig};
-use mio::net::{UnixListener, UnixStream};
-use mio::{Events, Interest, Poll, Token};
-use std::fs;
-use std::io::{ErrorKind, Read, Write};
+use crate::stream::{Address, Connection, READ, serve};
+use crate::usage::times;
+use mio::{Events, Poll};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::thread;
 use std::time::{Duration, Instant};
 
 /// The host that is called.
@@ -24,8 +22,6 @@ const BEFORE: Duration = Duration::from_millis(300);
 const TIME: Duration = Duration::from_secs(2);
 /// Bytes of a request.
 const REQUEST: usize = 64;
-/// Bytes that one read asks for.
-const READ: usize = 256 << 10;
 
 /// What is measured: the handler, programs, and requests of each that are unanswered.
 const WORKS: [(&str, usize, usize); 6] =
@@ -103,14 +99,6 @@ fn child(supervisor: &Program) -> Result<u32> {
     supervisor.all().get(1).copied().ok_or_else(|| "find the link child: there is none".into())
 }
 
-/// What a process has used of a processor, in the program and in the kernel: microseconds.
-fn times(pid: u32) -> [f64; 2] {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let words: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    // A tick is a hundredth of a second on every Linux that there is.
-    [11, 12].map(|at| words.get(at).and_then(|word| word.parse::<f64>().ok()).unwrap_or(0.0) * 1e4)
-}
-
 /// Counts a process's system calls while it is measured, if `perf` is here and may.
 fn count_calls(pid: u32) -> Option<Child> {
     let events = CALLS.map(|name| format!("syscalls:sys_enter_{name}")).join(",");
@@ -129,45 +117,6 @@ fn counted(counter: Option<Child>) -> [f64; CALLS.len()] {
     })
 }
 
-/// A connection, and what could not be written to it yet.
-struct Connection {
-    stream: UnixStream,
-    out: Vec<u8>,
-}
-
-impl Connection {
-    fn new(mut stream: UnixStream, poll: &Poll, token: usize) -> std::io::Result<Connection> {
-        let both = Interest::READABLE | Interest::WRITABLE;
-        poll.registry().register(&mut stream, Token(token), both)?;
-        Ok(Connection { stream, out: Vec::new() })
-    }
-
-    /// Reads once, behind what is in `held` already; how much. `None`: there is no more for now.
-    fn read(&mut self, held: &mut Vec<u8>) -> std::io::Result<Option<usize>> {
-        let before = held.len();
-        held.resize(before + READ, 0);
-        let read = self.stream.read(&mut held[before..]);
-        held.truncate(before + *read.as_ref().unwrap_or(&0));
-        match read {
-            Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
-            Ok(count) => Ok(Some(count)),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn write(&mut self) -> std::io::Result<()> {
-        while !self.out.is_empty() {
-            match self.stream.write(&self.out) {
-                Ok(count) => drop(self.out.drain(..count)),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-}
-
 /// Programs, each with so many requests unanswered.
 struct Load {
     poll: Poll,
@@ -181,9 +130,11 @@ impl Load {
         let poll = Poll::new()?;
         let mut request = format!("{handler}:{}", "x".repeat(REQUEST - handler.len() - 1)).into_bytes();
         request.push(b'\n');
-        let mut load = Load { poll, programs: Vec::new(), request, scratch: Vec::new() };
+        let mut load = Load { poll, programs: Vec::new(), request, scratch: vec![0; READ] };
+        let address = Address::Unix(socket.to_owned());
         for token in 0..programs {
-            let mut program = Connection::new(UnixStream::connect(socket)?, &load.poll, token)?;
+            let mut program = address.connect()?;
+            program.watch(load.poll.registry(), token)?;
             program.out = load.request.repeat(ahead);
             program.write()?;
             load.programs.push(program);
@@ -199,71 +150,20 @@ impl Load {
             self.poll.poll(&mut events, Some(Duration::from_millis(10)))?;
             for event in &events {
                 let program = &mut self.programs[event.token().0];
-                loop {
-                    self.scratch.clear();
-                    let Some(read) = program.read(&mut self.scratch)? else { break };
-                    if self.scratch.starts_with(b"con_lost") || self.scratch.starts_with(b"error:") {
+                if program.read(&mut self.scratch)? {
+                    let lost = |held: &[u8]| held.starts_with(b"con_lost") || held.starts_with(b"error:");
+                    if lost(&program.held) {
                         return Err("ask: the link was lost".into());
                     }
-                    let answers = memchr::memchr_iter(b'\n', &self.scratch).count();
+                    let answers = memchr::memchr_iter(b'\n', &program.held).count();
+                    let whole = memchr::memrchr(b'\n', &program.held).map_or(0, |at| at + 1);
+                    program.held.drain(..whole);
                     count += answers as u64;
                     (0..answers).for_each(|_| program.out.extend_from_slice(&self.request));
-                    if read < READ {
-                        break;
-                    }
                 }
                 program.write()?;
             }
         }
         Ok(count)
     }
-}
-
-/// A program that gives each line back; it goes on until this program ends.
-fn serve(socket: &Path, tagged: bool) -> Result<()> {
-    let mut listener = UnixListener::bind(socket)?;
-    let mut poll = Poll::new()?;
-    poll.registry().register(&mut listener, Token(0), Interest::READABLE)?;
-    thread::spawn(move || {
-        let mut events = Events::with_capacity(256);
-        // Their places are their tokens, less one; and what each has begun to ask.
-        let mut all: Vec<Option<(Connection, Vec<u8>)>> = Vec::new();
-        while poll.poll(&mut events, None).is_ok() {
-            for event in &events {
-                if event.token() == Token(0) {
-                    while let Ok((stream, _)) = listener.accept() {
-                        let connection = Connection::new(stream, &poll, all.len() + 1);
-                        all.push(connection.ok().map(|connection| (connection, Vec::new())));
-                    }
-                } else if let Some(place) = all.get_mut(event.token().0 - 1)
-                    && let Some((connection, held)) = place
-                    && give_back(connection, held, tagged).is_err()
-                {
-                    *place = None;
-                }
-            }
-        }
-    });
-    Ok(())
-}
-
-fn give_back(connection: &mut Connection, held: &mut Vec<u8>, tagged: bool) -> std::io::Result<()> {
-    while let Some(read) = connection.read(held)? {
-        let whole = memchr::memrchr(b'\n', held).map_or(0, |at| at + 1);
-        if tagged {
-            for line in held[..whole].split_inclusive(|byte| *byte == b'\n') {
-                let mut blanks = memchr::memchr_iter(b' ', line);
-                let (tag, text) = (blanks.next().unwrap_or(0), blanks.nth(2).unwrap_or(0));
-                connection.out.extend_from_slice(&line[..tag]);
-                connection.out.extend_from_slice(&line[text..]);
-            }
-        } else {
-            connection.out.extend_from_slice(&held[..whole]);
-        }
-        held.drain(..whole);
-        if read < READ {
-            break;
-        }
-    }
-    connection.write()
 }

@@ -4,6 +4,8 @@
 //!     bench fairness BIN [ROUNDS]
 //!     bench critical ROUNDS BIN...
 //!     bench where ROUNDS BIN...
+//!     bench peers [--quick] [--into FILE] BIN...
+//!     bench floor near|far LISTEN CONNECT    (a process of `peers`)
 //!
 //! BIN is a folder of lonnet's programs. Rounds alternate between what is compared, so that what
 //! else the machine does strikes both alike; what is printed are medians.
@@ -13,7 +15,10 @@ mod critical;
 mod fairness;
 mod isolation;
 mod load;
+mod peers;
 mod rig;
+mod stream;
+mod usage;
 
 use load::Latency;
 use rig::Result;
@@ -46,7 +51,11 @@ fn run(arguments: &[String]) -> Result<()> {
             let bins: Vec<PathBuf> = bins.iter().map(PathBuf::from).collect();
             costs::run(&bins, rounds.parse()?)
         }
-        _ => Err("want isolation|fairness BIN [ROUNDS], or critical|where ROUNDS BIN...".into()),
+        ["peers", ref arguments @ ..] => peers::run(arguments),
+        ["floor", side, listen, connect] => peers::floor::run(side, listen, connect),
+        _ => {
+            Err("want isolation|fairness BIN [ROUNDS], critical|where ROUNDS BIN..., or peers BIN...".into())
+        }
     }
 }
 

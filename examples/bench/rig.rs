@@ -62,8 +62,7 @@ impl Rig {
 
     fn ip(&self, id: &str) -> Ipv4Addr {
         let place = self.hosts.iter().position(|host| host == id).unwrap_or_default();
-        let pid = std::process::id().to_be_bytes();
-        Ipv4Addr::new(127, pid[2].max(1), pid[3].max(1), place as u8 + 1)
+        own_address(place as u8 + 1)
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -164,6 +163,18 @@ impl Rig {
     /// Waits until so many messages wait for a peer.
     pub fn wait_delayed(&self, peer: &str, count: u64) -> Result<()> {
         wait("messages to be found", || self.status(peer).is_ok_and(|status| status["delayed"] == count))
+    }
+}
+
+/// An address that no other process's rig has.
+pub fn own_address(last: u8) -> Ipv4Addr {
+    let pid = std::process::id().to_be_bytes();
+    Ipv4Addr::new(127, pid[2].max(1), pid[3].max(1), last)
+}
+
+impl From<Child> for Program {
+    fn from(child: Child) -> Program {
+        Program(child)
     }
 }
 
