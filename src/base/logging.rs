@@ -119,6 +119,13 @@ pub fn follow() {
     log::logger().flush();
 }
 
+/// Opens the file again in this process alone. One that has given up rights over files has no more
+/// than is left over one that it opens then; what it was born with it could still cut off.
+pub fn open_own() {
+    file::open_here();
+    follow();
+}
+
 /// Logs a line whatever the level is: for what was asked to be logged, not for what happened.
 ///
 /// # Errors

@@ -77,6 +77,7 @@ fn serve(seed: Seed) -> Result<(), Box<dyn Error>> {
     let above = Arc::new(Above::open(&[&settings.spool_dir]));
     let told = ToldToEnd::new()?;
     let disk = Guarded::new(RealDisk, &dir, lock, ourselves).with_above(above).to_this_folder();
+    let control = Channel::from_fd(control)?.taking_descriptors();
     base::logging::keep_zone();
     let folders = [Folder::Own(&dir), Folder::Log(&settings.log_dir)];
     let sandbox = sandbox::enter(settings.sandbox, &folders, Calls::Accepts)?.to_string();
@@ -88,7 +89,6 @@ fn serve(seed: Seed) -> Result<(), Box<dyn Error>> {
     };
     let permlog = PermLog::new(&settings.log_dir);
     let broker = Broker::new(settings, spool, getrandom::u64()?, now);
-    let control = Channel::from_fd(control)?.taking_descriptors();
     let given = Given { peer, keys, listener, control, passage, permlog, sandbox };
     Reactor::new(broker, told, given)?.run()?;
     Ok(())

@@ -244,16 +244,17 @@ fn unpack(descriptors: Vec<OwnedFd>, room: &mut Room) -> io::Result<Vec<Handed>>
     Ok(handed)
 }
 
-/// A program's connection, which does not wait, and nothing else.
+/// A program's connection, at which nobody waits, and nothing else.
 fn connection(descriptor: OwnedFd) -> io::Result<UnixStream> {
     let is_local = getsockname::<UnixAddr>(descriptor.as_raw_fd()).is_ok();
     let is_stream = getsockopt(&descriptor, sockopt::SockType) == Ok(SockType::Stream);
     if !is_local || !is_stream || getsockopt(&descriptor, sockopt::AcceptConn)? {
         return Err(malformed("with what is no connection"));
     }
-    let stream = UnixStream::from(descriptor);
-    stream.set_nonblocking(true)?;
-    Ok(stream)
+    if !net::does_not_wait(&descriptor)? {
+        return Err(malformed("with a connection that would be waited for"));
+    }
+    Ok(descriptor.into())
 }
 
 fn take(reader: &mut impl Read, length: &[u8]) -> io::Result<Vec<u8>> {
@@ -275,6 +276,13 @@ mod tests {
         Rest { unread: unread.into(), unsent: unsent.into(), skipping, ended }
     }
 
+    /// A program's end, and that of a child, which does not wait.
+    fn pair() -> (UnixStream, UnixStream) {
+        let (program, ours) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        (program, ours)
+    }
+
     fn receive(passage: &Passage) -> Option<Vec<Handed>> {
         passage.takeover().unwrap().receive(&mut Room::default()).unwrap()
     }
@@ -283,7 +291,7 @@ mod tests {
     fn a_connection_goes_through_with_its_bytes_both_ways_and_so_does_what_lies_in_the_kernel() {
         let passage = Passage::new().unwrap();
         let child = passage.handover().unwrap();
-        let (mut program, ours) = UnixStream::pair().unwrap();
+        let (mut program, ours) = pair();
         program.write_all(b"unread by all\n").unwrap();
         let long = vec![b'x'; 3 << 20];
         let rests = [rest(b"half a li", b"", false, false), rest(&long, b"an answer\n", true, true)];
@@ -302,7 +310,7 @@ mod tests {
     #[test]
     fn who_is_not_taken_out_stays_for_the_next_and_is_closed_when_the_passage_goes() {
         let passage = Passage::new().unwrap();
-        let (mut program, ours) = UnixStream::pair().unwrap();
+        let (mut program, ours) = pair();
         let child = passage.handover().unwrap();
         child.send(&[(ours.as_fd(), rest(b"", b"", false, false))]).unwrap();
         drop((ours, child));
@@ -314,7 +322,7 @@ mod tests {
         child.send(&[(handed[0].0.as_fd(), rest(b"", b"", false, false))]).unwrap();
         drop((handed, passage));
         assert_eq!(program.read(&mut [0; 1]).unwrap(), 0);
-        let (_program, ours) = UnixStream::pair().unwrap();
+        let (_program, ours) = pair();
         child.send(&[(ours.as_fd(), rest(b"", b"", false, false))]).unwrap_err();
     }
 
@@ -322,7 +330,7 @@ mod tests {
     fn all_that_a_child_may_have_go_through_and_a_full_passage_refuses_without_waiting() {
         let passage = Passage::new().unwrap();
         let child = passage.handover().unwrap();
-        let (_program, ours) = UnixStream::pair().unwrap();
+        let (_program, ours) = pair();
         let many: Vec<_> =
             (0..PER_MESSAGE).map(|_| (ours.as_fd(), rest(b"some", b"", false, false))).collect();
         let mut messages = 0;
@@ -345,7 +353,7 @@ mod tests {
     fn a_message_of_another_form_is_dropped_and_the_next_is_taken() {
         let passage = Passage::new().unwrap();
         let child = passage.handover().unwrap();
-        let (mut program, ours) = UnixStream::pair().unwrap();
+        let (mut program, ours) = pair();
         let send = |data: &[u8], descriptors: &[RawFd]| {
             let rights = [ControlMessage::ScmRights(descriptors)];
             let to = child.0.as_raw_fd();
@@ -358,7 +366,7 @@ mod tests {
         assert_eq!(receive(&passage).unwrap().len(), 0);
         assert_eq!(receive(&passage).unwrap().len(), 0);
         assert_eq!(program.read(&mut [0; 1]).unwrap(), 0, "its connection was kept open");
-        let (_program, ours) = UnixStream::pair().unwrap();
+        let (_program, ours) = pair();
         child.send(&[(ours.as_fd(), rest(b"", b"", false, false))]).unwrap();
         assert_eq!(receive(&passage).unwrap().len(), 1);
     }
@@ -380,7 +388,7 @@ mod tests {
     #[test]
     fn what_no_child_of_ours_puts_in_is_dropped() {
         let passage = Passage::new().unwrap();
-        let (_program, ours) = UnixStream::pair().unwrap();
+        let (_program, ours) = pair();
         let number = ours.as_raw_fd();
         let well = || {
             passage.handover().unwrap().send(&[(ours.as_fd(), rest(b"x", b"", false, false))]).unwrap();
@@ -401,6 +409,11 @@ mod tests {
             ("an event for its file, which would be waited for", &[FORM], vec![event.as_raw_fd(), number]),
             ("a file for a program", &[FORM], vec![one.as_raw_fd(), one.as_raw_fd()]),
             ("a listening socket", &[FORM], vec![one.as_raw_fd(), listening.as_raw_fd()]),
+            (
+                "a connection that would be waited for",
+                &[FORM],
+                vec![one.as_raw_fd(), empty_pipe.0.as_raw_fd()],
+            ),
             ("datagrams", &[FORM], vec![one.as_raw_fd(), datagrams.as_raw_fd()]),
             ("a petabyte", &[FORM], vec![huge.as_raw_fd(), number]),
         ] {
@@ -415,7 +428,7 @@ mod tests {
     #[test]
     fn no_more_is_taken_out_than_a_child_may_have() {
         let passage = Passage::new().unwrap();
-        let (_program, ours) = UnixStream::pair().unwrap();
+        let (_program, ours) = pair();
         let heads = file((PER_MESSAGE * RECORD_HEAD) as u64);
         let mut full = vec![ours.as_raw_fd(); PER_MESSAGE + 1];
         full[0] = heads.as_raw_fd();

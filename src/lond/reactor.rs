@@ -196,7 +196,7 @@ impl Reactor {
         let fail = SetupError::at;
         let poll = Poll::new().map_err(fail("make poll"))?;
         let registry = poll.registry();
-        stream.set_nonblocking(true).map_err(fail("make link non-blocking"))?;
+        net::unblock(&stream).map_err(fail("make link non-blocking"))?;
         let link =
             Stream::register(TcpStream::from_std(stream), registry, LINK).map_err(fail("watch link"))?;
         let mut control = Channel::from_fd(control).map_err(fail("take control socket"))?;

@@ -13,6 +13,7 @@
 //! | `tcp` | how a connection between hosts is made, and its options |
 //! | `sealed` | [`write_sealed`]: what waits goes through the tunnel, as fast as the socket takes
 //! it |
+//! | `unblock` | that a socket does not wait |
 //! | `source` | `source_of!`: has the poll watch a type by something in it |
 
 pub mod credentials;
@@ -21,9 +22,11 @@ mod sealed;
 mod source;
 mod stream;
 pub mod tcp;
+mod unblock;
 
 pub use sealed::{SEALED_FULL, write_sealed};
 pub use stream::{ReadOutcome, Stream};
+pub use unblock::{does_not_wait, unblock};
 
 pub use mio::event::{Event, Source};
 pub use mio::net::{TcpStream, UnixListener, UnixStream};

@@ -109,7 +109,7 @@ impl<S: Message, R: DeserializeOwned> Channel<S, R> {
     /// As [`Channel::from_fd`].
     pub fn resume(fd: OwnedFd, carried: Carried) -> io::Result<Self> {
         let stream = UnixStream::from(fd);
-        stream.set_nonblocking(true)?;
+        net::unblock(&stream)?;
         let mut outgoing = Outgoing::default();
         outgoing.tail().extend_from_slice(carried.unsent.as_bytes());
         Ok(Channel {

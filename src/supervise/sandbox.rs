@@ -152,6 +152,8 @@ pub fn enter(wanted: Sandbox, folders: &[Folder<'_>], calls: Calls) -> Result<In
     let there = judge(wanted)?;
     if there.landlock.is_some() {
         files::leave(folders).map_err(refused("restrict files with Landlock"))?;
+        // What was opened before could be cut off by a process that was taken over.
+        base::logging::open_own();
     }
     if there.seccomp {
         calls::leave(calls).map_err(refused("restrict system calls with seccomp"))?;

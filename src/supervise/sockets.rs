@@ -109,6 +109,20 @@ impl<L> LocalSocket<L> {
         }
     }
 
+    /// Whether it takes connections: a process that has a copy of it can end that, for good and for
+    /// all.
+    pub fn takes_connections(&self) -> bool
+    where
+        L: AsFd,
+    {
+        let shut = libc::POLLRDHUP | libc::POLLHUP | libc::POLLERR | libc::POLLNVAL;
+        let mut look = libc::pollfd { fd: self.as_fd().as_raw_fd(), events: libc::POLLRDHUP, revents: 0 };
+        // SAFETY: one of these, which lives through the call; nothing is waited for.
+        let found = unsafe { libc::poll(&raw mut look, 1, 0) };
+        // What the system does not tell just now is no sign of that.
+        found <= 0 || look.revents & shut == 0
+    }
+
     /// Removes its file, unless that is another's by now.
     pub fn remove(&self) {
         if self.mark.is_some() && Mark::of(&self.path) == self.mark {
@@ -309,6 +323,24 @@ mod tests {
         assert!(path.exists());
         LocalSocket::adopt(&path, fd(), Some(mark)).remove();
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_socket_that_was_shut_in_either_direction_takes_no_connections_and_a_full_one_does() {
+        let _still = crate::still::no_program_starts();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("msul1");
+        for how in [libc::SHUT_RD, libc::SHUT_RDWR] {
+            let own = LocalSocket::listen(&path, 0o600).unwrap();
+            let _client = UnixStream::connect(&path).unwrap();
+            assert!(own.takes_connections());
+            let copy = own.listener().try_clone().unwrap();
+            // SAFETY: a number that is open.
+            assert_eq!(unsafe { libc::shutdown(copy.as_raw_fd(), how) }, 0);
+            drop(copy);
+            assert!(UnixStream::connect(&path).is_err());
+            assert!(!own.takes_connections());
+        }
     }
 
     #[test]

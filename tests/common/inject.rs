@@ -135,6 +135,15 @@ impl Stopped {
 
     /// Those of its sockets that are connected, of this kind, and whose name has this in it.
     pub fn sockets(&self, kind: i32, name: &str) -> Vec<i64> {
+        self.sockets_where(kind, name, true)
+    }
+
+    /// Those that listen.
+    pub fn listeners(&self, name: &str) -> Vec<i64> {
+        self.sockets_where(libc::SOCK_STREAM, name, false)
+    }
+
+    fn sockets_where(&self, kind: i32, name: &str, connected: bool) -> Vec<i64> {
         let is_connected = |fd: i64, with: &Asked| with.call(libc::SYS_getpeername, fd, 128).is_some();
         let with = Asked(self);
         let is_wanted = |fd: &i64| {
@@ -142,7 +151,7 @@ impl Stopped {
             // The name stands behind the family, and has its end.
             let named = said.get(2..).unwrap_or_default().split(|byte| *byte == 0).next().unwrap_or_default();
             with.kind(*fd) == Some(kind)
-                && is_connected(*fd, &with)
+                && is_connected(*fd, &with) == connected
                 && String::from_utf8_lossy(named).contains(name)
                 && named.is_empty() == name.is_empty()
         };

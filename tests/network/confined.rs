@@ -105,6 +105,42 @@ fn assert_confined(child: &Stopped, host: &Host, pid: u32) {
     }
     assert_eq!(child.call(NO_CALL, &[]), -i64::from(libc::ENOSYS), "a call that no kernel has");
     assert_reaches_no_port(child, pid);
+    assert_spoils_nothing_shared(child, host, pid);
+}
+
+/// What others have open too stays as it is: logs are not emptied, nobody comes to wait.
+fn assert_spoils_nothing_shared(child: &Stopped, host: &Host, pid: u32) {
+    let mut logs = 0;
+    for fd in child.descriptors() {
+        let file = fs::read_link(format!("/proc/{pid}/fd/{fd}")).expect("what it is");
+        assert_refused("FIONBIO", child.call(libc::SYS_ioctl, &[Number(fd), Number(0x5421), Bytes(&[0; 4])]));
+        if fd <= 2 || file.starts_with(host.dir.join("log")) {
+            assert_refused(
+                "ftruncate of what is shared",
+                child.call(libc::SYS_ftruncate, &[Number(fd), Number(0)]),
+            );
+            logs += usize::from(fd > 2);
+        }
+        if fd <= 2 {
+            for (number, more) in
+                [(libc::SYS_dup, 0), (libc::SYS_dup3, 100), (libc::SYS_dup2, 100), (libc::SYS_shutdown, 2)]
+            {
+                assert_refused(
+                    "a copy, or an end",
+                    child.call(number, &[Number(fd), Number(more), Number(0)]),
+                );
+            }
+            let copy = [Number(fd), Number(libc::F_DUPFD.into()), Number(10)];
+            assert_refused("another copy", child.call(libc::SYS_fcntl, &copy));
+        }
+    }
+    assert_eq!(logs, 1, "its log");
+    let log = fs::metadata(host.dir.join("log").join(if host.dir.ends_with(CALLER) {
+        "lonc.log"
+    } else {
+        "lond.log"
+    }));
+    assert!(log.expect("the log").len() > 0);
 }
 
 /// None of its sockets can be made to lead elsewhere.
@@ -255,6 +291,38 @@ fn assert_serves_on(hosts: &TwoHosts, lonc: &Program, lond: Program, pid: u32) {
     assert_eq!(hosts.one.ask(CALLED, "critical:do:by the next"), "ok");
     let done = ["do:before", "do:kept", "do:dropped", "do:after", "do:by the next"];
     assert_eq!(hosts.counter.done(), done);
+}
+
+#[test]
+fn a_peers_local_socket_that_its_child_has_shut_is_made_again_and_the_child_killed() {
+    if in_force().is_none() {
+        return;
+    }
+    let hosts = TwoHosts::new();
+    let (lonc, _lond) = hosts.start();
+    let mut program = hosts.one.connect(CALLED);
+    for at_its_end in [false, true] {
+        let pid = lonc.only_child();
+        {
+            let child = Stopped::at(pid);
+            let listeners = child.listeners("/run/.");
+            assert_eq!(listeners.len(), 1);
+            assert_eq!(child.call(libc::SYS_shutdown, &[Number(listeners[0]), Number(2)]), 0);
+        }
+        if at_its_end {
+            process::signal(pid, Signal::SIGKILL);
+        }
+        wait::until_true("another child", || !process::alive(pid));
+        wait::until_true("the socket to be there again", || {
+            crate::common::local::Local::try_connect(&hosts.one.socket(CALLED)).is_ok()
+        });
+        hosts.one.wait_link(CALLED, "up");
+        assert_eq!(hosts.one.ask(CALLED, "ping"), CALLED);
+    }
+    assert_eq!(program.try_answer().expect("the end"), None, "it went with its child");
+    let log = hosts.one.log("lonc.log");
+    let said = ["has shut its local socket; it is killed", "has shut the local socket; it is made again"];
+    assert_eq!(said.map(|said| log.matches(said).count()).iter().sum::<usize>(), 2, "{log}");
 }
 
 #[test]

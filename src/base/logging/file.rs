@@ -16,6 +16,7 @@ use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Permission bits of a log file that is made again.
@@ -65,6 +66,14 @@ pub struct LogFile {
     again: Option<Instant>,
 }
 
+/// The file is to be opened again, by this process alone.
+static HERE: AtomicBool = AtomicBool::new(false);
+
+/// Has this process open the file again, and no other.
+pub(super) fn open_here() {
+    HERE.store(true, Ordering::Relaxed);
+}
+
 impl LogFile {
     /// Opens it.
     ///
@@ -83,7 +92,8 @@ impl LogFile {
     /// Opens the file again if that is wanted and was not done; what to say if it cannot be, once.
     pub fn follow(&mut self, now: Instant) -> Option<String> {
         let wanted = Common::get().generation();
-        if wanted == self.generation || self.again.is_some_and(|at| now < at) {
+        let here = HERE.load(Ordering::Relaxed);
+        if (wanted == self.generation && !here) || self.again.is_some_and(|at| now < at) {
             return None;
         }
         let opened = open(&self.path, MODE)
@@ -91,6 +101,7 @@ impl LogFile {
         match opened {
             Ok(()) => {
                 (self.generation, self.again) = (wanted, None);
+                HERE.store(false, Ordering::Relaxed);
                 None
             }
             Err(error) => {

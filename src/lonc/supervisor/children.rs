@@ -68,10 +68,11 @@ impl Lonc {
     }
 
     fn fork(&mut self, m: &mut Machine<'_>, id: &HostId) -> io::Result<u32> {
-        let (Some(settings), Some(listener)) = (self.links.of(id), self.sockets.listeners.get(id)) else {
-            return Err(io::Error::new(io::ErrorKind::NotFound, "it has no socket"));
+        let listener = self.listener_for_child(m, id)?;
+        let Some(settings) = self.links.of(id) else {
+            return Err(io::Error::new(io::ErrorKind::NotFound, "it is no longer in the table"));
         };
-        let (pins, listener) = (self.links.pins(id).into_iter().collect(), listener.listener().try_clone()?);
+        let pins = self.links.pins(id).into_iter().collect();
         let passage = self.passages.for_child(id)?;
         let (opening, control) = m.open_control()?;
         self.sockets.untold.remove(id);

@@ -120,7 +120,7 @@ impl Lonc {
                 continue;
             };
             // One that is gone, or is another's by now, is made anew.
-            if !socket.is_in_place() {
+            if !socket.is_in_place() || !socket.takes_connections() {
                 continue;
             }
             if let Err(error) = socket.set_mode(peer.socket_mode) {

@@ -3,7 +3,8 @@
 //! One that cannot be made (a full disk, something else in its place) is an error in the log and in
 //! the status, once; it is tried again every [`LISTEN_PAUSE`], and its peer is served from when
 //! that succeeds. One that others take away is made again: links and connected programs notice
-//! nothing, a child is told of its peer's new socket and goes on.
+//! nothing, a child is told of its peer's new socket and goes on. A child has a copy of its peer's
+//! socket, and none of ours shuts it; one that was shut is made again, and such a child is killed.
 
 use super::{Lonc, Machine};
 use crate::messages::ToLink;
@@ -11,7 +12,9 @@ use base::HostId;
 use jiff::Timestamp;
 use status::LinkState;
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use supervise::daemon::Role;
@@ -73,8 +76,14 @@ impl Lonc {
     /// Makes those again that are gone.
     pub(super) fn keep_sockets(&mut self, m: &mut Machine<'_>, back: &mut Vec<PathBuf>, now: Instant) {
         let mut failures = Vec::new();
+        let mut shut = Vec::new();
         let Sockets { listeners, untold, .. } = &mut self.sockets;
-        for (id, socket) in listeners.iter_mut().filter(|(_, socket)| !socket.is_in_place()) {
+        for (id, socket) in listeners.iter_mut() {
+            let takes_connections = socket.takes_connections();
+            if takes_connections && socket.is_in_place() {
+                continue;
+            }
+            shut.extend((!takes_connections).then(|| id.clone()));
             let Some(peer) = m.start.config.peer(id) else { continue };
             match LocalSocket::listen(socket.path(), peer.socket_mode) {
                 Ok(new) => {
@@ -88,9 +97,29 @@ impl Lonc {
                 }
             }
         }
+        for id in shut {
+            log::error!("{id}: its child has shut its local socket; it is killed, and the next one begun");
+            self.kill(m, &id, now);
+        }
         for line in failures.iter().filter_map(|text| m.trouble(text, now)) {
             log::error!("{line}");
         }
+    }
+
+    /// The socket for a child that is about to be forked: another one if the child before has shut
+    /// it.
+    ///
+    /// # Errors
+    /// There is none, or no descriptor for a copy.
+    pub(super) fn listener_for_child(&mut self, m: &Machine<'_>, id: &HostId) -> io::Result<UnixListener> {
+        let none = || io::Error::new(io::ErrorKind::NotFound, "it has no socket");
+        let socket = self.sockets.listeners.get_mut(id).ok_or_else(none)?;
+        if !socket.takes_connections() {
+            let peer = m.start.config.peer(id).ok_or_else(none)?;
+            log::error!("{id}: the child before has shut the local socket; it is made again");
+            *socket = LocalSocket::listen(socket.path(), peer.socket_mode).map_err(io::Error::other)?;
+        }
+        socket.listener().try_clone()
     }
 
     /// Tells children of the new sockets of their peers. One that does not read just now is told

@@ -36,10 +36,7 @@ const PLAIN: &[i64] = &[
     libc::SYS_pread64,
     libc::SYS_pwrite64,
     libc::SYS_close,
-    libc::SYS_dup,
-    libc::SYS_dup3,
     libc::SYS_recvfrom,
-    libc::SYS_shutdown,
     libc::SYS_getsockopt,
     libc::SYS_getsockname,
     libc::SYS_getpeername,
@@ -65,7 +62,6 @@ const PLAIN: &[i64] = &[
     libc::SYS_faccessat,
     libc::SYS_faccessat2,
     libc::SYS_lseek,
-    libc::SYS_ftruncate,
     libc::SYS_fsync,
     libc::SYS_fdatasync,
     libc::SYS_flock,
@@ -124,7 +120,6 @@ const OLDER: &[i64] = &[
     libc::SYS_rename,
     libc::SYS_link,
     libc::SYS_readlink,
-    libc::SYS_dup2,
     libc::SYS_poll,
     libc::SYS_epoll_wait,
     libc::SYS_time,
@@ -138,14 +133,24 @@ const KIND_OF_SOCKET: u64 = 0xf;
 const PR_SET_VMA: u64 = 0x5356_4d41;
 
 /// `TIOCOUTQ`, by which a handler that has read its request is told from one that has not;
-/// `FIONREAD`, `FIONBIO`, `FIOCLEX`. Their type differs from C library to C library.
-const IOCTL: &[u64] = &[0x5411, 0x541b, 0x5421, 0x5451];
+/// `FIONREAD`, `FIOCLEX`. Not `FIONBIO`, by which others would come to wait: at the peer's local
+/// socket, at standard error. Their type differs from C library to C library.
+const IOCTL: &[u64] = &[0x5411, 0x541b, 0x5451];
+
+/// What is done with a descriptor of a child's own, and not with the standard three, which are its
+/// supervisor's too: a copy has another number.
+const OF_ITS_OWN: &[i64] = &[
+    libc::SYS_dup,
+    libc::SYS_dup3,
+    libc::SYS_shutdown,
+    libc::SYS_ftruncate,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_dup2,
+];
 
 /// `fcntl` without those of its commands that have signals sent to other processes, and without the
 /// one that takes the flags off a file which others have open too, such as the log.
 const FCNTL: &[i32] = &[
-    libc::F_DUPFD,
-    libc::F_DUPFD_CLOEXEC,
     libc::F_GETFD,
     libc::F_SETFD,
     libc::F_GETFL,
@@ -197,7 +202,7 @@ fn program(calls: Calls, pid: u32) -> Result<BpfProgram, seccompiler::BackendErr
 
 /// Calls of which some forms are left.
 fn conditional(calls: Calls, pid: u32) -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::BackendError> {
-    use SeccompCmpOp::{Eq, MaskedEq, Ne};
+    use SeccompCmpOp::{Eq, Gt, MaskedEq, Ne};
     let mut rules = BTreeMap::new();
     let mut allow = |call: i64, conditions: &[(u8, SeccompCmpOp, u64)]| {
         let conditions = conditions.iter().map(|(argument, op, value)| {
@@ -225,6 +230,12 @@ fn conditional(calls: Calls, pid: u32) -> Result<BTreeMap<i64, Vec<SeccompRule>>
     allow(libc::SYS_fchmod, &[(1, MaskedEq(!0o700 & 0xffff_ffff), 0)])?;
     for command in FCNTL {
         allow(libc::SYS_fcntl, &[(1, Eq, bits(*command))])?;
+    }
+    for command in [libc::F_DUPFD, libc::F_DUPFD_CLOEXEC] {
+        allow(libc::SYS_fcntl, &[(1, Eq, bits(command)), (0, Gt, bits(libc::STDERR_FILENO))])?;
+    }
+    for call in OF_ITS_OWN {
+        allow(*call, &[(0, Gt, bits(libc::STDERR_FILENO))])?;
     }
     for request in IOCTL {
         allow(libc::SYS_ioctl, &[(1, Eq, *request)])?;
