@@ -10,9 +10,10 @@ use crate::request::{CRITICAL, as_critical_once, check_request, critical_line};
 use base::{HostId, Key};
 use config::Config;
 use jiff::Timestamp;
-use nix::unistd::geteuid;
+use nix::unistd::{Uid, User, geteuid};
 use owner::{self, Owner, folders};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::Instant;
 use store::spool::drop_in_file;
@@ -58,10 +59,12 @@ pub fn longest_line(config: &Config, peer: &HostId) -> usize {
 }
 
 /// Stores a message in the delayed directory in the original's form, for the broker to take in.
-/// Root does so as the user that the broker becomes.
+/// Root does so as the user that the broker becomes; nobody else may, unless the folder's mode lets
+/// him.
 ///
 /// # Errors
-/// `InvalidInput` for what cannot be a request to this peer; else what the system said.
+/// `InvalidInput` for what cannot be a request to this peer; `PermissionDenied`, with who may;
+/// else what the system said.
 pub fn store(config: &Config, peer: &HostId, request: &[u8]) -> io::Result<PathBuf> {
     let request = request.strip_prefix(CRITICAL).unwrap_or(request);
     check_request(request).map_err(|what| io::Error::new(io::ErrorKind::InvalidInput, what))?;
@@ -75,6 +78,25 @@ pub fn store(config: &Config, peer: &HostId, request: &[u8]) -> io::Result<PathB
     owner::acting_as(owner.as_ref(), || {
         drop_in_file(&config.spool_dir, peer, request, Timestamp::now(), std::process::id())
     })
+    .map_err(|error| with_who_may(config, error))
+}
+
+/// Says who may store, where this user may not. Those of the broker's group may ask a broker that
+/// runs, and look at what waits, but store nothing themselves: whoever makes files there is bound
+/// by no rule of `[[local]]`.
+fn with_who_may(config: &Config, error: io::Error) -> io::Error {
+    if error.kind() != io::ErrorKind::PermissionDenied {
+        return error;
+    }
+    let owner = std::fs::metadata(&config.spool_dir).ok().map(|found| Uid::from_raw(found.uid()));
+    let named = owner.and_then(|uid| User::from_uid(uid).ok().flatten()).map(|user| user.name);
+    let who = match named.or_else(|| config.user.clone()) {
+        Some(user) if user != "root" => format!("root and {user}"),
+        Some(_) | None => "root".to_owned(),
+    };
+    let what =
+        format!("{error}: while lonc is away only {who} may store messages: start lonc, and ask again");
+    io::Error::new(error.kind(), what)
 }
 
 /// Makes the delayed directory where no broker has been started yet, for the user that the broker

@@ -80,6 +80,32 @@ fn root_shows_nothing_of_what_a_link_in_the_users_folders_leads_to() {
 }
 
 #[test]
+fn who_may_ask_and_not_store_is_told_so_while_the_broker_is_away_and_who_may() {
+    let Some((place, nobody)) = place() else { return };
+    // Of the group of the folder: it may look there, and no more.
+    chown(place.path("delayed"), Some(0), Some(nobody)).unwrap();
+    for (owner, who) in [("nobody", "root"), ("daemon", "root and daemon")] {
+        let Some(user) = User::from_name(owner).ok().flatten() else { continue };
+        if owner != "nobody" {
+            chown(place.path("delayed"), Some(user.uid.as_raw()), None).unwrap();
+        }
+        let mut command = place.lon(&["critical", "there", "log:x"]);
+        std::os::unix::process::CommandExt::gid(&mut command, nobody);
+        std::os::unix::process::CommandExt::uid(&mut command, nobody);
+        let said = Said::of(&command.output().unwrap());
+        assert_eq!((said.code, said.out.as_str()), (5, "con_failed\n"), "{said:?}");
+        let delayed = place.path("delayed");
+        let expected = format!(
+            "lon: store message for there in {}: Permission denied (os error 13): while lonc is away only {who} may \
+             store messages: start lonc, and ask again\n",
+            delayed.display()
+        );
+        assert!(said.err.ends_with(&expected), "{said:?}");
+        assert_eq!(fs::read_dir(&delayed).unwrap().count(), 0);
+    }
+}
+
+#[test]
 fn whatever_the_umask_of_who_stores_a_message_its_modes_are_the_same() {
     for umask in ["000", "077"] {
         let place = Place::new();
