@@ -3,8 +3,11 @@
 //! A full disk fails every request, thousands a second: a line for each would fill what is left of
 //! the disk, and hide all other lines. [`Repeats`] logs the same fault once a minute; two texts are
 //! the same fault if they differ in nothing but digits. Whoever is on the other end may choose
-//! other words each time, so a [`Quota`] bounds all lines about one thing, whatever they say.
+//! other words each time, so a [`Quota`] bounds all lines about one thing, whatever they say; and
+//! where many users may each do so, [`ByUser`] leaves each of them lines of its own.
 
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant};
 
 /// How long the same fault is not logged again.
@@ -25,23 +28,41 @@ struct Fault {
 /// Most lines about one thing in [`REPEAT_AFTER`].
 pub const MOST_LINES: u64 = 20;
 
+/// Most of them about one user, of those about all.
+const USER_LINES: u64 = 5;
+
+/// Users, and things about them, that are kept in mind; beyond them the counts begin again.
+const MOST_USERS: usize = 256;
+
 /// Bounds the lines about one thing: [`MOST_LINES`] a minute, and with the next how many were not
 /// logged.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Quota {
+    most: u64,
     begun: Option<Instant>,
     logged: u64,
     unlogged: u64,
 }
 
+impl Default for Quota {
+    fn default() -> Quota {
+        Quota::of(MOST_LINES)
+    }
+}
+
 impl Quota {
+    /// So many lines a minute.
+    fn of(most: u64) -> Quota {
+        Quota { most, begun: None, logged: 0, unlogged: 0 }
+    }
+
     /// Whether one more may be logged.
     pub fn allows(&mut self, now: Instant) -> bool {
         if self.begun.is_none_or(|begun| now.saturating_duration_since(begun) >= REPEAT_AFTER) {
             self.begun = Some(now);
             self.logged = 0;
         }
-        if self.logged >= MOST_LINES {
+        if self.logged >= self.most {
             self.unlogged += 1;
             return false;
         }
@@ -95,6 +116,50 @@ impl Repeats {
             more => format!("{text} (and {more} times more since this was last logged)"),
         };
         self.quota.line(&line, now)
+    }
+}
+
+/// What comes again and again of many users: the same of the same user is logged once a minute,
+/// five lines a minute of one user and [`MOST_LINES`] of all.
+#[derive(Debug, Default)]
+pub struct ByUser {
+    /// When it was logged last, by user and digest, and how often it came since.
+    said: HashMap<(u32, u64), (Instant, u64)>,
+    users: HashMap<u32, Quota>,
+    all: Quota,
+}
+
+impl ByUser {
+    /// What to log of `what` that a user has done, if anything: `text`, which names both.
+    pub fn line(&mut self, user: u32, what: &[u8], text: &str, now: Instant) -> Option<String> {
+        let mut digest = DefaultHasher::new();
+        what.hash(&mut digest);
+        let key = (user, digest.finish());
+        let unsaid = match self.said.get_mut(&key) {
+            Some((at, unsaid)) if now.saturating_duration_since(*at) < REPEAT_AFTER => {
+                *unsaid += 1;
+                return None;
+            }
+            Some((_, unsaid)) => *unsaid,
+            None => 0,
+        };
+        if self.users.len() >= MOST_USERS && !self.users.contains_key(&user) {
+            self.users.clear();
+        }
+        let own = self.users.entry(user).or_insert_with(|| Quota::of(USER_LINES));
+        let text = match unsaid {
+            0 => text.to_owned(),
+            more => format!("{text} (and {more} times more since this was last logged)"),
+        };
+        let line = own.line(&text, now).and_then(|line| self.all.line(&line, now))?;
+        if self.said.len() >= MOST_USERS && !self.said.contains_key(&key) {
+            self.said.retain(|_, (at, _)| now.saturating_duration_since(*at) < REPEAT_AFTER);
+            if self.said.len() >= MOST_USERS {
+                self.said.clear();
+            }
+        }
+        self.said.insert(key, (now, 0));
+        Some(line)
     }
 }
 
@@ -162,5 +227,33 @@ mod tests {
         }
         assert_eq!(logged.len() as u64, 3 * MOST_LINES);
         assert!(logged[20].ends_with("(and 5980 lines like this were not logged)"), "{}", logged[20]);
+    }
+
+    #[test]
+    fn each_user_is_named_for_each_thing_and_none_takes_the_lines_of_another() {
+        let now = Instant::now();
+        let mut by_user = ByUser::default();
+        let mut logs = |user: u32, what: &str, at| by_user.line(user, what.as_bytes(), what, at);
+        for user in [7, 8] {
+            assert_eq!(logs(user, "pay", now).as_deref(), Some("pay"), "{user}");
+            assert_eq!(logs(user, "log", now).as_deref(), Some("log"), "{user}");
+            assert_eq!(logs(user, "pay", now), None, "said of this user already");
+        }
+        let later = now + REPEAT_AFTER;
+        let again = "pay (and 1 times more since this was last logged)";
+        assert_eq!(logs(7, "pay", later).as_deref(), Some(again));
+        // One that has other words each time has five lines, and leaves others theirs.
+        let flood = (0..1000).filter_map(|number| logs(7, &format!("word {number}"), later)).count();
+        assert_eq!(flood as u64, USER_LINES - 1);
+        assert!(logs(8, "pay", later).is_some());
+        // So have all together, however many they are.
+        let all = (100..10_000).filter_map(|user| logs(user, "pay", later)).count();
+        assert_eq!(all as u64, MOST_LINES - USER_LINES - 1);
+        assert!(by_user.users.len() <= MOST_USERS && by_user.said.len() <= MOST_USERS);
+        let next = by_user.line(7, b"new", "new", later + REPEAT_AFTER).unwrap();
+        assert!(
+            next.starts_with("new (and ") && next.contains(" lines like this were not logged)"),
+            "{next}"
+        );
     }
 }

@@ -27,19 +27,19 @@ const FILE_MODE: u32 = 0o644;
 pub(super) struct Arguments {
     /// Folder to make; it may exist, but not the files in it.
     dir: PathBuf,
-    /// This host's id.
+    /// This host's id in hosts.tab: short, the same on every host.
     #[arg(long)]
     id: String,
     /// Its domain.
     #[arg(long, default_value = "local")]
     domain: String,
-    /// What it is for.
+    /// What it is for, by which handlers may let it ask ("role:library").
     #[arg(long, default_value = "library")]
     role: String,
     /// Its name in the DNS.
     #[arg(long, default_value = "localhost")]
     name: String,
-    /// Its address.
+    /// Its IP address, where the other hosts reach its lond.
     #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     address: IpAddr,
     /// The port of every host's lond.

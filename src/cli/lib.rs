@@ -49,7 +49,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(366 * 24 * 3600);
 #[derive(Debug, Parser)]
 #[command(name = "lon", version, max_term_width = 100)]
 struct Arguments {
-    /// The configuration.
+    /// The configuration of this host, lonnet.toml.
     #[arg(
         long,
         global = true,
@@ -74,8 +74,15 @@ enum Command {
     /// next.
     Rotate(rotate::Arguments),
     /// Send requests to a host and print their answers.
+    ///
+    /// Exit code: 0 answered, 1 an error of lon's own, 2 usage, 3 con_lost (no answer to be had), 6
+    /// refused or unknown_cmd, 7 error:... ; of several requests the highest.
     Reply(Asked),
-    /// The same, but what cannot be sent now is stored and sent later.
+    /// Send requests that arrive once, if not now then later: what cannot be sent now is stored.
+    ///
+    /// Exit code: 0 answered, 1 an error of lon's own, 2 usage, 4 con_delayed (it is on disk, and
+    /// will be sent), 5 con_failed (it could not be kept), 6 refused or unknown_cmd, 7 error:... ;
+    /// of several requests the highest.
     Critical(Asked),
     /// Measure how long requests to a host take, and how many there can be. It puts that load on
     /// the link.
@@ -89,7 +96,7 @@ enum Command {
     Status(status::Arguments),
     /// Wait until links are up, or nothing waits for their hosts any more.
     Wait(wait::Arguments),
-    /// End lonc and lond in order, and wait until they have ended.
+    /// End lonc, lond and lonsvc in order, and wait until they have ended.
     Stop(stop::Arguments),
     /// Show what waits to be sent.
     #[command(args_conflicts_with_subcommands = true)]
@@ -124,7 +131,7 @@ enum QueueCommand {
 struct Asked {
     /// Id of a host of hosts.tab.
     peer: String,
-    /// One request; without it, a request a line from standard input.
+    /// One request, `log:text` say; without it, a request a line from standard input.
     request: Option<OsString>,
 }
 

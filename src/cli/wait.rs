@@ -22,7 +22,7 @@ const SAID: usize = 5;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// The link to this host; without it, all.
+    /// The link to this host; without it, the links to all.
     peer: Option<String>,
     /// Until it is up.
     #[arg(long)]

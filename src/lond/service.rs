@@ -50,6 +50,8 @@ pub struct Service {
 pub enum Barred {
     /// The handler with this number.
     Handler(usize),
+    /// That handler: it may, but not what crossed the network in the clear (`private_only`).
+    InClear(usize),
     /// The built-in request of this name.
     Builtin(&'static str),
 }
@@ -178,7 +180,8 @@ impl Service {
             None => Verdict::Answer(b"unknown_cmd"),
             Some((at, Right::Full)) => Verdict::Ask(at),
             Some((at, Right::Private)) if private => Verdict::Ask(at),
-            Some((at, Right::Private | Right::Nothing)) => Verdict::Refused(Barred::Handler(at)),
+            Some((at, Right::Private)) => Verdict::Refused(Barred::InClear(at)),
+            Some((at, Right::Nothing)) => Verdict::Refused(Barred::Handler(at)),
         }
     }
 
@@ -217,7 +220,7 @@ mod tests {
             (|at| Verdict::Refused(Barred::Handler(at)), |name| Verdict::Refused(Barred::Builtin(name)));
         for (request, in_clear, enciphered) in [
             ("open:x", Verdict::Ask(0), Verdict::Ask(0)),
-            ("private", handler(1), Verdict::Ask(1)),
+            ("private", Verdict::Refused(Barred::InClear(1)), Verdict::Ask(1)),
             ("barred:x:y", handler(2), handler(2)),
             ("nobody's", Verdict::Answer(b"unknown_cmd"), Verdict::Answer(b"unknown_cmd")),
             ("ping", Verdict::Answer(b"called"), Verdict::Answer(b"called")),

@@ -30,7 +30,7 @@ fn who_tells_each_handler_and_built_in_request_and_by_which_entry() {
     let said = place.run(&["check", "--who", "there"]);
     let file = place.path("lonnet.toml").display().to_string();
     let lines = format!(
-        "open     yes  allow has \"role:library\" ({file}:{}); nothing that crossed in the clear\n\
+        "open     yes  allow has \"role:library\" ({file}:{}); private_only: over the secure wire, or with encrypt:\n\
          shut     no   no `allow` ({file}:{})\n\
          ping     yes  nothing is said of it\n\
          pong     yes  nothing is said of it\n\

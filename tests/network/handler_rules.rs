@@ -69,6 +69,11 @@ fn on_the_classic_wire_a_host_without_the_right_is_refused_and_others_are_served
     assert_eq!(cipher.open(&sealed), b"private:x", "it crossed enciphered");
     let warned = "handler nobody is for nobody: no `allow`";
     assert_eq!(host.log("lond.log").matches(warned).count(), 1, "once, at the start");
+    let log = host.log("lond.log");
+    let why = "it came in the clear, which private_only of the handler does not let pass";
+    let line = format!("refused {CALLER} the request private: {why}");
+    assert!(log.contains(&line), "{log}");
+    assert!(log.contains(&format!("refused {CALLER} the request other: it may not ask it")), "{log}");
 }
 
 #[test]

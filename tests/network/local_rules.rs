@@ -60,6 +60,14 @@ fn who_connected_decides_what_a_program_may_ask_and_a_reload_changes_it_under_it
     let log = both.one.log("lonc.log");
     let line = format!("refused user {USER} the request version: no [[local]] rule lets it ask");
     assert_eq!(log.matches(&line).count(), 1, "{log}");
+    // Each user is named, for each command.
+    for (user, command) in [(USER, "log"), (USER, "close_connection_exit"), (0, "version"), (0, "log")] {
+        let line = format!("refused user {user} the request {command}: no [[local]] rule lets it ask");
+        assert_eq!(log.matches(&line).count(), 1, "{line}: {log}");
+    }
+    let line =
+        format!("refused user {USER} the request echo as a critical message: no [[local]] rule lets it ask");
+    assert_eq!(log.matches(&line).count(), 1, "{log}");
     for number in 0..1000 {
         assert_eq!(user.ask(&format!("{}:x", "y".repeat(number % 50 + 1))), "refused");
     }

@@ -8,6 +8,9 @@ use serde::Serialize;
 use status::json;
 use std::path::Path;
 
+/// What `private_only` says of a host that may ask.
+const PRIVATE_ONLY: &str = "private_only: over the secure wire, or with encrypt:";
+
 /// What `--json` prints.
 #[derive(Serialize)]
 struct Report {
@@ -75,8 +78,7 @@ fn told(kind: &'static str, name: &str, access: &Access, host: &Host, table: Opt
         Judgement::NotAllowed => (false, format!("allow does not name it{}", at(allow)), None, allow),
         Judgement::Nobody => (false, format!("no `allow`{}", at(table)), None, table),
     };
-    let why =
-        if may && access.private_only { format!("{why}; nothing that crossed in the clear") } else { why };
+    let why = if may && access.private_only { format!("{why}; {PRIVATE_ONLY}") } else { why };
     Told {
         name: name.to_owned(),
         kind,

@@ -8,7 +8,7 @@
 use super::Broker;
 use crate::link::Now;
 use base::WireKind;
-use base::log_quota::Repeats;
+use base::log_quota::{ByUser, Repeats};
 use status::{LinkState, PeerStatus};
 use std::time::{Duration, Instant};
 use store::spool::{Disk, StoreError, Waiting};
@@ -33,7 +33,7 @@ pub(super) struct Report {
     /// Requests that their programs may not ask.
     refused: u64,
     /// For what is said of those.
-    refused_repeats: Repeats,
+    refused_repeats: ByUser,
     /// What went wrong with the spool last.
     spool_error: Option<(String, Now)>,
     /// For what is said of the spool.
@@ -56,7 +56,7 @@ impl Report {
             done: 0,
             lost: 0,
             refused: 0,
-            refused_repeats: Repeats::default(),
+            refused_repeats: ByUser::default(),
             spool_error: None,
             spool_repeats: Repeats::default(),
             share_repeats: Repeats::default(),
@@ -78,10 +78,10 @@ impl Report {
     }
 
     /// One more request was one that its program may not ask: what to log of that, if anything.
-    /// Such lines are bounded, whatever they say.
-    pub(super) fn one_refused(&mut self, text: &str, now: Now) -> Option<String> {
+    /// Such lines are bounded, whatever they say; each user has some of its own.
+    pub(super) fn one_refused(&mut self, user: u32, command: &[u8], text: &str, now: Now) -> Option<String> {
         self.refused += 1;
-        self.refused_repeats.line(text, now.mono)
+        self.refused_repeats.line(user, command, text, now.mono)
     }
 
     /// The state changed in a way that the supervisor is to hear of at once.

@@ -88,13 +88,14 @@ impl<D: Disk> Taking<'_, D> {
     }
 
     /// The program may not ask this: it is neither sent nor stored.
-    fn bar(&mut self, who: &Credentials, command: &[u8], now: Now) -> Verdict {
+    fn bar(&mut self, who: &Credentials, command: &[u8], critical: bool, now: Now) -> Verdict {
+        let kept = if critical { " as a critical message" } else { "" };
         let text = format!(
-            "refused user {} the request {}: no [[local]] rule lets it ask",
+            "refused user {} the request {}{kept}: no [[local]] rule lets it ask",
             who.user,
             command.escape_ascii()
         );
-        if let Some(line) = self.report.one_refused(&text, now) {
+        if let Some(line) = self.report.one_refused(who.user, command, &text, now) {
             log::warn!("{line}");
         }
         Verdict::Answer(REFUSED.to_vec())
@@ -155,10 +156,10 @@ impl<D: Disk> Broker<D> {
                 Request::Forward(Forward { critical, text })
                     if !taking.allows(&session.who, command_of(text), critical) =>
                 {
-                    taking.bar(&session.who, command_of(text), now)
+                    taking.bar(&session.who, command_of(text), critical, now)
                 }
                 Request::CloseConnectionExit if !taking.allows(&session.who, EXIT, false) => {
-                    taking.bar(&session.who, EXIT, now)
+                    taking.bar(&session.who, EXIT, false, now)
                 }
                 Request::Forward(forward) => {
                     let owner = Owner { client: id, slot, user: credentials::known(session.user) };

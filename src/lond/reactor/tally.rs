@@ -41,7 +41,7 @@ impl Tally {
     /// there is something to tell.
     pub(super) fn refused(&mut self, barred: Barred) {
         let number = match barred {
-            Barred::Handler(number) => number,
+            Barred::Handler(number) | Barred::InClear(number) => number,
             Barred::Builtin(name) => {
                 let found = self.handlers.iter().position(|handler| handler.name == name);
                 found.unwrap_or_else(|| {
