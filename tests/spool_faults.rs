@@ -14,7 +14,7 @@ use faults::walk::{self, Broken, Step, Wrap, walk, walk_whole};
 use jiff::Timestamp;
 use lonnet::base::disk::{Disk, Fault, FaultyDisk, Keep};
 use lonnet::base::{HostId, Sequence};
-use lonnet::store::spool::{Arrivals, NewMessage, Spool, SpoolLimits, StoreError};
+use lonnet::store::spool::{Arrivals, NewMessage, Spool, SpoolLimits, StoreError, inbox_owner};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::path::Path;
@@ -193,7 +193,10 @@ impl<D: Disk> Life<D> {
 
     /// As two processes do: one moves the files into the folder, the other takes them in.
     fn take_in(&mut self) {
-        let owner = |name: &str| name.ends_with(".msul1").then(|| HostId::new("msul1").expect("an id"));
+        let owner = |name: &OsStr| {
+            let id = inbox_owner(name, |id| id == "msul1")?;
+            Some(HostId::new(id).expect("an id"))
+        };
         let mut disk = (self.wrap)(self.disk.clone());
         Arrivals::default().pass(&mut disk, Path::new(DELAYED), &owner, Instant::now(), now());
         self.spool().take_in(now());

@@ -95,7 +95,7 @@ pub fn dropped(bytes: &[u8]) {
     let mut parts = bytes.splitn(2, |byte| *byte == b'\n');
     let name = String::from_utf8_lossy(parts.next().unwrap_or_default()).replace(['/', '\0'], "_");
     let content = parts.next().unwrap_or_default();
-    let owner = inbox_owner(&name, |id| ["msul1", "a.msul1", "b"].contains(&id));
+    let owner = inbox_owner(name.as_ref(), |id| ["msul1", "a.msul1", "b"].contains(&id));
     if let Some(owner) = owner {
         assert!(name.ends_with(&format!(".{owner}")) && !name.starts_with('.'));
     }

@@ -73,6 +73,9 @@ impl Disk for Careless {
     fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
         self.0.rename(from, to)
     }
+    fn rename_new(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        self.0.rename_new(from, to)
+    }
     fn remove(&mut self, path: &Path) -> io::Result<()> {
         self.0.remove(path)
     }

@@ -3,12 +3,16 @@
 use crate::common::network::{Host, root};
 use crate::common::pair::{CALLED, Pair};
 use crate::common::{process, wait};
+use nix::fcntl::{AT_FDCWD, RenameFlags};
 use nix::sys::signal::Signal;
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 fn path(host: &Host, name: &str) -> PathBuf {
     host.dir.join("delayed").join(name)
@@ -17,6 +21,13 @@ fn path(host: &Host, name: &str) -> PathBuf {
 fn drop_in(host: &Host, name: &str, text: &str) {
     fs::create_dir_all(host.dir.join("delayed")).expect("make the folder");
     fs::write(path(host, name), text).expect("drop a file in");
+}
+
+/// A file in `corrupt/` that was dropped in by this name.
+fn aside(pair: &Pair, name: &str) -> Option<PathBuf> {
+    let entries = fs::read_dir(pair.host.spool(CALLED).join("corrupt")).ok()?.flatten();
+    let end = format!(".{name}");
+    entries.map(|entry| entry.path()).find(|path| path.to_string_lossy().ends_with(&end))
 }
 
 #[test]
@@ -208,14 +219,73 @@ fn a_file_with_several_lines_sends_the_first_and_is_set_aside_for_the_others_wit
     let pair = Pair::up();
     drop_in(&pair.host, "three.msul1", "log:first\nlog:second\nlog:third\n");
     assert_eq!(pair.fake.wait_received("log:", 1), ["log:first"]);
-    let aside = pair.host.spool(CALLED).join("corrupt/three.msul1");
-    let text = wait::until("the file to be set aside", || fs::read_to_string(&aside).ok());
+    let text =
+        wait::until("the file to be set aside", || fs::read_to_string(aside(&pair, "three.msul1")?).ok());
     assert_eq!(text, "log:first\nlog:second\nlog:third\n");
     assert!(!path(&pair.host, "three.msul1").exists());
     let log = pair.host.log("lonc.log");
     assert!(log.contains("ERROR take in") && log.contains("more than its first line"), "{log}");
     wait::until_true("the status to count it", || {
         pair.host.status(CALLED).is_some_and(|status| status["corrupt"] == 1)
+    });
+}
+
+#[test]
+fn whoever_swaps_a_file_for_other_things_as_it_is_moved_holds_up_no_other_and_leaves_nothing() {
+    let pair = Pair::up();
+    let [file, other] = ["0.msul1", ".other"].map(|name| path(&pair.host, name));
+    let elsewhere = pair.network.dir().join("elsewhere");
+    fs::write(&elsewhere, "log:elsewhere\n").expect("write a file");
+    let done = AtomicBool::new(false);
+    let exchange = || {
+        let flags = RenameFlags::RENAME_EXCHANGE;
+        let _ = nix::fcntl::renameat2(AT_FDCWD, &file, AT_FDCWD, &other, flags);
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for round in (0_u32..).take_while(|_| !done.load(Ordering::Relaxed)) {
+                // Once it was moved, by whichever name, there is a new one.
+                if let Ok(mut new) = fs::File::create_new(&file) {
+                    let _ = new.write_all(b"log:swapped\n");
+                }
+                if round % 2 == 0 {
+                    let _ = std::os::unix::fs::symlink(&elsewhere, &other);
+                } else if fs::create_dir(&other).is_ok() {
+                    let _ = fs::set_permissions(&other, fs::Permissions::from_mode(0o555));
+                }
+                (0..50).for_each(|_| exchange());
+            }
+        });
+        for number in 0..100 {
+            drop_in(&pair.host, &format!("{number:03}.msul1"), &format!("log:good-{number}\n"));
+        }
+        pair.fake.wait_received("log:good-", 100);
+        done.store(true, Ordering::Relaxed);
+    });
+    let expected: Vec<_> = (0..100).map(|number| format!("log:good-{number}")).collect();
+    assert_eq!(pair.fake.received("log:good-"), expected);
+    for path in [&file, &other] {
+        let _ = fs::remove_file(path).or_else(|_| fs::remove_dir(path));
+    }
+    let left = || {
+        let left = fs::read_dir(pair.host.spool(CALLED).join("dropped")).expect("a folder").flatten();
+        let names = left.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        names.filter(|name| !name.starts_with('.')).collect::<Vec<_>>()
+    };
+    wait::until_true("nothing to be left", || left().is_empty());
+    assert_eq!(fs::read(&elsewhere).expect("read a file"), b"log:elsewhere\n");
+}
+
+#[test]
+fn files_whose_names_are_no_text_are_sent_and_what_is_no_file_is_said_to_be_left() {
+    let pair = Pair::up();
+    let name = OsStr::from_bytes(b"\xff\xfe.msul1");
+    fs::write(pair.host.dir.join("delayed").join(name), "log:no text\n").expect("drop a file in");
+    pair.fake.wait_received("log:no text", 1);
+    fs::create_dir(path(&pair.host, "folder.msul1")).expect("make a folder");
+    wait::until_true("a line in the log", || {
+        let line = "folder.msul1 is no plain file, and is left alone";
+        pair.host.log("lonc.log").contains(line)
     });
 }
 
@@ -230,8 +300,7 @@ fn a_hard_link_to_a_file_that_its_maker_may_not_read_is_set_aside_and_not_sent()
     std::os::unix::fs::symlink(&secret, path(&pair.host, "b-link.msul1")).expect("link it in");
     drop_in(&pair.host, "c-good.msul1", "log:good\n");
     assert_eq!(pair.fake.wait_received("log:", 1), ["log:good"]);
-    let aside = pair.host.spool(CALLED).join("corrupt/a-link.msul1");
-    wait::until_true("the link to be set aside", || aside.exists());
+    wait::until_true("the link to be set aside", || aside(&pair, "a-link.msul1").is_some());
     wait::until_true("a line in the log", || pair.host.log("lonc.log").contains("another name"));
     assert_eq!(pair.fake.received("log:"), ["log:good"]);
     assert!(secret.exists());

@@ -146,6 +146,10 @@ impl Disk for SimDisk {
             _ => self.disk.rename(from, to),
         }
     }
+    fn rename_new(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        self.lives()?;
+        self.disk.rename_new(from, to)
+    }
     fn remove(&mut self, path: &Path) -> io::Result<()> {
         self.lives()?;
         match self.sabotage {

@@ -60,7 +60,7 @@ impl World {
         }
         let mut disk = self.disk(host, &life);
         let is_peer = |id: &str| links.iter().any(|link| id_of(self.links[*link].peer).as_str() == id);
-        let owner = |name: &str| inbox_owner(name, is_peer).and_then(|id| HostId::new(id).ok());
+        let owner = |name: &std::ffi::OsStr| inbox_owner(name, is_peer).and_then(|id| HostId::new(id).ok());
         let up = self.hosts[host].up;
         let Some(supervisor) = self.hosts[host].supervisor.as_mut().filter(|_| up) else { return Ok(()) };
         let passed = supervisor.arrivals.pass(&mut disk, Path::new("/spool"), &owner, now.mono, now.wall);

@@ -338,13 +338,13 @@ impl Disk for FaultyDisk {
     }
 
     fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
-        self.operate(operation("rename", from, 0), true, |state, _| {
-            let node = state.find(from)?;
-            state.require_folder(parent(to))?;
-            state.seen.remove(from);
-            state.seen.insert(to.to_owned(), node);
-            state.changes.push(Change::Rename(from.to_owned(), to.to_owned(), node));
-            Ok(())
+        self.operate(operation("rename", from, 0), true, |state, _| state.rename(from, to))
+    }
+
+    fn rename_new(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        self.operate(operation("rename_new", from, 0), true, |state, _| match state.seen.get(to) {
+            Some(_) => Err(errno(libc::EEXIST)),
+            None => state.rename(from, to),
         })
     }
 

@@ -159,6 +159,10 @@ impl<D: Disk> Disk for Guarded<D> {
         self.locked()?.rename(from, to)
     }
 
+    fn rename_new(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        self.locked()?.rename_new(from, to)
+    }
+
     fn remove(&mut self, path: &Path) -> io::Result<()> {
         self.locked()?.remove(path)
     }

@@ -126,6 +126,12 @@ pub trait Disk {
     /// What the system said.
     fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()>;
 
+    /// Moves a name within the file system to one that nothing has.
+    ///
+    /// # Errors
+    /// `AlreadyExists`, or what the system said; nothing was replaced.
+    fn rename_new(&mut self, from: &Path, to: &Path) -> io::Result<()>;
+
     /// Removes a file.
     ///
     /// # Errors
@@ -241,6 +247,10 @@ impl Disk for RealDisk {
 
     fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
         fs::rename(from, to)
+    }
+
+    fn rename_new(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        own::rename_new(from, to)
     }
 
     fn remove(&mut self, path: &Path) -> io::Result<()> {

@@ -93,11 +93,7 @@ impl OwnFile {
     /// As [`OwnFile::place`].
     pub fn move_in(self) -> io::Result<()> {
         let (mut hidden, target) = self.close();
-        match renameat2(AT_FDCWD, &hidden.path, AT_FDCWD, &target, RenameFlags::RENAME_NOREPLACE) {
-            // A file system that cannot: the name is one that nobody else makes anyway.
-            Err(Errno::EINVAL | Errno::ENOSYS) => fs::rename(&hidden.path, target)?,
-            moved => moved?,
-        }
+        rename_new(&hidden.path, &target)?;
         hidden.borne = false;
         Ok(())
     }
@@ -116,6 +112,22 @@ impl Drop for Hidden {
             // What led here is what is reported; a name that stays is swept away later.
             let _ = fs::remove_file(&self.path);
         }
+    }
+}
+
+/// Moves a name to one that nothing has. A file system that cannot promise that is asked before
+/// whether the name is taken.
+///
+/// # Errors
+/// `AlreadyExists`, or what the system said.
+pub(super) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    match renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE) {
+        Err(Errno::EINVAL | Errno::ENOSYS) => match fs::symlink_metadata(to) {
+            Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => fs::rename(from, to),
+            Err(error) => Err(error),
+        },
+        moved => Ok(moved?),
     }
 }
 

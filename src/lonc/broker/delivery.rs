@@ -325,6 +325,11 @@ impl<D: Disk> Broker<D> {
                 log::info!("{line}");
             }
         }
+        for text in taken.aside {
+            if let Some(line) = self.report.aside_line(&text, now) {
+                log::error!("{line}");
+            }
+        }
         if taken.more {
             self.agenda.look_for_files(now.mono);
         } else if let Some(at) = taken.retry_at {

@@ -40,6 +40,8 @@ pub(super) struct Report {
     spool_repeats: Repeats,
     /// For what is said of users who have their share of the spool.
     share_repeats: Repeats,
+    /// For what is said of dropped files that can be no message.
+    aside_repeats: Repeats,
     /// For what is said of programs.
     client_repeats: Repeats,
     /// The supervisor is to hear of a change at once.
@@ -60,6 +62,7 @@ impl Report {
             spool_error: None,
             spool_repeats: Repeats::default(),
             share_repeats: Repeats::default(),
+            aside_repeats: Repeats::default(),
             client_repeats: Repeats::default(),
             changed: true,
             told: (0, 0, 0),
@@ -103,6 +106,12 @@ impl Report {
     /// What to log of something about the spool, if anything.
     pub(super) fn spool_line(&mut self, text: &str, now: Now) -> Option<String> {
         self.spool_repeats.line(text, now.mono)
+    }
+
+    /// What to log of a dropped file that can be no message, if anything: whoever drops files may
+    /// drop thousands of those.
+    pub(super) fn aside_line(&mut self, text: &str, now: Now) -> Option<String> {
+        self.aside_repeats.line(text, now.mono)
     }
 
     /// What to log of something about a program, if anything.

@@ -10,6 +10,7 @@ use crate::messages::ToLink;
 use base::HostId;
 use config::Config;
 use jiff::Timestamp;
+use std::ffi::OsStr;
 use std::io;
 use std::time::Instant;
 use store::spool::{Disk, RealDisk, SpoolError, inbox_owner};
@@ -17,7 +18,7 @@ use supervise::daemon::Role;
 
 /// Whose a file in the delayed directory is, by its name: that of the host with the longest id that
 /// ends it, if that is a peer.
-pub(super) fn owner(config: &Config, name: &str) -> Option<HostId> {
+pub(super) fn owner(config: &Config, name: &OsStr) -> Option<HostId> {
     let host = |id: &str| HostId::new(id).ok().filter(|id| config.hosts.get(id).is_some());
     let id = inbox_owner(name, |id| host(id).is_some())?;
     host(id).filter(|id| config.peer(id).is_some())
@@ -31,10 +32,23 @@ impl Lonc {
             return;
         }
         let (config, wall) = (m.start.config.clone(), Timestamp::now());
-        let whose = |name: &str| owner(&config, name);
+        let whose = |name: &OsStr| owner(&config, name);
         let passed = arrivals.pass(&mut RealDisk, &config.spool_dir, &whose, now, wall);
         for (peer, error) in &passed.trouble {
             self.say_left(peer, error, now, wall);
+        }
+        for (peer, error) in &passed.alone {
+            let text = format!("{peer}: {error}; it stays, others go past it, and it is tried again");
+            if let Some(line) = self.lookout.odd.line(&text, now) {
+                log::warn!("{line}");
+            }
+        }
+        for (peer, path) in &passed.irregular {
+            let path = path.display();
+            let text = format!("{peer}: {path} is no plain file, and is left alone (there may be others)");
+            if let Some(line) = self.lookout.odd.line(&text, now) {
+                log::warn!("{line}");
+            }
         }
         if let Some(error) = passed.unlisted
             && let Some(line) = self.lookout.repeats.line(&format!("{error}; tried again"), now)

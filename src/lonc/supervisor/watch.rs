@@ -23,7 +23,7 @@ use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
@@ -117,7 +117,7 @@ impl Watch {
     ///
     /// # Errors
     /// What `read` said; the watch is of no more use then.
-    pub(super) fn read(&self, owner: impl Fn(&str) -> Option<HostId>) -> io::Result<(Noticed, bool)> {
+    pub(super) fn read(&self, owner: impl Fn(&OsStr) -> Option<HostId>) -> io::Result<(Noticed, bool)> {
         let mut files = BTreeSet::new();
         for _ in 0..BUDGET {
             let events = match self.inotify.read_events() {
@@ -133,10 +133,8 @@ impl Watch {
                 if event.mask.contains(AddWatchFlags::IN_IGNORED) {
                     return Err(io::Error::new(io::ErrorKind::NotFound, "the folder was removed"));
                 }
-                // A name that is no text is no peer's.
                 let Some(name) = event.name else { continue };
-                let peer = name.to_str().and_then(&owner);
-                files.extend(peer.map(|peer| (peer, name)));
+                files.extend(owner(&name).map(|peer| (peer, name)));
             }
         }
         Ok((Noticed::Some(files), true))
@@ -164,6 +162,9 @@ pub(super) struct Lookout {
     pub arrivals: Arrivals,
     /// For what is said of that.
     pub repeats: Repeats,
+    /// For what is said of files that hold up no other: whoever makes them cannot keep what
+    /// `repeats` says out of the log.
+    pub odd: Repeats,
 }
 
 impl Lonc {
@@ -234,14 +235,13 @@ impl Lonc {
 mod tests {
     use super::*;
 
-    fn owner(name: &str) -> Option<HostId> {
-        let known = |id: &&str| ["msul1", "msul2", "msul3"].contains(id);
-        let id = name.rsplit('.').next().filter(|_| !name.starts_with('.')).filter(known)?;
-        HostId::new(id).ok()
+    fn owner(name: &OsStr) -> Option<HostId> {
+        let known = |id: &str| ["msul1", "msul2", "msul3"].contains(&id);
+        HostId::new(store::spool::inbox_owner(name, known)?).ok()
     }
 
     fn file(name: &str) -> (HostId, OsString) {
-        (owner(name).unwrap(), name.into())
+        (owner(name.as_ref()).unwrap(), name.into())
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! How files of the original's kind come from the delayed directory, which all peers share, into
 //! the folder of the peer that they are for: `delayed/<name>` becomes
-//! `delayed/<peer>/dropped/<name>`.
+//! `delayed/<peer>/dropped/<number>.<user>.<name>`. The numbers rise, so the order in which files
+//! came outlives their move, and no name is ever taken.
 //!
 //! The supervisor does that, and not the peer's link child, so that a child needs no folder but its
 //! own. [`Arrivals`] knows the names that were noticed, and moves them in their order, a bounded
@@ -13,12 +14,13 @@
 //! it has a whole line, or was not changed for [`WRITER_PAUSE`]. Nothing but that is looked at
 //! here: what a file is, and whether it can be a message, the child says.
 //!
-//! How it fails: what cannot be moved stays, in order, and all behind it of the same peer; the
-//! cause is told ([`Passed`]), and it is tried again in growing pauses. Other peers do not notice.
-//! No file is ever replaced by another of its name.
+//! How it fails: where a peer's folder takes nothing, its files stay, in order; the cause is told
+//! ([`Passed`]), and it is tried again in growing pauses. Other peers do not notice. Whoever may
+//! drop files may make one that cannot be moved, or is not finished for ever, and thousands of
+//! them: those stay alone, and the others go past them. No file is ever replaced by another.
 
-use super::inbox::{FIRST_READ, WRITER_PAUSE};
-use super::layout::DROPPED;
+use super::inbox::{FIRST_READ, WRITER_PAUSE, is_everybodys};
+use super::layout::{Arrived, DROPPED};
 use super::{Context, Disk, Kind, SpoolError};
 use base::HostId;
 use jiff::Timestamp;
@@ -26,16 +28,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::ops::Bound;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Files that are looked at in one pass: others have their turn then.
 pub const MOVED_A_PASS: usize = 64;
 /// ... and of one peer.
 const MOVED_A_PEER: usize = 16;
-/// Names that are kept of one peer. Where there are more, the folder is listed again when these are
-/// moved.
+/// Names that are kept of one peer. Where there are more, the folder is listed again when these
+/// were looked at, for those behind them.
 const NAMES_A_PEER: usize = 256;
+/// ... of which so many may be of files that are left for a while: there is room for others. Those
+/// beyond are found when the folder is listed from its beginning.
+const UNFINISHED_A_PEER: usize = NAMES_A_PEER / 2;
+/// Name in a peer's folder by which it is tried whether a file can be made there.
+const PROBE: &str = ".probe";
+/// Times that a file's number, or the peer's folders, are looked for again when they had changed.
+const TRIES: u32 = 3;
 /// Pause before a peer's files are tried again, after one could not be moved; it doubles ...
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 /// ... up to this. Also how long a file is left that its maker may be writing.
@@ -45,8 +54,8 @@ const RETRY_MOST: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Arrivals {
     peers: BTreeMap<HostId, Waiting>,
-    /// Peers whose folders are there, durably.
-    prepared: BTreeSet<HostId>,
+    /// Peers whose folders are there, durably, and the number that the next file gets.
+    prepared: BTreeMap<HostId, u64>,
     /// The folder is to be listed, then: for what was not noticed.
     list_at: Option<Option<Instant>>,
     /// Whose files the last pass ended with.
@@ -60,6 +69,10 @@ struct Waiting {
     names: BTreeMap<OsString, Instant>,
     /// There are others behind these.
     more: bool,
+    /// The last name that was looked at since the folder was listed from its beginning.
+    after: Option<OsString>,
+    /// Names up to that one were forgotten.
+    forgotten: bool,
     /// Nothing is moved until then, and the pause behind that.
     held: Option<(Instant, Duration)>,
 }
@@ -69,8 +82,12 @@ struct Waiting {
 pub struct Passed {
     /// Peers that have files in their folders.
     pub peers: BTreeSet<HostId>,
-    /// Why files were left: whose, and what the system said.
+    /// Why files were left, and those behind them: whose, and what the system said.
     pub trouble: Vec<(HostId, SpoolError)>,
+    /// Why files were left that others go past.
+    pub alone: Vec<(HostId, SpoolError)>,
+    /// Names that are no plain file's, one of each peer.
+    pub irregular: BTreeMap<HostId, PathBuf>,
     /// Why the folder could not be listed.
     pub unlisted: Option<SpoolError>,
 }
@@ -80,7 +97,19 @@ enum Fate {
     /// It was moved, or somebody else has done that.
     Moved,
     /// It is none that anybody takes in.
-    Left,
+    Irregular,
+    /// Its maker may not be done with it.
+    Unfinished,
+    /// It cannot be moved, and others can.
+    Alone(SpoolError),
+}
+
+/// What a look at a file says.
+enum Looked {
+    /// It can be moved, and is this user's.
+    Done(u32),
+    /// It is no plain file.
+    Irregular,
     /// Its maker may not be done with it.
     Unfinished,
 }
@@ -88,7 +117,7 @@ enum Fate {
 impl Default for Arrivals {
     /// Nothing is known: the folder is to be listed.
     fn default() -> Arrivals {
-        let (peers, prepared) = (BTreeMap::new(), BTreeSet::new());
+        let (peers, prepared) = (BTreeMap::new(), BTreeMap::new());
         Arrivals { peers, prepared, list_at: Some(None), last: None }
     }
 }
@@ -110,6 +139,7 @@ impl Arrivals {
 
     /// Files may have come of which nobody has said anything.
     pub fn look_again(&mut self) {
+        self.peers.values_mut().for_each(|waiting| waiting.after = None);
         self.list_at = Some(None);
     }
 
@@ -124,7 +154,7 @@ impl Arrivals {
         &mut self,
         disk: &mut D,
         delayed: &Path,
-        owner: &dyn Fn(&str) -> Option<HostId>,
+        owner: &dyn Fn(&OsStr) -> Option<HostId>,
         now: Instant,
         wall: Timestamp,
     ) -> Passed {
@@ -135,21 +165,37 @@ impl Arrivals {
         let turns = self.whose_turn(now);
         let Arrivals { peers, prepared, last, .. } = self;
         let mut pass = Pass { disk, delayed, prepared, now, wall, passed };
-        let (mut left, mut unknown) = (MOVED_A_PASS, false);
+        let mut left = MOVED_A_PASS;
         for peer in turns {
             let Some(waiting) = peers.get_mut(&peer).filter(|_| left > 0) else { break };
             left -= pass.move_some(&peer, waiting, left);
-            if waiting.names.is_empty() {
-                unknown |= waiting.more;
-                peers.remove(&peer);
-            }
             *last = Some(peer);
         }
         let passed = pass.passed;
-        if unknown {
-            self.look_again();
-        }
+        self.go_on(now);
         passed
+    }
+
+    /// Where all names that are known were looked at, the folder is listed: at once for those
+    /// behind them, or, where there are none, later from its beginning for those forgotten.
+    fn go_on(&mut self, now: Instant) {
+        let (mut at_once, mut later) = (false, false);
+        self.peers.retain(|_, waiting| {
+            if waiting.names.values().any(|at| *at <= now) {
+                return true;
+            }
+            at_once |= waiting.more;
+            if !waiting.more {
+                waiting.after = None;
+                later |= std::mem::take(&mut waiting.forgotten);
+            }
+            waiting.more || !waiting.names.is_empty()
+        });
+        if at_once {
+            self.list_at = Some(None);
+        } else if later && self.list_at.is_none() {
+            self.list_at = Some(Some(now + RETRY_MOST));
+        }
     }
 
     /// Peers that have something due: behind the one that had the last turn, and then from the
@@ -167,15 +213,15 @@ impl Arrivals {
         &mut self,
         disk: &mut D,
         delayed: &Path,
-        owner: &dyn Fn(&str) -> Option<HostId>,
+        owner: &dyn Fn(&OsStr) -> Option<HostId>,
         now: Instant,
     ) -> Result<(), SpoolError> {
         self.list_at = None;
         self.peers.values_mut().for_each(|waiting| waiting.more = false);
         let peers = &mut self.peers;
         let listed = disk.list(delayed, &mut |name| {
-            if let Some(peer) = name.to_str().and_then(owner) {
-                peers.entry(peer).or_default().add(name.to_owned(), now);
+            if let Some(peer) = owner(name) {
+                peers.entry(peer).or_default().find(name, now);
             }
         });
         match listed.context("list", delayed) {
@@ -194,7 +240,7 @@ impl Arrivals {
 struct Pass<'a, D> {
     disk: &'a mut D,
     delayed: &'a Path,
-    prepared: &'a mut BTreeSet<HostId>,
+    prepared: &'a mut BTreeMap<HostId, u64>,
     now: Instant,
     wall: Timestamp,
     passed: Passed,
@@ -213,24 +259,25 @@ impl<D: Disk> Pass<'_, D> {
             .collect();
         let count = due.len();
         for name in due {
+            waiting.after = waiting.after.take().max(Some(name.clone()));
             match self.move_one(peer, &name) {
                 Ok(Fate::Moved) => {
                     waiting.names.remove(&name);
                     waiting.held = None;
                     self.passed.peers.insert(peer.clone());
                 }
-                Ok(Fate::Left) => {
+                Ok(Fate::Irregular) => {
+                    self.passed.irregular.insert(peer.clone(), self.delayed.join(&name));
                     waiting.names.remove(&name);
                 }
-                Ok(Fate::Unfinished) => {
-                    waiting.names.insert(name, self.now + RETRY_MOST);
+                Ok(Fate::Unfinished) => waiting.put_off(name, self.now),
+                Ok(Fate::Alone(error)) => {
+                    self.passed.alone.push((peer.clone(), error));
+                    waiting.put_off(name, self.now);
                 }
                 Err(error) => {
                     waiting.hold(self.now);
-                    // That one is just being taken in.
-                    if error.cause.kind() != io::ErrorKind::AlreadyExists {
-                        self.passed.trouble.push((peer.clone(), error));
-                    }
+                    self.passed.trouble.push((peer.clone(), error));
                     break;
                 }
             }
@@ -240,43 +287,82 @@ impl<D: Disk> Pass<'_, D> {
 
     fn move_one(&mut self, peer: &HostId, name: &OsStr) -> Result<Fate, SpoolError> {
         let from = self.delayed.join(name);
-        match look(self.disk, &from, self.wall) {
-            Ok(Fate::Moved) => {}
-            Ok(fate) => return Ok(fate),
+        let user = match look(self.disk, &from, self.wall) {
+            Ok(Looked::Done(user)) => user,
+            Ok(Looked::Irregular) => return Ok(Fate::Irregular),
+            Ok(Looked::Unfinished) => return Ok(Fate::Unfinished),
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(Fate::Moved),
             Err(cause) => return Err(cause).context("look at", &from),
-        }
+        };
         let own = self.delayed.join(peer.as_str());
         let folder = own.join(DROPPED);
-        let to = folder.join(name);
-        for _ in 0..2 {
-            if !self.prepared.contains(peer) {
-                self.prepare(&own, &folder)?;
-                self.prepared.insert(peer.clone());
-            }
-            // Nobody but this process puts anything there.
-            match self.disk.metadata(&to) {
-                Ok(_) => return Err(io::ErrorKind::AlreadyExists.into()).context("move", &from),
-                Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
-                Err(cause) => return Err(cause).context("look at", &to),
-            }
-            match self.disk.rename(&from, &to) {
-                Ok(()) => return Ok(Fate::Moved),
-                // The file is gone, or its new folder is: that is made again then.
-                Err(cause) if cause.kind() == io::ErrorKind::NotFound => self.prepared.remove(peer),
-                Err(cause) => return Err(cause).context("move", &from),
+        for _ in 0..TRIES {
+            let number = match self.prepared.get(peer) {
+                Some(number) => *number,
+                None => self.prepare(&own, &folder)?,
             };
+            let to = folder.join(Arrived { number, user, name }.file_name());
+            match self.disk.rename_new(&from, &to) {
+                Ok(()) => {
+                    self.prepared.insert(peer.clone(), number.saturating_add(1));
+                    return Ok(Fate::Moved);
+                }
+                Err(cause) if is_missing(&cause) && self.is_gone(&from) => return Ok(Fate::Moved),
+                // Its new folder is gone, and made again. Or another program moves files there.
+                Err(cause) if is_missing(&cause) || is_taken(&cause) => {
+                    self.prepared.remove(peer);
+                }
+                // A folder in the file's place that its maker lets nobody write to, say.
+                Err(cause)
+                    if cause.kind() == io::ErrorKind::PermissionDenied && self.takes_files(&folder) =>
+                {
+                    return Err(cause).context("move", &from).or_else(|error| Ok(Fate::Alone(error)));
+                }
+                Err(cause) => return Err(cause).context("move", &from),
+            }
         }
-        Ok(Fate::Moved)
+        // The others go past it.
+        Ok(Fate::Unfinished)
     }
 
-    /// Makes the peer's folders, and their names durable.
-    fn prepare(&mut self, own: &Path, folder: &Path) -> Result<(), SpoolError> {
+    /// Makes the peer's folders, and their names durable; the number that the next file gets. It is
+    /// above those that are there, and those of before: it counts on from the time.
+    fn prepare(&mut self, own: &Path, folder: &Path) -> Result<u64, SpoolError> {
         self.disk.make_folder(own).context("make", own)?;
         self.disk.make_folder(folder).context("make", folder)?;
         self.disk.sync_dir(own).context("sync", own)?;
-        self.disk.sync_dir(self.delayed).context("sync", self.delayed)
+        self.disk.sync_dir(self.delayed).context("sync", self.delayed)?;
+        let mut next = u64::try_from(self.wall.as_microsecond()).unwrap_or_default();
+        let listed = self.disk.list(folder, &mut |name| {
+            if let Some(arrived) = Arrived::parse(name) {
+                next = next.max(arrived.number.saturating_add(1));
+            }
+        });
+        listed.context("list", folder).map(|()| next)
     }
+
+    fn is_gone(&mut self, path: &Path) -> bool {
+        self.disk.metadata(path).is_err_and(|cause| is_missing(&cause))
+    }
+
+    /// Whether it is not the folder for which a file could not be moved.
+    fn takes_files(&mut self, folder: &Path) -> bool {
+        let probe = folder.join(PROBE);
+        let made = match self.disk.create(&probe) {
+            Ok(_) => true,
+            // A process was killed here.
+            Err(cause) => is_taken(&cause),
+        };
+        made && self.disk.remove(&probe).is_ok()
+    }
+}
+
+fn is_missing(cause: &io::Error) -> bool {
+    cause.kind() == io::ErrorKind::NotFound
+}
+
+fn is_taken(cause: &io::Error) -> bool {
+    cause.kind() == io::ErrorKind::AlreadyExists
 }
 
 impl Waiting {
@@ -294,8 +380,27 @@ impl Waiting {
         }
         self.names.entry(name).or_insert(now);
         if self.names.len() > NAMES_A_PEER {
-            self.names.pop_last();
+            let last = self.names.pop_last().map(|(name, _)| name);
+            self.forgotten |= self.after.is_some() && last <= self.after;
             self.more = true;
+        }
+    }
+
+    /// A name that the folder has, unless it was looked at since the folder was listed from its
+    /// beginning.
+    fn find(&mut self, name: &OsStr, now: Instant) {
+        if self.after.as_deref().is_none_or(|after| name > after) {
+            self.add(name.to_owned(), now);
+        }
+    }
+
+    /// This one is looked at later, and holds nobody up.
+    fn put_off(&mut self, name: OsString, now: Instant) {
+        self.names.remove(&name);
+        if self.names.values().filter(|at| **at > now).count() < UNFINISHED_A_PEER {
+            self.names.insert(name, now + RETRY_MOST);
+        } else {
+            self.forgotten = true;
         }
     }
 
@@ -305,26 +410,26 @@ impl Waiting {
     }
 }
 
-/// Whether a file can be moved: [`Fate::Moved`] then.
-fn look<D: Disk>(disk: &mut D, path: &Path, wall: Timestamp) -> io::Result<Fate> {
+/// Whether a file can be moved.
+fn look<D: Disk>(disk: &mut D, path: &Path, wall: Timestamp) -> io::Result<Looked> {
     let found = disk.metadata(path)?;
     if found.kind != Kind::File {
-        return Ok(Fate::Left);
+        return Ok(Looked::Irregular);
     }
     // A time far ahead says nothing about a writer.
     if wall.duration_since(found.modified).abs() >= WRITER_PAUSE {
-        return Ok(Fate::Moved);
+        return Ok(Looked::Done(found.user));
     }
     if found.links > 1 {
-        return Ok(Fate::Unfinished);
+        return Ok(Looked::Unfinished);
     }
     match has_a_line(disk, path) {
-        Ok(true) => Ok(Fate::Moved),
-        Ok(false) => Ok(Fate::Unfinished),
-        // Its maker may not be done with that either; or a symbolic link took its place.
-        Err(cause) if cause.kind() == io::ErrorKind::PermissionDenied => Ok(Fate::Unfinished),
-        Err(cause) if cause.raw_os_error() == Some(libc::ELOOP) => Ok(Fate::Unfinished),
-        Err(cause) => Err(cause),
+        Ok(true) => Ok(Looked::Done(found.user)),
+        Ok(false) => Ok(Looked::Unfinished),
+        Err(cause) if is_missing(&cause) || is_everybodys(&cause) => Err(cause),
+        // Its maker may not be done with that either: may not be read, has a lease on it, or put
+        // something else in its place.
+        Err(_) => Ok(Looked::Unfinished),
     }
 }
 

@@ -137,7 +137,10 @@ pub fn check_dropped<D: Disk>(
         }
         Dropped::Unreadable { cause, .. } => tell(Finding::warning(path, None, format!("it waits: {cause}"))),
         Dropped::Unfinished { why, .. } => tell(Finding::warning(path, None, why)),
-        Dropped::NotOurs => {}
+        Dropped::Irregular => {
+            tell(Finding::damage(path, None, "is not a plain file: it is put away"));
+        }
+        Dropped::Gone => {}
     }
     false
 }

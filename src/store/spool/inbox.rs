@@ -2,7 +2,8 @@
 //! request.
 //!
 //! Programs of the host drop them there, and `arrival` moves them to `dropped/` in the peer's own
-//! folder; from there they are taken into the spool in the order of their names and then removed. A
+//! folder; from there they are taken into the spool in the order in which they came, and then
+//! removed. A
 //! file is removed only once its message is on disk in the spool. If the machine or the process
 //! dies between the two, the message is taken in again: such a file has no identity that would tell
 //! (see `docs/spool.md`). A file that has more than its first line, or was changed meanwhile, is
@@ -10,17 +11,22 @@
 //!
 //! Whoever may drop files need not be somebody who may read what this process may. So a file that
 //! has another name somewhere is not opened for its content, and a symbolic link is not followed.
+//! Nor may it hold up others: a file that must wait holds up its own user's alone.
 //!
 //! Memory: what is read of a file is its first line; [`BATCH_BYTES`] of them and one more, and
 //! [`NAMES_MOST`] names.
 
-use super::layout::{CORRUPT, DROPPED};
+mod names;
+mod unusable;
+
+pub(super) use names::Listed;
+
+use super::layout::DROPPED;
 use super::record::MAX_REQUEST;
-use super::share::Refused;
 use super::store::Refusal;
 use super::{Context, Disk, Kind, Metadata, NewMessage, Spool, SpoolError, StoreError, survey};
 use jiff::{SignedDuration, Timestamp};
-use std::collections::{BinaryHeap, VecDeque};
+use names::First;
 use std::ffi::OsString;
 use std::io;
 use std::path::Path;
@@ -51,6 +57,8 @@ pub struct TakenIn {
     pub stored: u64,
     /// Files that went to `corrupt/`.
     pub corrupt: u64,
+    /// What there is to say of files that can be no message, a line each.
+    pub aside: Vec<String>,
     /// More files are there: call again when other work is done.
     pub more: bool,
     /// Some files were left; when to call again.
@@ -64,6 +72,11 @@ pub struct TakenIn {
 }
 
 impl TakenIn {
+    /// Has this line logged.
+    fn say(&mut self, line: String) {
+        self.aside.push(line);
+    }
+
     fn retry(&mut self, at: Timestamp) {
         self.retry_at = Some(self.retry_at.map_or(at, |earlier| earlier.min(at)));
     }
@@ -93,11 +106,13 @@ pub(super) enum Dropped {
     Unreadable {
         /// What the system said.
         cause: io::Error,
-        /// It is the system that lacks something, or its disk: none behind it may overtake it.
+        /// None of the same user's behind it may overtake it.
         holds_up: bool,
     },
-    /// A folder, or gone.
-    NotOurs,
+    /// A folder, a symbolic link, a pipe.
+    Irregular,
+    /// Nothing is there any more.
+    Gone,
 }
 
 impl<D: Disk> Spool<D> {
@@ -107,7 +122,8 @@ impl<D: Disk> Spool<D> {
         self.came = true;
     }
 
-    /// Takes in the files of `dropped/`, in the order of their names. Hidden files are left alone.
+    /// Takes in the files of `dropped/`, in the order in which they came. Hidden files are left
+    /// alone.
     pub fn take_in(&mut self, now: Timestamp) -> TakenIn {
         let inbox = &self.dir.join(DROPPED);
         let mut taken = TakenIn::default();
@@ -117,7 +133,7 @@ impl<D: Disk> Spool<D> {
             return taken;
         }
         self.remove_taken_in(inbox, now, &mut taken);
-        let names = match self.next_names(inbox, &mut taken) {
+        let names = match self.next_names(inbox) {
             Ok(names) => names,
             Err(cause) => {
                 taken.trouble = Err::<(), _>(cause).context("list", inbox).err();
@@ -128,6 +144,9 @@ impl<D: Disk> Spool<D> {
         self.unreadable.retain(|name, _| names.binary_search(name).is_ok());
         let mut batch: Vec<TakenFile> = Vec::new();
         for name in names {
+            if self.listed.held.contains(&names::owner(&name)) {
+                continue;
+            }
             let dropped = look_at(&mut self.disk, &inbox.join(&name), now);
             if !matches!(dropped, Dropped::Unreadable { .. }) {
                 self.unreadable.remove(&name);
@@ -138,19 +157,25 @@ impl<D: Disk> Spool<D> {
                 Dropped::Unusable(why) => self.move_away(inbox, name, &why, now, &mut taken),
                 Dropped::Unreadable { cause, holds_up } => {
                     let since = *self.unreadable.entry(name.clone()).or_insert(now);
-                    if now.duration_since(since).abs() >= UNREADABLE_PAUSE && !is_shortage(&cause) {
+                    let lacking = is_shortage(&cause);
+                    if now.duration_since(since).abs() >= UNREADABLE_PAUSE && !lacking {
                         self.unreadable.remove(&name);
                         self.move_away(inbox, name, &cause.to_string(), now, &mut taken);
                         continue;
                     }
                     taken.trouble = Err::<(), _>(cause).context("take in", &inbox.join(&name)).err();
                     taken.retry(later(now));
-                    if holds_up {
-                        taken.more = false;
+                    if lacking {
+                        // So it would be with each.
+                        self.listed.names.clear();
                         break;
                     }
+                    if holds_up {
+                        self.listed.held.insert(names::owner(&name));
+                    }
                 }
-                Dropped::NotOurs => {}
+                Dropped::Irregular => self.put_away(inbox, name, now, &mut taken),
+                Dropped::Gone => {}
             }
             if batch.iter().map(|file| file.line.len()).sum::<usize>() >= BATCH_BYTES
                 && !self.store_files(inbox, std::mem::take(&mut batch), now, &mut taken)
@@ -159,31 +184,41 @@ impl<D: Disk> Spool<D> {
                 return taken;
             }
         }
-        self.store_files(inbox, batch, now, &mut taken);
-        if taken.more && taken.stored + taken.corrupt == 0 {
-            // The first names are all of files that must be left for now: calling again at once
-            // would change nothing.
-            taken.more = false;
-            taken.retry(later(now));
-        }
-        if !taken.more {
-            // Looked at again next time.
+        if self.store_files(inbox, batch, now, &mut taken) {
+            self.end_round(now, &mut taken);
+        } else {
             self.listed = Listed::default();
-            taken.more = self.came;
         }
         taken
     }
 
+    /// Whether there is more to do at once.
+    fn end_round(&mut self, now: Timestamp, taken: &mut TakenIn) {
+        let listed = &mut self.listed;
+        listed.progress |= taken.stored + taken.corrupt > 0;
+        taken.more = !listed.names.is_empty();
+        if !taken.more && listed.more {
+            // If all that were looked at must be left for now, another look would find the same.
+            taken.more = listed.progress;
+            if !listed.progress {
+                taken.retry(later(now));
+            }
+        }
+        if self.listed.names.is_empty() {
+            // Looked at again next time.
+            self.listed = Listed::default();
+            taken.more |= self.came;
+        }
+    }
+
     /// The names that this call is for, in order: those of the last look at the folder come first.
-    fn next_names(&mut self, inbox: &Path, taken: &mut TakenIn) -> io::Result<Vec<OsString>> {
+    fn next_names(&mut self, inbox: &Path) -> io::Result<Vec<OsString>> {
         if self.listed.names.is_empty() {
             self.came = false;
             self.listed = self.first_names(inbox)?;
         }
-        let Listed { names, more, .. } = &mut self.listed;
-        let now: Vec<OsString> = names.drain(..names.len().min(TAKE_IN_MOST)).collect();
-        taken.more = *more || !names.is_empty();
-        Ok(now)
+        let names = &mut self.listed.names;
+        Ok(names.drain(..names.len().min(TAKE_IN_MOST)).collect())
     }
 
     /// Files that were taken in and could not be removed are tried again, unless someone has put
@@ -209,19 +244,14 @@ impl<D: Disk> Spool<D> {
 
     /// The first names in order; memory does not grow with the folder.
     fn first_names(&mut self, inbox: &Path) -> io::Result<Listed> {
-        let mut first = BinaryHeap::new();
-        let mut more = false;
+        let mut first = First::default();
         let (stuck, taken_in) = (&self.stuck, &self.taken_in);
         let listed = self.disk.list(inbox, &mut |name| {
             let hidden = name.as_encoded_bytes().starts_with(b".");
             if hidden || stuck.contains(name) || taken_in.contains_key(name) {
                 return;
             }
-            first.push(name.to_owned());
-            if first.len() > NAMES_MOST {
-                first.pop();
-                more = true;
-            }
+            first.add(name);
         });
         match listed {
             // It is made when the first file comes.
@@ -231,7 +261,7 @@ impl<D: Disk> Spool<D> {
         if self.stuck.len() + self.taken_in.len() >= STUCK_MOST {
             return Err(io::Error::other("too many files there cannot be removed"));
         }
-        Ok(Listed { names: first.into_sorted_vec().into(), more, over: Refused::new() })
+        Ok(first.listed())
     }
 
     /// Stores the messages, then removes their files. Returns whether to go on.
@@ -296,64 +326,10 @@ impl<D: Disk> Spool<D> {
             log::warn!("sync {}: {cause}; files that were taken in may come back", inbox.display());
         }
         if taken.refused.is_some() {
-            taken.more = false;
             taken.retry(later(now));
         }
         taken.refused.is_none()
     }
-
-    /// Moves what cannot be a message to `corrupt/`.
-    fn move_away(&mut self, inbox: &Path, name: OsString, why: &str, now: Timestamp, taken: &mut TakenIn) {
-        let from = inbox.join(&name);
-        let folder = self.dir.join(CORRUPT);
-        let mut to = folder.join(&name);
-        if self.disk.metadata(&to).is_ok() {
-            let mut other = name.clone();
-            other.push(format!("@{}", now.as_nanosecond()));
-            to = folder.join(other);
-        }
-        let free = self.disk.metadata(&to).is_err_and(|cause| cause.kind() == io::ErrorKind::NotFound);
-        let moved = if free {
-            match self.disk.rename(&from, &to) {
-                // Someone took the folder away.
-                Err(cause) if cause.kind() == io::ErrorKind::NotFound => self
-                    .disk
-                    .make_folder(&folder)
-                    .and_then(|()| self.disk.sync_dir(&self.dir))
-                    .and_then(|()| self.disk.rename(&from, &to)),
-                moved => moved,
-            }
-        } else {
-            Err(io::Error::other("its name is taken in corrupt/"))
-        };
-        match moved {
-            Ok(()) => {
-                log::error!("take in {}: {why}; moved to {}", from.display(), to.display());
-                taken.corrupt += 1;
-                self.corrupt += 1;
-                // The new name first: a file must not be in neither place.
-                let synced = self.disk.sync_dir(&folder).and_then(|()| self.disk.sync_dir(inbox));
-                if let Err(cause) = synced {
-                    log::warn!("sync {}: {cause}; it may come back", folder.display());
-                }
-            }
-            Err(cause) => {
-                log::error!("take in {}: {why}; it stays: {cause}", from.display());
-                self.stuck.insert(name);
-            }
-        }
-    }
-}
-
-/// What a look at the folder has found.
-#[derive(Debug, Default)]
-pub(super) struct Listed {
-    /// The first names that were not looked at yet, in order.
-    names: VecDeque<OsString>,
-    /// There are others behind these.
-    more: bool,
-    /// Who has had files left because of their share: what is behind these must not overtake them.
-    over: Refused,
 }
 
 /// A file that holds a message.
@@ -368,10 +344,10 @@ struct TakenFile {
 pub(super) fn look_at<D: Disk>(disk: &mut D, path: &Path, now: Timestamp) -> Dropped {
     let Looked { found, line, more } = match survey::again(path, || look(disk, path)) {
         Ok(Some(looked)) => looked,
-        Ok(None) => return Dropped::NotOurs,
-        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Dropped::NotOurs,
+        Ok(None) => return Dropped::Irregular,
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Dropped::Gone,
         // A symbolic link took its place.
-        Err(cause) if cause.raw_os_error() == Some(libc::ELOOP) => return Dropped::NotOurs,
+        Err(cause) if cause.raw_os_error() == Some(libc::ELOOP) => return Dropped::Irregular,
         Err(cause) => {
             let holds_up = cause.kind() != io::ErrorKind::PermissionDenied;
             return Dropped::Unreadable { cause, holds_up };
@@ -456,6 +432,11 @@ fn look<D: Disk>(disk: &mut D, path: &Path) -> io::Result<Option<Looked>> {
 fn is_shortage(cause: &io::Error) -> bool {
     let shortages = [libc::EMFILE, libc::ENFILE, libc::ENOMEM];
     cause.raw_os_error().is_some_and(|code| shortages.contains(&code))
+}
+
+/// Whether it would be so with each other file, too.
+pub(super) fn is_everybodys(cause: &io::Error) -> bool {
+    is_shortage(cause) || cause.raw_os_error() == Some(libc::EIO)
 }
 
 fn later(now: Timestamp) -> Timestamp {

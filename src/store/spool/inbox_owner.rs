@@ -1,16 +1,20 @@
 //! Whose a file in the delayed directory is: `<anything>.<peer id>`, as the original's programs
 //! name them. Pure.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
 /// The peer that the file `file_name` is for: the longest end of the name behind a dot that is a
 /// peer's id, since ids may hold dots. `None` for a name that begins with a dot (a file still being
 /// written) or that no peer's id ends.
-pub fn inbox_owner(file_name: &str, is_peer: impl Fn(&str) -> bool) -> Option<&str> {
-    if file_name.starts_with('.') {
+pub fn inbox_owner(file_name: &OsStr, is_peer: impl Fn(&str) -> bool) -> Option<&str> {
+    let bytes = file_name.as_bytes();
+    if bytes.starts_with(b".") {
         return None;
     }
-    let ends = file_name.match_indices('.').map(|(dot, _)| &file_name[dot + 1..]);
-    // From the longest to the shortest.
-    ends.into_iter().find(|end| is_peer(end))
+    // From the longest to the shortest. What stands before an id need not be text.
+    let ends = memchr::memchr_iter(b'.', bytes).filter_map(|dot| bytes.get(dot + 1..));
+    ends.filter_map(|end| std::str::from_utf8(end).ok()).find(|end| is_peer(end))
 }
 
 #[cfg(test)]
@@ -35,7 +39,10 @@ mod tests {
             ("", None),
             ("é.msul1", Some("msul1")),
         ] {
-            assert_eq!(inbox_owner(name, is_peer), owner, "{name:?}");
+            assert_eq!(inbox_owner(OsStr::new(name), is_peer), owner, "{name:?}");
         }
+        let latin = OsStr::from_bytes(b"\xe9.a.msul1");
+        assert_eq!(inbox_owner(latin, is_peer), Some("a.msul1"), "what its maker calls it is its own affair");
+        assert_eq!(inbox_owner(OsStr::from_bytes(b"1.msul1\xff"), is_peer), None);
     }
 }

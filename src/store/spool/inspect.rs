@@ -6,7 +6,7 @@
 //! it in. Until it has, such a file lies in the delayed directory, and then in the peer's folder:
 //! both are looked into.
 
-use super::layout::{self, CORRUPT, DROPPED, FAILED};
+use super::layout::{self, Arrived, CORRUPT, DROPPED, FAILED};
 use super::record::MAX_REQUEST;
 use super::segment::{Found, Scan};
 use super::{Context, Disk, RealDisk, SpoolError, survey};
@@ -16,6 +16,7 @@ use base::disk::own::{self, OwnFile};
 use base::request::shown;
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
@@ -48,7 +49,7 @@ pub struct Listed {
 /// A file of the original's kind that was not taken in yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InboxFile {
-    /// The name that it was dropped in by.
+    /// The name that it was dropped in by, or the beginning of that.
     pub name: String,
     /// Bytes of the file.
     pub length: u64,
@@ -67,8 +68,8 @@ pub struct Listing {
     pub waiting: u64,
     /// Bytes of all their requests.
     pub bytes: u64,
-    /// The first [`LISTED_MOST`] files of the inbox: those that were moved to the peer's folder, by
-    /// name, and behind them the others.
+    /// The first [`LISTED_MOST`] files of the inbox: those that were moved to the peer's folder, in
+    /// the order in which they came, and behind them the others.
     pub inbox: Vec<InboxFile>,
     /// Files in `failed/`.
     pub failed: u64,
@@ -82,7 +83,7 @@ pub struct Listing {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Delayed<'a> {
     /// Names of the files that were dropped in, in order, for each that they belong to.
-    pub files: BTreeMap<&'a HostId, Vec<String>>,
+    pub files: BTreeMap<&'a HostId, Vec<OsString>>,
     /// Names of files that belong to nobody, in order: nobody takes them in.
     pub strays: Vec<String>,
     /// Hosts that have a folder and that `owner` does not know.
@@ -97,7 +98,7 @@ pub struct Delayed<'a> {
 pub fn delayed<'a>(
     folder: &Path,
     host: impl Fn(&str) -> Option<&'a HostId>,
-    owner: impl Fn(&str) -> Option<&'a HostId>,
+    owner: impl Fn(&OsStr) -> Option<&'a HostId>,
 ) -> io::Result<Delayed<'a>> {
     let mut found = Delayed::default();
     let entries = match fs::read_dir(folder) {
@@ -107,17 +108,17 @@ pub fn delayed<'a>(
     };
     for entry in entries {
         let entry = entry?;
-        let (name, kind) = (entry.file_name().to_string_lossy().into_owned(), entry.file_type()?);
-        if name.starts_with('.') {
+        let (name, kind) = (entry.file_name(), entry.file_type()?);
+        if name.as_encoded_bytes().starts_with(b".") {
             continue;
         }
         if kind.is_dir() {
-            let stranger = HostId::new(&name).ok().filter(|_| host(&name).is_none());
-            found.strangers.extend(stranger);
+            let stranger = name.to_str().filter(|name| host(name).is_none());
+            found.strangers.extend(stranger.and_then(|name| HostId::new(name).ok()));
         } else if kind.is_file() {
             match owner(&name) {
                 Some(peer) => found.files.entry(peer).or_default().push(name),
-                None => found.strays.push(name),
+                None => found.strays.push(name.to_string_lossy().into_owned()),
             }
         }
     }
@@ -136,7 +137,7 @@ pub fn delayed<'a>(
 pub fn inspect(
     delayed: &Path,
     peer: &HostId,
-    dropped_in: &[String],
+    dropped_in: &[OsString],
     full: bool,
 ) -> Result<Listing, SpoolError> {
     let folder = delayed.join(peer.as_str());
@@ -187,7 +188,7 @@ fn list_segment(bytes: &[u8], name: Sequence, bound: Sequence, room: &mut usize,
 }
 
 /// The first [`LISTED_MOST`] files that were moved to `dropped/` in a peer's folder and not taken
-/// in yet, by name.
+/// in yet, in the order in which they came.
 ///
 /// # Errors
 /// It cannot be listed.
@@ -195,7 +196,8 @@ pub fn moved_in(folder: &Path) -> Result<Vec<PathBuf>, SpoolError> {
     let (inbox, mut names) = (folder.join(DROPPED), BTreeSet::new());
     let listed = RealDisk.list(&inbox, &mut |name| {
         if !name.as_encoded_bytes().starts_with(b".") {
-            names.insert(name.to_owned());
+            // Those that a version before this has moved came first.
+            names.insert((Arrived::parse(name).is_some(), name.to_owned()));
         }
         if names.len() > LISTED_MOST {
             names.pop_last();
@@ -205,14 +207,14 @@ pub fn moved_in(folder: &Path) -> Result<Vec<PathBuf>, SpoolError> {
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         listed => {
             listed.context("list", &inbox)?;
-            Ok(names.into_iter().map(|name| inbox.join(name)).collect())
+            Ok(names.into_iter().map(|(_, name)| inbox.join(name)).collect())
         }
     }
 }
 
 /// Those that are still in the delayed directory are looked at first: one that is moved meanwhile
 /// is found twice rather than not at all, and listed once.
-fn list_inbox(delayed: &Path, folder: &Path, names: &[String]) -> Result<Vec<InboxFile>, SpoolError> {
+fn list_inbox(delayed: &Path, folder: &Path, names: &[OsString]) -> Result<Vec<InboxFile>, SpoolError> {
     let still: Vec<_> = names.iter().map(|name| delayed.join(name)).filter_map(look_at).collect();
     let moved = moved_in(folder)?.into_iter().filter_map(look_at);
     let (mut files, mut known) = (Vec::new(), BTreeSet::new());
@@ -228,7 +230,8 @@ fn list_inbox(delayed: &Path, folder: &Path, names: &[String]) -> Result<Vec<Inb
 fn look_at(path: PathBuf) -> Option<(u64, InboxFile)> {
     let found = fs::symlink_metadata(&path).ok().filter(fs::Metadata::is_file)?;
     let modified = found.modified().ok().and_then(|time| Timestamp::try_from(time).ok());
-    let name = path.file_name()?.to_string_lossy().into_owned();
+    let name = path.file_name()?;
+    let name = Arrived::parse(name).map_or(name, |arrived| arrived.name).to_string_lossy().into_owned();
     let (length, modified) = (found.len(), modified.unwrap_or(Timestamp::MIN));
     Some((found.ino(), InboxFile { name, length, modified, user: found.uid() }))
 }
@@ -288,7 +291,7 @@ fn write_line(mut file: &File, request: &[u8]) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Arrivals, Spool};
+    use super::super::{Arrivals, Spool, inbox_owner};
     use super::*;
     use crate::spool::SpoolLimits;
     use std::collections::BTreeSet;
@@ -325,7 +328,9 @@ mod tests {
         let peer = peer();
         let known = |id: &str| (id == "msul1").then_some(&peer);
         fs::create_dir(delayed.join("gone")).unwrap();
-        let found = super::delayed(delayed, known, |name| name.ends_with(".msul1").then_some(&peer)).unwrap();
+        let found =
+            super::delayed(delayed, known, |name| inbox_owner(name, |id| known(id).is_some()).map(|_| &peer))
+                .unwrap();
         assert_eq!(found.strays, ["1.msul2"]);
         assert_eq!(found.strangers, [HostId::new("gone").unwrap()]);
         let full = inspect(delayed, &peer, &[], true).unwrap();
@@ -389,7 +394,7 @@ mod tests {
         }
         assert_eq!(fs::read_dir(delayed).unwrap().count(), 5, "nothing else is left");
         let mut spool = Spool::open(RealDisk, &delayed.join("msul1"), LIMITS);
-        let owner = |name: &str| name.ends_with(".msul1").then(peer);
+        let owner = |name: &OsStr| inbox_owner(name, |id| id == "msul1").map(|_| peer());
         let (mono, wall) = (std::time::Instant::now(), at(2_000_000_000));
         let passed = Arrivals::default().pass(&mut RealDisk, delayed, &owner, mono, wall);
         assert_eq!(passed.peers, [peer()].into());

@@ -148,6 +148,16 @@ impl State {
         Ok(())
     }
 
+    /// Gives what has a name another one, in the place of what has that.
+    pub(super) fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        let node = self.find(from)?;
+        self.require_folder(parent(to))?;
+        self.seen.remove(from);
+        self.seen.insert(to.to_owned(), node);
+        self.changes.push(Change::Rename(from.to_owned(), to.to_owned(), node));
+        Ok(())
+    }
+
     /// Makes the changes to one folder durable. A rename is one change, whichever of its folders is
     /// synced.
     pub(super) fn sync_names(&mut self, folder: &Path) {

@@ -92,6 +92,10 @@ impl Disk for Roomy {
         self.disk.rename(from, to)
     }
 
+    fn rename_new(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        self.disk.rename_new(from, to)
+    }
+
     fn remove(&mut self, path: &Path) -> io::Result<()> {
         self.disk.remove(path)
     }

@@ -129,6 +129,7 @@ fn unfinished_files_do_not_make_the_caller_spin() {
     for number in 0..=TAKE_IN_MOST {
         put(&disk, &format!("{number:04}.msul1"), b"being written");
     }
+    assert!(take_in(&mut spool, now()).more, "one was not looked at yet");
     let taken = take_in(&mut spool, now());
     assert!(!taken.more && taken.retry_at.is_some());
 }

@@ -1,6 +1,7 @@
 //! The spool as its caller sees it, on the disk model and on the real disk.
 
 mod arrival;
+mod arrived;
 mod check;
 mod damage;
 mod dropped;
