@@ -130,7 +130,8 @@ struct Place {
 /// With local programs on the one side, and the link on the other.
 fn near(listen: &Path, connect: SocketAddr) -> Result<()> {
     let mut poll = Poll::new()?;
-    // The other one takes one link and no other, so that nobody can look before whether it is there.
+    // The other one takes one link and no other, so that nobody can look before whether it is
+    // there.
     let mut called = std::net::TcpStream::connect(connect);
     wait("the far side to listen", || {
         if called.is_err() {
