@@ -16,6 +16,7 @@
 //! | `log_quota` | how often what comes again and again is logged |
 //! | `disk` | the durable steps that files need, real or with faults; the lock on a folder |
 //! | `shared` | memory that a process and those it forks have in common |
+//! | `numbered` | [`Numbered`]: what is known by numbers that go up |
 //! | `memory` | what the allocator does with long buffers |
 //! | `json_path` | a path in JSON, text or not |
 
@@ -32,6 +33,7 @@ pub mod log_quota;
 pub mod logging;
 pub mod memory;
 mod message;
+mod numbered;
 mod pin;
 pub mod request;
 pub mod shared;
@@ -39,4 +41,5 @@ pub mod shared;
 pub use credentials::Credentials;
 pub use id::{HostId, WireKind, is_plain};
 pub use message::{Key, Sequence, command, decimal};
+pub use numbered::Numbered;
 pub use pin::{Pin, Pins};

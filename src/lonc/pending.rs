@@ -11,9 +11,8 @@
 //! while its program still waits, and a stored message that is replayed has no program.
 
 use super::session::ClientId;
-use base::Sequence;
-use base::WireKind;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use base::{Numbered, Sequence, WireKind};
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 use store::spool::NewMessage;
 
@@ -120,7 +119,7 @@ pub enum Found {
 pub struct Pending {
     /// By their numbers. One that is answered late leaves no gap behind it that would count towards
     /// a bound.
-    entries: BTreeMap<u64, (Instant, Entry)>,
+    entries: Numbered<(Instant, Entry)>,
     /// The number that is given next.
     next: u64,
     /// Entries with lower numbers were looked at by `expire` already; all later ones have later
@@ -130,8 +129,7 @@ pub struct Pending {
     replayed: usize,
     replayed_bytes: usize,
     probes: usize,
-    /// What each user waits for: requests, and their bytes.
-    users: HashMap<Option<u32>, (usize, usize)>,
+    users: Users,
     /// Sequences in flight that are not in the spool.
     unstored: BTreeSet<Sequence>,
     timeout: Duration,
@@ -142,14 +140,14 @@ impl Pending {
     /// None yet; each may take `timeout`.
     pub fn new(timeout: Duration, wire: WireKind) -> Pending {
         Pending {
-            entries: BTreeMap::new(),
+            entries: Numbered::default(),
             next: 1,
             expired: 1,
             bytes: 0,
             replayed: 0,
             replayed_bytes: 0,
             probes: 0,
-            users: HashMap::new(),
+            users: Users::default(),
             unstored: BTreeSet::new(),
             timeout,
             wire,
@@ -182,7 +180,7 @@ impl Pending {
 
     /// What this user waits for: requests, and their bytes.
     pub fn of_user(&self, user: Option<u32>) -> (usize, usize) {
-        self.users.get(&user).copied().unwrap_or_default()
+        self.users.of(user)
     }
 
     /// Bytes of what is in flight.
@@ -217,10 +215,8 @@ impl Pending {
     pub fn answered_first(&mut self, now: Instant) -> Option<Entry> {
         let (_, (_, entry)) = self.entries.pop_first()?;
         self.tally(&entry, false);
-        if let Some(mut first) = self.entries.first_entry()
-            && first.get().1.purpose == Purpose::Probe
-        {
-            first.get_mut().0 = now + PROBE_TIMEOUT;
+        if let Some((deadline, Entry { purpose: Purpose::Probe, .. })) = self.entries.first_mut() {
+            *deadline = now + PROBE_TIMEOUT;
         }
         Some(entry)
     }
@@ -230,7 +226,7 @@ impl Pending {
         if number == 0 || number >= self.next_number() {
             return Found::Unknown;
         }
-        match self.entries.remove(&number) {
+        match self.entries.remove(number) {
             Some((_, entry)) => {
                 self.tally(&entry, false);
                 Found::Entry(entry)
@@ -251,9 +247,9 @@ impl Pending {
     /// Takes everything, in the order in which it was sent: the link is gone. Numbers begin
     /// with the first again.
     pub fn take_all(&mut self) -> impl Iterator<Item = Entry> + use<> {
-        let entries = std::mem::take(&mut self.entries);
+        let entries = self.entries.take_all();
         *self = Pending::new(self.timeout, self.wire);
-        entries.into_values().map(|(_, entry)| entry)
+        entries.map(|(_, (_, entry))| entry)
     }
 
     /// Has the critical requests that are not in the spool stored, in the order in which they were
@@ -262,7 +258,7 @@ impl Pending {
     pub fn insure(&mut self, store: impl FnOnce(&[NewMessage<'_>]) -> Vec<Insured>) -> Option<Sequence> {
         let mut requests = Vec::new();
         let mut places = Vec::new();
-        for (_, entry) in self.entries.values_mut() {
+        for (_, (_, entry)) in self.entries.from_mut(0) {
             match &mut entry.purpose {
                 // One that was given up (answered `con_failed`) has no owner: nobody was told that
                 // it would arrive.
@@ -298,12 +294,12 @@ impl Pending {
 
     /// Whether a critical request that somebody waits for is to be in the spool, and is not.
     pub fn has_unstored(&self) -> bool {
-        self.entries.values().any(|(_, entry)| entry.wants_storing())
+        self.entries.iter().any(|(_, (_, entry))| entry.wants_storing())
     }
 
     /// Whether a critical request's time is over while it is not in the spool.
     pub fn unstored_overdue(&self, now: Instant) -> bool {
-        let unseen = self.entries.range(self.expired..).map(|(_, entry)| entry);
+        let unseen = self.entries.from(self.expired).map(|(_, entry)| entry);
         unseen.take_while(|(deadline, _)| *deadline <= now).any(|(_, entry)| entry.wants_storing())
     }
 
@@ -311,13 +307,13 @@ impl Pending {
     pub fn expire(&mut self, now: Instant) -> Vec<Overdue> {
         let mut overdue = Vec::new();
         let mut cancelled = Vec::new();
-        for (&number, (deadline, entry)) in self.entries.range_mut(self.expired..) {
+        for (number, (deadline, entry)) in self.entries.from_mut(self.expired) {
             if entry.purpose != Purpose::Probe && *deadline > now {
                 break;
             }
             self.expired = number + 1;
             let Some(owner) = entry.owner.take() else { continue };
-            count(&mut self.users, owner.user, entry.size, false);
+            self.users.count(owner.user, entry.size, false);
             let (critical, leaves) = match &entry.purpose {
                 Purpose::Critical { stored, .. } => (Some(*stored), false),
                 Purpose::Plain | Purpose::Probe => (None, self.wire == WireKind::Secure),
@@ -335,7 +331,7 @@ impl Pending {
     pub fn next_overdue(&self) -> Option<Instant> {
         let waits =
             |(deadline, entry): &(Instant, Entry)| (entry.purpose != Purpose::Probe).then_some(*deadline);
-        self.entries.range(self.expired..).find_map(|(_, entry)| waits(entry))
+        self.entries.from(self.expired).find_map(|(_, entry)| waits(entry))
     }
 
     /// On the classic wire, when the link is to be given up, unless an answer comes: a heartbeat's
@@ -343,8 +339,7 @@ impl Pending {
     /// request in flight became overdue. The secure wire has heartbeats that do not wait behind
     /// requests.
     pub fn dead_at(&self, last_heard: Instant) -> Option<Instant> {
-        let (_, (deadline, entry)) =
-            self.entries.first_key_value().filter(|_| self.wire == WireKind::Classic)?;
+        let (_, (deadline, entry)) = self.entries.first().filter(|_| self.wire == WireKind::Classic)?;
         Some(match entry.purpose {
             Purpose::Probe => *deadline,
             // A heartbeat waits behind a request: that it is still unanswered when its time is over
@@ -360,7 +355,7 @@ impl Pending {
         };
         change(&mut self.bytes, entry.size);
         if let Some(owner) = entry.owner {
-            count(&mut self.users, owner.user, entry.size, added);
+            self.users.count(owner.user, entry.size, added);
         }
         match &entry.purpose {
             Purpose::Critical { stored: true, .. } => {
@@ -379,16 +374,36 @@ impl Pending {
     }
 }
 
-/// Counts a request of a user, as one more or as one that is over.
-fn count(users: &mut HashMap<Option<u32>, (usize, usize)>, user: Option<u32>, size: usize, added: bool) {
-    let (requests, bytes) = users.entry(user).or_default();
-    if added {
-        (*requests, *bytes) = (*requests + 1, *bytes + size);
-        return;
+/// What each user waits for: requests, and their bytes. In the order of the users, who are few.
+#[derive(Debug, Default)]
+struct Users(Vec<(Option<u32>, usize, usize)>);
+
+impl Users {
+    fn place(&self, user: Option<u32>) -> Result<usize, usize> {
+        self.0.binary_search_by_key(&user, |(user, ..)| *user)
     }
-    (*requests, *bytes) = (requests.saturating_sub(1), bytes.saturating_sub(size));
-    if *requests == 0 {
-        users.remove(&user);
+
+    fn of(&self, user: Option<u32>) -> (usize, usize) {
+        let found = self.place(user).ok().and_then(|at| self.0.get(at));
+        found.map_or((0, 0), |(_, requests, bytes)| (*requests, *bytes))
+    }
+
+    /// Counts a request of a user, as one more or as one that is over.
+    fn count(&mut self, user: Option<u32>, size: usize, added: bool) {
+        let place = self.place(user);
+        if let (Err(at), true) = (place, added) {
+            return self.0.insert(at, (user, 1, size));
+        }
+        let (Ok(at) | Err(at)) = place;
+        let Some((_, requests, bytes)) = self.0.get_mut(at).filter(|_| place.is_ok()) else { return };
+        if added {
+            (*requests, *bytes) = (*requests + 1, *bytes + size);
+            return;
+        }
+        (*requests, *bytes) = (requests.saturating_sub(1), bytes.saturating_sub(size));
+        if *requests == 0 {
+            self.0.remove(at);
+        }
     }
 }
 

@@ -11,12 +11,10 @@
 //! on its way out. So the peer is always read, however little it reads itself.
 
 use super::{Heard, HeldCommands, Message, Once};
-use base::HostId;
 use base::line::Outgoing;
 use base::request;
-use base::{Key, command};
+use base::{HostId, Key, Numbered, command};
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use wire::flow::{self, Assembly, Cancelled, Chunk, Control, Credit, Sending, Taken};
 use wire::secure::{
@@ -69,7 +67,7 @@ pub struct Secure {
 /// long one that came before it.
 #[derive(Debug, Default)]
 struct Begun {
-    numbers: BTreeMap<u64, u64>,
+    numbers: Numbered<u64>,
     /// The id given last.
     last_id: u64,
 }
@@ -218,7 +216,7 @@ impl Secure {
                     ControlFlow::Continue(())
                 }
                 Frame::GoAway { last } => tell(Heard::Leaving { not_run: self.not_run(last) }),
-                Frame::NotTaken { id, why } => match self.begun.numbers.remove(&id) {
+                Frame::NotTaken { id, why } => match self.begun.numbers.remove(id) {
                     Some(number) => {
                         self.credit.give_back(self.assembly.forget(id).unwrap_or(0));
                         tell(Heard::NotTaken { number, why: shown(why) })
@@ -289,8 +287,8 @@ impl Secure {
             Cancelled::Unknown => false,
         };
         let begun = &mut self.begun.numbers;
-        let Some(id) = begun.iter().find(|(_, begun)| **begun == number).map(|(id, _)| *id) else { return };
-        begun.remove(&id);
+        let Some(id) = begun.iter().find(|(_, begun)| **begun == number).map(|(id, _)| id) else { return };
+        begun.remove(id);
         // An answer that is under way already is nobody's.
         self.credit.give_back(self.assembly.forget(id).unwrap_or(0));
         if !under_way {
@@ -300,7 +298,7 @@ impl Secure {
 
     /// The numbers of the requests that are not run when `last` is the last id that is.
     fn not_run(&self, last: u64) -> Vec<u64> {
-        let begun = self.begun.numbers.iter().filter(|(id, _)| **id > last).map(|(_, number)| *number);
+        let begun = self.begun.numbers.iter().filter(|(id, _)| *id > last).map(|(_, number)| *number);
         let mut numbers: Vec<u64> =
             begun.chain(self.sending.unsent().map(|message| message.number)).collect();
         numbers.sort_unstable();
@@ -352,18 +350,18 @@ fn take_chunk<'a>(
     if !credit.take(cost) {
         return Err("an answer beyond the window".to_owned());
     }
-    let Some(number) = begun.numbers.get(&id).copied() else {
+    let Some(number) = begun.numbers.get(id).copied() else {
         credit.give_back(cost);
         return Ok(None);
     };
     let (answer, given_back) = match assembly.answer(id, more, body).map_err(|error| error.to_string())? {
         Taken::Whole { text, cost, .. } => {
-            begun.numbers.remove(&id);
+            begun.numbers.remove(id);
             (Some((number, text)), cost)
         }
         // The rest of it is dropped as it comes.
         Taken::TooLong { cost, .. } => {
-            begun.numbers.remove(&id);
+            begun.numbers.remove(id);
             assembly.forget(id);
             (Some((number, Cow::Borrowed(&b"error:the answer is longer than max_line"[..]))), cost)
         }

@@ -16,8 +16,9 @@
 use super::tag::{Answer, Said, Speaker};
 use super::waiting::{Dial, Held, tell};
 use super::{Fault, Reply, Talk, Ticket};
+use base::Numbered;
 use base::line::{Line, LineReader, Outgoing};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 /// Most bytes that stand before the text of an answer.
@@ -52,7 +53,7 @@ pub struct Conversation {
     speaker: Speaker,
     state: State,
     /// Requests on the connection.
-    open: BTreeMap<Ticket, Open>,
+    open: Numbered<Open>,
     /// The same in the order in which they were passed on, with those that were answered meanwhile.
     order: VecDeque<Ticket>,
     /// The last that was passed on over this connection.
@@ -79,7 +80,7 @@ impl Conversation {
             max_line,
             speaker,
             state: State::Away,
-            open: BTreeMap::new(),
+            open: Numbered::default(),
             order: VecDeque::new(),
             last: None,
             out: Outgoing::default(),
@@ -93,7 +94,7 @@ impl Conversation {
 
     fn push(&mut self, ticket: Ticket, line: &[u8], now: Instant) {
         self.out.push_line(line);
-        self.open.insert(ticket, Open { length: line.len() + 1, asked: now });
+        self.open.insert(ticket.0, Open { length: line.len() + 1, asked: now });
         self.order.push_back(ticket);
         self.last = self.last.max(Some(ticket));
     }
@@ -106,17 +107,17 @@ impl Conversation {
 
     /// The oldest request that is unanswered.
     fn oldest(&self) -> Option<(Ticket, Instant)> {
-        let open = |ticket: &Ticket| Some((*ticket, self.open.get(ticket)?.asked));
+        let open = |ticket: &Ticket| Some((*ticket, self.open.get(ticket.0)?.asked));
         self.order.iter().find_map(open)
     }
 
     /// Forgets in what order those were passed on that are answered.
     fn trim(&mut self) {
-        while self.order.front().is_some_and(|ticket| !self.open.contains_key(ticket)) {
+        while self.order.front().is_some_and(|ticket| self.open.get(ticket.0).is_none()) {
             self.order.pop_front();
         }
         if self.order.len() > 2 * self.open.len() + 64 {
-            self.order.retain(|ticket| self.open.contains_key(ticket));
+            self.order.retain(|ticket| self.open.get(ticket.0).is_some());
         }
     }
 
@@ -129,7 +130,7 @@ impl Conversation {
     ) -> Result<(), Fault> {
         let Answer { tag, said } = Answer::parse(line, self.speaker)?;
         let ticket = Ticket(tag);
-        if self.open.remove(&ticket).is_none() {
+        if self.open.remove(ticket.0).is_none() {
             // One that was answered for it, since it was late, or twice by it.
             return if Some(ticket) <= self.last { Ok(()) } else { Err(Fault::Unasked) };
         }
@@ -264,7 +265,7 @@ impl Talk for Conversation {
         }
         let text = format!("error:{}: no answer within {:?}", self.name, self.timeout);
         while let Some((ticket, asked)) = self.oldest().filter(|(_, asked)| over(*asked)) {
-            self.open.remove(&ticket);
+            self.open.remove(ticket.0);
             self.trim();
             answer(ticket, Reply::Broken(text.as_bytes()));
             if self.heard.is_none_or(|heard| heard <= asked) {
@@ -288,18 +289,18 @@ impl Talk for Conversation {
                     // What was answered was sent, and so was all before it.
                     let newest = order.back().copied()?;
                     let length =
-                        open.get(&newest).map(|open| open.length).filter(|length| *length <= most)?;
-                    open.remove(&newest);
+                        open.get(newest.0).map(|open| open.length).filter(|length| *length <= most)?;
+                    open.remove(newest.0);
                     order.pop_back();
                     Some((newest, length))
                 });
                 if matches!(fault, Fault::Unread) && out.is_empty() {
-                    untaken.extend(order.pop_back().filter(|last| open.remove(last).is_some()));
+                    untaken.extend(order.pop_back().filter(|last| open.remove(last.0).is_some()));
                 }
                 if held.is_empty() { State::Away } else { State::Dialing(Dial::begin(now)) }
             }
         };
-        let taken = std::mem::take(&mut self.open).into_keys().collect();
+        let taken = self.open.take_all().map(|(tag, _)| Ticket(tag)).collect();
         self.order.clear();
         self.out.clear();
         self.silent = None;
@@ -318,7 +319,7 @@ impl Talk for Conversation {
         match (self.paused, paused) {
             (None, true) => self.paused = Some(now),
             (Some(since), false) => {
-                for open in self.open.values_mut() {
+                for (_, open) in self.open.from_mut(0) {
                     open.asked += now.saturating_duration_since(since.max(open.asked));
                 }
                 if let Some(silent) = &mut self.silent {

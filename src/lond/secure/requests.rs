@@ -8,7 +8,7 @@
 //!
 //! All of it is within the window that the caller was given.
 
-use base::{Key, command};
+use base::{Key, Numbered, command};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
@@ -132,7 +132,7 @@ pub(super) struct Requests {
     pub critical: VecDeque<Request>,
     /// A critical one is taken before a plain one, this time.
     critical_next: bool,
-    flights: HashMap<u64, Flight>,
+    flights: Numbered<Flight>,
     /// How many of them are critical.
     critical_flights: usize,
     sequences: BTreeMap<u64, Stage>,
@@ -175,7 +175,7 @@ impl Requests {
             None => Meeting::Alone,
             Some((_, Stage::Answered)) => Meeting::Waits,
             Some((sequence, Stage::Running(id))) => {
-                let leader = self.flights.get_mut(&id).and_then(|flight| flight.critical.as_mut());
+                let leader = self.flights.get_mut(id).and_then(|flight| flight.critical.as_mut());
                 if let (Some(leader), Some(Request { id: follower, cost, text, .. })) =
                     (leader, self.critical.pop_front())
                 {
@@ -203,12 +203,12 @@ impl Requests {
 
     /// A request that is being run.
     pub(super) fn flight(&mut self, id: u64) -> Option<&mut Flight> {
-        self.flights.get_mut(&id)
+        self.flights.get_mut(id)
     }
 
     /// Takes a request that was being run out; it is for the caller to answer it.
     pub(super) fn land(&mut self, id: u64) -> Option<Flight> {
-        let flight = self.flights.remove(&id)?;
+        let flight = self.flights.remove(id)?;
         self.critical_flights -= usize::from(flight.critical.is_some());
         Some(flight)
     }
@@ -356,12 +356,12 @@ impl Requests {
 
     /// Ids of the requests that are being run.
     pub(super) fn flying(&self) -> impl Iterator<Item = (u64, &Flight)> {
-        self.flights.iter().map(|(id, flight)| (*id, flight))
+        self.flights.iter()
     }
 
     /// How many requests are still to be answered.
     pub(super) fn open(&self) -> usize {
-        let flying = self.flights.values().filter(|flight| !flight.cancelled);
+        let flying = self.flights.iter().map(|(_, flight)| flight).filter(|flight| !flight.cancelled);
         let waited_for: usize =
             flying.map(|flight| 1 + flight.critical.as_ref().map_or(0, |c| c.followers.len())).sum();
         let recorded = self.unrecorded.len() + self.written.len();
