@@ -4,11 +4,11 @@
 //! Before a byte of the caller was looked at [`Confined::begin`] gives up all else. Then
 //! [`Confined::narrow`] makes the folder of the caller's record, where that can be made, and gives
 //! up the others. One that is taken away and made again later is none of this process's: its link
-//! ends with the next critical message, and the next child has the new one.
+//! ends at once with the next critical message, and the next child has the new one.
 
 use crate::settings::Directory;
 use base::HostId;
-use base::disk::{Above, Disk, RealDisk};
+use base::disk::{Above, Disk, Identity, RealDisk};
 use config::Sandbox;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -77,6 +77,12 @@ impl Confined {
             return Ok(());
         }
         sandbox::narrow(self.in_force, &[Folder::Log(&self.log_dir), Folder::Own(&own)])
+    }
+
+    /// The folder of this caller's record, if this process was left no other.
+    pub fn only(&self, spool_dir: &Path, caller: &HostId) -> Option<Identity> {
+        self.in_force.landlock?;
+        Identity::named(&record::folder(spool_dir, caller)).ok()
     }
 
     /// It is known who calls, who was shown all that is shown: this process, if it is a link's own,

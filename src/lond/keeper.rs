@@ -7,7 +7,7 @@
 
 use crate::secure::{Opening, Recalled, Recorded, Recorder, Unrecorded, Wanted};
 use base::HostId;
-use base::disk::{Above, Context, Disk, FolderLock, Guarded, RealDisk, StepError, locked_by};
+use base::disk::{Above, Context, Disk, FolderLock, Guarded, Identity, RealDisk, StepError, locked_by};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -24,12 +24,19 @@ pub struct Keeper<D: Disk = Guarded<RealDisk>, L = ()> {
     holder: String,
     /// What a process that gave its other folders up has of those above.
     above: Arc<Above>,
+    /// The folder that this process is confined to, if it is.
+    only: Option<Identity>,
 }
 
 impl Keeper {
     /// Has others be told that `holder` has the record, while this process does.
     pub fn signed(self, holder: String) -> Keeper {
         Keeper { holder, ..self }
+    }
+
+    /// This process is confined to this folder: it can have no other of that name.
+    pub fn confined_to(self, only: Option<Identity>) -> Keeper {
+        Keeper { only, ..self }
     }
 
     /// Syncs the folders above by what was opened of them.
@@ -60,6 +67,10 @@ impl Recorder for Keeper {
     }
 
     fn recall(&mut self, wanted: &Wanted<'_>) -> Recalled {
+        // Before it is run: its answer could not be recorded, and it would be run again.
+        if self.is_lost() {
+            return Recalled::Failed(format!("use {}", self.dir.display()));
+        }
         self.look_up(wanted)
     }
 
@@ -69,6 +80,10 @@ impl Recorder for Keeper {
 
     fn sync(&mut self) -> Result<(), String> {
         self.sync_answers()
+    }
+
+    fn is_lost(&self) -> bool {
+        self.only.is_some() && self.only != Identity::named(&self.dir).ok()
     }
 
     fn close(&mut self) {
@@ -84,6 +99,7 @@ impl<D: Disk, L> Keeper<D, L> {
             held: None,
             holder: String::new(),
             above: Arc::default(),
+            only: None,
         }
     }
 

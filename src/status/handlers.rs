@@ -48,6 +48,9 @@ pub struct ProgramStatus {
     pub restarts: u64,
     /// Requests that wait until a process can take them.
     pub waiting: u64,
+    /// It cannot be run: why, is what went wrong last.
+    #[serde(default)]
+    pub unable: bool,
 }
 
 impl ProgramStatus {
@@ -56,6 +59,7 @@ impl ProgramStatus {
             running: self.running + other.running,
             restarts: self.restarts + other.restarts,
             waiting: self.waiting + other.waiting,
+            unable: self.unable | other.unable,
         }
     }
 }
@@ -82,7 +86,8 @@ impl HandlerStatus {
 
     /// What stays of it when the link is no more.
     pub fn ended(self) -> HandlerStatus {
-        let program = self.program.map(|program| ProgramStatus { running: 0, waiting: 0, ..program });
+        let program =
+            self.program.map(|program| ProgramStatus { running: 0, waiting: 0, unable: false, ..program });
         HandlerStatus { in_flight: 0, waiting: 0, program, ..self }
     }
 
@@ -99,9 +104,16 @@ impl HandlerStatus {
             || self.program != before.program
     }
 
+    /// Whether `lond` runs its program, and cannot.
+    pub fn is_unable(&self) -> bool {
+        self.program.is_some_and(|program| program.unable)
+    }
+
     /// A line about it, with its newline.
     pub fn line(&self, now: Timestamp) -> String {
         let reachable = match self.reachable {
+            // The process that would run it can be reached all the time.
+            _ if self.is_unable() => "cannot be run",
             None => "not asked yet",
             Some(true) => "reachable",
             Some(false) => "not reachable",
@@ -113,7 +125,7 @@ impl HandlerStatus {
         if self.refused > 0 {
             line.push_str(&format!(", {} refused", self.refused));
         }
-        if let Some(ProgramStatus { running, restarts, waiting }) = self.program {
+        if let Some(ProgramStatus { running, restarts, waiting, .. }) = self.program {
             line.push_str(&format!("; {running} running, {restarts} restarts, {waiting} waiting"));
         }
         match self.waiting {
@@ -152,16 +164,20 @@ mod tests {
     #[test]
     fn of_a_program_that_lond_runs_what_it_does_is_added_up_and_said() {
         let program = |running, restarts, waiting| HandlerStatus {
-            program: Some(ProgramStatus { running, restarts, waiting }),
+            program: Some(ProgramStatus { running, restarts, waiting, unable: running == 0 }),
             ..status("2026-11-20T09:12:10Z", true, None)
         };
         let mut all = program(3, 1, 7).ended();
         all.add(&program(2, 1, 5));
         all.add(&status("2026-11-20T09:12:10Z", true, None));
-        assert_eq!(all.program, Some(ProgramStatus { running: 2, restarts: 2, waiting: 5 }));
+        assert_eq!(all.program, Some(ProgramStatus { running: 2, restarts: 2, waiting: 5, unable: false }));
         let line = all.line(time("2026-11-20T09:12:14Z"));
         assert!(line.contains("; 2 running, 2 restarts, 5 waiting"), "{line}");
         assert!(program(1, 2, 0).is_news(&program(1, 1, 0)));
+        let unable = program(0, 9, 1);
+        let line = unable.line(time("2026-11-20T09:12:14Z"));
+        assert!(line.starts_with("handler pay: cannot be run, "), "{line}");
+        assert!(unable.is_unable() && !unable.ended().is_unable());
     }
 
     #[test]

@@ -76,9 +76,13 @@ pub fn findings(lonc: &Snapshot, lond: Option<&ServeSnapshot>, now: Timestamp) -
             found.push(Finding::new(Level::Warning, program, &format!("not restarted: {why}")));
         }
     }
-    for handler in lond.iter().flat_map(|lond| &lond.handlers).filter(|handler| handler.waiting > 0) {
+    for handler in lond.iter().flat_map(|lond| &lond.handlers) {
         let why = handler.last_error.as_deref().unwrap_or("it takes no messages");
-        let what = format!("messages of {} hosts wait for it: {why}", handler.waiting);
+        let what = match handler.waiting {
+            0 if handler.is_unable() => format!("its program cannot be run: {why}"),
+            0 => continue,
+            hosts => format!("messages of {hosts} hosts wait for it: {why}"),
+        };
         found.push(Finding::new(Level::Warning, format!("handler {}", handler.name), &what));
     }
     for missing in lond.iter().flat_map(|lond| &lond.not_listening) {

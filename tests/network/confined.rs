@@ -238,6 +238,28 @@ fn assert_goes_on(hosts: &TwoHosts, lonc: &Program, lond: &Program, pid: u32) {
 }
 
 #[test]
+fn a_link_child_of_lond_whose_records_folder_is_removed_ends_at_once_and_the_next_one_has_another() {
+    if in_force().is_none() {
+        return;
+    }
+    let mut hosts = TwoHosts::new();
+    // It would wait for the folder for longer than this.
+    hosts.other.set("lond", "drain_timeout", "\"300s\"");
+    let (_lonc, lond) = hosts.start();
+    assert_eq!(hosts.one.ask(CALLED, "critical:do:before"), "ok");
+    let pid = lond.only_child();
+    fs::remove_dir_all(hosts.other.dir.join("delayed/.received").join(CALLER)).expect("remove the record");
+    assert!(["ok", "con_delayed"].contains(&&*hosts.one.ask(CALLED, "critical:do:after")));
+    hosts.one.wait_delivered(CALLED);
+    wait::until_true("both to be done", || hosts.counter.done() == ["do:before", "do:after"]);
+    assert_ne!(lond.only_child(), pid);
+    let log = hosts.other.log("lond.log");
+    let said = "its folder was removed, and this process can have no other: the link ends";
+    assert!(log.contains(said), "{log}");
+    assert_eq!(hosts.one.ask(CALLED, "critical:do:again"), "ok");
+}
+
+#[test]
 fn a_link_child_of_lonc_reaches_its_sockets_and_its_peers_folder_and_nothing_else() {
     let Some(sandbox) = in_force() else { return };
     let hosts = TwoHosts::new();

@@ -160,22 +160,36 @@ fn how_a_program_exits_says_whether_it_took_its_request() {
 }
 
 #[test]
-fn a_program_that_cannot_be_started_is_an_error_and_keeps_critical_requests_with_their_senders() {
+fn a_program_that_cannot_be_started_is_an_error_at_once_and_keeps_critical_requests_with_their_senders() {
     let mut serving = serving();
+    let missing = serving.file("kept.sh");
+    let start =
+        format!("start {}: No such file or directory (os error 2); nothing was done", missing.display());
     for (name, way) in [("once", "exec"), ("kept", "worker")] {
-        serving.host.set(&format!("handler.{name}"), way, "[\"/no/such/program\"]");
-        serving.host.set(&format!("handler.{name}"), "timeout", "\"3s\"");
+        serving.host.set(&format!("handler.{name}"), way, &format!("[{:?}]", missing.to_string_lossy()));
     }
-    let _lond = serving.host.lond();
-    let mut client = serving.connect("once");
-    assert_eq!(client.ask("1 msua1 e/1 - once"), "1!later");
-    let answer = client.ask("2 msua1 - - once");
-    assert!(answer.starts_with("2!failed error:once: start /no/such/program: No such file"), "{answer}");
+    serving.handler("short", "worker", "exit 3", &[]);
+    let (_lond, _lonc) = (serving.host.lond(), serving.host.lonc());
+    let early = "its program exited with 3 before it read a request";
+    for (name, why) in [("once", &*start), ("kept", &*start), ("short", early)] {
+        let mut client = serving.connect(name);
+        let asked = std::time::Instant::now();
+        assert_eq!(client.ask(&format!("1 msua1 - - {name}")), format!("1!failed error:{name}: {why}"));
+        assert!(asked.elapsed() < std::time::Duration::from_secs(50), "it has waited for its timeout");
+        assert_eq!(client.ask(&format!("2 msua1 e/1 - {name}")), format!("2!away {why}"));
+        wait::until_true("that it cannot be run in the status", || {
+            serving.status(name)["program"]["unable"] == true
+                && serving.status(name)["last_error"].as_str().is_some_and(|said| said.contains(why))
+        });
+        let said = String::from_utf8_lossy(&serving.host.lon(&["status"]).stdout).into_owned();
+        assert!(said.contains(&format!("handler {name}: cannot be run, ")), "{said}");
+    }
+    serving.script("kept", "while read -r line; do echo \"$line\"; done");
     let mut client = serving.connect("kept");
-    client.send(b"1 msua1 - - kept\n2 msua1 e/1 - kept\n");
-    assert_eq!(client.answer(), "2!later");
-    let answer = client.answer();
-    assert!(answer.starts_with("1!failed error:kept: not begun within 3s"), "{answer}");
+    wait::until_true("it to be served", || client.ask("3 msua1 - - kept:x") == "3 kept:x");
+    wait::until_true("that it can be run in the status", || {
+        serving.status("kept")["program"]["unable"] == false
+    });
 }
 
 #[test]
@@ -230,7 +244,7 @@ fn a_fork_bomb_ends_with_its_time_and_the_rest_is_served() {
 }
 
 #[test]
-fn no_more_run_or_wait_than_may_and_hosts_take_turns() {
+fn no_more_run_or_wait_than_may_and_hosts_take_turns_and_give_way() {
     let mut serving = serving();
     let (gate, begun) = (serving.file("gate"), serving.file("begun"));
     // Each has a gate of its own.
@@ -243,12 +257,15 @@ fn no_more_run_or_wait_than_may_and_hosts_take_turns() {
     serving.handler("slow", "exec", &script, &[("running", "2"), ("waiting", "3")]);
     let _lond = serving.host.lond();
     let mut client = serving.connect("slow");
-    for number in 1..=4 {
+    for number in 1..=6 {
         client.send(format!("{number} greedy - - slow:{number}\n").as_bytes());
     }
-    client.send(b"5 other - - slow:5\n");
-    assert_eq!(client.ask("6 msua1 - - slow:6"), "6!busy");
-    assert_eq!(client.ask("7 msua1 e/1 - slow:7"), "7!later");
+    assert_eq!(client.answer(), "6!busy");
+    client.send(b"7 other - - slow:7\n");
+    assert_eq!(client.answer(), "5!busy", "who has most gives way");
+    client.send(b"8 msua1 e/1 - slow:8\n");
+    assert_eq!(client.answer(), "4!busy");
+    assert_eq!(client.ask("9 msua1 e/2 - slow:9"), "9!busy", "no more than the others have");
     let has_begun = || -> Vec<String> {
         fs::read_to_string(&begun).unwrap_or_default().lines().map(str::to_owned).collect()
     };
@@ -260,16 +277,16 @@ fn no_more_run_or_wait_than_may_and_hosts_take_turns() {
     assert_eq!(first, ["slow:1", "slow:2"]);
     wait::until_true("three to wait", || serving.status("slow")["program"]["waiting"] == 3);
     // In the order in which they begin: each when one before it ends.
-    for (ends, begins) in [(1, "slow:3"), (3, "slow:5"), (2, "slow:4")] {
+    for (ends, begins) in [(1, "slow:3"), (3, "slow:7"), (2, "slow:8")] {
         let before = has_begun().len();
         open(ends);
         assert_eq!(client.answer(), format!("{ends} slow:{ends}"));
         assert_eq!(wait_begun(before + 1).last().map(String::as_str), Some(begins));
     }
-    open(5);
-    assert_eq!(client.answer(), "5 slow:5");
-    open(4);
-    assert_eq!(client.answer(), "4 slow:4");
+    open(7);
+    assert_eq!(client.answer(), "7 slow:7");
+    open(8);
+    assert_eq!(client.answer(), "8 slow:8");
 }
 
 #[test]

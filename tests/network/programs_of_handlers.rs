@@ -1,6 +1,7 @@
 //! Programs that `lond` runs for its handlers, asked by another host: what becomes of messages, and
 //! the worked examples.
 
+use crate::common::local::Local;
 use crate::common::network::{Host, Network};
 use crate::common::pair::{CALLED, CALLER};
 use crate::common::program::Program;
@@ -10,6 +11,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Two whole hosts with a link.
 pub struct Linked {
@@ -176,6 +178,80 @@ fn a_worker_at_its_limits_is_busy_and_messages_wait_for_it() {
         let file = script(host, &lines);
         host.set("handler.pay", "worker", &format!("[{:?}]", file.to_string_lossy()));
     }));
+}
+
+/// Asks again for each answer that it gets, with so many more requests ahead than may wait.
+fn flood(socket: &Path, stop: &AtomicBool) -> usize {
+    let mut client = Local::connect(socket);
+    let ask = |number: usize| format!("{number} greedy - - pay:flood\n");
+    client.send((0..20).map(ask).collect::<String>().as_bytes());
+    let mut busy = 0;
+    for number in 20.. {
+        busy += usize::from(client.answer().ends_with("!busy"));
+        if stop.load(Ordering::Relaxed) {
+            return busy;
+        }
+        client.send(ask(number).as_bytes());
+    }
+    busy
+}
+
+#[test]
+fn a_host_that_floods_a_handler_shuts_no_other_out_and_holds_no_message_up() {
+    let linked = linked(|host| {
+        host.set("handler.pay", "waiting", "3").set("handler.pay", "running", "1");
+        pay(host, "sleep 0.05; [ \"$line\" = pay:flood ] || echo \"$line\" >> done\necho \"did $line\"");
+    });
+    let stop = AtomicBool::new(false);
+    let socket = linked.other.dir.join("run/handler/pay");
+    std::thread::scope(|scope| {
+        let floods = scope.spawn(|| flood(&socket, &stop));
+        wait::until_true("the flood to wait for itself", || {
+            let status = linked.other.lond_status().unwrap_or_default();
+            status["handlers"][0]["program"]["waiting"] == 3
+        });
+        for number in 0..10 {
+            assert_eq!(linked.ask(&format!("pay:{number}")), format!("did pay:{number}"));
+            assert_eq!(linked.ask(&format!("critical:pay:c{number}")), format!("did pay:c{number}"));
+        }
+        stop.store(true, Ordering::Relaxed);
+        assert!(floods.join().expect("a flood") > 0, "it was more than may wait");
+    });
+    assert_eq!((linked.done().len(), linked.failed()), (20, vec![]));
+}
+
+#[test]
+fn messages_for_a_program_that_cannot_be_run_are_kept_and_come_in_order_when_it_can() {
+    let linked = linked(|host| {
+        host.set("handler.pay", "allow", "[\"*\"]");
+        host.set("handler.pay", "worker", &format!("[{:?}]", host.dir.join("pay.sh").to_string_lossy()));
+    });
+    for number in 1..=3 {
+        assert_eq!(linked.ask(&format!("critical:pay:{number}")), "con_delayed");
+    }
+    let answer = linked.ask("pay:plain");
+    assert!(answer.starts_with("error:pay: start ") && answer.ends_with("; nothing was done"), "{answer}");
+    let why = || linked.one.status(CALLED).unwrap_or_default()["away"][0]["why"].to_string();
+    wait::until_true("why it is away at the caller", || why().contains("pay: start "));
+    script(&linked.other, "while read -r line; do echo \"$line\" >> done; echo ok; done");
+    linked.one.wait_delivered(CALLED);
+    assert_eq!(
+        (linked.done(), linked.failed()),
+        (["pay:1", "pay:2", "pay:3"].map(str::to_owned).into(), vec![])
+    );
+}
+
+#[test]
+fn when_the_process_that_runs_a_program_is_killed_that_is_said_and_not_that_the_program_ended() {
+    let linked = linked(|host| pay(host, "touch begun; sleep 600"));
+    let mut client = linked.one.connect(CALLED);
+    client.send(b"pay:1\n");
+    wait::until_true("the request to be begun", || linked.other.dir.join("begun").exists());
+    let is_one = |pid: &u32| process::title(*pid).starts_with("lond: handler pay");
+    let pool = linked.lond.children().into_iter().find(is_one).expect("the process that runs it");
+    process::signal(pool, Signal::SIGKILL);
+    let said = "error:pay: the process of lond that runs its program has ended; whether the request was begun is not known";
+    assert_eq!(client.answer(), said);
 }
 
 /// Its program says so itself, request by request.

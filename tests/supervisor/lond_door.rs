@@ -11,6 +11,10 @@ use std::time::{Duration, Instant};
 
 pub const TESTS: &[Test] = &[
     ("any_address_may_call_where_the_secure_wire_can_serve_someone", any_address_may_call),
+    (
+        "a_child_that_says_that_its_caller_is_another_than_can_be_is_killed",
+        a_child_that_lies_about_its_caller,
+    ),
     ("without_a_key_or_any_pin_a_stranger_is_refused_at_once", without_key_or_pin_strangers_are_refused),
     ("a_newer_link_replaces_the_older_whatever_their_wires", a_newer_link_replaces_across_wires),
     ("a_refused_handshake_is_counted_and_said_once", a_refused_handshake_is_counted),
@@ -38,6 +42,46 @@ fn any_address_may_call() {
     let (_link, pid) = called.open_secure(3);
     assert!(is_alive(pid));
     assert!(!called.world.log().contains("refused"));
+}
+
+/// Each child says what a child would that somebody has taken over.
+fn a_child_that_lies_about_its_caller() {
+    let called = Called::start_secure("");
+    let (link, pid) = called.open_secure(2);
+    let lies = [
+        (77, format!("nobody {}", pin(2)), "nobody: no host of the table"),
+        (77, format!("h2 {}", pin(9)), "h2: the pin that it names is not that host's"),
+        (78, format!("h5 {}", pin(2)), "h5: the pin that it names is not that host's"),
+        (79, "h2 sha256:short".to_owned(), "h2: the pin that it names is not that host's"),
+        (80, "h2".to_owned(), "h2: its address is not that host's"),
+        (3, "h2".to_owned(), "h2: its address is not that host's"),
+    ];
+    for (number, lie, why) in lies {
+        let mut stream = called.call(number);
+        let (_, liar) = hello(&mut stream);
+        stream.write_all(lie.as_bytes()).unwrap();
+        assert_eq!(rest(&stream), "", "closed without a word");
+        called.world.wait("the child that lies is gone", || !is_alive(liar));
+        let said = format!("says that its caller is {why}; killed");
+        called.world.wait("it is said", || called.world.log().contains(&said));
+    }
+    // One whose caller is known is no other's later on.
+    let (mut third, liar) = called.open_secure(3);
+    third.write_all(format!("h2 {}", pin(2)).as_bytes()).unwrap();
+    assert_eq!(rest(&third), "");
+    called.world.wait("the child that lies is gone", || !is_alive(liar));
+    called
+        .world
+        .wait("it is said", || called.world.log().contains("h2: its caller is known already; killed"));
+    let callers = || {
+        let links = called.status()["links"].as_array().unwrap().clone();
+        links.iter().map(|link| link["caller"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(callers(), ["h2"]);
+    drop(link);
+    called.world.wait("the link that nobody has replaced ends", || !is_alive(pid));
+    let gone = called.status()["gone"].as_array().unwrap().clone();
+    assert!(gone.iter().all(|host| host["caller"] != "nobody" && host["caller"] != "h5"), "{gone:?}");
 }
 
 fn without_key_or_pin_strangers_are_refused() {

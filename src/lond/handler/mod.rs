@@ -81,6 +81,12 @@ pub enum Fault {
     /// The program sent a line that is no answer.
     #[error(transparent)]
     Malformed(#[from] tag::TagError),
+    /// The process of `lond`'s own ended that runs the program: whether that was given the request
+    /// died with it.
+    #[error(
+        "the process of lond that runs its program has ended; whether the request was begun is not known"
+    )]
+    PoolEnded,
     /// The late answer did not come either.
     #[error("stuck behind a request that was not answered within {0:?}")]
     Stuck(Duration),

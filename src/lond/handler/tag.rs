@@ -6,6 +6,7 @@
 //!                <tag>!later               not taken: keep it
 //! and from a process of lond's own, which runs programs, alone:
 //!                <tag>!busy                not taken: too many wait already
+//!                <tag>!away <why>          not taken: the program cannot be run
 //!                <tag>!failed <error:...>  taken, and no answer of the program's own will come
 //! ```
 //!
@@ -103,6 +104,8 @@ pub enum Said<'a> {
     Later,
     /// It was not taken, since too many wait.
     Busy,
+    /// It was not taken, since the program cannot be run: why.
+    Away(&'a [u8]),
     /// It was taken, or may have been, and no answer of the program's will come: `lond`'s own,
     /// `error:...`.
     Failed(&'a [u8]),
@@ -134,6 +137,7 @@ impl<'a> Answer<'a> {
             Said::Answer(text) => (b" ", text),
             Said::Later => (b"!later", b""),
             Said::Busy => (b"!busy", b""),
+            Said::Away(why) => (b"!away ", why),
             Said::Failed(text) => (b"!failed ", text),
         };
         out.extend_from_slice(mark);
@@ -150,11 +154,14 @@ impl<'a> Answer<'a> {
         let said = match (rest.split_first(), speaker) {
             (Some((b' ', text)), _) => Said::Answer(text),
             (Some((b'!', word)), _) if without_return(word) == b"later" => Said::Later,
-            (Some((b'!', word)), Speaker::Pool) => match word.strip_prefix(b"failed ") {
-                Some(text) => Said::Failed(text),
-                None if word == b"busy" => Said::Busy,
-                None => return fail("an unknown word behind the tag of an answer"),
-            },
+            (Some((b'!', b"busy")), Speaker::Pool) => Said::Busy,
+            (Some((b'!', word)), Speaker::Pool) => {
+                match (word.strip_prefix(b"failed "), word.strip_prefix(b"away ")) {
+                    (Some(text), _) => Said::Failed(text),
+                    (None, Some(why)) => Said::Away(why),
+                    (None, None) => return fail("an unknown word behind the tag of an answer"),
+                }
+            }
             (Some((b'!', _)), Speaker::Program) => return fail("want <tag>!later, nothing else behind a !"),
             (Some(_) | None, _) => return fail("an answer without a blank behind its tag"),
         };
@@ -232,13 +239,14 @@ mod tests {
             (Said::Answer(b"\xff\r"), b"5 \xff\r"),
             (Said::Later, b"5!later"),
             (Said::Busy, b"5!busy"),
+            (Said::Away(b"start /x: no"), b"5!away start /x: no"),
             (Said::Failed(b"error:echo: exit 3"), b"5!failed error:echo: exit 3"),
         ] {
             let (answer, mut out) = (Answer { tag: 5, said }, Vec::new());
             answer.put(&mut out);
             assert_eq!(out, line);
             assert_eq!(Answer::parse(line, Speaker::Pool), Ok(answer));
-            let own = matches!(said, Said::Busy | Said::Failed(_));
+            let own = matches!(said, Said::Busy | Said::Away(_) | Said::Failed(_));
             assert_eq!(Answer::parse(line, Speaker::Program).is_err(), own, "{}", line.escape_ascii());
         }
     }

@@ -11,7 +11,7 @@
 //! - A program that says nothing at all for another `timeout` while it is late is given up.
 //! - When the connection ends, what was passed on is answered `error:`, since the program may have
 //!   acted on it; what no byte was sent of is asked again on the next connection, once.
-//! - `later` and `busy` are no answers: the program has not taken the request.
+//! - `later`, `busy` and `away` are no answers: the program has not taken the request.
 
 use super::tag::{Answer, Said, Speaker};
 use super::waiting::{Dial, Held, tell};
@@ -69,6 +69,9 @@ pub struct Conversation {
     heard: Option<Instant>,
     /// The reactor stopped reading the program at this time: its clock stands.
     paused: Option<Instant>,
+    /// A process of `lond`'s own had no place for a request, or no program, since that was asked
+    /// last.
+    short: bool,
 }
 
 impl Conversation {
@@ -89,7 +92,14 @@ impl Conversation {
             silent: None,
             heard: None,
             paused: None,
+            short: false,
         }
+    }
+
+    /// Whether a process of `lond`'s own had no place for a request, or no program to give it to,
+    /// since the last call.
+    pub fn take_short(&mut self) -> bool {
+        std::mem::take(&mut self.short)
     }
 
     fn push(&mut self, ticket: Ticket, line: &[u8], now: Instant) {
@@ -143,7 +153,15 @@ impl Conversation {
             Said::Answer(text) => answer(ticket, Reply::Answer(text)),
             Said::Failed(text) => answer(ticket, Reply::Broken(text)),
             Said::Later => answer(ticket, Reply::NotTaken(&format!("{}: not now", self.name))),
-            Said::Busy => answer(ticket, Reply::NotTaken(&format!("{}: busy", self.name))),
+            Said::Busy => {
+                self.short = true;
+                answer(ticket, Reply::NotTaken(&format!("{}: busy", self.name)));
+            }
+            Said::Away(why) => {
+                self.short = true;
+                let why = String::from_utf8_lossy(why);
+                answer(ticket, Reply::NotTaken(&format!("{}: {why}", self.name)));
+            }
         }
         Ok(())
     }
@@ -306,6 +324,8 @@ impl Talk for Conversation {
         self.silent = None;
         self.reader = LineReader::new(self.max_line + BEFORE_TEXT);
         self.enter(next, "the connection ended");
+        let ended = matches!(fault, Fault::Broken(_) | Fault::Unread | Fault::Closed);
+        let fault = if ended && self.speaker == Speaker::Pool { &Fault::PoolEnded } else { fault };
         tell(&self.name, fault, (taken, untaken), answer);
     }
 

@@ -27,6 +27,8 @@ use supervise::table::{self, Action, State, Table};
 
 /// Pause before another process for a request is tried where the system gave none.
 const FORK_PAUSE: Duration = Duration::from_millis(500);
+/// How long a process has to live until its program is taken for one that can be run.
+const SETTLED: Duration = Duration::from_secs(1);
 /// How long a process that says nothing more may take to end.
 const LEAVE: Duration = Duration::from_secs(1);
 
@@ -44,6 +46,8 @@ pub(super) struct Crew {
     again: Option<Instant>,
     /// Since when there is no process that could take a request, nor can one be had at once.
     stuck: Option<Instant>,
+    /// Why the program cannot be run: no process of it has come so far as to serve since.
+    cannot: Option<String>,
     log: stderr::Bytes,
     faults: Repeats,
     /// Processes that were kept and ended by themselves.
@@ -67,6 +71,7 @@ impl Crew {
             next: 0,
             again: None,
             stuck: None,
+            cannot: None,
             log: stderr::Bytes::new(now),
             faults: Repeats::default(),
             restarts: 0,
@@ -155,7 +160,7 @@ impl Crew {
             Ok((pid, mut pipes)) => {
                 pipes.out.push_line(&ask.text);
                 let by = now + self.settings.handler.timeout;
-                self.add(pid, pipes, Work::Once { ask: Some(ask), line, by });
+                self.add(pid, pipes, Work::Once { ask: Some(ask), line, by }, now);
                 (self.again, self.stuck) = (None, None);
                 Ok(())
             }
@@ -183,9 +188,9 @@ impl Crew {
         Ok((started.pid, Pipes::new(started, &self.registry, token(self.next))?))
     }
 
-    fn add(&mut self, pid: u32, pipes: Pipes, work: Work) {
+    fn add(&mut self, pid: u32, pipes: Pipes, work: Work, now: Instant) {
         let said = stderr::Begun::default();
-        let process = Process { pid, work, pipes, said, killed: false, leaves: None };
+        let process = Process { pid, work, pipes, said, since: now, killed: false, leaves: None };
         self.by_pid.insert(pid, self.next);
         self.processes.insert(self.next, process);
         self.next += 1;
@@ -201,11 +206,20 @@ impl Crew {
                 Action::TellDrain | Action::TellHandOver => {}
             }
         }
+        if self.cannot.is_some() && self.settles().is_some_and(|at| at <= now) {
+            self.cannot = None;
+        }
         let waits = |state: State| matches!(state, State::Waiting { .. });
         if !self.table.is_empty() {
             let stuck = self.table.iter().all(|(_, state)| waits(state));
             self.stuck = if stuck { self.stuck.or(Some(now)) } else { None };
         }
+    }
+
+    /// When a process that is kept will have lived for so long that its program can be run.
+    fn settles(&self) -> Option<Instant> {
+        let kept = |process: &&Process| matches!(process.work, Work::Kept { .. });
+        self.processes.values().filter(kept).map(|process| process.since + SETTLED).min()
     }
 
     fn start_kept(&mut self, number: usize, now: Instant) {
@@ -216,11 +230,12 @@ impl Crew {
                     log::info!("handler {}: {line}", self.name());
                 }
                 let talk = Talk::new(self.settings.handler.form, self.settings.max_line);
-                self.add(pid, pipes, Work::Kept { number, talk });
+                self.add(pid, pipes, Work::Kept { number, talk }, now);
                 table::Event::Started { pid }
             }
             Err(error) => {
                 self.fault(&format!("start a process: {error}; tried again"), now);
+                self.cannot = Some(format!("start a process: {error}"));
                 table::Event::StartFailed
             }
         };
@@ -237,10 +252,9 @@ impl Crew {
     ) {
         let mut broken = Vec::new();
         for (id, process) in &mut self.processes {
-            if let Some(bytes) = process.pipes.output.read(scratch)
-                && let Err(why) = process.work.heard(bytes, tell)
-            {
-                broken.push((*id, why));
+            if let Some(bytes) = process.pipes.output.read(scratch) {
+                self.cannot = None;
+                process.work.heard(bytes, tell).err().into_iter().for_each(|why| broken.push((*id, why)));
             }
             if !process.pipes.output.is_open() && matches!(process.work, Work::Kept { .. }) {
                 // Its end will be told in a moment, if it is that.
@@ -274,7 +288,8 @@ impl Crew {
     pub(super) fn deadline(&self) -> Option<Instant> {
         let timeout = self.settings.handler.timeout;
         let processes = self.processes.values().filter_map(|process| process.deadline(timeout));
-        processes.chain(self.table.next_deadline()).chain(self.again).min()
+        let settles = self.settles().filter(|_| self.cannot.is_some());
+        processes.chain(self.table.next_deadline()).chain(self.again).chain(settles).min()
     }
 
     /// Kills those that have taken too long.
@@ -354,7 +369,7 @@ impl Crew {
         back: &mut Vec<Ask>,
         tell: &mut Tell<'_>,
     ) {
-        let Process { pid, pipes, work, said, .. } = &mut process;
+        let Process { pid, pipes, work, said, killed, .. } = &mut process;
         let name = self.settings.handler.name.clone();
         let mut heard = Ok(());
         pipes.output.last(scratch, |bytes| {
@@ -368,15 +383,22 @@ impl Crew {
         let file = self.settings.handler.program.as_ref().map(|program| program.file.display());
         let unstarted =
             file.and_then(|file| pipes.fate().map(|why| format!("start {file}: {why}; nothing was done")));
-        if let Some(why) = &unstarted {
-            self.fault(why, now);
-        }
+        let nothing =
+            matches!(work, Work::Kept { .. }) && pipes.read_by_it() == 0 && !pipes.output.has_said();
+        self.cannot = match &unstarted {
+            Some(why) => {
+                self.fault(why, now);
+                Some(why.clone())
+            }
+            None if nothing && !*killed => Some(format!("its program {end} before it read a request")),
+            None => None,
+        };
         match work {
             Work::Once { ask, line, .. } => {
                 let Some(ask) = ask.take() else { return };
                 match unstarted {
                     // Nothing was done: who keeps it may try again.
-                    Some(_) if ask.is_critical() => tell(&ask, Ok(Said::Later)),
+                    Some(why) if ask.is_critical() => tell(&ask, Ok(Said::Away(why.as_bytes()))),
                     Some(why) => tell(&ask, Err(once::error(&name, why))),
                     None => match once::outcome(end, line) {
                         Outcome::Said(said) => tell(&ask, Ok(said)),
@@ -418,6 +440,11 @@ impl Crew {
         if was_program {
             self.fault(&format!("process {pid} {end}; {next}"), now);
         }
+    }
+
+    /// Why the program cannot be run, if it cannot.
+    pub(super) fn cannot(&self) -> Option<&str> {
+        self.cannot.as_deref()
     }
 
     /// Since when no request could be begun, and none can be for now.

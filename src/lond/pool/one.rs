@@ -29,6 +29,8 @@ pub(super) struct Process {
     pub work: Work,
     pub pipes: Pipes,
     pub said: stderr::Begun,
+    /// When it was started.
+    pub since: Instant,
     pub killed: bool,
     /// It has closed its output, or was told to end: by when it must have.
     pub leaves: Option<Instant>,

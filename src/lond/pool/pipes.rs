@@ -22,16 +22,23 @@ pub(super) struct Source {
     pipe: Receiver,
     readable: bool,
     open: bool,
+    /// Something was read of it.
+    said: bool,
 }
 
 impl Source {
     fn new(mut pipe: Receiver, registry: &Registry, token: Token) -> io::Result<Source> {
         registry.register(&mut pipe, token, Interest::READABLE)?;
-        Ok(Source { pipe, readable: true, open: true })
+        Ok(Source { pipe, readable: true, open: true, said: false })
     }
 
     pub(super) fn is_open(&self) -> bool {
         self.open
+    }
+
+    /// Whether anything was ever read of it.
+    pub(super) fn has_said(&self) -> bool {
+        self.said
     }
 
     pub(super) fn is_readable(&self) -> bool {
@@ -44,7 +51,10 @@ impl Source {
             return None;
         }
         match read(&mut self.pipe, scratch) {
-            Ok(ReadOutcome::Bytes(count)) => scratch.get(..count),
+            Ok(ReadOutcome::Bytes(count)) => {
+                self.said = true;
+                scratch.get(..count)
+            }
             Ok(ReadOutcome::Nothing) => {
                 self.readable = false;
                 None

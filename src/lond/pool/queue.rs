@@ -1,7 +1,8 @@
 //! Requests that wait until a process can take them. Pure.
 //!
 //! Bounded by their number and their bytes. Those of each asking host are in their order; the hosts
-//! take turns, so that one which asks much does not keep another waiting.
+//! take turns, so that one which asks much does not keep another waiting. Nor does it keep another
+//! out: at the bound the newest of who has most gives way to one of who would have less.
 
 use crate::handler::tag::Request;
 use std::collections::{BTreeMap, VecDeque};
@@ -44,11 +45,18 @@ impl Ask {
     }
 }
 
+/// What waits of one host.
+#[derive(Debug, Default)]
+struct Waiting {
+    asks: VecDeque<Ask>,
+    bytes: usize,
+}
+
 /// See the head of this file.
 #[derive(Debug)]
 pub(super) struct Queue {
     /// No list is empty; the oldest of a host stands first.
-    hosts: BTreeMap<Box<[u8]>, VecDeque<Ask>>,
+    hosts: BTreeMap<Box<[u8]>, Waiting>,
     /// The hosts, whose turn it is first.
     turn: VecDeque<Box<[u8]>>,
     count: usize,
@@ -71,16 +79,43 @@ impl Queue {
         self.count == 0
     }
 
-    /// Has a request wait, behind those of its host.
+    /// Has a request wait, behind those of its host. Gives those of others that give way to it.
     ///
     /// # Errors
-    /// There is no room: the request comes back.
-    pub(super) fn push(&mut self, ask: Ask) -> Result<(), Ask> {
-        if self.count >= self.most || self.bytes + ask.bytes() > self.most_bytes {
-            return Err(ask);
+    /// There is no room for more of this host: the request comes back.
+    pub(super) fn push(&mut self, ask: Ask) -> Result<Vec<Ask>, Ask> {
+        let mut gone = Vec::new();
+        while !self.has_room(&ask) {
+            match self.give_way(&ask) {
+                Some(other) => gone.push(other),
+                // What has given way in vain was more than its host's share.
+                None if gone.is_empty() => return Err(ask),
+                None => {
+                    gone.push(ask);
+                    return Ok(gone);
+                }
+            }
         }
         self.add(ask, VecDeque::push_back);
-        Ok(())
+        Ok(gone)
+    }
+
+    fn has_room(&self, ask: &Ask) -> bool {
+        self.count < self.most && self.bytes + ask.bytes() <= self.most_bytes
+    }
+
+    /// Takes out the newest of the host that has most of what there is too much of, if that is more
+    /// than the host of this request would have.
+    fn give_way(&mut self, ask: &Ask) -> Option<Ask> {
+        let bytes = self.count < self.most;
+        let size = |waiting: &Waiting| if bytes { waiting.bytes } else { waiting.asks.len() };
+        let own = self.hosts.get(&ask.from).map_or(0, size) + if bytes { ask.bytes() } else { 1 };
+        let (host, most) = self.hosts.iter().max_by_key(|(_, waiting)| size(waiting))?;
+        if size(most) <= own {
+            return None;
+        }
+        let host = host.clone();
+        self.remove(&host, VecDeque::pop_back)
     }
 
     /// One that was taken and that no process has begun is the next of its host again.
@@ -94,25 +129,35 @@ impl Queue {
         if !self.hosts.contains_key(&ask.from) {
             self.turn.push_back(ask.from.clone());
         }
-        put(self.hosts.entry(ask.from.clone()).or_default(), ask);
+        let waiting = self.hosts.entry(ask.from.clone()).or_default();
+        waiting.bytes += ask.bytes();
+        put(&mut waiting.asks, ask);
+    }
+
+    /// Takes one of a host's out.
+    fn remove(&mut self, host: &[u8], take: impl FnOnce(&mut VecDeque<Ask>) -> Option<Ask>) -> Option<Ask> {
+        let waiting = self.hosts.get_mut(host)?;
+        let ask = take(&mut waiting.asks)?;
+        waiting.bytes -= ask.bytes();
+        self.count -= 1;
+        self.bytes -= ask.bytes();
+        if waiting.asks.is_empty() {
+            self.hosts.remove(host);
+            self.turn.retain(|other| **other != *host);
+        }
+        Some(ask)
     }
 
     /// The next one of those whose connection takes its answer.
     pub(super) fn take(&mut self, takes: impl Fn(usize) -> bool) -> Option<Ask> {
         let hosts = &self.hosts;
-        let can =
-            |host: &[u8]| hosts.get(host).and_then(VecDeque::front).is_some_and(|ask| takes(ask.client));
-        let at = self.turn.iter().position(|host| can(host))?;
+        let first = |host: &[u8]| hosts.get(host).and_then(|waiting| waiting.asks.front());
+        let at = self.turn.iter().position(|host| first(host).is_some_and(|ask| takes(ask.client)))?;
         let host = self.turn.remove(at)?;
-        let waiting = self.hosts.get_mut(&host)?;
-        let ask = waiting.pop_front()?;
-        if waiting.is_empty() {
-            self.hosts.remove(&host);
-        } else {
+        let ask = self.remove(&host, VecDeque::pop_front)?;
+        if self.hosts.contains_key(&host) {
             self.turn.push_back(host);
         }
-        self.count -= 1;
-        self.bytes -= ask.bytes();
         Some(ask)
     }
 
@@ -120,11 +165,12 @@ impl Queue {
     pub(super) fn take_all(&mut self, go: impl Fn(&Ask) -> bool) -> Vec<Ask> {
         let mut gone = Vec::new();
         for waiting in self.hosts.values_mut() {
-            let (out, stay) = waiting.drain(..).partition::<VecDeque<Ask>, _>(|ask| go(ask));
-            *waiting = stay;
+            let (out, stay) = waiting.asks.drain(..).partition::<VecDeque<Ask>, _>(|ask| go(ask));
+            waiting.asks = stay;
+            waiting.bytes -= out.iter().map(Ask::bytes).sum::<usize>();
             gone.extend(out);
         }
-        self.hosts.retain(|_, waiting| !waiting.is_empty());
+        self.hosts.retain(|_, waiting| !waiting.asks.is_empty());
         self.turn.retain(|host| self.hosts.contains_key(host));
         self.count -= gone.len();
         self.bytes -= gone.iter().map(Ask::bytes).sum::<usize>();
@@ -141,7 +187,7 @@ impl Queue {
 
     /// When the first has waited for so long.
     pub(super) fn deadline(&self, limit: Duration) -> Option<Instant> {
-        self.hosts.values().filter_map(VecDeque::front).map(|ask| ask.since + limit).min()
+        self.hosts.values().filter_map(|waiting| waiting.asks.front()).map(|ask| ask.since + limit).min()
     }
 }
 
@@ -189,12 +235,54 @@ mod tests {
         queue.push(ask(1, 0, b"a", b"-")).unwrap();
         queue.push(ask(1, 1, b"b", b"-")).unwrap();
         assert_eq!(queue.push(ask(1, 2, b"c", b"-")).unwrap_err().tag, 2);
+        assert_eq!(queue.push(ask(1, 3, b"a", b"-")).unwrap_err().tag, 3);
         assert_eq!(taken(&mut queue, |_| true), [0, 1]);
         let mut queue = Queue::new(100, 1000);
         let mut long = ask(1, 3, b"a", b"-");
         long.text = vec![b'x'; 990].into();
         assert!(queue.push(long).is_err());
         queue.push(ask(1, 4, b"a", b"-")).unwrap();
+    }
+
+    #[test]
+    fn at_the_bound_the_newest_of_who_has_most_gives_way_to_who_would_have_less() {
+        let mut queue = Queue::new(4, 1 << 20);
+        for tag in 0..4 {
+            assert_eq!(queue.push(ask(1, tag, b"greedy", b"-")), Ok(vec![]));
+        }
+        let mut gave_way = |tag, from: &[u8]| {
+            queue.push(ask(2, tag, from, b"-")).map_err(|ask| ask.tag).map(|gone| {
+                let gone: Vec<u64> = gone.iter().map(|ask| ask.tag).collect();
+                gone
+            })
+        };
+        assert_eq!(gave_way(4, b"greedy"), Err(4));
+        assert_eq!(gave_way(10, b"other"), Ok(vec![3]));
+        assert_eq!(gave_way(11, b"other"), Ok(vec![2]));
+        assert_eq!(gave_way(12, b"other"), Err(12), "it has as much as the first");
+        assert_eq!(gave_way(20, b"third"), Ok(vec![11]));
+        assert_eq!(gave_way(30, b"fourth"), Ok(vec![1]));
+        assert_eq!(gave_way(40, b"fifth"), Err(40), "each has its one");
+        assert_eq!(taken(&mut queue, |_| true), [0, 10, 20, 30]);
+        assert!(queue.is_empty() && queue.bytes == 0 && queue.turn.is_empty() && queue.hosts.is_empty());
+    }
+
+    #[test]
+    fn at_the_bound_of_bytes_who_has_most_of_them_gives_way() {
+        let long = |tag, from: &[u8], length| {
+            let mut ask = ask(1, tag, from, b"-");
+            ask.text = vec![b'x'; length].into();
+            ask
+        };
+        let mut queue = Queue::new(100, 2000);
+        queue.push(long(0, b"greedy", 300)).unwrap();
+        queue.push(long(1, b"greedy", 900)).unwrap();
+        queue.push(long(2, b"other", 0)).unwrap();
+        let gone = queue.push(long(3, b"other", 400)).unwrap();
+        assert_eq!(gone.iter().map(|ask| ask.tag).collect::<Vec<_>>(), [1]);
+        assert!(queue.push(long(4, b"other", 1000)).is_err(), "no more than the others have");
+        assert_eq!(taken(&mut queue, |_| true), [0, 2, 3]);
+        assert_eq!(queue.bytes, 0);
     }
 
     #[test]

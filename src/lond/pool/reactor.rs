@@ -318,15 +318,16 @@ impl Core {
         }
     }
 
-    /// Takes requests; who is one too many is told so at once.
+    /// Takes requests; who is one too many is told so at once, be it the one that comes or one that
+    /// gives way to it.
     fn hear_clients(&mut self, scratch: &mut [u8], now: Instant) {
         let Core { clients, crew, queue, alone, .. } = self;
+        let mut gave_way = Vec::new();
         let gone = clients.read(scratch, &mut |client, request: &Request<'_>| {
-            let critical = request.is_critical();
             match queue.push(Ask::new(client, request, now)) {
-                Err(_) if critical => Some(Said::Later),
                 Err(_) => Some(Said::Busy),
-                Ok(()) => {
+                Ok(others) => {
+                    gave_way.extend(others);
                     // While there is room for more, nobody else waits for it.
                     if alone.is_had()
                         && crew.has_room(now)
@@ -339,6 +340,7 @@ impl Core {
                 }
             }
         });
+        gave_way.iter().for_each(|ask| clients.answer(ask.client, ask.tag, Said::Busy));
         self.forget(&gone);
     }
 
@@ -349,15 +351,24 @@ impl Core {
         }
     }
 
-    /// Says of what has waited too long that it was not begun.
+    /// Says of what has waited too long that it was not begun; of what nobody keeps at once, where
+    /// the program cannot be run.
     fn give_up(&mut self, now: Instant) {
         let timeout = self.settings.handler.timeout;
-        let mut late = self.queue.overdue(timeout, now);
-        if self.stuck_since().is_some_and(|since| since + MOMENT <= now) {
-            late.extend(self.queue.take_all(Ask::is_critical));
-        }
+        let late = self.queue.overdue(timeout, now);
         let why = format!("not begun within {timeout:?}: its program could not take it");
         late.iter().for_each(|ask| self.not_begun(ask, &why));
+        let Some(since) = self.stuck_since() else { return };
+        let cannot = self.crew.cannot().map(str::to_owned);
+        if let Some(why) = &cannot {
+            let plain = self.queue.take_all(|ask| !ask.is_critical());
+            plain.iter().for_each(|ask| self.not_begun(ask, why));
+        }
+        if since + MOMENT <= now {
+            let why = cannot.as_deref().unwrap_or("its program cannot be run just now");
+            let critical = self.queue.take_all(Ask::is_critical);
+            critical.iter().for_each(|ask| self.not_begun(ask, why));
+        }
     }
 
     /// Since when no request can be begun.
@@ -366,7 +377,11 @@ impl Core {
     }
 
     fn not_begun(&mut self, ask: &Ask, why: &str) {
-        let said = if ask.is_critical() { Ok(Said::Later) } else { Err(once::error(self.name(), why)) };
+        let said = if ask.is_critical() {
+            Ok(Said::Away(why.as_bytes()))
+        } else {
+            Err(once::error(&self.settings.handler.name, why))
+        };
         tell(&mut self.clients, &mut self.board, ask, said);
     }
 
@@ -434,6 +449,7 @@ impl Core {
             running: self.crew.len() as u64,
             restarts: self.crew.restarts,
             waiting: self.queue.len() as u64,
+            unable: self.crew.cannot().is_some(),
         };
         let name = self.name().to_owned();
         HandlerStatus { name, program: Some(program), last_error, last_error_at, ..HandlerStatus::default() }

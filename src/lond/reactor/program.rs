@@ -291,6 +291,7 @@ impl<C: Talk> Program<C> {
             | Fault::Closed
             | Fault::Unasked
             | Fault::Malformed(_)
+            | Fault::PoolEnded
             | Fault::Stuck(_) => {
                 let text = format!("handler {} ({}): {fault}", self.name, self.path.display());
                 if let Some(line) = self.repeats.line(&text, now) {
@@ -299,7 +300,7 @@ impl<C: Talk> Program<C> {
             }
         }
         self.closed |= match fault {
-            Fault::Closed | Fault::Unread | Fault::Broken(_) => true,
+            Fault::Closed | Fault::Unread | Fault::Broken(_) | Fault::PoolEnded => true,
             Fault::Away(_)
             | Fault::Busy(_)
             | Fault::Idle
@@ -329,6 +330,14 @@ impl Program<Conversation> {
     /// For how long the program has been at its oldest request. Not while it is not read.
     pub(super) fn at_oldest(&self, now: Instant) -> Option<Duration> {
         self.conversation.at_oldest(now)
+    }
+}
+
+impl Program<crate::handler::tagged::Conversation> {
+    /// Whether a process of `lond`'s own had no place for a request, or no program, since the last
+    /// call.
+    pub(super) fn take_short(&mut self) -> bool {
+        self.conversation.take_short()
     }
 }
 

@@ -161,7 +161,8 @@ impl Sockets {
         };
         self.known = Some(Known::new(own, caller, Some(pin), now));
         let keeper = Keeper::new(&own.spool_dir, caller).signed(child_holder("lond", &own.run_dir));
-        let keeper = keeper.with_above(self.confined.above());
+        let only = self.confined.only(&own.spool_dir, caller);
+        let keeper = keeper.with_above(self.confined.above()).confined_to(only);
         link.open(Secure::new(settings, keeper, self.opening_deadline, now), now);
         // It holds what was just read, and all that was taken.
         self.scratch = vec![0; READ_SIZE].into_boxed_slice();

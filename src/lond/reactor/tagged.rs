@@ -8,11 +8,13 @@
 //!
 //! A critical message that the program did not take, be it away or saying `later`, is its caller's
 //! again, and so are those that wait here behind it. A program that is away is watched, as
-//! [`super::lanes`] does; one that says `later` is asked again when the caller likes.
+//! [`super::lanes`] does; one that says `later` is asked again when the caller likes. Where a
+//! process of `lond`'s own had no place for it, or no program, the caller is told within a second
+//! to send it again.
 
 use super::program::Program;
 use super::room::Room;
-use super::watch::Watch;
+use super::watch::{Again, Watch};
 use crate::handler::tag::{self, Speaker};
 use crate::handler::tagged::Conversation;
 use crate::handler::{Reply, Ticket};
@@ -42,6 +44,9 @@ pub(super) struct Tagged {
     /// An answer to one is not recorded.
     holds_critical: bool,
     watch: Watch,
+    /// What its own process had no place for is to come again.
+    again: Again,
+    back: bool,
     /// When the connection was last busy.
     used: Instant,
     line: Vec<u8>,
@@ -69,6 +74,8 @@ impl Tagged {
             in_hand: BTreeSet::new(),
             holds_critical: false,
             watch: Watch::default(),
+            again: Again::default(),
+            back: false,
             used: now,
             line: Vec::new(),
         }
@@ -116,7 +123,8 @@ impl Tagged {
     /// When something is due.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let idle = (self.program.is_free() && self.program.is_connected()).then(|| self.used + IDLE);
-        [self.program.deadline(), self.watch.deadline(), idle].into_iter().flatten().min()
+        let deadlines = [self.program.deadline(), self.watch.deadline(), self.again.deadline(), idle];
+        deadlines.into_iter().flatten().min()
     }
 
     /// Whether there is something to read, if answers are `wanted`, or to pass on.
@@ -140,9 +148,9 @@ impl Tagged {
     ) {
         let was_free = self.program.is_free();
         let mut away = None;
-        let in_hand = &mut self.in_hand;
+        let Tagged { in_hand, again, .. } = self;
         let mut told = |ticket, reply: Reply<'_>| {
-            tell(in_hand.remove(&ticket), &mut away, (ticket, reply), answer);
+            tell(in_hand.remove(&ticket), &mut away, again, (ticket, reply), answer);
         };
         self.program.read(wanted, room, scratch, now, &mut told);
         self.give_back(away, now, answer);
@@ -164,6 +172,7 @@ impl Tagged {
         if self.watch.is_due(now) {
             self.program.probe(now);
         }
+        self.back |= self.again.is_due(now);
         while self.may_pass_on()
             && let Some((ticket, line)) = self.critical.pop_front()
         {
@@ -171,9 +180,9 @@ impl Tagged {
             self.program.ask(ticket, &line, now);
         }
         let mut away = None;
-        let in_hand = &mut self.in_hand;
+        let Tagged { in_hand, again, .. } = self;
         let mut told = |ticket, reply: Reply<'_>| {
-            tell(in_hand.remove(&ticket), &mut away, (ticket, reply), answer);
+            tell(in_hand.remove(&ticket), &mut away, again, (ticket, reply), answer);
         };
         self.program.write(registry, scratch, now, &mut told);
         self.give_back(away, now, answer);
@@ -190,7 +199,11 @@ impl Tagged {
     /// A critical message was not taken, for this reason: those behind it must not overtake it, and
     /// go back too.
     fn give_back(&mut self, away: Option<String>, now: Instant, answer: &mut impl FnMut(Ticket, Reply<'_>)) {
+        let short = self.program.take_short();
         let Some(why) = away else { return };
+        if short {
+            self.again.not_taken(fastrand::f64(), now);
+        }
         for (ticket, _) in self.critical.drain(..) {
             answer(ticket, Reply::NotTaken(&why));
         }
@@ -208,7 +221,7 @@ impl Tagged {
     /// Whether a program that could not be given a critical message has come back since the last
     /// call.
     pub(super) fn take_back(&mut self) -> bool {
-        self.watch.take_back()
+        self.watch.take_back() | std::mem::take(&mut self.back)
     }
 
     /// Whether there is an answer to a critical message that could not be recorded.
@@ -222,17 +235,21 @@ impl Tagged {
     }
 }
 
-/// Tells what came of a request; of a `critical` message that was not taken, notes why.
+/// Tells what came of a request; of a `critical` message that was not taken, notes why, and of one
+/// that was, that there was a place for it.
 fn tell(
     critical: bool,
     away: &mut Option<String>,
+    again: &mut Again,
     (ticket, reply): (Ticket, Reply<'_>),
     answer: &mut impl FnMut(Ticket, Reply<'_>),
 ) {
-    if let Reply::NotTaken(why) = reply
-        && critical
-    {
-        away.get_or_insert_with(|| why.to_owned());
+    match reply {
+        Reply::NotTaken(why) if critical => {
+            away.get_or_insert_with(|| why.to_owned());
+        }
+        Reply::Answer(_) | Reply::Broken(_) if critical => again.taken(),
+        Reply::NotTaken(_) | Reply::Answer(_) | Reply::Broken(_) => {}
     }
     answer(ticket, reply);
 }

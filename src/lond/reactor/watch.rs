@@ -1,4 +1,5 @@
-//! A program that could not be given a critical message is looked for until it is back. Pure.
+//! A program that could not be given a critical message is looked for until it is back; where a
+//! process of `lond`'s own had no place for one, its sender is told to send it again. Pure.
 
 use std::time::{Duration, Instant};
 
@@ -49,5 +50,44 @@ impl Watch {
     /// Whether it has come back since the last call.
     pub(super) fn take_back(&mut self) -> bool {
         std::mem::take(&mut self.back)
+    }
+}
+
+/// When the sender of a critical message is told to send it again, for which a process of `lond`'s
+/// own had no place or no program. That process says nothing when it has: with hosts that flood it
+/// the place would be another's before the message is here, and the message has one by its share.
+#[derive(Debug)]
+pub(super) struct Again {
+    next: Option<Instant>,
+    pause: Duration,
+}
+
+impl Default for Again {
+    fn default() -> Again {
+        Again { next: None, pause: WATCH_FIRST }
+    }
+}
+
+impl Again {
+    /// A message was not taken. `part` of the second half of the pause is waited, from 0 to 1, so
+    /// that not all hosts come at once.
+    pub(super) fn not_taken(&mut self, part: f64, now: Instant) {
+        self.next = Some(now + self.pause.div_f64(2.0) + self.pause.div_f64(2.0).mul_f64(part));
+        self.pause = (2 * self.pause).min(WATCH_MOST);
+    }
+
+    /// One was taken.
+    pub(super) fn taken(&mut self) {
+        *self = Again::default();
+    }
+
+    /// Whether it is time.
+    pub(super) fn is_due(&mut self, now: Instant) -> bool {
+        self.next.take_if(|next| *next <= now).is_some()
+    }
+
+    /// When that is.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.next
     }
 }

@@ -91,7 +91,7 @@ impl<R: Recorder> Secure<R> {
         let patience = self.settings.drain_timeout + RECORD_PATIENCE;
         let waits_for = self.memory.waits_for(self.needs_record(), !self.requests.critical.is_empty());
         let Some((why, since)) = waits_for else { return };
-        if now.saturating_duration_since(since) < patience {
+        if now.saturating_duration_since(since) < patience && !self.memory.is_lost() {
             return;
         }
         let why = why.to_owned();
@@ -167,7 +167,9 @@ impl<R: Recorder> Secure<R> {
             }
             Recalled::Failed(cause) => {
                 self.requests.critical.push_front(request);
-                return self.memory.failed(&cause, true, now);
+                self.memory.failed(&cause, true, now);
+                // There may be nothing to wait for.
+                return self.check_patience(now);
             }
         };
         let Request { id, cost, .. } = request;

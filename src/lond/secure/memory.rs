@@ -18,6 +18,9 @@ pub(super) const BUSY_RETRY: Duration = Duration::from_millis(20);
 /// Pause before it is tried again after a failure.
 pub(super) const BROKEN_RETRY: Duration = Duration::from_secs(1);
 
+/// Said of a record whose folder is gone for this process.
+const LOST: &str = "its folder was removed, and this process can have no other: the link ends, and the next one begins another";
+
 /// The record cannot be used just now.
 #[derive(Debug)]
 struct Waiting {
@@ -27,6 +30,8 @@ struct Waiting {
     retry: Instant,
     /// The oldest such message has waited since.
     since: Option<Instant>,
+    /// It never can be by this process: there is nothing to wait for.
+    lost: bool,
 }
 
 /// There is no room for the answer to another message. The record is as good as before for those
@@ -95,13 +100,26 @@ impl<R: Recorder> Memory<R> {
 
     /// The record cannot be used.
     pub(super) fn failed(&mut self, cause: &str, needed: bool, now: Instant) {
-        self.say(cause, now);
-        self.wait(cause, now + BROKEN_RETRY, needed, now);
+        if !self.has_lost(cause, now) {
+            self.say(cause, now);
+            self.wait(cause, now + BROKEN_RETRY, needed, now);
+        }
+    }
+
+    /// Whether something failed because this process will never have the record again; then there
+    /// is nothing to wait for.
+    fn has_lost(&mut self, cause: &str, now: Instant) -> bool {
+        let lost = self.recorder.is_lost();
+        if lost {
+            let why = format!("{cause}: {LOST}");
+            self.waits = Some(Waiting { why, retry: now + BROKEN_RETRY, since: Some(now), lost });
+        }
+        lost
     }
 
     fn wait(&mut self, why: &str, retry: Instant, needed: bool, now: Instant) {
         let since = self.waits.as_ref().and_then(|waiting| waiting.since).or(needed.then_some(now));
-        self.waits = Some(Waiting { why: why.to_owned(), retry, since });
+        self.waits = Some(Waiting { why: why.to_owned(), retry, since, lost: false });
     }
 
     fn say(&mut self, cause: &str, now: Instant) {
@@ -139,6 +157,9 @@ impl<R: Recorder> Memory<R> {
 
     /// There is no room for the answer to the next message.
     pub(super) fn wait_for_room(&mut self, cause: &str, now: Instant) {
+        if self.has_lost(cause, now) {
+            return;
+        }
         self.say(cause, now);
         let since = self.no_room.as_ref().and_then(|no_room| no_room.since).unwrap_or(now);
         let (why, retry) = (cause.to_owned(), Some(now + BROKEN_RETRY));
@@ -162,6 +183,11 @@ impl<R: Recorder> Memory<R> {
     /// Room is no matter any more.
     pub(super) fn has_room(&mut self) {
         self.no_room = None;
+    }
+
+    /// Whether there is nothing to wait for: this process has lost the record for good.
+    pub(super) fn is_lost(&self) -> bool {
+        self.waits.as_ref().is_some_and(|waiting| waiting.lost)
     }
 
     /// What messages wait for, and since when: `needed` as in [`Memory::open`], `untaken`: some are

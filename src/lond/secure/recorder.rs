@@ -34,6 +34,12 @@ pub trait Recorder: Debug {
     /// As [`Recorder::write`].
     fn sync(&mut self) -> Result<(), String>;
 
+    /// Whether this process will never have the record again: its folder was taken away, and it is
+    /// left no other.
+    fn is_lost(&self) -> bool {
+        false
+    }
+
     /// Lets go of the record: nobody will be answered from it any more.
     fn close(&mut self);
 }

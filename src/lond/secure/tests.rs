@@ -65,6 +65,8 @@ struct FakeRecord {
     syncs: usize,
     /// Only that fails, for this reason.
     sync_fails: Option<&'static str>,
+    /// It will never be had again.
+    lost: bool,
     let_go: bool,
 }
 
@@ -125,6 +127,10 @@ impl Recorder for FakeRecord {
         self.syncs += 1;
         self.unsynced.clear();
         Ok(())
+    }
+
+    fn is_lost(&self) -> bool {
+        self.lost
     }
 
     fn close(&mut self) {

@@ -256,7 +256,7 @@ impl Links {
                 self.keep_handlers(handlers);
                 None
             }
-            // HostQuotas a second time, or too late.
+            // Said a second time, or too late.
             (State::Open | State::Ending { .. } | State::Killed, Event::Opened(..)) => None,
             (State::Open, Event::Due) => None,
             (

@@ -284,8 +284,9 @@ impl Lond {
             return;
         };
         // That more or fewer run or wait is no reason to write the file.
-        let telling =
-            |status: &HandlerStatus| (status.program.map(|program| program.restarts), status.last_error_at);
+        let telling = |status: &HandlerStatus| {
+            (status.program.map(|program| (program.restarts, program.unable)), status.last_error_at)
+        };
         let news = telling(&known.status) != telling(&status);
         known.status = status;
         if news {

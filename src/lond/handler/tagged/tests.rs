@@ -99,8 +99,29 @@ fn what_is_later_was_not_taken_and_only_a_process_of_our_own_says_busy_or_failed
     (1..4).for_each(|ticket| bench.ask(ticket));
     bench.conversation.dialed(bench.now);
     bench.says("1!failed error:echo: exit 3").unwrap();
+    assert!(!bench.conversation.take_short());
     bench.says("3!busy").unwrap();
     assert_eq!(bench.told(), ["1: broken error:echo: exit 3", "3: not taken error:echo: busy"]);
+    assert!(bench.conversation.take_short() && !bench.conversation.take_short());
+    bench.says("2!away start /x: no").unwrap();
+    assert_eq!(bench.told(), ["2: not taken error:echo: start /x: no"]);
+    assert!(bench.conversation.take_short());
+}
+
+#[test]
+fn of_what_a_process_of_our_own_had_when_it_ended_it_is_not_said_that_the_program_ended() {
+    for fault in [Fault::Closed, Fault::Unread, Fault::Broken(io::ErrorKind::ConnectionReset.into())] {
+        let mut bench = Bench::new(Speaker::Pool);
+        bench.ask(1);
+        bench.ask(2);
+        bench.conversation.dialed(bench.now);
+        bench.written();
+        bench.fail(&fault);
+        let told = bench.told();
+        let why = "error:echo: the process of lond that runs its program has ended; whether the request was begun is not known";
+        assert_eq!(told[0], format!("1: broken {why}"));
+        assert!(told[1].ends_with(why), "{told:?}");
+    }
 }
 
 #[test]

@@ -19,13 +19,18 @@ struct Bench {
 
 impl Bench {
     fn new(window: usize) -> Bench {
+        Bench::of(window, None)
+    }
+
+    /// With a program, `lond`'s own process is at the socket.
+    fn of(window: usize, program: Option<config::Program>) -> Bench {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("echo.sock");
         let now = Instant::now();
         let config = config::Handler {
             name: "echo".to_owned(),
             socket: socket.clone(),
-            program: None,
+            program,
             form: Form::Tagged,
             window,
             access: config::Access::everyone(),
@@ -181,4 +186,42 @@ fn a_connection_without_requests_is_closed_after_a_while() {
     bench.turn();
     assert_eq!(line(&mut program), "", "the end");
     assert_eq!(bench.handler.deadline(), None);
+}
+
+#[test]
+fn what_its_own_process_has_no_place_for_is_to_come_again_within_a_second_and_sooner_at_first() {
+    let run = config::Run::Each(1);
+    let program = config::Program { file: "/x".into(), arguments: Vec::new(), run, waiting: 1 };
+    let mut bench = Bench::of(1, Some(program));
+    let mut process = None;
+    let mut pauses = Vec::new();
+    for (number, said) in (1..=8).zip(["busy", "away start /x: no"].into_iter().cycle()) {
+        bench.ask_in_order(number, None);
+        bench.turn();
+        let process = process.get_or_insert_with(|| bench.accept());
+        assert_eq!(line(process), format!("{number} msua1 e/{number} - echo"));
+        process.get_mut().write_all(format!("{number}!{said}\n").as_bytes()).unwrap();
+        bench.told(1);
+        let due = bench.handler.again.deadline().expect("a time");
+        pauses.push(due - bench.now);
+        bench.now = due - Duration::from_nanos(1);
+        bench.turn();
+        assert!(!bench.handler.take_back());
+        bench.now = due;
+        bench.turn();
+        assert!(bench.handler.take_back() && !bench.handler.take_back());
+    }
+    assert!(pauses[0] <= Duration::from_millis(100), "{pauses:?}");
+    assert!(pauses.iter().all(|pause| *pause <= Duration::from_secs(1)), "{pauses:?}");
+    // The program's own word for it is no such thing, and one that is taken begins anew.
+    let mut process = process.expect("a connection");
+    for (number, said) in [(9, "!later"), (10, " done"), (11, "!busy")] {
+        bench.ask_in_order(number, None);
+        bench.turn();
+        line(&mut process);
+        process.get_mut().write_all(format!("{number}{said}\n").as_bytes()).unwrap();
+        bench.told(1);
+        assert_eq!(bench.handler.again.deadline().is_some(), number == 11);
+    }
+    assert!(bench.handler.again.deadline().expect("a time") - bench.now <= Duration::from_millis(100));
 }

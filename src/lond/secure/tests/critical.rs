@@ -165,6 +165,26 @@ fn a_record_that_stays_away_ends_the_link_rather_than_answer_a_message_that_was_
 }
 
 #[test]
+fn a_record_that_this_process_can_never_have_again_ends_the_link_at_once() {
+    for full in [false, true] {
+        let mut bench = Bench::open();
+        let recorder = &mut bench.session.memory.recorder;
+        recorder.lost = true;
+        match full {
+            true => recorder.full = Some("make room: no such folder"),
+            false => recorder.broken = Some("sync answers: no such folder"),
+        }
+        bench.critical(1, 1, None, "echo:x");
+        bench.wait(0.0);
+        let saw = bench.read();
+        assert!(saw.starts_with("ERROR ") && saw.contains("no such folder: its folder was removed"), "{saw}");
+        bench.end_of_input();
+        assert!(bench.ended().unwrap().starts_with("critical messages cannot be served: "));
+        assert_eq!(bench.asked.len(), 0, "nothing was run");
+    }
+}
+
+#[test]
 fn what_there_is_no_room_for_waits_and_what_is_being_run_is_answered() {
     let mut bench = Bench::open();
     bench.critical(1, 1, None, "echo:x");
