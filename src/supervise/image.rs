@@ -6,12 +6,11 @@
 //! leads to that very file, and the file's own path where it does not: a caller may put there what
 //! it likes. Who is started again is told the path by the program before it.
 
+use base::disk::Identity;
 use nix::unistd::execve;
 use std::ffi::{CString, NulError, OsStr, OsString};
-use std::fs::Metadata;
 use std::io;
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// What the kernel appends to the path of a program whose file was removed.
@@ -93,15 +92,13 @@ impl Call {
 
 fn as_started() -> Option<PathBuf> {
     let name = std::env::args_os().next()?;
-    let running = std::fs::metadata(RUNNING).ok()?;
-    path_named(&name, std::env::var_os("PATH").as_deref(), &running)
+    let running = Identity::named(Path::new(RUNNING)).ok()?;
+    path_named(&name, std::env::var_os("PATH").as_deref(), running)
 }
 
 /// The path by which `name` leads to the file `running`, as a shell would find it.
-fn path_named(name: &OsStr, search: Option<&OsStr>, running: &Metadata) -> Option<PathBuf> {
-    let is_running = |path: &PathBuf| {
-        path.metadata().is_ok_and(|there| (there.dev(), there.ino()) == (running.dev(), running.ino()))
-    };
+fn path_named(name: &OsStr, search: Option<&OsStr>, running: Identity) -> Option<PathBuf> {
+    let is_running = |path: &PathBuf| Identity::named(path).is_ok_and(|there| there == running);
     let candidates: Vec<PathBuf> = match Path::new(name).parent() {
         // Without a slash.
         Some(folder) if folder.as_os_str().is_empty() => {
@@ -157,9 +154,8 @@ mod tests {
 
     #[test]
     fn who_was_called_by_a_name_that_leads_elsewhere_is_found_as_the_kernel_says() {
-        let found = as_the_kernel_says().unwrap().metadata().unwrap();
-        let running = std::fs::metadata(RUNNING).unwrap();
-        assert_eq!((found.dev(), found.ino()), (running.dev(), running.ino()));
+        let found = Identity::named(&as_the_kernel_says().unwrap()).unwrap();
+        assert_eq!(found, Identity::named(Path::new(RUNNING)).unwrap());
     }
 
     #[test]
@@ -173,8 +169,8 @@ mod tests {
         std::fs::write(other.join("lonc"), "").unwrap();
         let link = bin.join("lonc");
         std::os::unix::fs::symlink(old.join("lonc"), &link).unwrap();
-        let running = link.metadata().unwrap();
-        let found = |name: &OsStr, search: Option<&OsStr>| path_named(name, search, &running);
+        let running = Identity::named(&link).unwrap();
+        let found = |name: &OsStr, search: Option<&OsStr>| path_named(name, search, running);
         assert_eq!(found(link.as_os_str(), None), Some(link.clone()));
         assert_eq!(found(old.join("lonc").as_os_str(), None), Some(old.join("lonc")));
         let path = std::env::join_paths([&other, &bin, &old]).unwrap();

@@ -6,12 +6,13 @@
 //! (`F_OFD_SETLK`), which crosses `fork` and `exec`, and which [`holder`] can ask for without
 //! taking it, so that asking cannot make a start fail.
 
+use base::disk::Identity;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// Times that [`PidLock::take`] opens the file again when another process removed it meanwhile.
@@ -83,8 +84,8 @@ impl PidLock {
             Err(errno) => return Err(fail(errno.into())),
         }
         let locked = file.metadata().map_err(fail)?;
-        match std::fs::metadata(path) {
-            Ok(named) if (named.dev(), named.ino()) == (locked.dev(), locked.ino()) => {
+        match Identity::named(path) {
+            Ok(named) if named == Identity::of(&locked) => {
                 blank(&file).map_err(fail)?;
                 Ok(Some(PidLock::held(file, path)))
             }
@@ -116,8 +117,8 @@ impl PidLock {
 
     /// Whether its path still leads to the file that is locked: who opens it meets this lock.
     pub fn is_in_place(&self) -> bool {
-        match (std::fs::metadata(&self.path), self.file.metadata()) {
-            (Ok(named), Ok(locked)) => (named.dev(), named.ino()) == (locked.dev(), locked.ino()),
+        match (Identity::named(&self.path), self.file.metadata()) {
+            (Ok(named), Ok(locked)) => named == Identity::of(&locked),
             // What the system does not tell just now is no sign that it is gone.
             (Err(error), _) => error.kind() != io::ErrorKind::NotFound,
             (_, Err(_)) => true,

@@ -9,7 +9,7 @@
 //! A [`LocalSocket`] knows its own file again ([`LocalSocket::is_in_place`]): what another has put
 //! in its place is never removed, and never taken for one's own.
 
-use base::disk::own;
+use base::disk::{Identity, own};
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,7 @@ use std::ffi::OsStr;
 use std::fs::{Metadata, Permissions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -46,8 +46,8 @@ pub struct SocketError {
 /// there because a number is given to another file as soon as the first one is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {
-    device: u64,
-    inode: u64,
+    #[serde(flatten)]
+    file: Identity,
     made: i64,
 }
 
@@ -152,7 +152,7 @@ impl Mark {
         // When it was made does not change; a file system that does not know it has, for a socket,
         // the same as the time of its last change.
         let made = made(&found)?.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_nanos());
-        Some(Mark { device: found.dev(), inode: found.ino(), made: i64::try_from(made).unwrap_or(i64::MAX) })
+        Some(Mark { file: Identity::of(&found), made: i64::try_from(made).unwrap_or(i64::MAX) })
     }
 }
 
