@@ -266,6 +266,10 @@ impl Role for Lonc {
         self.peers().iter().for_each(|peer| self.send(m, peer, &ToLink::LogAnew, now));
     }
 
+    fn log_moved(&mut self, m: &mut Machine<'_>, _now: Instant) {
+        self.replace(m, &self.peers(), &m.start.config.clone());
+    }
+
     fn ask_report(&mut self, m: &mut Machine<'_>, peer: &HostId, number: u64, now: Instant) {
         self.send(m, peer, &ToLink::Report(number), now);
     }

@@ -347,6 +347,13 @@ impl Role for Lond {
         }
     }
 
+    fn log_moved(&mut self, m: &mut Machine<'_>, now: Instant) {
+        let deadline = self.drain_deadline(now);
+        for pid in self.pids() {
+            self.tell(m, pid, links::Event::Drain { deadline }, now);
+        }
+    }
+
     fn follow_log(&mut self, m: &mut Machine<'_>, now: Instant) {
         let pids = self.pids().into_iter().chain(self.pools.pids());
         pids.collect::<Vec<_>>().iter().for_each(|pid| self.send(m, pid, &ToServe::LogAnew, now));

@@ -42,6 +42,7 @@ use super::sandbox;
 use super::signals::{Signal, Signals};
 use super::startup::Start;
 use super::{reload, sockets, spawn};
+use base::disk::Identity;
 use base::log_quota::Repeats;
 use jiff::Timestamp;
 use net::{Events, Interest, Poll, Token};
@@ -139,6 +140,7 @@ impl<'a, R: Role> Daemon<'a, R> {
         });
         let admin = Self::admin(start, &poll, serves, admin_left)?;
         role.board_mut().set_own_pin(key.pin());
+        let log_folder = Identity::named(&start.config.log_dir).ok();
         let mut machine = Machine {
             start,
             poll,
@@ -150,6 +152,7 @@ impl<'a, R: Role> Daemon<'a, R> {
             scratch: vec![0; base::line::READ_SIZE],
             stopping: None,
             trouble: Repeats::default(),
+            log_folder,
         };
         role.begin(&mut machine, left.map(|(left, descriptors)| (left.own, descriptors)), now);
         let mut daemon = Daemon { role, machine };
@@ -365,13 +368,32 @@ impl<'a, R: Role> Daemon<'a, R> {
         }
     }
 
+    /// Whether another folder has come to stand in the place of the log's: then the log goes on
+    /// there. Children that are confined have the one before, so that they are to be replaced.
+    fn see_log_folder(&mut self, now: Instant) {
+        let Daemon { role, machine } = self;
+        let folder = &machine.start.config.log_dir;
+        let there = Identity::named(folder).ok();
+        if there.is_none() || there == machine.log_folder {
+            return;
+        }
+        if std::mem::replace(&mut machine.log_folder, there).is_some() {
+            base::logging::open_anew();
+            log::warn!("{} is another folder now: the log goes on there", folder.display());
+            role.follow_log(machine, now);
+            role.log_moved(machine, now);
+        }
+    }
+
     /// Looks after what others may take away, if it is time: what is gone is made again, with one
     /// line for all of it. Where another program has `run_dir` by now, its sockets are left alone.
     fn keep_places(&mut self, now: Instant) {
-        let Daemon { role, machine } = self;
+        let machine = &mut self.machine;
         let Some(Kept { ours, mut back }) = machine.start.places.keep(&machine.start.config, now) else {
             return;
         };
+        self.see_log_folder(now);
+        let Daemon { role, machine } = self;
         if ours {
             machine.keep_admin(&mut back, now);
             role.keep(machine, &mut back, now);

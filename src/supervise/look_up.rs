@@ -6,10 +6,15 @@
 //! ends as well when its time is over, or when nobody is left to hear it: its supervisor has ended,
 //! or begun again.
 //!
+//! Which files and sockets it needs is the C library's affair, and the administrator's. It may read
+//! what `user` may, connect anywhere and start threads; it can change no file, start no program and
+//! reach no other process ([`sandbox::enter_look_up`]).
+//!
 //! What it says is a list of addresses, bounded by [`ADDRESSES_MOST`], and is read as one.
 
 use super::control::{self, Channel, Message};
-use super::{spawn, title};
+use super::{sandbox, spawn, title};
+use config::Sandbox;
 use net::{Interest, Registry, Token};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::{Deserialize, Serialize};
@@ -67,13 +72,14 @@ impl LookUp {
     pub fn begin(
         names: Vec<String>,
         within: Duration,
+        confined: Sandbox,
         registry: &Registry,
         token: Token,
     ) -> io::Result<LookUp> {
         let (ours, theirs) = control::pair()?;
         let mut channel = Channel::from_fd(ours)?;
         registry.register(&mut channel, token, Interest::READABLE)?;
-        let pid = spawn::spawn(vec![theirs.as_raw_fd()], move || serve(names, within, theirs))?;
+        let pid = spawn::spawn(vec![theirs.as_raw_fd()], move || serve(names, within, confined, theirs))?;
         Ok(LookUp { pid, token, channel })
     }
 
@@ -105,10 +111,15 @@ impl LookUp {
 }
 
 /// The process.
-fn serve(names: Vec<String>, within: Duration, control: OwnedFd) -> Infallible {
+fn serve(names: Vec<String>, within: Duration, confined: Sandbox, control: OwnedFd) -> Infallible {
     match names.as_slice() {
         [name] => title::set(&format!("looking {name} up")),
         _ => title::set("looking names up"),
+    }
+    // Before there are threads, which it would not be for.
+    if let Err(error) = sandbox::enter_look_up(confined) {
+        log::error!("confine a look-up of names: {error}; none is done");
+        std::process::exit(1)
     }
     let control = UnixStream::from(control);
     let begun = control.set_nonblocking(false).and_then(|()| control.try_clone());

@@ -161,6 +161,24 @@ pub fn enter(wanted: Sandbox, folders: &[Folder<'_>], calls: Calls) -> Result<In
     Ok(there)
 }
 
+/// Confines a process that looks names up, and has one thread yet: no file is changed, no program
+/// started, no other process reached.
+///
+/// # Errors
+/// As [`enter`].
+pub fn enter_look_up(wanted: Sandbox) -> Result<(), SandboxError> {
+    let refused = |step| move |cause| SandboxError::Refused { step, cause };
+    capabilities::drop_all().map_err(refused("drop capabilities"))?;
+    let there = judge(wanted)?;
+    if there.landlock.is_some() {
+        files::leave_reading().map_err(refused("restrict files with Landlock"))?;
+    }
+    if there.seccomp {
+        calls::leave_look_up().map_err(refused("restrict system calls with seccomp"))?;
+    }
+    Ok(())
+}
+
 /// Confines this process further, to these of the folders that [`enter`] has left it.
 ///
 /// # Errors

@@ -8,7 +8,8 @@ use crate::common::network::{Host, Network};
 use crate::common::pair::{CALLED, CALLER};
 use crate::common::program::Program;
 use crate::common::secure_pair::TwoHosts;
-use crate::common::{process, skipped, wait};
+use crate::common::{preload, process, skipped, wait};
+use crate::dials::{FURTHER, by_name, looking_up};
 use Argument::{Bytes, Number};
 use nix::sys::signal::Signal;
 use std::fs;
@@ -345,6 +346,44 @@ fn a_peers_local_socket_that_its_child_has_shut_is_made_again_and_the_child_kill
     let log = hosts.one.log("lonc.log");
     let said = ["has shut its local socket; it is killed", "has shut the local socket; it is made again"];
     assert_eq!(said.map(|said| log.matches(said).count()).iter().sum::<usize>(), 2, "{log}");
+}
+
+#[test]
+fn a_process_that_looks_a_name_up_changes_no_file_and_reaches_no_process() {
+    if in_force().is_none() {
+        return;
+    }
+    let network = Network::new(&[CALLER, FURTHER]);
+    let mut one = network.host(CALLER);
+    by_name(&network, &mut one, FURTHER, 5663);
+    let Some(library) = preload::library("netns/slow_names.c", &one.dir) else { return };
+    let mut command = one.command("lonc");
+    // Longer than the test may take.
+    command.env("LD_PRELOAD", library).env("LONNET_TEST_LOOKUP_TAKES", "3600000");
+    let lonc = one.start(command, "lonc");
+    let pid = wait::until("the name to be looked up", || looking_up(&lonc).first().copied());
+    let in_its_threads = || fs::read_dir(format!("/proc/{pid}/task")).is_ok_and(|tasks| tasks.count() > 1);
+    wait::until_true("its threads", in_its_threads);
+    {
+        let process = Stopped::at(pid);
+        let number = open(&process, "/etc/hosts", libc::O_RDONLY);
+        assert!(number > 2, "what names are looked up in: {number}");
+        let new = one.dir.join("new");
+        assert_refused("a new file", open(&process, &new, libc::O_WRONLY | libc::O_CREAT));
+        assert_refused("a file", open(&process, one.dir.join("lonnet.toml"), libc::O_WRONLY));
+        let parent = Number(i64::from(lonc.pid()));
+        let shell = c_string("/bin/sh");
+        let path = c_string(one.config());
+        for (what, number, arguments) in [
+            ("execve", libc::SYS_execve, &[Bytes(&shell), Number(0), Number(0)][..]),
+            ("kill", libc::SYS_kill, &[parent, Number(0)]),
+            ("ptrace", libc::SYS_ptrace, &[Number(16), Number(lonc.pid().into())]),
+            ("unlink", libc::SYS_unlink, &[Bytes(&path)]),
+        ] {
+            assert_refused(what, process.call(number, arguments));
+        }
+    }
+    assert_without_rights(pid);
 }
 
 #[test]

@@ -15,10 +15,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// A third host.
-const FURTHER: &str = "msul9";
+pub const FURTHER: &str = "msul9";
 
 /// Processes of a program that look names up.
-fn looking_up(lonc: &Program) -> Vec<u32> {
+pub fn looking_up(lonc: &Program) -> Vec<u32> {
     let looks = |pid: &u32| process::title(*pid).contains(": looking ");
     process::children(lonc.pid()).into_iter().filter(looks).collect()
 }
@@ -28,7 +28,7 @@ fn threads(pid: u32) -> usize {
 }
 
 /// Has a host know this peer as `localhost`, which is at that port.
-fn by_name(network: &Network, host: &mut Host, peer: &str, port: u16) {
+pub fn by_name(network: &Network, host: &mut Host, peer: &str, port: u16) {
     let table = fs::read_to_string(network.dir().join("hosts.tab")).expect("the table");
     let lines = table.lines().map(|line| match line.split(':').collect::<Vec<_>>().as_slice() {
         [id, domain, role, ..] if *id == peer => format!("{id}:{domain}:{role}:localhost:\n"),
@@ -57,6 +57,8 @@ fn a_link_child_of_lonc_looks_nothing_up_and_connects_to_nothing_and_has_one_thr
     let port = network.address(CALLED).port();
     let listens = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     by_name(&network, &mut one, CALLED, port);
+    // What is confined could not note its calls.
+    one.set("", "sandbox", "\"off\"");
     other.set("lond", "listen", &format!("[\"{listens}\"]"));
     other.address = listens;
     let Some(library) = preload::library("network/calls.c", &one.dir) else { return };

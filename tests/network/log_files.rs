@@ -287,3 +287,24 @@ fn what_is_said_before_there_is_a_log_is_a_line_whatever_it_is_about() {
     assert_eq!(text.lines().count(), 1, "{text}");
     assert!(text.contains("no\\nlonc: such\\u{1b}[2J.toml"), "{text}");
 }
+
+#[test]
+fn a_log_folder_that_is_replaced_is_followed_by_children_too_and_programs_stay_connected() {
+    let hosts = TwoHosts::new();
+    let (lonc, lond) = hosts.start();
+    let mut program = hosts.one.connect(CALLED);
+    assert_eq!(program.ask("ping"), CALLED);
+    let (caller, called) = (lonc.only_child(), lond.only_child());
+    for host in [&hosts.one, &hosts.other] {
+        fs::rename(host.dir.join("log"), host.dir.join("log.old")).expect("rename a folder");
+        fs::create_dir_all(host.dir.join("log")).expect("make a folder");
+    }
+    wait::until_true("other children", || !process::alive(caller) && !process::alive(called));
+    wait::until_true("the link to be up", || program.ask("ping") == CALLED);
+    assert_eq!(program.ask("log:in the new folder"), "ok");
+    wait::until_true("the line", || hosts.other.log("lond.log").contains("in the new folder"));
+    for (host, name) in [(&hosts.one, "lonc.log"), (&hosts.other, "lond.log")] {
+        assert!(host.log(name).contains("is another folder now: the log goes on there"));
+    }
+    assert!(hosts.one.log("lonc.log").contains(" msul1 INFO "), "its child's lines");
+}

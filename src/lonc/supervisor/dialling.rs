@@ -95,7 +95,8 @@ impl Lonc {
     pub(super) fn look_up_in_turn(&mut self, m: &mut Machine<'_>, now: Instant) {
         while let Some(name) = self.dialling.dials.next_name() {
             let token = m.tokens.fresh();
-            match LookUp::begin(vec![name.clone()], LOOK_UP_TAKES, m.poll.registry(), token) {
+            let confined = m.start.config.sandbox;
+            match LookUp::begin(vec![name.clone()], LOOK_UP_TAKES, confined, m.poll.registry(), token) {
                 Ok(process) => {
                     let give_up = Some(now + LOOK_UP_TAKES);
                     self.dialling.looking.push(Looking { process, name, give_up, over: false });

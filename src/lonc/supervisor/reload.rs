@@ -68,7 +68,7 @@ impl Lonc {
 
     /// Children with other settings than the next ones: each in its turn. Those that are on their
     /// way out already, or yet to be started, are followed by one with the new settings anyway.
-    fn replace(&mut self, m: &Machine<'_>, changed: &[HostId], config: &Config) {
+    pub(super) fn replace(&mut self, m: &Machine<'_>, changed: &[HostId], config: &Config) {
         for peer in changed {
             let Some(State::Running { pid, .. }) = self.table.state(peer) else { continue };
             let drain = drain_timeout(&m.start.config, peer).max(drain_timeout(config, peer));

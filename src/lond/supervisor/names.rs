@@ -120,7 +120,7 @@ impl Lond {
         let hosts = m.start.config.hosts.iter().filter(|host| host.address.is_none());
         let (hosts, names) = hosts.map(|host| (host.id.clone(), host.name.clone())).unzip();
         let token = m.tokens.fresh();
-        let process = LookUp::begin(names, LOOK_UPS_TAKE, m.poll.registry(), token)?;
+        let process = LookUp::begin(names, LOOK_UPS_TAKE, m.start.config.sandbox, m.poll.registry(), token)?;
         Ok(Looking { process, hosts })
     }
 

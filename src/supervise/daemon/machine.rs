@@ -7,6 +7,7 @@ use crate::controls::{self, Controls, Ends};
 use crate::own_key::OwnKey;
 use crate::signals::Signals;
 use crate::startup::Start;
+use base::disk::Identity;
 use base::log_quota::Repeats;
 use config::Config;
 use jiff::Timestamp;
@@ -73,6 +74,8 @@ pub struct Machine<'a, R: Role> {
     pub(super) stopping: Option<Instant>,
     /// What could not be made again of what had gone.
     pub(super) trouble: Repeats,
+    /// Where the log lies, as far as that is known.
+    pub(super) log_folder: Option<Identity>,
 }
 
 impl<R: Role> Machine<'_, R> {

@@ -84,6 +84,9 @@ pub trait Role: Sized {
     fn control_name(&self, key: &Self::Key) -> String;
     /// Has every child open the log again.
     fn follow_log(&mut self, machine: &mut Machine<'_, Self>, now: Instant);
+    /// The log's folder is another one now: children that have the one before alone are to be
+    /// replaced.
+    fn log_moved(&mut self, _machine: &mut Machine<'_, Self>, _now: Instant) {}
     /// Asks a child for a report with this number, where [`Role::REPORTS`].
     fn ask_report(
         &mut self,

@@ -180,6 +180,57 @@ pub(super) fn leave(calls: Calls) -> io::Result<()> {
     apply_filter(&program).map_err(io::Error::other)
 }
 
+/// What a process that looks names up is refused. The C library's modules ask what they like, so
+/// that a list of what is left cannot be had.
+const NOT_FOR_NAMES: &[i64] = &[
+    libc::SYS_execve,
+    libc::SYS_execveat,
+    libc::SYS_ptrace,
+    libc::SYS_process_vm_readv,
+    libc::SYS_process_vm_writev,
+    libc::SYS_pidfd_open,
+    libc::SYS_pidfd_getfd,
+    libc::SYS_pidfd_send_signal,
+    libc::SYS_kill,
+    libc::SYS_tkill,
+    libc::SYS_fchmod,
+    libc::SYS_fchmodat,
+    libc::SYS_fchown,
+    libc::SYS_fchownat,
+    libc::SYS_ftruncate,
+    libc::SYS_fallocate,
+    libc::SYS_listen,
+    libc::SYS_accept4,
+    libc::SYS_unshare,
+    libc::SYS_setns,
+    libc::SYS_mount,
+    libc::SYS_bpf,
+    libc::SYS_perf_event_open,
+    libc::SYS_userfaultfd,
+    libc::SYS_io_uring_setup,
+    libc::SYS_keyctl,
+    libc::SYS_add_key,
+    libc::SYS_request_key,
+    libc::SYS_open_by_handle_at,
+];
+
+/// Refuses this thread, and what it makes, what nobody needs to look a name up.
+///
+/// # Errors
+/// The system refused; all calls are left then.
+pub(super) fn leave_look_up() -> io::Result<()> {
+    let program = look_up_program().map_err(io::Error::other)?;
+    apply_filter(&program).map_err(io::Error::other)
+}
+
+fn look_up_program() -> Result<BpfProgram, seccompiler::BackendError> {
+    let rules: BTreeMap<i64, Vec<SeccompRule>> =
+        NOT_FOR_NAMES.iter().map(|call| (*call, Vec::new())).collect();
+    let refused = SeccompAction::Errno(libc::EPERM.unsigned_abs());
+    let target = TargetArch::try_from(std::env::consts::ARCH)?;
+    BpfProgram::try_from(SeccompFilter::new(rules, SeccompAction::Allow, refused, target)?)
+}
+
 fn program(calls: Calls, pid: u32) -> Result<BpfProgram, seccompiler::BackendError> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = conditional(calls, pid)?;
     rules.extend(PLAIN.iter().chain(OLDER).map(|call| (*call, Vec::new())));

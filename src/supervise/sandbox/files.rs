@@ -55,6 +55,27 @@ pub(super) fn version() -> Option<u32> {
     u32::try_from(answer).ok().filter(|version| *version > 0)
 }
 
+/// Leaves all files to this process, to be read alone, and `/dev/null`; sockets too.
+///
+/// # Errors
+/// The system refused; nothing is in force then.
+pub(super) fn leave_reading() -> io::Result<()> {
+    let read = make_bitflags!(AccessFs::{ ReadFile | ReadDir });
+    let all = PathFd::new("/").map_err(io::Error::other)?;
+    let mut ruleset = Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(AccessFs::from_all(TESTED))
+        .and_then(|ruleset| ruleset.scope(Scope::Signal))
+        .and_then(Ruleset::create)
+        .and_then(|ruleset| ruleset.no_new_privs(false).add_rule(PathBeneath::new(all, read)))
+        .map_err(io::Error::other)?;
+    if let Ok(null) = PathFd::new("/dev/null") {
+        let write = make_bitflags!(AccessFs::{ ReadFile | WriteFile });
+        ruleset = ruleset.add_rule(PathBeneath::new(null, write)).map_err(io::Error::other)?;
+    }
+    ruleset.restrict_self().map(drop).map_err(io::Error::other)
+}
+
 /// Leaves these folders to this process. One that is not there is left out.
 ///
 /// # Errors
