@@ -155,8 +155,8 @@ impl<T> Numbered<T> {
         usize::try_from(number.checked_sub(self.first)?).ok()
     }
 
-    /// Makes room for a number behind the last, where there is none: what is too far below it is old
-    /// from now on.
+    /// Makes room for a number behind the last, where there is none: what is too far below it is
+    /// old from now on.
     fn age(&mut self, number: u64) {
         let near = number.saturating_sub(self.first.saturating_add(self.places.len() as u64)) <= GAP as u64;
         let room = if near { SPAN as u64 - GAP as u64 - 1 } else { 0 };
