@@ -317,38 +317,6 @@ fn assert_serves_on(hosts: &TwoHosts, lonc: &Program, lond: Program, pid: u32) {
 }
 
 #[test]
-fn a_peers_local_socket_that_its_child_has_shut_is_made_again_and_the_child_killed() {
-    if in_force().is_none() {
-        return;
-    }
-    let hosts = TwoHosts::new();
-    let (lonc, _lond) = hosts.start();
-    let mut program = hosts.one.connect(CALLED);
-    for at_its_end in [false, true] {
-        let pid = lonc.only_child();
-        {
-            let child = Stopped::at(pid);
-            let listeners = child.listeners("/run/.");
-            assert_eq!(listeners.len(), 1);
-            assert_eq!(child.call(libc::SYS_shutdown, &[Number(listeners[0]), Number(2)]), 0);
-        }
-        if at_its_end {
-            process::signal(pid, Signal::SIGKILL);
-        }
-        wait::until_true("another child", || !process::alive(pid));
-        wait::until_true("the socket to be there again", || {
-            crate::common::local::Local::try_connect(&hosts.one.socket(CALLED)).is_ok()
-        });
-        hosts.one.wait_link(CALLED, "up");
-        assert_eq!(hosts.one.ask(CALLED, "ping"), CALLED);
-    }
-    assert_eq!(program.try_answer().expect("the end"), None, "it went with its child");
-    let log = hosts.one.log("lonc.log");
-    let said = ["has shut its local socket; it is killed", "has shut the local socket; it is made again"];
-    assert_eq!(said.map(|said| log.matches(said).count()).iter().sum::<usize>(), 2, "{log}");
-}
-
-#[test]
 fn a_process_that_looks_a_name_up_changes_no_file_and_reaches_no_process() {
     if in_force().is_none() {
         return;

@@ -53,8 +53,9 @@ fn programs_of_many_peers_stay_connected_at_hup_where_few_descriptors_may_be_und
 mod taken_over {
     use super::*;
     use crate::common::fake_lond::well_behaved;
-    use crate::common::inject::{self, Stopped};
+    use crate::common::inject::{self, Argument, Stopped};
     use crate::common::pair::Pair;
+    use crate::common::secure_pair::TwoHosts;
     use crate::handover::hold_slow_answers;
 
     /// As many as go with one message.
@@ -144,5 +145,37 @@ mod taken_over {
         let log = pair.host.log("lonc.log");
         assert!(log.contains("take programs over: a message "), "{log}");
         assert!(!log.contains("exited with") && !log.contains("killed by"), "{log}");
+    }
+
+    #[test]
+    fn a_peers_local_socket_that_its_child_has_shut_is_made_again_and_the_child_killed() {
+        if !inject::possible() {
+            return skipped("needs root");
+        }
+        let hosts = TwoHosts::new();
+        let (lonc, _lond) = hosts.start();
+        let mut program = hosts.one.connect(CALLED);
+        for at_its_end in [false, true] {
+            let pid = lonc.only_child();
+            {
+                let child = Stopped::at(pid);
+                let listeners = child.listeners("/run/.");
+                assert_eq!(listeners.len(), 1);
+                assert_eq!(child.call(libc::SYS_shutdown, &[listeners[0], 2].map(Argument::Number)), 0);
+            }
+            if at_its_end {
+                process::signal(pid, Signal::SIGKILL);
+            }
+            wait::until_true("another child", || !process::alive(pid));
+            wait::until_true("the socket to be there again", || {
+                Local::try_connect(&hosts.one.socket(CALLED)).is_ok()
+            });
+            hosts.one.wait_link(CALLED, "up");
+            assert_eq!(hosts.one.ask(CALLED, "ping"), CALLED);
+        }
+        assert_eq!(program.try_answer().expect("the end"), None, "it went with its child");
+        let log = hosts.one.log("lonc.log");
+        let said = ["has shut its local socket; it is killed", "has shut the local socket; it is made again"];
+        assert_eq!(said.map(|said| log.matches(said).count()).iter().sum::<usize>(), 2, "{log}");
     }
 }
