@@ -80,6 +80,8 @@ impl LinkIo<'_> {
         let handover = passage.handover()?;
         // No bytes pass through these: what programs read and write is kept here.
         let (stream, _) = UnixStream::pair()?;
+        // As a child has them: it waits at none.
+        stream.set_nonblocking(true)?;
         let known = programs.into_iter().filter(|(id, _)| self.program(*id).is_some());
         let with_streams: Vec<_> = known.map(|(_, rest)| (stream.as_fd(), self.garble(rest))).collect();
         handover.send(&with_streams)
