@@ -6,13 +6,13 @@
 //! (`F_OFD_SETLK`), which crosses `fork` and `exec`, and which [`holder`] can ask for without
 //! taking it, so that asking cannot make a start fail.
 
-use base::disk::Identity;
+use base::disk::{Identity, is_ours, not_ours};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// Times that [`PidLock::take`] opens the file again when another process removed it meanwhile.
@@ -64,7 +64,11 @@ impl PidLock {
         for _ in 0..ATTEMPTS {
             let mut options = OpenOptions::new();
             options.read(true).write(true).create(true).truncate(false).mode(0o644);
-            let file = options.open(path).map_err(fail)?;
+            // One of these locks lies where others may make names: what is another's is not
+            // blanked.
+            options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+            let file = options.open(path).map_err(|cause| fail(without_link(cause)))?;
+            check(&file, path).map_err(fail)?;
             if let Some(lock) = PidLock::lock(file, path)? {
                 return Ok(lock);
             }
@@ -203,6 +207,26 @@ fn holder_of(file: File) -> Option<u32> {
 
 /// Overwrites what an earlier process left. Not cut off: a full disk would not give back what that
 /// let go of, and a program that was killed could not be started again.
+/// That the file is a plain one, of ours.
+fn check(file: &File, path: &Path) -> io::Result<()> {
+    let found = file.metadata()?;
+    let above = path.parent().and_then(|above| above.metadata().ok()).map_or(0, |above| above.uid());
+    if !is_ours(found.uid(), above) {
+        return Err(io::Error::other(not_ours(found.uid())));
+    }
+    if !found.is_file() || found.nlink() > 1 {
+        return Err(io::Error::other("it is no plain file of one name: it is not used; remove it"));
+    }
+    Ok(())
+}
+
+fn without_link(cause: io::Error) -> io::Error {
+    if cause.raw_os_error() != Some(libc::ELOOP) {
+        return cause;
+    }
+    io::Error::other("it is a symbolic link: it is not used; remove it")
+}
+
 fn blank(file: &File) -> io::Result<()> {
     let length = file.metadata()?.len();
     file.write_all_at(&vec![b' '; length.min(LONGEST) as usize], 0)?;
@@ -228,6 +252,7 @@ fn whole_file(kind: i32) -> libc::flock {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn a_lock_is_held_once_and_told_by_its_pid() {
@@ -244,6 +269,32 @@ mod tests {
         lock.remove();
         assert!(!path.exists());
         assert_eq!(running_pid(&path), None);
+    }
+
+    #[test]
+    fn what_is_no_file_of_ours_is_neither_locked_nor_written() {
+        let _still = crate::still::no_program_starts();
+        let folder = tempfile::tempdir().unwrap();
+        let [path, precious] = ["lonc.lock", "precious"].map(|name| folder.path().join(name));
+        fs::write(&precious, "precious").unwrap();
+        let refused = |why: &str| {
+            let said = PidLock::take(&path).unwrap_err().to_string();
+            assert_eq!(said, format!("lock {}: {why}", path.display()));
+            assert_eq!(fs::read(&precious).unwrap(), b"precious");
+            fs::remove_file(&path).unwrap();
+        };
+        std::os::unix::fs::symlink(&precious, &path).unwrap();
+        refused("it is a symbolic link: it is not used; remove it");
+        fs::hard_link(&precious, &path).unwrap();
+        refused("it is no plain file of one name: it is not used; remove it");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        refused("it is no plain file of one name: it is not used; remove it");
+        if nix::unistd::geteuid().is_root() {
+            fs::write(&path, "another's").unwrap();
+            std::os::unix::fs::chown(&path, Some(61_234), None).unwrap();
+            refused(&not_ours(61_234));
+        }
+        PidLock::take(&path).unwrap();
     }
 
     #[test]

@@ -312,3 +312,31 @@ fn a_second_start_makes_nothing_before_it_has_the_lock() {
     assert_eq!(cron.status.code(), Some(0), "{cron:?}");
     assert!(!host.dir.join("new").exists(), "{:?}", modes(&host.dir));
 }
+
+#[test]
+fn a_spool_that_another_user_has_made_is_not_used_and_it_is_said_whose_it_is() {
+    if !root() {
+        return crate::common::skipped("needs root");
+    }
+    let (open, third) = (fs::Permissions::from_mode(0o1777), "msul3");
+    let network = Network::new(&[CALLER, CALLED, third]);
+    let host = network.host(CALLER);
+    let delayed = host.dir.join("delayed");
+    let foreign = host.spool(CALLED);
+    fs::create_dir_all(&foreign).expect("make a folder");
+    fs::set_permissions(&delayed, open.clone()).expect("open the delayed directory");
+    fs::set_permissions(&foreign, open).expect("open the folder");
+    chown(&foreign, Some(61_234), None).expect("give it away");
+    let _lonc = host.lonc();
+    assert_eq!(host.ask(CALLED, "critical:log:1"), "con_failed");
+    assert_eq!(host.ask(third, "critical:log:1"), "con_delayed", "the other peers go on");
+    let dropped = delayed.join("a.msul1");
+    fs::write(&dropped, "log:dropped\n").expect("drop a file in");
+    let said = |verb: &str| format!("{verb} {}: user 61234 has made it: it is not used", foreign.display());
+    wait::until_true("whose it is", || host.log("lonc.log").matches(&said("use")).count() >= 2);
+    let names = fs::read_dir(&foreign).expect("the folder").count();
+    assert!(names == 0 && dropped.exists(), "nothing was put there");
+    fs::remove_dir(&foreign).expect("remove it");
+    wait::until_true("a folder of its own", || host.ask(CALLED, "critical:log:2") == "con_delayed");
+    wait::until_true("the file to be taken in", || !dropped.exists());
+}

@@ -3,7 +3,7 @@
 //! The lock is on an open file, so it is gone with the process, however that ends, and nothing
 //! stale can be left.
 
-use super::{Context, FILE_MODE, FOLDER_MODE, Identity, StepError};
+use super::{Context, FILE_MODE, FOLDER_MODE, Identity, StepError, check_ours};
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
@@ -43,7 +43,8 @@ impl FolderLock {
     /// The lock of `dir`, which is made if need be, or `None` when another process has it.
     ///
     /// # Errors
-    /// The folder or the file cannot be made, or not locked.
+    /// The folder or the file cannot be made, or not locked; or the folder is one that others have
+    /// made, or may write in.
     pub fn try_acquire(dir: &Path) -> Result<Option<FolderLock>, StepError> {
         for _ in 0..ATTEMPTS {
             let file = open(dir)?;
@@ -101,9 +102,11 @@ impl FolderLock {
 
 fn open(dir: &Path) -> Result<File, StepError> {
     make_folders(dir)?;
+    check_ours(dir).context("use", dir)?;
     let path = dir.join(LOCK);
     let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(false).mode(FILE_MODE).open(&path).context("open", &path)
+    options.write(true).create(true).truncate(false).mode(FILE_MODE).custom_flags(libc::O_NOFOLLOW);
+    options.open(&path).context("open", &path)
 }
 
 /// Makes the folder and those above it. The names that are made above `dir` are durable; who owns

@@ -12,6 +12,7 @@ mod faulty;
 mod guarded;
 mod identity;
 mod lock;
+mod ours;
 pub mod own;
 mod step;
 
@@ -21,6 +22,7 @@ pub use guarded::{Guarded, locked_by};
 pub use identity::Identity;
 pub use lock::FolderLock;
 pub use lock::LOCK;
+pub use ours::{check_ours, is_ours, not_ours};
 pub use step::Context;
 pub use step::StepError;
 

@@ -8,6 +8,7 @@
 use super::{Lonc, Machine};
 use crate::messages::ToLink;
 use base::HostId;
+use base::disk::check_ours;
 use config::Config;
 use jiff::Timestamp;
 use std::ffi::OsStr;
@@ -67,15 +68,21 @@ impl Lonc {
         let mut failed = None;
         for peer in config.peers.iter().map(|peer| &peer.host.id) {
             let folder = config.spool_path(peer);
-            if matches!(folder.try_exists(), Ok(false)) {
-                match RealDisk.make_folder(&folder) {
-                    Ok(()) => made.push(peer),
-                    // It would be so for each.
-                    Err(cause) => {
-                        failed = Some(format!("make {}: {cause}; tried again", folder.display()));
-                        break;
+            match check_ours(&folder) {
+                Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
+                    match RealDisk.make_folder(&folder) {
+                        Ok(()) => made.push(peer),
+                        // It would be so for each.
+                        Err(cause) => {
+                            failed = Some(format!("make {}: {cause}; tried again", folder.display()));
+                            break;
+                        }
                     }
                 }
+                Err(cause) if cause.kind() == io::ErrorKind::PermissionDenied => {
+                    failed = Some(format!("use {}: {cause}", folder.display()));
+                }
+                Ok(()) | Err(_) => {}
             }
         }
         if let Some(line) = failed.and_then(|text| self.lookout.repeats.line(&text, now)) {

@@ -23,6 +23,7 @@ use super::inbox::{FIRST_READ, WRITER_PAUSE, is_everybodys};
 use super::layout::{Arrived, DROPPED};
 use super::{Context, Disk, Kind, SpoolError};
 use base::HostId;
+use base::disk::{is_ours, not_ours};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
@@ -329,6 +330,12 @@ impl<D: Disk> Pass<'_, D> {
     /// above those that are there, and those of before: it counts on from the time.
     fn prepare(&mut self, own: &Path, folder: &Path) -> Result<u64, SpoolError> {
         self.disk.make_folder(own).context("make", own)?;
+        let above = self.disk.metadata(self.delayed).context("look at", self.delayed)?.user;
+        let user = self.disk.metadata(own).context("look at", own)?.user;
+        if !is_ours(user, above) {
+            let denied = io::Error::new(io::ErrorKind::PermissionDenied, not_ours(user));
+            return Err(denied).context("use", own);
+        }
         self.disk.make_folder(folder).context("make", folder)?;
         self.disk.sync_dir(own).context("sync", own)?;
         self.disk.sync_dir(self.delayed).context("sync", self.delayed)?;
