@@ -256,6 +256,17 @@ pub fn hold_slow_answers(pair: &Pair) -> Gate {
     gate
 }
 
+/// A link whose drain may take 20 s, and a program that waits for the answer to `echo:slow`, which
+/// comes when the gate is open.
+pub fn with_a_program_that_waits() -> (Pair, Gate, Local) {
+    let pair = Pair::up_with(patient);
+    let gate = hold_slow_answers(&pair);
+    let mut program = pair.host.connect(CALLED);
+    program.send(b"echo:slow\n");
+    pair.fake.wait_received("echo:slow", 1);
+    (pair, gate, program)
+}
+
 #[test]
 fn programs_that_a_child_died_before_taking_over_are_served_by_the_one_after_it() {
     let pair = Pair::up_with(patient);

@@ -2,10 +2,10 @@
 //! and of a port that swallows.
 
 use crate::common::network::{Host, Network};
-use crate::common::pair::{CALLED, CALLER, Pair};
+use crate::common::pair::{CALLED, CALLER};
 use crate::common::secure_pair::TwoHosts;
 use crate::common::{process, wait};
-use crate::handover::hold_slow_answers;
+use crate::handover::with_a_program_that_waits;
 use nix::sys::signal::Signal;
 use std::fs;
 use std::io::Read;
@@ -52,13 +52,7 @@ fn a_start_right_behind_a_stop_finds_nothing_in_its_way_again_and_again() {
 
 #[test]
 fn stop_waits_for_the_end_of_a_drain_and_says_when_that_takes_too_long() {
-    let pair = Pair::up_with(|host| {
-        host.set("lonc", "drain_timeout", "\"20s\"");
-    });
-    let gate = hold_slow_answers(&pair);
-    let mut program = pair.host.connect(CALLED);
-    program.send(b"echo:slow\n");
-    pair.fake.wait_received("echo:slow", 1);
+    let (pair, gate, mut program) = with_a_program_that_waits();
     let (code, _, err) = lon(&pair.host, &["stop", "--timeout", "100ms"]);
     assert!(code == Some(1) && err.contains("has not ended within"), "{code:?} {err}");
     assert!(process::alive(pair.lonc.pid()), "it answers what it has");

@@ -54,9 +54,8 @@ mod taken_over {
     use super::*;
     use crate::common::fake_lond::well_behaved;
     use crate::common::inject::{self, Argument, Stopped};
-    use crate::common::pair::Pair;
     use crate::common::secure_pair::TwoHosts;
-    use crate::handover::hold_slow_answers;
+    use crate::handover::with_a_program_that_waits;
 
     /// As many as go with one message.
     const MOST: usize = 253;
@@ -115,13 +114,7 @@ mod taken_over {
         if !inject::possible() {
             return skipped("needs root");
         }
-        let pair = Pair::up_with(|host| {
-            host.set("lonc", "drain_timeout", "\"20s\"");
-        });
-        let gate = hold_slow_answers(&pair);
-        let mut slow = pair.host.connect(CALLED);
-        slow.send(b"echo:slow\n");
-        pair.fake.wait_received("echo:slow", 1);
+        let (pair, gate, mut slow) = with_a_program_that_waits();
         let pid = pair.lonc.only_child();
         pair.lonc.signal(Signal::SIGHUP);
         pair.host.wait_link(CALLED, "draining");

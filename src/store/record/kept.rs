@@ -228,14 +228,7 @@ impl Kept {
 mod tests {
     use super::*;
     use crate::record::keys::KEYS_MOST;
-
-    fn key(number: usize) -> Key {
-        Key::new(format!("key-{number}").as_bytes()).unwrap()
-    }
-
-    fn said(text: &[u8]) -> Answer {
-        Answer { text: text.into(), broken: false }
-    }
+    use crate::record::keys::tests::{key, said};
 
     fn restored(kept: &Kept) -> Kept {
         let mut again = Kept::default();

@@ -85,14 +85,14 @@ impl Window {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn key(number: usize) -> Key {
+    pub(in super::super) fn key(number: usize) -> Key {
         Key::new(format!("key-{number}").as_bytes()).unwrap()
     }
 
-    fn said(text: &[u8]) -> Answer {
+    pub(in super::super) fn said(text: &[u8]) -> Answer {
         Answer { text: text.into(), broken: false }
     }
 
