@@ -105,12 +105,13 @@ fn a_child_has_nothing_of_its_parents() {
     world.child_of("msul3");
     let answer = world.ask("msul1", "files").unwrap();
     let files: Vec<&str> = answer.split('|').map(|line| line.split_once(' ').unwrap().1).collect();
-    // Three standard descriptors, the log, its listener, its control socket, the two ends of its
-    // peer's passage; its own poll (which has an epoll), the folder being read and this connection.
-    assert!(files.iter().filter(|file| file.starts_with("socket:")).count() == 5, "{answer}");
+    // Three standard descriptors, the log, its listener, its control socket; its own poll (which
+    // has an epoll), the folder being read and this connection. It has the way to the next child
+    // when it is told to hand over.
+    assert!(files.iter().filter(|file| file.starts_with("socket:")).count() == 3, "{answer}");
     assert!(!answer.contains("lonc.pid") && !answer.contains("inotify"), "{answer}");
     assert_eq!(files.iter().filter(|file| file.contains("eventpoll")).count(), 1, "{answer}");
-    assert_eq!(files.len(), 3 + 1 + 5 + 1 + 1, "{answer}");
+    assert_eq!(files.len(), 3 + 1 + 3 + 1 + 1, "{answer}");
     let signals = world.ask("msul1", "signals").unwrap();
     let mask = |name: &str| {
         let (_, rest) = signals.split_once(name).unwrap();
