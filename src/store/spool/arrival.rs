@@ -19,12 +19,15 @@
 //! drop files may make one that cannot be moved, or is not finished for ever, and thousands of
 //! them: those stay alone, and the others go past them. No file is ever replaced by another.
 
+mod numbers;
+
 use super::inbox::{FIRST_READ, WRITER_PAUSE, is_everybodys};
 use super::layout::{Arrived, DROPPED};
 use super::{Context, Disk, Kind, SpoolError};
 use base::HostId;
 use base::disk::{is_ours, not_ours};
 use jiff::Timestamp;
+use numbers::Numbers;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -46,6 +49,9 @@ const UNFINISHED_A_PEER: usize = NAMES_A_PEER / 2;
 const PROBE: &str = ".probe";
 /// Times that a file's number, or the peer's folders, are looked for again when they had changed.
 const TRIES: u32 = 3;
+/// How long after the first look files are compared with those that were moved before: what a loss
+/// of power has left is found then.
+const COMPARED: Duration = Duration::from_secs(30);
 /// Pause before a peer's files are tried again, after one could not be moved; it doubles ...
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 /// ... up to this. Also how long a file is left that its maker may be writing.
@@ -55,8 +61,10 @@ const RETRY_MOST: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Arrivals {
     peers: BTreeMap<HostId, Waiting>,
-    /// Peers whose folders are there, durably, and the number that the next file gets.
-    prepared: BTreeMap<HostId, u64>,
+    /// Peers whose folders are there, durably, and the numbers that their files get.
+    prepared: BTreeMap<HostId, Numbers>,
+    /// When the first look was.
+    begun: Option<Instant>,
     /// The folder is to be listed, then: for what was not noticed.
     list_at: Option<Option<Instant>>,
     /// Whose files the last pass ended with.
@@ -107,8 +115,8 @@ enum Fate {
 
 /// What a look at a file says.
 enum Looked {
-    /// It can be moved, and is this user's.
-    Done(u32),
+    /// It can be moved, is this user's, and was changed then.
+    Done(u32, Timestamp),
     /// It is no plain file.
     Irregular,
     /// Its maker may not be done with it.
@@ -119,7 +127,7 @@ impl Default for Arrivals {
     /// Nothing is known: the folder is to be listed.
     fn default() -> Arrivals {
         let (peers, prepared) = (BTreeMap::new(), BTreeMap::new());
-        Arrivals { peers, prepared, list_at: Some(None), last: None }
+        Arrivals { peers, prepared, begun: None, list_at: Some(None), last: None }
     }
 }
 
@@ -164,8 +172,9 @@ impl Arrivals {
             passed.unlisted = self.list(disk, delayed, owner, now).err();
         }
         let turns = self.whose_turn(now);
+        let compared = now < *self.begun.get_or_insert(now) + COMPARED;
         let Arrivals { peers, prepared, last, .. } = self;
-        let mut pass = Pass { disk, delayed, prepared, now, wall, passed };
+        let mut pass = Pass { disk, delayed, prepared, compared, now, wall, passed };
         let mut left = MOVED_A_PASS;
         for peer in turns {
             let Some(waiting) = peers.get_mut(&peer).filter(|_| left > 0) else { break };
@@ -241,7 +250,9 @@ impl Arrivals {
 struct Pass<'a, D> {
     disk: &'a mut D,
     delayed: &'a Path,
-    prepared: &'a mut BTreeMap<HostId, u64>,
+    prepared: &'a mut BTreeMap<HostId, Numbers>,
+    /// Files are compared with those that were moved before.
+    compared: bool,
     now: Instant,
     wall: Timestamp,
     passed: Passed,
@@ -288,8 +299,8 @@ impl<D: Disk> Pass<'_, D> {
 
     fn move_one(&mut self, peer: &HostId, name: &OsStr) -> Result<Fate, SpoolError> {
         let from = self.delayed.join(name);
-        let user = match look(self.disk, &from, self.wall) {
-            Ok(Looked::Done(user)) => user,
+        let (user, modified) = match look(self.disk, &from, self.wall) {
+            Ok(Looked::Done(user, modified)) => (user, modified),
             Ok(Looked::Irregular) => return Ok(Fate::Irregular),
             Ok(Looked::Unfinished) => return Ok(Fate::Unfinished),
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(Fate::Moved),
@@ -298,37 +309,39 @@ impl<D: Disk> Pass<'_, D> {
         let own = self.delayed.join(peer.as_str());
         let folder = own.join(DROPPED);
         for _ in 0..TRIES {
-            let number = match self.prepared.get(peer) {
-                Some(number) => *number,
+            let mut numbers = match self.prepared.remove(peer) {
+                Some(numbers) => numbers,
                 None => self.prepare(&own, &folder)?,
             };
+            let number = numbers.of(if self.compared { modified } else { Timestamp::MAX });
             let to = folder.join(Arrived { number, user, name }.file_name());
-            match self.disk.rename_new(&from, &to) {
-                Ok(()) => {
-                    self.prepared.insert(peer.clone(), number.saturating_add(1));
-                    return Ok(Fate::Moved);
-                }
-                Err(cause) if is_missing(&cause) && self.is_gone(&from) => return Ok(Fate::Moved),
+            let moved = self.disk.rename_new(&from, &to);
+            let is_gone = moved.as_ref().is_err_and(is_missing) && self.is_gone(&from);
+            match &moved {
+                Ok(()) => numbers.moved(number, modified),
                 // Its new folder is gone, and made again. Or another program moves files there.
-                Err(cause) if is_missing(&cause) || is_taken(&cause) => {
-                    self.prepared.remove(peer);
-                }
+                Err(cause) if !is_gone && (is_missing(cause) || is_taken(cause)) => continue,
+                Err(_) => {}
+            }
+            self.prepared.insert(peer.clone(), numbers);
+            return match moved {
+                Ok(()) => Ok(Fate::Moved),
+                Err(_) if is_gone => Ok(Fate::Moved),
                 // A folder in the file's place that its maker lets nobody write to, say.
                 Err(cause)
                     if cause.kind() == io::ErrorKind::PermissionDenied && self.takes_files(&folder) =>
                 {
-                    return Err(cause).context("move", &from).or_else(|error| Ok(Fate::Alone(error)));
+                    Err(cause).context("move", &from).or_else(|error| Ok(Fate::Alone(error)))
                 }
-                Err(cause) => return Err(cause).context("move", &from),
-            }
+                Err(cause) => Err(cause).context("move", &from),
+            };
         }
         // The others go past it.
         Ok(Fate::Unfinished)
     }
 
-    /// Makes the peer's folders, and their names durable; the number that the next file gets. It is
-    /// above those that are there, and those of before: it counts on from the time.
-    fn prepare(&mut self, own: &Path, folder: &Path) -> Result<u64, SpoolError> {
+    /// Makes the peer's folders, and their names durable; the numbers that its files get.
+    fn prepare(&mut self, own: &Path, folder: &Path) -> Result<Numbers, SpoolError> {
         self.disk.make_folder(own).context("make", own)?;
         let above = self.disk.metadata(self.delayed).context("look at", self.delayed)?.user;
         let user = self.disk.metadata(own).context("look at", own)?.user;
@@ -339,13 +352,22 @@ impl<D: Disk> Pass<'_, D> {
         self.disk.make_folder(folder).context("make", folder)?;
         self.disk.sync_dir(own).context("sync", own)?;
         self.disk.sync_dir(self.delayed).context("sync", self.delayed)?;
-        let mut next = u64::try_from(self.wall.as_microsecond()).unwrap_or_default();
+        let (mut numbers, mut names) = (Numbers::counting_from(self.wall), Vec::new());
         let listed = self.disk.list(folder, &mut |name| {
-            if let Some(arrived) = Arrived::parse(name) {
-                next = next.max(arrived.number.saturating_add(1));
+            if let Some(Arrived { number, .. }) = Arrived::parse(name) {
+                numbers.is_taken(number);
+                names.extend(self.compared.then(|| (number, name.to_owned())));
             }
         });
-        listed.context("list", folder).map(|()| next)
+        listed.context("list", folder)?;
+        names.sort_unstable();
+        for (number, name) in names {
+            // One that was taken in meanwhile came before.
+            if let Ok(found) = self.disk.metadata(&folder.join(name)) {
+                numbers.was_there(number, found.modified);
+            }
+        }
+        Ok(numbers)
     }
 
     fn is_gone(&mut self, path: &Path) -> bool {
@@ -425,13 +447,13 @@ fn look<D: Disk>(disk: &mut D, path: &Path, wall: Timestamp) -> io::Result<Looke
     }
     // A time far ahead says nothing about a writer.
     if wall.duration_since(found.modified).abs() >= WRITER_PAUSE {
-        return Ok(Looked::Done(found.user));
+        return Ok(Looked::Done(found.user, found.modified));
     }
     if found.links > 1 {
         return Ok(Looked::Unfinished);
     }
     match has_a_line(disk, path) {
-        Ok(true) => Ok(Looked::Done(found.user)),
+        Ok(true) => Ok(Looked::Done(found.user, found.modified)),
         Ok(false) => Ok(Looked::Unfinished),
         Err(cause) if is_missing(&cause) || is_everybodys(&cause) => Err(cause),
         // Its maker may not be done with that either: may not be read, has a lease on it, or put
