@@ -7,7 +7,7 @@
 //! connections, in threads of this program. Several builds are measured in turn, round by round.
 
 use crate::median;
-use crate::rig::{NEAR, Program, Result, Rig};
+use crate::rig::{NEAR, PATIENCE, Program, Result, Rig};
 use crate::stream::{Address, Connection, READ, serve};
 use crate::usage::times;
 use mio::{Events, Poll};
@@ -133,7 +133,7 @@ impl Load {
         let mut load = Load { poll, programs: Vec::new(), request, scratch: vec![0; READ] };
         let address = Address::Unix(socket.to_owned());
         for token in 0..programs {
-            let mut program = address.connect()?;
+            let mut program = address.connect(PATIENCE)?;
             program.watch(load.poll.registry(), token)?;
             program.out = load.request.repeat(ahead);
             program.write()?;

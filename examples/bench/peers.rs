@@ -11,7 +11,7 @@ mod others;
 mod speech;
 
 use crate::median;
-use crate::rig::{NEAR, PATIENCE, Program, Result, Rig, own_address};
+use crate::rig::{NEAR, Program, Result, Rig, own_address, wait};
 use crate::stream::{Address, serve};
 use crate::usage::{machine, times};
 use asking::{Asked, Came, Work, press};
@@ -153,18 +153,17 @@ fn start_others(dir: &Path, handler: &Path, running: &mut Running, peers: &mut V
 /// Waits for a first answer: who listens need not have a link yet.
 fn wait_answered(peer: &Peer) -> Result<()> {
     let one = Work { name: "", churn: false, connections: 1, ahead: 1, bytes: 64 };
-    let end = Instant::now() + PATIENCE;
-    loop {
-        let why = match press(&peer.asked, &one, Duration::ZERO, Duration::from_millis(200)) {
-            Ok(came) if came.all > 0 => return Ok(()),
-            Ok(_) => "there is no answer".to_owned(),
-            Err(error) => error.to_string(),
-        };
-        if Instant::now() > end {
-            return Err(format!("ask {}: {why}", peer.name).into());
+    let mut why = "there is no answer".to_owned();
+    let answered = wait("a first answer", || {
+        match press(&peer.asked, &one, Duration::ZERO, Duration::from_millis(200)) {
+            Ok(came) => came.all > 0,
+            Err(error) => {
+                why = error.to_string();
+                false
+            }
         }
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    });
+    answered.map_err(|error| format!("ask {}: {error}: {why}", peer.name).into())
 }
 
 fn measure(length: &Length, peers: &[Peer]) -> Rounds {

@@ -5,10 +5,13 @@ use crate::rig::Result;
 use mio::event::Source;
 use mio::net::{TcpStream, UnixListener, UnixStream};
 use mio::{Events, Interest, Poll, Registry, Token};
+use socket2::{Domain, SockAddr, Socket, Type};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::thread;
+use std::time::Duration;
 
 /// Bytes that one read asks for.
 pub const READ: usize = 256 << 10;
@@ -33,13 +36,27 @@ pub struct Connection {
 }
 
 impl Address {
-    /// Begins to connect; what is written before that is done goes when it is.
-    pub fn connect(&self) -> io::Result<Connection> {
+    /// Begins to connect; what is written before that is done goes when it is. Who has no room for
+    /// more connections that it has not taken up is waited for, so long, as any program would.
+    pub fn connect(&self, patience: Duration) -> io::Result<Connection> {
         match self {
-            Address::Unix(path) => UnixStream::connect(path).map(Connection::from),
+            Address::Unix(path) => match UnixStream::connect(path) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => wait_to_connect(path, patience),
+                connected => connected.map(Connection::from),
+            },
             Address::Tcp(address) => TcpStream::connect(*address).map(Connection::from),
         }
     }
+}
+
+/// Connects by a call that the kernel holds until there is room.
+fn wait_to_connect(path: &Path, patience: Duration) -> io::Result<Connection> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // Of a connection that is being made this is how long that may take.
+    socket.set_write_timeout(Some(patience))?;
+    socket.connect(&SockAddr::unix(path)?)?;
+    socket.set_nonblocking(true)?;
+    Ok(Connection::from(UnixStream::from_std(OwnedFd::from(socket).into())))
 }
 
 impl From<UnixStream> for Connection {

@@ -25,7 +25,9 @@ use tree::Herd;
 /// How long one go may take to stop what is to be killed. What forks on past that is killed in
 /// part, and the rest of it the next time.
 const STOPPING: Duration = Duration::from_millis(200);
-/// Pause between two looks at what is ending.
+/// Pause between two looks at what is ending. Nothing tells when to look: what is below a child
+/// becomes this process's own one by one, as those above it are reaped, what carries a mark is not
+/// its child at all, and a kernel before 5.3 has no descriptor of a process that could be polled.
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// From now on processes below this one that lose their parents become its children. Holds across

@@ -7,13 +7,10 @@ use crate::stream::{Address, Connection, READ};
 use hdrhistogram::Histogram;
 use mio::{Events, Poll};
 use std::collections::VecDeque;
-use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Between tries to connect to who has no room for more connections that it has not taken up.
-const FULL_PAUSE: Duration = Duration::from_micros(20);
 /// Digits of the number in each request.
 const DIGITS: usize = 12;
 
@@ -135,15 +132,7 @@ pub fn press(asked: &Asked, work: &Work, warm: Duration, time: Duration) -> Resu
 fn begin(bench: &mut Bench<'_>, poll: &Poll, at: usize) -> Result<Program> {
     let Bench { asked, work, request, .. } = bench;
     let begun = Instant::now();
-    // Some take few connections up at once: it waits as any program would.
-    let mut connection = loop {
-        match asked.address.connect() {
-            Err(error) if error.kind() == ErrorKind::WouldBlock && begun.elapsed() < PATIENCE => {
-                std::thread::sleep(FULL_PAUSE);
-            }
-            connected => break connected?,
-        }
-    };
+    let mut connection = asked.address.connect(PATIENCE)?;
     connection.watch(poll.registry(), at)?;
     let mut program = Program { connection, asked: VecDeque::new(), begun };
     match asked.speech.greeting(at) {

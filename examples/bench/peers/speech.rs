@@ -2,7 +2,7 @@
 //! (<https://docs.nats.io/reference/reference-protocols/nats-protocol>), whose programs have
 //! subjects and lengths.
 
-use crate::rig::Result;
+use crate::rig::{PATIENCE, Result};
 use crate::stream::{Address, READ};
 use mio::{Events, Poll};
 use std::ops::Range;
@@ -78,7 +78,7 @@ fn length(head: &[u8]) -> Option<usize> {
 
 /// A program that gives each request back; it goes on until this program ends, or its server.
 pub fn serve_nats(address: Address) -> Result<()> {
-    let mut connection = address.connect()?;
+    let mut connection = address.connect(PATIENCE)?;
     let mut poll = Poll::new()?;
     connection.watch(poll.registry(), 0)?;
     connection.out.extend_from_slice(greeting(SUBJECT).as_bytes());
