@@ -27,7 +27,7 @@
 //!
 //! | room | what it owns | sockets, clock, files? |
 //! | --- | --- | --- |
-//! | [`base`] | the ground: ids, pins, what names a message, a local program's line, clock, log, durable steps and the lock on a folder; knows of no other room | log, and files through `Disk` |
+//! | [`base`] | the ground: ids, pins, what names a message, a local program's line, clock, log, durable steps and the lock on a folder, what is known by rising numbers; knows of no other room | log, and files through `Disk` |
 //! | [`config`] | `lonnet.toml`, `hosts.tab` and `hosts.pins` as checked values; every error says `file:line` | reads files |
 //! | [`wire`] | bytes to lines and back; the classic opening dialogue and cipher; the secure tunnel and frames; what makes both flow | none: pure; this host's key is a file, and memory of its own |
 //! | [`net`] | sockets that do not wait: readiness, a connection's options, the way out through a tunnel | sockets |
@@ -35,7 +35,7 @@
 //! | [`lonc`] | `supervisor`: children, their dials, dropped files, signals, status files; `broker`, `dials` and `turn` (pure), `reactor`: one link child | supervisor, reactor |
 //! | [`lond`] | `supervisor`: accepting; `classic`, `secure` and `turn` (pure but for the record that a session owns), `handler`: what a request is passed to, and what came of it; `reactor`: one link child; `pool`: the process that runs a handler's program | supervisor, reactor, pool |
 //! | [`lonsvc`] | `supervisor`: the programs of `[service.<name>]`, by fork and exec | supervisor |
-//! | [`supervise`] | what all supervisors share: `daemon`, the one machine, and the `Role` that a program is to it; child table (pure), fork, locks and what else lies in folders that others may empty, signals, control sockets, titles, looking names up; the sandbox of a link child; at HUP the trial of the next program, and the exec state: what crosses it | yes |
+//! | [`supervise`] | what all supervisors share: `daemon`, the one machine, and the `Role` that a program is to it; child table (pure), fork, what programs leave behind them, locks and what else lies in folders that others may empty, signals, control sockets, titles, looking names up; the sandbox of a link child; at HUP the trial of the next program, and the exec state: what crosses it | yes |
 //! | [`status`] | one snapshot type and its views: text, JSON, the original's `loncstatus.txt` | none |
 //! | [`owner`] | the user that the files belong to: how root acts as it and makes folders for it; what a process gives up at its start | files |
 //! | [`client`] | for Rust programs: a request with its deadline, its outcome; many ahead; keys; a critical message when the broker is away. `clients/` has the same for Python and Perl | yes |
