@@ -10,13 +10,16 @@
 //! BIN is a folder of lonnet's programs. Rounds alternate between what is compared, so that what
 //! else the machine does strikes both alike; what is printed are medians.
 
+mod asking;
 mod costs;
 mod critical;
 mod fairness;
 mod isolation;
 mod load;
 mod peers;
+mod report;
 mod rig;
+mod speech;
 mod stream;
 mod usage;
 

@@ -5,18 +5,17 @@
 //! Every answer is compared with its request. What is said are medians of the rounds, half of what
 //! lies between the least and the most, and ratios of the same round. Compare within one run.
 
-mod asking;
 pub mod floor;
 mod others;
-mod speech;
 
+use crate::asking::{Asked, Came, Work, press};
 use crate::median;
+use crate::report::{machine_line, put_into, short, spread};
 use crate::rig::{NEAR, Program, Result, Rig, own_address, wait};
+use crate::speech::Speech;
 use crate::stream::{Address, serve};
 use crate::usage::{machine, times};
-use asking::{Asked, Came, Work, press};
 use others::{OTHERS, Place, is_installed};
-use speech::Speech;
 use std::fmt::Write;
 use std::fs;
 use std::net::SocketAddr;
@@ -38,9 +37,6 @@ const WORKS: [Work; 7] = [
     Work { name: "pipe-4x64", churn: false, connections: 4, ahead: 64, bytes: 64 },
     Work { name: "pipe-16K", churn: false, connections: 1, ahead: 64, bytes: 16 << 10 },
 ];
-
-/// Where the table stands in the file that it is put into.
-const MARKS: [&str; 2] = ["<!-- scripts/bench peers -->\n", "<!-- end -->\n"];
 
 /// Somebody who is asked.
 pub struct Peer {
@@ -97,7 +93,7 @@ pub fn run(arguments: &[&str]) -> Result<()> {
     start_ours(&bins, &mut running, &mut peers)?;
     let handler = dir.path().join("handler");
     serve(&handler, false)?;
-    let asked = Asked { address: Address::Unix(handler.clone()), speech: Speech::Line, prefix: "" };
+    let asked = Asked { addresses: vec![Address::Unix(handler.clone())], speech: Speech::Line, prefix: "" };
     peers.push(Peer { name: "the handler alone".to_owned(), asked, pids: Vec::new() });
     start_others(dir.path(), &handler, &mut running, &mut peers)?;
     let (begun, worked) = (Instant::now(), machine());
@@ -105,7 +101,7 @@ pub fn run(arguments: &[&str]) -> Result<()> {
     let busy = (machine() - worked) / 1e6 / begun.elapsed().as_secs_f64();
     let said = report(&length, &peers, &measured, busy)?;
     print!("{said}");
-    into.map_or(Ok(()), |file| put_into(Path::new(file), &said))
+    into.map_or(Ok(()), |file| put_into(Path::new(file), "peers", &said))
 }
 
 /// `lond` and `lonc` of each build, and two peers of each pair: a handler with a line each way, and
@@ -119,7 +115,8 @@ fn start_ours(bins: &[PathBuf], running: &mut Running, peers: &mut Vec<Peer>) ->
         let pids: Vec<u32> = programs.iter().flat_map(Program::all).collect();
         for (prefix, tagged, form) in [("line:", false, ""), ("tagged:", true, ", tagged")] {
             serve(&rig.handler_socket(prefix.trim_end_matches(':')), tagged)?;
-            let asked = Asked { address: Address::Unix(rig.socket(FAR)), speech: Speech::Line, prefix };
+            let asked =
+                Asked { addresses: vec![Address::Unix(rig.socket(FAR))], speech: Speech::Line, prefix };
             let peer = Peer { name: format!("lonnet{build}{form}"), asked, pids: pids.clone() };
             wait_answered(&peer)?;
             peers.push(peer);
@@ -206,17 +203,7 @@ fn one(peer: &Peer, work: &Work, length: &Length) -> Result<Round> {
 
 fn report(length: &Length, peers: &[Peer], measured: &Rounds, busy: f64) -> Result<String> {
     let mut text = String::new();
-    let processor = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = processor.lines().find_map(|line| line.strip_prefix("model name")?.split(": ").nth(1));
-    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?;
-    let processors = std::thread::available_parallelism()?;
-    writeln!(
-        text,
-        "{}, {processors} processors ({}), Linux {}; they were busy with {busy:.1} of {processors} while it was measured.\n",
-        jiff::Zoned::now().date(),
-        model.unwrap_or("of an unknown kind"),
-        kernel.trim_end()
-    )?;
+    writeln!(text, "{}\n", machine_line(busy)?)?;
     let versions: Vec<String> = peers.iter().filter_map(|peer| version(&peer.name)).collect();
     if !versions.is_empty() {
         writeln!(text, "{}.\n", versions.join("; "))?;
@@ -257,32 +244,6 @@ fn report(length: &Length, peers: &[Peer], measured: &Rounds, busy: f64) -> Resu
     Ok(text)
 }
 
-/// The median, and half of what lies between the least and the most, of a hundred of it.
-fn spread(numbers: impl Iterator<Item = f64>) -> String {
-    let numbers: Vec<f64> = numbers.collect();
-    let least = numbers.iter().copied().fold(f64::INFINITY, f64::min);
-    let most = numbers.iter().copied().fold(0.0, f64::max);
-    if numbers.iter().any(|number| number.is_nan()) {
-        return short(f64::NAN);
-    }
-    let middle = median(numbers.into_iter());
-    format!("{} ±{:.0} %", short(middle), (most - least) / 2.0 / middle * 100.0)
-}
-
-/// With three digits.
-fn short(number: f64) -> String {
-    let (value, unit) = match number {
-        1e6.. => (number / 1e6, "M"),
-        1e4.. => (number / 1e3, "k"),
-        _ => (number, ""),
-    };
-    if number.is_nan() {
-        return "failed".to_owned();
-    }
-    let digits = if value < 9.995 { 2 } else { usize::from(value < 99.95) };
-    format!("{value:.digits$}{unit}")
-}
-
 /// What a program says of its version, by its peer's name.
 fn version(name: &str) -> Option<String> {
     let (_, program, _) =
@@ -292,13 +253,4 @@ fn version(name: &str) -> Option<String> {
     let text = [said.stdout, said.stderr].concat();
     let text = String::from_utf8_lossy(&text).into_owned();
     text.lines().find(|line| line.contains(|letter: char| letter.is_ascii_digit())).map(str::to_owned)
-}
-
-/// Puts the text where the one of another time stands.
-fn put_into(file: &Path, text: &str) -> Result<()> {
-    let whole = fs::read_to_string(file)?;
-    let [begin, end] = MARKS;
-    let (before, rest) = whole.split_once(begin).ok_or_else(|| format!("{}: no {begin}", file.display()))?;
-    let (_, after) = rest.split_once(end).ok_or_else(|| format!("{}: no {end}", file.display()))?;
-    Ok(fs::write(file, [before, begin, "\n", text, end, after].concat())?)
 }

@@ -33,6 +33,8 @@ pub struct Connection {
     stream: Stream,
     pub held: Vec<u8>,
     pub out: Vec<u8>,
+    /// Bytes of `out` that were written.
+    written: usize,
 }
 
 impl Address {
@@ -61,7 +63,7 @@ fn wait_to_connect(path: &Path, patience: Duration) -> io::Result<Connection> {
 
 impl From<UnixStream> for Connection {
     fn from(stream: UnixStream) -> Connection {
-        Connection { stream: Stream::Unix(stream), held: Vec::new(), out: Vec::new() }
+        Connection { stream: Stream::Unix(stream), held: Vec::new(), out: Vec::new(), written: 0 }
     }
 }
 
@@ -69,7 +71,7 @@ impl From<TcpStream> for Connection {
     fn from(stream: TcpStream) -> Connection {
         // Only slower without.
         let _ = stream.set_nodelay(true);
-        Connection { stream: Stream::Tcp(stream), held: Vec::new(), out: Vec::new() }
+        Connection { stream: Stream::Tcp(stream), held: Vec::new(), out: Vec::new(), written: 0 }
     }
 }
 
@@ -116,20 +118,23 @@ impl Connection {
 
     /// Writes what can be written.
     pub fn write(&mut self) -> io::Result<()> {
-        let mut written = 0;
-        while written < self.out.len() {
-            let rest = &self.out[written..];
+        while self.written < self.out.len() {
+            let rest = &self.out[self.written..];
             let taken = match &mut self.stream {
                 Stream::Unix(stream) => stream.write(rest),
                 Stream::Tcp(stream) => stream.write(rest),
             };
             match taken {
-                Ok(count) => written += count,
+                Ok(count) => self.written += count,
                 Err(error) if is_not_yet(&error) => break,
                 Err(error) => return Err(error),
             }
         }
-        self.out.drain(..written);
+        // What is left is moved only when it is the lesser part.
+        if self.written >= self.out.len() / 2 {
+            self.out.drain(..self.written);
+            self.written = 0;
+        }
         Ok(())
     }
 }

@@ -4,9 +4,9 @@
 //!
 //! What is not installed is left out with a word.
 
-use super::speech::serve_nats;
-use super::{Asked, Speech};
+use crate::asking::Asked;
 use crate::rig::{Program, Result, wait};
+use crate::speech::{Speech, serve_nats};
 use crate::stream::Address;
 use std::fs;
 use std::net::SocketAddr;
@@ -80,8 +80,8 @@ impl Place<'_> {
     /// What is asked at the socket that one of the two makes.
     fn peer(&self, socket: PathBuf, programs: Vec<Program>) -> Started {
         wait("a socket to listen", || std::os::unix::net::UnixStream::connect(&socket).is_ok())?;
-        let address = Address::Unix(socket);
-        Ok((Asked { address, speech: Speech::Line, prefix: "" }, programs))
+        let addresses = vec![Address::Unix(socket)];
+        Ok((Asked { addresses, speech: Speech::Line, prefix: "" }, programs))
     }
 
     fn wait_listening(&self, address: SocketAddr) -> Result<()> {
@@ -173,6 +173,6 @@ fn nats(place: &Place<'_>) -> Started {
     let near = place.start(Command::new("nats-server").arg("-c").arg(place.file("near.conf", &calls)?))?;
     place.wait_listening(leaf)?;
     serve_nats(Address::Tcp(hub))?;
-    let asked = Asked { address: Address::Tcp(leaf), speech: Speech::Nats, prefix: "" };
+    let asked = Asked { addresses: vec![Address::Tcp(leaf)], speech: Speech::Nats, prefix: "" };
     Ok((asked, vec![near, far]))
 }

@@ -1,17 +1,18 @@
 //! A work: so many connections, so many requests of each on their way, for so long; every answer
 //! must be its request's. One loop over all connections.
 
-use super::speech::{Said, Speech};
 use crate::rig::Result;
+use crate::speech::{Said, Speech};
 use crate::stream::{Address, Connection, READ};
 use hdrhistogram::Histogram;
 use mio::{Events, Poll};
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Digits of the number in each request.
+/// Digits of the number in each request, at most.
 const DIGITS: usize = 12;
 
 /// What is asked, and how.
@@ -23,14 +24,15 @@ pub struct Work {
     pub connections: usize,
     /// Requests on their way on each.
     pub ahead: usize,
-    /// Bytes of a request.
+    /// Bytes of a request, if it is long enough for its prefix and a number.
     pub bytes: usize,
 }
 
 /// Who is asked.
 #[derive(Debug, Clone)]
 pub struct Asked {
-    pub address: Address,
+    /// Each connection goes to the next of them.
+    pub addresses: Vec<Address>,
     pub speech: Speech,
     /// Before the number of each request.
     pub prefix: &'static str,
@@ -51,20 +53,21 @@ pub struct Came {
 /// A request whose number can be changed.
 struct Request {
     bytes: Vec<u8>,
-    number_at: usize,
+    number: Range<usize>,
     next: u64,
 }
 
 impl Request {
     fn new(prefix: &str, bytes: usize) -> Request {
         let mut request = prefix.as_bytes().to_vec();
-        request.resize(bytes.max(prefix.len() + DIGITS), b'x');
-        Request { bytes: request, number_at: prefix.len(), next: 0 }
+        request.resize(bytes.max(prefix.len() + 1), b'x');
+        let number = prefix.len()..request.len().min(prefix.len() + DIGITS);
+        Request { bytes: request, number, next: 0 }
     }
 
-    /// The request with this number.
+    /// The request with this number, as far as it has room for it.
     fn numbered(&mut self, mut number: u64) -> &[u8] {
-        for digit in self.bytes[self.number_at..self.number_at + DIGITS].iter_mut().rev() {
+        for digit in self.bytes[self.number.clone()].iter_mut().rev() {
             *digit = b'0' + (number % 10) as u8;
             number /= 10;
         }
@@ -132,7 +135,7 @@ pub fn press(asked: &Asked, work: &Work, warm: Duration, time: Duration) -> Resu
 fn begin(bench: &mut Bench<'_>, poll: &Poll, at: usize) -> Result<Program> {
     let Bench { asked, work, request, .. } = bench;
     let begun = Instant::now();
-    let mut connection = asked.address.connect(PATIENCE)?;
+    let mut connection = asked.addresses[at % asked.addresses.len()].connect(PATIENCE)?;
     connection.watch(poll.registry(), at)?;
     let mut program = Program { connection, asked: VecDeque::new(), begun };
     match asked.speech.greeting(at) {
