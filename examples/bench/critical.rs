@@ -4,8 +4,11 @@
 //! replayed to a program which counts, one at a time and with a window; and what is answered while
 //! the link is up. Several builds are measured in turn, round by round. Ratios are those of one
 //! round: to the disk for what is stored, for the rest to the build that was named first.
+//!
+//! `scripts/bench peers` has the same without what is live, as rows of its own.
 
 use crate::median;
+use crate::report::spread;
 use crate::rig::{NEAR, PATIENCE, Result, Rig, wait};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::FileExt;
@@ -18,19 +21,27 @@ use std::time::{Duration, Instant};
 
 /// The host that is called.
 const FAR: &str = "far";
-/// How long each measurement takes.
-const TIME: Duration = Duration::from_millis(1500);
 /// Bytes of a request, as many as the other measurements of this kind use.
 const REQUEST: usize = 200;
 /// Bytes of its line in a spool, for the disk alone.
 const LINE: usize = REQUEST + 72;
 /// Messages in flight, where there are many.
 const MANY: usize = 64;
-/// Messages that are replayed, and after which a replay is left.
-const REPLAYED: u64 = 100_000;
+/// When a replay is left.
 const REPLAY_MOST: Duration = Duration::from_secs(4);
 /// Bytes of the file that the disk alone is measured with.
 const FILE: usize = 1 << 20;
+
+/// How much is measured.
+pub struct Length {
+    pub rounds: usize,
+    /// How long each measurement takes.
+    pub time: Duration,
+    /// Messages that are replayed.
+    pub replayed: u64,
+    /// Whether what is answered while the link is up is measured, too.
+    pub live: bool,
+}
 
 /// One build's numbers, of one round each.
 #[derive(Default)]
@@ -40,23 +51,37 @@ struct Numbers {
     live: [Vec<f64>; 4],
 }
 
-/// Measures the programs in each of `bins`.
-pub fn run(bins: &[PathBuf], rounds: usize) -> Result<()> {
-    let mut disk = [Vec::new(), Vec::new()];
-    let mut all: Vec<Numbers> = bins.iter().map(|_| Numbers::default()).collect();
-    for _ in 0..rounds {
-        disk[0].push(syncs(1)?);
-        disk[1].push(syncs(MANY)?);
-        for (bin, numbers) in bins.iter().zip(&mut all) {
-            round(bin, numbers)?;
+/// What was measured: of the disk alone, and of each build.
+pub struct Measured {
+    disk: [Vec<f64>; 2],
+    builds: Vec<Numbers>,
+}
+
+/// Measures the programs in each of `bins`, on the disk that `folder` is on.
+pub fn measure(bins: &[PathBuf], length: &Length, folder: &Path) -> Result<Measured> {
+    let builds = bins.iter().map(|_| Numbers::default()).collect();
+    let mut measured = Measured { disk: [Vec::new(), Vec::new()], builds };
+    for _ in 0..length.rounds {
+        for (at_once, numbers) in [1, MANY].into_iter().zip(&mut measured.disk) {
+            numbers.push(syncs(at_once, length.time, folder)?);
+        }
+        for (bin, numbers) in bins.iter().zip(&mut measured.builds) {
+            round(bin, length, folder, numbers)?;
         }
     }
+    Ok(measured)
+}
+
+/// Measures the programs in each of `bins`, and prints what came of it.
+pub fn run(bins: &[PathBuf], rounds: usize) -> Result<()> {
+    let length = Length { rounds, time: Duration::from_millis(1500), replayed: 100_000, live: true };
+    let Measured { disk, builds } = measure(bins, &length, &std::env::temp_dir())?;
     println!("messages a second of {REQUEST} bytes, medians of {rounds} rounds");
     line("this disk, 1 a sync", &disk[0], "", None);
     line("this disk, 64 a sync", &disk[1], "", None);
-    for (bin, numbers) in bins.iter().zip(&all) {
+    for (bin, numbers) in bins.iter().zip(&builds) {
         println!("{}", bin.display());
-        let first = all.first().filter(|first| !std::ptr::eq(*first, numbers));
+        let first = builds.first().filter(|first| !std::ptr::eq(*first, numbers));
         let Numbers { store, replay, live } = numbers;
         line("  stored, 1 in flight", &store[0], "of the disk", Some(&disk[0]));
         line("  stored, 64 in flight", &store[1], "of the disk", Some(&disk[1]));
@@ -70,6 +95,31 @@ pub fn run(bins: &[PathBuf], rounds: usize) -> Result<()> {
     Ok(())
 }
 
+/// A table of what is stored and replayed beside what the disk alone syncs, by the names of builds.
+pub fn table(measured: &Measured, names: &[String]) -> String {
+    let Measured { disk: [one, many], builds } = measured;
+    let mut text = format!(
+        "Critical messages of {REQUEST} bytes a second, beside lines that this disk alone takes, one or {MANY} with each \
+         sync; medians of {} rounds, and half of what lies between the least and the most:\n\n\
+         | | a second | of the disk, in the same round |\n| --- | ---: | ---: |\n",
+        one.len()
+    );
+    let mut row = |name: &str, numbers: &[f64], disk: &[f64]| {
+        let ratios = numbers.iter().zip(disk).map(|(number, disk)| number / disk);
+        let (rate, ratio) = (spread(numbers.iter().copied()), spread(ratios));
+        text.push_str(&format!("| {name} | {rate} | {ratio} |\n"));
+    };
+    row("this disk, 1 a sync", one, one);
+    row("this disk, 64 a sync", many, many);
+    for (name, Numbers { store, replay, .. }) in names.iter().zip(builds) {
+        row(&format!("{name}, stored and synced, 1 in flight"), &store[0], one);
+        row(&format!("{name}, the same, 64 in flight"), &store[1], many);
+        row(&format!("{name}, replayed to a handler that counts, one at a time"), &replay[0], one);
+        row(&format!("{name}, the same, window of 64"), &replay[1], many);
+    }
+    text + "\n"
+}
+
 fn line(what: &str, numbers: &[f64], to: &str, others: Option<&Vec<f64>>) {
     print!("{what:<30} {:>10.0}", median(numbers.iter().copied()));
     if let Some(others) = others {
@@ -81,13 +131,13 @@ fn line(what: &str, numbers: &[f64], to: &str, others: Option<&Vec<f64>>) {
 
 /// Lines a second that this disk takes, so many with each sync: written over zeros, as a spool's
 /// segments are.
-fn syncs(at_once: usize) -> Result<f64> {
-    let file = tempfile::tempfile()?;
+fn syncs(at_once: usize, time: Duration, folder: &Path) -> Result<f64> {
+    let file = tempfile::tempfile_in(folder)?;
     file.write_all_at(&vec![0; FILE], 0)?;
     file.sync_all()?;
     let batch = vec![b'x'; LINE * at_once];
     let (start, mut count, mut at) = (Instant::now(), 0, 0);
-    while start.elapsed() < TIME {
+    while start.elapsed() < time {
         if at + batch.len() > FILE {
             at = 0;
         }
@@ -98,48 +148,50 @@ fn syncs(at_once: usize) -> Result<f64> {
     Ok(count as f64 / start.elapsed().as_secs_f64())
 }
 
-fn round(bin: &Path, numbers: &mut Numbers) -> Result<()> {
+fn round(bin: &Path, length: &Length, folder: &Path, numbers: &mut Numbers) -> Result<()> {
     for (way, handler, tagged) in [(0, "count", false), (1, "tagged", true)] {
-        let rig = Rig::new(bin, &[FAR])?;
+        let rig = Rig::new_in(folder, bin, &[FAR])?;
         let counter = Counter::of_this_thread();
         serve(&rig.handler_socket(handler), tagged, &counter)?;
         let _lonc = rig.start("lonc", NEAR)?;
         let socket = rig.socket(FAR);
         wait("the peer to be found away", || {
-            ask(&socket, handler, 1, Some(1)).is_ok_and(|answers| answers.0 == "con_delayed")
+            ask(&socket, handler, 1, Until::Asked(1)).is_ok_and(|answers| answers.0 == "con_delayed")
         })?;
         if way == 0 {
-            numbers.store[0].push(rate(&socket, handler, 1)?);
-            numbers.store[1].push(rate(&socket, handler, MANY)?);
+            numbers.store[0].push(rate(&socket, handler, 1, length.time)?);
+            numbers.store[1].push(rate(&socket, handler, MANY, length.time)?);
         }
         let waiting = rig.status(FAR)?["delayed"].as_u64().unwrap_or(0);
-        ask(&socket, handler, 1000, Some(REPLAYED.saturating_sub(waiting)))?;
-        numbers.replay[way].push(replayed(&rig, &counter)?);
-        let [one, many] = live(bin, handler, tagged)?;
-        numbers.live[2 * way].push(one);
-        numbers.live[2 * way + 1].push(many);
+        ask(&socket, handler, 1000, Until::Asked(length.replayed.saturating_sub(waiting)))?;
+        numbers.replay[way].push(replayed(&rig, &counter, length.replayed)?);
+        if length.live {
+            let [one, many] = live(bin, length.time, folder, (handler, tagged))?;
+            numbers.live[2 * way].push(one);
+            numbers.live[2 * way + 1].push(many);
+        }
     }
     Ok(())
 }
 
 /// Messages a second that are answered by the peer, with one in flight and with many.
-fn live(bin: &Path, handler: &str, tagged: bool) -> Result<[f64; 2]> {
-    let rig = Rig::new(bin, &[FAR])?;
+fn live(bin: &Path, time: Duration, folder: &Path, (handler, tagged): (&str, bool)) -> Result<[f64; 2]> {
+    let rig = Rig::new_in(folder, bin, &[FAR])?;
     serve(&rig.handler_socket(handler), tagged, &Counter::of_this_thread())?;
     let _far = rig.start("lond", FAR)?;
     let _lonc = rig.start("lonc", NEAR)?;
     rig.wait_up(FAR)?;
     let socket = rig.socket(FAR);
-    Ok([rate(&socket, handler, 1)?, rate(&socket, handler, MANY)?])
+    Ok([rate(&socket, handler, 1, time)?, rate(&socket, handler, MANY, time)?])
 }
 
 /// Messages a second, from the first to the last that the program behind the handler gets.
-fn replayed(rig: &Rig, counter: &Counter) -> Result<f64> {
+fn replayed(rig: &Rig, counter: &Counter, most: u64) -> Result<f64> {
     let _far = rig.start("lond", FAR)?;
     let before = counter.count();
     let first = counter.wait_for(before + 1, PATIENCE);
     let start = Instant::now();
-    let last = counter.wait_for(before + REPLAYED, REPLAY_MOST);
+    let last = counter.wait_for(before + most, REPLAY_MOST);
     Ok((last - first) as f64 / start.elapsed().as_secs_f64())
 }
 
@@ -182,15 +234,25 @@ impl Counter {
     }
 }
 
-fn rate(socket: &Path, handler: &str, in_flight: usize) -> Result<f64> {
+/// Messages a second, with so many unanswered at once, for so long.
+pub fn rate(socket: &Path, handler: &str, in_flight: usize, time: Duration) -> Result<f64> {
     let start = Instant::now();
-    let (_, count) = ask(socket, handler, in_flight, None)?;
+    let (_, count) = ask(socket, handler, in_flight, Until::Over(time))?;
     Ok(count as f64 / start.elapsed().as_secs_f64())
 }
 
-/// Sends critical messages, with so many unanswered at once, until `TIME` is over or so many are
-/// answered; the last answer, and how many there were.
-fn ask(socket: &Path, handler: &str, in_flight: usize, most: Option<u64>) -> Result<(String, u64)> {
+/// When no more is asked.
+#[derive(Debug, Clone, Copy)]
+pub enum Until {
+    /// When this time is over.
+    Over(Duration),
+    /// When there were so many.
+    Asked(u64),
+}
+
+/// Sends critical messages, with so many unanswered at once, until then; the last answer, and how
+/// many there were.
+pub fn ask(socket: &Path, handler: &str, in_flight: usize, until: Until) -> Result<(String, u64)> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     let head = format!("critical:{handler}:");
@@ -198,10 +260,16 @@ fn ask(socket: &Path, handler: &str, in_flight: usize, most: Option<u64>) -> Res
     let batch = request.repeat(in_flight);
     let (start, mut sent, mut answered, mut last) = (Instant::now(), 0, 0, String::new());
     let mut scratch = vec![0; 1 << 16];
-    let goes_on = |sent: u64| most.map_or_else(|| start.elapsed() < TIME, |most| sent < most);
+    let goes_on = |sent: u64| match until {
+        Until::Over(time) => start.elapsed() < time,
+        Until::Asked(most) => sent < most,
+    };
     while goes_on(sent) || answered < sent {
         let room = in_flight as u64 - (sent - answered);
-        let room = most.map_or(room, |most| room.min(most - sent));
+        let room = match until {
+            Until::Over(_) => room,
+            Until::Asked(most) => room.min(most - sent),
+        };
         if goes_on(sent) && room > 0 {
             stream.write_all(&batch.as_bytes()[..request.len() * room as usize])?;
             sent += room;

@@ -89,7 +89,8 @@ impl Network {
     }
 }
 
-fn delay(spool: &Path, count: u64) -> Result<()> {
+/// Stores so many more messages in a spool that nobody has.
+pub fn delay(spool: &Path, count: u64) -> Result<()> {
     let lock = SpoolLock::try_acquire(spool)?.ok_or("the spool is in use")?;
     let limits = SpoolLimits { messages: u64::MAX, bytes: u64::MAX, keep_free: 0 };
     let mut spool = Spool::open(RealDisk, spool, limits);
@@ -103,6 +104,20 @@ fn delay(spool: &Path, count: u64) -> Result<()> {
         left -= batch.len();
     }
     drop(lock);
+    Ok(())
+}
+
+/// Copies a folder with all that is in it.
+pub fn copy(from: &Path, to: &Path) -> Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        match entry.file_type()?.is_dir() {
+            true => copy(&entry.path(), &target)?,
+            false => std::fs::copy(entry.path(), target).map(drop)?,
+        }
+    }
     Ok(())
 }
 

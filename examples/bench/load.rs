@@ -91,7 +91,7 @@ impl Crowd {
     pub fn start(
         socket: &Path,
         user: Option<u32>,
-        request: &'static str,
+        request: &str,
         programs: usize,
         ahead: usize,
     ) -> Result<Crowd> {
@@ -100,8 +100,8 @@ impl Crowd {
         for _ in 0..programs {
             let stream = connect_as(socket, user)?;
             stream.set_read_timeout(Some(Duration::from_millis(100)))?;
-            let stop = stop.clone();
-            threads.push(std::thread::spawn(move || press(stream, request, ahead, &stop)));
+            let (stop, line) = (stop.clone(), format!("{request}\n"));
+            threads.push(std::thread::spawn(move || press(stream, &line, ahead, &stop)));
         }
         Ok(Crowd { stop, threads })
     }
@@ -116,9 +116,8 @@ impl Drop for Crowd {
     }
 }
 
-fn press(mut stream: UnixStream, request: &str, ahead: usize, stop: &AtomicBool) {
+fn press(mut stream: UnixStream, line: &str, ahead: usize, stop: &AtomicBool) {
     let Ok(mut reader) = stream.try_clone().map(BufReader::new) else { return };
-    let line = format!("{request}\n");
     if stream.write_all(line.repeat(ahead).as_bytes()).is_err() {
         return;
     }

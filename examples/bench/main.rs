@@ -4,7 +4,8 @@
 //!     bench fairness BIN [ROUNDS]
 //!     bench critical ROUNDS BIN...
 //!     bench where ROUNDS BIN...
-//!     bench peers [--quick] [--into FILE] BIN...
+//!     bench curves BIN [--quick] [--into FOLDER] [--peers MOST] [CURVE...]
+//!     bench peers [--quick] [--into FILE] [--disk FOLDER] BIN...
 //!     bench floor near|far LISTEN CONNECT    (a process of `peers`)
 //!
 //! BIN is a folder of lonnet's programs. Rounds alternate between what is compared, so that what
@@ -13,6 +14,7 @@
 mod asking;
 mod costs;
 mod critical;
+mod curves;
 mod fairness;
 mod isolation;
 mod load;
@@ -54,11 +56,13 @@ fn run(arguments: &[String]) -> Result<()> {
             let bins: Vec<PathBuf> = bins.iter().map(PathBuf::from).collect();
             costs::run(&bins, rounds.parse()?)
         }
+        ["curves", bin, ref arguments @ ..] => curves::run(bin, arguments),
         ["peers", ref arguments @ ..] => peers::run(arguments),
         ["floor", side, listen, connect] => peers::floor::run(side, listen, connect),
-        _ => {
-            Err("want isolation|fairness BIN [ROUNDS], critical|where ROUNDS BIN..., or peers BIN...".into())
-        }
+        _ => Err(
+            "want isolation|fairness BIN [ROUNDS], critical|where ROUNDS BIN..., curves BIN, or peers BIN..."
+                .into(),
+        ),
     }
 }
 
@@ -99,4 +103,11 @@ fn median(numbers: impl Iterator<Item = f64>) -> f64 {
     let mut numbers: Vec<f64> = numbers.collect();
     numbers.sort_by(f64::total_cmp);
     numbers.get(numbers.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// Lets this program have as many descriptors as it may.
+fn raise_descriptors() -> Result<()> {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    Ok(setrlimit(Resource::RLIMIT_NOFILE, most, most)?)
 }

@@ -9,6 +9,7 @@ pub mod floor;
 mod others;
 
 use crate::asking::{Asked, Came, Work, press};
+use crate::critical;
 use crate::median;
 use crate::report::{machine_line, put_into, short, spread};
 use crate::rig::{NEAR, Program, Result, Rig, own_address, wait};
@@ -74,19 +75,26 @@ type Rounds = Vec<Vec<Vec<Round>>>;
 
 /// Measures the programs in each of the folders among `arguments`.
 pub fn run(arguments: &[&str]) -> Result<()> {
-    let (mut quick, mut into, mut bins) = (false, None, Vec::new());
+    let (mut quick, mut into, mut bins, mut disk) = (false, None, Vec::new(), std::env::temp_dir());
     let mut words = arguments.iter();
     while let Some(word) = words.next() {
         match *word {
             "--quick" => quick = true,
             "--into" => into = Some(words.next().ok_or("--into wants a file")?),
+            "--disk" => disk = PathBuf::from(words.next().ok_or("--disk wants a folder")?),
             bin => bins.push(PathBuf::from(bin)),
         }
     }
-    let length = if quick {
-        Length { rounds: 2, warm: Duration::from_millis(100), time: Duration::from_millis(400) }
-    } else {
-        Length { rounds: 5, warm: Duration::from_millis(300), time: Duration::from_millis(1_500) }
+    let ms = Duration::from_millis;
+    let (length, of_critical) = match quick {
+        true => (
+            Length { rounds: 2, warm: ms(100), time: ms(300) },
+            critical::Length { rounds: 2, time: ms(300), replayed: 20_000, live: false },
+        ),
+        false => (
+            Length { rounds: 5, warm: ms(300), time: ms(1_500) },
+            critical::Length { rounds: 5, time: ms(1_000), replayed: 100_000, live: false },
+        ),
     };
     let dir = tempfile::tempdir()?;
     let (mut running, mut peers) = (Running::default(), Vec::new());
@@ -99,7 +107,11 @@ pub fn run(arguments: &[&str]) -> Result<()> {
     let (begun, worked) = (Instant::now(), machine());
     let measured = measure(&length, &peers);
     let busy = (machine() - worked) / 1e6 / begun.elapsed().as_secs_f64();
-    let said = report(&length, &peers, &measured, busy)?;
+    let mut said = report(&length, &peers, &measured, busy)?;
+    // What ran for the others is not in the way.
+    drop(running);
+    let names: Vec<String> = bins.iter().map(|bin| name_of(bin, bins.len())).collect();
+    said += &critical::table(&critical::measure(&bins, &of_critical, &disk)?, &names);
     print!("{said}");
     into.map_or(Ok(()), |file| put_into(Path::new(file), "peers", &said))
 }
@@ -109,7 +121,7 @@ pub fn run(arguments: &[&str]) -> Result<()> {
 fn start_ours(bins: &[PathBuf], running: &mut Running, peers: &mut Vec<Peer>) -> Result<()> {
     for bin in bins {
         let rig = Rig::new(bin, &[FAR])?;
-        let build = if bins.len() > 1 { format!(" of {}", bin.display()) } else { String::new() };
+        let build = name_of(bin, bins.len());
         let programs = [rig.start("lond", FAR)?, rig.start("lonc", NEAR)?];
         rig.wait_up(FAR)?;
         let pids: Vec<u32> = programs.iter().flat_map(Program::all).collect();
@@ -117,7 +129,7 @@ fn start_ours(bins: &[PathBuf], running: &mut Running, peers: &mut Vec<Peer>) ->
             serve(&rig.handler_socket(prefix.trim_end_matches(':')), tagged)?;
             let asked =
                 Asked { addresses: vec![Address::Unix(rig.socket(FAR))], speech: Speech::Line, prefix };
-            let peer = Peer { name: format!("lonnet{build}{form}"), asked, pids: pids.clone() };
+            let peer = Peer { name: format!("{build}{form}"), asked, pids: pids.clone() };
             wait_answered(&peer)?;
             peers.push(peer);
         }
@@ -125,6 +137,11 @@ fn start_ours(bins: &[PathBuf], running: &mut Running, peers: &mut Vec<Peer>) ->
         running.rigs.push(rig);
     }
     Ok(())
+}
+
+/// What a build is called, one of so many.
+fn name_of(bin: &Path, count: usize) -> String {
+    if count > 1 { format!("lonnet of {}", bin.display()) } else { "lonnet".to_owned() }
 }
 
 fn start_others(dir: &Path, handler: &Path, running: &mut Running, peers: &mut Vec<Peer>) -> Result<()> {

@@ -19,7 +19,8 @@ pub fn machine_line(busy: f64) -> Result<String> {
     ))
 }
 
-/// The median, and half of what lies between the least and the most, of a hundred of it: `614k ±6 %`.
+/// The median, and half of what lies between the least and the most, of a hundred of
+/// it: `614k ±6 %`.
 pub fn spread(numbers: impl Iterator<Item = f64>) -> String {
     let numbers: Vec<f64> = numbers.collect();
     let least = numbers.iter().copied().fold(f64::INFINITY, f64::min);

@@ -22,13 +22,20 @@ pub type Result<T> = std::result::Result<T, Failure>;
 pub const PATIENCE: Duration = Duration::from_secs(120);
 /// Whatever port is free on an address of our own.
 const PORT: u16 = 25_663;
+/// Addresses of our own that hosts have.
+const ADDRESSES: usize = 199;
 
 /// The host that calls, and its id.
 pub const NEAR: &str = "near";
 
 /// The handlers of each host, and what the configuration says of them.
-const HANDLERS: [(&str, &str); 4] =
-    [("slow", ""), ("count", ""), ("line", ""), ("tagged", "format = \"tagged\"\nwindow = 64\n")];
+const HANDLERS: [(&str, &str); 5] = [
+    ("slow", ""),
+    ("count", ""),
+    ("big", ""),
+    ("line", ""),
+    ("tagged", "format = \"tagged\"\nwindow = 64\n"),
+];
 
 /// The hosts: a folder each, below one that goes with this value.
 pub struct Rig {
@@ -43,7 +50,12 @@ pub struct Program(Child);
 impl Rig {
     /// Folders, keys and tables for the host that calls and these others.
     pub fn new(bin: &Path, others: &[&str]) -> Result<Rig> {
-        let dir = tempfile::tempdir()?;
+        Rig::new_in(&std::env::temp_dir(), bin, others)
+    }
+
+    /// The same, below this folder.
+    pub fn new_in(folder: &Path, bin: &Path, others: &[&str]) -> Result<Rig> {
+        let dir = tempfile::tempdir_in(folder)?;
         let hosts = [&[NEAR], others].concat().iter().map(|id| (*id).to_owned()).collect();
         let rig = Rig { dir, bin: bin.to_owned(), hosts };
         let mut table = String::new();
@@ -61,8 +73,16 @@ impl Rig {
     }
 
     fn ip(&self, id: &str) -> Ipv4Addr {
-        let place = self.hosts.iter().position(|host| host == id).unwrap_or_default();
-        own_address(place as u8 + 1)
+        own_address((self.place(id) % ADDRESSES) as u8 + 1)
+    }
+
+    /// Hosts that share an address have ports of their own.
+    fn port(&self, id: &str) -> u16 {
+        PORT + (self.place(id) / ADDRESSES) as u16
+    }
+
+    fn place(&self, id: &str) -> usize {
+        self.hosts.iter().position(|host| host == id).unwrap_or_default()
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -74,12 +94,17 @@ impl Rig {
         if nix::unistd::geteuid().is_root() {
             text.push_str("user = \"root\"\n");
         }
-        // A million messages, and a few that are sent beside them.
+        // Ten million messages, and a quarter that is another user's.
         text.push_str(&format!(
-            "[lonc]\nport = {PORT}\nbind = \"{}\"\nsocket_mode = \"0666\"\nspool_messages = 2000000\n",
+            "[lonc]\nport = {PORT}\nbind = \"{}\"\nsocket_mode = \"0666\"\nspool_messages = 40000000\n\
+             spool_bytes = \"16GiB\"\n",
             self.ip(id)
         ));
-        text.push_str(&format!("[lond]\nlisten = [\"{}:{PORT}\"]\n", self.ip(id)));
+        text.push_str(&format!("[lond]\nlisten = [\"{}:{}\"]\n", self.ip(id), self.port(id)));
+        for other in self.hosts.iter().filter(|other| id == NEAR && self.port(other) != PORT) {
+            let address = format!("{}:{}", self.ip(other), self.port(other));
+            text.push_str(&format!("[host.{other}]\naddress = \"{address}\"\n"));
+        }
         for (handler, form) in HANDLERS {
             let socket = self.handler_socket(handler).display().to_string();
             text.push_str(&format!("[handler.{handler}]\nsocket = \"{socket}\"\nallow = [\"*\"]\n{form}"));
@@ -114,7 +139,7 @@ impl Rig {
             self.command(name, id).arg("--foreground").stdout(log.try_clone()?).stderr(log).spawn()?;
         let program = Program(child);
         let pid_file = self.path(id).join("run").join(format!("{name}.pid"));
-        wait("a program to start", || {
+        wait_looking(Duration::from_millis(1), "a program to start", || {
             fs::read_to_string(&pid_file).is_ok_and(|pid| pid.trim() == program.pid().to_string())
         })?;
         Ok(program)
@@ -221,34 +246,50 @@ impl Drop for Program {
 }
 
 /// Waits for a condition.
-pub fn wait(what: &str, mut holds: impl FnMut() -> bool) -> Result<()> {
+pub fn wait(what: &str, holds: impl FnMut() -> bool) -> Result<()> {
+    wait_looking(Duration::from_millis(20), what, holds)
+}
+
+/// Waits for a condition that is looked for with such a pause.
+pub fn wait_looking(pause: Duration, what: &str, mut holds: impl FnMut() -> bool) -> Result<()> {
     let end = Instant::now() + PATIENCE;
     while !holds() {
         if Instant::now() > end {
             return Err(format!("waited in vain for {what}").into());
         }
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::sleep(pause);
     }
     Ok(())
 }
 
 /// A program that answers each line after a pause; it goes on until this program ends.
 pub fn serve_slowly(socket: &Path, pause: Duration) -> Result<()> {
+    serve_each(socket, pause, b"done".to_vec())
+}
+
+/// A program that answers each line with this; it goes on until this program ends.
+pub fn serve_with(socket: &Path, answer: Vec<u8>) -> Result<()> {
+    serve_each(socket, Duration::ZERO, answer)
+}
+
+fn serve_each(socket: &Path, pause: Duration, mut answer: Vec<u8>) -> Result<()> {
     let listener = UnixListener::bind(socket)?;
+    answer.push(b'\n');
     std::thread::spawn(move || {
         for stream in listener.incoming().map_while(std::io::Result::ok) {
-            std::thread::spawn(move || answer_slowly(&stream, pause));
+            let answer = answer.clone();
+            std::thread::spawn(move || answer_each(&stream, pause, &answer));
         }
     });
     Ok(())
 }
 
-fn answer_slowly(mut stream: &UnixStream, pause: Duration) {
+fn answer_each(mut stream: &UnixStream, pause: Duration, answer: &[u8]) {
     let mut reader = BufReader::new(stream);
-    let mut line = String::new();
-    while reader.read_line(&mut line).is_ok_and(|count| count > 0) {
+    let mut line = Vec::new();
+    while reader.read_until(b'\n', &mut line).is_ok_and(|count| count > 0) {
         std::thread::sleep(pause);
-        if stream.write_all(b"done\n").is_err() {
+        if stream.write_all(answer).is_err() {
             return;
         }
         line.clear();
