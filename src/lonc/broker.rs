@@ -286,6 +286,7 @@ impl<D: Disk> Broker<D> {
             self.report.deadline(&self.spool.waiting()),
             // Who waits may have more then.
             (!self.programs.none_waits()).then(|| self.rivals.deadline(self.turned_at.mono)).flatten(),
+            self.spool.has_unsent().then(|| self.rivals.replay_deadline(self.turned_at.mono)).flatten(),
         ]
         .into_iter()
         .flatten()

@@ -169,13 +169,15 @@ impl Pending {
         self.entries.len() >= MAX_IN_FLIGHT || self.bytes >= MAX_BYTES
     }
 
-    /// Whether another stored message may be replayed.
-    pub fn replay_room(&self) -> bool {
+    /// Whether another stored message may be replayed: of them so many, and so many of their bytes,
+    /// may be in flight, if there is room.
+    pub fn replay_room(&self, (messages, bytes): (usize, usize)) -> bool {
         let most = match self.wire {
             WireKind::Classic => MAX_REPLAYED,
             WireKind::Secure => MAX_REPLAYED_ONCE,
         };
-        self.replayed < most && self.replayed_bytes < MAX_REPLAYED_BYTES && !self.full()
+        let bytes = bytes.min(MAX_REPLAYED_BYTES);
+        self.replayed < most.min(messages) && self.replayed_bytes < bytes && !self.full()
     }
 
     /// What this user waits for: requests, and their bytes.

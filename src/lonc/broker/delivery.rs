@@ -269,7 +269,7 @@ impl<D: Disk> Broker<D> {
             && !self.leaving
             && !self.agenda.replay_is_paused()
             && self.link.is_up()
-            && self.pending.replay_room()
+            && self.pending.replay_room(self.rivals.of_replay(self.turned_at.mono))
             && !self.link.clogged()
     }
 

@@ -6,6 +6,9 @@
 //! has room for: who comes then finds room at once. While another user has asked within
 //! [`RECENTLY`], each has [`MOST`] requests and [`MOST_BYTES`] in flight at most: that keeps the
 //! handlers of most hosts busy, and what goes beyond would but wait there.
+//!
+//! Stored messages that are replayed are bounded likewise while anybody asks what is sent at once.
+//! Critical requests are not counted there: behind a backlog they are stored, and answered then.
 
 use crate::pending::{MAX_BYTES, MAX_IN_FLIGHT};
 use std::time::{Duration, Instant};
@@ -25,6 +28,8 @@ pub(super) struct Rivals {
     last: Option<(u32, Instant)>,
     /// The last one who is another.
     other: Option<(u32, Instant)>,
+    /// When anybody's plain request was sent last.
+    plain: Option<Instant>,
 }
 
 impl Rivals {
@@ -34,6 +39,24 @@ impl Rivals {
             self.other = self.last;
         }
         self.last = Some((user, now));
+    }
+
+    /// A plain request was sent.
+    pub(super) fn sent_plain(&mut self, now: Instant) {
+        self.plain = Some(now);
+    }
+
+    /// How many stored messages may be in flight, and how many bytes of them.
+    pub(super) fn of_replay(&self, now: Instant) -> (usize, usize) {
+        match self.plain.is_some_and(|at| now < at + RECENTLY) {
+            true => (MOST, MOST_BYTES),
+            false => (usize::MAX, usize::MAX),
+        }
+    }
+
+    /// When a replay may have more in flight, if nobody asks meanwhile.
+    pub(super) fn replay_deadline(&self, now: Instant) -> Option<Instant> {
+        self.plain.map(|at| at + RECENTLY).filter(|at| *at > now)
     }
 
     /// When this user's last rival asked.

@@ -40,7 +40,7 @@ struct Taking<'a, D: Disk> {
     held: &'a mut Held,
     report: &'a mut Report,
     settings: &'a LinkSettings,
-    rivals: &'a Rivals,
+    rivals: &'a mut Rivals,
     /// What would have to wait may.
     may_hold: bool,
 }
@@ -60,7 +60,12 @@ impl<D: Disk> Taking<'_, D> {
         let kept = self.sender.forward(forward, owner, stores_empty, now);
         let is_up = self.sender.link.is_up();
         match kept {
-            Kept::Sent => Verdict::Wait,
+            Kept::Sent => {
+                if !forward.critical {
+                    self.rivals.sent_plain(now.mono);
+                }
+                Verdict::Wait
+            }
             Kept::Lost => {
                 self.report.one_lost();
                 Verdict::Answer(CON_LOST.to_vec())

@@ -130,8 +130,8 @@ fn the_bounds_hold_and_are_given_back() {
     pending.answered_first(now);
     assert!(!pending.full());
     assert_eq!(pending.take_all().count(), MAX_IN_FLIGHT - 1);
-    let mut replayed = 0;
-    while pending.replay_room() {
+    let (mut replayed, all) = (0, (usize::MAX, usize::MAX));
+    while pending.replay_room(all) {
         let sequence = Some(Sequence(replayed));
         pending.push(
             entry(Purpose::Critical { request: Box::default(), sequence, stored: true, passed: false }, None),
@@ -141,7 +141,8 @@ fn the_bounds_hold_and_are_given_back() {
     }
     assert_eq!(replayed as usize, MAX_REPLAYED);
     pending.answered_first(now);
-    assert!(pending.replay_room());
+    let less = MAX_REPLAYED - 1;
+    assert!(pending.replay_room(all) && !pending.replay_room((less, usize::MAX)));
 }
 
 #[test]

@@ -80,6 +80,20 @@ impl<D: Disk> Rig<D> {
         self.put(|out| put_answer(out, number, false, text.as_bytes()));
     }
 
+    /// All that the peer gets when it takes whatever it is sent.
+    fn all_frames(&mut self) -> Vec<Got> {
+        let mut got = Vec::new();
+        loop {
+            let more = self.frames();
+            if more.is_empty() {
+                return got;
+            }
+            got.extend(more);
+            self.broker.link_wrote();
+            self.turn();
+        }
+    }
+
     pub(super) fn frames(&mut self) -> Vec<Got> {
         let mut reader = FrameReader::new();
         reader.push(self.broker.link_out().bytes());
@@ -400,4 +414,33 @@ fn a_long_request_is_put_on_the_link_piece_by_piece_as_it_is_written() {
         rig.broker.link_wrote();
     }
     assert!(written > 1_000_000, "{written}");
+}
+
+#[test]
+fn while_anybody_asks_few_stored_messages_are_in_flight_and_else_many() {
+    let mut peer = peer();
+    (peer.wire, peer.spool.messages) = (WireKind::Secure, 10_000);
+    let mut rig = Rig::with(peer);
+    let (many, more) = (1024, 300);
+    rig.lose_link();
+    for count in [many, more] {
+        rig.program(&vec!["critical:kept"; count]);
+    }
+    rig.come_up_secure();
+    assert_eq!(rig.all_frames().len(), many, "nobody asks");
+    let asks = rig.program(&["plain"]);
+    assert_eq!(rig.frames(), [request(many as u64 + 1, "plain")], "it has room at once");
+    // From now on what is answered makes no room for the stored ones until few are in flight.
+    let few = 24;
+    rig.put(|out| (few..many as u64).for_each(|number| put_answer(out, number + 1, false, b"ok")));
+    assert_eq!(rig.frames().len(), rivals::MOST - few as usize);
+    rig.put(|out| (0..few).for_each(|number| put_answer(out, number + 1, false, b"ok")));
+    rig.ask(asks, &["plain"]);
+    let frames = rig.frames();
+    assert_eq!(frames.len(), few as usize + 1, "as many as were answered, and the plain one: {frames:?}");
+    assert!(matches!(frames.last(), Some(Got::Request(..))), "{frames:?}");
+    // Nobody asks any more: the deadline is when that counts.
+    assert!(rig.broker.deadline().unwrap() <= rig.now.mono + Duration::from_secs(1));
+    rig.wait(1.0);
+    assert_eq!(rig.all_frames().len(), more - rivals::MOST, "all that waited");
 }
