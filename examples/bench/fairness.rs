@@ -5,8 +5,9 @@
 //! or bodies of 1 MiB cross the same link, to the peer or from it, of that user or of their own; or
 //! a million stored messages are replayed to the peer. Each round measures the polite ones alone
 //! and then beside that, so that what else the machine does strikes both alike; what is printed are
-//! the medians over the rounds, and the median of the rounds' ratios. The last line is none of
-//! lonnet's: as many busy processes as there are processors, for what those alone make of that.
+//! the medians over the rounds, and the median of the rounds' ratios. Lines in parentheses say what
+//! the processors alone make of that: the same bodies go to another peer, or there are as many busy
+//! processes as processors.
 //!
 //! Two users need root; without, all are one user's programs, and have their turns as such.
 
@@ -17,8 +18,9 @@ use super::{busy, print_compared};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The host that is called.
+/// The host that is called, and one that is called beside it.
 const FAR: &str = "far";
+const ELSEWHERE: &str = "elsewhere";
 /// How long each half of a round is.
 const HALF: Duration = Duration::from_millis(1500);
 pub const ROUNDS: usize = 9;
@@ -43,25 +45,39 @@ const STORED: u64 = 1_000_000;
 struct Scene {
     rig: Rig,
     lonc: Option<Program>,
-    _lond: Program,
+    _called: Vec<Program>,
     /// Whose programs; `None`: of this one's user.
     polite: Option<u32>,
     greedy: Option<u32>,
     rounds: usize,
+    /// Only lines that have this in their names.
+    only: String,
 }
 
-/// Measures the programs in `bin`, and prints what came of it.
-pub fn run(bin: &Path, rounds: usize) -> Result<()> {
-    let rig = Rig::new(bin, &[FAR])?;
+/// Programs that ask.
+struct Press {
+    peer: &'static str,
+    user: Option<u32>,
+    request: String,
+    programs: usize,
+    ahead: usize,
+}
+
+/// Measures the programs in `bin`, and prints what came of it: the lines with `only` in their
+/// names.
+pub fn run(bin: &Path, rounds: usize, only: &str) -> Result<()> {
+    let rig = Rig::new(bin, &[FAR, ELSEWHERE])?;
     rig.open_to_all()?;
     serve_with(&rig.handler_socket("count"), b"ok".to_vec())?;
     serve_with(&rig.handler_socket("big"), vec![b'x'; BIG])?;
-    let lond = rig.start("lond", FAR)?;
+    let called = vec![rig.start("lond", FAR)?, rig.start("lond", ELSEWHERE)?];
     let lonc = rig.start("lonc", NEAR)?;
     rig.wait_up(FAR)?;
+    rig.wait_up(ELSEWHERE)?;
     let root = nix::unistd::geteuid().is_root();
     let (polite, greedy) = (root.then_some(POLITE_USER), root.then_some(GREEDY_USER));
-    let mut scene = Scene { rig, lonc: Some(lonc), _lond: lond, polite, greedy, rounds };
+    let mut scene =
+        Scene { rig, lonc: Some(lonc), _called: called, polite, greedy, rounds, only: only.to_owned() };
     println!(
         "latency of {POLITE} polite programs in microseconds, medians of {rounds} rounds, and of their ratios"
     );
@@ -89,7 +105,13 @@ impl Scene {
     fn beside_a_greedy_user(&mut self) -> Result<()> {
         self.press("nobody (noise)", &[])?;
         let greedy = self.greedy;
-        let of = |request: &str, programs| (greedy, request.to_owned(), programs, AHEAD);
+        let of = |request: &str, programs| Press {
+            peer: FAR,
+            user: greedy,
+            request: request.to_owned(),
+            programs,
+            ahead: AHEAD,
+        };
         self.press("plain requests", &[of("pong", CROWD)])?;
         self.press("critical requests", &[of("critical:pong", CROWD)])?;
         self.press("both", &[of("pong", CROWD / 2), of("critical:pong", CROWD / 2)])
@@ -97,16 +119,27 @@ impl Scene {
 
     fn beside_long_bodies(&mut self) -> Result<()> {
         let long = format!("count:{}", "x".repeat(BIG));
-        for (user, whose) in [(self.greedy, "another's"), (self.polite, "own")] {
-            for (request, what) in [(long.as_str(), "1 MiB requests"), ("big", "1 MiB answers")] {
-                let crowd = (user, request.to_owned(), BIG_PROGRAMS, BIG_AHEAD);
-                self.press(&format!("{whose} {what}"), &[crowd])?;
-            }
+        for (request, what) in [(long.as_str(), "requests"), ("big", "answers")] {
+            let press = |peer, user| Press {
+                peer,
+                user,
+                request: request.to_owned(),
+                programs: BIG_PROGRAMS,
+                ahead: BIG_AHEAD,
+            };
+            let (greedy, polite) = (self.greedy, self.polite);
+            self.press(&format!("another's 1 MiB {what}"), &[press(FAR, greedy)])?;
+            self.press(&format!("own 1 MiB {what}"), &[press(FAR, polite)])?;
+            self.press(&format!("(1 MiB {what} elsewhere)"), &[press(ELSEWHERE, greedy)])?;
         }
         Ok(())
     }
 
     fn beside_a_replay(&mut self) -> Result<()> {
+        let name = "a replay of a million";
+        if !name.contains(&self.only) {
+            return Ok(());
+        }
         let prepared = tempfile::tempdir()?;
         let prepared = prepared.path().join(FAR);
         delay(&prepared, STORED)?;
@@ -118,22 +151,26 @@ impl Scene {
             scene.lonc = Some(scene.rig.start("lonc", NEAR)?);
             scene.rig.wait_up(FAR)
         };
-        self.compare("a replay of a million", begin, |scene, ()| {
+        self.compare(name, begin, |scene, ()| {
             if scene.rig.status(FAR)?["delayed"].as_u64() == Some(0) {
                 return Err("replay: it was over before the polite programs were".into());
             }
             // Nothing of it is left for the next round's first half.
-            scene.rig.wait_delayed(FAR, 0)
+            scene.lonc = None;
+            std::fs::remove_dir_all(scene.rig.spool(FAR))?;
+            scene.lonc = Some(scene.rig.start("lonc", NEAR)?);
+            scene.rig.wait_up(FAR)
         })
     }
 
-    /// Compares without and with such crowds.
-    fn press(&mut self, name: &str, crowds: &[(Option<u32>, String, usize, usize)]) -> Result<()> {
+    /// Compares without and with such programs.
+    fn press(&mut self, name: &str, programs: &[Press]) -> Result<()> {
         let begin = |scene: &mut Scene| {
-            let start = |(user, request, programs, ahead): &(Option<u32>, String, usize, usize)| {
-                Crowd::start(&scene.rig.socket(FAR), *user, request, *programs, *ahead)
+            let start = |press: &Press| {
+                let Press { peer, user, request, programs, ahead } = press;
+                Crowd::start(&scene.rig.socket(peer), *user, request, *programs, *ahead)
             };
-            crowds.iter().map(start).collect::<Result<Vec<_>>>()
+            programs.iter().map(start).collect::<Result<Vec<_>>>()
         };
         self.compare(name, begin, |_, crowds| {
             drop(crowds);
@@ -148,6 +185,9 @@ impl Scene {
         begin: impl Fn(&mut Scene) -> Result<T>,
         end: impl Fn(&mut Scene, T) -> Result<()>,
     ) -> Result<()> {
+        if !name.contains(&self.only) {
+            return Ok(());
+        }
         let (mut before, mut with) = (Vec::new(), Vec::new());
         let sockets: Vec<PathBuf> = vec![self.rig.socket(FAR); POLITE];
         for _ in 0..self.rounds {

@@ -1,7 +1,7 @@
 //! What no test asserts, since it depends on the machine: `scripts/bench`.
 //!
 //!     bench isolation BIN [ROUNDS]
-//!     bench fairness BIN [ROUNDS]
+//!     bench fairness BIN [ROUNDS [LINES WITH THIS]]
 //!     bench critical ROUNDS BIN...
 //!     bench where ROUNDS BIN...
 //!     bench curves BIN [--quick] [--into FOLDER] [--peers MOST] [CURVE...]
@@ -46,8 +46,9 @@ fn run(arguments: &[String]) -> Result<()> {
     match words[..] {
         ["isolation", bin] => isolation::run(Path::new(bin), isolation::ROUNDS),
         ["isolation", bin, rounds] => isolation::run(Path::new(bin), rounds.parse()?),
-        ["fairness", bin] => fairness::run(Path::new(bin), fairness::ROUNDS),
-        ["fairness", bin, rounds] => fairness::run(Path::new(bin), rounds.parse()?),
+        ["fairness", bin] => fairness::run(Path::new(bin), fairness::ROUNDS, ""),
+        ["fairness", bin, rounds] => fairness::run(Path::new(bin), rounds.parse()?, ""),
+        ["fairness", bin, rounds, only] => fairness::run(Path::new(bin), rounds.parse()?, only),
         ["critical", rounds, ref bins @ ..] if !bins.is_empty() => {
             let bins: Vec<PathBuf> = bins.iter().map(PathBuf::from).collect();
             critical::run(&bins, rounds.parse()?)
