@@ -98,6 +98,7 @@ struct Rig {
     broker: Broker<FaultyDisk>,
     session: Secure<Recorded>,
     program: ClientId,
+    touched: Vec<ClientId>,
     now: Now,
 }
 
@@ -140,7 +141,7 @@ impl Rig {
         let opening = now.mono + Duration::from_secs(10);
         let session = Secure::new(settings, Recorded, opening, now.mono);
         let program = broker.client_connected();
-        let mut rig = Rig { broker, session, program, now };
+        let mut rig = Rig { broker, session, program, touched: Vec::new(), now };
         rig.carry();
         assert!(rig.broker.link_is_up());
         rig
@@ -177,7 +178,8 @@ impl Rig {
         assert_eq!(answers, count, "{}", String::from_utf8_lossy(out.bytes()));
         out.clear();
         self.broker.client_read(self.program);
-        self.broker.take_touched();
+        self.broker.take_touched(&mut self.touched);
+        self.touched.clear();
     }
 }
 

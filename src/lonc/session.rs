@@ -84,6 +84,10 @@ pub struct Session {
     pub(super) starved: bool,
     /// It did something since the last turn of the loop.
     pub(super) active: bool,
+    /// It is among those that are touched.
+    pub(super) touched: bool,
+    /// It got answers that are not weighed yet.
+    pub(super) answered: bool,
     /// When it last sent something or took an answer.
     pub(super) active_at: Instant,
     in_high_water: usize,
@@ -124,6 +128,8 @@ impl Session {
             weighed: (0, 0),
             starved: false,
             active: false,
+            touched: false,
+            answered: false,
             active_at: now,
             in_high_water: IN_HIGH_WATER.max(max_line + 1),
             closed: false,

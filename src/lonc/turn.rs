@@ -16,6 +16,7 @@
 //! The order itself is a value, [`ORDER`], for the simulation to break on purpose.
 
 mod needs;
+mod to_read;
 
 pub use needs::{Accepted, Dialled, HandedOver, Io, Read};
 
@@ -30,6 +31,7 @@ use base::log_quota::Repeats;
 use std::io;
 use std::time::Instant;
 use store::spool::Disk;
+use to_read::ToRead;
 
 /// Programs accepted in one turn.
 const ACCEPT_BUDGET: usize = 256;
@@ -72,10 +74,10 @@ pub const ORDER: [Step; 8] = [
 /// See the module.
 pub struct Turn<D: Disk> {
     broker: Broker<D>,
-    /// Programs to read from in this turn, each once.
-    to_read: Vec<ClientId>,
-    /// The same, by their places.
-    listed: Vec<Option<ClientId>>,
+    /// Programs to read from in this turn.
+    to_read: ToRead,
+    /// Room for those to whom something is to be written.
+    touched: Vec<ClientId>,
     /// The connection to the peer has been told that the link is open.
     opened: bool,
     accept_repeats: Repeats,
@@ -87,8 +89,8 @@ impl<D: Disk> Turn<D> {
     pub fn new(broker: Broker<D>) -> Turn<D> {
         Turn {
             broker,
-            to_read: Vec::new(),
-            listed: Vec::new(),
+            to_read: ToRead::default(),
+            touched: Vec::new(),
             opened: false,
             accept_repeats: Repeats::default(),
             hand_over_repeats: Repeats::default(),
@@ -176,15 +178,7 @@ impl<D: Disk> Turn<D> {
         if !io.is_readable(id) || self.broker.may_read(id) == 0 {
             return;
         }
-        if self.listed.len() <= id.index() {
-            self.listed.resize(id.index() + 1, None);
-        }
-        if let Some(place) = self.listed.get_mut(id.index())
-            && *place != Some(id)
-        {
-            *place = Some(id);
-            self.to_read.push(id);
-        }
+        self.to_read.add(id);
     }
 
     /// A program takes more of its answers.
@@ -307,10 +301,8 @@ impl<D: Disk> Turn<D> {
         for id in self.broker.take_fed() {
             self.program_is_ready(io, id);
         }
-        for id in std::mem::take(&mut self.to_read) {
-            if let Some(place) = self.listed.get_mut(id.index()).filter(|place| **place == Some(id)) {
-                *place = None;
-            }
+        for _ in 0..self.to_read.len() {
+            let Some(id) = self.to_read.next() else { break };
             self.read_program(io, id);
             self.program_is_ready(io, id);
         }
@@ -402,6 +394,7 @@ impl<D: Disk> Turn<D> {
             if effects.is_empty() {
                 return;
             }
+            let mut delivered = Vec::new();
             for effect in effects {
                 match effect {
                     Effect::Dial => {
@@ -410,8 +403,11 @@ impl<D: Disk> Turn<D> {
                         self.go_on_dialling(io, now);
                     }
                     Effect::HangUp => self.hang_up(io),
-                    Effect::Delivered { request } => io.delivered(&request, now),
+                    Effect::Delivered { request } => delivered.push(request),
                 }
+            }
+            if !delivered.is_empty() {
+                io.delivered(&delivered, now);
             }
         }
     }
@@ -446,9 +442,12 @@ impl<D: Disk> Turn<D> {
     /// Writes to the peer and to the programs what they take.
     fn write(&mut self, io: &mut impl Io, now: Now) {
         self.write_link(io, now);
-        for id in self.broker.take_touched() {
+        let mut touched = std::mem::take(&mut self.touched);
+        self.broker.take_touched(&mut touched);
+        for id in touched.drain(..) {
             self.write_program(io, id);
         }
+        self.touched = touched;
     }
 
     /// Writes until the peer takes no more, or there is no more.

@@ -261,8 +261,11 @@ impl Io for LinkIo<'_> {
         self.world.hang_up(self.number, false);
     }
 
-    fn delivered(&mut self, request: &[u8], _: Now) {
-        if !self.is_dead() {
+    fn delivered(&mut self, requests: &[Vec<u8>], _: Now) {
+        for request in requests {
+            if self.is_dead() {
+                return;
+            }
             let delivered = self.world.ledger.delivered(request);
             self.world.broken = self.world.broken.take().or(delivered.err());
         }

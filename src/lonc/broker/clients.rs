@@ -41,9 +41,10 @@ impl<D: Disk> Broker<D> {
         self.programs.sessions_mut().get(id)
     }
 
-    /// The programs that may have something to be written, or may be finished. Some may be gone.
-    pub fn take_touched(&mut self) -> Vec<ClientId> {
-        self.programs.take_touched()
+    /// The programs that may have something to be written, or may be finished, into `touched`,
+    /// which is empty. Some may be gone.
+    pub fn take_touched(&mut self, touched: &mut Vec<ClientId>) {
+        self.programs.take_touched(touched);
     }
 
     /// Bytes that may be read from a program now. Who is not read for want of room comes out of

@@ -53,7 +53,7 @@ impl<D: Disk> Broker<D> {
     /// answers to their programs.
     fn listen(&mut self, told: &mut Told, now: Now) -> Result<(), String> {
         let Broker { link, pending, programs, report, .. } = self;
-        link.hear(|heard| {
+        let heard = link.hear(|heard| {
             match heard {
                 Heard::Progress { odd } => {
                     told.progressed = true;
@@ -77,7 +77,7 @@ impl<D: Disk> Broker<D> {
                     told.answered = true;
                     if let Some(owner) = entry.owner {
                         report.one_done();
-                        programs.answer(owner, &text);
+                        programs.answer_of_many(owner, &text);
                     }
                     if let Purpose::Critical { request, sequence: Some(sequence), stored: true, .. } =
                         entry.purpose
@@ -91,7 +91,9 @@ impl<D: Disk> Broker<D> {
                 Heard::Leaving { not_run } => told.leaving = Some(not_run),
             }
             ControlFlow::Continue(())
-        })
+        });
+        programs.answered();
+        heard
     }
 
     /// Draws the consequences of what was told; `heard` says why the link is lost, if it is.

@@ -1,9 +1,10 @@
 //! The programs as the broker has them: their sessions, whose turn it is to be served, and to whom
 //! something is to be written.
 //!
-//! A program waits for its turn once, while there is something of it to serve; it is *touched*
-//! when its answers grew or it may be finished. Whoever changes a session here has it weighed, as
-//! [`crate::sessions`] wants it.
+//! A program waits for its turn once, while there is something of it to serve; it is *touched*,
+//! once until that is taken, when its answers grew or it may be finished. Whoever changes a session
+//! here has it weighed, as [`crate::sessions`] wants it: but for answers, of which many come at
+//! once, when the last of them is there ([`Programs::answered`]).
 
 use super::turns::Turns;
 use crate::pending::Owner;
@@ -19,12 +20,19 @@ pub(super) struct Programs {
     turns: Turns<ClientId>,
     /// Programs whose answers grew, or that may be finished.
     touched: Vec<ClientId>,
+    /// Those of them that got answers which are not weighed yet.
+    answered: Vec<ClientId>,
 }
 
 impl Programs {
     /// None yet; lines of up to `max_line` bytes.
     pub(super) fn new(max_line: usize, now: Instant) -> Programs {
-        Programs { sessions: Sessions::new(max_line, now), turns: Turns::default(), touched: Vec::new() }
+        Programs {
+            sessions: Sessions::new(max_line, now),
+            turns: Turns::default(),
+            touched: Vec::new(),
+            answered: Vec::new(),
+        }
     }
 
     /// Their sessions, for what concerns neither turns nor what is to be written.
@@ -64,7 +72,7 @@ impl Programs {
     pub(super) fn close_input(&mut self, id: ClientId) {
         if let Some(session) = self.sessions.get(id) {
             session.close_input();
-            self.touched.push(id);
+            self.touch(id);
         }
     }
 
@@ -108,7 +116,7 @@ impl Programs {
     /// there is more of it.
     pub(super) fn served(&mut self, id: ClientId) {
         self.enqueue(id);
-        self.touched.push(id);
+        self.touch(id);
         self.sessions.weigh(id);
     }
 
@@ -124,24 +132,60 @@ impl Programs {
 
     /// Fills the slot of one that is still there.
     pub(super) fn answer(&mut self, owner: Owner, answer: &[u8]) {
+        self.answer_of_many(owner, answer);
+        self.answered();
+    }
+
+    /// The same for one of many answers that come together: [`Programs::answered`] follows the last.
+    pub(super) fn answer_of_many(&mut self, owner: Owner, answer: &[u8]) {
         let id = owner.client;
         if let Some(session) = self.sessions.get(id).filter(|session| session.takes_answers()) {
             session.answer(owner.slot, answer);
-            self.enqueue(id);
-            self.touched.push(id);
-            self.sessions.weigh(id);
+            if !std::mem::replace(&mut session.answered, true) {
+                self.answered.push(id);
+            }
         }
     }
 
-    /// Those to whom something may be to be written. Some may be gone.
-    pub(super) fn take_touched(&mut self) -> Vec<ClientId> {
-        std::mem::take(&mut self.touched)
+    /// Draws the consequences of answers: there is something to be written, and
+    /// there may be room for more requests.
+    pub(super) fn answered(&mut self) {
+        let mut answered = std::mem::take(&mut self.answered);
+        for id in answered.drain(..) {
+            if let Some(session) = self.sessions.get(id) {
+                session.answered = false;
+                self.enqueue(id);
+                self.touch(id);
+                self.sessions.weigh(id);
+            }
+        }
+        // Its room serves the next.
+        self.answered = answered;
+    }
+
+    fn touch(&mut self, id: ClientId) {
+        if let Some(session) = self.sessions.get(id)
+            && !std::mem::replace(&mut session.touched, true)
+        {
+            self.touched.push(id);
+        }
+    }
+
+    /// Those to whom something may be to be written, into `touched`, which is empty. Some may be
+    /// gone.
+    pub(super) fn take_touched(&mut self, touched: &mut Vec<ClientId>) {
+        std::mem::swap(&mut self.touched, touched);
+        for id in touched {
+            if let Some(session) = self.sessions.get(*id) {
+                session.touched = false;
+            }
+        }
     }
 
     /// Gives up those who keep others waiting: see [`Sessions::keep_time`].
     pub(super) fn keep_time(&mut self, now: Instant) -> Vec<(ClientId, u32, Hoarder)> {
         let given_up = self.sessions.keep_time(now);
-        self.touched.extend(given_up.iter().map(|(id, ..)| *id));
+        given_up.iter().for_each(|(id, ..)| self.touch(*id));
         given_up
     }
 
@@ -151,7 +195,7 @@ impl Programs {
     pub(super) fn resume(&mut self, rest: Rest<'_>) -> ClientId {
         let id = self.sessions.resume(rest);
         self.enqueue(id);
-        self.touched.push(id);
+        self.touch(id);
         id
     }
 
@@ -178,7 +222,7 @@ impl Programs {
         if let Some(session) = self.sessions.get(id) {
             session.unpark();
             self.enqueue(id);
-            self.touched.push(id);
+            self.touch(id);
         }
     }
 }

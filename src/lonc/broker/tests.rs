@@ -101,7 +101,7 @@ impl<D: Disk> Rig<D> {
     fn turn(&mut self) {
         self.broker.turn(self.now);
         self.effects.extend(self.broker.take_effects());
-        self.broker.take_touched();
+        self.broker.take_touched(&mut Vec::new());
     }
 
     fn wait(&mut self, seconds: f64) {

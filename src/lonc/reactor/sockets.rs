@@ -405,8 +405,8 @@ impl Io for Sockets {
         self.end_link(out);
     }
 
-    fn delivered(&mut self, request: &[u8], now: Now) {
-        self.permlog.delivered(&self.peer.host.id, request, now);
+    fn delivered(&mut self, requests: &[Vec<u8>], now: Now) {
+        self.permlog.delivered(&self.peer.host.id, requests, now);
     }
 
     fn report(&mut self, answer_to: Option<u64>, mut status: PeerStatus) {

@@ -116,8 +116,8 @@ pub trait Io {
     /// be told.
     fn hang_up(&mut self, out: &mut Outgoing);
 
-    /// A stored message was delivered.
-    fn delivered(&mut self, request: &[u8], now: Now);
+    /// These stored messages were delivered.
+    fn delivered(&mut self, requests: &[Vec<u8>], now: Now);
     /// Tells the supervisor how this child is; in answer to its question of this number, if it has
     /// asked.
     fn report(&mut self, answer_to: Option<u64>, status: PeerStatus);
