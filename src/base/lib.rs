@@ -17,6 +17,7 @@
 //! | `disk` | the durable steps that files need, real or with faults; the lock on a folder |
 //! | `shared` | memory that a process and those it forks have in common |
 //! | `numbered` | [`Numbered`]: what is known by numbers that go up |
+//! | `texts` | [`Texts`]: short texts that wait in a queue, in one piece of memory |
 //! | `memory` | what the allocator does with long buffers |
 //! | `json_path` | a path in JSON, text or not |
 
@@ -37,9 +38,11 @@ mod numbered;
 mod pin;
 pub mod request;
 pub mod shared;
+pub mod texts;
 
 pub use credentials::Credentials;
 pub use id::{HostId, WireKind, is_plain};
 pub use message::{Key, Sequence, command, decimal};
 pub use numbered::Numbered;
 pub use pin::{Pin, Pins};
+pub use texts::Texts;

@@ -7,7 +7,7 @@
 //! another. What all programs may hold together is bounded in [`super::sessions`].
 
 use base::Credentials;
-use base::line::{LineReader, Outgoing};
+use base::line::{KEPT_BUSY, KEPT_SPARINGLY, LineReader, Outgoing};
 use std::borrow::Cow;
 use std::time::Instant;
 use wire::flow::InOrder;
@@ -86,6 +86,8 @@ pub struct Session {
     pub(super) active: bool,
     /// It is among those that are touched.
     pub(super) touched: bool,
+    /// Its buffers keep their room between requests.
+    pub(super) warm: bool,
     /// It got answers that are not weighed yet.
     pub(super) answered: bool,
     /// When it last sent something or took an answer.
@@ -129,6 +131,7 @@ impl Session {
             starved: false,
             active: false,
             touched: false,
+            warm: false,
             answered: false,
             active_at: now,
             in_high_water: IN_HIGH_WATER.max(max_line + 1),
@@ -162,6 +165,14 @@ impl Session {
     /// Whether no further request may be taken before answers have gone out.
     fn is_full(&self) -> bool {
         self.answers.slots() >= MAX_SLOTS || self.unread() >= OUT_HIGH_WATER
+    }
+
+    /// Whether its buffers keep the room that they had between requests, or give it back.
+    pub(super) fn keep_room(&mut self, warm: bool) {
+        let room = if warm { KEPT_BUSY } else { KEPT_SPARINGLY };
+        self.reader.keep(room);
+        self.answers.out.keep(room);
+        self.warm = warm;
     }
 
     /// What a child before this one had of a program.

@@ -23,9 +23,13 @@
 //! Pure: the time is told once a turn, and what a program did since the last turn counts as done
 //! then. Whoever changes a session has it weighed ([`Sessions::weigh`]) afterwards.
 
+mod warm;
+
 use super::session::{ALWAYS, ClientId, Hoarder, Rest, Session};
+use base::line::KEPT_SPARINGLY;
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
+use warm::Warm;
 
 /// Programs connected at once.
 pub const MAX_CLIENTS: usize = 4096;
@@ -101,6 +105,7 @@ pub struct Sessions {
     last_turn: Option<u32>,
     /// Programs that did something since the last turn of the loop.
     active: Vec<ClientId>,
+    warm: Warm,
     /// Since when the peer is not heard.
     full_since: Option<Instant>,
     /// When to look again for programs to be given up.
@@ -124,6 +129,7 @@ impl Sessions {
             turn: None,
             last_turn: None,
             active: Vec::new(),
+            warm: Warm::default(),
             full_since: None,
             look_at: None,
             now,
@@ -245,6 +251,9 @@ impl Sessions {
         let user = session.user;
         if now == before {
             return;
+        }
+        if now.0.max(now.1) > KEPT_SPARINGLY {
+            self.keep_warm(id);
         }
         self.read = self.read + now.0 - before.0;
         self.unread = self.unread + now.1 - before.1;
@@ -395,12 +404,16 @@ impl Sessions {
     /// are finished then.
     pub fn keep_time(&mut self, now: Instant) -> Vec<(ClientId, u32, Hoarder)> {
         self.now = now;
-        for id in std::mem::take(&mut self.active) {
+        let mut active = std::mem::take(&mut self.active);
+        for id in active.drain(..) {
             if let Some(session) = self.get(id) {
                 session.active = false;
                 session.active_at = now;
             }
         }
+        // Its room serves the next turn.
+        self.active = active;
+        self.cool(now);
         let ends = self.turn.filter(|(id, since)| {
             let goes_on = |one: &Session| one.needs_turn() && (one.reader.len() >= ALWAYS || *since >= now);
             !self.peek(*id).is_some_and(goes_on)
@@ -438,7 +451,8 @@ impl Sessions {
     /// When [`Sessions::keep_time`] has something to do.
     pub fn deadline(&self) -> Option<Instant> {
         let waits = !self.starved.is_empty() || !self.hears();
-        waits.then(|| self.look_at.unwrap_or(self.now))
+        let look_at = waits.then(|| self.look_at.unwrap_or(self.now));
+        look_at.into_iter().chain(self.warm.deadline()).min()
     }
 
     /// Who holds the beginning of a line and is silent, or slow though it has the turn.

@@ -60,19 +60,19 @@ use super::access::Rights;
 use super::service::{Effect, MessageName, Order, Service, Verdict};
 use crate::handler::{Reply, Ticket};
 use answer::{Answer, MAX_ANSWER_BYTES};
-use base::command;
 use base::line::Outgoing;
+use base::{command, texts};
 use beating::Pulse;
 use course::{Course, State};
 use input::Input;
 use memory::Memory;
 use output::Output;
-use requests::{Critical, Request, Requests, Said};
+use requests::{Critical, Plain, Request, Requests, Said};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 use untaken::{LOG, Untaken};
 use wire::flow::Credit;
-use wire::secure::{CalledHello, Hello, Versions};
+use wire::secure::{CalledHello, CriticalHead, Hello, Versions};
 
 pub use super::classic::LINGER;
 
@@ -117,6 +117,8 @@ pub struct Secure<R: Recorder> {
     memory: Memory<R>,
     /// What the reactor is to do, in order.
     todo: VecDeque<Effect>,
+    /// For the text of a request, which has come back.
+    room: Vec<u8>,
 }
 
 impl<R: Recorder> Secure<R> {
@@ -133,6 +135,7 @@ impl<R: Recorder> Secure<R> {
             untaken: Untaken::default(),
             memory: Memory::new(recorder),
             todo: VecDeque::new(),
+            room: Vec::new(),
             settings,
         }
     }
@@ -205,21 +208,37 @@ impl<R: Recorder> Secure<R> {
         if self.requests.critical_is_next() && self.memory.takes() && self.take_critical(now) {
             return true;
         }
-        let request = self.requests.plain.pop_front();
-        let taken = request.is_some();
-        request.into_iter().for_each(|request| self.run(request));
-        taken
+        let mut text = std::mem::take(&mut self.room);
+        let request = self.requests.plain.pop(&mut text);
+        if let Some(Plain { id, cost }) = request {
+            self.decide(id, cost, None, &mut text);
+        }
+        self.take_room(text);
+        request.is_some()
+    }
+
+    /// What a request was in serves the next one.
+    pub fn take_room(&mut self, mut text: Vec<u8>) {
+        texts::give_back(&mut text);
+        if self.room.capacity() < text.capacity() {
+            self.room = text;
+        }
     }
 
     fn is_full(&self) -> bool {
         self.output.is_full() || self.requests.unrecorded_bytes() >= MAX_ANSWER_BYTES
     }
 
-    /// Runs a request: answers it, or says who is to.
+    /// Runs a critical request.
     fn run(&mut self, request: Request) {
-        let Request { id, cost, head, text, .. } = request;
-        let critical = head.map(|head| Critical::alone(head, command(&text)));
-        let verdict = self.settings.service.decide(&text, true);
+        let Request { id, cost, head, mut text, .. } = request;
+        self.decide(id, cost, head, &mut text);
+    }
+
+    /// Answers a request, or says who is to, who then has its text.
+    fn decide(&mut self, id: u64, cost: usize, head: Option<CriticalHead>, text: &mut Vec<u8>) {
+        let critical = head.map(|head| Critical::alone(head, command(text)));
+        let verdict = self.settings.service.decide(text, true);
         let (answer, last): (&[u8], bool) = match verdict {
             Verdict::Answer(answer) => (answer, false),
             Verdict::Refused(barred) => {
@@ -258,12 +277,18 @@ impl<R: Recorder> Secure<R> {
                     let (epoch, key) = (self.memory.epoch(), key.clone());
                     MessageName { epoch, sequence: *sequence, key }
                 });
-                let request = text.into_vec();
+                let request = std::mem::take(text);
                 self.todo.push_back(Effect::Ask { handler, ticket: Ticket(id), order, name, request });
                 return self.requests.start(id, cost, Some(handler), critical);
             }
         };
         match critical {
+            None if !last
+                && !self.is_gone()
+                && self.output.pass(id, Said { text: answer, broken: false }) =>
+            {
+                self.credit.give_back(cost);
+            }
             None => {
                 let text = answer.into();
                 self.send(Answer { id, cost, cancellable: true, last, broken: false, text });
@@ -291,6 +316,10 @@ impl<R: Recorder> Secure<R> {
                 self.requests.answered(id, cost, critical, Said { text: &text, broken }, false);
             }
             None if flight.cancelled => self.credit.give_back(cost),
+            // At once where the caller takes it and nothing is before it: it is not copied then.
+            None if !self.is_gone() && self.output.pass(id, Said { text: &text, broken }) => {
+                self.credit.give_back(cost);
+            }
             None => {
                 let text = text.into();
                 self.send(Answer { id, cost, cancellable: true, last: false, broken, text });

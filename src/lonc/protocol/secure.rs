@@ -89,7 +89,7 @@ struct Outbound {
     id: u64,
     head: Option<CriticalHead>,
     /// What is held while it is sent, if it is critical.
-    held: HeldCommands,
+    held: Option<HeldCommands>,
     text: Box<[u8]>,
     /// Nobody waits for its answer any more: said behind the last chunk.
     cancelled: bool,
@@ -115,7 +115,7 @@ impl Outbound {
         if chunk.is_first() {
             self.id = begun.begin(self.number);
             if self.head.is_some() {
-                tell_held(&self.held, told, out);
+                tell_held(self.held.as_ref(), told, out);
             }
         }
         // A head is in the first chunk, whole.
@@ -252,14 +252,14 @@ impl Secure {
             settled: settled.0,
             key: payload.key.and_then(|key| Key::new(key.as_bytes())),
         });
-        let held = message.once.map(|once| once.held).unwrap_or_default();
+        let held = message.once.map(|once| once.held);
         // All is enciphered here: the prefix `encrypt:` asks for nothing more.
         let length = head.as_ref().map_or(0, CriticalHead::size) + payload.bytes.len();
         if self.sending.pass(length, head.is_some()) {
             let id = self.begun.begin(message.number);
             match &head {
                 Some(_) => {
-                    tell_held(&held, &mut self.told_held, out);
+                    tell_held(held.as_ref(), &mut self.told_held, out);
                     put_critical(out.tail(), id, false, head.as_ref(), payload.bytes);
                 }
                 None => put_request(out.tail(), id, false, payload.bytes),
@@ -374,8 +374,8 @@ fn take_chunk<'a>(
 
 /// Tells the peer what is held, if that is not what it was told last. What a critical request says
 /// to be settled depends on it, so this stands right before its first chunk.
-fn tell_held(held: &HeldCommands, told: &mut HeldCommands, out: &mut Outgoing) {
-    if held != told {
+fn tell_held(held: Option<&HeldCommands>, told: &mut HeldCommands, out: &mut Outgoing) {
+    if let Some(held) = held.filter(|held| *held != told) {
         put_held(out.tail(), held.iter().map(|command| command.as_bytes()));
         *told = held.clone();
     }

@@ -19,18 +19,18 @@ fn an_answer_for_a_program_that_left_reaches_nobody() {
 const MAX_LINE: usize = 1 << 20;
 
 /// Sessions at a time of their own.
-struct Bench {
-    sessions: Sessions,
+pub(super) struct Bench {
+    pub(super) sessions: Sessions,
     now: Instant,
 }
 
 impl Bench {
-    fn new(max_line: usize) -> Bench {
+    pub(super) fn new(max_line: usize) -> Bench {
         let now = Instant::now();
         Bench { sessions: Sessions::new(max_line, now), now }
     }
 
-    fn add(&mut self, user: u32) -> ClientId {
+    pub(super) fn add(&mut self, user: u32) -> ClientId {
         let id = self.sessions.add();
         self.sessions.belongs(id, user);
         id
@@ -38,7 +38,7 @@ impl Bench {
 
     /// The program sends as much as is read of it, up to `most` bytes without a newline; how much
     /// was read.
-    fn send(&mut self, id: ClientId, most: usize) -> usize {
+    pub(super) fn send(&mut self, id: ClientId, most: usize) -> usize {
         let mut sent = 0;
         while sent < most {
             let count = self.sessions.may_read(id).min(most - sent).min(65_536);
@@ -57,7 +57,7 @@ impl Bench {
     }
 
     /// Its line ends, and is taken.
-    fn end_line(&mut self, id: ClientId) {
+    pub(super) fn end_line(&mut self, id: ClientId) {
         let session = self.sessions.get(id).unwrap();
         session.push(b"\n");
         assert!(matches!(session.reader.next_line(), Some(base::line::Line::Whole(_))));
@@ -65,7 +65,7 @@ impl Bench {
         self.sessions.weigh(id);
     }
 
-    fn pass(&mut self, time: Duration) -> Vec<(ClientId, u32, Hoarder)> {
+    pub(super) fn pass(&mut self, time: Duration) -> Vec<(ClientId, u32, Hoarder)> {
         self.now += time;
         self.sessions.keep_time(self.now)
     }

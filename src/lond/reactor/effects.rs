@@ -49,9 +49,10 @@ impl Sockets {
                     log::warn!("tell the supervisor that the link is open: {error}");
                 }
             }
-            (Effect::Ask { handler, ticket, order, name, request }, Some(known)) => {
+            (Effect::Ask { handler, ticket, order, name, mut request }, Some(known)) => {
                 known.tally.asked(handler);
-                known.handlers[handler].ask(ticket, order, name.as_ref(), request, now);
+                known.handlers[handler].ask(ticket, order, name.as_ref(), &mut request, now);
+                wire.take_room(request);
             }
             (Effect::Withdraw { handler, ticket }, Some(known)) => {
                 known.withdraw(wire, handler, ticket);

@@ -52,12 +52,12 @@ impl Handler {
         ticket: Ticket,
         order: Order,
         name: Option<&MessageName>,
-        request: Vec<u8>,
+        request: &mut Vec<u8>,
         now: Instant,
     ) {
         match self {
             Handler::Lanes(lanes) => lanes.ask(ticket, order, request, now),
-            Handler::Tagged(tagged) => tagged.ask(ticket, order, name, &request, now),
+            Handler::Tagged(tagged) => tagged.ask(ticket, order, name, request, now),
         }
     }
 

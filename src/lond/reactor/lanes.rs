@@ -35,8 +35,8 @@ use super::room::Room;
 use super::watch::Watch;
 use crate::handler::{Reply, Ticket};
 use crate::service::Order;
+use base::Texts;
 use net::{Event, Registry, Token};
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 /// Connections of one link to one handler over which requests go in no order. At the bound requests
@@ -78,7 +78,7 @@ pub(super) struct Lanes {
     /// No connection before this place has room for a request ahead in this turn.
     ahead_from: usize,
     /// Critical messages that wait for those before them.
-    critical: VecDeque<Waiting>,
+    critical: Texts<Ticket>,
     /// The one that was passed on last.
     once: Option<Ticket>,
     /// An answer to one is not recorded.
@@ -86,7 +86,9 @@ pub(super) struct Lanes {
     /// Whether a caller waits for the program, which is away.
     watch: Watch,
     /// Other requests that wait for a connection.
-    waiting: VecDeque<Waiting>,
+    waiting: Texts<Ticket>,
+    /// Room for the one of them that is passed on.
+    passed_on: Vec<u8>,
     /// When a connection was last closed for the sake of another.
     relieved: Instant,
 }
@@ -100,12 +102,6 @@ enum Habit {
     Beside,
     /// It comes to a connection when the one before it was closed.
     OneByOne,
-}
-
-#[derive(Debug)]
-struct Waiting {
-    ticket: Ticket,
-    request: Box<[u8]>,
 }
 
 /// A connection that starves, and the idle one whose end may help it.
@@ -130,11 +126,12 @@ impl Lanes {
             all_busy: false,
             group: (ORDERED, 1),
             ahead_from: TOKENS,
-            critical: VecDeque::new(),
+            critical: Texts::default(),
             once: None,
             holds_critical: false,
             watch: Watch::default(),
-            waiting: VecDeque::new(),
+            waiting: Texts::default(),
+            passed_on: Vec::new(),
             relieved: now,
         }
     }
@@ -148,20 +145,19 @@ impl Lanes {
     }
 
     /// Passes a request on, now or in [`Lanes::write`].
-    pub(super) fn ask(&mut self, ticket: Ticket, order: Order, request: Vec<u8>, now: Instant) {
-        match order {
-            Order::Kept => self.lanes[ORDERED].ask(ticket, &request, now),
-            Order::Once => self.critical.push_back(Waiting { ticket, request: request.into() }),
-            Order::Free => self.waiting.push_back(Waiting { ticket, request: request.into() }),
-        }
+    pub(super) fn ask(&mut self, ticket: Ticket, order: Order, request: &mut Vec<u8>, now: Instant) {
+        let waiting = match order {
+            Order::Kept => return self.lanes[ORDERED].ask(ticket, request, now),
+            Order::Once => &mut self.critical,
+            Order::Free => &mut self.waiting,
+        };
+        waiting.hand_over(ticket, request);
     }
 
     /// Forgets a request that was not passed on yet; whether it was there.
     pub(super) fn withdraw(&mut self, ticket: Ticket) -> bool {
-        let before = self.waiting.len() + self.critical.len();
-        self.waiting.retain(|waiting| waiting.ticket != ticket);
-        self.critical.retain(|waiting| waiting.ticket != ticket);
-        self.waiting.len() + self.critical.len() < before
+        self.waiting.remove(|waiting| *waiting == ticket).is_some()
+            || self.critical.remove(|waiting| *waiting == ticket).is_some()
             || self.lanes.iter_mut().any(|lane| lane.program.withdraw(ticket))
     }
 
@@ -250,9 +246,10 @@ impl Lanes {
     fn give_back(&mut self, away: Option<String>, now: Instant, answer: &mut impl FnMut(Ticket, Reply<'_>)) {
         let Some(why) = away else { return };
         self.once = None;
-        for Waiting { ticket, .. } in self.critical.drain(..) {
-            answer(ticket, Reply::NotTaken(&why));
+        for ticket in self.critical.iter() {
+            answer(*ticket, Reply::NotTaken(&why));
         }
+        self.critical.clear();
         self.watch.begin(now);
     }
 
@@ -321,25 +318,24 @@ impl Lanes {
         let come_together = self.waiting.len() > POOL;
         self.group = (ORDERED, if come_together { self.pace.group(now) } else { 1 });
         loop {
-            let critical = self.critical.front().map(|waiting| waiting.ticket);
+            let critical = self.critical.front().copied();
             let critical = critical.and_then(|ticket| Some((ticket, self.ordered_place()?)));
-            let free = self.waiting.front().map(|waiting| waiting.ticket);
+            let free = self.waiting.front().copied();
             let free = free.and_then(|ticket| Some((ticket, self.free_place(now)?)));
             let (from, at) = match (critical, free) {
                 (Some((first, at)), Some((second, _))) if first < second => (&mut self.critical, at),
                 (_, Some((_, at))) => (&mut self.waiting, at),
                 (Some((_, at)), None) => (&mut self.critical, at),
-                (None, None) => return,
+                (None, None) => break,
             };
-            let is_critical = critical
-                .is_some_and(|(first, _)| from.front().is_some_and(|waiting| waiting.ticket == first));
-            if let Some(Waiting { ticket, request }) = from.pop_front() {
-                if is_critical {
+            if let Some(ticket) = from.pop(&mut self.passed_on) {
+                if critical.is_some_and(|(first, _)| first == ticket) {
                     self.once = Some(ticket);
                 }
-                self.lanes[at].ask(ticket, &request, now);
+                self.lanes[at].ask(ticket, &self.passed_on, now);
             }
         }
+        base::texts::give_back(&mut self.passed_on);
     }
 
     /// The place for the next critical message, if it may be passed on.

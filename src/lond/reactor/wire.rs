@@ -45,6 +45,13 @@ impl Wire {
         }
     }
 
+    /// What a request was in serves the next one.
+    pub(super) fn take_room(&mut self, text: Vec<u8>) {
+        if let Some(session) = self.secure() {
+            session.take_room(text);
+        }
+    }
+
     /// Whether the caller keeps a critical message that this handler did not take.
     pub(super) fn awaits(&self, handler: usize) -> bool {
         match self {

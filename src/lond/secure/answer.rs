@@ -54,8 +54,13 @@ impl Answer {
         if chunk.is_first() {
             credit.give_back(self.cost);
         }
-        let put = if self.broken { put_broken_answer } else { put_answer };
-        put(out.tail(), self.id, chunk.more, &self.text[chunk.range.clone()]);
+        put(out.tail(), self.id, chunk.more, self.broken, &self.text[chunk.range.clone()]);
         self.last && !chunk.more
     }
+}
+
+/// Puts a frame of an answer; `broken`: see [`Answer::broken`].
+pub(super) fn put(out: &mut Vec<u8>, id: u64, more: bool, broken: bool, body: &[u8]) {
+    let put = if broken { put_broken_answer } else { put_answer };
+    put(out, id, more, body);
 }

@@ -6,7 +6,7 @@
 
 use super::answer::Answer;
 use super::course::State;
-use super::requests::{Critical, Request};
+use super::requests::{Critical, Plain, Request};
 use super::{Reason, Recorder, Secure};
 use crate::handler::Ticket;
 use crate::handler::builtin::printable;
@@ -212,9 +212,12 @@ impl<R: Recorder> Secure<R> {
         }
         match self.input.chunk(id, more, body, critical)? {
             Taken::Unfinished => {}
+            Taken::Whole { text, cost, .. } if !critical => {
+                self.requests.plain.push(Plain { id, cost }, text)
+            }
             Taken::Whole { head, text, cost } => {
-                let queue = if critical { &mut self.requests.critical } else { &mut self.requests.plain };
-                queue.push_back(Request { id, cost, head, held: self.input.held(), text: text.into() });
+                let (held, text) = (self.input.held(), text.into());
+                self.requests.critical.push_back(Request { id, cost, head, held, text });
             }
             Taken::TooLong { cost, .. } => {
                 let text = too_long_answer(self.settings.max_line).into();
@@ -235,8 +238,7 @@ impl<R: Recorder> Secure<R> {
             return Err(Violation::Cancel(id));
         }
         self.credit.give_back(self.input.forget(id));
-        if let Some(at) = self.requests.plain.iter().position(|request| request.id == id) {
-            let cost = self.requests.plain.remove(at).map_or(0, |request| request.cost);
+        if let Some(Plain { cost, .. }) = self.requests.plain.remove(|request| request.id == id) {
             self.credit.give_back(cost);
         } else if self.requests.critical.iter().any(|request| request.id == id) {
             return Err(Violation::Cancel(id));

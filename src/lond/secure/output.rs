@@ -4,8 +4,9 @@
 //! Nothing goes before our HELLO. Of the frames that are no answers each waits in a place of its
 //! own, so none can pile up; [`OUT_FULL`] bounds what waits to be taken.
 
-use super::answer::{Answer, MAX_ANSWER_BYTES, OUT_FULL};
+use super::answer::{Answer, MAX_ANSWER_BYTES, OUT_FULL, put};
 use super::ending::GoAway;
+use super::requests::Said;
 use super::untaken::Untaken;
 use crate::service::Service;
 use base::line::Outgoing;
@@ -75,6 +76,20 @@ impl Output {
     }
 
     // Answers.
+
+    /// Sends the answer to a request at once, if the caller takes it whole and nothing is before it;
+    /// whether it did. Who calls gives back then what the request cost.
+    pub(super) fn pass(&mut self, id: u64, Said { text, broken }: Said<'_>) -> bool {
+        let passes = self.greeted
+            && self.out.len() < OUT_FULL
+            && text.len() <= self.caller_max_line
+            && self.sending.is_empty()
+            && self.sending.pass(text.len(), false);
+        if passes {
+            put(self.out.tail(), id, false, broken, text);
+        }
+        passes
+    }
 
     /// Sends an answer when it is its turn, as far as the caller takes it.
     pub(super) fn push(&mut self, answer: Answer) {

@@ -8,7 +8,7 @@
 //!
 //! All of it is within the window that the caller was given.
 
-use base::{Key, Numbered, command};
+use base::{Key, Numbered, Texts, command};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
@@ -29,7 +29,16 @@ pub(super) struct Request {
     /// The commands that the caller held when it sent this.
     pub held: HeldCommands,
     /// What the caller asks, in plain text and whole.
-    pub text: Box<[u8]>,
+    pub text: Vec<u8>,
+}
+
+/// A plain request that waits to be taken.
+#[derive(Debug)]
+pub(super) struct Plain {
+    /// Its id, which is also its ticket.
+    pub id: u64,
+    /// What it cost of the window.
+    pub cost: usize,
 }
 
 /// A request that is being run.
@@ -127,7 +136,7 @@ pub(super) enum Meeting {
 #[derive(Debug, Default)]
 pub(super) struct Requests {
     /// Plain ones that were not taken yet.
-    pub plain: VecDeque<Request>,
+    pub plain: Texts<Plain>,
     /// Critical ones that were not taken yet, in the order of their sequences.
     pub critical: VecDeque<Request>,
     /// A critical one is taken before a plain one, this time.

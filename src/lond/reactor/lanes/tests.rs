@@ -45,11 +45,11 @@ impl Bench {
     }
 
     fn ask(&mut self, ticket: u64) {
-        self.handler.ask(Ticket(ticket), Order::Free, ticket.to_string().into_bytes(), self.now);
+        self.handler.ask(Ticket(ticket), Order::Free, &mut ticket.to_string().into_bytes(), self.now);
     }
 
     fn ask_in_order(&mut self, ticket: u64) {
-        self.handler.ask(Ticket(ticket), Order::Once, ticket.to_string().into_bytes(), self.now);
+        self.handler.ask(Ticket(ticket), Order::Once, &mut ticket.to_string().into_bytes(), self.now);
     }
 
     fn until(&mut self, so: impl Fn(&Bench) -> bool) {
