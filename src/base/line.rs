@@ -17,9 +17,6 @@ const KEPT: usize = 4 * READ_SIZE;
 /// The same for a buffer of which there are thousands.
 pub const KEPT_SPARINGLY: usize = 2048;
 
-/// The same while it is in use.
-pub const KEPT_BUSY: usize = 4 * 4096;
-
 /// A buffer of at least so many bytes grows by so many more than are asked for, not to twice its
 /// size.
 const LARGE: usize = 1 << 20;
@@ -73,7 +70,7 @@ impl LineReader {
         LineReader { kept: KEPT_SPARINGLY, ..LineReader::new(max_line) }
     }
 
-    /// Keeps so much room from now on when it is empty: see [`KEPT_SPARINGLY`] and [`KEPT_BUSY`].
+    /// Keeps so much room from now on when it is empty: see [`KEPT_SPARINGLY`].
     pub fn keep(&mut self, room: usize) {
         self.kept = room;
         if self.is_empty() && self.buffer.capacity() > room {
@@ -245,7 +242,7 @@ impl Outgoing {
         Outgoing { kept: KEPT_SPARINGLY, ..Outgoing::default() }
     }
 
-    /// Keeps so much room from now on when nothing waits: see [`KEPT_SPARINGLY`] and [`KEPT_BUSY`].
+    /// Keeps so much room from now on when nothing waits: see [`KEPT_SPARINGLY`].
     pub fn keep(&mut self, room: usize) {
         self.kept = room;
         if self.is_empty() && self.buffer.capacity() > room {

@@ -7,7 +7,7 @@
 //! another. What all programs may hold together is bounded in [`super::sessions`].
 
 use base::Credentials;
-use base::line::{KEPT_BUSY, KEPT_SPARINGLY, LineReader, Outgoing};
+use base::line::{KEPT_SPARINGLY, LineReader, Outgoing};
 use std::borrow::Cow;
 use std::time::Instant;
 use wire::flow::InOrder;
@@ -86,8 +86,8 @@ pub struct Session {
     pub(super) active: bool,
     /// It is among those that are touched.
     pub(super) touched: bool,
-    /// Its buffers keep their room between requests.
-    pub(super) warm: bool,
+    /// The room that its buffers keep between requests, if more than a little.
+    pub(super) room: usize,
     /// It got answers that are not weighed yet.
     pub(super) answered: bool,
     /// When it last sent something or took an answer.
@@ -131,7 +131,7 @@ impl Session {
             starved: false,
             active: false,
             touched: false,
-            warm: false,
+            room: 0,
             answered: false,
             active_at: now,
             in_high_water: IN_HIGH_WATER.max(max_line + 1),
@@ -167,12 +167,11 @@ impl Session {
         self.answers.slots() >= MAX_SLOTS || self.unread() >= OUT_HIGH_WATER
     }
 
-    /// Whether its buffers keep the room that they had between requests, or give it back.
-    pub(super) fn keep_room(&mut self, warm: bool) {
-        let room = if warm { KEPT_BUSY } else { KEPT_SPARINGLY };
-        self.reader.keep(room);
-        self.answers.out.keep(room);
-        self.warm = warm;
+    /// Its buffers keep so much room between requests, or as little as they can.
+    pub(super) fn keep_room(&mut self, room: usize) {
+        self.reader.keep(room.max(KEPT_SPARINGLY));
+        self.answers.out.keep(room.max(KEPT_SPARINGLY));
+        self.room = room;
     }
 
     /// What a child before this one had of a program.

@@ -253,7 +253,7 @@ impl Sessions {
             return;
         }
         if now.0.max(now.1) > KEPT_SPARINGLY {
-            self.keep_warm(id);
+            self.keep_warm(id, now.0.max(now.1));
         }
         self.read = self.read + now.0 - before.0;
         self.unread = self.unread + now.1 - before.1;

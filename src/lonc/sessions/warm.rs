@@ -5,8 +5,10 @@ use super::Sessions;
 use crate::session::ClientId;
 use std::time::{Duration, Instant};
 
-/// So many programs keep their room.
-pub(super) const WARM: usize = 64;
+/// Most room that is kept for all of them, in each direction.
+pub(super) const WARM_SUM: usize = 2 << 20;
+/// Most room of one buffer.
+const WARM_MOST: usize = 256 << 10;
 /// How long they do when nothing comes.
 pub(super) const WARM_FOR: Duration = Duration::from_secs(1);
 
@@ -14,6 +16,8 @@ pub(super) const WARM_FOR: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(super) struct Warm {
     programs: Vec<ClientId>,
+    /// The room of one of their buffers each, in the sum.
+    sum: usize,
     /// When to look which of them have fallen silent.
     look_at: Option<Instant>,
 }
@@ -26,14 +30,19 @@ impl Warm {
 }
 
 impl Sessions {
-    /// The requests or answers of a program come many at once: its buffers keep their room, if not
-    /// too many do already.
-    pub(super) fn keep_warm(&mut self, id: ClientId) {
-        if self.warm.programs.len() >= WARM {
+    /// So many bytes of requests or answers of a program came at once: its buffers keep room for as
+    /// many, if that is not too much for all.
+    pub(super) fn keep_warm(&mut self, id: ClientId, bytes: usize) {
+        let room = bytes.next_power_of_two().min(WARM_MOST);
+        let sum = self.warm.sum;
+        let Some(session) = self.get(id).filter(|session| session.room < room) else { return };
+        let before = session.room;
+        if sum + room - before > WARM_SUM {
             return;
         }
-        if let Some(session) = self.get(id).filter(|session| !session.warm) {
-            session.keep_room(true);
+        session.keep_room(room);
+        self.warm.sum = sum + room - before;
+        if before == 0 {
             self.warm.programs.push(id);
             self.warm.look_at.get_or_insert(self.now + WARM_FOR);
         }
@@ -45,16 +54,18 @@ impl Sessions {
             return;
         }
         let mut programs = std::mem::take(&mut self.warm.programs);
+        let mut sum = 0;
         programs.retain(|id| {
             let Some(session) = self.get(*id) else { return false };
             let silent = session.active_at + WARM_FOR <= now;
             if silent {
-                session.keep_room(false);
+                session.keep_room(0);
             }
+            sum += session.room;
             !silent
         });
         let look_at = (!programs.is_empty()).then_some(now + WARM_FOR);
-        self.warm = Warm { programs, look_at };
+        self.warm = Warm { programs, sum, look_at };
     }
 }
 
@@ -63,14 +74,14 @@ mod tests {
     use super::super::tests::Bench;
     use super::*;
     use crate::sessions::MAX_OF_USER;
-    use base::line::{KEPT_BUSY, KEPT_SPARINGLY};
+    use base::line::KEPT_SPARINGLY;
 
     #[test]
     fn who_has_much_in_flight_keeps_its_room_until_it_is_silent_and_only_so_many_do() {
         let mut bench = Bench::new(1 << 20);
         let ids: Vec<_> = (0..MAX_OF_USER.min(200)).map(|_| bench.add(0)).collect();
         for id in &ids {
-            bench.send(*id, 8000);
+            bench.send(*id, 9000);
             bench.end_line(*id);
         }
         let kept = |bench: &mut Bench| -> Vec<usize> {
@@ -78,8 +89,9 @@ mod tests {
             ids.iter().map(room).collect()
         };
         let before = kept(&mut bench);
-        assert!(before[..WARM].iter().all(|room| (8000..=KEPT_BUSY).contains(room)), "{before:?}");
-        assert!(before[WARM..].iter().all(|room| *room <= KEPT_SPARINGLY), "{before:?}");
+        let warm = WARM_SUM / 16384;
+        assert!(before[..warm].iter().all(|room| (9001..=16384).contains(room)), "{before:?}");
+        assert!(before[warm..].iter().all(|room| *room <= KEPT_SPARINGLY), "{before:?}");
         assert!(bench.sessions.deadline().is_some());
         bench.pass(Duration::from_millis(1));
         // One goes on.
