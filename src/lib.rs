@@ -27,7 +27,7 @@
 //!
 //! | room | what it owns | sockets, clock, files? |
 //! | --- | --- | --- |
-//! | [`base`] | the ground: ids, pins, what names a message, a local program's line, clock, log, durable steps and the lock on a folder, what is known by rising numbers; knows of no other room | log, and files through `Disk` |
+//! | [`base`] | the ground: ids, pins, what names a message, a local program's line, clock, log, durable steps and the lock on a folder, what is known by rising numbers, short texts that wait; knows of no other room | log, and files through `Disk` |
 //! | [`config`] | `lonnet.toml`, `hosts.tab` and `hosts.pins` as checked values; every error says `file:line` | reads files |
 //! | [`wire`] | bytes to lines and back; the classic opening dialogue and cipher; the secure tunnel and frames; what makes both flow | none: pure; this host's key is a file, and memory of its own |
 //! | [`net`] | sockets that do not wait: readiness, a connection's options, the way out through a tunnel | sockets |

@@ -1,8 +1,8 @@
 //! Texts that wait in a queue, first in, first out: short ones in one piece of memory.
 //!
-//! A text that comes and goes asks for no memory of its own, and what was asked for in a busy moment
-//! is given back when nothing waits. A text of [`LONG`] bytes or more that is handed over is not
-//! copied.
+//! A text that comes and goes asks for no memory of its own, and what was asked for in a busy
+//! moment is given back when nothing waits. A text of [`LONG`] bytes or more that is handed over is
+//! not copied.
 
 use crate::line::extend;
 use std::borrow::Cow;
@@ -80,8 +80,8 @@ impl<T> Texts<T> {
         self.queue.push_back((of, place));
     }
 
-    /// [`Texts::push`] of what somebody has room for: a short one is copied, so that the room is there
-    /// for the next; a long one is taken.
+    /// [`Texts::push`] of what somebody has room for: a short one is copied, so that the room is
+    /// there for the next; a long one is taken.
     pub fn hand_over(&mut self, of: T, text: &mut Vec<u8>) {
         let taken =
             if text.len() < LONG { Cow::Borrowed(text.as_slice()) } else { std::mem::take(text).into() };
@@ -141,8 +141,8 @@ impl<T> Texts<T> {
         self.bytes.len()
     }
 
-    /// Keeps the memory within twice what waits, and a little; at no more cost than what went was to
-    /// write.
+    /// Keeps the memory within twice what waits, and a little; at no more cost than what went was
+    /// to write.
     fn tidy(&mut self) {
         if self.queue.is_empty() {
             self.bytes.clear();
