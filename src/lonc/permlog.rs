@@ -43,7 +43,8 @@ impl PermLog {
         }
     }
 
-    /// Notes that these stored messages were delivered: their requests, in the order of the answers.
+    /// Notes that these stored messages were delivered: their requests, in the order of the
+    /// answers.
     pub fn delivered(&mut self, peer: &HostId, requests: &[Vec<u8>], now: Now) {
         let local = now.wall.to_zoned(self.zone.clone()).strftime("%a %b %e %H:%M:%S %Y").to_string();
         let (head, end) = (format!("{}:S:{peer}:", now.wall.as_second()), format!(":{local}\n"));

@@ -136,7 +136,8 @@ impl Programs {
         self.answered();
     }
 
-    /// The same for one of many answers that come together: [`Programs::answered`] follows the last.
+    /// The same for one of many answers that come together: [`Programs::answered`] follows the
+    /// last.
     pub(super) fn answer_of_many(&mut self, owner: Owner, answer: &[u8]) {
         let id = owner.client;
         if let Some(session) = self.sessions.get(id).filter(|session| session.takes_answers()) {

@@ -77,8 +77,8 @@ impl Output {
 
     // Answers.
 
-    /// Sends the answer to a request at once, if the caller takes it whole and nothing is before it;
-    /// whether it did. Who calls gives back then what the request cost.
+    /// Sends the answer to a request at once, if the caller takes it whole and nothing is before
+    /// it; whether it did. Who calls gives back then what the request cost.
     pub(super) fn pass(&mut self, id: u64, Said { text, broken }: Said<'_>) -> bool {
         let passes = self.greeted
             && self.out.len() < OUT_FULL
