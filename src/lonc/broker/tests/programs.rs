@@ -175,3 +175,26 @@ fn a_program_with_long_lines_has_no_longer_turns_than_one_with_short_ones() {
     let place = rig.sent().iter().position(|line| line == "modest");
     assert_eq!(place, Some(3));
 }
+
+#[test]
+fn of_many_answers_that_come_together_a_program_is_written_to_once_and_weighed_when_all_are_there() {
+    let mut rig = Rig::new();
+    rig.come_up();
+    let ids = [rig.program(&["a"; 40]), rig.program(&["b"; 24])];
+    assert_eq!(rig.sent().len(), 64);
+    let answers = ["answer"; 64].join("\n") + "\n";
+    rig.broker.link_received(answers.as_bytes(), rig.now);
+    let mut touched = Vec::new();
+    rig.broker.take_touched(&mut touched);
+    assert_eq!(touched, ids);
+    let unread = |rig: &mut Rig| ids.map(|id| rig.broker.session(id).unwrap().weighed.1);
+    assert_eq!(unread(&mut rig), [40 * 7, 24 * 7]);
+    touched.clear();
+    rig.broker.take_touched(&mut touched);
+    assert!(touched.is_empty());
+    // Each may be written to again.
+    rig.ask(ids[1], &["c"]);
+    rig.broker.link_received(b"another\n", rig.now);
+    rig.broker.take_touched(&mut touched);
+    assert_eq!(touched, [ids[1]]);
+}
