@@ -6,6 +6,7 @@
 //!     bench where ROUNDS BIN...
 //!     bench curves BIN [--quick] [--into FOLDER] [--peers MOST] [CURVE...]
 //!     bench peers [--quick] [--into FILE] [--disk FOLDER] BIN...
+//!     bench scale [--links N] [--lines N] [--into FILE] BIN
 //!     bench floor near|far LISTEN CONNECT    (a process of `peers`)
 //!
 //! BIN is a folder of lonnet's programs. Rounds alternate between what is compared, so that what
@@ -21,6 +22,7 @@ mod load;
 mod peers;
 mod report;
 mod rig;
+mod scale;
 mod speech;
 mod stream;
 mod usage;
@@ -59,9 +61,10 @@ fn run(arguments: &[String]) -> Result<()> {
         }
         ["curves", bin, ref arguments @ ..] => curves::run(bin, arguments),
         ["peers", ref arguments @ ..] => peers::run(arguments),
+        ["scale", ref arguments @ ..] => scale::run(arguments),
         ["floor", side, listen, connect] => peers::floor::run(side, listen, connect),
         _ => Err(
-            "want isolation|fairness BIN [ROUNDS], critical|where ROUNDS BIN..., curves BIN, or peers BIN..."
+            "want isolation|fairness BIN [ROUNDS], critical|where ROUNDS BIN..., curves|scale BIN, or peers BIN..."
                 .into(),
         ),
     }

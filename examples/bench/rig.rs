@@ -225,12 +225,7 @@ impl Program {
 
     /// Memory of it and its children, each page that several share counted once: KiB.
     pub fn pss(&self) -> u64 {
-        let of = |pid: u32| {
-            let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
-            let line = text.lines().find_map(|line| line.strip_prefix("Pss:").map(str::to_owned));
-            line.and_then(|line| line.trim().trim_end_matches(" kB").trim().parse::<u64>().ok()).unwrap_or(0)
-        };
-        self.all().into_iter().map(of).sum()
+        self.all().into_iter().map(|pid| memory(pid, "Pss")).sum()
     }
 }
 
@@ -243,6 +238,14 @@ impl Drop for Program {
         );
         let _ = self.0.wait();
     }
+}
+
+/// One of the sums of `/proc/PID/smaps_rollup`, `Pss` say: KiB; 0 of a process that is gone.
+pub fn memory(pid: u32, which: &str) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+    let value = |line: &str| line.strip_prefix(which)?.strip_prefix(':').map(str::to_owned);
+    let value = text.lines().find_map(value).unwrap_or_default();
+    value.trim().trim_end_matches(" kB").parse().unwrap_or(0)
 }
 
 /// Waits for a condition.

@@ -1,0 +1,85 @@
+//! What is seen of processes from outside: which children a supervisor has and what they do, by
+//! their titles; their memory; what they use of the processors; connections a second.
+
+use crate::median;
+use crate::rig::{Program, memory};
+use std::collections::BTreeSet;
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Pause between looks at how many connections there were.
+const LOOK: Duration = Duration::from_millis(50);
+/// Looks of a second.
+const SECOND: usize = 20;
+
+/// The children whose titles say that their link is up.
+pub fn up(supervisor: &Program) -> BTreeSet<u32> {
+    let is_up = |pid: &u32| {
+        let title = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let title = title.trim_end_matches('\0');
+        title.ends_with(" up") || title.ends_with(" serving")
+    };
+    supervisor.all().into_iter().skip(1).filter(is_up).collect()
+}
+
+/// KiB of each process, in the middle.
+pub fn middle_pss(pids: &BTreeSet<u32>) -> f64 {
+    median(pids.iter().map(|&pid| memory(pid, "Pss") as f64))
+}
+
+/// What these have used of a processor: nanoseconds.
+pub fn used(pids: &[u32]) -> u64 {
+    let of = |pid: &u32| {
+        let text = fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap_or_default();
+        text.split_whitespace().next().and_then(|word| word.parse::<u64>().ok()).unwrap_or(0)
+    };
+    pids.iter().map(of).sum()
+}
+
+/// Counts the connections of this machine until it is asked.
+pub struct Connections {
+    over: Arc<AtomicBool>,
+    counting: JoinHandle<[u64; 2]>,
+}
+
+impl Connections {
+    /// Begins to count.
+    pub fn count() -> Connections {
+        let over = Arc::new(AtomicBool::new(false));
+        let told = over.clone();
+        let counting = std::thread::spawn(move || {
+            let (mut looks, mut most) = (Vec::new(), [0; 2]);
+            let mut next = Instant::now();
+            while !told.load(Ordering::Relaxed) {
+                looks.push(opened());
+                let now = looks[looks.len() - 1];
+                let before = looks[looks.len().saturating_sub(SECOND + 1)];
+                for (most, (now, before)) in most.iter_mut().zip(now.into_iter().zip(before)) {
+                    *most = (*most).max(now - before);
+                }
+                next += LOOK;
+                std::thread::sleep(next.saturating_duration_since(Instant::now()));
+            }
+            most
+        });
+        Connections { over, counting }
+    }
+
+    /// The most of a second: that were tried, and that were taken.
+    pub fn most(self) -> [u64; 2] {
+        self.over.store(true, Ordering::Relaxed);
+        self.counting.join().unwrap_or_default()
+    }
+}
+
+/// How many connections were tried on this machine so far, and how many came to a listener.
+fn opened() -> [u64; 2] {
+    let text = fs::read_to_string("/proc/net/snmp").unwrap_or_default();
+    let line = text.lines().filter(|line| line.starts_with("Tcp:")).nth(1).unwrap_or_default();
+    let words: Vec<u64> = line.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    // `-1` of the most connections is no number of ours.
+    [3, 4].map(|at| words.get(at).copied().unwrap_or(0))
+}
