@@ -19,6 +19,7 @@
 //! | `numbered` | [`Numbered`]: what is known by numbers that go up |
 //! | `texts` | [`Texts`]: short texts that wait in a queue, in one piece of memory |
 //! | `memory` | what the allocator does with long buffers |
+//! | `pages` | memory that costs what is used of it: [`pages::Pages`], and the stack |
 //! | `json_path` | a path in JSON, text or not |
 
 // A supervisor runs this: nothing here may panic, whatever comes from outside.
@@ -35,6 +36,7 @@ pub mod logging;
 pub mod memory;
 mod message;
 mod numbered;
+pub mod pages;
 mod pin;
 pub mod request;
 pub mod shared;

@@ -17,11 +17,12 @@ use super::link::Now;
 use super::permlog::PermLog;
 use super::turn::Turn;
 use crate::messages::{FromLink, ToLink};
-use base::Pin;
+use base::{Pin, pages};
 use config::Peer;
 use net::{Events, Interest, Poll, Token};
 use sockets::Sockets;
 use std::io::{self, ErrorKind};
+use std::mem;
 use std::time::{Duration, Instant};
 use store::spool::Disk;
 use supervise::control::Channel;
@@ -31,6 +32,9 @@ use wire::secure::TlsIdentity;
 const LISTENER: Token = Token(0);
 const CONTROL: Token = Token(1);
 const SIGNALS: Token = Token(2);
+
+/// A child for which nothing has come for so long gives back what it does not use.
+const IDLE: Duration = Duration::from_secs(1);
 
 /// What a link child has beside its broker.
 #[derive(Debug)]
@@ -88,8 +92,9 @@ impl<D: Disk> Reactor<D> {
         let mut events = Events::with_capacity(1024);
         self.turn.begin(&mut self.sockets, now());
         while !self.turn.over() {
-            match self.poll.poll(&mut events, self.timeout()) {
-                Ok(()) => {}
+            let timeout = self.timeout();
+            match self.poll.poll(&mut events, timeout) {
+                Ok(()) => self.sockets.tidy |= events.is_empty() && timeout.is_none_or(|time| time >= IDLE),
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
             }
@@ -110,6 +115,10 @@ impl<D: Disk> Reactor<D> {
                 }
             }
             self.turn.run(&mut self.sockets, now);
+            if mem::take(&mut self.sockets.tidy) {
+                self.sockets.scratch.give_back();
+                pages::give_back_stack();
+            }
         }
         Ok(())
     }

@@ -41,12 +41,14 @@ use ::wire::secure::{MAX_HANDSHAKE, Tunnel};
 use ask_back::AskBack;
 use base::line::READ_SIZE;
 use base::logging;
-use base::{HostId, Pin};
+use base::pages::Pages;
+use base::{HostId, Pin, pages};
 use config::Host;
 use handlers::Handler;
 use net::{Events, Interest, Poll, Registry, Stream, TcpStream, Token};
 use secure_link::SecureLink;
 use std::io;
+use std::mem;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -63,6 +65,9 @@ const FIRST_HANDLER: usize = 4;
 
 /// Events taken at a time; what is left comes with the next.
 const EVENTS: usize = 64;
+
+/// A child for which nothing has come for so long gives back what it does not use.
+const IDLE: Duration = Duration::from_secs(1);
 
 /// Bytes that one read asks for until it is known who calls: what a stranger costs is bounded.
 const OPENING_READ: usize = 16 * 1024;
@@ -118,8 +123,12 @@ struct Sockets {
     /// Where a caller is looked up by its key.
     directory: Option<Arc<Directory>>,
     registry: Registry,
-    /// One buffer for every read; small until it is known who calls.
-    scratch: Box<[u8]>,
+    /// One buffer for every read.
+    scratch: Pages,
+    /// Bytes of it that one read may bring: few until it is known who calls.
+    read_size: usize,
+    /// What is not used is to be given back at the end of the turn.
+    tidy: bool,
     /// `None`: it is no more, though work may be left.
     link: Option<Stream<TcpStream>>,
     control: Channel<FromServe, ToServe>,
@@ -226,7 +235,9 @@ impl Reactor {
             settings,
             directory,
             registry: poll.registry().try_clone().map_err(fail("watch with a poll"))?,
-            scratch: vec![0; read_size].into_boxed_slice(),
+            scratch: Pages::new(READ_SIZE).map_err(fail("make a buffer"))?,
+            read_size,
+            tidy: false,
             link: Some(link),
             control,
             known,
@@ -251,8 +262,9 @@ impl Reactor {
     fn turns(&mut self) -> io::Result<Reason> {
         let mut events = Events::with_capacity(EVENTS);
         loop {
-            match self.poll.poll(&mut events, self.timeout(Instant::now())) {
-                Ok(()) => {}
+            let timeout = self.timeout(Instant::now());
+            match self.poll.poll(&mut events, timeout) {
+                Ok(()) => self.sockets.tidy |= events.is_empty() && timeout.is_none_or(|time| time >= IDLE),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => events.clear(),
                 Err(error) => return Err(error),
             }
@@ -261,6 +273,10 @@ impl Reactor {
             self.turn.run(&mut self.sockets, now);
             if let Some(reason) = self.turn.look().ended() {
                 return Ok(reason.clone());
+            }
+            if mem::take(&mut self.sockets.tidy) {
+                self.sockets.scratch.give_back();
+                pages::give_back_stack();
             }
         }
     }

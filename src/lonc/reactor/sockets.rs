@@ -16,6 +16,7 @@ use crate::turn::{Accepted, Dialled, HandedOver, Io, Read};
 use base::Pin;
 use base::line::{Outgoing, READ_SIZE};
 use base::log_quota::Repeats;
+use base::pages::Pages;
 use config::Peer;
 use net::credentials;
 use net::listen::nobody_waits;
@@ -77,7 +78,9 @@ pub(super) struct Sockets {
     sandbox: String,
     accept_repeats: Repeats,
     pub(super) peer: Peer,
-    pub(super) scratch: Vec<u8>,
+    pub(super) scratch: Pages,
+    /// What is not used is to be given back at the end of the turn.
+    pub(super) tidy: bool,
 }
 
 impl Sockets {
@@ -104,7 +107,8 @@ impl Sockets {
             sandbox,
             accept_repeats: Repeats::default(),
             peer,
-            scratch: vec![0; READ_SIZE],
+            scratch: Pages::new(READ_SIZE)?,
+            tidy: false,
         })
     }
 
@@ -399,6 +403,8 @@ impl Io for Sockets {
 
     fn link_opened(&mut self) {
         self.note_opened();
+        // A handshake has used more of the stack than a link ever does.
+        self.tidy = true;
     }
 
     fn hang_up(&mut self, out: &mut Outgoing) {

@@ -31,6 +31,8 @@ impl Sockets {
             }
             (Effect::Opened, Some(known)) => {
                 log::debug!("link open");
+                // A handshake has used more of the stack than a link ever does.
+                self.tidy = true;
                 title::set(&format!("{} serving", known.caller));
                 let opened = FromServe::Opened {
                     caller: known.caller.clone(),

@@ -38,7 +38,7 @@ impl Io<Wire> for Sockets {
 
     fn read_link(&mut self, wire: &mut Wire, now: Instant) -> io::Result<ReadOutcome> {
         let Some(link) = &mut self.link else { return Ok(ReadOutcome::Nothing) };
-        let outcome = link.read(&mut self.scratch)?;
+        let outcome = link.read(self.scratch.get_mut(..self.read_size).unwrap_or_default())?;
         if let ReadOutcome::Bytes(count) = outcome {
             self.receive(wire, count, now);
         }
@@ -165,6 +165,6 @@ impl Sockets {
         let keeper = keeper.with_above(self.confined.above()).confined_to(only);
         link.open(Secure::new(settings, keeper, self.opening_deadline, now), now);
         // It holds what was just read, and all that was taken.
-        self.scratch = vec![0; READ_SIZE].into_boxed_slice();
+        self.read_size = READ_SIZE;
     }
 }

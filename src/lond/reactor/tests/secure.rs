@@ -400,5 +400,5 @@ fn a_caller_that_says_nothing_is_waited_for_asleep() {
     .unwrap();
     reactor.turn.run(&mut reactor.sockets, now);
     assert_eq!(reactor.timeout(now), Some(Duration::from_secs(10)));
-    assert!(reactor.sockets.scratch.len() <= 16 * 1024);
+    assert!(reactor.sockets.read_size <= 16 * 1024);
 }
