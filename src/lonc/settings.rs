@@ -109,6 +109,13 @@ impl Links {
         })
     }
 
+    /// Whether the link to this peer is opened with this host's key, if it is one.
+    pub fn shows_key(&self, peer: &HostId) -> Option<bool> {
+        let peer = self.config.peer(peer)?;
+        let secure = peer.wire == WireKind::Secure;
+        Some(secure && !self.config.pins.of(&peer.host.id).is_empty() && self.key.identity().is_ok())
+    }
+
     fn keys(&self, peer: &Peer) -> LinkKeys {
         match peer.wire {
             WireKind::Classic => return LinkKeys::None,

@@ -63,8 +63,9 @@ use supervise::daemon::{self, DaemonError, Inheritance, Role};
 use supervise::exec_state::Descriptors;
 use supervise::limit::{Tiers, raise_descriptor_limit};
 use supervise::own_key::OwnKey;
+use supervise::sandbox::{self, Calls};
 use supervise::startup::{self, Start};
-use supervise::table::{Event, State, Table};
+use supervise::table::{Action, Event, State, Table};
 use supervise::{publish, spawn, title};
 use watch::{Lookout, Watch};
 
@@ -73,6 +74,9 @@ pub const REPLACED_AT_ONCE: usize = 16;
 /// Children forked, told or killed in one turn of the loop, so that signals are heard while
 /// thousands start.
 const ACTIONS_A_TURN: usize = 64;
+/// Children forked together, so that what this process writes between two forks costs each of them
+/// a part of it; each needs three descriptors here meanwhile.
+const FORKED_AT_ONCE: usize = 16;
 
 /// Descriptors that the supervisor needs for each peer: its socket, a control socket, and while its
 /// child is replaced the two ends of a passage.
@@ -100,6 +104,7 @@ pub fn main() -> ExitCode {
 pub fn serve(start: &mut Start<Inheritance<Own>>, entry: Entry) -> Result<(), DaemonError> {
     daemon::serve(start, |ground| {
         raise_descriptor_limit(ground.config.peers.len(), DESCRIPTORS_A_PEER);
+        sandbox::prepare(Calls::Accepts);
         Ok(Lonc {
             tiers: Tiers::of_this_process(DESCRIPTORS_A_CHILD),
             entry,
@@ -183,8 +188,14 @@ impl Role for Lonc {
             self.look_up_in_turn(m, now);
         }
         for _ in 0..ACTIONS_A_TURN {
-            let Some((peer, action)) = self.table.due(now) else { break };
-            self.act(m, &peer, action, now);
+            match self.table.due(now) {
+                Some((_, Action::Start)) => {
+                    let peers = self.table.to_start(now, FORKED_AT_ONCE);
+                    self.start_all(m, &peers, now);
+                }
+                Some((peer, action)) => self.act(m, &peer, action, now),
+                None => break,
+            }
         }
     }
 

@@ -61,6 +61,7 @@ use super::ledger::Ledger;
 use super::messages::{FromServe, ToServe};
 use super::settings::{Directory, ServeSettings};
 use absent::Absent;
+use accept::Coming;
 use base::HostId;
 use base::log_quota::Repeats;
 use board::{Board, Seen};
@@ -88,6 +89,7 @@ use supervise::exec_state::Descriptors;
 use supervise::limit::raise_descriptor_limit;
 use supervise::own_key::OwnKey;
 use supervise::retry::retry;
+use supervise::sandbox::{self, Calls};
 use supervise::startup::{self, Start};
 use supervise::{publish, spawn, strays, table, title};
 
@@ -142,6 +144,8 @@ struct Lond {
     links: Links,
     /// Who runs the programs of handlers.
     pools: Pools,
+    /// Connections whose children are about to be forked, in this turn.
+    coming: Vec<Coming>,
     /// Connections that there is no room for, and that may yet say something.
     lobby: Lobby,
     names: Names,
@@ -189,6 +193,7 @@ impl Default for Voice {
 impl Lond {
     fn open(ground: Ground<'_>, entry: Entry) -> Result<Lond, LondError> {
         let Ground { config, key, registry, tokens, serves, started, now } = ground;
+        sandbox::prepare(Calls::ConnectsToHandlers);
         let ledger = retry(serves, "share memory", Ledger::new).map_err(LondError::Memory)?;
         // Before the status socket: whoever finds that there takes it that this program serves.
         let wanted = if serves { &[][..] } else { &config.lond.listen };
@@ -202,6 +207,7 @@ impl Lond {
             absent: Absent::default(),
             links: Links::default(),
             pools: Pools::default(),
+            coming: Vec::new(),
             lobby: Lobby::default(),
             names: Names::default(),
             descriptors: raise_descriptor_limit(room::links_of(config), DESCRIPTORS_A_LINK),
@@ -258,6 +264,7 @@ impl Role for Lond {
             self.accept(m, now);
         }
         self.empty_lobby(m, now);
+        self.fork_coming(m, now);
         self.try_absent(m, now);
         self.greeting.greet_if_due(&m.start.config, now);
         if !m.is_stopping() && self.shown != Some(self.links.open()) {
@@ -287,6 +294,7 @@ impl Role for Lond {
             listener.ready = true;
         } else if !self.hear_names(m, token) {
             self.hear_lobby(m, token, now);
+            self.fork_coming(m, now);
         }
     }
 

@@ -140,6 +140,12 @@ pub fn say(wanted: Sandbox, there: InForce) {
     }
 }
 
+/// Makes what is the same for all children that will be confined to `calls`. To be called once,
+/// before they are forked; without it each makes it for itself.
+pub fn prepare(calls: Calls) {
+    calls::prepare(calls);
+}
+
 /// Confines this process, which must have one thread, to `folders` and `calls`; what is in force
 /// then. Capabilities go whatever is wanted.
 ///

@@ -1,6 +1,7 @@
 //! The one `fork`, what a child undoes of its parent, and reaping.
 //!
-//! A supervisor has one thread, so its child may do what any process may. The child starts with an
+//! A supervisor has one thread that does anything, so its child may do what any process may: where
+//! another thread forks ([`spawn_apart`]), the first waits for its end. The child starts with an
 //! empty signal mask, without its parent's handlers, and with no descriptor of its parent's but the
 //! standard three, the log and those it was given: it holds no pid lock, no other peer's listener,
 //! no control socket of a sibling. It never returns into its parent's code: when it panics, that is
@@ -9,6 +10,7 @@
 //! parent has.
 
 use super::signals;
+use base::pages;
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal, kill, killpg};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -19,12 +21,17 @@ use std::fmt;
 use std::io;
 use std::os::fd::RawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread;
 
 /// Exit code of a child that panicked.
 pub const PANICKED: i32 = 101;
 
 /// Exit code of a child that could not shed its parent's signals or descriptors.
 const UNFIT: i32 = 102;
+
+/// Bytes of the stack of a child that is forked by [`spawn_apart`]; what it does not use costs
+/// nothing.
+const STACK: usize = 2 << 20;
 
 /// Forks a child that runs `entry` and has no descriptors but the standard three, the log and
 /// `keep`. In the parent, `entry` is dropped, and with it what the child was to own.
@@ -33,19 +40,80 @@ const UNFIT: i32 = 102;
 /// What `fork` said; there is no child then.
 pub fn spawn(keep: Vec<RawFd>, entry: impl FnOnce() -> Infallible) -> io::Result<u32> {
     let mask = signals::block()?;
-    // SAFETY: this process has one thread (see the head of this file), so no lock is held by a
-    // thread that the child lacks.
-    let forked = unsafe { fork() };
-    match forked {
-        Ok(ForkResult::Child) => begin_child(keep, entry),
-        Ok(ForkResult::Parent { child }) => {
-            restore(&mask);
-            Ok(child.as_raw().unsigned_abs())
+    let forked = fork_into(|| Birth { keep, entry });
+    restore(&mask);
+    forked
+}
+
+/// A child that is to be forked: what it keeps of this process's descriptors, and where it begins.
+#[derive(Debug)]
+pub struct Birth<F> {
+    /// As of [`spawn`].
+    pub keep: Vec<RawFd>,
+    /// As of [`spawn`].
+    pub entry: F,
+}
+
+/// As [`spawn`], for children that are some of thousands and live long: each has a stack and a heap
+/// of its own, and does not write where its parent's memory has gaps, which would cost it a page
+/// each. And between one and the next nothing is written here, so that those which are forked
+/// together share what they have of their parent's. (`docs/adr/0104`.)
+///
+/// They are forked from a thread that ends at once, so that they can have no `PR_SET_PDEATHSIG`:
+/// that tells of the end of a thread.
+///
+/// # Errors
+/// What the system said of the thread: there are no children. Else, of each what [`spawn`] says.
+pub fn spawn_apart<F>(births: Vec<Birth<F>>) -> io::Result<Vec<io::Result<u32>>>
+where
+    F: FnOnce() -> Infallible,
+{
+    let mask = signals::block()?;
+    let births = Lent(births);
+    let forked = thread::scope(|scope| {
+        let thread = thread::Builder::new().stack_size(STACK);
+        let forks = thread.spawn_scoped(scope, move || fork_all(births.take_back()))?;
+        forks.join().map_err(|_| io::Error::other("the thread that forks panicked"))
+    });
+    restore(&mask);
+    forked
+}
+
+fn fork_all<F: FnOnce() -> Infallible>(births: Vec<Birth<F>>) -> Vec<io::Result<u32>> {
+    let mut births: Vec<Option<Birth<F>>> = births.into_iter().map(Some).collect();
+    let mut forked = Vec::with_capacity(births.len());
+    for birth in &mut births {
+        // Taken by the child: here each stays what it is until all are forked.
+        forked.push(fork_into(|| {
+            pages::know_stack();
+            birth.take().unwrap_or_else(|| std::process::exit(UNFIT))
+        }));
+    }
+    forked
+}
+
+/// What a thread has while the one that has made it waits for its end.
+struct Lent<T>(T);
+
+// SAFETY: who lends it does nothing until the other thread has ended, so that one of them has it at
+// a time; nothing in it belongs to a thread, as what is made for a child before a fork.
+unsafe impl<T> Send for Lent<T> {}
+
+impl<T> Lent<T> {
+    fn take_back(self) -> T {
+        self.0
+    }
+}
+
+fn fork_into<F: FnOnce() -> Infallible>(birth: impl FnOnce() -> Birth<F>) -> io::Result<u32> {
+    // SAFETY: no other thread of this process does anything (see the head of this file), so no lock
+    // is held by a thread that the child lacks.
+    match unsafe { fork() }? {
+        ForkResult::Child => {
+            let Birth { keep, entry } = birth();
+            begin_child(keep, entry)
         }
-        Err(errno) => {
-            restore(&mask);
-            Err(errno.into())
-        }
+        ForkResult::Parent { child } => Ok(child.as_raw().unsigned_abs()),
     }
 }
 
@@ -70,9 +138,8 @@ fn begin_child(keep: Vec<RawFd>, entry: impl FnOnce() -> Infallible) -> ! {
 /// Closes every descriptor but the standard three, the log's and `keep`. The objects of the parent
 /// that own these descriptors lie in frames and fields that the child never comes back to, so none
 /// of them is used or dropped after this.
-fn close_all_but(mut keep: Vec<RawFd>) -> io::Result<()> {
-    keep.extend(base::logging::descriptor());
-    confine::close_all_but(keep)
+fn close_all_but(keep: Vec<RawFd>) -> io::Result<()> {
+    confine::close_all_but(keep.iter().copied().chain(base::logging::descriptor()).collect())
 }
 
 /// How a child ended.

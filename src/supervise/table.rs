@@ -288,6 +288,12 @@ impl<K: Ord + Clone> Table<K> {
         None
     }
 
+    /// The keys to [`Action::Start`], at most so many, as [`Table::due`] would name them.
+    pub fn to_start(&self, now: Instant, most: usize) -> Vec<K> {
+        let due = self.timers.iter().take_while(|(at, _)| *at <= now).map(|(_, key)| key);
+        due.filter(|key| matches!(self.state(key), Some(State::Waiting { .. }))).take(most).cloned().collect()
+    }
+
     /// When [`Table::due`] will have something.
     pub fn next_deadline(&self) -> Option<Instant> {
         self.timers.first().map(|(at, _)| *at)

@@ -7,17 +7,21 @@
 //! [`FORKS_A_TURN`]); links that are open are processes of their own. Where the secure wire can
 //! serve nobody, an address that is no host's is refused without a child.
 
+use super::door::{Guest, Origin};
 use super::links::{Link, Started, State};
 use super::lobby::Newcomer;
 use super::refusal_quota::Caller;
 use super::{Lond, Machine};
 use crate::entry::Seed;
+use crate::messages::{FromServe, ToServe};
 use base::{HostId, Pin};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
+use supervise::controls::Opening;
 use supervise::daemon::GRACE;
+use supervise::spawn::Birth;
 use supervise::{spawn, title};
 
 /// How long accepting rests when there are no descriptors.
@@ -45,6 +49,33 @@ pub(super) struct Refused<'a> {
     pub text: &'a str,
 }
 
+/// A connection whose child is about to be forked.
+#[derive(Debug)]
+pub(super) struct Coming {
+    newcomer: Newcomer,
+    since: Instant,
+    /// Whether nothing is logged of what comes from there.
+    silent: bool,
+    opening: Opening<ToServe, FromServe>,
+    /// The child's end.
+    control: OwnedFd,
+}
+
+impl Coming {
+    /// What is known of it at the door, before it has a process.
+    pub(super) fn guest(&self) -> Guest {
+        let Newcomer { remote, familiar, .. } = self.newcomer;
+        Guest {
+            pid: 0,
+            origin: Origin::of(remote.ip()),
+            familiar,
+            silent: true,
+            since: self.since,
+            leaves: false,
+        }
+    }
+}
+
 impl Lond {
     /// Takes connections in from every socket that has some, as far as the budgets go.
     pub(super) fn accept(&mut self, m: &mut Machine<'_>, now: Instant) {
@@ -58,6 +89,8 @@ impl Lond {
                 match listener.socket.accept() {
                     Ok((stream, remote)) => forks += usize::from(self.welcome(m, stream, remote, now)),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => listener.ready = false,
+                    // Those that are to be forked have more open now than when they are.
+                    Err(_) if !self.coming.is_empty() => self.fork_coming(m, now),
                     Err(error) if error.raw_os_error().is_some_and(|code| SHORTAGES.contains(&code)) => {
                         let text = format!("accept: {error}; callers wait for {ACCEPT_PAUSE:?}");
                         if let Some(line) = self.voice.shortages.line(&text, now) {
@@ -100,49 +133,75 @@ impl Lond {
         self.let_in(m, Newcomer { stream, remote, caller, familiar, speaks: false }, now)
     }
 
-    /// Forks a child for the connection.
+    /// A child is to be forked for the connection, by [`Lond::fork_coming`].
     pub(super) fn start_link(&mut self, m: &mut Machine<'_>, newcomer: Newcomer, now: Instant) {
-        let Newcomer { stream, remote, caller, familiar, .. } = newcomer;
-        let deadline = now + m.start.config.lond.opening_timeout + GRACE;
-        match self.fork(m, stream, remote, caller.clone(), now) {
-            Ok(pid) => self.links.started(pid, Started { remote, caller, familiar, deadline }, now),
-            Err(error) => {
-                let caller = Caller::at(remote.ip().to_canonical(), caller.as_ref());
-                let why = error.to_string();
-                let text = format!("start a link for {remote}: {why}; closed");
-                if let Some(line) = self.voice.failures.line(&caller, &why, &text, now) {
-                    log::error!("{line}");
+        let ends = m.open_control().or_else(|error| {
+            // Those that are to be forked have more open now than when they are.
+            if self.coming.is_empty() {
+                return Err(error);
+            }
+            self.fork_coming(m, now);
+            m.open_control()
+        });
+        match ends {
+            Ok((opening, control)) => {
+                let silent = self.voice.visits.silent(newcomer.remote.ip(), now);
+                self.coming.push(Coming { newcomer, since: now, silent, opening, control });
+            }
+            Err(error) => self.link_failed(newcomer.remote, newcomer.caller.as_ref(), &error, now),
+        }
+    }
+
+    /// Forks the children that are to be, together: see [`spawn::spawn_apart`].
+    pub(super) fn fork_coming(&mut self, m: &mut Machine<'_>, now: Instant) {
+        if self.coming.is_empty() {
+            return;
+        }
+        let (entry, ledger) = (self.entry, self.ledger);
+        let (settings, directory) = (&self.settings, &self.directory);
+        let (mut parents, mut births) = (Vec::new(), Vec::new());
+        for Coming { newcomer, since: _, silent, opening, control } in self.coming.drain(..) {
+            let Newcomer { stream, remote, caller, familiar, speaks: _ } = newcomer;
+            let keep = vec![stream.as_raw_fd(), control.as_raw_fd()];
+            parents.push((remote, caller.clone(), familiar, opening));
+            let begin = move || {
+                let name = caller.as_ref().map_or_else(|| remote.ip().to_string(), HostId::to_string);
+                base::logging::set_host(&name);
+                if silent {
+                    base::logging::be_silent();
                 }
+                title::set(&format!("{name} opening"));
+                let (settings, directory) = (settings.clone(), directory.clone());
+                entry(Seed { settings, directory, stream, remote, caller, control, ledger })
+            };
+            births.push(Birth { keep, entry: begin });
+        }
+        // Which wire is spoken the child finds out.
+        let mut forked = m.key.lend(|| spawn::spawn_apart(births)).map(Vec::into_iter);
+        let deadline = now + m.start.config.lond.opening_timeout + GRACE;
+        for (remote, caller, familiar, opening) in parents {
+            let pid = match &mut forked {
+                Ok(forked) => forked.next().unwrap_or_else(|| Err(io::ErrorKind::Other.into())),
+                Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
+            };
+            match pid {
+                Ok(pid) => {
+                    m.controls.keep(pid, opening);
+                    self.links.started(pid, Started { remote, caller, familiar, deadline }, now);
+                }
+                Err(error) => self.link_failed(remote, caller.as_ref(), &error, now),
             }
         }
     }
 
-    fn fork(
-        &mut self,
-        m: &mut Machine<'_>,
-        stream: TcpStream,
-        remote: SocketAddr,
-        caller: Option<HostId>,
-        now: Instant,
-    ) -> io::Result<u32> {
-        let (opening, theirs) = m.open_control()?;
-        let keep = vec![stream.as_raw_fd(), theirs.as_raw_fd()];
-        let silent = self.voice.visits.silent(remote.ip(), now);
-        let (entry, ledger) = (self.entry, self.ledger);
-        let (settings, directory) = (self.settings.clone(), self.directory.clone());
-        let begin = move || {
-            let name = caller.as_ref().map_or_else(|| remote.ip().to_string(), HostId::to_string);
-            base::logging::set_host(&name);
-            if silent {
-                base::logging::be_silent();
-            }
-            title::set(&format!("{name} opening"));
-            entry(Seed { settings, directory, stream, remote, caller, control: theirs, ledger })
-        };
-        // Which wire is spoken the child finds out.
-        let pid = m.key.lend(|| spawn::spawn(keep, begin))?;
-        m.controls.keep(pid, opening);
-        Ok(pid)
+    /// Says that no child could be had for a connection, which is closed.
+    fn link_failed(&mut self, remote: SocketAddr, caller: Option<&HostId>, error: &io::Error, now: Instant) {
+        let caller = Caller::at(remote.ip().to_canonical(), caller);
+        let why = error.to_string();
+        let text = format!("start a link for {remote}: {why}; closed");
+        if let Some(line) = self.voice.failures.line(&caller, &why, &text, now) {
+            log::error!("{line}");
+        }
     }
 
     /// A child has turned its caller away, which showed this key if any: it counts, and is named

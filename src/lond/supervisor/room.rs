@@ -5,6 +5,7 @@
 //! known: beyond that one that is ending is given up of the caller that has most of these; a host
 //! of the table takes a stranger's place; if there is neither, the newcomer is closed.
 
+use super::accept::Coming;
 use super::door::{self, Asks, Bounds, Origin, Verdict};
 use super::links::{CHILDREN_OF_ONE, Event, Link, Links};
 use super::lobby::Newcomer;
@@ -36,8 +37,16 @@ impl Lond {
         let familiar = newcomer.familiar;
         let asks = Asks { origin: Origin::of(newcomer.remote.ip()), familiar, speaks: newcomer.speaks };
         let bounds = Bounds::new(m.start.config.lond.max_opening);
-        let judge = |links: &Links| door::judge(bounds, &links.guests(), asks, now);
-        let mut verdict = judge(&self.links);
+        let judge = |links: &Links, coming: &[Coming]| {
+            let guests: Vec<_> = links.guests().into_iter().chain(coming.iter().map(Coming::guest)).collect();
+            door::judge(bounds, &guests, asks, now)
+        };
+        let mut verdict = judge(&self.links, &self.coming);
+        if verdict != Verdict::Welcome && !self.coming.is_empty() {
+            // They have their processes before one of them is to give way.
+            self.fork_coming(m, now);
+            verdict = judge(&self.links, &self.coming);
+        }
         if verdict != Verdict::Welcome && !self.heard_unopened {
             // Some may have opened by now and have told so; nobody must give way or be turned away
             // for them.
@@ -46,7 +55,7 @@ impl Lond {
             for pid in self.links.unopened_pids() {
                 self.hear(m, &pid, now);
             }
-            verdict = judge(&self.links);
+            verdict = judge(&self.links, &self.coming);
         }
         match verdict {
             Verdict::Welcome => {}
@@ -54,9 +63,10 @@ impl Lond {
             Verdict::TurnedAway => return Way::Full,
         }
         let most = self.most_children(m);
-        if self.links.len() < most {
+        if self.links.len() + self.coming.len() < most {
             return Way::Free;
         }
+        self.fork_coming(m, now);
         if let Some(pid) = self.links.spare() {
             self.cut_off(pid, &format!("there are {most} links, as many as may be"), now);
             return Way::Free;

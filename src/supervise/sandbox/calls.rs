@@ -11,6 +11,7 @@ use seccompiler::{
 };
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::OnceLock;
 
 /// Calls with this number and those above were not there when the list was made (Linux 6.18). All
 /// architectures have had the same numbers since 424.
@@ -176,8 +177,36 @@ pub(super) fn can_be_filtered() -> bool {
 /// # Errors
 /// The system refused; all calls are left then.
 pub(super) fn leave(calls: Calls) -> io::Result<()> {
-    let program = program(calls, std::process::id()).map_err(io::Error::other)?;
+    let pid = std::process::id();
+    let program = match PREPARED.get() {
+        Some((these, program)) if *these == calls => made_out_to(program, pid),
+        Some(_) | None => program(calls, pid).map_err(io::Error::other)?,
+    };
     apply_filter(&program).map_err(io::Error::other)
+}
+
+/// The program that children will want, made out to [`NOBODY`].
+static PREPARED: OnceLock<(Calls, BpfProgram)> = OnceLock::new();
+
+/// In the place of a child's own number: more than any process has.
+const NOBODY: u32 = 0x7fff_fff5;
+
+/// Makes the program once for all children that are forked later, which would each use memory and
+/// time for it. Where it cannot be made, each child tries, and says so.
+pub(super) fn prepare(calls: Calls) {
+    if let Ok(program) = program(calls, NOBODY) {
+        // A second time it is there.
+        let _ = PREPARED.set((calls, program));
+    }
+}
+
+/// The same program, for the process with this number.
+fn made_out_to(program: &BpfProgram, pid: u32) -> BpfProgram {
+    let its = |statement: &sock_filter| sock_filter {
+        k: if statement.k == NOBODY { pid } else { statement.k },
+        ..statement.clone()
+    };
+    program.iter().map(its).collect()
 }
 
 /// What a process that looks names up is refused. The C library's modules ask what they like, so
@@ -330,6 +359,20 @@ mod tests {
         for calls in [Calls::Accepts, Calls::ConnectsToHandlers] {
             let program = program(calls, 1).unwrap();
             assert!(program.len() < 4096, "{}", program.len());
+        }
+    }
+
+    #[test]
+    fn a_program_that_was_made_before_is_the_one_that_a_child_would_have_made() {
+        let parts = |program: &BpfProgram| -> Vec<(u16, u8, u8, u32)> {
+            program.iter().map(|part| (part.code, part.jt, part.jf, part.k)).collect()
+        };
+        for calls in [Calls::Accepts, Calls::ConnectsToHandlers] {
+            let before = program(calls, NOBODY).unwrap();
+            assert_eq!(before.iter().filter(|part| part.k == NOBODY).count(), 1);
+            for pid in [1, 2, 4_194_303] {
+                assert_eq!(parts(&made_out_to(&before, pid)), parts(&program(calls, pid).unwrap()));
+            }
         }
     }
 

@@ -102,6 +102,21 @@ fn starts_that_keep_failing_are_tried_with_growing_pauses() {
 }
 
 #[test]
+fn those_to_start_are_named_together_as_far_as_their_time_has_come() {
+    let now = Instant::now();
+    let mut table = Table::default();
+    for key in ["a", "b", "c", "failed", "running"] {
+        table.want(key, now);
+    }
+    table.tell(&"failed", Event::StartFailed, now);
+    table.tell(&"running", Event::Started { pid: 7 }, now);
+    assert_eq!(table.to_start(now, 9), ["a", "b", "c"]);
+    assert_eq!(table.to_start(now, 2), ["a", "b"]);
+    assert_eq!(table.due(now), Some(("a", Action::Start)), "the first is the one that is due");
+    assert_eq!(table.to_start(now + FIRST_PAUSE, 9), ["a", "b", "c", "failed"]);
+}
+
+#[test]
 fn where_there_is_no_time_every_child_is_killed_once_and_none_follows() {
     let now = Instant::now();
     let deadline = now + Duration::from_secs(7);
