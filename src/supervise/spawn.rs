@@ -57,7 +57,7 @@ pub struct Birth<F> {
 /// As [`spawn`], for children that are some of thousands and live long: each has a stack and a heap
 /// of its own, and does not write where its parent's memory has gaps, which would cost it a page
 /// each. And between one and the next nothing is written here, so that those which are forked
-/// together share what they have of their parent's. (`docs/adr/0104`.)
+/// together share what they have of their parent's. (`docs/adr/0105`.)
 ///
 /// They are forked from a thread that ends at once, so that they can have no `PR_SET_PDEATHSIG`:
 /// that tells of the end of a thread.

@@ -198,6 +198,19 @@ impl Host {
         self.write();
     }
 
+    /// Has a table of its own, with this host and one other alone.
+    pub fn know_only(&mut self, own: &str, other: &str, network: &Network) -> &mut Host {
+        let lines = network.table.lines().filter(|line| {
+            let id = line.split(':').next();
+            id == Some(own) || id == Some(other)
+        });
+        let table: String = lines.flat_map(|line| [line, "\n"]).collect();
+        fs::write(self.dir.join("hosts.tab"), table).expect("write hosts.tab");
+        let its = format!("host.{other}");
+        self.settings.retain(|section, _| !section.starts_with("host.") || *section == its);
+        self.set("", "hosts", "\"hosts.tab\"")
+    }
+
     /// Names a program that serves the requests `name` and `name:...`; gives the path of its
     /// socket.
     pub fn handler(&mut self, name: &str) -> PathBuf {

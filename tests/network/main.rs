@@ -36,6 +36,7 @@ mod local_rules;
 mod log_files;
 mod log_quota;
 mod many_hosts;
+mod many_links;
 mod memory_bounds;
 mod owners;
 mod places;
