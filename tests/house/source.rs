@@ -39,7 +39,8 @@ fn collect(root: &Path, folder: &Path, found: &mut Vec<Source>) {
 
 impl Source {
     /// The folders that have Rust in them.
-    pub const EVERYWHERE: &[&str] = &["src", "bin", "tests", "examples", "fuzz/src", "fuzz/fuzz_targets"];
+    pub const EVERYWHERE: &[&str] =
+        &["src", "bin", "benches", "tests", "examples", "fuzz/src", "fuzz/fuzz_targets"];
 
     /// A file with this text.
     pub fn of(path: &str, text: &str) -> Source {
