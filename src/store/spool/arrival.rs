@@ -42,6 +42,9 @@ const MOVED_A_PEER: usize = 16;
 /// Names that are kept of one peer. Where there are more, the folder is listed again when these
 /// were looked at, for those behind them.
 const NAMES_A_PEER: usize = 256;
+/// ... and that a look at the folder keeps beyond that, of all peers together: each look reads all
+/// names that there are, of which there may be a million.
+const NAMES_MORE: usize = 8192;
 /// ... of which so many may be of files that are left for a while: there is room for others. Those
 /// beyond are found when the folder is listed from its beginning.
 const UNFINISHED_A_PEER: usize = NAMES_A_PEER / 2;
@@ -140,7 +143,7 @@ impl Arrivals {
     /// A file of this name has come for this peer.
     pub fn notice(&mut self, peer: HostId, name: OsString, now: Instant) {
         let waiting = self.peers.entry(peer).or_default();
-        waiting.add(name, now);
+        waiting.add(name, now, &mut 0);
         // Those that were not finished may be so now, and are not to be overtaken then: that one
         // was closed is told late if another process has it open as well.
         waiting.names.values_mut().for_each(|at| *at = now.min(*at));
@@ -229,9 +232,11 @@ impl Arrivals {
         self.list_at = None;
         self.peers.values_mut().for_each(|waiting| waiting.more = false);
         let peers = &mut self.peers;
+        let beyond = peers.values().map(|waiting| waiting.names.len().saturating_sub(NAMES_A_PEER));
+        let mut spare = NAMES_MORE.saturating_sub(beyond.sum());
         let listed = disk.list(delayed, &mut |name| {
             if let Some(peer) = owner(name) {
-                peers.entry(peer).or_default().find(name, now);
+                peers.entry(peer).or_default().find(name, now, &mut spare);
             }
         });
         match listed.context("list", delayed) {
@@ -401,14 +406,21 @@ impl Waiting {
         Some(self.held.map_or(first, |(until, _)| until.max(first)))
     }
 
-    /// One more name, if it is among the first. What is known of it stands.
-    fn add(&mut self, name: OsString, now: Instant) {
+    /// One more name, if it is among the first. What is known of it stands. `spare`: how many may be
+    /// kept that are too many for one peer.
+    fn add(&mut self, name: OsString, now: Instant, spare: &mut usize) {
         let is_behind = self.names.last_key_value().is_none_or(|(last, _)| *last < name);
         if self.more && is_behind {
             return;
         }
+        let known = self.names.len();
         self.names.entry(name).or_insert(now);
-        if self.names.len() > NAMES_A_PEER {
+        if self.names.len() == known || known < NAMES_A_PEER {
+            return;
+        }
+        if let Some(left) = spare.checked_sub(1) {
+            *spare = left;
+        } else {
             let last = self.names.pop_last().map(|(name, _)| name);
             self.forgotten |= self.after.is_some() && last <= self.after;
             self.more = true;
@@ -417,9 +429,9 @@ impl Waiting {
 
     /// A name that the folder has, unless it was looked at since the folder was listed from its
     /// beginning.
-    fn find(&mut self, name: &OsStr, now: Instant) {
+    fn find(&mut self, name: &OsStr, now: Instant, spare: &mut usize) {
         if self.after.as_deref().is_none_or(|after| name > after) {
-            self.add(name.to_owned(), now);
+            self.add(name.to_owned(), now, spare);
         }
     }
 

@@ -7,6 +7,7 @@ mod damage;
 mod dropped;
 mod errors;
 mod held;
+mod many_arrive;
 mod sequences;
 mod shares;
 
