@@ -107,9 +107,12 @@ impl std::fmt::Debug for TlsIdentity {
     }
 }
 
-/// Whom the called side takes, for any number of tunnels. A clone is the same and costs nothing.
+/// Whom the called side takes, for any number of tunnels. A clone is the same and costs nothing: one
+/// count is written, in memory that a forked process shares until then.
 #[derive(Clone)]
-pub struct Admission {
+pub struct Admission(Arc<Parts>);
+
+struct Parts {
     pins: Pins,
     own: Pin,
     config: Arc<ServerConfig>,
@@ -130,31 +133,32 @@ impl Admission {
             .with_cert_resolver(identity.shown.clone());
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
-        Ok(Admission { pins, own: identity.pin, config: Arc::new(config), key: identity.key.clone() })
+        let (own, key) = (identity.pin, identity.key.clone());
+        Ok(Admission(Arc::new(Parts { pins, own, config: Arc::new(config), key })))
     }
 
     /// Whose keys are taken.
     pub fn pins(&self) -> &Pins {
-        &self.pins
+        &self.0.pins
     }
 
     /// The pin of the key that they are shown.
     pub fn own_pin(&self) -> Pin {
-        self.own
+        self.0.own
     }
 
     /// Wipes the key in this process: no tunnel is opened from here on; those that are open go on.
     pub fn forget_key(&self) {
-        self.key.forget();
+        self.0.key.forget();
     }
 
     pub(super) fn config(&self) -> Arc<ServerConfig> {
-        self.config.clone()
+        self.0.config.clone()
     }
 }
 
 impl std::fmt::Debug for Admission {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Admission({} pins)", self.pins.len())
+        write!(f, "Admission({} pins)", self.0.pins.len())
     }
 }
