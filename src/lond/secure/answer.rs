@@ -7,6 +7,9 @@ use wire::secure::{put_answer, put_broken_answer};
 /// Bytes of frames that may wait to be taken. At the bound no frame of an answer is put.
 pub(super) const OUT_FULL: usize = 256 * 1024;
 
+/// The same for answers that are put as they come: what is no answer always finds room behind them.
+pub(super) const PASS_UNTIL: usize = OUT_FULL / 2;
+
 /// Bytes of answers that may wait to be sent. At the bound no handler is read and no request is
 /// taken; the answers that one read of each handler brings still come on top.
 pub(super) const MAX_ANSWER_BYTES: usize = 1024 * 1024;

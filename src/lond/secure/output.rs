@@ -4,7 +4,7 @@
 //! Nothing goes before our HELLO. Of the frames that are no answers each waits in a place of its
 //! own, so none can pile up; [`OUT_FULL`] bounds what waits to be taken.
 
-use super::answer::{Answer, MAX_ANSWER_BYTES, OUT_FULL, put};
+use super::answer::{Answer, MAX_ANSWER_BYTES, OUT_FULL, PASS_UNTIL, put};
 use super::ending::GoAway;
 use super::requests::Said;
 use super::untaken::Untaken;
@@ -81,7 +81,7 @@ impl Output {
     /// it; whether it did. Who calls gives back then what the request cost.
     pub(super) fn pass(&mut self, id: u64, Said { text, broken }: Said<'_>) -> bool {
         let passes = self.greeted
-            && self.out.len() < OUT_FULL
+            && self.out.len() < PASS_UNTIL
             && text.len() <= self.caller_max_line
             && self.sending.is_empty()
             && self.sending.pass(text.len(), false);

@@ -1,6 +1,7 @@
 //! Plain requests: answers in any order, chunks, windows, cancels; what must not be.
 
 use super::*;
+use wire::secure::put_ping;
 
 #[test]
 fn built_in_requests_and_handlers_are_routed_as_on_the_classic_wire() {
@@ -351,4 +352,29 @@ fn a_caller_that_takes_what_it_is_sent_is_not_given_up_though_it_says_nothing() 
     assert_eq!((bench.read(), bench.ended()), (String::new(), None));
     (0..4).for_each(|_| bench.wait(15.0));
     assert_eq!(bench.ended().as_deref(), Some("nothing was heard for 60s"));
+}
+
+#[test]
+fn answers_that_go_as_they_come_leave_room_for_what_is_none() {
+    let mut bench = Bench::new().opened(16 << 20);
+    let body = vec![b'x'; 10_000];
+    // So many that they alone fill what may wait.
+    let count = answer::OUT_FULL / body.len() + 1;
+    for id in 1..=count {
+        bench.request(id as u64, b"echo:x");
+    }
+    bench.read();
+    let mut ping = Vec::new();
+    put_ping(&mut ping, 7);
+    bench.session.push(&ping, bench.now);
+    for ticket in std::mem::take(&mut bench.asked) {
+        bench.session.answer(ticket, Reply::Answer(&body));
+    }
+    bench.session.fill(bench.now);
+    bench.caller.reader.push(bench.session.outgoing().bytes());
+    let mut ponged = false;
+    while let Some(frame) = bench.caller.reader.next_frame() {
+        ponged |= matches!(frame, Ok(Frame::Pong(_)));
+    }
+    assert!(ponged, "the PONG waits behind what is taken later");
 }
