@@ -406,8 +406,8 @@ impl Waiting {
         Some(self.held.map_or(first, |(until, _)| until.max(first)))
     }
 
-    /// One more name, if it is among the first. What is known of it stands. `spare`: how many may be
-    /// kept that are too many for one peer.
+    /// One more name, if it is among the first. What is known of it stands. `spare`: how many may
+    /// be kept that are too many for one peer.
     fn add(&mut self, name: OsString, now: Instant, spare: &mut usize) {
         let is_behind = self.names.last_key_value().is_none_or(|(last, _)| *last < name);
         if self.more && is_behind {

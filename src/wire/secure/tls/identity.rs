@@ -107,8 +107,8 @@ impl std::fmt::Debug for TlsIdentity {
     }
 }
 
-/// Whom the called side takes, for any number of tunnels. A clone is the same and costs nothing: one
-/// count is written, in memory that a forked process shares until then.
+/// Whom the called side takes, for any number of tunnels. A clone is the same and costs nothing:
+/// one count is written, in memory that a forked process shares until then.
 #[derive(Clone)]
 pub struct Admission(Arc<Parts>);
 
