@@ -11,7 +11,7 @@ const HOSTS: usize = 120;
 const HUB: &str = "msul1";
 /// KiB that a link child may have for itself while its link is idle. These programs are not
 /// optimized, which costs them more of the stack; those that are installed need two thirds of it.
-const OWN: u64 = 360;
+const OWN: u64 = 328;
 /// Of so many connections at most `lond` has to turn one away that finds no room, while all dial at
 /// once: for each host a few.
 const TURNED_AWAY: u64 = 4 * HOSTS as u64;
