@@ -152,8 +152,12 @@ impl Scene {
             scene.rig.wait_up(FAR)
         };
         self.compare(name, begin, |scene, ()| {
-            if scene.rig.status(FAR)?["delayed"].as_u64() == Some(0) {
+            let status = scene.rig.status(FAR)?;
+            if status["delayed"].as_u64() == Some(0) {
                 return Err("replay: it was over before the polite programs were".into());
+            }
+            if std::fs::read_dir(scene.rig.spool(FAR).join("failed")).is_ok_and(|it| it.count() > 0) {
+                return Err("replay: messages were rejected".into());
             }
             // Nothing of it is left for the next round's first half.
             scene.lonc = None;

@@ -9,7 +9,7 @@
 //! messages that wait.
 
 use super::load::{Crowd, Latency, measure};
-use super::rig::{NEAR, Program, Result, Rig, serve_slowly};
+use super::rig::{NEAR, Program, Result, Rig, serve_slowly, serve_with};
 use super::{busy, print_compared, print_heads};
 use lonnet::store::spool::SpoolLimits;
 use lonnet::store::spool::{RealDisk, Spool, SpoolLock};
@@ -53,6 +53,8 @@ impl Network {
     fn up(bin: &Path) -> Result<Network> {
         let rig = Rig::new(bin, &[&ASKED[..], &[TROUBLED]].concat())?;
         serve_slowly(&rig.handler_socket("slow"), SLOW)?;
+        // What is replayed is for this one.
+        serve_with(&rig.handler_socket("count"), b"ok".to_vec())?;
         let asked = ASKED.iter().map(|id| rig.start("lond", id)).collect::<Result<_>>()?;
         let troubled = Some(rig.start("lond", TROUBLED)?);
         let lonc = Some(rig.start("lonc", NEAR)?);
@@ -94,7 +96,7 @@ pub fn delay(spool: &Path, count: u64) -> Result<()> {
     let lock = SpoolLock::try_acquire(spool)?.ok_or("the spool is in use")?;
     let limits = SpoolLimits { messages: u64::MAX, bytes: u64::MAX, keep_free: 0 };
     let mut spool = Spool::open(RealDisk, spool, limits);
-    let message = b"pong:a message of a length that is usual among critical ones, which are short";
+    let message = b"count:a message of a length that is usual among critical ones, which are short";
     let mut left = count as usize;
     while left > 0 {
         let batch = vec![&message[..]; left.min(BATCH)];
