@@ -14,7 +14,7 @@
 use super::isolation::{copy, delay};
 use super::load::{Crowd, measure_as};
 use super::rig::{NEAR, Program, Result, Rig, serve_with};
-use super::{busy, print_compared};
+use super::{end_busy, print_compared, two_busy};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -88,17 +88,7 @@ pub fn run(bin: &Path, rounds: usize, only: &str) -> Result<()> {
     scene.beside_a_greedy_user()?;
     scene.beside_long_bodies()?;
     scene.beside_a_replay()?;
-    scene.compare(
-        "(two busy processes)",
-        |_| Ok([busy()?, busy()?]),
-        |_, both| {
-            both.into_iter().try_for_each(|mut process| {
-                process.kill()?;
-                process.wait()?;
-                Ok(())
-            })
-        },
-    )
+    scene.compare("(two busy processes)", |_| two_busy(), |_, both| end_busy(both))
 }
 
 impl Scene {

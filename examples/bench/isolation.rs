@@ -10,7 +10,7 @@
 
 use super::load::{Crowd, Latency, measure};
 use super::rig::{NEAR, Program, Result, Rig, serve_slowly, serve_with};
-use super::{busy, print_compared, print_heads};
+use super::{end_busy, print_compared, print_heads, two_busy};
 use lonnet::store::spool::SpoolLimits;
 use lonnet::store::spool::{RealDisk, Spool, SpoolLock};
 use nix::sys::signal::Signal;
@@ -162,19 +162,7 @@ fn latencies(bin: &Path, rounds: usize) -> Result<()> {
         |network, ()| network.restart_with(0),
     )?;
     replayed(rounds, &mut network)?;
-    compare(
-        "(two busy processes)",
-        rounds,
-        &mut network,
-        |_| Ok([busy()?, busy()?]),
-        |_, both| {
-            both.into_iter().try_for_each(|mut process| {
-                process.kill()?;
-                process.wait()?;
-                Ok(())
-            })
-        },
-    )
+    compare("(two busy processes)", rounds, &mut network, |_| two_busy(), |_, both| end_busy(both))
 }
 
 /// The peer is stopped in the first half of each round and takes messages in the second.

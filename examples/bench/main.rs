@@ -97,9 +97,19 @@ fn print_compared(name: &str, before: &[Latency], with: &[Latency]) {
     );
 }
 
-/// A process that does nothing else than use a processor.
-fn busy() -> Result<Child> {
-    Ok(Command::new("sh").args(["-c", "while :; do :; done"]).stdin(Stdio::null()).spawn()?)
+/// Two processes that do nothing else than use a processor each.
+fn two_busy() -> Result<[Child; 2]> {
+    let busy = || Command::new("sh").args(["-c", "while :; do :; done"]).stdin(Stdio::null()).spawn();
+    Ok([busy()?, busy()?])
+}
+
+/// Ends them.
+fn end_busy(both: [Child; 2]) -> Result<()> {
+    both.into_iter().try_for_each(|mut process| {
+        process.kill()?;
+        process.wait()?;
+        Ok(())
+    })
 }
 
 /// The one in the middle.

@@ -253,7 +253,8 @@ pub fn wait(what: &str, holds: impl FnMut() -> bool) -> Result<()> {
     wait_looking(Duration::from_millis(20), what, holds)
 }
 
-/// Waits for a condition that is looked for with such a pause.
+/// Waits for a condition that is looked for with such a pause: it lies in another process, or in
+/// files of another's, and nothing tells of it.
 pub fn wait_looking(pause: Duration, what: &str, mut holds: impl FnMut() -> bool) -> Result<()> {
     let end = Instant::now() + PATIENCE;
     while !holds() {

@@ -24,9 +24,11 @@ use std::time::{Duration, Instant};
 /// Links, and lines of the table, unless it is said otherwise.
 const LINKS: usize = 1_000;
 const LINES: usize = 5_000;
-/// How long it is looked at what an idle host uses.
+/// How long it is looked at what an idle host uses: that is the measurement, and nothing ends it
+/// sooner.
 const IDLE: Duration = Duration::from_secs(20);
-/// By then what comes behind a start is over: status files are written at most so much later.
+/// By then what comes behind a start is over: status files are written at most so much later. No
+/// word tells of that, since what is waited for is that nothing more is done.
 const SETTLE: Duration = Duration::from_secs(6);
 /// Pause between looks at whether all links are up: each look is a read of each child's title.
 const LOOK: Duration = Duration::from_millis(50);

@@ -5,8 +5,7 @@ use crate::median;
 use crate::rig::{Program, memory};
 use std::collections::BTreeSet;
 use std::fs;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -41,19 +40,19 @@ pub fn used(pids: &[u32]) -> u64 {
 
 /// Counts the connections of this machine until it is asked.
 pub struct Connections {
-    over: Arc<AtomicBool>,
+    /// Dropped when it is over.
+    over: Sender<()>,
     counting: JoinHandle<[u64; 2]>,
 }
 
 impl Connections {
     /// Begins to count.
     pub fn count() -> Connections {
-        let over = Arc::new(AtomicBool::new(false));
-        let told = over.clone();
+        let (over, told) = channel::<()>();
         let counting = std::thread::spawn(move || {
             let (mut looks, mut most) = (Vec::new(), [0; 2]);
             let mut next = Instant::now();
-            while !told.load(Ordering::Relaxed) {
+            loop {
                 looks.push(opened());
                 let now = looks[looks.len() - 1];
                 let before = looks[looks.len().saturating_sub(SECOND + 1)];
@@ -61,16 +60,18 @@ impl Connections {
                     *most = (*most).max(now - before);
                 }
                 next += LOOK;
-                std::thread::sleep(next.saturating_duration_since(Instant::now()));
+                let pause = next.saturating_duration_since(Instant::now());
+                if told.recv_timeout(pause) != Err(RecvTimeoutError::Timeout) {
+                    return most;
+                }
             }
-            most
         });
         Connections { over, counting }
     }
 
     /// The most of a second: that were tried, and that were taken.
     pub fn most(self) -> [u64; 2] {
-        self.over.store(true, Ordering::Relaxed);
+        drop(self.over);
         self.counting.join().unwrap_or_default()
     }
 }
