@@ -104,20 +104,6 @@ impl<T> Texts<T> {
         Some(of)
     }
 
-    /// Keeps only those of which `stays` says so; whether any went.
-    pub fn retain(&mut self, mut stays: impl FnMut(&T) -> bool) -> bool {
-        let before = self.queue.len();
-        self.queue.retain(|(of, place)| {
-            let stays = stays(of);
-            if let (false, Place::Among(_, length)) = (stays, place) {
-                self.waiting -= length;
-            }
-            stays
-        });
-        self.tidy();
-        self.queue.len() < before
-    }
-
     /// Takes this one out, wherever it stands.
     pub fn remove(&mut self, is_it: impl FnMut(&T) -> bool) -> Option<T> {
         let at = self.iter().position(is_it)?;
@@ -134,11 +120,6 @@ impl<T> Texts<T> {
         self.queue.clear();
         self.waiting = 0;
         self.tidy();
-    }
-
-    /// Bytes of memory that are in use for what waits among the others.
-    pub fn memory(&self) -> usize {
-        self.bytes.len()
     }
 
     /// Keeps the memory within twice what waits, and a little; at no more cost than what went was
@@ -210,18 +191,18 @@ mod tests {
         for number in 1..10_000 {
             texts.push(number, Cow::Borrowed(&[1; 100]));
             texts.pop(&mut Vec::new());
-            assert!(texts.memory() <= KEPT + 100, "{} bytes", texts.memory());
+            assert!(texts.bytes.len() <= KEPT + 100, "{} bytes", texts.bytes.len());
         }
         // Nor by what is taken out behind one that stays.
         for number in 10_000..20_000 {
             texts.push(number, Cow::Borrowed(&[1; 100]));
             assert_eq!(texts.remove(|it| *it == number), Some(number));
-            assert!(texts.memory() <= KEPT + 100, "{} bytes", texts.memory());
+            assert!(texts.bytes.len() <= KEPT + 100, "{} bytes", texts.bytes.len());
         }
         let mut text = Vec::new();
         assert_eq!((texts.pop(&mut text), text.as_slice()), (Some(9999), &[1; 100][..]));
         texts.push(1, Cow::Borrowed(&[1; 2 * KEPT]));
-        assert!(texts.retain(|number| *number == 0) && texts.is_empty());
-        assert!(texts.memory() == 0 && texts.bytes.capacity() <= KEPT);
+        assert_eq!(texts.remove(|number| *number == 1), Some(1));
+        assert!(texts.is_empty() && texts.bytes.is_empty() && texts.bytes.capacity() <= KEPT);
     }
 }
