@@ -206,8 +206,7 @@ impl Reactor {
         let poll = Poll::new().map_err(fail("make poll"))?;
         let registry = poll.registry();
         net::unblock(&stream).map_err(fail("make link non-blocking"))?;
-        let link =
-            Stream::register(TcpStream::from_std(stream), registry, LINK).map_err(fail("watch link"))?;
+        let link = Stream::of_tcp(TcpStream::from_std(stream), registry, LINK).map_err(fail("watch link"))?;
         let mut control = Channel::from_fd(control).map_err(fail("take control socket"))?;
         registry
             .register(&mut control, CONTROL, Interest::READABLE | Interest::WRITABLE)

@@ -1,7 +1,7 @@
 //! Sockets that do not wait: what both ends of a link, and all that is watched with them, have in
 //! common.
 //!
-//! Everything is registered with the poll once, for both directions, edge-triggered: an event says
+//! Everything is registered with the poll, edge-triggered: an event says
 //! that something has become possible, and nothing says so again before that was tried in vain.
 //! Owns no socket of its own. Nothing here knows what is spoken.
 //!

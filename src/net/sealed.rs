@@ -2,8 +2,8 @@
 
 use super::Stream;
 use base::line::Outgoing;
-use mio::event::Source;
-use std::io::{self, Read, Write};
+use mio::net::TcpStream;
+use std::io;
 use wire::secure::Tunnel;
 
 /// Bytes of ciphertext that may wait to be written. At the bound nothing more is enciphered.
@@ -15,10 +15,10 @@ pub const SEALED_FULL: usize = 256 * 1024;
 ///
 /// # Errors
 /// What the socket said; or the tunnel is gone.
-pub fn write_sealed<S: Source + Read + Write>(
+pub fn write_sealed(
     tunnel: &mut Tunnel,
     plain: &mut Outgoing,
-    stream: &mut Stream<S>,
+    stream: &mut Stream<TcpStream>,
 ) -> io::Result<usize> {
     let before = plain.len();
     // First: where there was no room and now is, no further word of it comes while it is not used

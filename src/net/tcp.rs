@@ -3,7 +3,7 @@
 //! Nothing here looks after a link by itself: the secure wire has its heartbeat, and the options
 //! find out what that leaves, a classic peer that has vanished first of all.
 
-use super::{Interest, Registry, Stream, Token};
+use super::{Registry, Stream, Token};
 use mio::net::TcpStream;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use std::io;
@@ -63,9 +63,7 @@ pub fn begin(address: SocketAddr, bind: Option<IpAddr>) -> io::Result<OwnedFd> {
 /// # Errors
 /// What the system said.
 pub fn go_on(begun: OwnedFd, registry: &Registry, token: Token) -> io::Result<Stream<TcpStream>> {
-    let mut stream = TcpStream::from_std(begun.into());
-    registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
-    Ok(Stream::not_readable_yet(stream))
+    Stream::of_unconnected(TcpStream::from_std(begun.into()), registry, token)
 }
 
 /// Whether a connection that was begun is made.

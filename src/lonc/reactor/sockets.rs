@@ -209,8 +209,7 @@ impl Sockets {
 
     /// A program's connection is served from now on; whether it can be.
     pub(super) fn add_client(&mut self, id: ClientId, stream: UnixStream) -> bool {
-        let token = Token(FIRST_CLIENT + id.index());
-        let stream = match Stream::register(stream, &self.registry, token) {
+        let stream = match Stream::of_unix(stream, &self.registry, token_of(id)) {
             Ok(stream) => stream,
             Err(error) => {
                 log::error!("register a program's connection: {error}; closed");
@@ -311,9 +310,11 @@ impl Io for Sockets {
     }
 
     fn write(&mut self, id: ClientId, out: &mut Outgoing) -> bool {
-        let client = self.clients.get_mut(id.index()).and_then(|client| client.as_mut());
+        let Sockets { clients, registry, .. } = self;
+        let client = clients.get_mut(id.index()).and_then(|client| client.as_mut());
         let Some(client) = client.filter(|client| client.id == id) else { return false };
-        client.stream.flush(out).inspect_err(|error| say_if_ours("write to", error)).is_ok()
+        let written = client.stream.flush(out, registry, token_of(id));
+        written.inspect_err(|error| say_if_ours("write to", error)).is_ok()
     }
 
     fn close(&mut self, id: ClientId) {
@@ -450,6 +451,10 @@ pub(super) fn take_over<D: Disk>(
         log::info!("took {} connected programs over", programs.len());
     }
     Ok(programs)
+}
+
+fn token_of(id: ClientId) -> Token {
+    Token(FIRST_CLIENT + id.index())
 }
 
 /// A program that goes away does as it likes; but what this host lacks is said.

@@ -37,6 +37,7 @@ impl Client {
 /// See the head of this file.
 #[derive(Debug)]
 pub(super) struct Clients {
+    registry: Registry,
     all: BTreeMap<usize, Client>,
     next: usize,
     max_line: usize,
@@ -44,8 +45,8 @@ pub(super) struct Clients {
 }
 
 impl Clients {
-    pub(super) fn new(name: &str, max_line: usize) -> Clients {
-        Clients { all: BTreeMap::new(), next: 0, max_line, name: name.to_owned() }
+    pub(super) fn new(name: &str, max_line: usize, registry: Registry) -> Clients {
+        Clients { registry, all: BTreeMap::new(), next: 0, max_line, name: name.to_owned() }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -53,9 +54,8 @@ impl Clients {
     }
 
     /// One more has connected.
-    pub(super) fn add(&mut self, socket: UnixStream, registry: &Registry) {
-        let token = Token(super::reactor::FIRST + super::reactor::STEP * self.next);
-        match Stream::register(socket, registry, token) {
+    pub(super) fn add(&mut self, socket: UnixStream) {
+        match Stream::of_unix(socket, &self.registry, token(self.next)) {
             Ok(stream) => {
                 let reader = LineReader::new(self.max_line + WORDS);
                 let client = Client { stream, reader, out: Outgoing::default(), open: 0, cut: false };
@@ -127,9 +127,11 @@ impl Clients {
 
     /// Writes what waits; gives the connections that are no more.
     pub(super) fn write(&mut self) -> Vec<usize> {
-        let broken =
-            |(id, client): (&usize, &mut Client)| client.stream.flush(&mut client.out).err().map(|_| *id);
-        let gone: Vec<usize> = self.all.iter_mut().filter_map(broken).collect();
+        let Clients { all, registry, .. } = self;
+        let broken = |(id, client): (&usize, &mut Client)| {
+            client.stream.flush(&mut client.out, registry, token(*id)).err().map(|_| *id)
+        };
+        let gone: Vec<usize> = all.iter_mut().filter_map(broken).collect();
         self.close(&gone);
         gone
     }
@@ -153,6 +155,10 @@ impl Clients {
     fn close(&mut self, ids: &[usize]) {
         ids.iter().for_each(|id| drop(self.all.remove(id)));
     }
+}
+
+fn token(id: usize) -> Token {
+    Token(super::reactor::FIRST + super::reactor::STEP * id)
 }
 
 impl Client {

@@ -105,7 +105,7 @@ impl Reactor {
         let most = handler.program.as_ref().map_or(0, |program| program.waiting);
         let core = Core {
             alone: Alone::new(handler, now),
-            clients: Clients::new(&handler.name, settings.max_line),
+            clients: Clients::new(&handler.name, settings.max_line, registry.try_clone()?),
             crew: Crew::new(settings.clone(), registry.try_clone()?, now),
             queue: Queue::new(most, WAITING_BYTES.max(4 * settings.max_line)),
             ends: None,
@@ -245,7 +245,7 @@ impl Reactor {
         let Some(listener) = &self.listener else { return };
         for _ in 0..most {
             match listener.accept() {
-                Ok((socket, _)) => self.core.clients.add(socket, self.poll.registry()),
+                Ok((socket, _)) => self.core.clients.add(socket),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     if error.kind() != io::ErrorKind::WouldBlock {

@@ -78,7 +78,7 @@ impl AskBack {
             }
         }
         let Some(ping) = &mut self.ping else { return };
-        match ping.work(scratch, now) {
+        match ping.work(registry, self.token, scratch, now) {
             Ok(None) => {}
             Ok(Some(line)) => self.end(Ok(line), answer),
             Err(error) => self.end(Err(error), answer),
@@ -98,15 +98,21 @@ impl AskBack {
 
 impl Ping {
     fn begin(path: &PathBuf, registry: &Registry, token: Token, now: Instant) -> io::Result<Ping> {
-        let connection = Stream::register(UnixStream::connect(path)?, registry, token)?;
+        let connection = Stream::of_unix(UnixStream::connect(path)?, registry, token)?;
         let mut out = Outgoing::default();
         out.push_line(b"ping");
         Ok(Ping { connection, out, reader: LineReader::new(MAX_ANSWER), deadline: now + DEADLINE })
     }
 
     /// The answer, once it is there.
-    fn work(&mut self, scratch: &mut [u8], now: Instant) -> io::Result<Option<Vec<u8>>> {
-        self.connection.flush(&mut self.out)?;
+    fn work(
+        &mut self,
+        registry: &Registry,
+        token: Token,
+        scratch: &mut [u8],
+        now: Instant,
+    ) -> io::Result<Option<Vec<u8>>> {
+        self.connection.flush(&mut self.out, registry, token)?;
         while self.connection.readable() {
             match self.connection.read(scratch)? {
                 ReadOutcome::Nothing => break,

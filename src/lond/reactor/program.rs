@@ -199,7 +199,7 @@ impl<C: Talk> Program<C> {
             self.dial(registry, now, answer);
         }
         let Some(connection) = &mut self.connection else { return };
-        if let Err(error) = connection.flush(self.conversation.outgoing()) {
+        if let Err(error) = connection.flush(self.conversation.outgoing(), registry, self.token) {
             // The program may have answered before it closed: all of that lies here.
             let mut budget = READ_AT_END;
             while budget > 0 && self.read_once(scratch, now, answer) {
@@ -252,7 +252,7 @@ impl<C: Talk> Program<C> {
 
     fn dial(&mut self, registry: &Registry, now: Instant, answer: &mut impl FnMut(Ticket, Reply<'_>)) {
         let dialed =
-            UnixStream::connect(&self.path).and_then(|socket| Stream::register(socket, registry, self.token));
+            UnixStream::connect(&self.path).and_then(|socket| Stream::of_unix(socket, registry, self.token));
         match dialed {
             Ok(connection) => {
                 self.process = credentials::process_of(&connection.socket());

@@ -19,7 +19,8 @@ struct Bench {
 
 impl Bench {
     fn new() -> Bench {
-        let (poll, clients) = (Poll::new().unwrap(), Clients::new("pay", MAX_LINE));
+        let poll = Poll::new().unwrap();
+        let clients = Clients::new("pay", MAX_LINE, poll.registry().try_clone().unwrap());
         Bench { poll, clients, asked: Vec::new(), at_once: None }
     }
 
@@ -27,7 +28,7 @@ impl Bench {
         let (ours, theirs) = StdStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
         theirs.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        self.clients.add(UnixStream::from_std(ours), self.poll.registry());
+        self.clients.add(UnixStream::from_std(ours));
         theirs
     }
 
