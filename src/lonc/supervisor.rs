@@ -13,6 +13,7 @@
 //! | `dialling` | what children ask for their dials: their peers' addresses, connections |
 //! | `listening` | the local sockets of the peers |
 //! | `handovers` | when children hand their programs over, a few at a time |
+//! | `order` | whose child is begun, and replaced, before whose |
 //! | `passages` | the ways of connected programs to the next child |
 //! | `watch` | notices files that are dropped into the delayed directory |
 //! | `dropped` | moves them into the folders of the peers that they are for |
@@ -30,6 +31,7 @@ mod dropped;
 mod handovers;
 mod inheritance;
 mod listening;
+mod order;
 mod passages;
 mod reload;
 mod watch;
@@ -51,7 +53,7 @@ use listening::Sockets;
 use net::Token;
 use passages::Passages;
 use status::{self, LinkState};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
@@ -116,6 +118,7 @@ pub fn serve(start: &mut Start<Inheritance<Own>>, entry: Entry) -> Result<(), Da
             lookout: Lookout::default(),
             dialling: Dialling::default(),
             replacing: VecDeque::new(),
+            later: order::unwell_before(&ground),
         })
     })
 }
@@ -136,6 +139,8 @@ struct Lonc {
     dialling: Dialling,
     /// Children that are to be replaced, if they have not ended before.
     replacing: VecDeque<Replace>,
+    /// At a start: whose links were not well when the program before this one ended.
+    later: BTreeSet<HostId>,
 }
 
 impl Role for Lonc {
@@ -167,6 +172,7 @@ impl Role for Lonc {
         // Said when every socket is there: whoever waits for this line finds them.
         if !serves {
             let links = m.start.config.peers.len();
+            self.later.clear();
             log::info!("started, {links} link{}", if links == 1 { "" } else { "s" });
         }
         title::set(self.board.common().doing());

@@ -57,18 +57,28 @@ pub fn close_all_but(mut keep: Vec<RawFd>) -> io::Result<()> {
     let gaps = gaps.filter(|(first, last)| first <= last);
     let after = keep.last().map(|last| (last + 1, RawFd::MAX));
     for (first, last) in gaps.chain(after) {
-        close_range(first, last)?;
+        close_range(first, last, 0)?;
     }
     Ok(())
 }
 
-fn close_range(first: RawFd, last: RawFd) -> io::Result<()> {
+/// Gives this thread a table of descriptors of its own, a copy of those that it has shared with
+/// others below `first`. What lies behind is not copied, however much there is, and stays open for
+/// the others.
+///
+/// # Errors
+/// What the system said.
+pub fn leave_descriptors_from(first: RawFd) -> io::Result<()> {
+    close_range(first, RawFd::MAX, libc::CLOSE_RANGE_UNSHARE)
+}
+
+fn close_range(first: RawFd, last: RawFd, flags: libc::c_uint) -> io::Result<()> {
     let mut tries = 0;
     loop {
         tries += 1;
         // SAFETY: who calls `close_all_but` says that nothing owns these descriptors, or never uses
-        // what does.
-        let done = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+        // what does; those of a table that others have stay open there.
+        let done = unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) };
         match Errno::result(done) {
             Ok(_) => return Ok(()),
             Err(errno) if tries >= CLOSE_TRIES => return Err(errno.into()),

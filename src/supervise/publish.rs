@@ -12,7 +12,9 @@ use base::disk::own::{self, OwnFile};
 use jiff::{SignedDuration, Timestamp};
 use nix::time::{ClockId, clock_gettime};
 use status::Uptime;
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -27,6 +29,9 @@ const LONGEST_REST: Duration = Duration::from_secs(5);
 /// Permission bits of the files: what the links do is no secret on this host.
 const MODE: u32 = 0o644;
 
+/// Bytes: more than the files of tens of thousands of links have.
+const LONGEST: u64 = 64 << 20;
+
 /// Puts a file with `content` in the place of `path` at one stroke.
 ///
 /// # Errors
@@ -35,6 +40,19 @@ pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let new = OwnFile::create(path, MODE)?;
     new.file().write_all(content)?;
     new.replace()
+}
+
+/// What stands in a file that a program before this one has left, if it is there and one of ours
+/// can be so long.
+pub fn left(path: &Path) -> Option<Vec<u8>> {
+    // Whatever lies there instead is not waited for.
+    let flags = libc::O_NONBLOCK | libc::O_NOFOLLOW;
+    let file = File::options().read(true).custom_flags(flags).open(path).ok()?;
+    let about = file.metadata().ok()?;
+    let mut content = Vec::new();
+    let is_ours = about.is_file() && about.len() <= LONGEST;
+    is_ours.then(|| file.take(LONGEST).read_to_end(&mut content)).and_then(Result::ok)?;
+    Some(content)
 }
 
 /// Now, by a clock that nobody sets; `None` where the system does not tell.

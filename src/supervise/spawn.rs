@@ -6,8 +6,10 @@
 //! standard three, the log and those it was given: it holds no pid lock, no other peer's listener,
 //! no control socket of a sibling. It never returns into its parent's code: when it panics, that is
 //! logged (by the panic hook) and it exits with [`PANICKED`]. Closing what it was not given takes
-//! one system call for each gap (`close_range`, Linux 5.9), however many thousand descriptors its
-//! parent has.
+//! one system call for each gap (`close_range`, Linux 5.9); who forks apart has a table of
+//! descriptors for that alone ([`descriptors`]), however many thousand its process has.
+
+mod descriptors;
 
 use super::signals;
 use base::pages;
@@ -45,6 +47,9 @@ pub fn spawn(keep: Vec<RawFd>, entry: impl FnOnce() -> Infallible) -> io::Result
     forked
 }
 
+/// The numbers of processes, in the order of their births, or why there is none.
+pub type Forked = io::Result<Vec<io::Result<u32>>>;
+
 /// A child that is to be forked: what it keeps of this process's descriptors, and where it begins.
 #[derive(Debug)]
 pub struct Birth<F> {
@@ -60,11 +65,13 @@ pub struct Birth<F> {
 /// together share what they have of their parent's. (`docs/adr/0105`.)
 ///
 /// They are forked from a thread that ends at once, so that they can have no `PR_SET_PDEATHSIG`:
-/// that tells of the end of a thread.
+/// that tells of the end of a thread. What they are given is dropped by the thread that calls this:
+/// the other has descriptors of its own, and would close none of this process's.
 ///
 /// # Errors
-/// What the system said of the thread: there are no children. Else, of each what [`spawn`] says.
-pub fn spawn_apart<F>(births: Vec<Birth<F>>) -> io::Result<Vec<io::Result<u32>>>
+/// What the system said of the thread and its descriptors: there are no children. Else, of each
+/// what [`spawn`] says.
+pub fn spawn_apart<F>(births: Vec<Birth<F>>) -> Forked
 where
     F: FnOnce() -> Infallible,
 {
@@ -73,15 +80,22 @@ where
     let forked = thread::scope(|scope| {
         let thread = thread::Builder::new().stack_size(STACK);
         let forks = thread.spawn_scoped(scope, move || fork_all(births.take_back()))?;
-        forks.join().map_err(|_| io::Error::other("the thread that forks panicked"))
+        let done = forks.join().map_err(|_| io::Error::other("the thread that forks panicked"))?;
+        let (_births, forked) = done.take_back();
+        forked
     });
     restore(&mask);
     forked
 }
 
-fn fork_all<F: FnOnce() -> Infallible>(births: Vec<Birth<F>>) -> Vec<io::Result<u32>> {
+/// What was not taken by a child, and what came of them.
+fn fork_all<F: FnOnce() -> Infallible>(births: Vec<Birth<F>>) -> Lent<(Vec<Option<Birth<F>>>, Forked)> {
     let mut births: Vec<Option<Birth<F>>> = births.into_iter().map(Some).collect();
     let mut forked = Vec::with_capacity(births.len());
+    let given = births.iter().flatten().flat_map(|birth| &birth.keep).copied();
+    if let Err(error) = descriptors::keep_only(given.chain(base::logging::descriptor()).collect()) {
+        return Lent((births, Err(error)));
+    }
     for birth in &mut births {
         // Taken by the child: here each stays what it is until all are forked.
         forked.push(fork_into(|| {
@@ -89,7 +103,7 @@ fn fork_all<F: FnOnce() -> Infallible>(births: Vec<Birth<F>>) -> Vec<io::Result<
             birth.take().unwrap_or_else(|| std::process::exit(UNFIT))
         }));
     }
-    forked
+    Lent((births, Ok(forked)))
 }
 
 /// What a thread has while the one that has made it waits for its end.

@@ -1,5 +1,6 @@
 //! One `lond` with links from a hundred hosts and more, each of which is a `lonc` of its own: what
-//! a link costs while it is idle, and what comes when all of them dial at once.
+//! a link costs while it is idle, and what comes when all of them dial at once. And a `lonc` most
+//! of whose hosts are away.
 
 use crate::common::network::Network;
 use crate::common::program::Program;
@@ -82,4 +83,38 @@ fn links_of_a_hundred_and_twenty_hosts_cost_little_and_all_are_back_after_a_rest
 
 fn calling(spokes: &[(crate::common::network::Host, Program)]) -> impl Iterator<Item = u32> + '_ {
     spokes.iter().map(|(_, lonc)| lonc.only_child())
+}
+
+/// More than are forked together.
+const AWAY: usize = 24;
+/// The last by its name.
+const THERE: &str = "msuz";
+
+/// Whom the children of a supervisor serve, in the order of their births.
+fn births(lonc: &Program) -> Vec<String> {
+    let pid = lonc.pid();
+    let listed =
+        fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).expect("the kernel lists them");
+    let title = |child: &str| process::title(child.parse().expect("a number"));
+    listed.split_whitespace().filter_map(|it| Some(title(it).split_whitespace().nth(1)?.to_owned())).collect()
+}
+
+#[test]
+fn hosts_that_were_there_have_their_children_before_those_that_were_away_at_the_next_start() {
+    let away: Vec<String> = (0..AWAY).map(|number| format!("msua{number:02}")).collect();
+    let network = Network::secure(&[away.clone(), vec![HUB.to_owned(), THERE.to_owned()]].concat());
+    let (hub, there) = (network.host(HUB), network.host(THERE));
+    let _lond = there.lond();
+    let lonc = hub.lonc();
+    let settled = |peers: &[String]| {
+        peers.iter().all(|peer| hub.status_file(peer).is_some_and(|status| !status["last_error"].is_null()))
+    };
+    wait::until_true("those who are away to be noted so", || settled(&away));
+    hub.wait_link(THERE, "up");
+    assert_eq!(births(&lonc).last().map(String::as_str), Some(THERE), "nothing was known of them");
+
+    assert!(lonc.stop().success());
+    let lonc = hub.lonc();
+    wait::until_true("all children to be there", || lonc.children().len() == AWAY + 1);
+    assert_eq!(births(&lonc).first().map(String::as_str), Some(THERE));
 }

@@ -101,6 +101,12 @@ impl Board {
         self.places.get(peer).and_then(|place| self.peers.get(*place)).map_or(0, |status| status.clients)
     }
 
+    /// Whether the link to `peer` is up, as far as its child has said.
+    pub(super) fn is_up(&self, peer: &HostId) -> bool {
+        let status = self.places.get(peer).and_then(|place| self.peers.get(*place));
+        status.is_some_and(|status| status.state == LinkState::Up)
+    }
+
     /// What went wrong last with the link to `peer`.
     pub(super) fn last_error(&self, peer: &HostId) -> Option<&String> {
         self.places.get(peer).and_then(|place| self.peers.get(*place))?.last_error.as_ref()

@@ -99,6 +99,7 @@ impl Lonc {
         for child in left.children {
             self.adopt_child(m, child, take, now);
         }
+        self.line_up();
         self.dialling.dials.adopt(left.dials);
         self.retarget(m, now);
     }

@@ -6,7 +6,7 @@
 //! nothing, a child is told of its peer's new socket and goes on. A child has a copy of its peer's
 //! socket, and none of ours shuts it; one that was shut is made again, and such a child is killed.
 
-use super::{Lonc, Machine};
+use super::{Lonc, Machine, order};
 use crate::messages::ToLink;
 use base::HostId;
 use jiff::Timestamp;
@@ -69,7 +69,8 @@ impl Lonc {
             }
         }
         for id in self.sockets.listeners.keys() {
-            self.table.want(id.clone(), now);
+            let at = if self.later.contains(id) { order::later(now) } else { now };
+            self.table.want(id.clone(), at);
         }
     }
 

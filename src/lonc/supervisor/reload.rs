@@ -74,6 +74,7 @@ impl Lonc {
             let drain = drain_timeout(&m.start.config, peer).max(drain_timeout(config, peer));
             self.replacing.push_back(Replace { peer: peer.clone(), pid, drain });
         }
+        self.line_up();
     }
 
     fn take_over(&mut self, m: &mut Machine<'_>, config: Arc<Config>, key: OwnKey, now: Instant) {
