@@ -2,9 +2,9 @@
 //! that has sockets.
 //!
 //! Waits for what happens, notes it, and lets the [`Turn`] do what follows from it; hears the
-//! supervisor. All sockets are watched edge-triggered ([`net::Stream`]); whether one is read depends on
-//! what the broker's buffers hold at that moment. What was readable and is not read now stays noted,
-//! so that no edge is ever lost.
+//! supervisor. All sockets are watched edge-triggered ([`net::Stream`]); whether one is read
+//! depends on what the broker's buffers hold at that moment. What was readable and is not read now
+//! stays noted, so that no edge is ever lost.
 
 mod dialling;
 mod sockets;
