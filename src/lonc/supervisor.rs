@@ -64,6 +64,7 @@ use store::spool::Arrivals;
 use supervise::daemon::{self, DaemonError, Inheritance, Role};
 use supervise::exec_state::Descriptors;
 use supervise::limit::{Tiers, raise_descriptor_limit};
+use supervise::names::Names;
 use supervise::own_key::OwnKey;
 use supervise::sandbox::{self, Calls};
 use supervise::startup::{self, Start};
@@ -119,6 +120,8 @@ pub fn serve(start: &mut Start<Inheritance<Own>>, entry: Entry) -> Result<(), Da
             dialling: Dialling::default(),
             replacing: VecDeque::new(),
             later: order::unwell_before(&ground),
+            run_names: Names::default(),
+            spool_names: Names::default(),
         })
     })
 }
@@ -141,6 +144,10 @@ struct Lonc {
     replacing: VecDeque<Replace>,
     /// At a start: whose links were not well when the program before this one ended.
     later: BTreeSet<HostId>,
+    /// Where the peers' sockets are.
+    run_names: Names,
+    /// Where their folders are.
+    spool_names: Names,
 }
 
 impl Role for Lonc {

@@ -7,6 +7,7 @@
 //! | `lock` | a locked file with a pid in it |
 //! | `limit` | the system's limit of open files |
 //! | `places` | folders and locks that others may take away: looked after, made again |
+//! | `names` | whether names in a folder may have changed since they were looked at |
 //! | `table` | which child runs, which waits for its next start: pure |
 //! | `spawn` | the one `fork`, and what a child undoes of its parent; reaping |
 //! | `daemon` | the one machine of all supervisors, and what a role is to it |
@@ -43,6 +44,7 @@ pub mod inheritance;
 pub mod limit;
 pub mod lock;
 pub mod look_up;
+pub mod names;
 pub mod own_key;
 pub mod places;
 pub mod publish;

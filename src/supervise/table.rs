@@ -134,11 +134,13 @@ pub struct Table<K> {
     /// The time in each `Waiting` and `Draining`; kept by [`Table::enter`] and [`Table::forget`]
     /// alone.
     timers: BTreeSet<(Instant, K)>,
+    /// How many are on their way out; kept by the same, since it is asked for each that goes.
+    leaving: usize,
 }
 
 impl<K: Ord + Clone> Default for Table<K> {
     fn default() -> Self {
-        Table { entries: BTreeMap::new(), pids: HashMap::new(), timers: BTreeSet::new() }
+        Table { entries: BTreeMap::new(), pids: HashMap::new(), timers: BTreeSet::new(), leaving: 0 }
     }
 }
 
@@ -331,8 +333,7 @@ impl<K: Ord + Clone> Table<K> {
 
     /// How many children are on their way out.
     pub fn leaving(&self) -> usize {
-        let leaves = |entry: &&Entry| matches!(entry.state, State::Draining { .. } | State::Killed { .. });
-        self.entries.values().filter(leaves).count()
+        self.leaving
     }
 
     /// Whether no key is known: nobody is wanted, and every child was reaped.
@@ -379,11 +380,13 @@ impl<K: Ord + Clone> Table<K> {
         if let Some(pid) = state.pid() {
             self.pids.insert(pid, key.clone());
         }
+        self.leaving += usize::from(state.leaves());
         self.entries.insert(key, Entry { state, streak, wanted });
     }
 
     fn forget(&mut self, key: &K) {
         let Some(entry) = self.entries.remove(key) else { return };
+        self.leaving -= usize::from(entry.state.leaves());
         if let Some(at) = entry.state.time() {
             self.timers.remove(&(at, key.clone()));
         }
@@ -407,6 +410,13 @@ impl State {
         match self {
             State::Draining { told, .. } | State::Killed { told, .. } => told,
             State::Running { .. } | State::Waiting { .. } => false,
+        }
+    }
+
+    fn leaves(self) -> bool {
+        match self {
+            State::Draining { .. } | State::Killed { .. } => true,
+            State::Waiting { .. } | State::Running { .. } => false,
         }
     }
 

@@ -13,7 +13,7 @@ use config::Config;
 use jiff::Timestamp;
 use std::ffi::OsStr;
 use std::io;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 use store::spool::{Disk, RealDisk, SpoolError, inbox_owner};
 use supervise::daemon::Role;
 
@@ -64,6 +64,9 @@ impl Lonc {
     /// folder makes its name durable.
     pub(super) fn keep_folders(&mut self, m: &mut Machine<'_>, now: Instant) {
         let config = m.start.config.clone();
+        if !self.spool_names.may_have_changed(&config.spool_dir, SystemTime::now()) {
+            return;
+        }
         let mut made = Vec::new();
         let mut failed = None;
         for peer in config.peers.iter().map(|peer| &peer.host.id) {
@@ -84,6 +87,9 @@ impl Lonc {
                 }
                 Ok(()) | Err(_) => {}
             }
+        }
+        if failed.is_some() {
+            self.spool_names.forget();
         }
         if let Some(line) = failed.and_then(|text| self.lookout.repeats.line(&text, now)) {
             log::error!("{line}");

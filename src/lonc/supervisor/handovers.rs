@@ -31,16 +31,12 @@ impl Lonc {
         under_way == 0 || under_way + has(peer) <= room
     }
 
-    /// How many children are on their way out.
-    fn leaving(&self) -> usize {
-        let leaving = |state| matches!(state, State::Draining { .. } | State::Killed { .. });
-        self.table.iter().filter(|(_, state)| leaving(*state)).count()
-    }
-
     /// Has children replaced, a few at a time.
     pub(super) fn replace_in_turn(&mut self, m: &mut Machine<'_>, now: Instant) {
-        while self.leaving() < REPLACED_AT_ONCE {
-            let Some(Replace { peer, pid, drain }) = self.replacing.front() else { break };
+        while let Some(Replace { peer, pid, drain }) = self.replacing.front() {
+            if self.table.leaving() >= REPLACED_AT_ONCE {
+                break;
+            }
             let (peer, pid, drain) = (peer.clone(), *pid, *drain);
             let is_there = self.table.key_of(pid) == Some(&peer);
             if is_there && !self.has_room(&peer) {

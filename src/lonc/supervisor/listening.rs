@@ -16,7 +16,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use supervise::daemon::Role;
 use supervise::sockets::LocalSocket;
 
@@ -76,12 +76,13 @@ impl Lonc {
 
     /// Makes those again that are gone.
     pub(super) fn keep_sockets(&mut self, m: &mut Machine<'_>, back: &mut Vec<PathBuf>, now: Instant) {
+        let names_changed = self.run_names.may_have_changed(&m.start.config.run_dir, SystemTime::now());
         let mut failures = Vec::new();
         let mut shut = Vec::new();
         let Sockets { listeners, untold, .. } = &mut self.sockets;
         for (id, socket) in listeners.iter_mut() {
             let takes_connections = socket.takes_connections();
-            if takes_connections && socket.is_in_place() {
+            if takes_connections && (!names_changed || socket.is_in_place()) {
                 continue;
             }
             shut.extend((!takes_connections).then(|| id.clone()));
@@ -93,6 +94,7 @@ impl Lonc {
                     untold.insert(id.clone());
                 }
                 Err(error) => {
+                    self.run_names.forget();
                     failures
                         .push(format!("{id}: {error}; no program finds this link until that is put right"));
                 }

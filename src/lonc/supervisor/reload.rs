@@ -89,6 +89,8 @@ impl Lonc {
         }
         self.board.reconfigure(&config);
         title::set(self.board.common().doing());
+        self.run_names.forget();
+        self.spool_names.forget();
         self.listen_where_missing(m, now);
         self.keep_folders(m, now);
         // Files may be others' by now.

@@ -219,6 +219,8 @@ fn whatever_happens_no_key_has_two_processes_and_every_process_is_accounted_for(
             assert!(table.next_deadline().is_none_or(|at| at > now), "nothing that is due is left");
             let timed = table.iter().filter(|(_, state)| state.time().is_some()).count();
             assert_eq!(table.timers.len(), timed);
+            let leaves = |state| matches!(state, State::Draining { .. } | State::Killed { .. });
+            assert_eq!(table.leaving(), table.iter().filter(|(_, state)| leaves(*state)).count());
             now += Duration::from_millis(random.u64(..2000));
         }
         assert!(next_pid > 110, "seed {seed} started almost nothing");
