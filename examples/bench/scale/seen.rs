@@ -1,6 +1,7 @@
 //! What is seen of processes from outside: which children a supervisor has and what they do, by
 //! their titles; their memory; what they use of the processors; connections a second.
 
+use super::star::is_away;
 use crate::median;
 use crate::rig::{Program, memory};
 use std::collections::BTreeSet;
@@ -16,12 +17,41 @@ const SECOND: usize = 20;
 
 /// The children whose titles say that their link is up.
 pub fn up(supervisor: &Program) -> BTreeSet<u32> {
-    let is_up = |pid: &u32| {
-        let title = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let title = title.trim_end_matches('\0');
-        title.ends_with(" up") || title.ends_with(" serving")
-    };
-    supervisor.all().into_iter().skip(1).filter(is_up).collect()
+    let mut looks = Looks::but(BTreeSet::new());
+    looks.up(supervisor);
+    looks.up
+}
+
+/// Looks at which children are up, again and again. Of thousands each title is read until it says
+/// so, and those of hosts that are away once: what looks is on the processors that it looks at.
+pub struct Looks {
+    up: BTreeSet<u32>,
+    /// Whose titles are of no interest.
+    others: BTreeSet<u32>,
+}
+
+impl Looks {
+    /// At all children but these.
+    pub fn but(others: BTreeSet<u32>) -> Looks {
+        Looks { up: BTreeSet::new(), others }
+    }
+
+    /// How many are, or were when it was looked before.
+    pub fn up(&mut self, supervisor: &Program) -> usize {
+        for pid in supervisor.all().into_iter().skip(1) {
+            if self.up.contains(&pid) || self.others.contains(&pid) {
+                continue;
+            }
+            let title = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let title = title.trim_end_matches('\0');
+            if title.ends_with(" up") || title.ends_with(" serving") {
+                self.up.insert(pid);
+            } else if title.split(' ').nth(1).is_some_and(is_away) {
+                self.others.insert(pid);
+            }
+        }
+        self.up.len()
+    }
 }
 
 /// KiB of each process, in the middle.

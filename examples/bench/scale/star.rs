@@ -21,6 +21,14 @@ const STARTED_AT_ONCE: usize = 32;
 /// Hosts whose addresses differ in the last byte alone.
 const A_NET: usize = 250;
 
+/// What the ids of hosts begin with that are away; no other's does.
+const AWAY: char = 'a';
+
+/// Whether this is the id of a host that is away.
+pub fn is_away(id: &str) -> bool {
+    id.starts_with(AWAY)
+}
+
 /// See the head of this file.
 pub struct Star {
     dir: tempfile::TempDir,
@@ -53,7 +61,7 @@ impl Star {
     fn id(&self, number: usize) -> String {
         match number.checked_sub(1) {
             None => HUB.to_owned(),
-            Some(at) => self.spokes.get(at).cloned().unwrap_or_else(|| format!("a{number:04}")),
+            Some(at) => self.spokes.get(at).cloned().unwrap_or_else(|| format!("{AWAY}{number:04}")),
         }
     }
 
@@ -104,6 +112,12 @@ impl Star {
         let said = File::options().create(true).append(true).open(self.dir_of(number).join("said"))?;
         let mut command = self.command(program, number);
         Ok(command.arg("--foreground").stdout(said.try_clone()?).stderr(said).spawn()?.into())
+    }
+
+    /// Has the host in the middle know nothing of how its links were.
+    pub fn forget(&self) -> Result<()> {
+        let files = self.dir_of(0).join("status");
+        if files.exists() { Ok(fs::remove_dir_all(files)?) } else { Ok(()) }
     }
 
     /// Begins a program of the host in the middle; it need not serve yet.
