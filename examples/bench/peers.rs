@@ -70,6 +70,9 @@ struct Length {
     time: Duration,
 }
 
+/// How long both ends look again before they sleep, where they do.
+const BUSY_POLL: &str = "30us";
+
 /// What was measured: by work, by peer, by round.
 type Rounds = Vec<Vec<Vec<Round>>>;
 
@@ -117,15 +120,23 @@ pub fn run(arguments: &[&str]) -> Result<()> {
 }
 
 /// `lond` and `lonc` of each build, and two peers of each pair: a handler with a line each way, and
-/// a tagged one.
+/// a tagged one. And the second once more where both look again before they sleep.
 fn start_ours(bins: &[PathBuf], running: &mut Running, peers: &mut Vec<Peer>) -> Result<()> {
-    for bin in bins {
+    for (bin, busy) in bins.iter().flat_map(|bin| [(bin, false), (bin, true)]) {
         let rig = Rig::new(bin, &[FAR])?;
         let build = name_of(bin, bins.len());
+        if busy && !rig.busy_poll(BUSY_POLL)? {
+            eprintln!("bench: {build} is not measured with busy polling: it has none");
+            continue;
+        }
         let programs = [rig.start("lond", FAR)?, rig.start("lonc", NEAR)?];
         rig.wait_up(FAR)?;
         let pids: Vec<u32> = programs.iter().flat_map(Program::all).collect();
-        for (prefix, tagged, form) in [("line:", false, ""), ("tagged:", true, ", tagged")] {
+        let forms: &[_] = match busy {
+            false => &[("line:", false, ""), ("tagged:", true, ", tagged")],
+            true => &[("tagged:", true, ", tagged, busy polling")],
+        };
+        for &(prefix, tagged, form) in forms {
             serve(&rig.handler_socket(prefix.trim_end_matches(':')), tagged)?;
             let asked =
                 Asked { addresses: vec![Address::Unix(rig.socket(FAR))], speech: Speech::Line, prefix };

@@ -115,6 +115,20 @@ impl Rig {
         Ok(())
     }
 
+    /// Has all of them look again for so long before they sleep; whether this build can.
+    pub fn busy_poll(&self, time: &str) -> Result<bool> {
+        let setting = format!("busy_poll = \"{time}\"\n");
+        for id in &self.hosts {
+            let path = self.path(id).join("lonnet.toml");
+            let mut text = fs::read_to_string(&path)?;
+            for section in ["[lonc]\n", "[lond]\n"] {
+                text = text.replace(section, &format!("{section}{setting}"));
+            }
+            fs::write(path, text)?;
+        }
+        Ok(self.command("lon", NEAR).arg("check").output()?.status.success())
+    }
+
     fn command(&self, program: &str, id: &str) -> Command {
         let mut command = Command::new(self.bin.join(program));
         command.arg("--config").arg(self.path(id).join("lonnet.toml")).stdin(Stdio::null());

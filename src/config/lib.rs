@@ -148,6 +148,9 @@ pub struct Peer {
     pub opening_timeout: Duration,
     /// How long a child that was told to stop may go on answering what it has (default 5 s).
     pub drain_timeout: Duration,
+    /// How long the link child looks again for what comes before it sleeps, while that is
+    /// worth it: at most 1 ms (default: not at all).
+    pub busy_poll: Duration,
     /// Permission bits of the peer's local socket (default 0660).
     pub socket_mode: u32,
     /// Longest request or answer line in bytes, its newline not counted (default 1 MiB).
@@ -206,6 +209,9 @@ pub struct Lond {
     pub full_load: f64,
     /// How long a child that was told to stop may go on answering what it has (default 5 s).
     pub drain_timeout: Duration,
+    /// How long a link child looks again for what comes before it sleeps, while that is worth
+    /// it: at most 1 ms (default: not at all).
+    pub busy_poll: Duration,
     /// Bytes that the `log:` requests of one host may add to the log at once, over all its links;
     /// they come back evenly within a minute (default 4 MiB).
     pub log_quota: u64,

@@ -298,6 +298,7 @@ pub(super) fn peers(settings: &Settings, hosts: &Hosts, own: &HostId, disk: u64)
             connect_timeout: keys.connect_timeout(),
             opening_timeout: keys.opening_timeout(),
             drain_timeout: keys.drain_timeout(),
+            busy_poll: keys.busy_poll(),
             socket_mode: keys.socket_mode(),
             max_line: keys.max_line(),
             heartbeat: keys.heartbeat(),

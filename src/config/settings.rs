@@ -93,6 +93,7 @@ pub(super) struct Overlay {
     pub connect_timeout: Option<Duration>,
     pub opening_timeout: Option<Duration>,
     pub drain_timeout: Option<Duration>,
+    pub busy_poll: Option<Duration>,
     pub socket_mode: Option<u32>,
     pub max_line: Option<usize>,
     pub heartbeat: Option<Duration>,
@@ -179,6 +180,7 @@ impl Overlay {
             connect_timeout: section.take(report, "connect_timeout", value::duration),
             opening_timeout: section.take(report, "opening_timeout", value::duration),
             drain_timeout: section.take(report, "drain_timeout", value::duration_or_zero),
+            busy_poll: section.take(report, "busy_poll", value::moment),
             socket_mode: section.take(report, "socket_mode", value::mode),
             max_line: section.take(report, "max_line", value::max_line),
             heartbeat: section.take(report, "heartbeat", value::duration),
@@ -201,6 +203,7 @@ impl Overlay {
             connect_timeout: self.connect_timeout.or(below.connect_timeout),
             opening_timeout: self.opening_timeout.or(below.opening_timeout),
             drain_timeout: self.drain_timeout.or(below.drain_timeout),
+            busy_poll: self.busy_poll.or(below.busy_poll),
             socket_mode: self.socket_mode.or(below.socket_mode),
             max_line: self.max_line.or(below.max_line),
             heartbeat: self.heartbeat.or(below.heartbeat),
@@ -239,6 +242,10 @@ impl Overlay {
 
     pub(super) fn drain_timeout(&self) -> Duration {
         self.drain_timeout.unwrap_or(DEFAULT_DRAIN_TIMEOUT)
+    }
+
+    pub(super) fn busy_poll(&self) -> Duration {
+        self.busy_poll.unwrap_or_default()
     }
 
     pub(super) fn socket_mode(&self) -> u32 {
@@ -339,6 +346,7 @@ fn read_lond(mut section: Section<'_>, port: u16, report: &mut Report) -> Lond {
         drain_timeout: section
             .take(report, "drain_timeout", value::duration_or_zero)
             .unwrap_or(DEFAULT_DRAIN_TIMEOUT),
+        busy_poll: section.take(report, "busy_poll", value::moment).unwrap_or_default(),
         log_quota: section.take(report, "log_quota", value::positive_size).unwrap_or(DEFAULT_LOG_QUOTA),
     };
     section.finish(report);

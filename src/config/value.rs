@@ -131,6 +131,18 @@ pub(super) fn duration_or_zero(value: &DeValue<'_>) -> Result<Duration, String> 
     Ok(duration)
 }
 
+/// How long it may be looked again before a sleep.
+const LONGEST_MOMENT: Duration = Duration::from_millis(1);
+
+/// A time within which a process does not sleep, or none.
+pub(super) fn moment(value: &DeValue<'_>) -> Result<Duration, String> {
+    let moment = duration_or_zero(value)?;
+    if moment > LONGEST_MOMENT {
+        return Err(format!("{:?} is longer than 1 ms", string(value, "a time")?));
+    }
+    Ok(moment)
+}
+
 pub(super) fn ip(value: &DeValue<'_>) -> Result<IpAddr, String> {
     let text = string(value, "an IP address")?;
     let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);

@@ -260,6 +260,11 @@ impl<D: Disk> Broker<D> {
         !self.ending.has_begun()
     }
 
+    /// How many requests the peer has not answered.
+    pub fn under_way(&self) -> usize {
+        self.pending.len()
+    }
+
     /// Whether the child is to end now, once what can be written has been written.
     pub fn over(&self) -> bool {
         self.ending.has_begun()

@@ -19,7 +19,7 @@ use super::turn::Turn;
 use crate::messages::{FromLink, ToLink};
 use base::{Pin, pages};
 use config::Peer;
-use net::{Events, Interest, Poll, Token};
+use net::{BusyPoll, Events, Interest, Poll, Token};
 use sockets::Sockets;
 use std::io::{self, ErrorKind};
 use std::mem;
@@ -58,6 +58,7 @@ pub struct Given {
 /// See the module.
 pub struct Reactor<D: Disk> {
     poll: Poll,
+    busy_poll: BusyPoll,
     supervised: bool,
     told: ToldToEnd,
     sockets: Sockets,
@@ -74,6 +75,7 @@ impl<D: Disk> Reactor<D> {
     pub fn new(mut broker: Broker<D>, mut told: ToldToEnd, mut given: Given) -> io::Result<Reactor<D>> {
         let poll = Poll::new()?;
         poll.registry().register(&mut told, SIGNALS, Interest::READABLE)?;
+        let busy_poll = BusyPoll::new(given.peer.busy_poll);
         let passage = given.passage.take();
         let programs = passage.map_or(Ok(Vec::new()), |passage| sockets::take_over(&passage, &mut broker))?;
         let mut sockets = Sockets::new(poll.registry().try_clone()?, given)?;
@@ -81,7 +83,7 @@ impl<D: Disk> Reactor<D> {
         for (id, stream) in programs {
             turn.program_came(&mut sockets, id, |sockets| sockets.add_client(id, stream));
         }
-        Ok(Reactor { poll, supervised: true, told, sockets, turn })
+        Ok(Reactor { poll, busy_poll, supervised: true, told, sockets, turn })
     }
 
     /// Runs until the broker is over.
@@ -93,7 +95,8 @@ impl<D: Disk> Reactor<D> {
         self.turn.begin(&mut self.sockets, now());
         while !self.turn.over() {
             let timeout = self.timeout();
-            match self.poll.poll(&mut events, timeout) {
+            let under_way = self.turn.broker().under_way();
+            match self.busy_poll.poll(&mut self.poll, &mut events, timeout, under_way) {
                 Ok(()) => self.sockets.tidy |= events.is_empty() && timeout.is_none_or(|time| time >= IDLE),
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),

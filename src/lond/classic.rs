@@ -263,6 +263,11 @@ impl Classic {
         self.answers.wants_from(handler)
     }
 
+    /// Requests whose answers were not sent whole.
+    pub fn unanswered(&self) -> usize {
+        self.answers.unanswered()
+    }
+
     /// Whether [`Classic::step`] stopped for want of room, and there is room now, or the last
     /// answer has gone.
     pub fn has_work(&self) -> bool {

@@ -45,7 +45,7 @@ use base::pages::Pages;
 use base::{HostId, Pin, pages};
 use config::Host;
 use handlers::Handler;
-use net::{Events, Interest, Poll, Registry, Stream, TcpStream, Token};
+use net::{BusyPoll, Events, Interest, Poll, Registry, Stream, TcpStream, Token};
 use secure_link::SecureLink;
 use std::io;
 use std::mem;
@@ -111,6 +111,7 @@ pub enum Accepted<'a> {
 #[derive(Debug)]
 pub struct Reactor {
     poll: Poll,
+    busy_poll: BusyPoll,
     told: ToldToEnd,
     sockets: Sockets,
     turn: Turn<Wire>,
@@ -229,6 +230,7 @@ impl Reactor {
                 (Wire::Classic(Box::new(serve)), Some(known), None)
             }
         };
+        let busy_poll = BusyPoll::new(settings.busy_poll);
         let read_size = if known.is_some() { READ_SIZE } else { OPENING_READ };
         let sockets = Sockets {
             settings,
@@ -244,7 +246,7 @@ impl Reactor {
             confined,
             opening_deadline,
         };
-        Ok(Reactor { poll, told, sockets, turn: Turn::new(wire) })
+        Ok(Reactor { poll, busy_poll, told, sockets, turn: Turn::new(wire) })
     }
 
     /// Serves the link to its end.
@@ -262,7 +264,8 @@ impl Reactor {
         let mut events = Events::with_capacity(EVENTS);
         loop {
             let timeout = self.timeout(Instant::now());
-            match self.poll.poll(&mut events, timeout) {
+            let under_way = self.turn.look().under_way();
+            match self.busy_poll.poll(&mut self.poll, &mut events, timeout, under_way) {
                 Ok(()) => self.sockets.tidy |= events.is_empty() && timeout.is_none_or(|time| time >= IDLE),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => events.clear(),
                 Err(error) => return Err(error),

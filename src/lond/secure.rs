@@ -401,6 +401,11 @@ impl<R: Recorder> Secure<R> {
         !self.is_full()
     }
 
+    /// How many requests handlers have.
+    pub fn under_way(&self) -> usize {
+        self.requests.under_way()
+    }
+
     /// Whether [`Secure::step`] has something to do.
     pub fn has_work(&self, written: bool) -> bool {
         !self.todo.is_empty()

@@ -44,6 +44,8 @@ pub struct ServeSettings {
     pub full_load: f64,
     /// How long a child that was told to stop may go on.
     pub drain_timeout: Duration,
+    /// How long a link child looks again before it sleeps.
+    pub busy_poll: Duration,
     /// Bytes that one host may have logged at once.
     pub log_quota: u64,
 }
@@ -67,6 +69,7 @@ impl ServeSettings {
             window: lond.window,
             full_load: lond.full_load,
             drain_timeout: lond.drain_timeout,
+            busy_poll: lond.busy_poll,
             log_quota: lond.log_quota,
         }
     }

@@ -8,6 +8,7 @@
 //! | file | what it owns |
 //! | --- | --- |
 //! | `stream` | [`Stream`]: a socket and whether it may be read and written |
+//! | `busy_poll` | [`BusyPoll`]: looking again for a while before one sleeps |
 //! | `credentials` | who is at the other end of a Unix socket |
 //! | `listen` | how an address is bound that is listened on; whether somebody waits there |
 //! | `tcp` | how a connection between hosts is made, and its options |
@@ -16,6 +17,7 @@
 //! | `unblock` | that a socket does not wait |
 //! | `source` | `source_of!`: has the poll watch a type by something in it |
 
+mod busy_poll;
 pub mod credentials;
 pub mod listen;
 mod sealed;
@@ -24,6 +26,7 @@ mod stream;
 pub mod tcp;
 mod unblock;
 
+pub use busy_poll::BusyPoll;
 pub use sealed::{SEALED_FULL, write_sealed};
 pub use stream::{ReadOutcome, Stream};
 pub use unblock::{does_not_wait, unblock};

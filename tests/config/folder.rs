@@ -79,6 +79,7 @@ request_timeout = "5m"
 connect_timeout = "500ms"
 opening_timeout = "2s"
 drain_timeout = "0s"
+busy_poll = "30us"
 socket_mode = "0600"
 max_line = "64KiB"
 heartbeat = "3s"
@@ -99,6 +100,7 @@ heartbeat_missed = 5
 window = 100000
 full_load = 2.5
 drain_timeout = "1s"
+busy_poll = "1ms"
 log_quota = "64KiB"
 
 [handler.echo]

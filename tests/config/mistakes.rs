@@ -54,6 +54,7 @@ fn each_mistake_about_lonc_is_reported_with_its_line() {
             "3: lonc: opening_timeout: \"9999999h\" is longer than a year",
         ),
         ("[lonc]\ndrain_timeout = \"-1s\"", "3: lonc: drain_timeout: \"-1s\" is less than no time"),
+        ("[lonc]\nbusy_poll = \"2ms\"", "3: lonc: busy_poll: \"2ms\" is longer than 1 ms"),
         ("[lonc]\nsocket_mode = 660", "3: lonc: socket_mode: want octal text like \"0660\", not an integer"),
         (
             "[lonc]\nsocket_mode = \"0680\"",

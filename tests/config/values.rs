@@ -35,6 +35,7 @@ fn the_least_file_gives_every_default() {
     assert_eq!(peer.connect_timeout, Duration::from_secs(20));
     assert_eq!(peer.opening_timeout, Duration::from_secs(20));
     assert_eq!(peer.drain_timeout, Duration::from_secs(5));
+    assert_eq!((peer.busy_poll, config.lond.busy_poll), (Duration::ZERO, Duration::ZERO));
     assert_eq!(peer.socket_mode, 0o660);
     assert_eq!(peer.max_line, 1 << 20);
     assert_eq!((peer.heartbeat, peer.heartbeat_missed, peer.window), (Duration::from_secs(15), 3, 4 << 20));
@@ -76,6 +77,8 @@ fn every_key_is_taken() {
     assert_eq!(peer.connect_timeout, Duration::from_millis(500));
     assert_eq!(peer.opening_timeout, Duration::from_secs(2));
     assert_eq!(peer.drain_timeout, Duration::ZERO);
+    let polls = (peer.busy_poll, config.lond.busy_poll);
+    assert_eq!(polls, (Duration::from_micros(30), Duration::from_millis(1)));
     assert_eq!(peer.socket_mode, 0o600);
     assert_eq!(peer.max_line, 65536);
     assert_eq!((peer.heartbeat, peer.heartbeat_missed, peer.window), (Duration::from_secs(3), 2, 196_608));

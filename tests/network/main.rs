@@ -11,6 +11,7 @@ mod at_the_door;
 mod backlog;
 mod bad_peers;
 mod broken_files;
+mod busy_poll;
 mod calling;
 mod clients;
 mod confined;

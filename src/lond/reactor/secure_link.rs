@@ -110,6 +110,14 @@ impl SecureLink {
         }
     }
 
+    /// How many requests handlers have.
+    pub(super) fn under_way(&self) -> usize {
+        match &self.stage {
+            Stage::Session(session) => session.under_way(),
+            Stage::Handshake(_) | Stage::Refused { .. } | Stage::Ended(_) => 0,
+        }
+    }
+
     /// Whether the caller keeps a critical message that this handler did not take.
     pub(super) fn awaits(&self, handler: usize) -> bool {
         match &self.stage {

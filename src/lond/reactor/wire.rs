@@ -45,6 +45,14 @@ impl Wire {
         }
     }
 
+    /// About how many requests are to be answered; on the secure wire those that handlers have.
+    pub(super) fn under_way(&self) -> usize {
+        match self {
+            Wire::Classic(session) => session.unanswered(),
+            Wire::Secure(link) => link.under_way(),
+        }
+    }
+
     /// What a request was in serves the next one.
     pub(super) fn take_room(&mut self, text: Vec<u8>) {
         if let Some(session) = self.secure() {

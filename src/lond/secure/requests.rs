@@ -368,6 +368,11 @@ impl Requests {
         self.flights.iter()
     }
 
+    /// How many requests are being run.
+    pub(super) fn under_way(&self) -> usize {
+        self.flights.len()
+    }
+
     /// How many requests are still to be answered.
     pub(super) fn open(&self) -> usize {
         let flying = self.flights.iter().map(|(_, flight)| flight).filter(|flight| !flight.cancelled);
