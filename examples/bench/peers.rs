@@ -71,7 +71,7 @@ struct Length {
 }
 
 /// How long both ends look again before they sleep, where they do.
-const BUSY_POLL: &str = "30us";
+const BUSY_POLL: &str = "100us";
 
 /// What was measured: by work, by peer, by round.
 type Rounds = Vec<Vec<Vec<Round>>>;

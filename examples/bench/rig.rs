@@ -12,6 +12,7 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// What any step may say.
@@ -37,10 +38,15 @@ const HANDLERS: [(&str, &str); 5] = [
     ("tagged", "format = \"tagged\"\nwindow = 64\n"),
 ];
 
+/// Hosts of all rigs until now: those of one that is there at the same time have others' places.
+static HOSTS: AtomicUsize = AtomicUsize::new(0);
+
 /// The hosts: a folder each, below one that goes with this value.
 pub struct Rig {
     dir: tempfile::TempDir,
     bin: PathBuf,
+    /// The place of the first host.
+    first: usize,
     hosts: Vec<String>,
 }
 
@@ -56,8 +62,9 @@ impl Rig {
     /// The same, below this folder.
     pub fn new_in(folder: &Path, bin: &Path, others: &[&str]) -> Result<Rig> {
         let dir = tempfile::tempdir_in(folder)?;
-        let hosts = [&[NEAR], others].concat().iter().map(|id| (*id).to_owned()).collect();
-        let rig = Rig { dir, bin: bin.to_owned(), hosts };
+        let hosts: Vec<_> = [&[NEAR], others].concat().iter().map(|id| (*id).to_owned()).collect();
+        let first = HOSTS.fetch_add(hosts.len(), Ordering::Relaxed);
+        let rig = Rig { dir, bin: bin.to_owned(), first, hosts };
         let mut table = String::new();
         for id in &rig.hosts {
             table.push_str(&format!("{id}:bench:library:localhost:{}\n", rig.ip(id)));
@@ -82,7 +89,7 @@ impl Rig {
     }
 
     fn place(&self, id: &str) -> usize {
-        self.hosts.iter().position(|host| host == id).unwrap_or_default()
+        self.first + self.hosts.iter().position(|host| host == id).unwrap_or_default()
     }
 
     fn path(&self, name: &str) -> PathBuf {
