@@ -2,12 +2,10 @@
 //!
 //! A message *waits* until the window has room for all of it; then it is *begun*, and its part of
 //! the window set aside, so that what was begun can always be ended and several begun ones never
-//! block each other. Messages are begun in the order in which they came, but for one thing: those
-//! in one frame overtake the longer ones that wait for room, or they would wait until what is
-//! before these was worked off at the other side. A part of the window ([`FOR_SHORT`]) is left to
-//! them, and no more than that overtakes the long one at the front, or it might wait for ever.
-//! Those *in turn* stand in a queue of their own, before the others: one is sent whole before the
-//! next is begun. Of what was begun, messages in one frame are sent whole; the longer ones take
+//! block each other. Messages are begun in the order in which they came: a long one at the front
+//! waits until all of it has room, and nothing that came later overtakes it, or it might wait for
+//! ever. Those *in turn* stand in a queue of their own, before the others: one is sent whole before
+//! the next is begun. Of what was begun, messages in one frame are sent whole; the longer ones take
 //! turns, a chunk each, and a chunk is never held up by more than another chunk's worth of short
 //! ones.
 //!
@@ -19,9 +17,6 @@ use crate::secure::{MAX_BODY, cost, message_cost};
 use base::line::Outgoing;
 use std::collections::VecDeque;
 use std::ops::Range;
-
-/// The part of the window that long messages leave to short ones when they begin.
-const FOR_SHORT: u32 = 8;
 
 /// What can be sent in chunks.
 pub trait Message {
@@ -72,15 +67,8 @@ pub struct Sending<M> {
     window: u64,
     /// What is set aside for the rest of what was begun.
     reserved: u64,
-    /// The window that we had at first.
-    whole: u32,
-    /// Not in turn, and in one frame.
-    waiting_short: VecDeque<M>,
-    /// Not in turn, and in several.
-    waiting_long: VecDeque<M>,
+    waiting: VecDeque<M>,
     waiting_in_turn: VecDeque<M>,
-    /// What was taken of the window since a long message stands at the front.
-    overtaken: u32,
     /// One in turn was begun and is not sent whole.
     turn_taken: bool,
     /// Begun, and in one frame.
@@ -99,11 +87,8 @@ impl<M: Message> Sending<M> {
         Sending {
             window: window.into(),
             reserved: 0,
-            whole: window,
-            waiting_short: VecDeque::new(),
-            waiting_long: VecDeque::new(),
+            waiting: VecDeque::new(),
             waiting_in_turn: VecDeque::new(),
-            overtaken: 0,
             turn_taken: false,
             short: VecDeque::new(),
             long: VecDeque::new(),
@@ -124,11 +109,11 @@ impl<M: Message> Sending<M> {
         let cost = message_cost(length) as u64;
         let first = match in_turn {
             true => self.waiting_in_turn.is_empty() && !self.turn_taken,
-            false => self.waiting_short.is_empty(),
+            false => self.waiting.is_empty(),
         };
-        let passes = first && length <= MAX_BODY && cost <= self.window && self.may_overtake(cost);
+        let passes = first && length <= MAX_BODY && cost <= self.window;
         if passes {
-            self.take_for_short(cost);
+            self.window -= cost;
         }
         passes
     }
@@ -136,11 +121,7 @@ impl<M: Message> Sending<M> {
     /// Takes a message that is to be sent.
     pub fn push(&mut self, message: M) {
         self.bytes += message.length();
-        let queue = match (message.is_in_turn(), message.length() > MAX_BODY) {
-            (true, _) => &mut self.waiting_in_turn,
-            (false, true) => &mut self.waiting_long,
-            (false, false) => &mut self.waiting_short,
-        };
+        let queue = if message.is_in_turn() { &mut self.waiting_in_turn } else { &mut self.waiting };
         queue.push_back(message);
     }
 
@@ -191,77 +172,30 @@ impl<M: Message> Sending<M> {
     }
 
     fn begin(&mut self) {
-        while self.begin_long() || self.begin_short() {}
-    }
-
-    /// Begins the next message in one frame, if there is room for it and it may overtake those
-    /// that have none.
-    fn begin_short(&mut self) -> bool {
-        let turn = self.in_turn().is_some_and(|message| message.length() <= MAX_BODY);
-        let queue = if turn { &self.waiting_in_turn } else { &self.waiting_short };
-        let Some(length) = queue.front().map(M::length) else { return false };
-        let cost = message_cost(length) as u64;
-        if cost > self.window || !self.may_overtake(cost) {
-            return false;
+        loop {
+            let turn = !self.turn_taken && !self.waiting_in_turn.is_empty();
+            let queue = if turn { &mut self.waiting_in_turn } else { &mut self.waiting };
+            let Some(length) = queue.front().map(M::length) else { return };
+            let cost = message_cost(length) as u64;
+            if cost > self.window {
+                return;
+            }
+            let Some(message) = queue.pop_front() else { return };
+            self.window -= cost;
+            self.reserved += cost;
+            self.turn_taken |= message.is_in_turn();
+            if length <= MAX_BODY {
+                self.short.push_back(message);
+            } else {
+                self.long.push_back(Begun { message, sent: 0 });
+            }
         }
-        let queue = if turn { &mut self.waiting_in_turn } else { &mut self.waiting_short };
-        let Some(message) = queue.pop_front() else { return false };
-        self.take_for_short(cost);
-        self.reserved += cost;
-        self.turn_taken |= turn;
-        self.short.push_back(message);
-        true
-    }
-
-    /// Begins the next message in several frames, if there is room for it and what is left to the
-    /// short ones.
-    fn begin_long(&mut self) -> bool {
-        let turn = self.in_turn().is_some_and(|message| message.length() > MAX_BODY);
-        let queue = if turn { &mut self.waiting_in_turn } else { &mut self.waiting_long };
-        let Some(length) = queue.front().map(M::length) else { return false };
-        let cost = message_cost(length) as u64;
-        // The receiver may keep a quarter of the window back, untold: that must not be waited for.
-        let most = u64::from(self.whole / 4 * 3);
-        let left = u64::from(self.whole / FOR_SHORT).min(most.saturating_sub(cost));
-        if cost + left > self.window {
-            return false;
-        }
-        let Some(message) = queue.pop_front() else { return false };
-        self.window -= cost;
-        self.reserved += cost;
-        self.turn_taken |= turn;
-        self.overtaken = 0;
-        self.long.push_back(Begun { message, sent: 0 });
-        true
-    }
-
-    /// The next of those in turn, if it is its turn.
-    fn in_turn(&self) -> Option<&M> {
-        self.waiting_in_turn.front().filter(|_| !self.turn_taken)
-    }
-
-    /// Whether a long message waits for room.
-    fn is_long_waiting(&self) -> bool {
-        !self.waiting_long.is_empty() || self.in_turn().is_some_and(|message| message.length() > MAX_BODY)
-    }
-
-    /// Whether a short message may be begun before the long ones that wait.
-    fn may_overtake(&self, cost: u64) -> bool {
-        !self.is_long_waiting() || u64::from(self.overtaken) + cost <= u64::from(self.whole / FOR_SHORT)
-    }
-
-    /// Takes a short message's cost off the window.
-    fn take_for_short(&mut self, cost: u64) {
-        self.window -= cost;
-        // No more than an eighth of 32 bits.
-        self.overtaken = if self.is_long_waiting() { self.overtaken + cost as u32 } else { 0 };
     }
 
     /// Looks for a message that nobody wants sent any more. One in turn cannot be called back.
     pub fn cancel(&mut self, is_it: impl Fn(&M) -> bool) -> Cancelled<'_, M> {
         let is_it = |message: &M| !message.is_in_turn() && is_it(message);
-        let waiting = take_out(&mut self.waiting_short, is_it);
-        if let Some(message) = waiting.or_else(|| take_out(&mut self.waiting_long, is_it)) {
+        if let Some(message) = take_out(&mut self.waiting, is_it) {
             self.bytes -= message.length();
             return Cancelled::Dropped(message);
         }
@@ -284,13 +218,12 @@ impl<M: Message> Sending<M> {
     /// Those of which nothing was sent.
     pub fn unsent(&self) -> impl Iterator<Item = &M> {
         let long = self.long.iter().filter(|begun| begun.sent == 0).map(|begun| &begun.message);
-        let waiting = self.waiting_in_turn.iter().chain(&self.waiting_short).chain(&self.waiting_long);
-        waiting.chain(&self.short).chain(long)
+        self.waiting_in_turn.iter().chain(&self.waiting).chain(&self.short).chain(long)
     }
 
     /// How many were not begun.
     pub fn waiting(&self) -> usize {
-        self.waiting_short.len() + self.waiting_long.len() + self.waiting_in_turn.len()
+        self.waiting.len() + self.waiting_in_turn.len()
     }
 
     /// How many were not sent whole.
@@ -310,10 +243,8 @@ impl<M: Message> Sending<M> {
 
     /// Drops all that was not sent. No rest of a message may be awaited any more.
     pub fn clear(&mut self) {
-        self.waiting_short.clear();
-        self.waiting_long.clear();
+        self.waiting.clear();
         self.waiting_in_turn.clear();
-        self.overtaken = 0;
         self.short.clear();
         self.long.clear();
         self.turn_taken = false;
@@ -328,4 +259,201 @@ fn take_out<T>(queue: &mut VecDeque<T>, is_it: impl Fn(&T) -> bool) -> Option<T>
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    struct Text {
+        name: u32,
+        length: usize,
+        in_turn: bool,
+    }
+
+    impl Message for Text {
+        fn length(&self) -> usize {
+            self.length
+        }
+        fn is_in_turn(&self) -> bool {
+            self.in_turn
+        }
+    }
+
+    fn text(name: u32, length: usize) -> Text {
+        Text { name, length, in_turn: false }
+    }
+
+    fn in_turn(name: u32, length: usize) -> Text {
+        Text { name, length, in_turn: true }
+    }
+
+    /// What is put, as names and ranges; each chunk costs what a frame does.
+    fn put(sending: &mut Sending<Text>, until: usize) -> Vec<(u32, Chunk)> {
+        let (mut put, mut out) = (Vec::new(), Outgoing::default());
+        sending.fill(&mut out, until, |message, chunk, out| {
+            put.push((message.name, chunk.clone()));
+            out.tail().extend(std::iter::repeat_n(0, cost(chunk.range.len())));
+        });
+        put
+    }
+
+    fn names(put: &[(u32, Chunk)]) -> Vec<u32> {
+        put.iter().map(|(name, _)| *name).collect()
+    }
+
+    #[test]
+    fn long_messages_take_turns_and_short_ones_pass_between_but_do_not_starve_them() {
+        let mut sending = Sending::new(u32::MAX);
+        sending.push(text(1, 2 * MAX_BODY + 1));
+        sending.push(text(2, 2 * MAX_BODY));
+        for name in 10..14 {
+            sending.push(text(name, MAX_BODY / 2));
+        }
+        let put = put(&mut sending, usize::MAX);
+        assert_eq!(names(&put), [10, 11, 1, 12, 13, 2, 1, 2, 1]);
+        assert_eq!(put.last().unwrap().1, Chunk { range: 2 * MAX_BODY..2 * MAX_BODY + 1, more: false });
+        assert!(sending.is_empty() && sending.bytes() == 0);
+    }
+
+    #[test]
+    fn a_message_is_begun_when_all_of_it_has_room_and_nothing_overtakes_the_one_at_the_front() {
+        let window = message_cost(2 * MAX_BODY) as u32;
+        let mut sending = Sending::new(window);
+        sending.push(text(1, 2 * MAX_BODY + 1));
+        sending.push(text(2, 1));
+        assert!(put(&mut sending, usize::MAX).is_empty());
+        assert!(!sending.pass(1, false), "nothing passes it either");
+        assert!(sending.widen(1 + 64));
+        assert_eq!(names(&put(&mut sending, usize::MAX)), [1, 1, 1]);
+        assert!(put(&mut sending, usize::MAX).is_empty(), "there is nothing left for the short one");
+        assert!(sending.widen(65));
+        assert_eq!(names(&put(&mut sending, usize::MAX)), [2]);
+        assert!(!sending.pass(0, false), "a frame without a body costs, too");
+        assert!(sending.widen(u32::MAX) && !sending.widen(1), "more than 32 bits");
+    }
+
+    #[test]
+    fn one_in_turn_is_sent_whole_before_the_next_is_begun_and_goes_before_the_others() {
+        let mut sending = Sending::new(u32::MAX);
+        sending.push(text(9, 5));
+        sending.push(in_turn(1, 3 * MAX_BODY));
+        sending.push(in_turn(2, 5));
+        sending.push(in_turn(3, 2 * MAX_BODY));
+        assert_eq!(names(&put(&mut sending, 1)), [9]);
+        assert_eq!(names(&put(&mut sending, 1)), [1]);
+        assert!(!sending.pass(5, true) && sending.pass(5, false));
+        assert_eq!(names(&put(&mut sending, usize::MAX)), [1, 1, 2, 3, 3]);
+        assert!(sending.pass(5, true));
+    }
+
+    #[test]
+    fn what_passes_the_queues_takes_its_part_of_the_window_and_waits_its_turn() {
+        let mut sending = Sending::<Text>::new(2 * cost(1) as u32);
+        assert!(sending.pass(1, false) && sending.pass(1, true) && !sending.pass(1, false));
+        // One in turn is under way, and none waits.
+        let mut sending = Sending::new(u32::MAX);
+        sending.push(in_turn(1, 2 * MAX_BODY));
+        assert!(!sending.is_empty());
+        assert_eq!(names(&put(&mut sending, 1)), [1]);
+        assert!(!sending.pass(1, true) && sending.pass(1, false));
+        // One in turn waits, and none is under way.
+        let mut sending = Sending::new(cost(1) as u32);
+        sending.push(in_turn(1, 2));
+        assert!(!sending.pass(1, true) && sending.pass(1, false));
+    }
+
+    #[test]
+    fn no_more_is_put_once_as_many_bytes_wait_as_may_and_a_message_begins_with_its_first_chunk() {
+        let mut sending = Sending::new(u32::MAX);
+        sending.push(text(1, MAX_BODY + 1));
+        let first = put(&mut sending, cost(MAX_BODY));
+        let rest = put(&mut sending, usize::MAX);
+        assert_eq!((names(&first), names(&rest)), (vec![1], vec![1]));
+        assert!(first[0].1.is_first() && !rest[0].1.is_first());
+    }
+
+    #[test]
+    fn what_is_dropped_gives_back_its_part_of_the_window_that_was_not_sent() {
+        let mut sending = Sending::new(message_cost(2 * MAX_BODY) as u32);
+        sending.push(in_turn(1, 2 * MAX_BODY));
+        for message in [text(2, 1), in_turn(3, 1)] {
+            sending.push(message);
+        }
+        assert_eq!(names(&put(&mut sending, 1)), [1]);
+        sending.clear();
+        assert_eq!((sending.len(), sending.bytes(), sending.unsent().count()), (0, 0, 0));
+        assert!(put(&mut sending, usize::MAX).is_empty());
+        assert!(sending.pass(MAX_BODY, true) && !sending.pass(0, true));
+    }
+
+    #[test]
+    fn what_is_cancelled_gives_its_part_of_the_window_back_unless_it_is_under_way() {
+        let room = message_cost(2 * MAX_BODY) as u32;
+        let mut sending = Sending::new(room);
+        sending.push(text(1, 2 * MAX_BODY));
+        sending.push(text(2, 2 * MAX_BODY));
+        sending.begin();
+        assert!(matches!(sending.cancel(|text| text.name == 1), Cancelled::Dropped(Text { name: 1, .. })));
+        assert_eq!(names(&put(&mut sending, 1)), [2]);
+        assert!(matches!(sending.cancel(|text| text.name == 2), Cancelled::UnderWay(Text { name: 2, .. })));
+        assert!(matches!(sending.cancel(|text| text.name == 1), Cancelled::Unknown));
+        assert_eq!(sending.unsent().count(), 0);
+        sending.push(text(3, 1));
+        assert_eq!(sending.unsent().count(), 1);
+        assert!(matches!(sending.cancel(|text| text.name == 3), Cancelled::Dropped(_)));
+        assert_eq!(names(&put(&mut sending, usize::MAX)), [2]);
+        assert!(sending.is_empty() && sending.bytes() == 0 && sending.reserved == 0);
+    }
+
+    #[test]
+    fn whatever_comes_each_message_is_sent_once_and_whole_and_the_window_is_kept() {
+        for seed in 0..200 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let window = message_cost(5 * MAX_BODY);
+            let mut sending = Sending::new(window as u32);
+            let (mut name, mut left) = (0, window as u64);
+            let mut sent: BTreeMap<u32, usize> = BTreeMap::new();
+            let mut open: BTreeMap<u32, usize> = BTreeMap::new();
+            for _ in 0..300 {
+                match random.u8(..6) {
+                    0..=2 => {
+                        name += 1;
+                        let most = if random.bool() { 100 } else { 5 * MAX_BODY };
+                        let message = Text { name, length: random.usize(..most), in_turn: random.bool() };
+                        open.insert(name, message.length);
+                        sending.push(message);
+                    }
+                    3 => {
+                        let which = random.u32(..=name);
+                        if let Cancelled::Dropped(message) = sending.cancel(|text| text.name == which) {
+                            assert!(
+                                open.remove(&message.name).is_some() && !sent.contains_key(&message.name)
+                            );
+                        }
+                    }
+                    4 => {
+                        let more = random.u32(..100_000).min((window as u64 - left) as u32);
+                        assert!(sending.widen(more));
+                        left += u64::from(more);
+                    }
+                    _ => {
+                        for (name, chunk) in put(&mut sending, random.usize(..200_000)) {
+                            left = left.checked_sub(cost(chunk.range.len()) as u64).unwrap();
+                            let length = open[&name];
+                            assert_eq!(sent.insert(name, chunk.range.end).unwrap_or(0), chunk.range.start);
+                            assert_eq!(chunk.more, chunk.range.end < length);
+                            if !chunk.more {
+                                open.remove(&name);
+                            }
+                        }
+                    }
+                }
+            }
+            assert_eq!(sending.len(), open.len(), "seed {seed}");
+            let unsent: usize =
+                open.iter().map(|(name, length)| length - sent.get(name).copied().unwrap_or(0)).sum();
+            assert_eq!(sending.bytes(), unsent, "seed {seed}");
+            assert_eq!(sending.window + sending.reserved, left, "seed {seed}");
+        }
+    }
+}
