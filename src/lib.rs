@@ -30,7 +30,7 @@
 //! | [`base`] | the ground: ids, pins, what names a message, a local program's line, clock, log, durable steps and the lock on a folder, what is known by rising numbers, short texts that wait; knows of no other room | log, and files through `Disk` |
 //! | [`config`] | `lonnet.toml`, `hosts.tab` and `hosts.pins` as checked values; every error says `file:line` | reads files |
 //! | [`wire`] | bytes to lines and back; the classic opening dialogue and cipher; the secure tunnel and frames; what makes both flow | none: pure; this host's key is a file, and memory of its own |
-//! | [`net`] | sockets that do not wait: readiness, a connection's options, the way out through a tunnel | sockets |
+//! | [`net`] | sockets that do not wait: readiness, how long is looked before a sleep, a connection's options, the way out through a tunnel | sockets |
 //! | [`store`] | what must outlast a crash: `spool`, the delayed directory of one peer; `record`, the answers that `lond` remembers of one caller | files, through the `Disk` trait |
 //! | [`lonc`] | `supervisor`: children, their dials, dropped files, signals, status files; `broker`, `dials` and `turn` (pure), `reactor`: one link child | supervisor, reactor |
 //! | [`lond`] | `supervisor`: accepting; `classic`, `secure` and `turn` (pure but for the record that a session owns), `handler`: what a request is passed to, and what came of it; `reactor`: one link child; `pool`: the process that runs a handler's program | supervisor, reactor, pool |
